@@ -1,0 +1,34 @@
+# Options of the build and the compiler settings that every folder shares (target tc_options).
+include(CTest)
+
+set(WITH_MPI AUTO CACHE STRING "MPI launch and links: AUTO, ON or OFF")
+set(WITH_CUDA AUTO CACHE STRING "CUDA kernels: AUTO, ON or OFF")
+set(TC_SANITIZE "" CACHE STRING "Sanitizers, e.g. address,undefined or thread")
+option(TC_WERROR "Treat warnings as errors (presets turn it on)" OFF)
+option(TC_FUZZERS "Build the libFuzzer targets (needs clang)" OFF)
+
+if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
+endif()
+
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+
+find_program(CCACHE ccache)
+if(CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+endif()
+
+add_library(tc_options INTERFACE)
+target_compile_features(tc_options INTERFACE cxx_std_20)
+target_compile_options(tc_options INTERFACE -Wall -Wextra -Wno-missing-field-initializers
+                       $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>)
+if(TC_WERROR)
+  target_compile_options(tc_options INTERFACE -Werror)
+endif()
+if(TC_SANITIZE)
+  target_compile_options(tc_options INTERFACE -fsanitize=${TC_SANITIZE} -fno-omit-frame-pointer
+                         -fno-sanitize-recover=all)
+  target_link_options(tc_options INTERFACE -fsanitize=${TC_SANITIZE})
+endif()

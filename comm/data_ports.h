@@ -1,0 +1,35 @@
+// Makers of the data ports that need nothing but this process.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/ids.h"
+#include "comm/cluster_key.h"
+#include "comm/link.h"
+
+namespace thermocline::comm {
+
+struct ZmqDataPortOptions {
+  ClusterKey key;
+  WorkerId self;
+  std::string bind_endpoint = "tcp://127.0.0.1:*";
+  Duration connect_timeout = std::chrono::seconds(5);
+};
+
+// One ROUTER that peers' DEALERs reach, CURVE on both.
+Result<std::unique_ptr<DataPort>> MakeZmqDataPort(const ZmqDataPortOptions& options);
+
+// Ports of workers that live in one process; every port of one hub can reach the others.
+class LoopbackHub {
+ public:
+  LoopbackHub();
+  ~LoopbackHub();
+  std::unique_ptr<DataPort> MakePort(WorkerId self);
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace thermocline::comm

@@ -1,0 +1,50 @@
+// A place where ops run: its memory and its operators. Absent backends are another source file
+// whose factory returns kUnavailable.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/buffer.h"
+#include "base/status.h"
+#include "kernels/ops.h"
+
+namespace thermocline::kernels {
+
+enum class DeviceKind : uint8_t { kReference, kCpu, kCuda };
+
+// Owned by the worker that runs on it. Thread-compatible: one step thread at a time.
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual DeviceKind kind() const = 0;
+  // For the node table: "cpu avx3 x4".
+  virtual std::string name() const = 0;
+  virtual Ops& ops() = 0;
+  // Memory that the device's ops can read and write. kResourceExhausted when there is none.
+  virtual Result<Buffer> Allocate(uint64_t n_bytes) = 0;
+  // Whether weights may be used where they lie in host memory (a mapped file).
+  virtual bool reads_host_memory() const = 0;
+};
+
+struct CpuDeviceOptions {
+  int n_threads = 1;
+};
+
+// Scalar loops with double accumulators: the oracle of every other backend.
+std::unique_ptr<Device> MakeReferenceDevice();
+// Vector code for the instruction set found at run time; kInvalidArgument when n_threads < 1.
+Result<std::unique_ptr<Device>> MakeCpuDevice(const CpuDeviceOptions& options);
+// kUnavailable when built without CUDA or when there is no such GPU.
+Result<std::unique_ptr<Device>> MakeCudaDevice(int ordinal);
+
+// Re-lays w[n_out, n_in] as rows of the other dimension, y[n_in, n_out] of a float dtype. Exact when
+// the dtypes are the same float type; from a quantised type each value is dequantised and rounded
+// once. Used to store ffn_down with one row per neuron.
+void TransposeToRows(TensorView w, TensorView y);
+
+// Dequantises one row of any dtype to F32.
+void DequantizeRow(DType dtype, const std::byte* row, int64_t n_elems, float* out);
+
+}  // namespace thermocline::kernels

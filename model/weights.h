@@ -1,0 +1,96 @@
+// The weights of a model, enumerated once: the index that loading, copying, planning and reporting
+// all read, so that no second list must agree with it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "model/config.h"
+#include "model/gguf.h"
+
+namespace thermocline::model {
+
+enum class WeightRole : uint8_t {
+  // Of the whole model; layer = kNoLayer.
+  kTokenEmbd,
+  kOutputNorm,
+  kOutputNormBias,
+  kOutput,     // absent when tied: the head then reads kTokenEmbd
+  kRopeFreqs,  // [n_rot/2] divisors of the rope angles (Llama-3 scaling)
+  // Of each layer.
+  kAttnNorm,
+  kAttnNormBias,
+  kAttnQ,
+  kAttnQBias,
+  kAttnK,
+  kAttnKBias,
+  kAttnV,
+  kAttnVBias,
+  kAttnOutput,
+  kAttnOutputBias,
+  kFfnNorm,
+  kFfnNormBias,
+  kFfnGate,
+  kFfnGateBias,
+  kFfnUp,
+  kFfnUpBias,
+  kFfnDown,   // [n_embd, n_ff]: one row per output
+  kFfnDownT,  // [n_ff, n_embd]: one row per neuron (PowerInfer's files)
+  kFfnDownBias,
+  kPredictorFc1,  // PowerInfer's predictor [r, n_embd]
+  kPredictorFc2,  // [n_ff, r]
+};
+inline constexpr int kNumWeightRoles = static_cast<int>(WeightRole::kPredictorFc2) + 1;
+inline constexpr int kNoLayer = -1;
+
+std::string_view WeightRoleName(WeightRole role);
+
+struct WeightKey {
+  int layer = kNoLayer;
+  WeightRole role = WeightRole::kTokenEmbd;
+  friend auto operator<=>(const WeightKey&, const WeightKey&) = default;
+};
+
+// [begin, end) of a file.
+struct ByteRange {
+  uint64_t begin = 0;
+  uint64_t end = 0;
+  friend bool operator==(const ByteRange&, const ByteRange&) = default;
+};
+
+// Contiguous layers with, at the ends of the model, the embedding and the head.
+struct LayerRange {
+  int begin = 0;
+  int end = 0;
+  bool has_embed = false;
+  bool has_head = false;
+  friend bool operator==(const LayerRange&, const LayerRange&) = default;
+};
+
+// Maps each weight of the model to its tensor in the file. Immutable, so thread-safe.
+class WeightIndex {
+ public:
+  // Checks that every tensor the architecture needs is there with the right shape, and that the
+  // file has no tensor that the architecture does not know (kInvalidArgument names it).
+  static Result<WeightIndex> Build(const ModelConfig& config, const GgufFile& file);
+
+  // nullptr when the model has no such weight.
+  const TensorInfo* Find(WeightRole role, int layer = kNoLayer) const;
+  const std::map<WeightKey, TensorInfo>& all() const { return weights_; }
+
+  // The keys that a worker running `layers` must hold (predictors excluded), in file order.
+  std::vector<WeightKey> KeysOf(const LayerRange& layers) const;
+  // The byte ranges of those keys, ascending and merged where they touch.
+  std::vector<ByteRange> RangesOf(const LayerRange& layers) const;
+  uint64_t BytesOf(const LayerRange& layers) const;
+
+ private:
+  std::map<WeightKey, TensorInfo> weights_;
+};
+
+}  // namespace thermocline::model

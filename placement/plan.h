@@ -1,0 +1,85 @@
+// The plan: which worker holds which layers and how stages are joined. Plain data, versioned by its
+// epoch, readable and editable by hand as JSON.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/ids.h"
+#include "base/status.h"
+#include "model/config.h"
+#include "model/weights.h"
+#include "placement/profile.h"
+
+namespace thermocline::placement {
+
+enum class LinkKind : uint8_t { kMpi, kZmq };
+std::string_view LinkKindName(LinkKind kind);
+Result<LinkKind> ParseLinkKind(std::string_view name);
+
+// Contiguous layers on one lead worker.
+struct StagePlan {
+  WorkerId lead;
+  model::LayerRange layers;
+  uint64_t weights_bytes = 0;  // of the file, own ranges only
+  uint64_t kv_bytes = 0;
+  std::string reason;          // why this worker got these layers, for people
+  friend bool operator==(const StagePlan&, const StagePlan&) = default;
+};
+
+struct KvBudget {
+  int page_tokens = 16;     // positions per page
+  int64_t n_pages = 0;      // per stage; the same everywhere, so that one admission rule serves all
+  DType dtype = DType::kF32;
+  int64_t n_tokens() const { return n_pages * page_tokens; }
+  friend bool operator==(const KvBudget&, const KvBudget&) = default;
+};
+
+struct Plan {
+  Epoch epoch;
+  std::string model_fingerprint;  // "" in a hand-written plan: any model of that many layers
+  int n_layer = 0;
+  std::vector<StagePlan> stages;  // in the order a token passes them
+  LinkKind link = LinkKind::kZmq;
+  DType wire = DType::kF32;       // of activations between stages
+  KvBudget kv;
+  int n_ctx = 0;                  // longest sequence
+  friend bool operator==(const Plan&, const Plan&) = default;
+};
+
+struct PlanRequest {
+  int n_ctx = 0;          // 0: the model's training context, shortened until one sequence fits
+  int n_parallel = 4;     // sequences of n_ctx that the KV should hold when memory allows
+  KvBudget kv;            // page_tokens and dtype are taken, n_pages is computed (0) or wanted
+  LinkKind link = LinkKind::kZmq;
+  DType wire = DType::kF32;
+  Epoch epoch;
+  std::string model_fingerprint;
+};
+
+// Splits the layers over the workers in their order so that the slowest stage (bytes over measured
+// bandwidth; equal bandwidths where unknown) is as fast as possible and every stage fits its memory.
+// Workers beyond the number of layers stay spare. kResourceExhausted names the bytes missing.
+Result<Plan> SplitProportionally(const model::ModelConfig& config, const model::WeightIndex& weights,
+                                 const ClusterProfile& cluster, const PlanRequest& request);
+
+// Checks that every layer is placed once and in order, that ends are marked, leads exist and differ,
+// and every stage fits its worker's memory. kInvalidArgument names the first violated rule with its
+// numbers.
+Status ValidatePlan(const Plan& plan, const model::ModelConfig& config,
+                    const model::WeightIndex& weights, const ClusterProfile& cluster);
+
+// Fills in what a hand-written plan may leave out (bytes, page counts, context) from the model and
+// the request, then validates.
+Result<Plan> CompletePlan(Plan plan, const model::ModelConfig& config,
+                          const model::WeightIndex& weights, const ClusterProfile& cluster,
+                          const PlanRequest& request);
+
+// JSON in and out; docs/plan-format.md describes every field. Errors name the field and its line.
+std::string PlanToJson(const Plan& plan);
+Result<Plan> PlanFromJson(std::string_view json);
+
+}  // namespace thermocline::placement

@@ -1,0 +1,159 @@
+// What the programs of a cluster say to each other, as plain structs; codec.h turns them into bytes.
+//
+// Control plane (Mailbox): Hello -> Welcome -> AssignPlan -> LoadProgress* -> Ready, then StepBatch to
+// the first stage and StepResult from the last one, Heartbeat both ways, and Drain/Shutdown/Failure.
+// Data plane (Link): a StepBatch is the header of the frame whose payload is the activation
+// x[n_tokens, n_embd].
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/status.h"
+#include "model/graph.h"
+#include "model/sampler.h"
+#include "model/sampling_params.h"
+#include "placement/plan.h"
+#include "placement/profile.h"
+
+namespace thermocline::proto {
+
+// Peers of another version are refused by name: layouts of frames may differ.
+inline constexpr uint32_t kProtocolVersion = 1;
+
+// Worker -> coordinator, first message: who I am and what I have.
+struct Hello {
+  uint32_t protocol_version = kProtocolVersion;
+  std::string build;
+  std::optional<WorkerId> wanted_id;  // the MPI rank when there is one
+  std::string host;
+  int64_t pid = 0;
+  placement::WorkerProfile profile;   // id is not set yet
+  std::string device;                 // "cpu avx3 x4"
+  std::string mpi_address;            // "mpi:2" or ""
+  std::string zmq_address;            // tcp endpoints, or "" when not opened
+  friend bool operator==(const Hello&, const Hello&) = default;
+};
+
+// Coordinator -> worker: you are `id`.
+struct Welcome {
+  WorkerId id;
+  Epoch epoch;
+  friend bool operator==(const Welcome&, const Welcome&) = default;
+};
+
+enum class WeightsFrom : uint8_t { kFile, kCoordinator };
+
+// Coordinator -> worker: your part of a plan, and how to load and run it.
+struct AssignPlan {
+  placement::Plan plan;
+  int stage = -1;                     // index into plan.stages; -1: spare
+  std::string model_path;             // on this worker's host, unless weights come from the coordinator
+  std::string model_fingerprint;      // of the header and size; a different file is refused
+  uint64_t model_bytes = 0;
+  uint64_t header_bytes = 0;          // of the GGUF header, to fetch when weights come by wire
+  WeightsFrom weights_from = WeightsFrom::kFile;
+  std::string bulk_endpoint;          // of the bulk channel; "" unless weights come by wire
+  std::string previous_address;       // data-plane address of the previous stage; "" for the first
+  std::string next_address;           // of the next stage; "" for the last
+  model::FfnMode ffn = model::FfnMode::kDense;
+  int max_step_tokens = 512;          // rows of scratch
+  std::string dump_logits_dir;        // diagnostics: the last stage writes logits here; "" = off
+  friend bool operator==(const AssignPlan&, const AssignPlan&) = default;
+};
+
+enum class LoadPhase : uint8_t { kReading, kRelaying, kReady };
+
+struct LoadProgress {
+  Epoch epoch;
+  LoadPhase phase = LoadPhase::kReading;
+  uint64_t bytes_done = 0;
+  uint64_t bytes_total = 0;
+  friend bool operator==(const LoadProgress&, const LoadProgress&) = default;
+};
+
+struct Ready {
+  Epoch epoch;
+  uint64_t owned_bytes = 0;     // of the plan
+  uint64_t read_bytes = 0;      // touched in the file or fetched
+  uint64_t peak_rss_bytes = 0;
+  std::string note;             // "ffn_down of 6 layers re-laid to F16 rows", for the log
+  friend bool operator==(const Ready&, const Ready&) = default;
+};
+
+// What a stage must know of a sequence once, with its first rows (or again after a re-prefill).
+struct SequenceStart {
+  model::SamplingParams params;
+  int32_t n_prompt = 0;  // tokens of the request; those after it are generated
+  friend bool operator==(const SequenceStart&, const SequenceStart&) = default;
+};
+
+// One sequence's rows in a step.
+struct StepEntry {
+  SeqId seq;
+  int64_t first_position = 0;
+  std::vector<int32_t> tokens;
+  bool sample = false;  // the last row's logits choose the next token
+  std::optional<SequenceStart> start;
+  friend bool operator==(const StepEntry&, const StepEntry&) = default;
+};
+
+// One batch through all stages; rows of the activation are the entries' tokens in order.
+struct StepBatch {
+  Epoch epoch;
+  StepId step;
+  std::vector<StepEntry> entries;
+  std::vector<SeqId> released;               // since the last step: free their KV before this one
+  std::vector<uint32_t> stage_compute_us;    // appended by each stage that has run it
+  int64_t n_tokens() const;
+  friend bool operator==(const StepBatch&, const StepBatch&) = default;
+};
+
+struct StepResultEntry {
+  SeqId seq;
+  std::optional<model::SampledToken> sampled;
+  std::vector<model::SampledToken> prompt_scores;  // of rows 1.. of the prompt part, when asked for
+  friend bool operator==(const StepResultEntry&, const StepResultEntry&) = default;
+};
+
+// Last stage -> coordinator.
+struct StepResult {
+  Epoch epoch;
+  StepId step;
+  std::vector<StepResultEntry> entries;
+  std::vector<uint32_t> stage_compute_us;
+  friend bool operator==(const StepResult&, const StepResult&) = default;
+};
+
+// Both ways, every heartbeat interval; a worker's carries its numbers.
+struct Heartbeat {
+  Epoch epoch;
+  uint64_t steps_done = 0;
+  uint64_t peak_rss_bytes = 0;
+  uint64_t compute_us = 0;        // total time in ops
+  uint64_t wait_us = 0;           // total time waiting for a frame
+  uint64_t link_bytes_sent = 0;
+  uint64_t stale_frames = 0;      // dropped: older epoch
+  int64_t kv_pages_used = 0;
+  friend bool operator==(const Heartbeat&, const Heartbeat&) = default;
+};
+
+// Worker -> coordinator: I cannot go on. The worker exits after sending it.
+struct Failure {
+  Status status;
+};
+
+// Coordinator -> worker: end yourself now (exit code 0). Worker -> coordinator: I am leaving.
+struct Shutdown {
+  std::string reason;
+  friend bool operator==(const Shutdown&, const Shutdown&) = default;
+};
+
+using Message = std::variant<Hello, Welcome, AssignPlan, LoadProgress, Ready, StepBatch, StepResult,
+                             Heartbeat, Failure, Shutdown>;
+
+}  // namespace thermocline::proto
