@@ -16,7 +16,7 @@ constexpr uint64_t kCacheLineBytes = 64;
 
 }  // namespace
 
-void Buffer::Release::operator()(std::byte* data) const {
+void internal::ReleaseMemory::operator()(std::byte* data) const {
   if (mapped) {
     munmap(data, n_bytes);
   } else {
@@ -41,7 +41,8 @@ Result<Buffer> Buffer::Allocate(uint64_t n_bytes) {
   if (data == nullptr) {
     return ResourceExhausted(Str("no memory for a buffer:", Kv("bytes", n_bytes)));
   }
-  buffer.data_ = {static_cast<std::byte*>(data), Release{n_bytes, mapped}};
+  buffer.data_ = std::unique_ptr<std::byte, internal::ReleaseMemory>(
+      static_cast<std::byte*>(data), internal::ReleaseMemory{n_bytes, mapped});
   return buffer;
 }
 
