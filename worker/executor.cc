@@ -78,8 +78,7 @@ void Executor::RunOp(const Program& program, const LoweredOp& op, const BatchRow
     case OpKind::kEmbed: return ops.Embed(op.weight, rows.tokens, out);
     case OpKind::kNorm: return RunNorm(op, in(0), out);
     case OpKind::kMatMul: return ops.MatMul(op.weight, in(0), op.bias, out);
-    case OpKind::kRope:
-      return ops.Rope(RopeArgsOf(config_->rope, op.bias), rows.positions, config_->head_dim, out);
+    case OpKind::kRope: return RunRope(op, rows, in(0), in(1));
     case OpKind::kAttention: return RunAttention(op, rows, *kv, in(0), in(1), in(2), out);
     case OpKind::kAdd: return ops.Add(in(0), in(1), out);
     case OpKind::kActivate:
@@ -98,6 +97,12 @@ void Executor::RunNorm(const LoweredOp& op, TensorView x, TensorView y) {
   } else {
     device_->ops().LayerNorm(x, op.weight, op.bias, config_->norm_eps, y);
   }
+}
+
+void Executor::RunRope(const LoweredOp& op, const BatchRows& rows, TensorView q, TensorView k) {
+  const kernels::RopeArgs args = RopeArgsOf(config_->rope, op.bias);
+  device_->ops().Rope(args, rows.positions, config_->head_dim, q);
+  device_->ops().Rope(args, rows.positions, config_->head_dim, k);
 }
 
 void Executor::RunAttention(const LoweredOp& op, const BatchRows& rows, KvCache& kv, TensorView q,

@@ -41,6 +41,7 @@ class Executor {
   void RunOp(const Program& program, const LoweredOp& op, const BatchRows& rows, int64_t n_rows,
              KvCache* kv);
   void RunNorm(const LoweredOp& op, TensorView x, TensorView y);
+  void RunRope(const LoweredOp& op, const BatchRows& rows, TensorView q, TensorView k);
   void RunAttention(const LoweredOp& op, const BatchRows& rows, KvCache& kv, TensorView q,
                     TensorView k, TensorView v, TensorView y);
   kernels::ActiveIds Ids(const Program& program, int slot) const;
