@@ -69,9 +69,9 @@ Status FillIdentity(Plan* plan, const model::ModelConfig& config, const PlanRequ
   if (plan->epoch.value == 0) plan->epoch = request.epoch;
   if (plan->model_fingerprint.empty()) plan->model_fingerprint = request.model_fingerprint;
   if (plan->model_fingerprint == request.model_fingerprint) return OkStatus();
-  return InvalidArgument(Str("plan is for another model:",
-                             Kv("plan_fingerprint", Printable(plan->model_fingerprint)),
-                             Kv("model_fingerprint", request.model_fingerprint)));
+  return InvalidArgument(
+      Str("plan is for another model:", Kv("plan_fingerprint", Printable(plan->model_fingerprint)),
+          Kv("model_fingerprint", request.model_fingerprint)));
 }
 
 }  // namespace

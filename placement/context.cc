@@ -26,8 +26,8 @@ Result<ContextDemand> DemandOf(const model::ModelConfig& config, const PlanReque
   TC_RETURN_IF_ERROR(CheckRange("n_ctx", request.n_ctx, 0, kMaxContextTokens));
   TC_RETURN_IF_ERROR(CheckRange("n_parallel", request.n_parallel, 1, kMaxParallel));
   TC_RETURN_IF_ERROR(CheckRange("kv.page_tokens", request.kv.page_tokens, 1, kMaxPageTokens));
-  TC_RETURN_IF_ERROR(CheckRange("kv.n_pages", request.kv.n_pages, 0,
-                                int64_t{kMaxContextTokens} * kMaxParallel));
+  TC_RETURN_IF_ERROR(
+      CheckRange("kv.n_pages", request.kv.n_pages, 0, int64_t{kMaxContextTokens} * kMaxParallel));
   const int trained = config.n_ctx_train > 0 ? std::min(config.n_ctx_train, kMaxContextTokens)
                                              : kDefaultContextTokens;
   ContextDemand demand;
@@ -38,9 +38,9 @@ Result<ContextDemand> DemandOf(const model::ModelConfig& config, const PlanReque
   demand.wanted_pages = PagesOf(demand.n_ctx, page_tokens) * request.n_parallel;
   if (request.kv.n_pages > 0) {
     if (request.kv.n_pages < demand.least_pages) {
-      return InvalidArgument(Str("KV pages hold less than one sequence:",
-                                 Kv("n_pages", request.kv.n_pages), Kv("page_tokens", page_tokens),
-                                 Kv("n_ctx", least)));
+      return InvalidArgument(
+          Str("KV pages hold less than one sequence:", Kv("n_pages", request.kv.n_pages),
+              Kv("page_tokens", page_tokens), Kv("n_ctx", least)));
     }
     demand.least_pages = demand.wanted_pages = request.kv.n_pages;
   }

@@ -19,9 +19,9 @@ inline constexpr int kMaxParallel = 1 << 16;
 inline constexpr int kMaxPageTokens = 1 << 12;
 
 struct ContextDemand {
-  int n_ctx = 0;              // wished
-  int64_t least_pages = 0;    // without these there is no plan
-  int64_t wanted_pages = 0;   // enough for everything asked
+  int n_ctx = 0;             // wished
+  int64_t least_pages = 0;   // without these there is no plan
+  int64_t wanted_pages = 0;  // enough for everything asked
   // The longest sequence that `n_pages` allow.
   int ContextOf(int64_t n_pages, int page_tokens) const;
 };

@@ -11,8 +11,8 @@ std::vector<uint64_t> PrefixSums(const std::vector<uint64_t>& values, size_t n) 
   return sums;
 }
 
-// Rows of quantised blocks along n_ff cannot be cut per neuron, so they become F16; float types keep
-// their size.
+// Rows of quantised blocks along n_ff cannot be cut per neuron, so they become F16; float types
+// keep their size.
 uint64_t RelayOf(const model::WeightIndex& weights, int layer) {
   const model::TensorInfo* down = weights.Find(model::WeightRole::kFfnDown, layer);
   if (down == nullptr || IsFloat(down->dtype)) return 0;

@@ -23,9 +23,9 @@ using Partition = std::vector<model::LayerRange>;
 uint64_t StageBytes(const ModelBytes& model, const model::LayerRange& layers,
                     uint64_t kv_bytes_per_layer);
 
-// Among all contiguous splits whose stages fit their rooms: the least maximum of streamed bytes over
-// bandwidth; among those the most stages (room for KV), then the least sum of squared stage times
-// (balance), then the earliest cuts. nullopt when no split fits. O(n_layer^2 * workers).
+// Among all contiguous splits whose stages fit their rooms: the least maximum of streamed bytes
+// over bandwidth; among those the most stages (room for KV), then the least sum of squared stage
+// times (balance), then the earliest cuts. nullopt when no split fits. O(n_layer^2 * workers).
 std::optional<Partition> PartitionLayers(const ModelBytes& model,
                                          const std::vector<StageRoom>& workers,
                                          uint64_t kv_bytes_per_layer);

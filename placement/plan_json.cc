@@ -97,7 +97,8 @@ void ReadLayers(FieldReader* reader, model::LayerRange* layers) {
     return value.is_number_unsigned() && value.get<uint64_t>() <= model::kMaxLayers;
   };
   if (field == nullptr) return reader->Fail(reader->Name("layers"), "is missing");
-  if (!field->is_array() || field->size() != 2 || !is_bound((*field)[0]) || !is_bound((*field)[1])) {
+  if (!field->is_array() || field->size() != 2 || !is_bound((*field)[0]) ||
+      !is_bound((*field)[1])) {
     return reader->Fail(reader->Name("layers"),
                         Str("is not [begin, end) with both in 0..", model::kMaxLayers));
   }

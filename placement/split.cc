@@ -56,15 +56,15 @@ Status DoesNotFit(const ModelBytes& model, const ClusterProfile& cluster,
   for (const StageRoom& room : rooms) offered += room.bytes;
   std::string detail;
   for (const WorkerProfile& worker : cluster.workers) {
-    detail += Str(detail.empty() ? "" : ", ", "worker ", worker.id, " ", Printable(worker.host), ": ",
-                  FormatBytes(worker.memory_bytes));
+    detail += Str(detail.empty() ? "" : ", ", "worker ", worker.id, " ", Printable(worker.host),
+                  ": ", FormatBytes(worker.memory_bytes));
   }
   const uint64_t needed = StageBytes(model, {0, model.n_layer(), true, true}, kv_bytes_per_layer);
-  return ResourceExhausted(
-      Str("model does not fit: needs ", FormatBytes(needed), ", workers offer ", FormatBytes(offered),
-          "; missing ", FormatBytes(UnplacedBytes(model, rooms, kv_bytes_per_layer)),
-          " (in whole layers; ", FormatBytes(overhead_bytes),
-          " of each worker's memory are kept for itself; ", detail, ")"));
+  return ResourceExhausted(Str("model does not fit: needs ", FormatBytes(needed),
+                               ", workers offer ", FormatBytes(offered), "; missing ",
+                               FormatBytes(UnplacedBytes(model, rooms, kv_bytes_per_layer)),
+                               " (in whole layers; ", FormatBytes(overhead_bytes),
+                               " of each worker's memory are kept for itself; ", detail, ")"));
 }
 
 // The most pages in [least, wanted] that some split can hold; 0 when not even `least` fits.
@@ -89,9 +89,8 @@ std::string ReasonOf(const StagePlan& stage, const ModelBytes& model, const Work
   const uint64_t streamed = model.Streamed(stage.layers);
   const uint64_t whole = model.Streamed({0, model.n_layer(), true, true});
   const double percent = 100.0 * double(streamed) / double(std::max<uint64_t>(whole, 1));
-  std::string reason =
-      Str(n_layers, " of ", model.n_layer(), " layers, ", std::lround(percent),
-          " % of the bytes a token reads (", FormatBytes(streamed), ")");
+  std::string reason = Str(n_layers, " of ", model.n_layer(), " layers, ", std::lround(percent),
+                           " % of the bytes a token reads (", FormatBytes(streamed), ")");
   if (worker.read_bytes_per_s > 0) {
     reason += Str(", at ", FormatBytes(uint64_t(room.bytes_per_s)), "/s ",
                   std::lround(1e6 * double(streamed) / room.bytes_per_s), " us");

@@ -34,7 +34,8 @@ Status CheckLayers(const Plan& plan, const model::ModelConfig& config) {
       return InvalidArgument(Str(StageName(plan, i), " has no layers"));
     }
     if (layers.begin != next) {
-      return InvalidArgument(Str(StageName(plan, i), " does not begin where the layers before it end:",
+      return InvalidArgument(Str(StageName(plan, i),
+                                 " does not begin where the layers before it end:",
                                  Kv("begin", layers.begin), Kv("wanted", next)));
     }
     next = layers.end;
@@ -64,12 +65,13 @@ Status CheckLeads(const Plan& plan, const ClusterProfile& cluster) {
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const WorkerId lead = plan.stages[i].lead;
     if (FindWorker(cluster, lead) == nullptr) {
-      return InvalidArgument(Str(StageName(plan, i), " is led by a worker that is not in the cluster:",
-                                 Kv("lead", lead), Kv("n_workers", cluster.workers.size())));
+      return InvalidArgument(Str(
+          StageName(plan, i), " is led by a worker that is not in the cluster:", Kv("lead", lead),
+          Kv("n_workers", cluster.workers.size())));
     }
     if (!leads.insert(lead).second) {
-      return InvalidArgument(Str("worker leads two stages: the second is ", StageName(plan, i),
-                                 Kv("lead", lead)));
+      return InvalidArgument(
+          Str("worker leads two stages: the second is ", StageName(plan, i), Kv("lead", lead)));
     }
   }
   return OkStatus();
@@ -78,8 +80,8 @@ Status CheckLeads(const Plan& plan, const ClusterProfile& cluster) {
 Status CheckKv(const Plan& plan) {
   const KvBudget& kv = plan.kv;
   if (kv.page_tokens < 1 || kv.page_tokens > kMaxPageTokens) {
-    return InvalidArgument(Str("kv.page_tokens out of range: ", kv.page_tokens, " is not in 1..",
-                               kMaxPageTokens));
+    return InvalidArgument(
+        Str("kv.page_tokens out of range: ", kv.page_tokens, " is not in 1..", kMaxPageTokens));
   }
   if (!IsFloat(kv.dtype)) {
     return InvalidArgument(Str("kv.dtype is not a float type: ", DTypeName(kv.dtype)));
@@ -133,11 +135,10 @@ Status CheckMemory(const Plan& plan, const model::ModelConfig& config,
                         AddChecked(needed, stage.relay_bytes, &needed) &&
                         AddChecked(needed, stage.kv_bytes, &needed);
     if (summed && needed <= memory) continue;
-    return InvalidArgument(Str(StageName(plan, i), " does not fit its worker: weights ",
-                               FormatBytes(stage.weights_bytes), " + re-laid rows ",
-                               FormatBytes(stage.relay_bytes), " + KV ", FormatBytes(stage.kv_bytes),
-                               " + overhead ", FormatBytes(overhead), " is more than ",
-                               FormatBytes(memory)));
+    return InvalidArgument(Str(
+        StageName(plan, i), " does not fit its worker: weights ", FormatBytes(stage.weights_bytes),
+        " + re-laid rows ", FormatBytes(stage.relay_bytes), " + KV ", FormatBytes(stage.kv_bytes),
+        " + overhead ", FormatBytes(overhead), " is more than ", FormatBytes(memory)));
   }
   return OkStatus();
 }
