@@ -10,6 +10,7 @@
 #include "base/dtype.h"
 #include "base/ids.h"
 #include "base/status.h"
+#include "base/units.h"
 #include "model/config.h"
 #include "model/weights.h"
 #include "placement/profile.h"
@@ -25,14 +26,15 @@ struct StagePlan {
   WorkerId lead;
   model::LayerRange layers;
   uint64_t weights_bytes = 0;  // of the file, own ranges only
+  uint64_t relay_bytes = 0;    // more than that in memory: ffn_down re-laid as neuron rows
   uint64_t kv_bytes = 0;
-  std::string reason;          // why this worker got these layers, for people
+  std::string reason;  // why this worker got these layers, for people
   friend bool operator==(const StagePlan&, const StagePlan&) = default;
 };
 
 struct KvBudget {
-  int page_tokens = 16;     // positions per page
-  int64_t n_pages = 0;      // per stage; the same everywhere, so that one admission rule serves all
+  int page_tokens = 16;  // positions per page
+  int64_t n_pages = 0;   // per stage; the same everywhere, so that one admission rule serves all
   DType dtype = DType::kF32;
   int64_t n_tokens() const { return n_pages * page_tokens; }
   friend bool operator==(const KvBudget&, const KvBudget&) = default;
@@ -44,31 +46,46 @@ struct Plan {
   int n_layer = 0;
   std::vector<StagePlan> stages;  // in the order a token passes them
   LinkKind link = LinkKind::kZmq;
-  DType wire = DType::kF32;       // of activations between stages
+  DType wire = DType::kF32;  // of activations between stages
   KvBudget kv;
-  int n_ctx = 0;                  // longest sequence
+  int n_ctx = 0;  // longest sequence
   friend bool operator==(const Plan&, const Plan&) = default;
 };
 
+// What a worker needs besides weights and KV: kRuntimeBytes for the process itself and scratch rows
+// for kScratchTokens (the default AssignPlan::max_step_tokens).
+//
+// An idle worker's code, libraries, thread stacks and socket buffers stay well under this.
+inline constexpr uint64_t kRuntimeBytes = 48 * kMiB;
+inline constexpr int kScratchTokens = 512;
+uint64_t OverheadBytes(const model::ModelConfig& config);
+// Keys and values of one page in one layer: 2 * page_tokens * n_embd_kv elements.
+uint64_t KvPageBytes(const model::ModelConfig& config, const KvBudget& kv);
+
 struct PlanRequest {
-  int n_ctx = 0;          // 0: the model's training context, shortened until one sequence fits
-  int n_parallel = 4;     // sequences of n_ctx that the KV should hold when memory allows
-  KvBudget kv;            // page_tokens and dtype are taken, n_pages is computed (0) or wanted
+  int n_ctx = 0;       // 0: the model's training context, shortened until one sequence fits
+  int n_parallel = 4;  // sequences of n_ctx that the KV should hold when memory allows
+  KvBudget kv;         // page_tokens and dtype are taken, n_pages is computed (0) or wanted
   LinkKind link = LinkKind::kZmq;
   DType wire = DType::kF32;
+  bool relay_down_rows = false;  // ffn_down will be re-laid in memory (FfnMode::kExact)
   Epoch epoch;
   std::string model_fingerprint;
 };
 
-// Splits the layers over the workers in their order so that the slowest stage (bytes over measured
-// bandwidth; equal bandwidths where unknown) is as fast as possible and every stage fits its memory.
-// Workers beyond the number of layers stay spare. kResourceExhausted names the bytes missing.
-Result<Plan> SplitProportionally(const model::ModelConfig& config, const model::WeightIndex& weights,
-                                 const ClusterProfile& cluster, const PlanRequest& request);
+// Splits the layers over the workers in their order so that the slowest stage (bytes that a token
+// reads over measured bandwidth; the mean of the others where unknown) is as fast as possible and
+// every stage fits its memory. The embedding weighs on memory only: a token reads one row of it.
+// Workers beyond the number of layers, and those that would only slow the pipeline, stay spare.
+// The KV gets n_parallel sequences of n_ctx, or as many pages as some split can hold; at least one
+// sequence of n_ctx. kResourceExhausted names the bytes missing.
+Result<Plan> SplitProportionally(const model::ModelConfig& config,
+                                 const model::WeightIndex& weights, const ClusterProfile& cluster,
+                                 const PlanRequest& request);
 
-// Checks that every layer is placed once and in order, that ends are marked, leads exist and differ,
-// and every stage fits its worker's memory. kInvalidArgument names the first violated rule with its
-// numbers.
+// Checks that every layer is placed once and in order, that ends are marked, leads exist and
+// differ, and every stage fits its worker's memory. kInvalidArgument names the first violated rule
+// with its numbers.
 Status ValidatePlan(const Plan& plan, const model::ModelConfig& config,
                     const model::WeightIndex& weights, const ClusterProfile& cluster);
 
@@ -78,8 +95,15 @@ Result<Plan> CompletePlan(Plan plan, const model::ModelConfig& config,
                           const model::WeightIndex& weights, const ClusterProfile& cluster,
                           const PlanRequest& request);
 
-// JSON in and out; docs/plan-format.md describes every field. Errors name the field and its line.
+// JSON in and out; docs/plan-format.md describes every field. Fields that the text leaves out keep
+// the value they have in `defaults`. kInvalidArgument names the field, or the line of a syntax
+// error.
 std::string PlanToJson(const Plan& plan);
-Result<Plan> PlanFromJson(std::string_view json);
+Result<Plan> PlanFromJson(std::string_view json, const Plan& defaults = {});
+
+// A plan of the deepest model with one layer per stage and a long reason each stays far below.
+inline constexpr size_t kMaxPlanJsonBytes = 4 * kMiB;
+inline constexpr int kMaxStages = model::kMaxLayers;
+inline constexpr size_t kMaxReasonBytes = 1024;
 
 }  // namespace thermocline::placement

@@ -13,8 +13,9 @@ struct WorkerProfile {
   WorkerId id;
   std::string host;
   int n_cores = 0;
-  uint64_t memory_bytes = 0;     // what this worker may use: --memory, else what is free
-  double read_bytes_per_s = 0;   // sustained read bandwidth with the threads it will use; 0 = unknown
+  uint64_t memory_bytes = 0;  // what this worker may use: --memory, else what is free
+  double read_bytes_per_s =
+      0;  // sustained read bandwidth with the threads it will use; 0 = unknown
   friend bool operator==(const WorkerProfile&, const WorkerProfile&) = default;
 };
 

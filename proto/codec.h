@@ -10,7 +10,18 @@
 
 namespace thermocline::proto {
 
-// Appends nothing else: `out` is cleared first and its capacity is kept.
+// Bounds of what Decode accepts, checked before a struct of ours is filled. A message is smaller
+// than comm::kMaxHeaderBytes, because a StepBatch travels as the header of a frame.
+inline constexpr size_t kMaxMessageBytes = 4u << 20;
+inline constexpr int kMaxStepTokens = 8192;    // rows of one step; an entry has at least one
+inline constexpr int kMaxReleased = 1 << 16;   // sequences that can end between two steps
+inline constexpr size_t kMaxTextBytes = 4096;  // PATH_MAX, the longest text of any field
+inline constexpr int kMaxEndIds = 1024;        // a vocabulary has a handful
+inline constexpr int kMaxBannedIds = 4096;
+inline constexpr int64_t kMaxPosition = 1 << 24;  // the longest published context is 10 M tokens
+
+// `out` is cleared first and its capacity is kept. Free texts (reason, note, failure) are cut to
+// kMaxTextBytes; other fields are taken as they are.
 void Encode(const Message& message, std::vector<std::byte>* out);
 
 // kDataLoss names the field that is malformed or over its limit. Unknown fields are ignored.

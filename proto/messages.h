@@ -1,9 +1,10 @@
-// What the programs of a cluster say to each other, as plain structs; codec.h turns them into bytes.
+// What the programs of a cluster say to each other, as plain structs; codec.h turns them into
+// bytes.
 //
-// Control plane (Mailbox): Hello -> Welcome -> AssignPlan -> LoadProgress* -> Ready, then StepBatch to
-// the first stage and StepResult from the last one, Heartbeat both ways, and Drain/Shutdown/Failure.
-// Data plane (Link): a StepBatch is the header of the frame whose payload is the activation
-// x[n_tokens, n_embd].
+// Control plane (Mailbox): Hello -> Welcome -> AssignPlan -> LoadProgress* -> Ready, then StepBatch
+// to the first stage and StepResult from the last one, Heartbeat both ways, and
+// Drain/Shutdown/Failure. Data plane (Link): a StepBatch is the header of the frame whose payload
+// is the activation x[n_tokens, n_embd].
 #pragma once
 
 #include <cstdint>
@@ -32,10 +33,10 @@ struct Hello {
   std::optional<WorkerId> wanted_id;  // the MPI rank when there is one
   std::string host;
   int64_t pid = 0;
-  placement::WorkerProfile profile;   // id is not set yet
-  std::string device;                 // "cpu avx3 x4"
-  std::string mpi_address;            // "mpi:2" or ""
-  std::string zmq_address;            // tcp endpoints, or "" when not opened
+  placement::WorkerProfile profile;  // id is not set yet
+  std::string device;                // "cpu avx3 x4"
+  std::string mpi_address;           // "mpi:2" or ""
+  std::string zmq_address;           // tcp endpoints, or "" when not opened
   friend bool operator==(const Hello&, const Hello&) = default;
 };
 
@@ -51,18 +52,18 @@ enum class WeightsFrom : uint8_t { kFile, kCoordinator };
 // Coordinator -> worker: your part of a plan, and how to load and run it.
 struct AssignPlan {
   placement::Plan plan;
-  int stage = -1;                     // index into plan.stages; -1: spare
-  std::string model_path;             // on this worker's host, unless weights come from the coordinator
-  std::string model_fingerprint;      // of the header and size; a different file is refused
+  int stage = -1;                 // index into plan.stages; -1: spare
+  std::string model_path;         // on this worker's host, unless weights come from the coordinator
+  std::string model_fingerprint;  // of the header and size; a different file is refused
   uint64_t model_bytes = 0;
-  uint64_t header_bytes = 0;          // of the GGUF header, to fetch when weights come by wire
+  uint64_t header_bytes = 0;  // of the GGUF header, to fetch when weights come by wire
   WeightsFrom weights_from = WeightsFrom::kFile;
-  std::string bulk_endpoint;          // of the bulk channel; "" unless weights come by wire
-  std::string previous_address;       // data-plane address of the previous stage; "" for the first
-  std::string next_address;           // of the next stage; "" for the last
+  std::string bulk_endpoint;     // of the bulk channel; "" unless weights come by wire
+  std::string previous_address;  // data-plane address of the previous stage; "" for the first
+  std::string next_address;      // of the next stage; "" for the last
   model::FfnMode ffn = model::FfnMode::kDense;
-  int max_step_tokens = 512;          // rows of scratch
-  std::string dump_logits_dir;        // diagnostics: the last stage writes logits here; "" = off
+  int max_step_tokens = 512;    // rows of scratch
+  std::string dump_logits_dir;  // diagnostics: the last stage writes logits here; "" = off
   friend bool operator==(const AssignPlan&, const AssignPlan&) = default;
 };
 
@@ -78,10 +79,10 @@ struct LoadProgress {
 
 struct Ready {
   Epoch epoch;
-  uint64_t owned_bytes = 0;     // of the plan
-  uint64_t read_bytes = 0;      // touched in the file or fetched
+  uint64_t owned_bytes = 0;  // of the plan
+  uint64_t read_bytes = 0;   // touched in the file or fetched
   uint64_t peak_rss_bytes = 0;
-  std::string note;             // "ffn_down of 6 layers re-laid to F16 rows", for the log
+  std::string note;  // "ffn_down of 6 layers re-laid to F16 rows", for the log
   friend bool operator==(const Ready&, const Ready&) = default;
 };
 
@@ -89,6 +90,9 @@ struct Ready {
 struct SequenceStart {
   model::SamplingParams params;
   int32_t n_prompt = 0;  // tokens of the request; those after it are generated
+  // While fewer than min_tokens are generated, the sampler bans end_ids besides params.banned_ids.
+  int32_t min_tokens = 0;
+  std::vector<int32_t> end_ids;
   friend bool operator==(const SequenceStart&, const SequenceStart&) = default;
 };
 
@@ -107,8 +111,8 @@ struct StepBatch {
   Epoch epoch;
   StepId step;
   std::vector<StepEntry> entries;
-  std::vector<SeqId> released;               // since the last step: free their KV before this one
-  std::vector<uint32_t> stage_compute_us;    // appended by each stage that has run it
+  std::vector<SeqId> released;             // since the last step: free their KV before this one
+  std::vector<uint32_t> stage_compute_us;  // appended by each stage that has run it
   int64_t n_tokens() const;
   friend bool operator==(const StepBatch&, const StepBatch&) = default;
 };
@@ -134,10 +138,10 @@ struct Heartbeat {
   Epoch epoch;
   uint64_t steps_done = 0;
   uint64_t peak_rss_bytes = 0;
-  uint64_t compute_us = 0;        // total time in ops
-  uint64_t wait_us = 0;           // total time waiting for a frame
+  uint64_t compute_us = 0;  // total time in ops
+  uint64_t wait_us = 0;     // total time waiting for a frame
   uint64_t link_bytes_sent = 0;
-  uint64_t stale_frames = 0;      // dropped: older epoch
+  uint64_t stale_frames = 0;  // dropped: older epoch
   int64_t kv_pages_used = 0;
   friend bool operator==(const Heartbeat&, const Heartbeat&) = default;
 };

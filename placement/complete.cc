@@ -1,0 +1,92 @@
+// CompletePlan: what a hand-written plan leaves out follows from the model and the request.
+#include <algorithm>
+#include <limits>
+
+#include "base/str.h"
+#include "placement/context.h"
+#include "placement/model_bytes.h"
+#include "placement/plan.h"
+
+namespace thermocline::placement {
+namespace {
+
+// The stages may name layers that the model lacks: then there is nothing to weigh and ValidatePlan
+// tells why.
+bool WithinModel(const Plan& plan, int n_layer) {
+  return std::all_of(plan.stages.begin(), plan.stages.end(), [&](const StagePlan& stage) {
+    return 0 <= stage.layers.begin && stage.layers.begin < stage.layers.end &&
+           stage.layers.end <= n_layer;
+  });
+}
+
+void FillBytes(Plan* plan, const ModelBytes& model) {
+  for (StagePlan& stage : plan->stages) {
+    if (stage.weights_bytes == 0) stage.weights_bytes = model.Weights(stage.layers);
+    if (stage.relay_bytes == 0) stage.relay_bytes = model.Relay(stage.layers);
+    if (stage.reason.empty()) stage.reason = "written by hand";
+  }
+}
+
+// The pages that the stage with the least room left can hold.
+int64_t PagesThatFit(const Plan& plan, const ClusterProfile& cluster, uint64_t overhead_bytes,
+                     uint64_t page_bytes) {
+  uint64_t least = std::numeric_limits<int64_t>::max();
+  for (const StagePlan& stage : plan.stages) {
+    const uint64_t taken = overhead_bytes + stage.weights_bytes + stage.relay_bytes;
+    for (const WorkerProfile& worker : cluster.workers) {
+      if (worker.id != stage.lead) continue;
+      const uint64_t room = worker.memory_bytes - std::min(worker.memory_bytes, taken);
+      const uint64_t n_layers = uint64_t(stage.layers.end - stage.layers.begin);
+      least = std::min(least, room / (std::max<uint64_t>(page_bytes, 1) * n_layers));
+    }
+  }
+  return static_cast<int64_t>(least);
+}
+
+// Too few pages for one sequence are not lowered further: ValidatePlan then says which stage lacks
+// the memory, and how much.
+Status FillKv(Plan* plan, const model::ModelConfig& config, const ClusterProfile& cluster,
+              PlanRequest request) {
+  if (plan->n_ctx > 0) request.n_ctx = plan->n_ctx;
+  request.kv = plan->kv;
+  TC_ASSIGN_OR_RETURN(const ContextDemand demand, DemandOf(config, request));
+  const uint64_t page_bytes = KvPageBytes(config, plan->kv);
+  if (plan->kv.n_pages == 0) {
+    const int64_t fit = PagesThatFit(*plan, cluster, OverheadBytes(config), page_bytes);
+    plan->kv.n_pages = std::max(std::min(fit, demand.wanted_pages), demand.least_pages);
+  }
+  if (plan->n_ctx == 0) plan->n_ctx = demand.ContextOf(plan->kv.n_pages, plan->kv.page_tokens);
+  for (StagePlan& stage : plan->stages) {
+    if (stage.kv_bytes > 0) continue;
+    const uint64_t n_layers = uint64_t(stage.layers.end - stage.layers.begin);
+    stage.kv_bytes = page_bytes * uint64_t(plan->kv.n_pages) * n_layers;
+  }
+  return OkStatus();
+}
+
+Status FillIdentity(Plan* plan, const model::ModelConfig& config, const PlanRequest& request) {
+  if (plan->n_layer == 0) plan->n_layer = config.n_layer;
+  if (plan->epoch.value == 0) plan->epoch = request.epoch;
+  if (plan->model_fingerprint.empty()) plan->model_fingerprint = request.model_fingerprint;
+  if (plan->model_fingerprint == request.model_fingerprint) return OkStatus();
+  return InvalidArgument(
+      Str("plan is for another model:", Kv("plan_fingerprint", Printable(plan->model_fingerprint)),
+          Kv("model_fingerprint", request.model_fingerprint)));
+}
+
+}  // namespace
+
+Result<Plan> CompletePlan(Plan plan, const model::ModelConfig& config,
+                          const model::WeightIndex& weights, const ClusterProfile& cluster,
+                          const PlanRequest& request) {
+  TC_RETURN_IF_ERROR(FillIdentity(&plan, config, request));
+  if (plan.kv.page_tokens == 0) plan.kv.page_tokens = request.kv.page_tokens;
+  if (WithinModel(plan, config.n_layer)) {
+    FillBytes(&plan, ModelBytes::Of(config, weights, request.relay_down_rows));
+    TC_RETURN_IF_ERROR(FillKv(&plan, config, cluster, request));
+  }
+  TC_RETURN_IF_ERROR(ValidatePlan(plan, config, weights, cluster));
+  return plan;
+}
+
+}  // namespace thermocline::placement

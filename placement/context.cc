@@ -1,0 +1,50 @@
+#include "placement/context.h"
+
+#include <algorithm>
+
+#include "base/str.h"
+
+namespace thermocline::placement {
+namespace {
+
+Status CheckRange(std::string_view name, int64_t value, int64_t low, int64_t high) {
+  if (value >= low && value <= high) return OkStatus();
+  return InvalidArgument(Str(name, " out of range: ", value, " is not in ", low, "..", high));
+}
+
+int64_t PagesOf(int64_t n_tokens, int page_tokens) {
+  return (n_tokens + page_tokens - 1) / page_tokens;
+}
+
+}  // namespace
+
+int ContextDemand::ContextOf(int64_t n_pages, int page_tokens) const {
+  return static_cast<int>(std::min<int64_t>(n_ctx, n_pages * page_tokens));
+}
+
+Result<ContextDemand> DemandOf(const model::ModelConfig& config, const PlanRequest& request) {
+  TC_RETURN_IF_ERROR(CheckRange("n_ctx", request.n_ctx, 0, kMaxContextTokens));
+  TC_RETURN_IF_ERROR(CheckRange("n_parallel", request.n_parallel, 1, kMaxParallel));
+  TC_RETURN_IF_ERROR(CheckRange("kv.page_tokens", request.kv.page_tokens, 1, kMaxPageTokens));
+  TC_RETURN_IF_ERROR(
+      CheckRange("kv.n_pages", request.kv.n_pages, 0, int64_t{kMaxContextTokens} * kMaxParallel));
+  const int trained = config.n_ctx_train > 0 ? std::min(config.n_ctx_train, kMaxContextTokens)
+                                             : kDefaultContextTokens;
+  ContextDemand demand;
+  demand.n_ctx = request.n_ctx > 0 ? request.n_ctx : trained;
+  const int least = request.n_ctx > 0 ? request.n_ctx : std::min(trained, kMinContextTokens);
+  const int page_tokens = request.kv.page_tokens;
+  demand.least_pages = PagesOf(least, page_tokens);
+  demand.wanted_pages = PagesOf(demand.n_ctx, page_tokens) * request.n_parallel;
+  if (request.kv.n_pages > 0) {
+    if (request.kv.n_pages < demand.least_pages) {
+      return InvalidArgument(
+          Str("KV pages hold less than one sequence:", Kv("n_pages", request.kv.n_pages),
+              Kv("page_tokens", page_tokens), Kv("n_ctx", least)));
+    }
+    demand.least_pages = demand.wanted_pages = request.kv.n_pages;
+  }
+  return demand;
+}
+
+}  // namespace thermocline::placement

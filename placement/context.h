@@ -1,0 +1,32 @@
+// How many KV pages a plan should and must have for the wanted context and parallelism.
+#pragma once
+
+#include <cstdint>
+
+#include "base/status.h"
+#include "model/config.h"
+#include "placement/plan.h"
+
+namespace thermocline::placement {
+
+// A shortened context is not shortened below this: a chat template and a short answer need it.
+inline constexpr int kMinContextTokens = 256;
+// Where the file does not say what it was trained for.
+inline constexpr int kDefaultContextTokens = 2048;
+// The longest context that anybody has published is 10 M tokens.
+inline constexpr int kMaxContextTokens = 1 << 24;
+inline constexpr int kMaxParallel = 1 << 16;
+inline constexpr int kMaxPageTokens = 1 << 12;
+
+struct ContextDemand {
+  int n_ctx = 0;             // wished
+  int64_t least_pages = 0;   // without these there is no plan
+  int64_t wanted_pages = 0;  // enough for everything asked
+  // The longest sequence that `n_pages` allow.
+  int ContextOf(int64_t n_pages, int page_tokens) const;
+};
+
+// kInvalidArgument names the value of the request that is out of range.
+Result<ContextDemand> DemandOf(const model::ModelConfig& config, const PlanRequest& request);
+
+}  // namespace thermocline::placement

@@ -1,0 +1,219 @@
+// Plans as JSON; the only file that sees nlohmann's library, which throws and is caught here.
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+
+#include "base/str.h"
+#include "placement/context.h"
+#include "placement/plan.h"
+
+namespace thermocline::placement {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int kPlanFormatVersion = 1;
+constexpr size_t kMaxFingerprintBytes = 256;
+
+// Reads the fields of one object; the first error sticks, and a field that nobody asked for is one.
+class FieldReader {
+ public:
+  FieldReader(const Json& object, std::string path) : object_(object), path_(std::move(path)) {
+    if (!object.is_object()) Fail(path_.empty() ? "plan" : path_, "is not an object");
+  }
+
+  // `low` <= value <= `high`; absent fields leave `out` as it is.
+  template <typename Int>
+  void Integer(const char* name, uint64_t low, uint64_t high, Int* out) {
+    const Json* field = Find(name);
+    if (field == nullptr) return;
+    if (!field->is_number_unsigned() || field->get<uint64_t>() < low ||
+        field->get<uint64_t>() > high) {
+      return Fail(Name(name), Str("is not an integer in ", low, "..", high));
+    }
+    *out = static_cast<Int>(field->get<uint64_t>());
+  }
+
+  void Text(const char* name, size_t max_bytes, std::string* out) {
+    const Json* field = Find(name);
+    if (field == nullptr) return;
+    if (!field->is_string() || field->get_ref<const std::string&>().size() > max_bytes) {
+      return Fail(Name(name), Str("is not a string of at most ", max_bytes, " bytes"));
+    }
+    *out = field->get<std::string>();
+  }
+
+  void FloatType(const char* name, DType* out) {
+    std::string text(DTypeName(*out));
+    Text(name, 16, &text);
+    for (const DType type : {DType::kF32, DType::kF16, DType::kBF16}) {
+      if (text == DTypeName(type)) {
+        *out = type;
+        return;
+      }
+    }
+    Fail(Name(name), Str("is not F32, F16 or BF16: ", Printable(text)));
+  }
+
+  const Json* Find(const char* name) {
+    known_.insert(name);
+    if (!status_.ok()) return nullptr;
+    const auto found = object_.find(name);
+    return found == object_.end() ? nullptr : &*found;
+  }
+
+  void Fail(const std::string& field, const std::string& what) {
+    if (status_.ok()) status_ = InvalidArgument(Str("plan: ", field, " ", what));
+  }
+
+  std::string Name(std::string_view name) const {
+    return path_.empty() ? std::string(name) : Str(path_, ".", name);
+  }
+
+  // After the last field.
+  Status Finish() {
+    if (!status_.ok()) return status_;
+    for (const auto& item : object_.items()) {
+      if (!known_.contains(item.key())) {
+        return InvalidArgument(Str("plan: unknown field: ", Name(Printable(item.key()))));
+      }
+    }
+    return OkStatus();
+  }
+
+ private:
+  const Json& object_;
+  const std::string path_;
+  std::set<std::string, std::less<>> known_;
+  Status status_;
+};
+
+constexpr uint64_t kAnyU64 = std::numeric_limits<uint64_t>::max();
+
+void ReadLayers(FieldReader* reader, model::LayerRange* layers) {
+  const Json* field = reader->Find("layers");
+  const auto is_bound = [](const Json& value) {
+    return value.is_number_unsigned() && value.get<uint64_t>() <= model::kMaxLayers;
+  };
+  if (field == nullptr) return reader->Fail(reader->Name("layers"), "is missing");
+  if (!field->is_array() || field->size() != 2 || !is_bound((*field)[0]) ||
+      !is_bound((*field)[1])) {
+    return reader->Fail(reader->Name("layers"),
+                        Str("is not [begin, end) with both in 0..", model::kMaxLayers));
+  }
+  layers->begin = (*field)[0].get<int>();
+  layers->end = (*field)[1].get<int>();
+}
+
+Status ReadStage(const Json& object, size_t i, StagePlan* stage) {
+  FieldReader reader(object, Str("stages[", i, "]"));
+  if (reader.Find("lead") == nullptr) reader.Fail(reader.Name("lead"), "is missing");
+  reader.Integer("lead", 0, kAnyU64, &stage->lead.value);
+  ReadLayers(&reader, &stage->layers);
+  reader.Integer("weights_bytes", 0, kAnyU64, &stage->weights_bytes);
+  reader.Integer("relay_bytes", 0, kAnyU64, &stage->relay_bytes);
+  reader.Integer("kv_bytes", 0, kAnyU64, &stage->kv_bytes);
+  reader.Text("reason", kMaxReasonBytes, &stage->reason);
+  return reader.Finish();
+}
+
+Status ReadStages(FieldReader* reader, Plan* plan) {
+  const Json* stages = reader->Find("stages");
+  if (stages == nullptr || !stages->is_array() || stages->empty() || stages->size() > kMaxStages) {
+    reader->Fail("stages", Str("is not a list of 1..", kMaxStages, " stages"));
+    return OkStatus();
+  }
+  plan->stages.assign(stages->size(), {});
+  for (size_t i = 0; i < stages->size(); ++i) {
+    TC_RETURN_IF_ERROR(ReadStage((*stages)[i], i, &plan->stages[i]));
+  }
+  plan->stages.front().layers.has_embed = true;
+  plan->stages.back().layers.has_head = true;
+  return OkStatus();
+}
+
+Status ReadKv(FieldReader* plan_reader, KvBudget* kv) {
+  const Json* field = plan_reader->Find("kv");
+  if (field == nullptr) return OkStatus();
+  FieldReader reader(*field, "kv");
+  reader.Integer("page_tokens", 1, kMaxPageTokens, &kv->page_tokens);
+  reader.Integer("n_pages", 0, uint64_t{kMaxContextTokens} * kMaxParallel, &kv->n_pages);
+  reader.FloatType("dtype", &kv->dtype);
+  return reader.Finish();
+}
+
+Result<Plan> ReadPlan(const Json& json, const Plan& defaults) {
+  Plan plan = defaults;
+  FieldReader reader(json, "");
+  int version = kPlanFormatVersion;
+  reader.Integer("version", kPlanFormatVersion, kPlanFormatVersion, &version);
+  reader.Integer("epoch", 0, kAnyU64, &plan.epoch.value);
+  reader.Text("model_fingerprint", kMaxFingerprintBytes, &plan.model_fingerprint);
+  reader.Integer("n_layer", 0, model::kMaxLayers, &plan.n_layer);
+  reader.Integer("n_ctx", 0, kMaxContextTokens, &plan.n_ctx);
+  std::string link(LinkKindName(plan.link));
+  reader.Text("link", 16, &link);
+  reader.FloatType("wire", &plan.wire);
+  TC_RETURN_IF_ERROR(ReadKv(&reader, &plan.kv));
+  TC_RETURN_IF_ERROR(ReadStages(&reader, &plan));
+  TC_RETURN_IF_ERROR(reader.Finish());
+  TC_ASSIGN_OR_RETURN(plan.link, ParseLinkKind(link));
+  return plan;
+}
+
+Json StageToJson(const StagePlan& stage) {
+  return Json{{"lead", stage.lead.value},
+              {"layers", {stage.layers.begin, stage.layers.end}},
+              {"weights_bytes", stage.weights_bytes},
+              {"relay_bytes", stage.relay_bytes},
+              {"kv_bytes", stage.kv_bytes},
+              {"reason", stage.reason}};
+}
+
+}  // namespace
+
+std::string_view LinkKindName(LinkKind kind) { return kind == LinkKind::kMpi ? "mpi" : "zmq"; }
+
+Result<LinkKind> ParseLinkKind(std::string_view name) {
+  for (const LinkKind kind : {LinkKind::kMpi, LinkKind::kZmq}) {
+    if (name == LinkKindName(kind)) return kind;
+  }
+  return InvalidArgument(Str("link is not mpi or zmq: ", Printable(name)));
+}
+
+std::string PlanToJson(const Plan& plan) {
+  Json stages = Json::array();
+  for (const StagePlan& stage : plan.stages) stages.push_back(StageToJson(stage));
+  const Json json{{"version", kPlanFormatVersion},
+                  {"epoch", plan.epoch.value},
+                  {"model_fingerprint", plan.model_fingerprint},
+                  {"n_layer", plan.n_layer},
+                  {"n_ctx", plan.n_ctx},
+                  {"link", LinkKindName(plan.link)},
+                  {"wire", DTypeName(plan.wire)},
+                  {"kv",
+                   {{"page_tokens", plan.kv.page_tokens},
+                    {"n_pages", plan.kv.n_pages},
+                    {"dtype", DTypeName(plan.kv.dtype)}}},
+                  {"stages", std::move(stages)}};
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+Result<Plan> PlanFromJson(std::string_view text, const Plan& defaults) {
+  if (text.size() > kMaxPlanJsonBytes) {
+    return InvalidArgument(
+        Str("plan is too large: bytes=", text.size(), " limit=", kMaxPlanJsonBytes));
+  }
+  Json json;
+  try {
+    json = Json::parse(text);
+  } catch (const Json::parse_error& error) {
+    const auto end = text.begin() + std::min(error.byte, text.size());
+    return InvalidArgument(Str("plan is not JSON: line ", 1 + std::count(text.begin(), end, '\n'),
+                               ": ", Printable(error.what(), 300)));
+  }
+  return ReadPlan(json, defaults);
+}
+
+}  // namespace thermocline::placement

@@ -1,0 +1,81 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "placement/plan.h"
+
+namespace thermocline::placement {
+namespace {
+
+using ::testing::HasSubstr;
+
+Plan FullPlan() {
+  Plan plan{.epoch = {3},
+            .model_fingerprint = "ab12",
+            .n_layer = 5,
+            .link = LinkKind::kMpi,
+            .wire = DType::kBF16,
+            .kv = {32, 77, DType::kF16},
+            .n_ctx = 2048};
+  plan.stages = {{{1}, {0, 2, true, false}, 100, 7, 50, "fast \"disk\""},
+                 {{2}, {2, 5, false, true}, 1ull << 40, 0, 75, ""}};
+  return plan;
+}
+
+std::string ErrorOf(std::string_view json) { return PlanFromJson(json).status().message(); }
+
+TEST(PlanJson, ReadsBackWhatItWrote) {
+  const auto plan = PlanFromJson(PlanToJson(FullPlan()));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(*plan, FullPlan());
+}
+
+TEST(PlanJson, MinimalHandWrittenPlanKeepsDefaults) {
+  const Plan defaults{.link = LinkKind::kMpi, .wire = DType::kF16, .kv = {8, 0, DType::kF16}};
+  const auto plan =
+      PlanFromJson(R"({"stages":[{"lead":1,"layers":[0,2]},{"lead":2,"layers":[2,5]}]})", defaults);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->link, LinkKind::kMpi);
+  EXPECT_EQ(plan->wire, DType::kF16);
+  EXPECT_EQ(plan->kv, defaults.kv);
+  ASSERT_EQ(plan->stages.size(), 2u);
+  EXPECT_EQ(plan->stages[0].layers, (model::LayerRange{0, 2, true, false}));
+  EXPECT_EQ(plan->stages[1].layers, (model::LayerRange{2, 5, false, true}));
+}
+
+TEST(PlanJson, SyntaxErrorNamesTheLine) {
+  EXPECT_THAT(ErrorOf("{\n \"stages\": [\n  {]\n}"), HasSubstr("line 3"));
+  EXPECT_THAT(ErrorOf(""), HasSubstr("line 1"));
+}
+
+TEST(PlanJson, ErrorsNameTheField) {
+  EXPECT_THAT(ErrorOf("[]"), HasSubstr("plan is not an object"));
+  EXPECT_THAT(ErrorOf("{}"), HasSubstr("stages is not a list"));
+  EXPECT_THAT(ErrorOf(R"({"stages":[{"layers":[0,2]}]})"), HasSubstr("stages[0].lead is missing"));
+  EXPECT_THAT(ErrorOf(R"({"stages":[{"lead":1}]})"), HasSubstr("stages[0].layers is missing"));
+  EXPECT_THAT(ErrorOf(R"({"stages":[{"lead":1,"layers":[0]}]})"), HasSubstr("stages[0].layers"));
+  EXPECT_THAT(ErrorOf(R"({"stages":[{"lead":1,"layers":[0,-1]}]})"), HasSubstr("stages[0].layers"));
+  EXPECT_THAT(ErrorOf(R"({"stages":[{"lead":-1,"layers":[0,1]}]})"),
+              HasSubstr("stages[0].lead is not an integer"));
+  EXPECT_THAT(ErrorOf(R"({"stages":[{"lead":1,"layers":[0,1],"color":1}]})"),
+              HasSubstr("unknown field: stages[0].color"));
+  EXPECT_THAT(ErrorOf(R"({"n_layer":1.5,"stages":[{"lead":1,"layers":[0,1]}]})"),
+              HasSubstr("n_layer is not an integer"));
+  EXPECT_THAT(ErrorOf(R"({"version":2,"stages":[{"lead":1,"layers":[0,1]}]})"),
+              HasSubstr("version is not an integer in 1..1"));
+  EXPECT_THAT(ErrorOf(R"({"link":"ib","stages":[{"lead":1,"layers":[0,1]}]})"),
+              HasSubstr("link is not mpi or zmq: ib"));
+  EXPECT_THAT(ErrorOf(R"({"wire":"Q8_0","stages":[{"lead":1,"layers":[0,1]}]})"),
+              HasSubstr("wire is not F32, F16 or BF16: Q8_0"));
+  EXPECT_THAT(ErrorOf(R"({"kv":{"page_tokens":0},"stages":[{"lead":1,"layers":[0,1]}]})"),
+              HasSubstr("kv.page_tokens"));
+  EXPECT_THAT(ErrorOf(R"({"kv":3,"stages":[{"lead":1,"layers":[0,1]}]})"),
+              HasSubstr("kv is not an object"));
+}
+
+TEST(PlanJson, LargeAndDeepTextsAreRefused) {
+  EXPECT_THAT(ErrorOf(std::string(kMaxPlanJsonBytes + 1, ' ')), HasSubstr("plan is too large"));
+  EXPECT_THAT(ErrorOf(std::string(100000, '[')), HasSubstr("plan is not JSON"));
+}
+
+}  // namespace
+}  // namespace thermocline::placement
