@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,11 @@ std::string OwnFolder() {
   return full.substr(0, full.rfind('/'));
 }
 
+std::optional<std::string> LookUp(const std::string& variable) {
+  const char* value = std::getenv(variable.c_str());
+  return value == nullptr ? std::nullopt : std::optional<std::string>(value);
+}
+
 int Become(const std::string& program, std::vector<std::string> arguments) {
   const std::string path = OwnFolder() + "/" + program;
   std::vector<char*> argv;
@@ -71,7 +77,7 @@ int main(int argc, char** argv) {
   }
   std::vector<std::string> arguments(argv + 2, argv + argc);
   const auto launch =
-      thermocline::comm::DetectMpiLaunch([](const char* name) { return std::getenv(name); });
+      thermocline::comm::DetectMpiLaunch(LookUp);
   if (command == "serve" && launch && launch->rank > 0) {
     arguments.insert(arguments.begin(), "--mpi");
     return Become("thermocline-worker", std::move(arguments));

@@ -13,14 +13,16 @@ namespace {
 // More threads than any machine has cores is a typing error.
 constexpr int kMaxThreads = 1024;
 
-int EnvironmentInt(const EnvironmentFn& environment, const char* name, int fallback) {
-  const char* text = environment(name);
-  return text == nullptr ? fallback : std::atoi(text);
+using comm::EnvironmentLookup;
+
+int EnvironmentInt(const EnvironmentLookup& environment, const char* name, int fallback) {
+  const auto text = environment(name);
+  return text ? std::atoi(text->c_str()) : fallback;
 }
 
 // How many workers share this host, as Open MPI tells. Rank 0 is the coordinator, which computes
 // nothing; it is on this host when ranks are counted alike here and in the job.
-int WorkersOnThisHost(const EnvironmentFn& environment) {
+int WorkersOnThisHost(const EnvironmentLookup& environment) {
   const int local_size = EnvironmentInt(environment, "OMPI_COMM_WORLD_LOCAL_SIZE", 1);
   const int rank = EnvironmentInt(environment, "OMPI_COMM_WORLD_RANK", 0);
   const int local_rank = EnvironmentInt(environment, "OMPI_COMM_WORLD_LOCAL_RANK", 0);
@@ -28,26 +30,23 @@ int WorkersOnThisHost(const EnvironmentFn& environment) {
   return std::max(1, local_size - (coordinator_here ? 1 : 0));
 }
 
-std::string DefaultCacheDir(const EnvironmentFn& environment) {
-  if (const char* cache = environment("XDG_CACHE_HOME"); cache != nullptr && *cache != 0) {
-    return std::string(cache) + "/thermocline";
+std::string DefaultCacheDir(const EnvironmentLookup& environment) {
+  if (const auto cache = environment("XDG_CACHE_HOME"); cache && !cache->empty()) {
+    return *cache + "/thermocline";
   }
-  const char* home = environment("HOME");
-  return std::string(home == nullptr ? "/tmp" : home) + "/.cache/thermocline";
+  return environment("HOME").value_or("/tmp") + "/.cache/thermocline";
 }
 
 Result<comm::JoinTicket> ResolveTicket(const WorkerFlags& flags,
-                                       const EnvironmentFn& environment) {
+                                       const EnvironmentLookup& environment) {
   comm::JoinTicket ticket;
   if (flags.join.empty()) {
     return InvalidArgument(
         "--join is missing: the coordinator prints it, e.g. --join tcp://head:40123");
   }
   TC_ASSIGN_OR_RETURN(ticket.endpoints, comm::ParseEndpoints(flags.join));
-  const char* from_environment = environment("THERMOCLINE_CLUSTER_KEY");
-  const std::string key = !flags.key.empty()             ? flags.key
-                          : from_environment != nullptr ? from_environment
-                                                         : "";
+  const std::string key =
+      flags.key.empty() ? environment("THERMOCLINE_CLUSTER_KEY").value_or("") : flags.key;
   if (key.empty()) {
     return InvalidArgument("--key is missing (or the variable THERMOCLINE_CLUSTER_KEY)");
   }
@@ -58,7 +57,7 @@ Result<comm::JoinTicket> ResolveTicket(const WorkerFlags& flags,
 }  // namespace
 
 Result<WorkerOptions> ResolveWorkerFlags(const WorkerFlags& flags,
-                                         const EnvironmentFn& environment) {
+                                         const EnvironmentLookup& environment) {
   WorkerOptions options;
   if (!flags.under_mpi) {
     TC_ASSIGN_OR_RETURN(options.ticket, ResolveTicket(flags, environment));

@@ -2,10 +2,10 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <string>
 
 #include "base/status.h"
+#include "comm/mpi_launch.h"
 #include "worker/control_loop.h"
 
 namespace thermocline::worker {
@@ -23,10 +23,8 @@ struct WorkerFlags {
   std::string log_format = "text";
 };
 
-// Looks a variable of the environment up; nullptr when unset. main passes getenv.
-using EnvironmentFn = std::function<const char*(const char*)>;
-
 // kInvalidArgument names the flag, its value and what would be right.
-Result<WorkerOptions> ResolveWorkerFlags(const WorkerFlags& flags, const EnvironmentFn& environment);
+Result<WorkerOptions> ResolveWorkerFlags(const WorkerFlags& flags,
+                                         const comm::EnvironmentLookup& environment);
 
 }  // namespace thermocline::worker

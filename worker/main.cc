@@ -5,6 +5,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 
 #include <CLI/CLI.hpp>
 
@@ -50,6 +51,11 @@ void AddFlags(CLI::App* app, WorkerFlags* flags) {
   app->add_flag("--die-with-parent", flags->die_with_parent)->group("");
 }
 
+std::optional<std::string> LookUp(const std::string& variable) {
+  const char* value = std::getenv(variable.c_str());
+  return value == nullptr ? std::nullopt : std::optional<std::string>(value);
+}
+
 int Fail(const thermocline::Status& status) {
   using thermocline::StatusCode;
   std::fprintf(stderr, "thermocline worker on %s: %s\n", thermocline::HostName().c_str(),
@@ -74,7 +80,7 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
-  const auto options = worker::ResolveWorkerFlags(flags, [](const char* n) { return std::getenv(n); });
+  const auto options = worker::ResolveWorkerFlags(flags, LookUp);
   if (!options.ok()) return Fail(options.status());
   const auto level = ParseLogLevel(flags.log_level);
   if (!level.ok()) return Fail(level.status());
