@@ -58,7 +58,7 @@ void AddModelFlags(CLI::App* app, ServeFlags* flags) {
       ->required()->group(kGroup);
   app->add_option("-c,--ctx-size,--max-model-len", flags->n_ctx,
                   "Longest sequence, e.g. 4096 or 32K (default: the model's)")->group(kGroup);
-  app->add_option("-n,--parallel,--max-num-seqs", flags->n_parallel,
+  app->add_option("--parallel,--max-num-seqs", flags->n_parallel,
                   "Sequences of that length the KV cache should hold")
       ->check(CLI::Range(1, 4096))->capture_default_str()->group(kGroup);
   app->add_option("-b,--batch-size,--max-num-batched-tokens", flags->max_step_tokens,
@@ -69,7 +69,7 @@ void AddModelFlags(CLI::App* app, ServeFlags* flags) {
       ->capture_default_str()->group(kGroup);
   app->add_option("--ffn", flags->ffn, "dense, or exact: skip the neurons a ReLU silenced")
       ->capture_default_str()->group(kGroup);
-  app->add_option("-k,--kv-cache-dtype,--cache-type-k,--cache-type-v", flags->kv_dtype,
+  app->add_option("--kv-cache-dtype,--cache-type-k,--cache-type-v", flags->kv_dtype,
                   "Type of stored keys and values: f32 or f16")->capture_default_str()->group(kGroup);
 }
 
