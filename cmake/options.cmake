@@ -32,3 +32,7 @@ if(TC_SANITIZE)
                          -fno-sanitize-recover=all)
   target_link_options(tc_options INTERFACE -fsanitize=${TC_SANITIZE})
 endif()
+if(TC_FUZZERS)
+  # Coverage counters in every library, which steer the fuzz targets that link them.
+  target_compile_options(tc_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()
