@@ -39,10 +39,13 @@ HWY_INLINE void Map(const float* a, const float* b, int64_t n, float* y, F f) {
 }
 
 struct Silu {
-  // x / (1 + exp(-x)); for very negative x exp overflows to infinity and the result is -0, as the
-  // true value rounds to nothing below 1e-36.
+  // x / (1 + exp(-x)), with exp(-|x|) for both signs: it is at most 1, and it ends in 0 where
+  // exp(-x) would overflow.
   static HWY_INLINE VF Of(VF x) {
-    return hn::Div(x, hn::Add(hn::Set(DF(), 1.0f), hn::Exp(DF(), hn::Neg(x))));
+    const VF one = hn::Set(DF(), 1.0f);
+    const VF e = hn::Exp(DF(), hn::Neg(hn::Abs(x)));
+    const VF numerator = hn::IfThenElse(hn::Lt(x, hn::Zero(DF())), e, one);
+    return hn::Mul(x, hn::Div(numerator, hn::Add(one, e)));
   }
 };
 
