@@ -19,7 +19,7 @@ class Device {
  public:
   virtual ~Device() = default;
   virtual DeviceKind kind() const = 0;
-  // For the node table: "cpu avx3 x4".
+  // For the node table: "cpu avx512 x4".
   virtual std::string name() const = 0;
   virtual Ops& ops() = 0;
   // Memory that the device's ops can read and write. kResourceExhausted when there is none.
@@ -39,9 +39,9 @@ Result<std::unique_ptr<Device>> MakeCpuDevice(const CpuDeviceOptions& options);
 // kUnavailable when built without CUDA or when there is no such GPU.
 Result<std::unique_ptr<Device>> MakeCudaDevice(int ordinal);
 
-// Re-lays w[n_out, n_in] as rows of the other dimension, y[n_in, n_out] of a float dtype. Exact when
-// the dtypes are the same float type; from a quantised type each value is dequantised and rounded
-// once. Used to store ffn_down with one row per neuron.
+// Re-lays w[n_out, n_in] as rows of the other dimension, y[n_in, n_out] of a float dtype. Exact
+// when the dtypes are the same float type; from a quantised type each value is dequantised and
+// rounded once. Used to store ffn_down with one row per neuron.
 void TransposeToRows(TensorView w, TensorView y);
 
 // Dequantises one row of any dtype to F32.

@@ -22,7 +22,7 @@ struct RopeArgs {
   RopePairing pairing = RopePairing::kAdjacent;
   int n_rot = 0;  // rotated elements at the start of each head, even
   float freq_base = 10000.0f;
-  float freq_scale = 1.0f;        // positions are multiplied by it
+  float freq_scale = 1.0f;               // positions are multiplied by it
   std::span<const float> freq_divisors;  // [n_rot/2] or empty: each angle is divided by it
 };
 
@@ -38,6 +38,13 @@ struct KvPages {
   uint64_t page_bytes() const {
     return RowBytes(dtype, static_cast<uint64_t>(page_tokens) * n_head_kv * head_dim);
   }
+  // Bytes from `k` (or `v`) to the head_dim values of one head at `position` of a sequence; those
+  // of the next position in the same page follow at once.
+  uint64_t offset_bytes(std::span<const int32_t> page_ids, int64_t position, int head) const {
+    const auto page = static_cast<uint64_t>(page_ids[static_cast<size_t>(position / page_tokens)]);
+    const uint64_t slot = static_cast<uint64_t>(head) * page_tokens + position % page_tokens;
+    return page * page_bytes() + RowBytes(dtype, slot * head_dim);
+  }
 };
 
 // One sequence's share of a batch: rows [first_row, first_row + n_tokens) of x hold its positions
@@ -49,11 +56,18 @@ struct SequenceRows {
   std::span<const int32_t> page_ids;  // covers positions 0 .. first_position + n_tokens - 1
 };
 
-// The neurons an FFN computes: ids[0 .. *n_active), ascending and distinct.
+// The neurons an FFN computes: ids[0 .. *n_active), ascending and distinct; `ids` null means every
+// neuron. SelectActive writes a list, so it takes one with room for n_ff ids.
 struct ActiveIds {
   int32_t* ids = nullptr;
   int32_t* n_active = nullptr;
   int32_t capacity = 0;
+
+  // Every neuron: the dense FFN.
+  static constexpr ActiveIds All() { return {}; }
+  bool all() const { return ids == nullptr; }
+  int64_t count(int64_t n_ff) const { return all() ? n_ff : *n_active; }
+  int64_t id(int64_t i) const { return all() ? i : ids[i]; }
 };
 
 class Ops {
@@ -76,7 +90,8 @@ class Ops {
   virtual void MatMul(TensorView w, TensorView x, TensorView bias, TensorView y) = 0;
 
   // Rotates every head of x[n_tokens, n_heads * head_dim] in place: pair i of a head at position p
-  // turns by p * freq_scale * freq_base^(-2i/n_rot) / freq_divisors[i] (Su et al. 2021, sec. 3.4.2).
+  // turns by p * freq_scale * freq_base^(-2i/n_rot) / freq_divisors[i] (Su et al. 2021,
+  // sec. 3.4.2).
   virtual void Rope(const RopeArgs& args, std::span<const int64_t> positions, int head_dim,
                     TensorView x) = 0;
 
@@ -103,8 +118,8 @@ class Ops {
   virtual void MatMulRows(TensorView w, TensorView x, TensorView bias, ActiveIds active,
                           TensorView y) = 0;
 
-  // y[t] = sum over active i, ascending, of a[t, i] * w[i], plus bias. w[n_ff, n_embd] holds one row
-  // per neuron. With every neuron active this is the dense down projection, bit for bit.
+  // y[t] = sum over active i, ascending, of a[t, i] * w[i], plus bias. w[n_ff, n_embd] holds one
+  // row per neuron. With every neuron active this is the dense down projection, bit for bit.
   virtual void AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView bias,
                         TensorView y) = 0;
 };

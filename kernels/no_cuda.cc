@@ -1,0 +1,11 @@
+// The CUDA backend of a build that has none.
+#include "base/str.h"
+#include "kernels/device.h"
+
+namespace thermocline::kernels {
+
+Result<std::unique_ptr<Device>> MakeCudaDevice(int ordinal) {
+  return Unavailable(Str("built without CUDA:", Kv("device", ordinal)));
+}
+
+}  // namespace thermocline::kernels

@@ -1,0 +1,68 @@
+#include "kernels/device.h"
+
+#include "kernels/reference/ops.h"
+
+namespace thermocline::kernels {
+namespace {
+
+// Forwards every op to its reference function. Thread-safe: it has no state.
+class ReferenceOps final : public Ops {
+ public:
+  void Embed(TensorView table, std::span<const int32_t> ids, TensorView y) override {
+    reference::Embed(table, ids, y);
+  }
+  void RmsNorm(TensorView x, TensorView weight, float eps, TensorView y) override {
+    reference::RmsNorm(x, weight, eps, y);
+  }
+  void LayerNorm(TensorView x, TensorView weight, TensorView bias, float eps,
+                 TensorView y) override {
+    reference::LayerNorm(x, weight, bias, eps, y);
+  }
+  void MatMul(TensorView w, TensorView x, TensorView bias, TensorView y) override {
+    reference::MatMul(w, x, bias, y);
+  }
+  void Rope(const RopeArgs& args, std::span<const int64_t> positions, int head_dim,
+            TensorView x) override {
+    reference::Rope(args, positions, head_dim, x);
+  }
+  void StoreKv(TensorView k, TensorView v, std::span<const SequenceRows> sequences,
+               const KvPages& pages) override {
+    reference::StoreKv(k, v, sequences, pages);
+  }
+  void Attention(TensorView q, std::span<const SequenceRows> sequences, const KvPages& pages,
+                 float scale, TensorView y) override {
+    reference::Attention(q, sequences, pages, scale, y);
+  }
+  void Add(TensorView a, TensorView b, TensorView y) override { reference::Add(a, b, y); }
+  void Activate(Activation kind, TensorView gate, TensorView up, TensorView y) override {
+    reference::Activate(kind, gate, up, y);
+  }
+  void SelectActive(TensorView a, ActiveIds active) override { reference::SelectActive(a, active); }
+  void MatMulRows(TensorView w, TensorView x, TensorView bias, ActiveIds active,
+                  TensorView y) override {
+    reference::MatMulRows(w, x, bias, active, y);
+  }
+  void AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView bias,
+                TensorView y) override {
+    reference::AxpyRows(w, a, active, bias, y);
+  }
+};
+
+// Host memory and scalar ops. Thread-compatible, owned by whoever checks something against it.
+class ReferenceDevice final : public Device {
+ public:
+  DeviceKind kind() const override { return DeviceKind::kReference; }
+  std::string name() const override { return "reference"; }
+  Ops& ops() override { return ops_; }
+  Result<Buffer> Allocate(uint64_t n_bytes) override { return Buffer::Allocate(n_bytes); }
+  bool reads_host_memory() const override { return true; }
+
+ private:
+  ReferenceOps ops_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> MakeReferenceDevice() { return std::make_unique<ReferenceDevice>(); }
+
+}  // namespace thermocline::kernels

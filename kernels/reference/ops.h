@@ -1,0 +1,24 @@
+// The reference operators as functions: scalar loops, double accumulators, one rounding to F32 at
+// the end. Contracts, shapes and sources are those of kernels/ops.h.
+#pragma once
+
+#include "kernels/ops.h"
+
+namespace thermocline::kernels::reference {
+
+void Embed(TensorView table, std::span<const int32_t> ids, TensorView y);
+void RmsNorm(TensorView x, TensorView weight, float eps, TensorView y);
+void LayerNorm(TensorView x, TensorView weight, TensorView bias, float eps, TensorView y);
+void MatMul(TensorView w, TensorView x, TensorView bias, TensorView y);
+void Rope(const RopeArgs& args, std::span<const int64_t> positions, int head_dim, TensorView x);
+void StoreKv(TensorView k, TensorView v, std::span<const SequenceRows> sequences,
+             const KvPages& pages);
+void Attention(TensorView q, std::span<const SequenceRows> sequences, const KvPages& pages,
+               float scale, TensorView y);
+void Add(TensorView a, TensorView b, TensorView y);
+void Activate(Activation kind, TensorView gate, TensorView up, TensorView y);
+void SelectActive(TensorView a, ActiveIds active);
+void MatMulRows(TensorView w, TensorView x, TensorView bias, ActiveIds active, TensorView y);
+void AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView bias, TensorView y);
+
+}  // namespace thermocline::kernels::reference

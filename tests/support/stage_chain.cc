@@ -1,0 +1,94 @@
+#include "tests/support/stage_chain.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace thermocline::testing {
+
+proto::StepBatch OneEntry(SeqId seq, int64_t first_position, std::vector<int32_t> tokens,
+                          bool sample, int n_prompt) {
+  proto::StepEntry entry;
+  entry.seq = seq;
+  entry.first_position = first_position;
+  entry.tokens = std::move(tokens);
+  entry.sample = sample;
+  if (first_position == 0) {
+    model::SamplingParams greedy;
+    greedy.temperature = 0;
+    entry.start = proto::SequenceStart{greedy, n_prompt};
+  }
+  proto::StepBatch batch;
+  batch.entries.push_back(std::move(entry));
+  return batch;
+}
+
+StageChain::StageChain(const std::string& path, const ChainOptions& options) {
+  device_ = options.reference_device
+                ? kernels::MakeReferenceDevice()
+                : std::move(kernels::MakeCpuDevice({options.n_threads})).value();
+  auto model = worker::OpenModel(path);
+  EXPECT_TRUE(model.ok()) << model.status();
+  model_ = std::move(model).value();
+  std::vector<int> begins = {0};
+  begins.insert(begins.end(), options.cuts.begin(), options.cuts.end());
+  for (size_t i = 0; i < begins.size(); ++i) {
+    const bool last = i + 1 == begins.size();
+    worker::StageOptions stage;
+    stage.layers = {begins[i], last ? model_.config.n_layer : begins[i + 1], i == 0, last};
+    stage.ffn = options.ffn;
+    stage.kv.dtype = options.kv_dtype;
+    stage.kv.n_pages = options.n_pages;
+    stage.max_step_tokens = options.max_step_tokens;
+    auto created = worker::Stage::Create({model_.config, model_.weights, *model_.reader}, stage,
+                                         *device_, last ? &logits_ : nullptr,
+                                         [](uint64_t, uint64_t) {});
+    EXPECT_TRUE(created.ok()) << created.status();
+    stages_.push_back(std::move(created).value());
+  }
+}
+
+Status StageChain::Run(proto::StepBatch batch) {
+  TensorView x;
+  for (const auto& stage : stages_) {
+    TC_RETURN_IF_ERROR(stage->Run(batch, x));
+    x = stage->activation();
+  }
+  return OkStatus();
+}
+
+std::vector<std::vector<float>> StageChain::Logits(SeqId seq, const std::vector<int32_t>& tokens,
+                                                   size_t chunk) {
+  for (size_t at = 0; at < tokens.size(); at += chunk) {
+    const size_t end = std::min(tokens.size(), at + chunk);
+    const Status status = Run(OneEntry(seq, static_cast<int64_t>(at),
+                                       {tokens.begin() + static_cast<std::ptrdiff_t>(at),
+                                        tokens.begin() + static_cast<std::ptrdiff_t>(end)},
+                                       false, static_cast<int>(tokens.size())));
+    EXPECT_TRUE(status.ok()) << status;
+  }
+  std::vector<std::vector<float>> rows;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    rows.push_back(logits_.rows[{seq, static_cast<int64_t>(i)}]);
+  }
+  return rows;
+}
+
+std::vector<int32_t> StageChain::Generate(SeqId seq, const std::vector<int32_t>& prompt, int n) {
+  std::vector<int32_t> generated;
+  std::vector<int32_t> input = prompt;
+  int64_t position = 0;
+  while (static_cast<int>(generated.size()) < n) {
+    const auto n_input = static_cast<int64_t>(input.size());
+    const Status status =
+        Run(OneEntry(seq, position, input, true, static_cast<int>(prompt.size())));
+    EXPECT_TRUE(status.ok()) << status;
+    if (!status.ok()) break;
+    position += n_input;
+    generated.push_back(last().results().front().sampled->token);
+    input = {generated.back()};
+  }
+  return generated;
+}
+
+}  // namespace thermocline::testing

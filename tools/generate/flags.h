@@ -1,0 +1,42 @@
+// The settings of `thermocline generate` as people give them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "model/sampling_params.h"
+#include "tools/generate/local_generator.h"
+
+namespace thermocline::tools {
+
+struct GenerateFlags {
+  std::string model_path;
+  std::string prompt;
+  std::string prompt_tokens;  // "1,2,3"
+  bool has_prompt = false;
+  int64_t n_predict = 128;    // -1: until the context is full or the text ends
+  std::string n_ctx;          // "" = the model's, no more than is needed
+  int n_threads = 0;          // 0 = all cores
+  std::string ffn = "dense";
+  std::string kv_dtype = "f32";
+  int prefill_chunk = 256;
+  bool ignore_eos = false;
+  bool json = false;
+  std::string logits_path;
+  std::string log_level = "warn";
+  bool has_seed = false;
+  model::SamplingParams sampling;
+};
+
+// Checks what can be checked without the model. kInvalidArgument names the flag.
+Status CheckGenerateFlags(const GenerateFlags& flags);
+
+// "1,2,3" -> ids; kInvalidArgument names the part that is not a number.
+Result<std::vector<int32_t>> ParseTokenIds(const std::string& text);
+Result<model::FfnMode> ParseFfnMode(const std::string& text);
+// "f32", "f16" ("auto" = f32).
+Result<DType> ParseKvDtype(const std::string& text);
+
+}  // namespace thermocline::tools

@@ -1,0 +1,73 @@
+// Completes one prompt in this process: the whole model as a single stage, without a cluster.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "kernels/device.h"
+#include "model/graph.h"
+#include "model/sampling_params.h"
+#include "placement/plan.h"
+#include "worker/assignment.h"
+#include "worker/logits_sink.h"
+#include "worker/stage.h"
+
+namespace thermocline::tools {
+
+struct LocalOptions {
+  int n_threads = 1;
+  model::FfnMode ffn = model::FfnMode::kDense;
+  DType kv_dtype = DType::kF32;
+  int prefill_chunk = 256;  // tokens per step while reading the prompt
+  std::string logits_path;  // "" = none
+};
+
+struct Generation {
+  std::vector<int32_t> generated;
+  bool ended = false;  // by an end id, which is the last of `generated`
+  double load_s = 0, prompt_s = 0, generate_s = 0;
+};
+
+// Owns model, device and stage. One thread.
+class LocalGenerator {
+ public:
+  // Loads all layers with room for `n_positions` tokens.
+  static Result<LocalGenerator> Load(worker::LoadedModel model, int64_t n_positions,
+                                     const LocalOptions& options,
+                                     const worker::LoadProgressFn& on_progress);
+
+  using TokenFn = std::function<void(int32_t token)>;
+  // Generates up to `n_predict` tokens after `prompt`, ending early at one of `end_ids`. With a
+  // logits file, the last generated token is evaluated too, so that every token has its row.
+  Result<Generation> Run(const std::vector<int32_t>& prompt, int64_t n_predict,
+                         const model::SamplingParams& params, const std::vector<int32_t>& end_ids,
+                         const TokenFn& on_token);
+
+  const model::ModelConfig& config() const { return model_->config; }
+  const std::string& load_note() const { return stage_->load_report().note; }
+  std::string device_name() const { return device_->name(); }
+
+ private:
+  LocalGenerator() = default;
+  Result<std::optional<int32_t>> Step(std::vector<int32_t> tokens, int64_t first_position,
+                                      bool sample, std::optional<proto::SequenceStart> start);
+  Result<int32_t> ReadPrompt(const std::vector<int32_t>& prompt,
+                             const model::SamplingParams& params);
+
+  LocalOptions options_;
+  std::unique_ptr<worker::LoadedModel> model_;
+  std::unique_ptr<kernels::Device> device_;
+  std::unique_ptr<worker::LogitsSink> logits_;
+  std::unique_ptr<worker::Stage> stage_;
+  SteadyClock clock_;
+  double load_s_ = 0;
+  uint64_t next_step_ = 0;
+};
+
+}  // namespace thermocline::tools

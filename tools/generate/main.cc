@@ -1,0 +1,91 @@
+// thermocline-generate: completes one prompt in this process.
+#include <csignal>
+#include <cstdio>
+
+#include <CLI/CLI.hpp>
+
+#include "base/log.h"
+#include "tools/generate/flags.h"
+#include "tools/generate/run.h"
+
+namespace {
+
+using thermocline::tools::GenerateFlags;
+
+void AddFlags(CLI::App* app, GenerateFlags* flags) {
+  app->add_option("-m,--model", flags->model_path, "GGUF file (or PowerInfer's PWRI)")->required();
+  app->add_option("-p,--prompt", flags->prompt, "Text to continue");
+  app->add_option("--prompt-tokens", flags->prompt_tokens, "The prompt as token ids: 1,2,3");
+  app->add_option("-n,--n-predict,--predict,--max-tokens", flags->n_predict,
+                  "Tokens to generate; -1: until the context is full")
+      ->capture_default_str();
+  app->add_option("-c,--ctx-size,--max-model-len", flags->n_ctx,
+                  "Longest sequence, e.g. 4096 or 32K (default: what this prompt needs)");
+  app->add_option("-t,--threads", flags->n_threads, "Compute threads (default: all cores)");
+  app->add_option("-b,--batch-size,--max-num-batched-tokens", flags->prefill_chunk,
+                  "Prompt tokens per step")
+      ->capture_default_str();
+  app->add_option("--ffn", flags->ffn,
+                  "dense: every neuron; exact: skip the neurons a ReLU silenced")
+      ->capture_default_str();
+  app->add_option("-k,--kv-cache-dtype,--cache-type-k,--cache-type-v", flags->kv_dtype,
+                  "Type of stored keys and values: f32 or f16")
+      ->capture_default_str();
+  app->add_flag("--ignore-eos", flags->ignore_eos, "Go on after an end-of-text token");
+  app->add_flag("--json", flags->json, "Print one JSON object instead of the text");
+  app->add_option("--logits-out", flags->logits_path,
+                  "Write one float32 row of n_vocab per token of prompt and completion");
+  app->add_option("--log-level", flags->log_level, "trace, debug, info, warn, error or off")
+      ->capture_default_str();
+}
+
+void AddSamplingFlags(CLI::App* app, GenerateFlags* flags) {
+  thermocline::model::SamplingParams& sampling = flags->sampling;
+  constexpr char kGroup[] = "Sampling";
+  app->add_option("--temperature,--temp", sampling.temperature, "0: always the likeliest token")
+      ->capture_default_str()
+      ->group(kGroup);
+  app->add_option("-s,--seed", sampling.seed, "Same seed, same text (default: random)")
+      ->group(kGroup);
+  app->add_option("--top-k", sampling.top_k, "Only the k likeliest; 0: off")->group(kGroup);
+  app->add_option("--top-p", sampling.top_p, "Only the likeliest of that total probability")
+      ->group(kGroup);
+  app->add_option("--min-p", sampling.min_p, "Only those at least this share of the likeliest")
+      ->group(kGroup);
+  app->add_option("--repeat-penalty,--repetition-penalty", sampling.repetition_penalty,
+                  "Divide the logits of tokens already seen; 1: off")
+      ->group(kGroup);
+  app->add_option("--presence-penalty", sampling.presence_penalty, "Per token already generated")
+      ->group(kGroup);
+  app->add_option("--frequency-penalty", sampling.frequency_penalty,
+                  "Per occurrence of a token already generated")
+      ->group(kGroup);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace thermocline;
+  GenerateFlags flags;
+  flags.sampling.temperature = 0;
+  CLI::App app("Completes one prompt in this process, without a cluster.", "thermocline generate");
+  AddFlags(&app, &flags);
+  AddSamplingFlags(&app, &flags);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  flags.has_prompt = app.count("--prompt") > 0;
+  flags.has_seed = app.count("--seed") > 0;
+  std::signal(SIGPIPE, SIG_IGN);
+  const auto level = ParseLogLevel(flags.log_level);
+  if (level.ok()) ConfigureLog({*level, LogFormat::kText, ""});
+  const Status status = level.ok() ? tools::RunGenerate(flags) : level.status();
+  if (status.ok()) return 0;
+  std::fprintf(stderr, "thermocline generate: %s\n", status.message().c_str());
+  return status.code() == StatusCode::kInvalidArgument || status.code() == StatusCode::kNotFound ||
+                 status.code() == StatusCode::kDataLoss
+             ? 2
+             : 1;
+}

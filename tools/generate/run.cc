@@ -1,0 +1,171 @@
+#include "tools/generate/run.h"
+
+#include <cstdio>
+#include <memory>
+#include <random>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "base/host_info.h"
+#include "base/str.h"
+#include "base/units.h"
+#include "model/gguf.h"
+#include "model/text_decoder.h"
+#include "model/tokenizer.h"
+
+namespace thermocline::tools {
+namespace {
+
+struct Prompt {
+  std::vector<int32_t> ids;
+  std::vector<int32_t> end_ids;
+  std::unique_ptr<model::Tokenizer> tokenizer;  // null: the file has none
+};
+
+Result<std::unique_ptr<model::Tokenizer>> OpenTokenizer(const model::RangeReader& reader) {
+  TC_ASSIGN_OR_RETURN(const model::GgufFile file, model::GgufFile::Parse(reader));
+  auto tokenizer = model::Tokenizer::FromGguf(file);
+  if (tokenizer.status().code() == StatusCode::kNotFound) {
+    return std::unique_ptr<model::Tokenizer>();
+  }
+  return tokenizer;
+}
+
+Status CheckIds(const std::vector<int32_t>& ids, int n_vocab) {
+  for (const int32_t id : ids) {
+    if (id < 0 || id >= n_vocab) {
+      return InvalidArgument(
+          Str("prompt token outside the vocabulary:", Kv("id", id), Kv("n_vocab", n_vocab)));
+    }
+  }
+  return OkStatus();
+}
+
+Result<Prompt> ReadPrompt(const GenerateFlags& flags, const worker::LoadedModel& model) {
+  Prompt prompt;
+  TC_ASSIGN_OR_RETURN(prompt.tokenizer, OpenTokenizer(*model.reader));
+  if (prompt.tokenizer != nullptr && !flags.ignore_eos) {
+    prompt.end_ids = prompt.tokenizer->special().end_ids;
+  }
+  if (!flags.has_prompt) {
+    TC_ASSIGN_OR_RETURN(prompt.ids, ParseTokenIds(flags.prompt_tokens));
+  } else if (prompt.tokenizer == nullptr) {
+    return InvalidArgument("the model has no tokenizer; give --prompt-tokens instead of --prompt");
+  } else {
+    prompt.ids = prompt.tokenizer->Encode(flags.prompt, {});
+  }
+  if (prompt.ids.empty()) return InvalidArgument("the prompt is empty: it has no tokens");
+  TC_RETURN_IF_ERROR(CheckIds(prompt.ids, model.config.n_vocab));
+  return prompt;
+}
+
+// How many positions the KV cache holds: what the flags ask for, within the model's context.
+Result<int64_t> ChoosePositions(const GenerateFlags& flags, int64_t n_prompt, int n_ctx_train) {
+  int64_t n_ctx = n_ctx_train;
+  if (!flags.n_ctx.empty()) {
+    auto wanted = ParseCount(flags.n_ctx);
+    if (!wanted.ok()) return wanted.status().WithContext("--ctx-size");
+    n_ctx = *wanted == 0 ? n_ctx_train : *wanted;
+  }
+  const int64_t needed = flags.n_predict < 0 ? n_ctx : n_prompt + flags.n_predict;
+  if (n_prompt >= n_ctx || needed > n_ctx) {
+    return InvalidArgument(Str("prompt and completion do not fit the context:",
+                               Kv("prompt", n_prompt), Kv("n", flags.n_predict),
+                               Kv("context", n_ctx), "; raise --ctx-size or lower -n"));
+  }
+  return needed;
+}
+
+double PerSecond(size_t n, double seconds) {
+  return seconds > 0 ? static_cast<double>(n) / seconds : 0;
+}
+
+nlohmann::ordered_json TimingsJson(const Prompt& prompt, const Generation& generation) {
+  // The first token comes out of the prompt's last step.
+  const size_t n_steps = generation.generated.size() > 0 ? generation.generated.size() - 1 : 0;
+  return {{"load_ms", generation.load_s * 1e3},
+          {"prompt_n", prompt.ids.size()},
+          {"prompt_ms", generation.prompt_s * 1e3},
+          {"prompt_per_second", PerSecond(prompt.ids.size(), generation.prompt_s)},
+          {"predicted_n", generation.generated.size()},
+          {"predicted_ms", generation.generate_s * 1e3},
+          {"predicted_per_second", PerSecond(n_steps, generation.generate_s)},
+          {"peak_rss_bytes", PeakRssBytes()}};
+}
+
+void PrintJson(const Prompt& prompt, const Generation& generation, const std::string& text) {
+  const nlohmann::ordered_json out = {{"prompt", prompt.ids},
+                                      {"generated", generation.generated},
+                                      {"text", text},
+                                      {"finish_reason", generation.ended ? "stop" : "length"},
+                                      {"timings", TimingsJson(prompt, generation)}};
+  const std::string line =
+      out.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  std::printf("%s\n", line.c_str());
+}
+
+void PrintReport(const LocalGenerator& generator, const Prompt& prompt,
+                 const Generation& generation) {
+  std::fprintf(stderr, "\nload %.2f s | prompt %zu tokens, %.1f tokens/s | generated %zu tokens, %.1f "
+               "tokens/s | %s | peak memory %s%s%s\n",
+               generation.load_s, prompt.ids.size(),
+               PerSecond(prompt.ids.size(), generation.prompt_s), generation.generated.size(),
+               PerSecond(generation.generated.size() - 1, generation.generate_s),
+               generator.device_name().c_str(), FormatBytes(PeakRssBytes()).c_str(),
+               generator.load_note().empty() ? "" : " | ", generator.load_note().c_str());
+}
+
+uint64_t RandomSeed() {
+  std::random_device random;
+  const uint64_t high = random();
+  return (high << 32) | random();
+}
+
+}  // namespace
+
+Status RunGenerate(const GenerateFlags& flags) {
+  TC_RETURN_IF_ERROR(CheckGenerateFlags(flags));
+  TC_ASSIGN_OR_RETURN(worker::LoadedModel model, worker::OpenModel(flags.model_path));
+  TC_ASSIGN_OR_RETURN(const Prompt prompt, ReadPrompt(flags, model));
+  TC_ASSIGN_OR_RETURN(const int64_t n_positions,
+                      ChoosePositions(flags, static_cast<int64_t>(prompt.ids.size()),
+                                      model.config.n_ctx_train));
+  LocalOptions options;
+  options.n_threads = flags.n_threads > 0 ? flags.n_threads : AvailableCores();
+  TC_ASSIGN_OR_RETURN(options.ffn, ParseFfnMode(flags.ffn));
+  TC_ASSIGN_OR_RETURN(options.kv_dtype, ParseKvDtype(flags.kv_dtype));
+  options.prefill_chunk = flags.prefill_chunk;
+  options.logits_path = flags.logits_path;
+  TC_ASSIGN_OR_RETURN(LocalGenerator generator,
+                      LocalGenerator::Load(std::move(model), n_positions, options,
+                                           [](uint64_t, uint64_t) {}));
+  model::SamplingParams params = flags.sampling;
+  if (!flags.has_seed) params.seed = RandomSeed();
+  std::string text;
+  model::TextDecoder decoder;
+  const auto show = [&](const std::string& piece) {
+    text += piece;
+    if (flags.json) return;
+    std::fwrite(piece.data(), 1, piece.size(), stdout);
+    std::fflush(stdout);
+  };
+  if (!flags.json && flags.has_prompt) std::printf("%s", flags.prompt.c_str());
+  const int64_t n_predict = n_positions - static_cast<int64_t>(prompt.ids.size());
+  TC_ASSIGN_OR_RETURN(
+      const Generation generation,
+      generator.Run(prompt.ids, n_predict, params, prompt.end_ids, [&](int32_t token) {
+        if (prompt.tokenizer != nullptr) {
+          show(decoder.Push(prompt.tokenizer->TokenBytes(token, false)));
+        }
+      }));
+  show(decoder.Flush());
+  if (flags.json) {
+    PrintJson(prompt, generation, text);
+  } else {
+    PrintReport(generator, prompt, generation);
+  }
+  return OkStatus();
+}
+
+}  // namespace thermocline::tools

@@ -1,0 +1,70 @@
+#include "tools/subcommands.h"
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "base/str.h"
+
+namespace thermocline::tools {
+namespace {
+
+struct Subcommand {
+  std::string_view name;
+  std::string_view program;
+  std::string_view summary;
+};
+
+constexpr std::array<Subcommand, 3> kSubcommands = {{
+    {"serve", "thermocline-coordinator", "serve a model over HTTP from all workers of the cluster"},
+    {"worker", "thermocline-worker", "join a running cluster from this machine"},
+    {"generate", "thermocline-generate", "complete one prompt in this process, without a cluster"},
+}};
+
+// Further away than this, a word is not a misspelling.
+constexpr int kMaxSuggestionDistance = 3;
+
+}  // namespace
+
+Result<std::string> FindSubcommand(std::string_view command) {
+  const Subcommand* nearest = nullptr;
+  int distance = kMaxSuggestionDistance + 1;
+  for (const Subcommand& candidate : kSubcommands) {
+    if (candidate.name == command) return std::string(candidate.program);
+    const int d = EditDistance(candidate.name, command);
+    if (d < distance) {
+      distance = d;
+      nearest = &candidate;
+    }
+  }
+  return InvalidArgument(
+      Str("unknown command \"", Printable(command), "\"",
+          nearest != nullptr ? Str("; did you mean \"", nearest->name, "\"?")
+                             : "; see thermocline --help"));
+}
+
+std::string ListSubcommands() {
+  std::string text;
+  for (const Subcommand& command : kSubcommands) {
+    text += Str("  ", command.name, std::string(10 - command.name.size(), ' '), command.summary,
+                "\n");
+  }
+  return text;
+}
+
+int EditDistance(std::string_view a, std::string_view b) {
+  std::vector<int> row(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); ++j) row[j] = static_cast<int>(j);
+  for (size_t i = 1; i <= a.size(); ++i) {
+    int diagonal = row[0];
+    row[0] = static_cast<int>(i);
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const int replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
+    }
+  }
+  return row[b.size()];
+}
+
+}  // namespace thermocline::tools

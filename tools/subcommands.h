@@ -1,0 +1,20 @@
+// The subcommands of the front program and the programs behind them.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "base/status.h"
+
+namespace thermocline::tools {
+
+// "serve" -> "thermocline-coordinator". kInvalidArgument names the nearest command to a wrong one.
+Result<std::string> FindSubcommand(std::string_view command);
+
+// One indented line per command, for --help.
+std::string ListSubcommands();
+
+// How many single-letter edits turn one word into another (Levenshtein 1966).
+int EditDistance(std::string_view a, std::string_view b);
+
+}  // namespace thermocline::tools

@@ -1,0 +1,85 @@
+#include "worker/assignment.h"
+
+#include "base/str.h"
+#include "comm/join_ticket.h"
+#include "comm/mailbox.h"
+#include "worker/slice_store.h"
+
+namespace thermocline::worker {
+namespace {
+
+Result<LoadedModel> ParseModel(std::unique_ptr<model::RangeReader> reader,
+                               uint64_t* header_bytes) {
+  LoadedModel loaded;
+  TC_ASSIGN_OR_RETURN(const model::GgufFile file, model::GgufFile::Parse(*reader));
+  TC_ASSIGN_OR_RETURN(loaded.config, model::ModelConfig::FromGguf(file));
+  TC_ASSIGN_OR_RETURN(loaded.weights, model::WeightIndex::Build(loaded.config, file));
+  *header_bytes = file.header_bytes();
+  loaded.reader = std::move(reader);
+  return loaded;
+}
+
+Result<LoadedModel> OpenLocal(const proto::AssignPlan& message) {
+  TC_ASSIGN_OR_RETURN(auto reader, model::OpenMappedFile(message.model_path));
+  uint64_t header_bytes = 0;
+  auto loaded = ParseModel(std::move(reader), &header_bytes);
+  if (!loaded.ok()) return loaded.status().WithContext(message.model_path);
+  TC_ASSIGN_OR_RETURN(const std::string fingerprint,
+                      FingerprintOf(*loaded->reader, header_bytes));
+  if (fingerprint != message.model_fingerprint) {
+    return InvalidArgument(Str("another model than the coordinator's lies at ",
+                               message.model_path, Kv("fingerprint", fingerprint),
+                               Kv("expected", message.model_fingerprint),
+                               "; copy the file or use --weights-from coordinator"));
+  }
+  return loaded;
+}
+
+Result<std::unique_ptr<comm::Mailbox>> ConnectBulk(const Assignment& assignment) {
+  comm::ZmqMailboxOptions options;
+  options.key = assignment.key;
+  TC_ASSIGN_OR_RETURN(options.endpoints, comm::ParseEndpoints(assignment.message.bulk_endpoint));
+  options.self = comm::PeerId{assignment.peer};
+  return comm::ConnectZmqMailbox(options);
+}
+
+// The header first, since it says where the stage's ranges are.
+Result<LoadedModel> OpenFetched(const Assignment& assignment, const Clock& clock,
+                                const LoadProgressFn& on_progress) {
+  const proto::AssignPlan& message = assignment.message;
+  FetchOptions options;
+  options.cache_dir = assignment.cache_dir;
+  options.fingerprint = message.model_fingerprint;
+  options.model_bytes = message.model_bytes;
+  TC_ASSIGN_OR_RETURN(SliceCache cache, SliceCache::Open(options));
+  TC_ASSIGN_OR_RETURN(auto bulk, ConnectBulk(assignment));
+  const auto quiet = [](uint64_t, uint64_t) {};
+  TC_RETURN_IF_ERROR(cache.Fetch({{0, message.header_bytes}}, *bulk, clock, quiet));
+  TC_ASSIGN_OR_RETURN(auto reader, model::OpenMappedFile(cache.path()));
+  uint64_t header_bytes = 0;
+  TC_ASSIGN_OR_RETURN(LoadedModel loaded, ParseModel(std::move(reader), &header_bytes));
+  TC_RETURN_IF_ERROR(cache.Fetch(loaded.weights.RangesOf(assignment.stage().layers), *bulk, clock,
+                                 on_progress));
+  loaded.fetched_bytes = cache.fetched_bytes();
+  return loaded;
+}
+
+}  // namespace
+
+Result<LoadedModel> OpenModel(const std::string& path) {
+  TC_ASSIGN_OR_RETURN(auto reader, model::OpenMappedFile(path));
+  uint64_t header_bytes = 0;
+  auto loaded = ParseModel(std::move(reader), &header_bytes);
+  if (!loaded.ok()) return loaded.status().WithContext(path);
+  return loaded;
+}
+
+Result<LoadedModel> OpenAssignedModel(const Assignment& assignment, const Clock& clock,
+                                      const LoadProgressFn& on_progress) {
+  if (assignment.message.weights_from == proto::WeightsFrom::kCoordinator) {
+    return OpenFetched(assignment, clock, on_progress);
+  }
+  return OpenLocal(assignment.message);
+}
+
+}  // namespace thermocline::worker

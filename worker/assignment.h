@@ -1,0 +1,51 @@
+// A worker's part of a plan, ready to load: the message, the local settings, and the model opened.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "comm/cluster_key.h"
+#include "model/config.h"
+#include "model/gguf.h"
+#include "model/range_reader.h"
+#include "model/weights.h"
+#include "proto/messages.h"
+#include "worker/shard.h"
+
+namespace thermocline::worker {
+
+struct Assignment {
+  proto::AssignPlan message;
+  WorkerId self;
+  comm::ClusterKey key;     // for the bulk channel
+  std::string cache_dir;
+  uint64_t peer = 0;        // this worker's incarnation, for the bulk channel
+
+  const placement::StagePlan& stage() const {
+    return message.plan.stages[static_cast<size_t>(message.stage)];
+  }
+  // In exact mode every active neuron adds one contiguous row, so ffn_down is kept by neuron.
+  model::FfnOptions ffn() const {
+    return {message.ffn, message.ffn == model::FfnMode::kExact};
+  }
+};
+
+// An opened model. The header is parsed; no weight has been read.
+struct LoadedModel {
+  std::unique_ptr<model::RangeReader> reader;
+  model::ModelConfig config;
+  model::WeightIndex weights;
+  uint64_t fetched_bytes = 0;  // over the bulk channel
+};
+
+// Opens and parses a model file. Errors name the path.
+Result<LoadedModel> OpenModel(const std::string& path);
+
+// Opens the assigned model: the file on this host, checked against the coordinator's fingerprint, or
+// the cached copy with this stage's ranges fetched first. `on_progress` counts fetched bytes.
+Result<LoadedModel> OpenAssignedModel(const Assignment& assignment, const Clock& clock,
+                                      const LoadProgressFn& on_progress);
+
+}  // namespace thermocline::worker

@@ -1,0 +1,166 @@
+#include "worker/control_loop.h"
+
+#include <unistd.h>
+
+#include <utility>
+#include <variant>
+
+#include "base/host_info.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "base/version.h"
+#include "proto/codec.h"
+#include "worker/profiler.h"
+
+namespace thermocline::worker {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr Duration kHeartbeatInterval = milliseconds(500);
+// Between two looks at the stop flag.
+constexpr Duration kPollInterval = milliseconds(100);
+// A coordinator that is alive beats every 500 ms; ten seconds of silence outlast any pause of a
+// loaded machine.
+constexpr Duration kCoordinatorSilence = std::chrono::seconds(10);
+
+}  // namespace
+
+ControlLoop::ControlLoop(const WorkerOptions& options, const Clock& clock, comm::Mailbox& mailbox,
+                         comm::PeerId peer, WorkerPorts ports,
+                         std::unique_ptr<kernels::Device> device)
+    : options_(options),
+      clock_(clock),
+      mailbox_(mailbox),
+      peer_(peer),
+      ports_(std::move(ports)),
+      device_(std::move(device)) {}
+
+ControlLoop::~ControlLoop() = default;
+
+Status ControlLoop::Run(const std::atomic<bool>& stop) {
+  const Status status = Serve(stop);
+  if (!status.ok()) {
+    (void)Send(proto::Failure{status});
+    (void)mailbox_.Receive(clock_.Now() + kPollInterval);  // lets the failure leave
+  }
+  return status;
+}
+
+Status ControlLoop::Serve(const std::atomic<bool>& stop) {
+  TC_RETURN_IF_ERROR(SendHello());
+  last_heard_ = clock_.Now();
+  while (!stop) {
+    TC_ASSIGN_OR_RETURN(auto received, mailbox_.Receive(clock_.Now() + kPollInterval));
+    if (received) {
+      last_heard_ = clock_.Now();
+      TC_ASSIGN_OR_RETURN(proto::Message message, proto::Decode(received->frame.header));
+      TC_ASSIGN_OR_RETURN(const bool done, Handle(std::move(message)));
+      if (done) return OkStatus();
+    }
+    TC_RETURN_IF_ERROR(TakeStepFailure());
+    if (clock_.Now() - last_heartbeat_ >= kHeartbeatInterval) SendHeartbeat();
+    if (clock_.Now() - last_heard_ > kCoordinatorSilence) {
+      return Unavailable(
+          Str("the coordinator has been silent for ", Seconds(kCoordinatorSilence), " s"));
+    }
+  }
+  (void)Send(proto::Shutdown{"stopped by a signal"});
+  return OkStatus();
+}
+
+Status ControlLoop::SendHello() {
+  proto::Hello hello;
+  hello.build = std::string(kVersion);
+  hello.wanted_id = options_.wanted_id;
+  hello.host = HostName();
+  hello.pid = getpid();
+  hello.profile.host = hello.host;
+  hello.profile.n_cores = options_.n_threads;
+  hello.profile.memory_bytes = options_.memory_bytes;
+  hello.profile.read_bytes_per_s = MeasureReadBandwidth(options_.n_threads);
+  hello.device = device_->name();
+  if (ports_.mpi != nullptr) hello.mpi_address = ports_.mpi->address();
+  if (ports_.zmq != nullptr) hello.zmq_address = ports_.zmq->address();
+  return Send(hello);
+}
+
+Status ControlLoop::Send(const proto::Message& message) {
+  std::vector<std::byte> bytes;
+  proto::Encode(message, &bytes);
+  return mailbox_.Send(comm::kServerPeer, {bytes, {}});
+}
+
+void ControlLoop::SendHeartbeat() {
+  last_heartbeat_ = clock_.Now();
+  proto::Heartbeat beat;
+  beat.epoch = epoch_;
+  beat.steps_done = counters_.steps_done;
+  beat.peak_rss_bytes = PeakRssBytes();
+  beat.compute_us = counters_.compute_us;
+  beat.wait_us = counters_.wait_us;
+  beat.link_bytes_sent = counters_.link_bytes_sent;
+  beat.stale_frames = counters_.stale_frames;
+  beat.kv_pages_used = counters_.kv_pages_used;
+  const Status sent = Send(beat);
+  if (!sent.ok()) LogDebug("worker", Str("heartbeat not sent: ", sent));
+}
+
+Result<bool> ControlLoop::Handle(proto::Message message) {
+  if (auto* welcome = std::get_if<proto::Welcome>(&message)) {
+    id_ = welcome->id;
+    epoch_ = welcome->epoch;
+  } else if (auto* plan = std::get_if<proto::AssignPlan>(&message)) {
+    TC_RETURN_IF_ERROR(StartStage(std::move(*plan)));
+  } else if (auto* batch = std::get_if<proto::StepBatch>(&message)) {
+    if (step_loop_ == nullptr || !step_loop_->Submit(std::move(*batch))) {
+      return Internal("a step came before its plan, or more steps than the queue holds");
+    }
+  } else if (auto* shutdown = std::get_if<proto::Shutdown>(&message)) {
+    LogDebug("worker", Str("shutdown: ", shutdown->reason));
+    return true;
+  } else if (auto* failure = std::get_if<proto::Failure>(&message)) {
+    return Unavailable(Str("refused by the coordinator: ", failure->status.message()));
+  }
+  return false;
+}
+
+Status ControlLoop::StartStage(proto::AssignPlan message) {
+  step_loop_.reset();
+  epoch_ = message.plan.epoch;
+  if (message.stage < 0) return OkStatus();  // spare: loads nothing, answers heartbeats
+  if (message.stage >= static_cast<int>(message.plan.stages.size())) {
+    return DataLoss(Str("plan without the assigned stage:", Kv("stage", message.stage)));
+  }
+  comm::DataPort* port =
+      message.plan.link == placement::LinkKind::kMpi ? ports_.mpi.get() : ports_.zmq.get();
+  if (port == nullptr && message.plan.stages.size() > 1) {
+    return Unavailable(Str("this worker has no port for the plan's transport:",
+                           Kv("transport", placement::LinkKindName(message.plan.link))));
+  }
+  Assignment assignment;
+  assignment.message = std::move(message);
+  assignment.self = id_;
+  assignment.key = options_.ticket.key;
+  assignment.cache_dir = options_.cache_dir;
+  assignment.peer = peer_.value;
+  step_loop_ = std::make_unique<StepLoop>(
+      StepContext{clock_, mailbox_, port, *device_, counters_}, std::move(assignment),
+      [this](Status status) { OnStepLoopEnd(std::move(status)); });
+  return OkStatus();
+}
+
+void ControlLoop::OnStepLoopEnd(Status status) {
+  {
+    const MutexLock lock(mutex_);
+    step_failure_ = std::move(status);
+  }
+  mailbox_.Wake();
+}
+
+Status ControlLoop::TakeStepFailure() {
+  const MutexLock lock(mutex_);
+  return std::exchange(step_failure_, OkStatus());
+}
+
+}  // namespace thermocline::worker

@@ -1,0 +1,76 @@
+// A worker's conversation with the coordinator: hello, plan, progress, steps, heartbeats, goodbye.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "base/status.h"
+#include "comm/join_ticket.h"
+#include "comm/link.h"
+#include "comm/mailbox.h"
+#include "kernels/device.h"
+#include "proto/messages.h"
+#include "worker/step_loop.h"
+
+namespace thermocline::worker {
+
+struct WorkerOptions {
+  comm::JoinTicket ticket;
+  std::optional<WorkerId> wanted_id;  // the MPI rank under mpirun
+  int n_threads = 1;
+  uint64_t memory_bytes = 0;          // what the plan may use here
+  std::string cache_dir;              // for weights that come by wire
+};
+
+// The data ports this worker opened; either may be null.
+struct WorkerPorts {
+  std::unique_ptr<comm::DataPort> mpi;
+  std::unique_ptr<comm::DataPort> zmq;
+};
+
+// Owns the step loop. Run belongs to one thread, the control thread.
+class ControlLoop {
+ public:
+  // `peer` is this incarnation's id at the mailbox.
+  ControlLoop(const WorkerOptions& options, const Clock& clock, comm::Mailbox& mailbox,
+              comm::PeerId peer, WorkerPorts ports, std::unique_ptr<kernels::Device> device);
+  ~ControlLoop();
+
+  // Serves until the coordinator says shutdown or `stop` is set (both ok), or something is lost:
+  // kUnavailable when the coordinator is silent too long or refuses this worker, otherwise the step
+  // loop's error, which has then been reported to the coordinator.
+  Status Run(const std::atomic<bool>& stop);
+
+ private:
+  Status Serve(const std::atomic<bool>& stop);
+  Status SendHello();
+  Status Send(const proto::Message& message);
+  void SendHeartbeat();
+  // True when the worker should end.
+  Result<bool> Handle(proto::Message message);
+  Status StartStage(proto::AssignPlan message);
+  void OnStepLoopEnd(Status status);
+  Status TakeStepFailure();
+
+  const WorkerOptions options_;
+  const Clock& clock_;
+  comm::Mailbox& mailbox_;
+  const comm::PeerId peer_;
+  WorkerPorts ports_;
+  std::unique_ptr<kernels::Device> device_;
+  WorkerId id_;
+  Epoch epoch_;
+  TimePoint last_heard_;
+  TimePoint last_heartbeat_;
+  StepCounters counters_;
+  Mutex mutex_;
+  Status step_failure_ GUARDED_BY(mutex_);
+  std::unique_ptr<StepLoop> step_loop_;  // last: its thread uses what is above
+};
+
+}  // namespace thermocline::worker

@@ -1,0 +1,115 @@
+#include "worker/executor.h"
+
+#include <algorithm>
+
+#include "base/str.h"
+
+namespace thermocline::worker {
+namespace {
+
+using model::OpKind;
+
+kernels::RopePairing ToKernel(model::RopePairing pairing) {
+  return pairing == model::RopePairing::kAdjacent ? kernels::RopePairing::kAdjacent
+                                                  : kernels::RopePairing::kHalves;
+}
+
+kernels::Activation ToKernel(model::Activation activation) {
+  switch (activation) {
+    case model::Activation::kSilu: return kernels::Activation::kSilu;
+    case model::Activation::kRelu: return kernels::Activation::kRelu;
+    case model::Activation::kReluSquared: return kernels::Activation::kReluSquared;
+  }
+  return kernels::Activation::kSilu;
+}
+
+kernels::RopeArgs RopeArgsOf(const model::RopeConfig& rope, TensorView freq_divisors) {
+  kernels::RopeArgs args;
+  args.pairing = ToKernel(rope.pairing);
+  args.n_rot = rope.n_rot;
+  args.freq_base = rope.freq_base;
+  args.freq_scale = rope.freq_scale;
+  if (!freq_divisors.empty()) {
+    args.freq_divisors = {freq_divisors.f32_row(0), static_cast<size_t>(freq_divisors.n_cols)};
+  }
+  return args;
+}
+
+}  // namespace
+
+Result<Executor> Executor::Create(const model::ModelConfig& config, kernels::Device& device,
+                                  std::span<const Program> programs, int max_rows) {
+  Executor executor(config, device);
+  executor.max_rows_ = max_rows;
+  int64_t widest = 0;
+  for (const Program& program : programs) widest = std::max(widest, program.scratch_cols());
+  TC_ASSIGN_OR_RETURN(executor.scratch_,
+                      device.Allocate(sizeof(float) * static_cast<uint64_t>(widest * max_rows)));
+  return executor;
+}
+
+TensorView Executor::View(const Program& program, int slot, int64_t n_rows) const {
+  if (slot == kNoSlot) return TensorView{};
+  const Slot& place = program.slots()[static_cast<size_t>(slot)];
+  auto* data = reinterpret_cast<float*>(scratch_.data()) + place.offset_cols * max_rows_;
+  return TensorView::F32(data, n_rows, place.n_cols);
+}
+
+kernels::ActiveIds Executor::Ids(const Program& program, int slot) const {
+  if (slot == kNoSlot) return kernels::ActiveIds::All();
+  const TensorView list = View(program, slot, 1);
+  auto* words = reinterpret_cast<int32_t*>(list.data);
+  return {words + 1, words, static_cast<int32_t>(list.n_cols - 1)};
+}
+
+void Executor::Run(const Program& program, const BatchRows& rows, int64_t n_rows, KvCache* kv) {
+  DCHECK(n_rows <= max_rows_);
+  for (const LoweredOp& op : program.ops()) RunOp(program, op, rows, n_rows, kv);
+}
+
+void Executor::RunOp(const Program& program, const LoweredOp& op, const BatchRows& rows,
+                     int64_t n_rows, KvCache* kv) {
+  kernels::Ops& ops = device_->ops();
+  const auto in = [&](int i) {
+    return View(program, op.inputs[static_cast<size_t>(i)], n_rows);
+  };
+  const TensorView out = View(program, op.output, n_rows);
+  switch (op.kind) {
+    case OpKind::kEmbed: return ops.Embed(op.weight, rows.tokens, out);
+    case OpKind::kNorm: return RunNorm(op, in(0), out);
+    case OpKind::kMatMul: return ops.MatMul(op.weight, in(0), op.bias, out);
+    case OpKind::kRope: return RunRope(op, rows, in(0), in(1));
+    case OpKind::kAttention: return RunAttention(op, rows, *kv, in(0), in(1), in(2), out);
+    case OpKind::kAdd: return ops.Add(in(0), in(1), out);
+    case OpKind::kActivate:
+      return ops.Activate(ToKernel(config_->activation), in(0), in(1), out);
+    case OpKind::kSelectActive: return ops.SelectActive(in(0), Ids(program, op.output));
+    case OpKind::kMatMulRows:
+      return ops.MatMulRows(op.weight, in(0), op.bias, Ids(program, op.inputs[1]), out);
+    case OpKind::kAxpyRows:
+      return ops.AxpyRows(op.weight, in(0), Ids(program, op.inputs[1]), op.bias, out);
+  }
+}
+
+void Executor::RunNorm(const LoweredOp& op, TensorView x, TensorView y) {
+  if (config_->norm == model::NormKind::kRms) {
+    device_->ops().RmsNorm(x, op.weight, config_->norm_eps, y);
+  } else {
+    device_->ops().LayerNorm(x, op.weight, op.bias, config_->norm_eps, y);
+  }
+}
+
+void Executor::RunRope(const LoweredOp& op, const BatchRows& rows, TensorView q, TensorView k) {
+  const kernels::RopeArgs args = RopeArgsOf(config_->rope, op.bias);
+  device_->ops().Rope(args, rows.positions, config_->head_dim, q);
+  device_->ops().Rope(args, rows.positions, config_->head_dim, k);
+}
+
+void Executor::RunAttention(const LoweredOp& op, const BatchRows& rows, KvCache& kv, TensorView q,
+                            TensorView k, TensorView v, TensorView y) {
+  const kernels::KvPages pages = kv.Layer(op.layer_in_stage);
+  device_->ops().StoreKv(k, v, rows.sequences, pages);
+  device_->ops().Attention(q, rows.sequences, pages, config_->attention_scale, y);
+}
+
+}  // namespace thermocline::worker

@@ -1,0 +1,55 @@
+// Runs programs on one device: binds slots to scratch and calls the ops in their order.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/status.h"
+#include "kernels/device.h"
+#include "model/config.h"
+#include "worker/kv_cache.h"
+#include "worker/program.h"
+
+namespace thermocline::worker {
+
+// The rows of one batch. Borrowed for the length of a Run.
+struct BatchRows {
+  std::span<const int32_t> tokens;      // one per row
+  std::span<const int64_t> positions;   // one per row
+  std::span<const kernels::SequenceRows> sequences;
+};
+
+// Owns the scratch region. Step thread only.
+class Executor {
+ public:
+  // Scratch for the widest of `programs` at `max_rows` rows.
+  static Result<Executor> Create(const model::ModelConfig& config, kernels::Device& device,
+                                 std::span<const Program> programs, int max_rows);
+
+  // Runs one program over `n_rows` rows; `kv` may be null when the program has no attention. Reads
+  // slot 0 as input and leaves the result in the program's output slot.
+  void Run(const Program& program, const BatchRows& rows, int64_t n_rows, KvCache* kv);
+
+  // The first `n_rows` rows of a slot of `program`.
+  TensorView View(const Program& program, int slot, int64_t n_rows) const;
+
+ private:
+  Executor(const model::ModelConfig& config, kernels::Device& device)
+      : config_(&config), device_(&device) {}
+  void RunOp(const Program& program, const LoweredOp& op, const BatchRows& rows, int64_t n_rows,
+             KvCache* kv);
+  void RunNorm(const LoweredOp& op, TensorView x, TensorView y);
+  void RunRope(const LoweredOp& op, const BatchRows& rows, TensorView q, TensorView k);
+  void RunAttention(const LoweredOp& op, const BatchRows& rows, KvCache& kv, TensorView q,
+                    TensorView k, TensorView v, TensorView y);
+  kernels::ActiveIds Ids(const Program& program, int slot) const;
+
+  const model::ModelConfig* config_;
+  kernels::Device* device_;
+  Buffer scratch_;
+  int64_t max_rows_ = 0;
+};
+
+}  // namespace thermocline::worker

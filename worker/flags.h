@@ -1,0 +1,30 @@
+// The worker's settings as people give them, and their resolution into WorkerOptions.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/status.h"
+#include "comm/mpi_launch.h"
+#include "worker/control_loop.h"
+
+namespace thermocline::worker {
+
+// As typed. Empty and 0 mean "choose".
+struct WorkerFlags {
+  std::string join;        // tcp endpoints of the coordinator, joined by commas
+  std::string key;         // of the cluster; default: $THERMOCLINE_CLUSTER_KEY
+  bool under_mpi = false;  // the ticket comes from rank 0
+  bool die_with_parent = false;
+  int n_threads = 0;       // default: this worker's share of the cores
+  std::string memory;      // "1.8G"; default: this worker's share of what is available
+  std::string cache_dir;   // default: $XDG_CACHE_HOME/thermocline or ~/.cache/thermocline
+  std::string log_level = "info";
+  std::string log_format = "text";
+};
+
+// kInvalidArgument names the flag, its value and what would be right.
+Result<WorkerOptions> ResolveWorkerFlags(const WorkerFlags& flags,
+                                         const comm::EnvironmentLookup& environment);
+
+}  // namespace thermocline::worker

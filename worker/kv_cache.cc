@@ -1,0 +1,72 @@
+#include "worker/kv_cache.h"
+
+#include "base/str.h"
+#include "base/units.h"
+
+namespace thermocline::worker {
+namespace {
+
+kernels::KvPages PageShape(const model::ModelConfig& config, const placement::KvBudget& budget) {
+  kernels::KvPages shape;
+  shape.dtype = budget.dtype;
+  shape.page_tokens = budget.page_tokens;
+  shape.n_head_kv = config.n_head_kv;
+  shape.head_dim = config.head_dim;
+  return shape;
+}
+
+// Keys and values of all pages of one layer.
+uint64_t LayerBytes(const kernels::KvPages& shape, int64_t n_pages) {
+  return 2 * shape.page_bytes() * static_cast<uint64_t>(n_pages);
+}
+
+}  // namespace
+
+uint64_t KvCache::BytesNeeded(const model::ModelConfig& config, int n_layers,
+                              const placement::KvBudget& budget) {
+  return LayerBytes(PageShape(config, budget), budget.n_pages) * static_cast<uint64_t>(n_layers);
+}
+
+Result<KvCache> KvCache::Create(const model::ModelConfig& config, int n_layers,
+                                const placement::KvBudget& budget, kernels::Device& device) {
+  KvCache cache;
+  cache.shape_ = PageShape(config, budget);
+  cache.n_pages_ = budget.n_pages;
+  TC_ASSIGN_OR_RETURN(cache.memory_, device.Allocate(BytesNeeded(config, n_layers, budget)));
+  cache.free_.reserve(static_cast<size_t>(budget.n_pages));
+  for (int64_t page = budget.n_pages - 1; page >= 0; --page) {
+    cache.free_.push_back(static_cast<int32_t>(page));
+  }
+  return cache;
+}
+
+Status KvCache::Reserve(int64_t n_positions, std::vector<int32_t>* page_ids) {
+  const auto wanted = DivCeil(static_cast<uint64_t>(n_positions),
+                              static_cast<uint64_t>(shape_.page_tokens));
+  if (wanted <= page_ids->size()) return OkStatus();
+  const uint64_t missing = wanted - page_ids->size();
+  if (missing > free_.size()) {
+    return ResourceExhausted(
+        Str("no free kv pages:", Kv("wanted", missing), Kv("free", free_.size())));
+  }
+  for (uint64_t i = 0; i < missing; ++i) {
+    page_ids->push_back(free_.back());
+    free_.pop_back();
+  }
+  return OkStatus();
+}
+
+void KvCache::Release(std::vector<int32_t>* page_ids) {
+  free_.insert(free_.end(), page_ids->rbegin(), page_ids->rend());
+  page_ids->clear();
+}
+
+kernels::KvPages KvCache::Layer(int layer) const {
+  kernels::KvPages pages = shape_;
+  const uint64_t half = LayerBytes(shape_, n_pages_) / 2;
+  pages.k = memory_.data() + 2 * half * static_cast<uint64_t>(layer);
+  pages.v = pages.k + half;
+  return pages;
+}
+
+}  // namespace thermocline::worker

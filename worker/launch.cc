@@ -1,0 +1,64 @@
+#include "worker/launch.h"
+
+#include <memory>
+#include <random>
+#include <string>
+#include <utility>
+
+#include "comm/data_ports.h"
+#include "comm/mpi_runtime.h"
+
+namespace thermocline::worker {
+namespace {
+
+comm::PeerId RandomPeer() {
+  std::random_device random;
+  const uint64_t high = random();
+  return comm::PeerId{(high << 32) | random() | 1};  // never the server's 0
+}
+
+// Reachable as far as the coordinator is: only from this host when it listens on loopback.
+std::string BindEndpoint(const comm::JoinTicket& ticket) {
+  const bool local = ticket.endpoints.front().starts_with("tcp://127.");
+  return local ? "tcp://127.0.0.1:*" : "tcp://0.0.0.0:*";
+}
+
+Result<WorkerPorts> OpenPorts(const WorkerOptions& options, comm::PeerId peer,
+                              comm::MpiRuntime* mpi) {
+  WorkerPorts ports;
+  if (mpi != nullptr) ports.mpi = mpi->MakeDataPort();
+  comm::ZmqDataPortOptions zmq;
+  zmq.key = options.ticket.key;
+  zmq.self = options.wanted_id.value_or(WorkerId{peer.value});
+  zmq.bind_endpoint = BindEndpoint(options.ticket);
+  TC_ASSIGN_OR_RETURN(ports.zmq, comm::MakeZmqDataPort(zmq));
+  return ports;
+}
+
+Status Serve(const WorkerOptions& options, comm::MpiRuntime* mpi, const std::atomic<bool>& stop) {
+  const comm::PeerId peer = RandomPeer();
+  TC_ASSIGN_OR_RETURN(auto device, kernels::MakeCpuDevice({options.n_threads}));
+  TC_ASSIGN_OR_RETURN(WorkerPorts ports, OpenPorts(options, peer, mpi));
+  comm::ZmqMailboxOptions mailbox_options;
+  mailbox_options.key = options.ticket.key;
+  mailbox_options.endpoints = options.ticket.endpoints;
+  mailbox_options.self = peer;
+  TC_ASSIGN_OR_RETURN(auto mailbox, comm::ConnectZmqMailbox(mailbox_options));
+  const SteadyClock clock;
+  ControlLoop loop(options, clock, *mailbox, peer, std::move(ports), std::move(device));
+  return loop.Run(stop);
+}
+
+}  // namespace
+
+Status RunWorker(WorkerOptions options, bool under_mpi, const std::atomic<bool>& stop) {
+  if (!under_mpi) return Serve(options, nullptr, stop);
+  TC_ASSIGN_OR_RETURN(auto mpi, comm::StartMpi());
+  options.wanted_id = WorkerId{static_cast<uint64_t>(mpi->rank())};
+  TC_ASSIGN_OR_RETURN(const std::string ticket, mpi->BroadcastFromRankZero(""));
+  if (ticket.empty()) return OkStatus();  // the coordinator could not start, and says why
+  TC_ASSIGN_OR_RETURN(options.ticket, comm::JoinTicket::Parse(ticket));
+  return Serve(options, mpi.get(), stop);
+}
+
+}  // namespace thermocline::worker

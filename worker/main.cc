@@ -1,0 +1,92 @@
+// thermocline-worker: holds one stage of the model and runs its steps.
+#include <sys/prctl.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <optional>
+
+#include <CLI/CLI.hpp>
+
+#include "base/host_info.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "worker/flags.h"
+#include "worker/launch.h"
+
+namespace {
+
+using thermocline::worker::WorkerFlags;
+
+std::atomic<bool> g_stop{false};  // the one thing a signal handler can reach
+
+// Ctrl-C reaches every process of the terminal: the coordinator turns it into an orderly shutdown,
+// which then reaches the workers as a message.
+void InstallSignals(bool die_with_parent) {
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGINT, SIG_IGN);
+  std::signal(SIGUSR1, SIG_IGN);
+  std::signal(SIGTERM, [](int) { g_stop = true; });
+  if (die_with_parent) prctl(PR_SET_PDEATHSIG, SIGTERM);
+}
+
+void AddFlags(CLI::App* app, WorkerFlags* flags) {
+  app->add_option("--join", flags->join,
+                  "Where the coordinator listens, as it prints it: tcp://head:40123");
+  app->add_option("--key", flags->key,
+                  "The cluster's key; better given as THERMOCLINE_CLUSTER_KEY");
+  app->add_option("-t,--threads", flags->n_threads,
+                  "Compute threads (default: this worker's share of the cores)");
+  app->add_option("--memory", flags->memory,
+                  "Memory the plan may use here, e.g. 1.8G (default: a share of what is free)");
+  app->add_option("--cache-dir", flags->cache_dir,
+                  "Where fetched weights are kept (default: ~/.cache/thermocline)");
+  app->add_option("--log-level", flags->log_level, "trace, debug, info, warn, error or off")
+      ->capture_default_str();
+  app->add_option("--log-format", flags->log_format, "text or json")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+  app->add_flag("--mpi", flags->under_mpi)->group("");
+  app->add_flag("--die-with-parent", flags->die_with_parent)->group("");
+}
+
+std::optional<std::string> LookUp(const std::string& variable) {
+  const char* value = std::getenv(variable.c_str());
+  return value == nullptr ? std::nullopt : std::optional<std::string>(value);
+}
+
+int Fail(const thermocline::Status& status) {
+  using thermocline::StatusCode;
+  std::fprintf(stderr, "thermocline worker on %s: %s\n", thermocline::HostName().c_str(),
+               status.message().c_str());
+  return status.code() == StatusCode::kInvalidArgument ? 2 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace thermocline;
+  WorkerFlags flags;
+  CLI::App app("Joins a Thermocline cluster and holds one stage of its model.",
+               "thermocline worker");
+  AddFlags(&app, &flags);
+  // Under mpirun every rank gets the service's flags; rank 0 checks those that are not ours.
+  for (int i = 1; i < argc; ++i) {
+    if (std::string_view(argv[i]) == "--mpi") app.allow_extras();
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  const auto options = worker::ResolveWorkerFlags(flags, LookUp);
+  if (!options.ok()) return Fail(options.status());
+  const auto level = ParseLogLevel(flags.log_level);
+  if (!level.ok()) return Fail(level.status());
+  ConfigureLog({*level, flags.log_format == "json" ? LogFormat::kJson : LogFormat::kText,
+                Str("worker ", HostName())});
+  InstallSignals(flags.die_with_parent);
+  const Status status = worker::RunWorker(*options, flags.under_mpi, g_stop);
+  return status.ok() ? 0 : Fail(status);
+}

@@ -1,0 +1,132 @@
+#include "worker/program.h"
+
+#include <algorithm>
+
+#include "base/str.h"
+
+namespace thermocline::worker {
+
+using model::kNoValue;
+using model::OpKind;
+using model::ValueId;
+
+// Assigns slots by walking the ops in order, freeing each value's slot after its last reader.
+class Lowering {
+ public:
+  Lowering(const model::Graph& graph, const Shard& shard, int first_layer)
+      : graph_(graph),
+        shard_(shard),
+        first_layer_(first_layer),
+        slot_of_(graph.values.size(), kNoSlot),
+        last_reader_(graph.values.size(), -1) {}
+
+  Result<Program> Run() {
+    FindLastReaders();
+    if (graph_.input != kNoValue) Assign(graph_.input);
+    for (size_t i = 0; i < graph_.ops.size(); ++i) {
+      TC_RETURN_IF_ERROR(LowerOp(graph_.ops[i], static_cast<int>(i)));
+    }
+    program_.output_slot_ = SlotOf(graph_.output);
+    return std::move(program_);
+  }
+
+ private:
+  void FindLastReaders() {
+    for (size_t i = 0; i < graph_.ops.size(); ++i) {
+      for (const ValueId input : graph_.ops[i].inputs) {
+        if (input != kNoValue) last_reader_[static_cast<size_t>(input)] = static_cast<int>(i);
+      }
+    }
+    last_reader_[static_cast<size_t>(graph_.output)] = static_cast<int>(graph_.ops.size());
+  }
+
+  Status LowerOp(const model::Op& op, int index) {
+    LoweredOp lowered;
+    lowered.kind = op.kind;
+    lowered.layer_in_stage = op.layer == model::kNoLayer ? 0 : op.layer - first_layer_;
+    if (op.inputs.size() > lowered.inputs.size() || op.outputs.empty()) {
+      return Internal(Str("op with unexpected operands:", Kv("op", index)));
+    }
+    for (size_t i = 0; i < op.inputs.size(); ++i) lowered.inputs[i] = SlotOf(op.inputs[i]);
+    TC_RETURN_IF_ERROR(ResolveWeights(op, &lowered));
+    lowered.output = PlaceOutput(op, index);
+    program_.ops_.push_back(lowered);
+    for (const ValueId input : op.inputs) {
+      if (input != kNoValue && last_reader_[static_cast<size_t>(input)] == index) Free(input);
+    }
+    return OkStatus();
+  }
+
+  Status ResolveWeights(const model::Op& op, LoweredOp* lowered) {
+    for (size_t i = 0; i < op.weights.size(); ++i) {
+      const TensorView view = shard_.View(op.weights[i]);
+      if (view.empty()) {
+        return Internal(Str("weight is not loaded: ", model::WeightRoleName(op.weights[i].role),
+                            Kv("layer", op.weights[i].layer)));
+      }
+      (i == 0 && op.kind != OpKind::kRope ? lowered->weight : lowered->bias) = view;
+    }
+    return OkStatus();
+  }
+
+  // Ops that work in place name their input as their output; a residual add takes over the storage
+  // of its first input, so that x stays where it is through all layers.
+  int PlaceOutput(const model::Op& op, int index) {
+    const ValueId output = op.outputs[0];
+    if (SlotOf(output) != kNoSlot) return SlotOf(output);
+    const ValueId first = op.inputs.empty() ? kNoValue : op.inputs[0];
+    if (op.kind == OpKind::kAdd && last_reader_[static_cast<size_t>(first)] == index) {
+      slot_of_[static_cast<size_t>(output)] = SlotOf(first);
+      slot_of_[static_cast<size_t>(first)] = kNoSlot;
+      return SlotOf(output);
+    }
+    return Assign(output);
+  }
+
+  int SlotOf(ValueId value) const {
+    return value == kNoValue ? kNoSlot : slot_of_[static_cast<size_t>(value)];
+  }
+
+  int Assign(ValueId value) {
+    const model::Value& described = graph_.values[static_cast<size_t>(value)];
+    // A list of neuron ids is preceded by its length; one list serves all tokens.
+    const int64_t n_cols = described.n_cols + (described.is_active_ids ? 1 : 0);
+    auto best = free_.end();
+    for (auto it = free_.begin(); it != free_.end(); ++it) {
+      const int64_t width = program_.slots_[static_cast<size_t>(*it)].n_cols;
+      if (width == n_cols) best = it;
+    }
+    int slot;
+    if (best != free_.end()) {
+      slot = *best;
+      free_.erase(best);
+    } else {
+      slot = static_cast<int>(program_.slots_.size());
+      program_.slots_.push_back({program_.scratch_cols_, n_cols});
+      program_.scratch_cols_ += n_cols;
+    }
+    slot_of_[static_cast<size_t>(value)] = slot;
+    return slot;
+  }
+
+  void Free(ValueId value) {
+    int& slot = slot_of_[static_cast<size_t>(value)];
+    if (slot == kNoSlot) return;  // its storage was taken over
+    free_.push_back(slot);
+    slot = kNoSlot;
+  }
+
+  const model::Graph& graph_;
+  const Shard& shard_;
+  const int first_layer_;
+  std::vector<int> slot_of_;      // by value
+  std::vector<int> last_reader_;  // by value: index of the last op that reads it
+  std::vector<int> free_;         // slots
+  Program program_;
+};
+
+Result<Program> Program::Lower(const model::Graph& graph, const Shard& shard, int first_layer) {
+  return Lowering(graph, shard, first_layer).Run();
+}
+
+}  // namespace thermocline::worker

@@ -1,0 +1,57 @@
+// A graph lowered to calls: weights resolved to views, values to places in one scratch region.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "base/tensor_view.h"
+#include "kernels/ops.h"
+#include "model/config.h"
+#include "model/graph.h"
+#include "worker/shard.h"
+
+namespace thermocline::worker {
+
+// Where a value lives: `n_cols` floats per token from `offset_cols * max_tokens` floats on. A slot is
+// reused once the value in it has been read for the last time.
+struct Slot {
+  int64_t offset_cols = 0;
+  int64_t n_cols = 0;
+};
+
+inline constexpr int kNoSlot = -1;
+
+struct LoweredOp {
+  model::OpKind kind = model::OpKind::kNorm;
+  int layer_in_stage = 0;
+  std::array<int, 3> inputs = {kNoSlot, kNoSlot, kNoSlot};  // slots, or the id list for *Rows
+  int output = kNoSlot;
+  TensorView weight;
+  TensorView bias;  // or rope_freqs for kRope
+};
+
+// The calls of one graph. Immutable; its input and output share slot 0.
+class Program {
+ public:
+  // `first_layer` is the stage's first layer. kInternal when a graph does not fit these rules: it
+  // would be a bug of the graph builder, reported rather than run.
+  static Result<Program> Lower(const model::Graph& graph, const Shard& shard, int first_layer);
+
+  const std::vector<LoweredOp>& ops() const { return ops_; }
+  const std::vector<Slot>& slots() const { return slots_; }
+  int output_slot() const { return output_slot_; }
+  // Width of the scratch region: it takes this many floats per token.
+  int64_t scratch_cols() const { return scratch_cols_; }
+
+ private:
+  friend class Lowering;
+  std::vector<LoweredOp> ops_;
+  std::vector<Slot> slots_;
+  int output_slot_ = 0;
+  int64_t scratch_cols_ = 0;
+};
+
+}  // namespace thermocline::worker

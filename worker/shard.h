@@ -1,0 +1,55 @@
+// The weights one worker holds: views of its own tensors in the mapped model file, and re-laid
+// copies where the program wants another layout.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/status.h"
+#include "base/tensor_view.h"
+#include "kernels/device.h"
+#include "model/graph.h"
+#include "model/range_reader.h"
+#include "model/weights.h"
+
+namespace thermocline::worker {
+
+// Bytes loaded so far and in all; called from the loading thread at most every few MiB.
+using LoadProgressFn = std::function<void(uint64_t bytes_done, uint64_t bytes_total)>;
+
+struct LoadReport {
+  uint64_t owned_bytes = 0;  // of the file, as the plan counts them
+  uint64_t read_bytes = 0;   // touched in the file
+  std::string note;          // what was re-laid, for the log; "" when nothing was
+};
+
+// Immutable once loaded. The reader must outlive it.
+class Shard {
+ public:
+  // Makes the weights of `layers` resident, and no other page of the file. With
+  // `ffn.down_by_neuron`, a file's ffn_down [n_embd, n_ff] is re-laid into rows per neuron: the same
+  // dtype for float weights, F16 for quantised ones. kDataLoss or kUnavailable when bytes cannot be
+  // read, kResourceExhausted without memory for copies.
+  static Result<Shard> Load(const model::WeightIndex& weights, const model::RangeReader& reader,
+                            const model::LayerRange& layers, const model::FfnOptions& ffn,
+                            kernels::Device& device, const LoadProgressFn& on_progress);
+
+  // The view of a weight, empty when the model has none.
+  TensorView View(const model::WeightKey& key) const;
+  const LoadReport& report() const { return report_; }
+
+ private:
+  Status ReadBytes(std::span<const std::byte> bytes, const LoadProgressFn& on_progress);
+  Status Relay(int layer, TensorView mapped, kernels::Device& device);
+
+  std::map<model::WeightKey, TensorView> views_;
+  std::vector<Buffer> copies_;
+  LoadReport report_;
+};
+
+}  // namespace thermocline::worker

@@ -1,0 +1,258 @@
+#include "worker/slice_store.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <deque>
+#include <filesystem>
+#include <map>
+#include <span>
+
+#include "base/hash.h"
+#include "base/str.h"
+#include "base/units.h"
+#include "proto/bulk.h"
+
+namespace thermocline::worker {
+namespace {
+
+constexpr uint64_t kChunkBytes = proto::kBulkChunkBytes;
+// Requests on the way at once: hides the round trip without hogging the coordinator.
+constexpr size_t kRequestsInFlight = 8;
+// One record of the ledger: chunk number and checksum of its bytes.
+struct LedgerRecord {
+  uint64_t chunk = 0;
+  uint64_t checksum = 0;
+};
+
+std::string ErrnoText() { return std::strerror(errno); }
+
+bool IsFingerprint(const std::string& text) {
+  return text.size() == 32 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
+
+// An open file descriptor that closes itself.
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor() {
+    if (fd_ >= 0) close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+bool ReadFully(int fd, uint64_t offset, std::span<std::byte> out) {
+  while (!out.empty()) {
+    const ssize_t n = pread(fd, out.data(), out.size(), static_cast<off_t>(offset));
+    if (n <= 0) return false;
+    out = out.subspan(static_cast<size_t>(n));
+    offset += static_cast<uint64_t>(n);
+  }
+  return true;
+}
+
+bool WriteFully(int fd, uint64_t offset, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (n <= 0) return false;
+    bytes = bytes.subspan(static_cast<size_t>(n));
+    offset += static_cast<uint64_t>(n);
+  }
+  return true;
+}
+
+}  // namespace
+
+Result<std::string> FingerprintOf(const model::RangeReader& reader, uint64_t header_bytes) {
+  std::vector<std::byte> bytes(header_bytes + sizeof(uint64_t));
+  TC_RETURN_IF_ERROR(reader.Read(0, std::span(bytes).first(header_bytes)));
+  const uint64_t size_bytes = reader.size_bytes();
+  std::memcpy(bytes.data() + header_bytes, &size_bytes, sizeof size_bytes);
+  return Fingerprint128(bytes);
+}
+
+struct SliceCache::State {
+  State(FetchOptions options_in, std::string path_in, int data_fd, int ledger_fd)
+      : options(std::move(options_in)),
+        path(std::move(path_in)),
+        data(data_fd),
+        ledger(ledger_fd) {}
+
+  uint64_t ChunkLength(uint64_t chunk) const {
+    return std::min(kChunkBytes, options.model_bytes - chunk * kChunkBytes);
+  }
+
+  void LoadLedger() {
+    LedgerRecord record;
+    for (uint64_t at = 0;; at += sizeof record) {
+      if (!ReadFully(ledger.get(), at, std::as_writable_bytes(std::span(&record, 1)))) break;
+      if (record.chunk < DivCeil(options.model_bytes, kChunkBytes)) {
+        present[record.chunk] = record.checksum;
+      }
+    }
+  }
+
+  // Whether the cached bytes of a chunk are there and still what they were.
+  bool Verify(uint64_t chunk) {
+    const auto found = present.find(chunk);
+    if (found == present.end()) return false;
+    std::vector<std::byte> bytes(ChunkLength(chunk));
+    return ReadFully(data.get(), chunk * kChunkBytes, bytes) &&
+           Checksum64(bytes) == found->second;
+  }
+
+  Status Store(uint64_t chunk, std::span<const std::byte> bytes, uint64_t checksum) {
+    const LedgerRecord record{chunk, checksum};
+    if (!WriteFully(data.get(), chunk * kChunkBytes, bytes) ||
+        !WriteFully(ledger.get(), 0, std::as_bytes(std::span(&record, 1)))) {
+      return ResourceExhausted(
+          Str("cannot write the weight cache: ", path, ": ", ErrnoText()));
+    }
+    present[chunk] = checksum;
+    fetched_bytes += bytes.size();
+    return OkStatus();
+  }
+
+  const FetchOptions options;
+  const std::string path;
+  Descriptor data;
+  Descriptor ledger;  // opened for appending, since workers of one host may share the cache
+  std::map<uint64_t, uint64_t> present;  // chunk -> checksum
+  uint64_t fetched_bytes = 0;
+};
+
+SliceCache::SliceCache(std::unique_ptr<State> state) : state_(std::move(state)) {}
+SliceCache::~SliceCache() = default;
+SliceCache::SliceCache(SliceCache&&) noexcept = default;
+SliceCache& SliceCache::operator=(SliceCache&&) noexcept = default;
+uint64_t SliceCache::fetched_bytes() const { return state_->fetched_bytes; }
+const std::string& SliceCache::path() const { return state_->path; }
+
+Result<SliceCache> SliceCache::Open(const FetchOptions& options) {
+  if (!IsFingerprint(options.fingerprint)) {
+    return InvalidArgument(
+        Str("not a model fingerprint: \"", Printable(options.fingerprint), "\""));
+  }
+  const std::string directory = options.cache_dir + "/" + options.fingerprint;
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  const std::string path = directory + "/model.gguf";
+  const int data_fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  const int ledger_fd =
+      open((directory + "/ledger").c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+  auto state = std::make_unique<State>(options, path, data_fd, ledger_fd);
+  if (data_fd < 0 || ledger_fd < 0 ||
+      ftruncate(data_fd, static_cast<off_t>(options.model_bytes)) != 0) {
+    return Unavailable(Str("cannot use the weight cache: ", directory, ": ", ErrnoText()));
+  }
+  state->LoadLedger();
+  return SliceCache(std::move(state));
+}
+
+namespace {
+
+std::vector<uint64_t> ChunksOf(const std::vector<model::ByteRange>& ranges) {
+  std::vector<uint64_t> chunks;
+  for (const model::ByteRange& range : ranges) {
+    for (uint64_t c = range.begin / kChunkBytes; c < DivCeil(range.end, kChunkBytes); ++c) {
+      chunks.push_back(c);
+    }
+  }
+  std::sort(chunks.begin(), chunks.end());
+  chunks.erase(std::unique(chunks.begin(), chunks.end()), chunks.end());
+  return chunks;
+}
+
+// One run of Fetch: what is still to be asked for, and what is on its way.
+class FetchRun {
+ public:
+  FetchRun(comm::Mailbox& bulk, const Clock& clock, Duration reply_timeout)
+      : bulk_(bulk), clock_(clock), reply_timeout_(reply_timeout) {}
+
+  void Want(uint64_t chunk, uint64_t length_bytes) { missing_.push_back({chunk, length_bytes}); }
+  bool done() const { return missing_.empty() && asked_.empty(); }
+
+  Status AskForMore() {
+    while (!missing_.empty() && asked_.size() < kRequestsInFlight) {
+      const Wanted wanted = missing_.front();
+      missing_.pop_front();
+      asked_[wanted.chunk] = wanted.length_bytes;
+      const auto header = proto::EncodeBulkRequest(
+          {wanted.chunk * kChunkBytes, static_cast<uint32_t>(wanted.length_bytes)});
+      TC_RETURN_IF_ERROR(bulk_.Send(comm::kServerPeer, {header, {}}));
+    }
+    return OkStatus();
+  }
+
+  // The next chunk that was asked for, with its checksum verified.
+  struct Arrived {
+    uint64_t chunk = 0;
+    uint64_t checksum = 0;
+    std::vector<std::byte> bytes;
+  };
+  Result<Arrived> Next() {
+    TC_ASSIGN_OR_RETURN(auto received, bulk_.Receive(clock_.Now() + reply_timeout_));
+    if (!received) {
+      return DeadlineExceeded(
+          Str("the coordinator sent no weights for ", Seconds(reply_timeout_), " s"));
+    }
+    TC_ASSIGN_OR_RETURN(const proto::BulkReply reply,
+                        proto::DecodeBulkReply(received->frame.header, received->frame.payload));
+    const uint64_t chunk = reply.offset_bytes / kChunkBytes;
+    const auto asked = asked_.find(chunk);
+    if (asked == asked_.end() || asked->second != reply.length_bytes) {
+      return DataLoss(Str("the coordinator sent a range nobody asked for:",
+                          Kv("offset", reply.offset_bytes)));
+    }
+    asked_.erase(asked);
+    return Arrived{chunk, reply.checksum, std::move(received->frame.payload)};
+  }
+
+ private:
+  struct Wanted {
+    uint64_t chunk = 0;
+    uint64_t length_bytes = 0;
+  };
+  comm::Mailbox& bulk_;
+  const Clock& clock_;
+  const Duration reply_timeout_;
+  std::deque<Wanted> missing_;
+  std::map<uint64_t, uint64_t> asked_;  // chunk -> length
+};
+
+}  // namespace
+
+Status SliceCache::Fetch(const std::vector<model::ByteRange>& ranges, comm::Mailbox& bulk,
+                         const Clock& clock, const ProgressFn& on_progress) {
+  const std::vector<uint64_t> chunks = ChunksOf(ranges);
+  uint64_t bytes_total = 0, bytes_done = 0;
+  for (const uint64_t chunk : chunks) bytes_total += state_->ChunkLength(chunk);
+  FetchRun run(bulk, clock, state_->options.reply_timeout);
+  for (const uint64_t chunk : chunks) {
+    if (state_->Verify(chunk)) {
+      bytes_done += state_->ChunkLength(chunk);
+      on_progress(bytes_done, bytes_total);
+    } else {
+      run.Want(chunk, state_->ChunkLength(chunk));
+    }
+  }
+  while (!run.done()) {
+    TC_RETURN_IF_ERROR(run.AskForMore());
+    TC_ASSIGN_OR_RETURN(const FetchRun::Arrived arrived, run.Next());
+    TC_RETURN_IF_ERROR(state_->Store(arrived.chunk, arrived.bytes, arrived.checksum));
+    bytes_done += arrived.bytes.size();
+    on_progress(bytes_done, bytes_total);
+  }
+  return OkStatus();
+}
+
+}  // namespace thermocline::worker

@@ -1,0 +1,57 @@
+// The model file as this worker sees it: the file itself where the host has it, else a sparse cached
+// copy that holds only the ranges fetched from the coordinator.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "comm/mailbox.h"
+#include "model/range_reader.h"
+#include "model/weights.h"
+
+namespace thermocline::worker {
+
+// Identifies the model by its header and size: two files with equal fingerprints have the same
+// tensors at the same places.
+Result<std::string> FingerprintOf(const model::RangeReader& reader, uint64_t header_bytes);
+
+struct FetchOptions {
+  std::string cache_dir;       // of this user; the file lies in <cache_dir>/<fingerprint>/
+  std::string fingerprint;     // 32 hexadecimal digits
+  uint64_t model_bytes = 0;
+  Duration reply_timeout = std::chrono::seconds(30);
+};
+
+// Fetches ranges into a sparse file with the layout of the model and remembers, chunk by chunk, what
+// is there and its checksum, so that a restart fetches nothing twice and a damaged cache is repaired.
+// Loading thread only.
+class SliceCache {
+ public:
+  // Opens or creates the cache. kInvalidArgument for a fingerprint that is not one, kUnavailable
+  // when the directory cannot be written.
+  static Result<SliceCache> Open(const FetchOptions& options);
+  ~SliceCache();
+  SliceCache(SliceCache&&) noexcept;
+  SliceCache& operator=(SliceCache&&) noexcept;
+
+  using ProgressFn = std::function<void(uint64_t bytes_done, uint64_t bytes_total)>;
+  // Makes `ranges` present and verified. kDeadlineExceeded when the coordinator does not answer,
+  // kDataLoss when bytes keep failing their checksum.
+  Status Fetch(const std::vector<model::ByteRange>& ranges, comm::Mailbox& bulk, const Clock& clock,
+               const ProgressFn& on_progress);
+  // Bytes that came over the wire in this process.
+  uint64_t fetched_bytes() const;
+  const std::string& path() const;
+
+ private:
+  struct State;
+  explicit SliceCache(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace thermocline::worker

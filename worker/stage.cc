@@ -1,0 +1,263 @@
+#include "worker/stage.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/str.h"
+#include "base/units.h"
+
+namespace thermocline::worker {
+namespace {
+
+using proto::StepBatch;
+using proto::StepEntry;
+using proto::StepResultEntry;
+
+// Rows of logits computed together: bounds the logits scratch to 32 * n_vocab floats, 16 MiB for the
+// largest published vocabularies.
+constexpr int kHeadBlockRows = 32;
+
+}  // namespace
+
+Stage::Stage(const ModelSource& source, StageOptions options, LogitsSink* logits_sink)
+    : config_(source.config), options_(std::move(options)), logits_sink_(logits_sink) {}
+
+Result<std::unique_ptr<Stage>> Stage::Create(const ModelSource& source,
+                                             const StageOptions& options, kernels::Device& device,
+                                             LogitsSink* logits_sink,
+                                             const LoadProgressFn& on_progress) {
+  TC_RETURN_IF_ERROR(model::CheckFfnMode(source.config, options.ffn.mode));
+  std::unique_ptr<Stage> stage(new Stage(source, options, logits_sink));
+  TC_ASSIGN_OR_RETURN(stage->shard_, Shard::Load(source.weights, source.reader, options.layers,
+                                                 options.ffn, device, on_progress));
+  const int n_layers = options.layers.end - options.layers.begin;
+  TC_ASSIGN_OR_RETURN(stage->kv_,
+                      KvCache::Create(source.config, n_layers, options.kv, device));
+  TC_RETURN_IF_ERROR(stage->Build(source.weights, device));
+  return stage;
+}
+
+Status Stage::Build(const model::WeightIndex& weights, kernels::Device& device) {
+  const model::LayerRange& layers = options_.layers;
+  const auto add = [&](const model::Graph& graph) -> Status {
+    TC_ASSIGN_OR_RETURN(Program program, Program::Lower(graph, shard_, layers.begin));
+    programs_.push_back(std::move(program));
+    return OkStatus();
+  };
+  if (layers.has_embed) TC_RETURN_IF_ERROR(add(model::BuildEmbedGraph(config_)));
+  for (int layer = layers.begin; layer < layers.end; ++layer) {
+    TC_RETURN_IF_ERROR(add(model::BuildLayerGraph(config_, weights, layer, options_.ffn)));
+  }
+  if (layers.has_head) TC_RETURN_IF_ERROR(add(model::BuildHeadGraph(config_, weights)));
+  const int max_rows = std::max(options_.max_step_tokens, kHeadBlockRows);
+  const auto all = std::span<const Program>(programs_);
+  // The head runs over at most kHeadBlockRows rows: its logits must not be sized by the step.
+  const auto body = layers.has_head ? all.first(all.size() - 1) : all;
+  TC_ASSIGN_OR_RETURN(Executor executor, Executor::Create(config_, device, body, max_rows));
+  executor_ = std::make_unique<Executor>(std::move(executor));
+  if (layers.has_head) {
+    TC_ASSIGN_OR_RETURN(Executor head,
+                        Executor::Create(config_, device, all.last(1), kHeadBlockRows));
+    head_executor_ = std::make_unique<Executor>(std::move(head));
+  }
+  return OkStatus();
+}
+
+Status Stage::Check(const StepBatch& batch, TensorView input) const {
+  const int64_t n_tokens = batch.n_tokens();
+  if (n_tokens > options_.max_step_tokens) {
+    return InvalidArgument(Str("step has too many tokens:", Kv("step", batch.step),
+                               Kv("tokens", n_tokens), Kv("max", options_.max_step_tokens)));
+  }
+  if (!is_first() && n_tokens > 0 &&
+      (input.n_rows != n_tokens || input.n_cols != config_.n_embd)) {
+    return InvalidArgument(Str("activation has another shape than its step:",
+                               Kv("step", batch.step), Kv("rows", input.n_rows),
+                               Kv("tokens", n_tokens), Kv("cols", input.n_cols)));
+  }
+  for (const StepEntry& entry : batch.entries) TC_RETURN_IF_ERROR(CheckEntry(entry));
+  return OkStatus();
+}
+
+Status Stage::CheckEntry(const StepEntry& entry) const {
+  const auto known = sequences_.find(entry.seq);
+  const bool begins = entry.first_position == 0;
+  if (entry.tokens.empty() || begins != entry.start.has_value()) {
+    return InvalidArgument(Str("step entry without tokens, or started elsewhere than at 0:",
+                               Kv("seq", entry.seq), Kv("position", entry.first_position)));
+  }
+  const int64_t expected = begins ? 0 : (known == sequences_.end() ? -1 : known->second.n_positions);
+  if (entry.first_position != expected) {
+    return InvalidArgument(Str("step entry does not follow the sequence's kv:",
+                               Kv("seq", entry.seq), Kv("position", entry.first_position),
+                               Kv("expected", expected)));
+  }
+  for (const int32_t token : entry.tokens) {
+    if (token < 0 || token >= config_.n_vocab) {
+      return InvalidArgument(Str("token outside the vocabulary:", Kv("seq", entry.seq),
+                                 Kv("token", token), Kv("n_vocab", config_.n_vocab)));
+    }
+  }
+  return OkStatus();
+}
+
+void Stage::ReleaseSequences(const std::vector<SeqId>& released) {
+  for (const SeqId seq : released) {
+    const auto found = sequences_.find(seq);
+    if (found == sequences_.end()) continue;
+    kv_.Release(&found->second.page_ids);
+    sequences_.erase(found);
+  }
+}
+
+Status Stage::PlaceRows(const StepBatch& batch) {
+  tokens_.clear();
+  positions_.clear();
+  rows_.clear();
+  for (const StepEntry& entry : batch.entries) {
+    Sequence& sequence = sequences_[entry.seq];
+    if (entry.start.has_value()) {
+      kv_.Release(&sequence.page_ids);
+      sequence = Sequence{};
+      sequence.params = entry.start->params;
+      sequence.n_prompt = entry.start->n_prompt;
+    }
+    const auto n_tokens = static_cast<int64_t>(entry.tokens.size());
+    TC_RETURN_IF_ERROR(kv_.Reserve(entry.first_position + n_tokens, &sequence.page_ids));
+    rows_.push_back({static_cast<int>(tokens_.size()), static_cast<int>(n_tokens),
+                     entry.first_position, sequence.page_ids});
+    for (int64_t i = 0; i < n_tokens; ++i) {
+      tokens_.push_back(entry.tokens[static_cast<size_t>(i)]);
+      positions_.push_back(entry.first_position + i);
+    }
+    sequence.n_positions += n_tokens;
+  }
+  return OkStatus();
+}
+
+Status Stage::Run(const StepBatch& batch, TensorView input) {
+  ReleaseSequences(batch.released);
+  TC_RETURN_IF_ERROR(Check(batch, input));
+  TC_RETURN_IF_ERROR(PlaceRows(batch));
+  results_.clear();
+  activation_ = TensorView::F32(nullptr, 0, config_.n_embd);
+  if (tokens_.empty()) return OkStatus();
+  RunLayers(input, static_cast<int64_t>(tokens_.size()));
+  if (is_last()) RunHead(batch);
+  return OkStatus();
+}
+
+void Stage::RunLayers(TensorView input, int64_t n_rows) {
+  const BatchRows rows{tokens_, positions_, rows_};
+  // x stays in slot 0 of every program, which is the same memory for all of them.
+  activation_ = executor_->View(programs_.front(), 0, n_rows);
+  if (!is_first()) {
+    for (int64_t i = 0; i < n_rows; ++i) {
+      std::memcpy(activation_.row(i), input.row(i),
+                  RowBytes(DType::kF32, static_cast<uint64_t>(config_.n_embd)));
+    }
+  }
+  const size_t n_body = programs_.size() - (is_last() ? 1 : 0);
+  for (size_t i = 0; i < n_body; ++i) executor_->Run(programs_[i], rows, n_rows, &kv_);
+}
+
+void Stage::RunHead(const StepBatch& batch) {
+  results_.resize(batch.entries.size());
+  CollectLogitsRows(batch);
+  for (size_t i = 0; i < batch.entries.size(); ++i) {
+    const StepEntry& entry = batch.entries[i];
+    Sequence& sequence = sequences_[entry.seq];
+    results_[i].seq = entry.seq;
+    ScoreChunkStart(entry, &sequence, &results_[i]);
+    Remember(entry, &sequence);
+  }
+  const auto rows = std::span<const LogitsRow>(logits_rows_);
+  for (size_t at = 0; at < rows.size(); at += kHeadBlockRows) {
+    RunHeadBlock(batch, rows.subspan(at, std::min<size_t>(kHeadBlockRows, rows.size() - at)));
+  }
+}
+
+// The penalties see every token up to the one being chosen.
+void Stage::Remember(const StepEntry& entry, Sequence* sequence) {
+  int64_t position = entry.first_position;
+  for (const int32_t token : entry.tokens) {
+    auto& counts = position < sequence->n_prompt ? sequence->history.prompt_counts
+                                                 : sequence->history.generated_counts;
+    ++counts[token];
+    ++position;
+  }
+}
+
+void Stage::CollectLogitsRows(const StepBatch& batch) {
+  logits_rows_.clear();
+  int first_row = 0;
+  for (size_t e = 0; e < batch.entries.size(); ++e) {
+    const StepEntry& entry = batch.entries[e];
+    const Sequence& sequence = sequences_[entry.seq];
+    const auto n_tokens = static_cast<int>(entry.tokens.size());
+    for (int i = 0; i < n_tokens; ++i) {
+      const int64_t position = entry.first_position + i;
+      const bool sampled = entry.sample && i == n_tokens - 1;
+      const bool scored =
+          sequence.params.n_prompt_logprobs >= 0 && position + 1 < sequence.n_prompt;
+      if (sampled || scored || logits_sink_ != nullptr) {
+        logits_rows_.push_back({first_row + i, static_cast<int>(e), position});
+      }
+    }
+    first_row += n_tokens;
+  }
+}
+
+void Stage::RunHeadBlock(const StepBatch& batch, std::span<const LogitsRow> rows) {
+  const Program& head = programs_.back();
+  const auto n_rows = static_cast<int64_t>(rows.size());
+  const TensorView x = head_executor_->View(head, 0, n_rows);
+  for (int64_t i = 0; i < n_rows; ++i) {
+    std::memcpy(x.row(i), activation_.row(rows[static_cast<size_t>(i)].row),
+                RowBytes(DType::kF32, static_cast<uint64_t>(config_.n_embd)));
+  }
+  head_executor_->Run(head, BatchRows{}, n_rows, nullptr);
+  const TensorView logits = head_executor_->View(head, head.output_slot(), n_rows);
+  for (int64_t i = 0; i < n_rows; ++i) {
+    const LogitsRow& row = rows[static_cast<size_t>(i)];
+    const auto entry = static_cast<size_t>(row.entry);
+    UseLogits(batch.entries[entry], row,
+              {logits.f32_row(i), static_cast<size_t>(config_.n_vocab)}, &results_[entry]);
+  }
+}
+
+void Stage::UseLogits(const StepEntry& entry, const LogitsRow& row,
+                      std::span<const float> logits, StepResultEntry* result) {
+  Sequence& sequence = sequences_[entry.seq];
+  if (logits_sink_ != nullptr) logits_sink_->OnLogits(entry.seq, row.position, logits);
+  const int64_t last = entry.first_position + static_cast<int64_t>(entry.tokens.size()) - 1;
+  ScorePrompt(entry, row.position, logits, &sequence, result);
+  if (entry.sample && row.position == last) {
+    result->sampled = sampler_.Sample(logits, sequence.params, sequence.history,
+                                      static_cast<uint64_t>(last) + 1);
+  }
+}
+
+// The first token of a chunk is scored by the logits that the chunk before it left behind.
+void Stage::ScoreChunkStart(const StepEntry& entry, Sequence* sequence, StepResultEntry* result) {
+  if (sequence->chunk_end_logits.empty()) return;
+  result->prompt_scores.push_back(sampler_.Score(sequence->chunk_end_logits, entry.tokens.front(),
+                                                 sequence->params.n_prompt_logprobs));
+  sequence->chunk_end_logits.clear();
+}
+
+// Logits after position p score the prompt's token p + 1.
+void Stage::ScorePrompt(const StepEntry& entry, int64_t position, std::span<const float> logits,
+                        Sequence* sequence, StepResultEntry* result) {
+  const int n_top = sequence->params.n_prompt_logprobs;
+  if (n_top < 0) return;
+  if (position + 1 >= sequence->n_prompt) return;
+  const auto next = static_cast<size_t>(position + 1 - entry.first_position);
+  if (next < entry.tokens.size()) {
+    result->prompt_scores.push_back(sampler_.Score(logits, entry.tokens[next], n_top));
+  } else {
+    sequence->chunk_end_logits.assign(logits.begin(), logits.end());
+  }
+}
+
+}  // namespace thermocline::worker

@@ -1,0 +1,122 @@
+// One stage of the pipeline: contiguous layers with their weights, KV pages and, on the last stage,
+// the sampler. Turns a step's batch and activation into the next activation or the step's result.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "base/status.h"
+#include "kernels/device.h"
+#include "model/config.h"
+#include "model/graph.h"
+#include "model/sampler.h"
+#include "placement/plan.h"
+#include "proto/messages.h"
+#include "worker/executor.h"
+#include "worker/kv_cache.h"
+#include "worker/logits_sink.h"
+#include "worker/program.h"
+#include "worker/shard.h"
+
+namespace thermocline::worker {
+
+struct StageOptions {
+  model::LayerRange layers;
+  model::FfnOptions ffn;
+  placement::KvBudget kv;
+  int max_step_tokens = 512;
+};
+
+// What a model is and where its bytes are; all three outlive the stage.
+struct ModelSource {
+  const model::ModelConfig& config;
+  const model::WeightIndex& weights;
+  const model::RangeReader& reader;
+};
+
+// Step thread only.
+class Stage {
+ public:
+  // Loads the shard and sizes everything; afterwards steps allocate nothing that grows with use.
+  // `logits_sink` may be null. Errors as Shard::Load, and kInvalidArgument for an FFN mode that the
+  // model cannot run.
+  static Result<std::unique_ptr<Stage>> Create(const ModelSource& source,
+                                               const StageOptions& options,
+                                               kernels::Device& device, LogitsSink* logits_sink,
+                                               const LoadProgressFn& on_progress);
+
+  // Runs one batch. `input` is x[n_tokens, n_embd] unless this is the first stage. A batch that
+  // contradicts itself or the KV state is refused with kInvalidArgument before anything changes.
+  Status Run(const proto::StepBatch& batch, TensorView input);
+
+  bool is_first() const { return options_.layers.has_embed; }
+  bool is_last() const { return options_.layers.has_head; }
+  // x[n_tokens, n_embd] of the last Run, for the next stage. Valid until the next Run.
+  TensorView activation() const { return activation_; }
+  // Of the last Run, on the last stage.
+  const std::vector<proto::StepResultEntry>& results() const { return results_; }
+  const LoadReport& load_report() const { return shard_.report(); }
+  int64_t kv_pages_used() const { return kv_.n_pages_used(); }
+  const model::ModelConfig& config() const { return config_; }
+
+ private:
+  struct Sequence {
+    std::vector<int32_t> page_ids;
+    int64_t n_positions = 0;
+    // Last stage only.
+    model::SamplingParams params;
+    int32_t n_prompt = 0;
+    model::TokenHistory history;
+    std::vector<float> chunk_end_logits;  // of a prompt being scored in chunks
+  };
+  // A row whose logits somebody wants.
+  struct LogitsRow {
+    int row = 0;
+    int entry = 0;
+    int64_t position = 0;
+  };
+
+  Stage(const ModelSource& source, StageOptions options, LogitsSink* logits_sink);
+  Status Build(const model::WeightIndex& weights, kernels::Device& device);
+
+  Status Check(const proto::StepBatch& batch, TensorView input) const;
+  Status CheckEntry(const proto::StepEntry& entry) const;
+  void ReleaseSequences(const std::vector<SeqId>& released);
+  Status PlaceRows(const proto::StepBatch& batch);
+  void RunLayers(TensorView input, int64_t n_rows);
+
+  void RunHead(const proto::StepBatch& batch);
+  void CollectLogitsRows(const proto::StepBatch& batch);
+  void RunHeadBlock(const proto::StepBatch& batch, std::span<const LogitsRow> rows);
+  void UseLogits(const proto::StepEntry& entry, const LogitsRow& row,
+                 std::span<const float> logits, proto::StepResultEntry* result);
+  void ScoreChunkStart(const proto::StepEntry& entry, Sequence* sequence,
+                       proto::StepResultEntry* result);
+  void ScorePrompt(const proto::StepEntry& entry, int64_t position, std::span<const float> logits,
+                   Sequence* sequence, proto::StepResultEntry* result);
+  void Remember(const proto::StepEntry& entry, Sequence* sequence);
+
+  const model::ModelConfig& config_;
+  const StageOptions options_;
+  LogitsSink* const logits_sink_;
+  Shard shard_;
+  KvCache kv_;
+  std::vector<Program> programs_;  // embed?, layers, head?
+  std::unique_ptr<Executor> executor_;
+  std::unique_ptr<Executor> head_executor_;  // last stage only; scratch for a block of rows
+  model::Sampler sampler_;
+  std::unordered_map<SeqId, Sequence> sequences_;
+
+  // The rows of the batch being run; kept to reuse their memory.
+  std::vector<int32_t> tokens_;
+  std::vector<int64_t> positions_;
+  std::vector<kernels::SequenceRows> rows_;
+  std::vector<LogitsRow> logits_rows_;
+  std::vector<proto::StepResultEntry> results_;
+  TensorView activation_;
+};
+
+}  // namespace thermocline::worker

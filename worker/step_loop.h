@@ -1,0 +1,88 @@
+// The step thread of a worker: loads its stage, then runs every batch that arrives and passes the
+// result on. It owns the stage, the device and the links.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "base/clock.h"
+#include "base/queue.h"
+#include "base/status.h"
+#include "comm/link.h"
+#include "comm/mailbox.h"
+#include "kernels/device.h"
+#include "proto/messages.h"
+#include "worker/assignment.h"
+#include "worker/stage.h"
+
+namespace thermocline::worker {
+
+// Numbers for heartbeats. Written by the step thread, read by the control thread.
+struct StepCounters {
+  std::atomic<uint64_t> steps_done{0};
+  std::atomic<uint64_t> compute_us{0};
+  std::atomic<uint64_t> wait_us{0};
+  std::atomic<uint64_t> link_bytes_sent{0};
+  std::atomic<uint64_t> stale_frames{0};
+  std::atomic<int64_t> kv_pages_used{0};
+};
+
+// What the step thread needs from its worker; all outlive it.
+struct StepContext {
+  const Clock& clock;
+  comm::Mailbox& mailbox;    // Send only
+  comm::DataPort* data_port; // of the plan's transport; null when the plan has one stage
+  kernels::Device& device;
+  StepCounters& counters;
+};
+
+// Created by the control thread, which joins it in the destructor.
+class StepLoop {
+ public:
+  // Starts loading at once. `on_end` is called on the step thread when it stops by itself, which is
+  // always an error: the loop otherwise runs until it is destroyed.
+  StepLoop(const StepContext& context, Assignment assignment,
+           std::function<void(Status)> on_end);
+  ~StepLoop();
+
+  // A batch from the coordinator, for the first stage. False when the queue is full: the coordinator
+  // has more steps in flight than it promised.
+  bool Submit(proto::StepBatch batch);
+
+ private:
+  void Run();
+  Status Prepare();
+  Status ServeUntilStopped();
+  // False when nothing arrived within a poll interval.
+  Result<bool> NextBatch(proto::StepBatch* batch, TensorView* input);
+  Result<TensorView> DecodeActivation(const proto::StepBatch& batch);
+  Status RunBatch(proto::StepBatch* batch, TensorView input);
+  Status SendResult(proto::StepBatch* batch);
+  Status SendActivation(proto::StepBatch* batch);
+  Status SendControl(const proto::Message& message);
+  void ReportProgress(proto::LoadPhase phase, uint64_t bytes_done, uint64_t bytes_total);
+
+  const StepContext context_;
+  const Assignment assignment_;
+  const std::function<void(Status)> on_end_;
+  std::atomic<bool> stopping_{false};
+  BoundedQueue<proto::StepBatch> submitted_;
+
+  LoadedModel model_;
+  std::unique_ptr<LogitsSink> logits_sink_;
+  std::unique_ptr<Stage> stage_;
+  std::unique_ptr<comm::Link> previous_;
+  std::unique_ptr<comm::Link> next_;
+  comm::Frame frame_;                    // reused from step to step
+  std::vector<float> input_;             // of a frame whose wire type is not F32
+  std::vector<std::byte> header_;
+  std::vector<std::byte> wire_;
+  TimePoint last_progress_;
+  std::thread thread_;
+};
+
+}  // namespace thermocline::worker
