@@ -17,22 +17,22 @@ namespace thermocline::coordinator {
 
 // One sequence to generate. A request with n choices submits n of them.
 struct GenerationRequest {
-  std::vector<int32_t> prompt;             // at least one token
+  std::vector<int32_t> prompt;  // at least one token
   model::SamplingParams sampling;
-  int max_tokens = 0;                      // 0: only score the prompt; -1: until the context is full
-  int min_tokens = 0;                      // the end ids are banned before
-  std::vector<int32_t> end_ids;            // sampling one ends the sequence (kStop); not in the text
+  int max_tokens = 0;            // 0: only score the prompt; -1: until the context is full
+  int min_tokens = 0;            // the end ids are banned before
+  std::vector<int32_t> end_ids;  // sampling one ends the sequence (kStop); not in the text
 };
 
 enum class FinishReason : uint8_t { kStop, kLength, kCancelled, kError };
 
-// What happened to a sequence. Tokens come one event each, in order; exactly one event, the last, has
-// `finish`.
+// What happened to a sequence. Tokens come one event each, in order; exactly one event, the last,
+// has `finish` and nothing else.
 struct GenerationEvent {
   std::vector<model::SampledToken> prompt_scores;  // once, before the first token, when asked for
   std::optional<model::SampledToken> token;
   std::optional<FinishReason> finish;
-  Status error;                                    // why, for kError
+  Status error;  // why, for kError
   int n_cached_prompt_tokens = 0;
 };
 
@@ -55,7 +55,8 @@ struct WorkerStatus {
   uint64_t bytes_done = 0, bytes_total = 0;  // of its weights
   uint64_t memory_bytes = 0, peak_rss_bytes = 0;
   double heartbeat_age_s = 0;
-  double busy_fraction = 0;                  // of the time since the last heartbeat
+  double busy_fraction = 0;              // of the time since the last heartbeat
+  uint64_t compute_us = 0, wait_us = 0;  // total time in ops; waiting for a frame
   uint64_t link_bytes_sent = 0;
   int64_t kv_pages_used = 0;
 };
@@ -63,12 +64,13 @@ struct WorkerStatus {
 // A snapshot for health, metrics and the node table.
 struct ServiceStatus {
   ServiceState state = ServiceState::kStarting;
-  Status failure;                    // why, for kFailed
+  Status failure;  // why, for kFailed
   int n_running = 0;
   int n_waiting = 0;
   int64_t kv_tokens_total = 0, kv_tokens_used = 0;
-  double last_token_age_s = 0;       // since any sequence got a token; 0 when idle
+  double last_token_age_s = 0;  // since any sequence got a token; 0 when idle
   uint64_t prompt_tokens = 0, generated_tokens = 0, steps = 0, preemptions = 0;
+  uint64_t stale_frames = 0;  // dropped: older epoch, unknown peer or malformed
   uint64_t epoch = 0;
   std::vector<WorkerStatus> workers;
 };
@@ -77,9 +79,9 @@ struct ServiceStatus {
 class GenerationService {
  public:
   virtual ~GenerationService() = default;
-  // Accepts a sequence; its events start after this returns. kInvalidArgument: it can never fit the
-  // context or the KV cache; kResourceExhausted: the queue is full; kUnavailable: loading, draining
-  // or failed.
+  // Accepts a sequence; its first event may come before this returns. kInvalidArgument: it can
+  // never fit the context or the KV cache; kResourceExhausted: the queue is full; kUnavailable:
+  // loading, draining or failed.
   virtual Result<SeqId> Submit(GenerationRequest request, std::shared_ptr<GenerationSink> sink) = 0;
   // Ends a sequence early; its KV is released with the next step. Unknown or ended ids are ignored.
   virtual void Cancel(SeqId seq) = 0;

@@ -96,7 +96,10 @@ struct SequenceStart {
   friend bool operator==(const SequenceStart&, const SequenceStart&) = default;
 };
 
-// One sequence's rows in a step.
+// One sequence's rows in a step. A sequence is in at most one step between its StepBatch and its
+// StepResult. Chunks of a prompt that is scored (n_prompt_logprobs >= 0) overlap by one row: the first
+// row of a later chunk repeats the last one of the chunk before, writing the same keys and values
+// again, so that its logits can score the row after it.
 struct StepEntry {
   SeqId seq;
   int64_t first_position = 0;
@@ -106,7 +109,9 @@ struct StepEntry {
   friend bool operator==(const StepEntry&, const StepEntry&) = default;
 };
 
-// One batch through all stages; rows of the activation are the entries' tokens in order.
+// One batch through all stages; rows of the activation are the entries' tokens in order. Every step
+// with entries is answered by one StepResult that has an entry per sequence. A step without entries
+// only releases; it passes through all stages too.
 struct StepBatch {
   Epoch epoch;
   StepId step;
@@ -120,7 +125,9 @@ struct StepBatch {
 struct StepResultEntry {
   SeqId seq;
   std::optional<model::SampledToken> sampled;
-  std::vector<model::SampledToken> prompt_scores;  // of rows 1.. of the prompt part, when asked for
+  // Of the entry's tokens 1.. that belong to the prompt, each by the logits of the row before it;
+  // when asked for.
+  std::vector<model::SampledToken> prompt_scores;
   friend bool operator==(const StepResultEntry&, const StepResultEntry&) = default;
 };
 

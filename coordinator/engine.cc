@@ -1,0 +1,293 @@
+// The engine's public face and its loop. Messages are in engine_messages.cc, the way from complete
+// membership to serving in engine_plan.cc.
+#include "coordinator/engine.h"
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "proto/codec.h"
+
+namespace thermocline::coordinator {
+namespace {
+
+// Frames handled before new requests and the clock are looked at again.
+constexpr int kFramesPerLoop = 64;
+
+Status CheckOption(std::string_view name, int64_t value, int64_t low, int64_t high) {
+  if (value >= low && value <= high) return OkStatus();
+  return InvalidArgument(Str(name, " out of range: ", value, " is not in ", low, "..", high));
+}
+
+Status NotServing(const ServiceStatus& status) {
+  switch (status.state) {
+    case ServiceState::kStarting:
+      return Unavailable("waiting for workers to join");
+    case ServiceState::kLoading:
+      return Unavailable("loading the model");
+    case ServiceState::kDraining:
+      return Unavailable("draining: no new requests");
+    case ServiceState::kFailed:
+      return Unavailable(status.failure.message());
+    case ServiceState::kReady:
+      break;
+  }
+  return OkStatus();
+}
+
+GenerationEvent ErrorEvent(const Status& why) {
+  return {.finish = FinishReason::kError, .error = why};
+}
+
+}  // namespace
+
+Status EngineOptions::Validate() const {
+  if (expected.empty()) return InvalidArgument("no workers are expected");
+  TC_RETURN_IF_ERROR(CheckOption("max_waiting", max_waiting, 0, 1 << 20));
+  TC_RETURN_IF_ERROR(CheckOption("max_running", max_running, 1, proto::kMaxStepTokens));
+  TC_RETURN_IF_ERROR(CheckOption("max_in_flight", max_in_flight, 0, 1024));
+  TC_RETURN_IF_ERROR(CheckOption("max_step_tokens", max_step_tokens, 3, proto::kMaxStepTokens));
+  TC_RETURN_IF_ERROR(CheckOption("prefill_chunk", prefill_chunk, 2, max_step_tokens));
+  if (heartbeat_interval <= Duration(0) || heartbeat_expiry <= heartbeat_interval) {
+    return InvalidArgument(Str("heartbeat_expiry must exceed heartbeat_interval, and that 0:",
+                               Kv("interval_s", Seconds(heartbeat_interval)),
+                               Kv("expiry_s", Seconds(heartbeat_expiry))));
+  }
+  return OkStatus();
+}
+
+Engine::Engine(const Parts& parts)
+    : options_(parts.options),
+      config_(parts.config),
+      weights_(parts.weights),
+      mailbox_(parts.mailbox),
+      clock_(parts.clock),
+      observer_(parts.observer),
+      membership_({.expected = parts.options.expected,
+                   .build = parts.options.build,
+                   .join_timeout = parts.options.join_timeout,
+                   .heartbeat_expiry = parts.options.heartbeat_expiry},
+                  parts.clock.Now()),
+      next_tick_(parts.clock.Now()) {}
+
+Engine::~Engine() { Stop(); }
+
+void Engine::Start() {
+  CHECK(!thread_.joinable());
+  thread_ = std::thread([this] { Run(); });
+}
+
+void Engine::Drain() {
+  {
+    const MutexLock lock(mutex_);
+    if (status_.state == ServiceState::kFailed) return;
+    status_.state = ServiceState::kDraining;
+    inbox_.drain = true;
+  }
+  mailbox_.Wake();
+}
+
+void Engine::Stop() {
+  if (!thread_.joinable()) return;
+  {
+    const MutexLock lock(mutex_);
+    inbox_.stop = true;
+  }
+  mailbox_.Wake();
+  thread_.join();
+}
+
+Result<SeqId> Engine::Submit(GenerationRequest request, std::shared_ptr<GenerationSink> sink) {
+  SchedulerOptions limits;
+  {
+    const MutexLock lock(mutex_);
+    TC_RETURN_IF_ERROR(NotServing(status_));
+    limits = limits_;
+  }
+  TC_RETURN_IF_ERROR(Scheduler::CheckFits(limits, request));
+  SeqId id;
+  {
+    const MutexLock lock(mutex_);
+    TC_RETURN_IF_ERROR(NotServing(status_));
+    const size_t n_waiting = inbox_.submissions.size() + static_cast<size_t>(status_.n_waiting);
+    if (n_waiting >= static_cast<size_t>(options_.max_waiting)) {
+      return ResourceExhausted(
+          Str("queue is full:", Kv("waiting", n_waiting), Kv("limit", options_.max_waiting)));
+    }
+    id = {++last_seq_.value};
+    inbox_.submissions.push_back({id, std::move(request), std::move(sink)});
+  }
+  mailbox_.Wake();
+  return id;
+}
+
+void Engine::Cancel(SeqId seq) {
+  {
+    const MutexLock lock(mutex_);
+    inbox_.cancels.push_back(seq);
+  }
+  mailbox_.Wake();
+}
+
+ServiceStatus Engine::status() const {
+  const TimePoint now = clock_.Now();
+  const MutexLock lock(mutex_);
+  ServiceStatus status = status_;
+  const bool idle = status.n_running + status.n_waiting == 0;
+  status.last_token_age_s = idle ? 0 : Seconds(now - progress_at_);
+  for (WorkerStatus& worker : status.workers) {
+    worker.heartbeat_age_s += Seconds(now - status_at_);
+  }
+  return status;
+}
+
+int Engine::n_ctx() const {
+  const MutexLock lock(mutex_);
+  return limits_.n_ctx;
+}
+
+// ---- The loop
+
+void Engine::Run() {
+  while (running_) {
+    HandleInbox();
+    if (running_) HandleTick();
+    if (running_) Schedule();
+    if (running_) HandleDrain();
+    Publish();
+    if (running_) ReceiveFrames();
+  }
+}
+
+void Engine::HandleInbox() {
+  Inbox inbox;
+  {
+    const MutexLock lock(mutex_);
+    std::swap(inbox, inbox_);
+    status_.n_waiting += static_cast<int>(inbox.submissions.size());
+  }
+  if (inbox.drain && !drain_until_) drain_until_ = clock_.Now() + options_.drain_deadline;
+  for (Submission& submission : inbox.submissions) Accept(std::move(submission));
+  for (const SeqId seq : inbox.cancels) {
+    if (!scheduler_) break;
+    SchedulerActions actions;
+    scheduler_->Cancel(seq, &actions);
+    Act(actions);
+  }
+  if (!inbox.stop) return;
+  End(Aborted("service is stopping"), ServiceState::kDraining);
+  observer_.OnStopped();
+}
+
+void Engine::Accept(Submission submission) {
+  if (sinks_.empty()) last_token_at_ = clock_.Now();
+  const Status accepted = scheduler_->Submit(submission.id, std::move(submission.request));
+  if (!accepted.ok()) return submission.sink->OnEvent(ErrorEvent(accepted));
+  sinks_.emplace(submission.id, std::move(submission.sink));
+}
+
+void Engine::HandleTick() {
+  const TimePoint now = clock_.Now();
+  if (now < next_tick_) return;
+  next_tick_ = now + options_.heartbeat_interval;
+  workers_changed_ = true;
+  if (const Status status = membership_.CheckDeadlines(now); !status.ok()) return Fail(status);
+  for (const WorkerId id : membership_.ids()) {
+    const Status sent = SendToWorker(id, proto::Heartbeat{.epoch = plan_.epoch});
+    if (!sent.ok()) return Fail(sent);
+  }
+}
+
+void Engine::HandleDrain() {
+  if (!drain_until_) return;
+  const bool idle = scheduler_ == nullptr || scheduler_->idle();
+  if (!idle && clock_.Now() < *drain_until_) return;
+  End(Aborted("service has drained: its deadline is over"), ServiceState::kDraining);
+  observer_.OnStopped();
+}
+
+void Engine::ReceiveFrames() {
+  TimePoint deadline = next_tick_;
+  for (int i = 0; i < kFramesPerLoop; ++i) {
+    auto received = mailbox_.Receive(deadline);
+    if (!received.ok()) return Fail(received.status().WithContext("control plane"));
+    if (!received->has_value()) return;
+    if (const Status status = HandleFrame(**received); !status.ok()) return Fail(status);
+    deadline = clock_.Now();
+  }
+}
+
+void Engine::Schedule() {
+  if (!scheduler_) return;
+  SchedulerActions actions;
+  scheduler_->Schedule(&actions);
+  Act(actions);
+}
+
+void Engine::Act(const SchedulerActions& actions) {
+  for (const auto& [seq, event] : actions.events) Deliver(seq, event);
+  for (const proto::StepBatch& step : actions.steps) {
+    const Status sent = SendToWorker(plan_.stages.front().lead, step);
+    if (!sent.ok()) return Fail(sent);
+  }
+}
+
+void Engine::Deliver(SeqId seq, const GenerationEvent& event) {
+  const auto found = sinks_.find(seq);
+  if (found == sinks_.end()) return;
+  if (event.token) last_token_at_ = clock_.Now();
+  found->second->OnEvent(event);
+  if (event.finish) sinks_.erase(found);
+}
+
+void Engine::Publish() {
+  const TimePoint now = clock_.Now();
+  std::vector<WorkerStatus> workers;
+  if (workers_changed_) workers = membership_.Statuses(now);
+  const SchedulerCounts counts = scheduler_ ? scheduler_->counts() : SchedulerCounts();
+  const MutexLock lock(mutex_);
+  if (std::exchange(workers_changed_, false)) {
+    status_.workers = std::move(workers);
+    status_at_ = now;
+  }
+  progress_at_ = last_token_at_;
+  status_.n_running = counts.n_running;
+  status_.n_waiting = counts.n_waiting;
+  status_.kv_tokens_total = plan_.kv.n_tokens();
+  status_.kv_tokens_used = counts.pages_used * plan_.kv.page_tokens;
+  status_.prompt_tokens = counts.prompt_tokens;
+  status_.generated_tokens = counts.generated_tokens;
+  status_.steps = counts.steps;
+  status_.preemptions = counts.preemptions;
+  status_.stale_frames = n_stale_ + counts.unknown_results;
+  status_.epoch = plan_.epoch.value;
+}
+
+void Engine::End(const Status& why, ServiceState last_state) {
+  running_ = false;
+  Inbox inbox;
+  {
+    const MutexLock lock(mutex_);
+    std::swap(inbox, inbox_);  // what comes after this is refused by the state
+    status_.state = last_state;
+    if (last_state == ServiceState::kFailed) status_.failure = why;
+  }
+  if (scheduler_) {
+    SchedulerActions actions;
+    scheduler_->EndAll(why, &actions);
+    for (const auto& [seq, event] : actions.events) Deliver(seq, event);
+  }
+  for (const Submission& submission : inbox.submissions) submission.sink->OnEvent(ErrorEvent(why));
+  for (const WorkerId id : membership_.ids()) {
+    const Status sent = SendToWorker(id, proto::Shutdown{.reason = why.message()});
+    if (!sent.ok()) LogDebug("coordinator", sent.message());
+  }
+}
+
+void Engine::Fail(const Status& why) {
+  if (!running_) return;
+  LogError("coordinator", Str(why.message(), Kv("epoch", plan_.epoch)));
+  End(why, ServiceState::kFailed);
+  observer_.OnFailed(why);
+}
+
+}  // namespace thermocline::coordinator

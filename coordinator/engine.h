@@ -1,0 +1,190 @@
+// The coordinator's heart: one thread that turns requests into steps and answers into tokens.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "base/status.h"
+#include "comm/mailbox.h"
+#include "coordinator/generation_service.h"
+#include "coordinator/membership.h"
+#include "coordinator/scheduler.h"
+#include "model/config.h"
+#include "model/weights.h"
+#include "placement/plan.h"
+#include "proto/messages.h"
+
+namespace thermocline::coordinator {
+
+struct EngineOptions {
+  std::vector<ExpectedWorker> expected;  // at least one
+  std::string build;
+
+  std::string plan_json;        // a hand-written plan; "": split by memory and bandwidth
+  placement::PlanRequest plan;  // context, parallelism, KV, link, wire, fingerprint
+  model::FfnMode ffn = model::FfnMode::kDense;
+
+  std::string model_path;  // on the workers' hosts
+  uint64_t model_bytes = 0;
+  uint64_t header_bytes = 0;
+  proto::WeightsFrom weights_from = proto::WeightsFrom::kFile;
+  std::string bulk_endpoint;  // unless weights come from files
+
+  int max_waiting = 256;        // accepted sequences without KV; more are refused
+  int max_running = 256;        // sequences with KV
+  int max_in_flight = 0;        // steps; 0: number of stages + 1
+  int max_step_tokens = 512;    // 3..proto::kMaxStepTokens
+  int prefill_chunk = 128;      // 2..max_step_tokens
+  std::string dump_logits_dir;  // diagnostics; "" = off
+
+  Duration join_timeout = std::chrono::seconds(60);
+  Duration heartbeat_interval = std::chrono::milliseconds(500);
+  Duration heartbeat_expiry = std::chrono::seconds(5);
+  Duration drain_deadline = std::chrono::seconds(30);
+
+  // kInvalidArgument names the field, its value and its range.
+  Status Validate() const;
+};
+
+// Hears of lifecycle events, for the terminal and for main; called on the engine thread, must not
+// wait.
+class EngineObserver {
+ public:
+  virtual ~EngineObserver() = default;
+  virtual void OnWorkerJoined(const WorkerStatus&) {}
+  virtual void OnWorkerRefused(const std::string& /*host*/, const Status&) {}
+  virtual void OnPlan(const placement::Plan&) {}
+  virtual void OnLoadProgress(const std::vector<WorkerStatus>&) {}
+  virtual void OnReady(const WorkerStatus&, const proto::Ready&) {}
+  virtual void OnServing(const placement::Plan&) {}
+  // Work was lost and the engine has ended; `why` is one readable line.
+  virtual void OnFailed(const Status& /*why*/) {}
+  // Drain or Stop has ended the engine.
+  virtual void OnStopped() {}
+};
+
+// Owns the sequences, the membership and the plan; alone receives from the mailbox. Submit, Cancel,
+// status, n_ctx, Drain and Stop are thread-safe.
+//
+//   kStarting -> (all joined) kLoading -> (all ready) kReady -> kDraining, or kFailed from anywhere
+class Engine final : public GenerationService {
+ public:
+  // What it runs on and for; all outlive the engine. `options` are valid.
+  struct Parts {
+    const EngineOptions& options;
+    const model::ModelConfig& config;
+    const model::WeightIndex& weights;
+    comm::Mailbox& mailbox;
+    const Clock& clock;
+    EngineObserver& observer;
+  };
+  explicit Engine(const Parts& parts);
+  ~Engine() override;  // Stop()
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Starts the engine thread; once.
+  void Start();
+  // Refuses new requests, lets the running ones finish until drain_deadline, then ends the workers.
+  void Drain();
+  // Ends all sequences (kError) and the workers, and joins the thread. Idempotent.
+  void Stop();
+
+  Result<SeqId> Submit(GenerationRequest request, std::shared_ptr<GenerationSink> sink) override;
+  void Cancel(SeqId seq) override;
+  ServiceStatus status() const override;
+  int n_ctx() const override;
+
+ private:
+  struct Submission {
+    SeqId id;
+    GenerationRequest request;
+    std::shared_ptr<GenerationSink> sink;
+  };
+  // What other threads ask of the engine thread.
+  struct Inbox {
+    std::vector<Submission> submissions;
+    std::vector<SeqId> cancels;
+    bool drain = false;
+    bool stop = false;
+  };
+
+  // The loop (engine.cc).
+  void Run();
+  void HandleInbox();
+  void Accept(Submission submission);
+  void HandleTick();
+  void HandleDrain();
+  void ReceiveFrames();
+  void Schedule();
+  void Act(const SchedulerActions& actions);
+  void Deliver(SeqId seq, const GenerationEvent& event);
+  void Publish();
+  // Ends the loop: all sequences end with `why`, the workers are told to.
+  void End(const Status& why, ServiceState last_state);
+  void Fail(const Status& why);
+
+  // Messages (engine_messages.cc). An error is the end of the service.
+  Status HandleFrame(const comm::Received& received);
+  Status On(comm::PeerId from, const proto::Hello& hello);
+  Status On(comm::PeerId from, const proto::LoadProgress& progress);
+  Status On(comm::PeerId from, const proto::Ready& ready);
+  Status On(comm::PeerId from, const proto::StepResult& result);
+  Status On(comm::PeerId from, const proto::Heartbeat& heartbeat);
+  Status On(comm::PeerId from, const proto::Failure& failure);
+  Status On(comm::PeerId from, const proto::Shutdown& shutdown);
+  template <typename Other>
+  Status On(comm::PeerId from, const Other& message);  // kinds that only the coordinator sends
+  Status CountStale();
+  WorkerStatus StatusOf(WorkerId worker) const;
+  Status SendTo(comm::PeerId peer, const proto::Message& message);
+  Status SendToWorker(WorkerId worker, const proto::Message& message);
+
+  // From complete membership to serving (engine_plan.cc).
+  Result<placement::Plan> MakePlan() const;
+  Status StartLoading();
+  Result<proto::AssignPlan> AssignmentOf(WorkerId worker) const;
+  Result<std::string> AddressOf(size_t stage) const;
+  void StartServing();
+  void SetState(ServiceState state);
+
+  const EngineOptions& options_;
+  const model::ModelConfig& config_;
+  const model::WeightIndex& weights_;
+  comm::Mailbox& mailbox_;
+  const Clock& clock_;
+  EngineObserver& observer_;
+
+  // Engine thread only, after Start.
+  Membership membership_;
+  placement::Plan plan_;
+  std::unique_ptr<Scheduler> scheduler_;  // from kReady on
+  std::unordered_map<SeqId, std::shared_ptr<GenerationSink>> sinks_;
+  std::vector<std::byte> encoded_;  // scratch of SendTo
+  TimePoint next_tick_;
+  std::optional<TimePoint> drain_until_;  // set while draining
+  TimePoint last_token_at_;               // or arrival into an idle engine
+  uint64_t n_stale_ = 0;
+  bool workers_changed_ = true;  // since the last Publish
+  bool running_ = true;          // the loop goes on
+
+  mutable Mutex mutex_;
+  Inbox inbox_ GUARDED_BY(mutex_);
+  ServiceStatus status_ GUARDED_BY(mutex_);     // as of the last loop
+  TimePoint status_at_ GUARDED_BY(mutex_);      // when the workers' ages were right
+  TimePoint progress_at_ GUARDED_BY(mutex_);    // last_token_at_
+  SchedulerOptions limits_ GUARDED_BY(mutex_);  // for CheckFits; n_ctx 0 until there is a plan
+  SeqId last_seq_ GUARDED_BY(mutex_);
+
+  std::thread thread_;
+};
+
+}  // namespace thermocline::coordinator

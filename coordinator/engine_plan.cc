@@ -1,0 +1,110 @@
+// From complete membership to serving: the plan, each worker's part of it, the scheduler.
+#include <algorithm>
+
+#include "base/log.h"
+#include "base/str.h"
+#include "coordinator/engine.h"
+
+namespace thermocline::coordinator {
+
+Result<placement::Plan> Engine::MakePlan() const {
+  placement::PlanRequest request = options_.plan;
+  request.epoch = {1};
+  request.relay_down_rows = options_.ffn == model::FfnMode::kExact;
+  const placement::ClusterProfile cluster = membership_.profile();
+  if (options_.plan_json.empty()) {
+    return placement::SplitProportionally(config_, weights_, cluster, request);
+  }
+  const placement::Plan defaults{.link = request.link, .wire = request.wire, .kv = request.kv};
+  TC_ASSIGN_OR_RETURN(placement::Plan plan, placement::PlanFromJson(options_.plan_json, defaults));
+  plan.epoch = request.epoch;
+  return placement::CompletePlan(std::move(plan), config_, weights_, cluster, request);
+}
+
+Status Engine::StartLoading() {
+  TC_ASSIGN_OR_RETURN(plan_, MakePlan());
+  // All assignments are made before the first is sent: an impossible one must not start a load.
+  std::vector<std::pair<WorkerId, proto::AssignPlan>> assignments;
+  for (const WorkerId worker : membership_.ids()) {
+    TC_ASSIGN_OR_RETURN(proto::AssignPlan assignment, AssignmentOf(worker));
+    assignments.push_back({worker, std::move(assignment)});
+  }
+  membership_.OnPlan(plan_, clock_.Now());
+  SetState(ServiceState::kLoading);
+  observer_.OnPlan(plan_);
+  for (const auto& [worker, assignment] : assignments) {
+    TC_RETURN_IF_ERROR(SendToWorker(worker, assignment));
+  }
+  return OkStatus();
+}
+
+Result<proto::AssignPlan> Engine::AssignmentOf(WorkerId worker) const {
+  proto::AssignPlan assignment{.plan = plan_,
+                               .stage = -1,
+                               .model_path = options_.model_path,
+                               .model_fingerprint = options_.plan.model_fingerprint,
+                               .model_bytes = options_.model_bytes,
+                               .header_bytes = options_.header_bytes,
+                               .weights_from = options_.weights_from,
+                               .bulk_endpoint = options_.bulk_endpoint,
+                               .ffn = options_.ffn,
+                               .max_step_tokens = options_.max_step_tokens,
+                               .dump_logits_dir = options_.dump_logits_dir};
+  for (size_t i = 0; i < plan_.stages.size(); ++i) {
+    if (plan_.stages[i].lead != worker) continue;
+    assignment.stage = static_cast<int>(i);
+    if (i > 0) {
+      TC_ASSIGN_OR_RETURN(assignment.previous_address, AddressOf(i - 1));
+    }
+    if (i + 1 < plan_.stages.size()) {
+      TC_ASSIGN_OR_RETURN(assignment.next_address, AddressOf(i + 1));
+    }
+  }
+  return assignment;
+}
+
+Result<std::string> Engine::AddressOf(size_t stage) const {
+  const WorkerId worker = plan_.stages[stage].lead;
+  const proto::Hello& hello = membership_.hello(worker);
+  const bool mpi = plan_.link == placement::LinkKind::kMpi;
+  const std::string& address = mpi ? hello.mpi_address : hello.zmq_address;
+  if (!address.empty()) return address;
+  return InvalidArgument(Str("transport ", placement::LinkKindName(plan_.link), " needs ",
+                             mpi ? "every worker to be an MPI rank" : "every worker's data socket",
+                             ": ", membership_.NameOf(worker), " has none; try --transport ",
+                             mpi ? "zmq" : "mpi"));
+}
+
+void Engine::StartServing() {
+  const int n_stages = static_cast<int>(plan_.stages.size());
+  const SchedulerOptions scheduler{
+      .epoch = plan_.epoch,
+      .n_ctx = plan_.n_ctx,
+      .n_vocab = config_.n_vocab,
+      .page_tokens = plan_.kv.page_tokens,
+      .n_pages = plan_.kv.n_pages,
+      .n_stages = n_stages,
+      .max_in_flight = options_.max_in_flight > 0 ? options_.max_in_flight : n_stages + 1,
+      .max_step_tokens = options_.max_step_tokens,
+      .prefill_chunk = options_.prefill_chunk,
+      // Submit keeps arrivals within max_waiting; preempted sequences wait besides.
+      .max_waiting = options_.max_waiting + options_.max_running,
+      .max_running = options_.max_running};
+  scheduler_ = std::make_unique<Scheduler>(scheduler);
+  {
+    const MutexLock lock(mutex_);
+    limits_ = scheduler;
+  }
+  SetState(ServiceState::kReady);
+  LogInfo("coordinator", Str("serving", Kv("epoch", plan_.epoch), Kv("stages", n_stages),
+                             Kv("n_ctx", plan_.n_ctx), Kv("kv_tokens", plan_.kv.n_tokens())));
+  observer_.OnServing(plan_);
+}
+
+// A drain that was asked for meanwhile stays.
+void Engine::SetState(ServiceState state) {
+  const MutexLock lock(mutex_);
+  if (status_.state != ServiceState::kDraining) status_.state = state;
+}
+
+}  // namespace thermocline::coordinator

@@ -1,0 +1,206 @@
+#include "coordinator/membership.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/str.h"
+
+namespace thermocline::coordinator {
+namespace {
+
+// Refusals kept for the deadline's message; a worker that retries for ever adds no memory.
+constexpr size_t kMaxRefusalsKept = 4;
+
+std::string NameOfWorker(WorkerId id, const std::string& host) {
+  return host.empty() ? Str("worker ", id) : Str("worker ", id, " on ", Printable(host));
+}
+
+Status NotAMember(comm::PeerId peer) {
+  return NotFound(Str("message from a peer that did not join:", Kv("peer", peer)));
+}
+
+}  // namespace
+
+Membership::Membership(const MembershipOptions& options, TimePoint now)
+    : options_(options), started_(now) {
+  CHECK(!options_.expected.empty());
+}
+
+Status Membership::CheckVersion(const proto::Hello& hello) const {
+  if (hello.protocol_version != proto::kProtocolVersion) {
+    return InvalidArgument(Str("protocol versions differ:", Kv("worker", hello.protocol_version),
+                               Kv("coordinator", proto::kProtocolVersion)));
+  }
+  if (hello.build == options_.build) return OkStatus();
+  return InvalidArgument(Str("builds differ:", Kv("worker", Printable(hello.build)),
+                             Kv("coordinator", options_.build)));
+}
+
+Result<WorkerId> Membership::ChooseId(const proto::Hello& hello) const {
+  if (!hello.wanted_id) {
+    for (const ExpectedWorker& expected : options_.expected) {
+      if (!members_.contains(expected.id)) return expected.id;
+    }
+    return InvalidArgument(Str("the cluster is complete:", Kv("n_workers", members_.size())));
+  }
+  const WorkerId wanted = *hello.wanted_id;
+  if (const auto taken = members_.find(wanted); taken != members_.end()) {
+    return InvalidArgument(Str("worker id is taken:", Kv("id", wanted),
+                               Kv("host", Printable(taken->second.hello.host)),
+                               Kv("pid", taken->second.hello.pid)));
+  }
+  const bool expected = std::any_of(options_.expected.begin(), options_.expected.end(),
+                                    [&](const ExpectedWorker& e) { return e.id == wanted; });
+  if (expected) return wanted;
+  return InvalidArgument(Str("worker id is not expected:", Kv("id", wanted),
+                             Kv("n_workers", options_.expected.size())));
+}
+
+Result<WorkerId> Membership::OnHello(comm::PeerId peer, const proto::Hello& hello, TimePoint now) {
+  if (Find(peer) != nullptr) return InvalidArgument("this worker has joined already");
+  Status version = CheckVersion(hello);
+  Result<WorkerId> id = version.ok() ? ChooseId(hello) : Result<WorkerId>(version);
+  if (!id.ok()) {
+    if (refusals_.size() < kMaxRefusalsKept) {
+      refusals_.push_back(Str(Printable(hello.host), ": ", id.status().message()));
+    }
+    return id.status();
+  }
+  Member member{.peer = peer, .hello = hello, .last_seen = now, .last_heartbeat = now};
+  member.hello.profile.id = *id;
+  member.hello.profile.host = hello.host;
+  member.status = {.id = *id,
+                   .host = hello.host,
+                   .device = hello.device,
+                   .n_cores = hello.profile.n_cores,
+                   .memory_bytes = hello.profile.memory_bytes};
+  members_.emplace(*id, std::move(member));
+  return *id;
+}
+
+Membership::Member* Membership::Find(comm::PeerId peer) {
+  for (auto& [id, member] : members_) {
+    if (member.peer == peer) return &member;
+  }
+  return nullptr;
+}
+
+std::optional<WorkerId> Membership::FindId(comm::PeerId peer) const {
+  for (const auto& [id, member] : members_) {
+    if (member.peer == peer) return id;
+  }
+  return std::nullopt;
+}
+
+Status Membership::OnHeartbeat(comm::PeerId peer, const proto::Heartbeat& heartbeat,
+                               TimePoint now) {
+  Member* member = Find(peer);
+  if (member == nullptr) return NotAMember(peer);
+  WorkerStatus& status = member->status;
+  const double elapsed_us = Seconds(now - member->last_heartbeat) * 1e6;
+  if (elapsed_us > 0 && heartbeat.compute_us >= status.compute_us) {
+    status.busy_fraction =
+        std::min(1.0, double(heartbeat.compute_us - status.compute_us) / elapsed_us);
+  }
+  status.compute_us = heartbeat.compute_us;
+  status.wait_us = heartbeat.wait_us;
+  status.peak_rss_bytes = heartbeat.peak_rss_bytes;
+  status.link_bytes_sent = heartbeat.link_bytes_sent;
+  status.kv_pages_used = heartbeat.kv_pages_used;
+  member->last_seen = member->last_heartbeat = now;
+  return OkStatus();
+}
+
+Status Membership::OnLoadProgress(comm::PeerId peer, const proto::LoadProgress& progress,
+                                  TimePoint now) {
+  Member* member = Find(peer);
+  if (member == nullptr) return NotAMember(peer);
+  member->status.bytes_done = progress.bytes_done;
+  member->status.bytes_total = progress.bytes_total;
+  member->last_seen = now;
+  return OkStatus();
+}
+
+Status Membership::OnReady(comm::PeerId peer, const proto::Ready& ready, TimePoint now) {
+  Member* member = Find(peer);
+  if (member == nullptr) return NotAMember(peer);
+  member->status.bytes_done = member->status.bytes_total = ready.owned_bytes;
+  member->status.peak_rss_bytes = ready.peak_rss_bytes;
+  member->ready = true;
+  member->last_seen = now;
+  return OkStatus();
+}
+
+void Membership::OnPlan(const placement::Plan& plan, TimePoint now) {
+  for (auto& [id, member] : members_) {
+    member.ready = false;
+    member.last_seen = now;
+    member.status.stage = -1;
+  }
+  for (size_t i = 0; i < plan.stages.size(); ++i) {
+    const placement::StagePlan& stage = plan.stages[i];
+    WorkerStatus& status = members_.at(stage.lead).status;
+    status.stage = static_cast<int>(i);
+    status.layer_begin = stage.layers.begin;
+    status.layer_end = stage.layers.end;
+    status.bytes_total = stage.weights_bytes;
+  }
+}
+
+bool Membership::all_ready() const {
+  return std::all_of(members_.begin(), members_.end(), [](const auto& entry) {
+    return entry.second.ready || entry.second.status.stage < 0;
+  });
+}
+
+Status Membership::CheckDeadlines(TimePoint now) const {
+  if (!complete() && now - started_ >= options_.join_timeout) {
+    return DeadlineExceeded(Str(members_.size(), " of ", options_.expected.size(),
+                                " workers joined within ", Seconds(options_.join_timeout),
+                                " s; missing: ", MissingWorkers()));
+  }
+  for (const auto& [id, member] : members_) {
+    const Duration silence = now - member.last_seen;
+    if (silence < options_.heartbeat_expiry) continue;
+    return Unavailable(Str(NameOf(id), " is lost: no heartbeat for ", Seconds(silence), " s"));
+  }
+  return OkStatus();
+}
+
+std::string Membership::MissingWorkers() const {
+  std::string missing;
+  for (const ExpectedWorker& expected : options_.expected) {
+    if (members_.contains(expected.id)) continue;
+    missing += Str(missing.empty() ? "" : ", ", NameOfWorker(expected.id, expected.host));
+  }
+  for (const std::string& refusal : refusals_) missing += Str("; refused ", refusal);
+  return missing;
+}
+
+placement::ClusterProfile Membership::profile() const {
+  placement::ClusterProfile profile;
+  for (const auto& [id, member] : members_) profile.workers.push_back(member.hello.profile);
+  return profile;
+}
+
+std::vector<WorkerId> Membership::ids() const {
+  std::vector<WorkerId> ids;
+  for (const auto& [id, member] : members_) ids.push_back(id);
+  return ids;
+}
+
+std::string Membership::NameOf(WorkerId id) const {
+  const auto member = members_.find(id);
+  return NameOfWorker(id, member == members_.end() ? "" : member->second.hello.host);
+}
+
+std::vector<WorkerStatus> Membership::Statuses(TimePoint now) const {
+  std::vector<WorkerStatus> statuses;
+  for (const auto& [id, member] : members_) {
+    statuses.push_back(member.status);
+    statuses.back().heartbeat_age_s = Seconds(now - member.last_seen);
+  }
+  return statuses;
+}
+
+}  // namespace thermocline::coordinator

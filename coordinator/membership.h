@@ -1,0 +1,87 @@
+// Who is in the cluster: joins, load progress, heartbeats and their absence.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/ids.h"
+#include "base/status.h"
+#include "comm/mailbox.h"
+#include "coordinator/generation_service.h"
+#include "placement/plan.h"
+#include "proto/messages.h"
+
+namespace thermocline::coordinator {
+
+// A worker that must join before there is a plan.
+struct ExpectedWorker {
+  WorkerId id;
+  std::string host;  // where it was launched, for messages; "" when unknown
+};
+
+struct MembershipOptions {
+  std::vector<ExpectedWorker> expected;
+  std::string build;                                 // a worker of another build is refused
+  Duration join_timeout = std::chrono::seconds(60);  // for all to say hello
+  Duration heartbeat_expiry = std::chrono::seconds(5);
+};
+
+// The table of workers. No I/O, no clock, no thread. Engine thread only.
+class Membership {
+ public:
+  Membership(const MembershipOptions& options, TimePoint now);
+
+  // Admits the worker under its wanted id, or under the lowest free expected id. kInvalidArgument
+  // says why it is refused: another protocol or build, an id that is taken or not expected, a
+  // cluster that is complete.
+  Result<WorkerId> OnHello(comm::PeerId peer, const proto::Hello& hello, TimePoint now);
+  // Messages of peers that were not admitted: kNotFound.
+  Status OnHeartbeat(comm::PeerId peer, const proto::Heartbeat& heartbeat, TimePoint now);
+  Status OnLoadProgress(comm::PeerId peer, const proto::LoadProgress& progress, TimePoint now);
+  Status OnReady(comm::PeerId peer, const proto::Ready& ready, TimePoint now);
+  // Tells the table which stage each worker leads.
+  void OnPlan(const placement::Plan& plan, TimePoint now);
+
+  // kDeadlineExceeded names the workers that did not join in time; kUnavailable the one whose
+  // heartbeats ceased.
+  Status CheckDeadlines(TimePoint now) const;
+
+  bool complete() const { return members_.size() == options_.expected.size(); }
+  // Every lead of the plan has loaded its weights.
+  bool all_ready() const;
+  placement::ClusterProfile profile() const;
+  std::optional<WorkerId> FindId(comm::PeerId peer) const;
+  const proto::Hello& hello(WorkerId id) const { return members_.at(id).hello; }
+  comm::PeerId peer(WorkerId id) const { return members_.at(id).peer; }
+  std::vector<WorkerId> ids() const;
+  // "worker 2 on node3"
+  std::string NameOf(WorkerId id) const;
+  // Heartbeat ages as of `now`.
+  std::vector<WorkerStatus> Statuses(TimePoint now) const;
+
+ private:
+  struct Member {
+    comm::PeerId peer;
+    proto::Hello hello;
+    WorkerStatus status;
+    TimePoint last_seen;
+    TimePoint last_heartbeat;
+    bool ready = false;
+  };
+
+  Member* Find(comm::PeerId peer);
+  Result<WorkerId> ChooseId(const proto::Hello& hello) const;
+  Status CheckVersion(const proto::Hello& hello) const;
+  std::string MissingWorkers() const;
+
+  const MembershipOptions options_;
+  const TimePoint started_;
+  std::map<WorkerId, Member> members_;
+  std::vector<std::string> refusals_;  // why somebody was refused, for the deadline's message
+};
+
+}  // namespace thermocline::coordinator

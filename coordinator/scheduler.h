@@ -1,0 +1,134 @@
+// Decides what each step computes: continuous batching, chunked prefill, admission to the paged KV.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/status.h"
+#include "coordinator/generation_service.h"
+#include "proto/messages.h"
+
+namespace thermocline::coordinator {
+
+struct SchedulerOptions {
+  Epoch epoch;
+  int n_ctx = 0;  // longest sequence, prompt and generated tokens together
+  int n_vocab = 0;
+  int page_tokens = 16;
+  int64_t n_pages = 0;  // of every stage; page_tokens * n_pages >= n_ctx
+  int n_stages = 1;
+  int max_in_flight = 2;      // steps sent and not answered
+  int max_step_tokens = 512;  // rows of one step, >= 3
+  int prefill_chunk = 128;    // rows of prompts in one step while other sequences decode, >= 2
+  int max_waiting = 256;      // accepted sequences that have no KV yet
+  int max_running = 256;      // sequences that have KV
+};
+
+// What the engine must do: send these steps in order, then deliver these events in order.
+struct SchedulerActions {
+  std::vector<proto::StepBatch> steps;
+  std::vector<std::pair<SeqId, GenerationEvent>> events;
+};
+
+struct SchedulerCounts {
+  int n_running = 0;
+  int n_waiting = 0;
+  int64_t pages_used = 0;
+  uint64_t prompt_tokens = 0, generated_tokens = 0, steps = 0, preemptions = 0;
+  uint64_t unknown_results = 0;  // answers to no outstanding step; ignored
+};
+
+// The state of every accepted sequence. Its token list is the truth; KV is a cache of it, counted
+// in pages. Stages handle steps in order and free released sequences before a step's rows, so pages
+// of a released sequence are free for the very step that carries the release.
+//
+// No I/O, no clock, no thread: equal calls give equal actions. Engine thread only.
+class Scheduler {
+ public:
+  explicit Scheduler(const SchedulerOptions& options);
+
+  // Whether the request could run on an idle cluster. kInvalidArgument: it never can.
+  static Status CheckFits(const SchedulerOptions& options, const GenerationRequest& request);
+
+  // Accepts a sequence; ids must ascend. kInvalidArgument as CheckFits; kResourceExhausted when
+  // max_waiting sequences wait.
+  Status Submit(SeqId id, GenerationRequest request);
+  // Ends the sequence with kCancelled; its KV is released with the next step. Unknown ids are
+  // ignored.
+  void Cancel(SeqId id, SchedulerActions* actions);
+  // kDataLoss when the answer does not fit the step: the last stage then cannot be trusted.
+  Status OnResult(const proto::StepResult& result, SchedulerActions* actions);
+  // Ends every sequence with kError and forgets all outstanding steps.
+  void EndAll(const Status& why, SchedulerActions* actions);
+  // Forms steps until the pipeline is full or nothing is ready. Call after every event.
+  void Schedule(SchedulerActions* actions);
+
+  bool idle() const { return sequences_.empty() && released_.empty(); }
+  SchedulerCounts counts() const;
+
+ private:
+  struct Sequence {
+    GenerationRequest request;
+    std::vector<int32_t> tokens;  // prompt, then generated
+    int64_t n_computed = 0;       // leading tokens that are in KV or in an outstanding step
+    int64_t n_pages = 0;
+    int64_t max_length = 0;  // prompt + max_tokens, within the context
+    bool in_flight = false;
+    bool started = false;  // the stages know it
+    bool scores_wanted = false;
+    StepId last_step;  // its latest, for turns
+    std::vector<model::SampledToken> scores;
+
+    int64_t n_prompt() const { return static_cast<int64_t>(request.prompt.size()); }
+    int64_t size() const { return static_cast<int64_t>(tokens.size()); }
+    bool decoding() const { return n_computed >= n_prompt() && rows_left() <= 1; }
+    int64_t rows_left() const { return size() - n_computed; }
+  };
+  struct Outstanding {
+    std::vector<SeqId> sequences;
+    bool has_decodes = false;
+  };
+  // A step being formed.
+  struct Draft {
+    proto::StepBatch batch;
+    int64_t n_rows = 0;
+    int64_t start_bytes = 0;
+    bool has_decodes = false;
+  };
+
+  int64_t PagesOf(int64_t n_tokens) const;
+  bool Reserve(SeqId id, Sequence* sequence);
+  void Preempt(SeqId id);
+  void ReleaseKv(SeqId id, Sequence* sequence);
+  void Finish(SeqId id, FinishReason reason, SchedulerActions* actions);
+
+  void AdmitWaiting();
+  void AddDecodes(Draft* draft);
+  void AddPrefills(Draft* draft);
+  bool AddRows(SeqId id, Sequence* sequence, int64_t budget, Draft* draft);
+  void Send(Draft draft, SchedulerActions* actions);
+  std::vector<SeqId> ReadyDecodes(int* n_decoding) const;
+
+  Status CheckAnswer(const Sequence& sequence, const proto::StepResultEntry& entry) const;
+  void Apply(SeqId id, Sequence* sequence, const proto::StepResultEntry& entry,
+             SchedulerActions* actions);
+
+  const SchedulerOptions options_;
+  std::map<SeqId, Sequence> sequences_;  // by age
+  std::deque<SeqId> waiting_;
+  std::set<SeqId> running_;
+  std::map<StepId, Outstanding> outstanding_;
+  std::vector<SeqId> released_;  // to be told with the next step
+  int64_t pages_used_ = 0;
+  int decode_steps_ = 0;  // outstanding ones that carry decodes
+  StepId last_step_;
+  SchedulerCounts totals_;
+};
+
+}  // namespace thermocline::coordinator
