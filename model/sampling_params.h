@@ -29,7 +29,7 @@ struct SamplingParams {
   Status Validate() const;
 };
 
-inline constexpr int kMaxLogprobs = 20;      // OpenAI's limit for top_logprobs
+inline constexpr int kMaxLogprobs = 20;  // OpenAI's limit for top_logprobs
 inline constexpr int kMaxLogitBias = 1024;
 
 }  // namespace thermocline::model

@@ -32,6 +32,23 @@ struct EncodeOptions {
   bool parse_special = true;  // the text of a control token becomes that token
 };
 
+// What a model file says about its tokenizer, as it stands there: MakeTokenizer checks it.
+struct TokenizerData {
+  std::string model;                // "llama" or "gpt2"
+  std::string pre;                  // of gpt2: the pre-tokenizer; "" = the file names none
+  std::vector<std::string> tokens;  // the vocabulary; of gpt2 in GPT-2's byte alphabet
+  std::vector<float> scores;        // of llama: one per token, merges prefer the larger
+  std::vector<int64_t> types;       // TokenType, one per token; empty = the file has none
+  std::vector<std::string> merges;  // of gpt2: "left right", applied in this order
+  std::optional<int64_t> bos, eos, eot, eom, unknown, padding;
+  std::optional<bool> add_bos, add_eos, add_space_prefix;
+};
+
+// The most bytes of one token's text; the longest published ones have a few hundred.
+inline constexpr size_t kMaxTokenBytes = 4096;
+// Each merge makes a token, and a vocabulary of kMaxVocab has no more; published: 514906.
+inline constexpr size_t kMaxMerges = size_t{1} << 22;
+
 // Immutable after construction, so thread-safe.
 class Tokenizer {
  public:
@@ -42,7 +59,8 @@ class Tokenizer {
   static Result<std::unique_ptr<Tokenizer>> FromGguf(const GgufFile& file);
 
   // Never fails: bytes without a token become the unknown token, or are dropped when there is none.
-  virtual std::vector<int32_t> Encode(std::string_view text, const EncodeOptions& options) const = 0;
+  virtual std::vector<int32_t> Encode(std::string_view text,
+                                      const EncodeOptions& options) const = 0;
 
   // The bytes of one token, which need not be whole UTF-8. Control tokens give "" unless
   // `with_special`. Ids outside the vocabulary give "".
@@ -56,5 +74,13 @@ class Tokenizer {
   virtual std::string_view TokenText(int32_t id) const = 0;
   virtual TokenType Type(int32_t id) const = 0;
 };
+
+// The tokenizer's keys of a file, typed but not yet checked against one another. kNotFound: the
+// file has no tokenizer; kInvalidArgument names the key that is missing or has the wrong type.
+Result<TokenizerData> ReadTokenizerData(const GgufFile& file);
+
+// kInvalidArgument names the unknown model or pre-tokenizer, the array whose length is wrong, the
+// special id that is outside the vocabulary, the token or merge that is malformed.
+Result<std::unique_ptr<Tokenizer>> MakeTokenizer(TokenizerData data);
 
 }  // namespace thermocline::model
