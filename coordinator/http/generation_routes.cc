@@ -1,4 +1,6 @@
 // POST /completions and /chat/completions: from a body to a running CompletionSession.
+#include <algorithm>
+#include <chrono>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -14,7 +16,13 @@
 namespace thermocline::coordinator::http {
 namespace {
 
-// Ids end a sequence: the model's own unless they are to be ignored, and the request's.
+int64_t UnixSeconds() {
+  return std::chrono::duration_cast<std::chrono::seconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+// The ids that end a sequence: the model's own unless they are to be ignored, and the request's.
 TokenIds EndIds(const GenerationOptions& options, const model::Tokenizer& tokenizer) {
   TokenIds ids = options.stop_token_ids;
   if (options.ignore_eos) return ids;

@@ -332,4 +332,12 @@ std::optional<ApiError> ParseConversation(const json& body, ChatRequest* request
   return reader.error();
 }
 
+std::optional<ApiError> ParseTokens(const json& body, int n_vocab, TokenIds* ids) {
+  FieldReader reader(body);
+  const json* value = reader.Find("tokens");
+  if (!value || !value->is_array()) return BadParameter("tokens", "tokens must be an array of ids");
+  ReadTokenIds(reader, "tokens", *value, n_vocab, ids);
+  return reader.error();
+}
+
 }  // namespace thermocline::coordinator::http

@@ -70,5 +70,7 @@ std::optional<ApiError> ParseChatRequest(const nlohmann::json& body, int n_vocab
 
 // The members `messages`, `add_generation_prompt` and `chat_template_kwargs` alone.
 std::optional<ApiError> ParseConversation(const nlohmann::json& body, ChatRequest* request);
+// The member `tokens`: an array of ids.
+std::optional<ApiError> ParseTokens(const nlohmann::json& body, int n_vocab, TokenIds* ids);
 
 }  // namespace thermocline::coordinator::http

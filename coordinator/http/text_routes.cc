@@ -8,6 +8,7 @@
 #include "coordinator/http/field_reader.h"
 #include "coordinator/http/json_body.h"
 #include "coordinator/http/openai_request.h"
+#include "model/text_decoder.h"
 
 namespace thermocline::coordinator::http {
 namespace {
