@@ -24,6 +24,8 @@ add_library(tc_options INTERFACE)
 target_compile_features(tc_options INTERFACE cxx_std_20)
 target_compile_options(tc_options INTERFACE -Wall -Wextra -Wno-missing-field-initializers
                        $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>)
+# GCC 12 takes the empty state of an inlined std::optional for an uninitialised read.
+target_compile_options(tc_options INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
 if(TC_WERROR)
   target_compile_options(tc_options INTERFACE -Werror)
 endif()
