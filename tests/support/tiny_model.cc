@@ -30,9 +30,9 @@ BlockScales ScalesOf(DType dtype) {
     case DType::kQ4_0:
       return {0, -1, 4.64f, 0};  // nibble - 8
     case DType::kQ4_K:
-      return {0, 2, 252.0f, 7.5f};  // 6-bit scale * nibble
+      return {0, 2, 258.0f, 7.5f};  // 6-bit scale * nibble
     case DType::kQ5_K:
-      return {0, 2, 510.0f, 15.5f};  // 6-bit scale * 5 bits
+      return {0, 2, 527.0f, 15.5f};  // 6-bit scale * 5 bits
     case DType::kQ6_K:
       return {208, -1, 1366.0f, 0};  // int8 scale * (6 bits - 32)
     default:
