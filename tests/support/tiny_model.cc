@@ -1,7 +1,9 @@
 #include "tests/support/tiny_model.h"
 
+#include <array>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 
 #include "base/check.h"
 #include "base/half.h"
@@ -28,9 +30,9 @@ BlockScales ScalesOf(DType dtype) {
     case DType::kQ4_0:
       return {0, -1, 4.64f, 0};  // nibble - 8
     case DType::kQ4_K:
-      return {0, 2, 252.0f, 7.5f};  // 6-bit scale * nibble
+      return {0, 2, 258.0f, 7.5f};  // 6-bit scale * nibble
     case DType::kQ5_K:
-      return {0, 2, 510.0f, 15.5f};  // 6-bit scale * 5 bits
+      return {0, 2, 527.0f, 15.5f};  // 6-bit scale * 5 bits
     case DType::kQ6_K:
       return {208, -1, 1366.0f, 0};  // int8 scale * (6 bits - 32)
     default:
@@ -39,13 +41,28 @@ BlockScales ScalesOf(DType dtype) {
   CHECK(false);
 }
 
+// Word `i` of the stream `seed`; each counter gives four.
+class WordStream {
+ public:
+  explicit WordStream(uint64_t seed)
+      : key_{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)} {}
+  uint32_t Next() {
+    if (n_ % 4 == 0) words_ = Philox4x32({n_ / 4, 0, 0, 0}, key_);
+    return words_[n_++ % 4];
+  }
+
+ private:
+  std::array<uint32_t, 2> key_;
+  std::array<uint32_t, 4> words_{};
+  uint32_t n_ = 0;
+};
+
 std::string RandomBlocks(const RandomWeights& weights) {
   const DTypeTraits traits = Traits(weights.dtype);
   const BlockScales scales = ScalesOf(weights.dtype);
   std::string bytes(RowBytes(weights.dtype, weights.n_elems), '\0');
-  for (size_t i = 0; i < bytes.size(); ++i) {
-    bytes[i] = static_cast<char>(static_cast<int>(UniformAt(weights.seed, i) * 256) - 128);
-  }
+  WordStream stream(weights.seed);
+  for (char& byte : bytes) byte = static_cast<char>(stream.Next() & 0xff);
   const float scale = weights.deviation / scales.deviation;
   const auto put = [&](size_t at, float value) { bytes.replace(at, 2, Packed(F32ToF16(value))); };
   for (size_t block = 0; block < bytes.size(); block += traits.block_bytes) {
@@ -189,22 +206,17 @@ void AddFfn(const TinyModelSpec& spec, const std::string& block, TensorWriter* o
 
 std::string RandomTensorData(const RandomWeights& weights) {
   if (!IsFloat(weights.dtype)) return RandomBlocks(weights);
-  std::string bytes;
+  std::string bytes(RowBytes(weights.dtype, weights.n_elems), '\0');
+  const size_t elem_bytes = Traits(weights.dtype).block_bytes;
+  WordStream stream(weights.seed);
   // Uniform in [-h, h) has deviation h / sqrt(3).
-  const double half_width = std::sqrt(3.0) * weights.deviation;
-  for (uint64_t i = 0; i < weights.n_elems; ++i) {
-    const auto value =
-        static_cast<float>(weights.mean + (2 * UniformAt(weights.seed, i) - 1) * half_width);
-    switch (weights.dtype) {
-      case DType::kF16:
-        bytes += Packed(F32ToF16(value));
-        break;
-      case DType::kBF16:
-        bytes += Packed(F32ToBF16(value));
-        break;
-      default:
-        bytes += Packed(value);
-    }
+  const float half_width = std::sqrt(3.0f) * weights.deviation;
+  for (size_t at = 0; at < bytes.size(); at += elem_bytes) {
+    const float unit = static_cast<float>(stream.Next() >> 8) * 0x1p-23f - 1.0f;
+    const float value = weights.mean + unit * half_width;
+    const uint16_t half = weights.dtype == DType::kF16 ? F32ToF16(value) : F32ToBF16(value);
+    const void* from = weights.dtype == DType::kF32 ? static_cast<const void*>(&value) : &half;
+    std::memcpy(bytes.data() + at, from, elem_bytes);
   }
   return bytes;
 }

@@ -25,6 +25,7 @@ Result<ModelConfig> ConfigOf(const GgufImage& image) {
 GgufImage Image(const std::string& arch) {
   TinyModelSpec spec;
   spec.arch = arch;
+  spec.n_layer = 1;
   return TinyModelImage(spec);
 }
 
@@ -129,7 +130,7 @@ TEST(ModelConfig, DefaultsOfAbsentKeys) {
 TEST(ModelConfig, PerLayerArraysOfEqualEntriesAreOneValue) {
   GgufImage image = Image("llama");
   image.RemoveKey("llama.attention.head_count");
-  image.AddU32s("llama.attention.head_count", {4, 4});
+  image.AddU32s("llama.attention.head_count", {4, 4, 4});
   EXPECT_EQ(ConfigOf(image)->n_head, 4);
 }
 

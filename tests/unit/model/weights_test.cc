@@ -70,6 +70,20 @@ TEST(WeightIndex, PowerInferFilesHaveNeuronRowsAndPredictors) {
   }
 }
 
+TEST(WeightIndex, MatricesMayHaveAnyWeightType) {
+  for (const DType dtype : {DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_K,
+                            DType::kQ5_K, DType::kQ6_K}) {
+    TinyModelSpec spec;
+    spec.n_layer = 1;
+    spec.n_embd = 256;
+    spec.n_ff = 256;
+    spec.dtype = dtype;
+    const Model model = MustLoad(TinyModelImage(spec));
+    EXPECT_EQ(model.weights.Find(WeightRole::kFfnDown, 0)->dtype, dtype) << DTypeName(dtype);
+    EXPECT_EQ(model.weights.Find(WeightRole::kFfnNorm, 0)->dtype, DType::kF32);
+  }
+}
+
 TEST(WeightIndex, AbsentWeightsAreNull) {
   const Model model = MustLoad(Image("llama", true));
   EXPECT_EQ(model.weights.Find(WeightRole::kOutput), nullptr);
