@@ -24,6 +24,8 @@ add_library(tc_options INTERFACE)
 target_compile_features(tc_options INTERFACE cxx_std_20)
 target_compile_options(tc_options INTERFACE -Wall -Wextra -Wno-missing-field-initializers
                        $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>)
+# GCC 12 takes the empty state of an inlined std::optional for an uninitialised read.
+target_compile_options(tc_options INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
 if(TC_WERROR)
   target_compile_options(tc_options INTERFACE -Werror)
 endif()
@@ -31,4 +33,8 @@ if(TC_SANITIZE)
   target_compile_options(tc_options INTERFACE -fsanitize=${TC_SANITIZE} -fno-omit-frame-pointer
                          -fno-sanitize-recover=all)
   target_link_options(tc_options INTERFACE -fsanitize=${TC_SANITIZE})
+endif()
+if(TC_FUZZERS)
+  # Coverage counters in every library, which steer the fuzz targets that link them.
+  target_compile_options(tc_options INTERFACE -fsanitize=fuzzer-no-link)
 endif()

@@ -20,15 +20,18 @@ struct ZmqDataPortOptions {
 // One ROUTER that peers' DEALERs reach, CURVE on both.
 Result<std::unique_ptr<DataPort>> MakeZmqDataPort(const ZmqDataPortOptions& options);
 
-// Ports of workers that live in one process; every port of one hub can reach the others.
+// Ports of workers that live in one process; every port of one hub can reach the others, each from
+// its own thread. Open gives kUnavailable while the hub has no port of that worker.
 class LoopbackHub {
  public:
+  struct State;
+
   LoopbackHub();
   ~LoopbackHub();
   std::unique_ptr<DataPort> MakePort(WorkerId self);
 
  private:
-  struct State;
+  // Shared with the ports and links, which may outlive the hub.
   std::shared_ptr<State> state_;
 };
 

@@ -28,13 +28,22 @@ struct FrameView {
 
 inline constexpr uint32_t kFrameMagic = 0x31464354;  // "TCF1"
 inline constexpr size_t kFramePrefixBytes = 16;
-// A step header lists at most a batch of tokens with their sampling parameters: 1 MiB holds 2048
+// A step header lists at most a batch of tokens with their sampling parameters: 4 MiB holds 2048
 // tokens with 32 sequences' parameters many times over.
 inline constexpr uint32_t kMaxHeaderBytes = 4u << 20;
 // The largest activation: 8192 tokens x 16384 columns x 4 bytes.
 inline constexpr uint64_t kMaxPayloadBytes = uint64_t{512} << 20;
 
-// Prefix, header and payload as one contiguous message, appended to `out` after clearing it.
+// kInvalidArgument when a part is over its limit; checked by every Send.
+Status CheckFrameLimits(const FrameView& frame);
+
+inline size_t EncodedFrameBytes(const FrameView& frame) {
+  return kFramePrefixBytes + frame.header.size() + frame.payload.size();
+}
+// Writes EncodedFrameBytes(frame) bytes to `out`: prefix, header, payload.
+void EncodeFrameTo(const FrameView& frame, std::byte* out);
+
+// Prefix, header and payload as one contiguous message that replaces the content of `out`.
 void EncodeFrame(const FrameView& frame, std::vector<std::byte>* out);
 // The inverse. kDataLoss names what is wrong: magic, a length over its limit, or bytes missing or
 // left over.

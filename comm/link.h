@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "base/clock.h"
 #include "base/ids.h"
@@ -15,6 +16,10 @@ namespace thermocline::comm {
 
 enum class Transport : uint8_t { kMpi, kZmq, kLoopback };
 std::string_view TransportName(Transport transport);
+
+// How many frames a sender may have under way to a receiver that takes none; then Send waits. The
+// pipeline has two or three per neighbour in flight, so this bounds memory and never speed.
+inline constexpr int kLinkWindowFrames = 32;
 
 struct LinkCaps {
   Transport transport = Transport::kZmq;
@@ -34,10 +39,12 @@ class Link {
   virtual LinkCaps caps() const = 0;
   virtual WorkerId peer() const = 0;
   virtual LinkStats stats() const = 0;
-  // Returns when `frame` may be reused. kDeadlineExceeded when the peer took nothing in time;
+  // Returns when `frame` may be reused, which is before the peer has it. kDeadlineExceeded when the
+  // window is full and the peer took nothing in time;
   // kUnavailable when the connection is known to be gone; kInvalidArgument over a frame limit.
   virtual Status Send(const FrameView& frame, TimePoint deadline) = 0;
-  // The next frame in the order it was sent. kDeadlineExceeded; kDataLoss for a malformed frame.
+  // The next frame in the order it was sent. kDeadlineExceeded; kDataLoss for a malformed frame;
+  // kUnavailable when the connection is known to be gone and everything that arrived was delivered.
   virtual Status Receive(Frame* frame, TimePoint deadline) = 0;
 };
 
@@ -61,7 +68,10 @@ struct ShapingOptions {
   uint64_t seed = 0;          // of the drops
 };
 
-// Decorates a link with latency, rate and faults by seed; for experiments and tests.
+// Decorates a link with latency, rate and faults by seed; for experiments and tests. Both ends of a
+// link are decorated or none: the sender writes into the header when the frame becomes visible, the
+// receiver holds it until then. That is exact where the ends share a clock (one machine, also across
+// network namespaces); elsewhere a frame is held for the receiver's own `latency` after it was seen.
 std::unique_ptr<Link> ShapeLink(std::unique_ptr<Link> link, const ShapingOptions& options);
 
 }  // namespace thermocline::comm

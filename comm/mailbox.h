@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/ids.h"
@@ -20,6 +21,10 @@ namespace thermocline::comm {
 using PeerId = Id<struct PeerIdTag>;
 inline constexpr PeerId kServerPeer{0};
 
+// The largest control payload: a plan, or one piece of a bulk transfer. Far below a data frame's
+// limit, because whoever holds the key can make the coordinator take this much memory per message.
+inline constexpr uint64_t kMaxMailboxPayloadBytes = uint64_t{64} << 20;
+
 struct Received {
   PeerId from;
   Frame frame;
@@ -32,7 +37,8 @@ class Mailbox {
   // Queues the frame; never waits. kUnavailable: no such peer is connected; kResourceExhausted: the
   // peer's queue is full; kInvalidArgument: over a frame limit.
   virtual Status Send(PeerId to, const FrameView& frame) = 0;
-  // The next message, or nullopt at the deadline or after Wake.
+  // The next message, or nullopt at the deadline or after Wake. kUnavailable at the connecting side
+  // once the connection is lost and everything that arrived was delivered; it does not come back.
   virtual Result<std::optional<Received>> Receive(TimePoint deadline) = 0;
   // Makes a waiting or the next Receive return nullopt early.
   virtual void Wake() = 0;

@@ -76,6 +76,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   std::vector<std::string> arguments(argv + 2, argv + argc);
+  for (std::string& argument : arguments) argument = thermocline::tools::LongSpelling(argument);
   const auto launch =
       thermocline::comm::DetectMpiLaunch(LookUp);
   if (command == "serve" && launch && launch->rank > 0) {

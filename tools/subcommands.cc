@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 #include <vector>
 
 #include "base/str.h"
@@ -19,6 +20,12 @@ constexpr std::array<Subcommand, 3> kSubcommands = {{
     {"serve", "thermocline-coordinator", "serve a model over HTTP from all workers of the cluster"},
     {"worker", "thermocline-worker", "join a running cluster from this machine"},
     {"generate", "thermocline-generate", "complete one prompt in this process, without a cluster"},
+}};
+
+constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kLongSpellings = {{
+    {"-np", "--parallel"},
+    {"-ctk", "--cache-type-k"},
+    {"-ctv", "--cache-type-v"},
 }};
 
 // Further away than this, a word is not a misspelling.
@@ -50,6 +57,13 @@ std::string ListSubcommands() {
                 "\n");
   }
   return text;
+}
+
+std::string LongSpelling(const std::string& argument) {
+  for (const auto& [brief, full] : kLongSpellings) {
+    if (argument == brief) return std::string(full);
+  }
+  return argument;
 }
 
 int EditDistance(std::string_view a, std::string_view b) {

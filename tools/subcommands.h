@@ -14,6 +14,10 @@ Result<std::string> FindSubcommand(std::string_view command);
 // One indented line per command, for --help.
 std::string ListSubcommands();
 
+// llama.cpp's short flags of several letters as the long ones they mean: "-np" -> "--parallel".
+// Anything else stays as it is.
+std::string LongSpelling(const std::string& argument);
+
 // How many single-letter edits turn one word into another (Levenshtein 1966).
 int EditDistance(std::string_view a, std::string_view b);
 

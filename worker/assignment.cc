@@ -3,6 +3,7 @@
 #include "base/str.h"
 #include "comm/join_ticket.h"
 #include "comm/mailbox.h"
+#include "model/fingerprint.h"
 #include "worker/slice_store.h"
 
 namespace thermocline::worker {
@@ -25,7 +26,7 @@ Result<LoadedModel> OpenLocal(const proto::AssignPlan& message) {
   auto loaded = ParseModel(std::move(reader), &header_bytes);
   if (!loaded.ok()) return loaded.status().WithContext(message.model_path);
   TC_ASSIGN_OR_RETURN(const std::string fingerprint,
-                      FingerprintOf(*loaded->reader, header_bytes));
+                      model::FingerprintOf(*loaded->reader, header_bytes));
   if (fingerprint != message.model_fingerprint) {
     return InvalidArgument(Str("another model than the coordinator's lies at ",
                                message.model_path, Kv("fingerprint", fingerprint),

@@ -72,14 +72,6 @@ bool WriteFully(int fd, uint64_t offset, std::span<const std::byte> bytes) {
 
 }  // namespace
 
-Result<std::string> FingerprintOf(const model::RangeReader& reader, uint64_t header_bytes) {
-  std::vector<std::byte> bytes(header_bytes + sizeof(uint64_t));
-  TC_RETURN_IF_ERROR(reader.Read(0, std::span(bytes).first(header_bytes)));
-  const uint64_t size_bytes = reader.size_bytes();
-  std::memcpy(bytes.data() + header_bytes, &size_bytes, sizeof size_bytes);
-  return Fingerprint128(bytes);
-}
-
 struct SliceCache::State {
   State(FetchOptions options_in, std::string path_in, int data_fd, int ledger_fd)
       : options(std::move(options_in)),

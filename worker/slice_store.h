@@ -11,14 +11,9 @@
 #include "base/clock.h"
 #include "base/status.h"
 #include "comm/mailbox.h"
-#include "model/range_reader.h"
 #include "model/weights.h"
 
 namespace thermocline::worker {
-
-// Identifies the model by its header and size: two files with equal fingerprints have the same
-// tensors at the same places.
-Result<std::string> FingerprintOf(const model::RangeReader& reader, uint64_t header_bytes);
 
 struct FetchOptions {
   std::string cache_dir;       // of this user; the file lies in <cache_dir>/<fingerprint>/

@@ -28,7 +28,7 @@ void AddFlags(CLI::App* app, GenerateFlags* flags) {
   app->add_option("--ffn", flags->ffn,
                   "dense: every neuron; exact: skip the neurons a ReLU silenced")
       ->capture_default_str();
-  app->add_option("-k,--kv-cache-dtype,--cache-type-k,--cache-type-v", flags->kv_dtype,
+  app->add_option("--kv-cache-dtype,--cache-type-k,--cache-type-v", flags->kv_dtype,
                   "Type of stored keys and values: f32 or f16")
       ->capture_default_str();
   app->add_flag("--ignore-eos", flags->ignore_eos, "Go on after an end-of-text token");

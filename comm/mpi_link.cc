@@ -1,0 +1,215 @@
+#include "comm/mpi_link.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <climits>
+#include <deque>
+#include <utility>
+
+#include "base/str.h"
+#include "comm/backoff.h"
+
+namespace thermocline::comm {
+namespace {
+
+// The communicator is ours alone and MPI keeps sources apart, so one tag serves all links.
+constexpr int kFrameTag = 1;
+constexpr std::string_view kAddressScheme = "mpi:";
+constexpr uint64_t kMaxMessageBytes = kFramePrefixBytes + kMaxHeaderBytes + kMaxPayloadBytes;
+static_assert(kMaxMessageBytes < INT_MAX, "MPI counts in int");
+
+// Step thread only. A send is handed to MPI and left there; MPI moves it on whenever the step thread
+// is in any call of the port.
+class MpiLink final : public Link {
+ public:
+  MpiLink(MPI_Comm comm, MpiParking* parking, WorkerId peer, int rank)
+      : comm_(comm), parking_(parking), peer_(peer), rank_(rank) {}
+
+  ~MpiLink() override {
+    for (auto& transfer : sending_) parking_->Park(std::move(transfer));
+    if (receiving_->request != MPI_REQUEST_NULL) parking_->Park(std::move(receiving_));
+  }
+
+  LinkCaps caps() const override {
+    return {.transport = Transport::kMpi, .device_memory = false, .authenticated = false};
+  }
+  WorkerId peer() const override { return peer_; }
+  LinkStats stats() const override { return stats_; }
+
+  Status Send(const FrameView& frame, TimePoint deadline) override {
+    TC_RETURN_IF_ERROR(CheckFrameLimits(frame));
+    TC_RETURN_IF_ERROR(AwaitRoom(deadline));
+    std::unique_ptr<MpiTransfer> transfer = TakeIdle();
+    EncodeFrame(frame, &transfer->bytes);
+    TC_RETURN_IF_ERROR(MpiStatus(
+        MPI_Isend(transfer->bytes.data(), static_cast<int>(transfer->bytes.size()), MPI_BYTE, rank_,
+                  kFrameTag, comm_, &transfer->request),
+        "cannot send"));
+    ++stats_.frames_sent;
+    stats_.bytes_sent += transfer->bytes.size();
+    sending_.push_back(std::move(transfer));
+    return Reap();
+  }
+
+  Status Receive(Frame* frame, TimePoint deadline) override {
+    Backoff backoff;
+    while (true) {
+      if (receiving_->request == MPI_REQUEST_NULL) TC_RETURN_IF_ERROR(TryBeginReceive());
+      if (receiving_->request != MPI_REQUEST_NULL) {
+        TC_ASSIGN_OR_RETURN(const bool done, receiving_->Done());
+        if (done) return Finish(frame);
+      }
+      if (!sending_.empty()) TC_RETURN_IF_ERROR(Reap());
+      if (!backoff.Pause(deadline)) {
+        return DeadlineExceeded(Str("no frame in time:", Kv("peer", peer_)));
+      }
+    }
+  }
+
+ private:
+  // Waits until fewer sends than the window are under way.
+  Status AwaitRoom(TimePoint deadline) {
+    Backoff backoff;
+    while (true) {
+      TC_RETURN_IF_ERROR(Reap());
+      if (sending_.size() < kLinkWindowFrames) return OkStatus();
+      if (!backoff.Pause(deadline)) {
+        return DeadlineExceeded(Str("peer takes no frames:", Kv("peer", peer_),
+                                    Kv("under_way", sending_.size())));
+      }
+    }
+  }
+
+  // Takes back the transfers that are done, oldest first.
+  Status Reap() {
+    while (!sending_.empty()) {
+      TC_ASSIGN_OR_RETURN(const bool done, sending_.front()->Done());
+      if (!done) return OkStatus();
+      idle_.push_back(std::move(sending_.front()));
+      sending_.pop_front();
+    }
+    return OkStatus();
+  }
+
+  std::unique_ptr<MpiTransfer> TakeIdle() {
+    if (idle_.empty()) return std::make_unique<MpiTransfer>();
+    std::unique_ptr<MpiTransfer> transfer = std::move(idle_.back());
+    idle_.pop_back();
+    return transfer;
+  }
+
+  // If a message has arrived, has MPI write it to the receive buffer.
+  Status TryBeginReceive() {
+    int found = 0;
+    MPI_Message message = MPI_MESSAGE_NULL;
+    MPI_Status mpi_status;
+    TC_RETURN_IF_ERROR(MpiStatus(
+        MPI_Improbe(rank_, kFrameTag, comm_, &found, &message, &mpi_status), "cannot receive"));
+    if (!found) return OkStatus();
+    int n_bytes = 0;
+    MPI_Get_count(&mpi_status, MPI_BYTE, &n_bytes);
+    if (n_bytes < 0 || static_cast<uint64_t>(n_bytes) > kMaxMessageBytes) {
+      return DataLoss(Str("message over its limit:", Kv("peer", peer_), Kv("bytes", n_bytes),
+                          Kv("limit", kMaxMessageBytes)));
+    }
+    // The buffer only grows, so a warm loop neither allocates nor clears it.
+    received_bytes_ = static_cast<size_t>(n_bytes);
+    if (receiving_->bytes.size() < received_bytes_) receiving_->bytes.resize(received_bytes_);
+    return MpiStatus(
+        MPI_Imrecv(receiving_->bytes.data(), n_bytes, MPI_BYTE, &message, &receiving_->request),
+        "cannot receive");
+  }
+
+  Status Finish(Frame* frame) {
+    const auto bytes = std::span<const std::byte>(receiving_->bytes).first(received_bytes_);
+    TC_RETURN_IF_ERROR(DecodeFrame(bytes, frame));
+    ++stats_.frames_received;
+    stats_.bytes_received += bytes.size();
+    return OkStatus();
+  }
+
+  const MPI_Comm comm_;
+  MpiParking* const parking_;
+  const WorkerId peer_;
+  const int rank_;
+  std::deque<std::unique_ptr<MpiTransfer>> sending_;  // oldest first, at most the window
+  std::vector<std::unique_ptr<MpiTransfer>> idle_;    // buffers to use again
+  std::unique_ptr<MpiTransfer> receiving_ = std::make_unique<MpiTransfer>();
+  size_t received_bytes_ = 0;
+  LinkStats stats_;
+};
+
+// Step thread only.
+class MpiDataPort final : public DataPort {
+ public:
+  MpiDataPort(MPI_Comm comm, MpiParking* parking) : comm_(comm), parking_(parking) {
+    MPI_Comm_rank(comm_, &rank_);
+    MPI_Comm_size(comm_, &size_);
+  }
+
+  // Lets last frames reach peers that are alive.
+  ~MpiDataPort() override { parking_->Drain(SteadyClock().Now() + kLinger); }
+
+  Transport transport() const override { return Transport::kMpi; }
+  std::string address() const override { return Str(kAddressScheme, rank_); }
+
+  Result<std::unique_ptr<Link>> Open(WorkerId peer, const std::string& peer_address) override {
+    const std::string_view text = peer_address;
+    int rank = -1;
+    if (text.substr(0, kAddressScheme.size()) == kAddressScheme) {
+      const char* end = text.data() + text.size();
+      const auto parsed = std::from_chars(text.data() + kAddressScheme.size(), end, rank);
+      if (parsed.ec != std::errc() || parsed.ptr != end) rank = -1;
+    }
+    if (rank < 0 || rank >= size_ || rank == rank_) {
+      return InvalidArgument(Str("not the address of another rank: ", Printable(text),
+                                 Kv("peer", peer), Kv("ranks", size_)));
+    }
+    return std::unique_ptr<Link>(std::make_unique<MpiLink>(comm_, parking_, peer, rank));
+  }
+
+ private:
+  // Long enough for a last frame to a live peer, short enough to go unnoticed at exit.
+  static constexpr Duration kLinger = std::chrono::milliseconds(200);
+
+  const MPI_Comm comm_;
+  MpiParking* const parking_;
+  int rank_ = 0;
+  int size_ = 0;
+};
+
+}  // namespace
+
+Status MpiStatus(int code, std::string_view what) {
+  if (code == MPI_SUCCESS) return OkStatus();
+  std::array<char, MPI_MAX_ERROR_STRING> text{};
+  int n_chars = 0;
+  MPI_Error_string(code, text.data(), &n_chars);
+  return Unavailable(
+      Str(what, ": ", std::string_view(text.data(), static_cast<size_t>(std::max(n_chars, 0)))));
+}
+
+Result<bool> MpiTransfer::Done() {
+  int done = 0;
+  TC_RETURN_IF_ERROR(MpiStatus(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "transfer failed"));
+  return done != 0;
+}
+
+bool MpiParking::Drain(TimePoint deadline) {
+  Backoff backoff;
+  while (true) {
+    std::erase_if(parked_, [](const auto& transfer) {
+      const Result<bool> done = transfer->Done();
+      return !done.ok() || *done;
+    });
+    if (parked_.empty()) return true;
+    if (!backoff.Pause(deadline)) return false;
+  }
+}
+
+std::unique_ptr<DataPort> MakeMpiDataPort(MPI_Comm comm, MpiParking* parking) {
+  return std::make_unique<MpiDataPort>(comm, parking);
+}
+
+}  // namespace thermocline::comm

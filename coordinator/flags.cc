@@ -1,0 +1,194 @@
+#include "coordinator/flags.h"
+
+#include <fstream>
+#include <sstream>
+
+#include "base/str.h"
+#include "base/units.h"
+#include "base/version.h"
+
+namespace thermocline::coordinator {
+namespace {
+
+// A plan of a thousand stages takes 100 KiB; a key file a line.
+constexpr size_t kMaxFileBytes = 4 << 20;
+
+Result<std::string> ReadSmallFile(const std::string& path, std::string_view flag) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return NotFound(Str(flag, ": cannot read ", path));
+  std::string text(kMaxFileBytes + 1, 0);
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(file.gcount()));
+  if (text.size() > kMaxFileBytes) {
+    return InvalidArgument(Str(flag, ": file too large: ", path, Kv("max_bytes", kMaxFileBytes)));
+  }
+  return text;
+}
+
+template <typename T>
+struct Choice {
+  std::string_view name;
+  T value;
+};
+
+template <typename T, size_t kCount>
+Result<T> Choose(std::string_view flag, const std::string& text,
+                 const Choice<T> (&choices)[kCount]) {
+  std::string names;
+  for (const Choice<T>& choice : choices) {
+    if (choice.name == text) return choice.value;
+    names += Str(" ", choice.name);
+  }
+  return InvalidArgument(Str("unknown ", flag, " \"", Printable(text), "\"; one of", names));
+}
+
+constexpr Choice<DType> kKvDtypes[] = {
+    {"f32", DType::kF32}, {"f16", DType::kF16}, {"auto", DType::kF32}};
+constexpr Choice<DType> kWireDtypes[] = {
+    {"f32", DType::kF32}, {"f16", DType::kF16}, {"bf16", DType::kBF16}};
+constexpr Choice<model::FfnMode> kFfnModes[] = {{"dense", model::FfnMode::kDense},
+                                                {"exact", model::FfnMode::kExact}};
+constexpr Choice<placement::LinkKind> kTransports[] = {{"mpi", placement::LinkKind::kMpi},
+                                                       {"zmq", placement::LinkKind::kZmq}};
+constexpr Choice<proto::WeightsFrom> kWeightSources[] = {
+    {"file", proto::WeightsFrom::kFile}, {"coordinator", proto::WeightsFrom::kCoordinator}};
+
+bool IsLoopback(const std::string& address) {
+  return address.starts_with("127.") || address == "localhost" || address == "::1";
+}
+
+Status ResolveHttp(const ServeFlags& flags, http::HttpOptions* http) {
+  if (flags.port < 0 || flags.port > 65535) {
+    return InvalidArgument(Str("--port out of range:", Kv("port", flags.port), "; 0 to 65535"));
+  }
+  http->address = flags.host;
+  http->port = static_cast<uint16_t>(flags.port);
+  http->n_threads = flags.n_http_threads;
+  http->cors_origins = flags.cors_origins;
+  http->api_keys = flags.api_keys;
+  if (!flags.api_key_file.empty()) {
+    TC_ASSIGN_OR_RETURN(const std::string text,
+                        ReadSmallFile(flags.api_key_file, "--api-key-file"));
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line);) {
+      if (!line.empty()) http->api_keys.push_back(line);
+    }
+  }
+  if (!IsLoopback(flags.host) && http->api_keys.empty()) {
+    return InvalidArgument(Str("--host ", flags.host, " is reachable from other machines: give --api-key "
+                               "KEY (or --api-key-file FILE), or serve on 127.0.0.1"));
+  }
+  return OkStatus();
+}
+
+Status ResolvePlan(const ServeFlags& flags, WorkerSource workers, EngineOptions* engine) {
+  placement::PlanRequest& plan = engine->plan;
+  if (!flags.n_ctx.empty()) {
+    auto n_ctx = ParseCount(flags.n_ctx);
+    if (!n_ctx.ok()) return n_ctx.status().WithContext("--ctx-size");
+    if (*n_ctx > (1 << 30)) return InvalidArgument(Str("--ctx-size too large:", Kv("n", *n_ctx)));
+    plan.n_ctx = static_cast<int>(*n_ctx);
+  }
+  plan.n_parallel = flags.n_parallel;
+  TC_ASSIGN_OR_RETURN(plan.kv.dtype, Choose("--kv-cache-dtype", flags.kv_dtype, kKvDtypes));
+  TC_ASSIGN_OR_RETURN(plan.wire, Choose("--wire-dtype", flags.wire_dtype, kWireDtypes));
+  const std::string fallback = workers == WorkerSource::kMpi ? "mpi" : "zmq";
+  TC_ASSIGN_OR_RETURN(plan.link,
+                      Choose("--transport", flags.transport.empty() ? fallback : flags.transport,
+                             kTransports));
+  if (plan.link == placement::LinkKind::kMpi && workers != WorkerSource::kMpi) {
+    return InvalidArgument("--transport mpi needs a launch by mpirun; use --transport zmq");
+  }
+  if (!flags.plan_path.empty()) {
+    TC_ASSIGN_OR_RETURN(engine->plan_json, ReadSmallFile(flags.plan_path, "--plan"));
+  }
+  return OkStatus();
+}
+
+Status ResolveEngine(const ServeFlags& flags, EngineOptions* engine) {
+  engine->build = std::string(kVersion);
+  TC_ASSIGN_OR_RETURN(engine->ffn, Choose("--ffn", flags.ffn, kFfnModes));
+  engine->plan.relay_down_rows = engine->ffn == model::FfnMode::kExact;
+  TC_ASSIGN_OR_RETURN(engine->weights_from,
+                      Choose("--weights-from", flags.weights_from, kWeightSources));
+  engine->max_waiting = flags.max_waiting;
+  engine->max_step_tokens = flags.max_step_tokens;
+  engine->prefill_chunk = std::min(flags.prefill_chunk, flags.max_step_tokens);
+  engine->dump_logits_dir = flags.dump_logits_dir;
+  engine->join_timeout = std::chrono::milliseconds(static_cast<int64_t>(flags.join_timeout_s * 1e3));
+  engine->drain_deadline =
+      std::chrono::milliseconds(static_cast<int64_t>(flags.drain_timeout_s * 1e3));
+  return engine->Validate();
+}
+
+// Rank 0 coordinates; every other rank is a worker of that number.
+void ExpectWorkers(int n_workers, EngineOptions* engine) {
+  for (int i = 1; i <= n_workers; ++i) {
+    engine->expected.push_back({WorkerId{static_cast<uint64_t>(i)}, ""});
+  }
+}
+
+bool AllOnThisHost(WorkerSource workers, int size, const comm::EnvironmentLookup& environment) {
+  if (workers == WorkerSource::kBesideCoordinator) return true;
+  const auto local_size = environment("OMPI_COMM_WORLD_LOCAL_SIZE");
+  return workers == WorkerSource::kMpi && local_size == std::to_string(size);
+}
+
+// "10.0.0.1" -> "tcp://10.0.0.1:*"; "0.0.0.0:40123" as it is.
+std::string BindEndpoint(const std::string& address) {
+  const bool has_port = address.find(':') != std::string::npos && address.back() != ']';
+  return Str("tcp://", address, has_port ? "" : ":*");
+}
+
+std::vector<std::string> WorkerArguments(const ServeFlags& flags) {
+  std::vector<std::string> arguments = {"--log-level", flags.log_level, "--log-format",
+                                        flags.log_format};
+  const auto pass_on = [&](const char* flag, const std::string& value) {
+    if (value.empty()) return;
+    arguments.emplace_back(flag);
+    arguments.push_back(value);
+  };
+  pass_on("--memory", flags.memory);
+  pass_on("--cache-dir", flags.cache_dir);
+  if (flags.n_threads > 0) pass_on("--threads", std::to_string(flags.n_threads));
+  return arguments;
+}
+
+}  // namespace
+
+Result<ServeConfig> ResolveServeFlags(const ServeFlags& flags,
+                                      const comm::EnvironmentLookup& environment) {
+  ServeConfig config;
+  const auto launch = comm::DetectMpiLaunch(environment);
+  const int size = launch ? launch->size : 1;
+  if (size > 1 && flags.n_workers > 0) {
+    return InvalidArgument("--workers is for workers that join by themselves; mpirun -n sets how "
+                           "many there are");
+  }
+  config.workers = size > 1              ? WorkerSource::kMpi
+                   : flags.n_workers > 0 ? WorkerSource::kJoin
+                                         : WorkerSource::kBesideCoordinator;
+  ExpectWorkers(size > 1 ? size - 1 : std::max(1, flags.n_workers), &config.engine);
+  TC_RETURN_IF_ERROR(ResolvePlan(flags, config.workers, &config.engine));
+  TC_RETURN_IF_ERROR(ResolveEngine(flags, &config.engine));
+  TC_RETURN_IF_ERROR(ResolveHttp(flags, &config.http));
+  if (flags.names.empty()) {
+    const size_t slash = flags.model_path.rfind('/');
+    config.http.model_name = flags.model_path.substr(slash == std::string::npos ? 0 : slash + 1);
+    if (config.http.model_name.ends_with(".gguf")) {
+      config.http.model_name.resize(config.http.model_name.size() - 5);
+    }
+  } else {
+    config.http.model_name = flags.names.front();
+    config.http.model_aliases.assign(flags.names.begin() + 1, flags.names.end());
+  }
+  const bool local = AllOnThisHost(config.workers, size, environment);
+  const std::string address =
+      !flags.cluster_address.empty() ? flags.cluster_address : local ? "127.0.0.1" : "0.0.0.0";
+  config.bind_endpoint = BindEndpoint(address);
+  config.key = flags.key.empty() ? environment("THERMOCLINE_CLUSTER_KEY") : flags.key;
+  config.worker_arguments = WorkerArguments(flags);
+  return config;
+}
+
+}  // namespace thermocline::coordinator

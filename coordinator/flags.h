@@ -1,0 +1,74 @@
+// The settings of `thermocline serve` as people give them, and what they mean.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/status.h"
+#include "comm/mpi_launch.h"
+#include "coordinator/engine.h"
+#include "coordinator/http/options.h"
+
+namespace thermocline::coordinator {
+
+// As typed. Empty and 0 mean "choose".
+struct ServeFlags {
+  std::string model_path;
+  std::vector<std::string> names;  // the first is the model's name, the rest are aliases
+
+  std::string host = "127.0.0.1";
+  int port = 8080;
+  std::vector<std::string> api_keys;
+  std::string api_key_file;
+  std::vector<std::string> cors_origins;
+  int n_http_threads = 2;
+
+  std::string n_ctx;          // "4096", "32K"
+  int n_parallel = 4;
+  int max_step_tokens = 512;
+  int prefill_chunk = 128;
+  int max_waiting = 256;
+  std::string ffn = "dense";
+  std::string kv_dtype = "f32";
+  std::string wire_dtype = "f32";
+  std::string transport;      // "mpi" under mpirun, else "zmq"
+  std::string plan_path;
+  std::string weights_from = "file";
+  std::string chat_template;  // a built-in name, a file or the template itself
+  std::string dump_logits_dir;
+
+  int n_workers = 0;            // that join by themselves; 0: MPI's, or one beside the coordinator
+  std::string cluster_address;  // where workers connect: "10.0.0.1", "0.0.0.0:40123"
+  std::string key;
+  double join_timeout_s = 60;
+  double drain_timeout_s = 30;
+
+  // For the worker started beside a lone coordinator; under mpirun each worker reads them itself.
+  int n_threads = 0;
+  std::string memory;
+  std::string cache_dir;
+
+  std::string log_level = "info";
+  std::string log_format = "text";
+};
+
+// How the workers come to be.
+enum class WorkerSource : uint8_t { kMpi, kBesideCoordinator, kJoin };
+
+struct ServeConfig {
+  EngineOptions engine;      // without what the model file tells
+  http::HttpOptions http;
+  WorkerSource workers = WorkerSource::kBesideCoordinator;
+  std::string bind_endpoint; // of the control and bulk mailboxes: "tcp://127.0.0.1:*"
+  std::optional<std::string> key;
+  std::vector<std::string> worker_arguments;
+};
+
+// kInvalidArgument names the flag, its value and what would be right. Reads the plan and key files.
+Result<ServeConfig> ResolveServeFlags(const ServeFlags& flags,
+                                      const comm::EnvironmentLookup& environment);
+
+}  // namespace thermocline::coordinator

@@ -1,0 +1,101 @@
+#include "coordinator/http/health.h"
+
+#include <nlohmann/json.hpp>
+
+#include "coordinator/http/api_error.h"
+
+namespace thermocline::coordinator::http {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string Dump(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string_view ProgressVerdict(const ServiceStatus& status,
+                                 std::chrono::milliseconds stall_after) {
+  if (status.state == ServiceState::kFailed) return "failed";
+  if (status.n_running == 0 && status.n_waiting == 0) return "idle";
+  const double limit_s = std::chrono::duration<double>(stall_after).count();
+  return status.last_token_age_s > limit_s ? "stalled" : "ok";
+}
+
+Json WorkerJson(const WorkerStatus& worker) {
+  return {{"id", worker.id.value},
+          {"host", worker.host},
+          {"device", worker.device},
+          {"cores", worker.n_cores},
+          {"stage", worker.stage},
+          {"layer_begin", worker.layer_begin},
+          {"layer_end", worker.layer_end},
+          {"bytes_done", worker.bytes_done},
+          {"bytes_total", worker.bytes_total},
+          {"memory_bytes", worker.memory_bytes},
+          {"peak_rss_bytes", worker.peak_rss_bytes},
+          {"heartbeat_age_s", worker.heartbeat_age_s},
+          {"busy", worker.busy_fraction},
+          {"link_bytes_sent", worker.link_bytes_sent},
+          {"kv_pages_used", worker.kv_pages_used}};
+}
+
+}  // namespace
+
+std::string_view ServiceStateName(ServiceState state) {
+  switch (state) {
+    case ServiceState::kStarting: return "starting";
+    case ServiceState::kLoading: return "loading";
+    case ServiceState::kReady: return "ready";
+    case ServiceState::kDraining: return "draining";
+    case ServiceState::kFailed: return "failed";
+  }
+  return "unknown";
+}
+
+HttpResponse ReadyResponse(const ServiceStatus& status) {
+  if (const auto refusal = Refusal(status)) return ErrorResponse(*refusal);
+  HttpResponse response;
+  response.body = R"({"status":"ok"})";
+  return response;
+}
+
+HttpResponse ProgressResponse(const ServiceStatus& status, std::chrono::milliseconds stall_after) {
+  const std::string_view verdict = ProgressVerdict(status, stall_after);
+  Json body = {{"status", verdict},
+               {"state", ServiceStateName(status.state)},
+               {"running", status.n_running},
+               {"waiting", status.n_waiting},
+               {"last_token_age_s", status.last_token_age_s},
+               {"workers", Json::array()}};
+  for (const WorkerStatus& worker : status.workers) {
+    body["workers"].push_back({{"id", worker.id.value},
+                               {"stage", worker.stage},
+                               {"heartbeat_age_s", worker.heartbeat_age_s}});
+  }
+  HttpResponse response;
+  response.status = verdict == "stalled" || verdict == "failed" ? 503 : 200;
+  response.body = Dump(body);
+  return response;
+}
+
+std::string ClusterJson(const ServiceStatus& status, const ClusterInfo& info) {
+  Json body = {{"state", ServiceStateName(status.state)},
+               {"model", info.model},
+               {"n_ctx", info.n_ctx},
+               {"uptime_s", info.uptime_s},
+               {"epoch", status.epoch},
+               {"running", status.n_running},
+               {"waiting", status.n_waiting},
+               {"kv_tokens_used", status.kv_tokens_used},
+               {"kv_tokens_total", status.kv_tokens_total},
+               {"prompt_tokens", status.prompt_tokens},
+               {"generated_tokens", status.generated_tokens},
+               {"steps", status.steps},
+               {"preemptions", status.preemptions},
+               {"last_token_age_s", status.last_token_age_s},
+               {"workers", Json::array()}};
+  for (const WorkerStatus& worker : status.workers) body["workers"].push_back(WorkerJson(worker));
+  return Dump(body);
+}
+
+}  // namespace thermocline::coordinator::http

@@ -1,0 +1,197 @@
+#include "coordinator/launch.h"
+
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "base/metrics.h"
+#include "base/str.h"
+#include "base/units.h"
+#include "comm/join_ticket.h"
+#include "comm/mailbox.h"
+#include "comm/mpi_runtime.h"
+#include "coordinator/engine.h"
+#include "coordinator/http/server.h"
+#include "coordinator/served_model.h"
+#include "coordinator/terminal.h"
+#include "coordinator/weights_server.h"
+#include "coordinator/worker_process.h"
+
+namespace thermocline::coordinator {
+namespace {
+
+// How soon a signal or a failure is noticed by the main thread.
+constexpr Duration kPollInterval = std::chrono::milliseconds(20);
+
+Result<std::unique_ptr<comm::Mailbox>> BindMailbox(const comm::ClusterKey& key,
+                                                   const std::string& endpoint) {
+  comm::ZmqMailboxOptions options;
+  options.key = key;
+  options.endpoints = {endpoint};
+  return comm::BindZmqMailbox(options);
+}
+
+// The bulk channel takes any free port beside the control plane's.
+std::string AnyPortOf(const std::string& endpoint) {
+  return endpoint.substr(0, endpoint.rfind(':')) + ":*";
+}
+
+Result<comm::ClusterKey> ChooseKey(const ServeConfig& config) {
+  if (!config.key) return comm::ClusterKey::Generate();
+  return comm::ClusterKey::Parse(*config.key);
+}
+
+std::string SecurityLine(const ServeConfig& config) {
+  const bool loopback = config.bind_endpoint.starts_with("tcp://127.");
+  std::string line =
+      Str("API on ", config.http.address,
+          config.http.api_keys.empty() ? " without a key" : " with an API key", ", no TLS",
+          " | cluster: CURVE on ", loopback ? "loopback" : config.bind_endpoint);
+  if (config.engine.plan.link == placement::LinkKind::kMpi) {
+    line += " | MPI links are not authenticated: trusted network only";
+  }
+  return line;
+}
+
+std::string ModelLine(const ServeConfig& config, const ServedModel& model) {
+  return Str("model ", config.http.model_name, ": ", model.config.arch_name, ", ",
+             model.config.n_layer, " layers, ", model.card.n_params / 1000000, ".",
+             model.card.n_params / 100000 % 10, " M parameters, ",
+             FormatBytes(model.card.size_bytes), ", ffn ", model::FfnModeName(config.engine.ffn));
+}
+
+// Everything that serves, in the order it is built; torn down in reverse.
+class Coordinator {
+ public:
+  Coordinator(const ServeFlags& flags, ServeConfig config)
+      : flags_(flags), config_(std::move(config)) {}
+
+  // Opens the model, binds every port and starts HTTP; no worker is needed yet.
+  Status Prepare() {
+    TC_ASSIGN_OR_RETURN(model_, OpenServedModel(flags_.model_path, flags_.chat_template));
+    TC_ASSIGN_OR_RETURN(ticket_.key, ChooseKey(config_));
+    TC_ASSIGN_OR_RETURN(mailbox_, BindMailbox(ticket_.key, config_.bind_endpoint));
+    ticket_.endpoints = mailbox_->endpoints();
+    TC_RETURN_IF_ERROR(PrepareWeights());
+    DescribeModel();
+    terminal_.emplace(stderr, clock_,
+                      TerminalText{Str("http://", config_.http.address, ":", config_.http.port),
+                                   SecurityLine(config_), ModelLine(config_, model_)});
+    engine_ = std::make_unique<Engine>(Engine::Parts{config_.engine, model_.config, model_.weights,
+                                                     *mailbox_, clock_, *terminal_});
+    TC_ASSIGN_OR_RETURN(
+        http_, http::HttpServer::Start(config_.http, model_.card,
+                                       {*engine_, *model_.tokenizer, model_.chat_template.get(),
+                                        clock_, metrics_}));
+    return OkStatus();
+  }
+
+  const comm::JoinTicket& ticket() const { return ticket_; }
+
+  Status StartWorkerBeside(const std::string& program) {
+    TC_ASSIGN_OR_RETURN(WorkerProcess worker,
+                        WorkerProcess::Start(program, ticket_, config_.worker_arguments));
+    worker_.emplace(std::move(worker));
+    return OkStatus();
+  }
+
+  void PrintJoinCommand() const {
+    std::fprintf(stderr,
+                 "waiting for %zu workers; on each of them run\n"
+                 "  THERMOCLINE_CLUSTER_KEY='%s' thermocline worker --join %s\n",
+                 config_.engine.expected.size(), ticket_.key.ToString().c_str(),
+                 comm::JoinEndpoints(ticket_.endpoints).c_str());
+  }
+
+  Status ServeUntilAsked(const StopRequests& requests) {
+    engine_->Start();
+    bool draining = false;
+    while (requests.stop == 0 && !terminal_->stopped()) {
+      if (terminal_->failed()) return engine_->status().failure;
+      if (worker_ && worker_->Ended()) {
+        // The worker reports its own failure; give the message the time to arrive.
+        std::this_thread::sleep_for(10 * kPollInterval);
+        if (terminal_->failed()) continue;
+        return Unavailable("the worker beside this coordinator " + *worker_->Ended());
+      }
+      if (requests.drain != 0 && !draining) {
+        draining = true;
+        engine_->Drain();
+      }
+      std::this_thread::sleep_for(kPollInterval);
+    }
+    return OkStatus();
+  }
+
+  void Stop() {
+    if (engine_ != nullptr) engine_->Stop();
+    if (http_ != nullptr) http_->Stop();
+  }
+
+ private:
+  Status PrepareWeights() {
+    if (config_.engine.weights_from != proto::WeightsFrom::kCoordinator) return OkStatus();
+    TC_ASSIGN_OR_RETURN(auto bulk, BindMailbox(ticket_.key, AnyPortOf(config_.bind_endpoint)));
+    weights_server_ = std::make_unique<WeightsServer>(std::move(bulk), *model_.reader, clock_);
+    config_.engine.bulk_endpoint = weights_server_->endpoints();
+    return OkStatus();
+  }
+
+  void DescribeModel() {
+    config_.engine.model_path = AbsolutePath(flags_.model_path);
+    config_.engine.model_bytes = model_.reader->size_bytes();
+    config_.engine.header_bytes = model_.header_bytes;
+    config_.engine.plan.model_fingerprint = model_.fingerprint;
+  }
+
+  // Workers may have another working directory.
+  static std::string AbsolutePath(const std::string& path) {
+    std::error_code error;
+    const auto absolute = std::filesystem::absolute(path, error);
+    return error ? path : absolute.string();
+  }
+
+  const ServeFlags& flags_;
+  ServeConfig config_;
+  const SteadyClock clock_;
+  Metrics metrics_;
+  ServedModel model_;
+  comm::JoinTicket ticket_;
+  std::unique_ptr<comm::Mailbox> mailbox_;
+  std::unique_ptr<WeightsServer> weights_server_;
+  std::optional<Terminal> terminal_;
+  std::optional<WorkerProcess> worker_;  // ends after the engine has told it to
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<http::HttpServer> http_;
+};
+
+}  // namespace
+
+Status RunCoordinator(const ServeFlags& flags, const ServeConfig& config,
+                      const std::string& own_folder, const StopRequests& requests) {
+  std::unique_ptr<comm::MpiRuntime> mpi;
+  if (config.workers == WorkerSource::kMpi) {
+    TC_ASSIGN_OR_RETURN(mpi, comm::StartMpi());
+  }
+  Coordinator coordinator(flags, config);
+  const Status prepared = coordinator.Prepare();
+  if (mpi != nullptr) {
+    // An empty ticket sends the waiting ranks home.
+    const std::string ticket = prepared.ok() ? coordinator.ticket().ToString() : "";
+    TC_RETURN_IF_ERROR(mpi->BroadcastFromRankZero(ticket).status());
+  }
+  TC_RETURN_IF_ERROR(prepared);
+  if (config.workers == WorkerSource::kBesideCoordinator) {
+    TC_RETURN_IF_ERROR(coordinator.StartWorkerBeside(own_folder + "/thermocline-worker"));
+  } else if (config.workers == WorkerSource::kJoin) {
+    coordinator.PrintJoinCommand();
+  }
+  const Status served = coordinator.ServeUntilAsked(requests);
+  coordinator.Stop();
+  return served;
+}
+
+}  // namespace thermocline::coordinator

@@ -1,0 +1,20 @@
+// Puts a coordinator together: model, mailboxes, engine, HTTP, workers; and ends it in order.
+#pragma once
+
+#include "base/status.h"
+#include "coordinator/flags.h"
+
+namespace thermocline::coordinator {
+
+// What signals ask for; written by handlers, read by the main thread.
+struct StopRequests {
+  volatile int stop = 0;   // SIGINT, SIGTERM: end now
+  volatile int drain = 0;  // SIGUSR1: finish what runs, then end
+};
+
+// Serves until asked to stop or something is lost; errors are one readable line. `own_folder` is
+// where the worker program lies beside this one.
+Status RunCoordinator(const ServeFlags& flags, const ServeConfig& config,
+                      const std::string& own_folder, const StopRequests& requests);
+
+}  // namespace thermocline::coordinator

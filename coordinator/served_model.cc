@@ -1,0 +1,97 @@
+#include "coordinator/served_model.h"
+
+#include <ctime>
+#include <fstream>
+#include <iterator>
+
+#include "base/log.h"
+#include "base/str.h"
+#include "model/fingerprint.h"
+#include "model/gguf.h"
+
+namespace thermocline::coordinator {
+namespace {
+
+constexpr char kTemplateKey[] = "tokenizer.chat_template";
+
+struct TemplateSource {
+  std::string origin;  // for messages
+  std::string text;
+};
+
+// What --chat-template names: a built-in, the template itself, or a file.
+Result<TemplateSource> OverridingTemplate(const std::string& given) {
+  if (auto built_in = model::ChatTemplate::BuiltIn(given); built_in.ok()) {
+    return TemplateSource{"--chat-template " + given, *built_in};
+  }
+  if (given.find("{%") != std::string::npos || given.find("{{") != std::string::npos) {
+    return TemplateSource{"--chat-template", given};
+  }
+  std::ifstream file(given, std::ios::binary);
+  if (!file) {
+    return InvalidArgument(Str("--chat-template ", Printable(given),
+                               ": neither a built-in template (chatml) nor a readable file"));
+  }
+  return TemplateSource{given, {std::istreambuf_iterator<char>(file), {}}};
+}
+
+Result<TemplateSource> ChooseTemplate(const model::GgufFile& file, const std::string& given) {
+  if (!given.empty()) return OverridingTemplate(given);
+  if (file.Has(kTemplateKey)) {
+    TC_ASSIGN_OR_RETURN(std::string text, file.GetString(kTemplateKey));
+    return TemplateSource{"the model's chat template", std::move(text)};
+  }
+  LogWarn("coordinator", "the model has no chat template; chat uses ChatML (see --chat-template)");
+  TC_ASSIGN_OR_RETURN(std::string text, model::ChatTemplate::BuiltIn("chatml"));
+  return TemplateSource{"chatml", std::move(text)};
+}
+
+Result<std::unique_ptr<model::ChatTemplate>> OpenTemplate(const model::GgufFile& file,
+                                                          const std::string& given) {
+  TC_ASSIGN_OR_RETURN(const TemplateSource source, ChooseTemplate(file, given));
+  auto parsed = model::ChatTemplate::Parse(source.text);
+  if (!parsed.ok()) {
+    const Status status = parsed.status().WithContext(source.origin);
+    return Status(status.code(),
+                  status.message() + "; override it with --chat-template chatml or a file");
+  }
+  return std::make_unique<model::ChatTemplate>(std::move(*parsed));
+}
+
+http::ModelCard CardOf(const ServedModel& model) {
+  http::ModelCard card;
+  card.architecture = model.config.arch_name;
+  card.n_ctx_train = model.config.n_ctx_train;
+  for (const auto& [key, tensor] : model.weights.all()) {
+    card.n_params += static_cast<uint64_t>(tensor.n_rows() * tensor.n_cols());
+    card.size_bytes += tensor.size_bytes;
+  }
+  card.created = std::time(nullptr);
+  return card;
+}
+
+Status Read(const model::GgufFile& file, const std::string& chat_template, ServedModel* model) {
+  TC_ASSIGN_OR_RETURN(model->config, model::ModelConfig::FromGguf(file));
+  TC_ASSIGN_OR_RETURN(model->weights, model::WeightIndex::Build(model->config, file));
+  TC_ASSIGN_OR_RETURN(model->tokenizer, model::Tokenizer::FromGguf(file));
+  TC_ASSIGN_OR_RETURN(model->chat_template, OpenTemplate(file, chat_template));
+  model->header_bytes = file.header_bytes();
+  TC_ASSIGN_OR_RETURN(model->fingerprint,
+                      model::FingerprintOf(*model->reader, model->header_bytes));
+  model->card = CardOf(*model);
+  return OkStatus();
+}
+
+}  // namespace
+
+Result<ServedModel> OpenServedModel(const std::string& path, const std::string& chat_template) {
+  ServedModel model;
+  TC_ASSIGN_OR_RETURN(model.reader, model::OpenMappedFile(path));
+  auto file = model::GgufFile::Parse(*model.reader);
+  if (!file.ok()) return file.status().WithContext(path);
+  const Status read = Read(*file, chat_template, &model);
+  if (!read.ok()) return read.WithContext(path);
+  return model;
+}
+
+}  // namespace thermocline::coordinator

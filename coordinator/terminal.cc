@@ -1,0 +1,145 @@
+#include "coordinator/terminal.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/str.h"
+#include "base/units.h"
+
+namespace thermocline::coordinator {
+namespace {
+
+constexpr int kBarWidth = 30;
+// A redrawn bar looks steady at 10 Hz; a log wants few lines.
+constexpr Duration kRedrawInterval = std::chrono::milliseconds(100);
+constexpr Duration kLineInterval = std::chrono::seconds(5);
+
+std::string Padded(const std::string& text, size_t width) {
+  return text.size() >= width ? text : text + std::string(width - text.size(), ' ');
+}
+
+std::string LayersOf(const WorkerStatus& worker) {
+  if (worker.stage < 0) return "spare";
+  return Str(worker.layer_begin, "-", worker.layer_end - 1);
+}
+
+std::string NameOf(const WorkerStatus& worker) {
+  return Str("worker ", worker.id, " on ", worker.host);
+}
+
+}  // namespace
+
+std::string ProgressBar(uint64_t bytes_done, uint64_t bytes_total) {
+  const double share =
+      bytes_total == 0 ? 0 : static_cast<double>(bytes_done) / static_cast<double>(bytes_total);
+  const int filled = std::clamp(static_cast<int>(share * kBarWidth), 0, kBarWidth);
+  const int percent = std::clamp(static_cast<int>(share * 100), 0, 100);
+  return Str("[", std::string(static_cast<size_t>(filled), '#'),
+             std::string(static_cast<size_t>(kBarWidth - filled), '.'), "] ",
+             percent < 100 ? percent < 10 ? "  " : " " : "", percent, " %  ",
+             FormatBytes(bytes_done), " of ", FormatBytes(bytes_total));
+}
+
+std::string NodeTable(const std::vector<WorkerStatus>& workers) {
+  std::vector<std::vector<std::string>> rows = {
+      {"worker", "host", "device", "memory", "stage", "layers", "weights", "peak rss"}};
+  for (const WorkerStatus& worker : workers) {
+    rows.push_back({Str(worker.id), worker.host, worker.device, FormatBytes(worker.memory_bytes),
+                    worker.stage < 0 ? "-" : Str(worker.stage), LayersOf(worker),
+                    FormatBytes(worker.bytes_total), FormatBytes(worker.peak_rss_bytes)});
+  }
+  std::string table;
+  for (const auto& row : rows) {
+    table += " ";
+    for (size_t column = 0; column < row.size(); ++column) {
+      size_t width = 0;
+      for (const auto& other : rows) width = std::max(width, other[column].size());
+      table += " " + Padded(row[column], width + 1);
+    }
+    table.erase(table.find_last_not_of(' ') + 1);
+    table += "\n";
+  }
+  return table;
+}
+
+Terminal::Terminal(std::FILE* out, const Clock& clock, TerminalText text)
+    : out_(out),
+      clock_(clock),
+      text_(std::move(text)),
+      is_terminal_(isatty(fileno(out)) == 1),
+      last_drawn_(clock.Now()) {}
+
+void Terminal::Line(const std::string& text) {
+  ClearBars();
+  std::fprintf(out_, "%s\n", text.c_str());
+  std::fflush(out_);
+}
+
+void Terminal::ClearBars() {
+  if (n_bars_drawn_ == 0) return;
+  // Up n lines, then clear to the end of the screen.
+  std::fprintf(out_, "\x1b[%dA\x1b[J", n_bars_drawn_);
+  n_bars_drawn_ = 0;
+}
+
+void Terminal::DrawBars() {
+  ClearBars();
+  for (const WorkerStatus& worker : workers_) {
+    if (worker.stage < 0) continue;
+    std::fprintf(out_, "  %s %s\n", Padded(NameOf(worker), 28).c_str(),
+                 ProgressBar(worker.bytes_done, worker.bytes_total).c_str());
+    if (is_terminal_) ++n_bars_drawn_;
+  }
+  std::fflush(out_);
+}
+
+void Terminal::OnWorkerJoined(const WorkerStatus& worker) {
+  Line(Str(NameOf(worker), " joined: ", worker.device, ", ", FormatBytes(worker.memory_bytes)));
+}
+
+void Terminal::OnWorkerRefused(const std::string& host, const Status& why) {
+  Line(Str("a worker on ", host, " was refused: ", why.message()));
+}
+
+void Terminal::OnPlan(const placement::Plan& plan) {
+  Line(Str("plan: ", plan.stages.size(), plan.stages.size() == 1 ? " stage" : " stages",
+           plan.stages.size() > 1 ? Str(" joined by ", placement::LinkKindName(plan.link), " links (",
+                                        DTypeName(plan.wire), ")")
+                                  : "",
+           ", context ", plan.n_ctx, ", kv cache for ", plan.kv.n_tokens(), " tokens"));
+  for (size_t i = 0; i < plan.stages.size(); ++i) {
+    Line(Str("  stage ", i, ": ", plan.stages[i].reason));
+  }
+}
+
+void Terminal::OnLoadProgress(const std::vector<WorkerStatus>& workers) {
+  workers_ = workers;
+  const TimePoint now = clock_.Now();
+  if (now - last_drawn_ < (is_terminal_ ? kRedrawInterval : kLineInterval)) return;
+  last_drawn_ = now;
+  DrawBars();
+}
+
+void Terminal::OnReady(const WorkerStatus& worker, const proto::Ready& ready) {
+  for (WorkerStatus& known : workers_) {
+    if (known.id == worker.id) known = worker;
+  }
+  Line(Str("  ", NameOf(worker), " loaded ", FormatBytes(ready.owned_bytes), " (read ",
+           FormatBytes(ready.read_bytes), ", peak memory ", FormatBytes(ready.peak_rss_bytes), ")",
+           ready.note.empty() ? "" : ", ", ready.note));
+}
+
+void Terminal::OnServing(const placement::Plan&) {
+  Line(Str("\n", text_.model, "\n", NodeTable(workers_), "security: ", text_.security,
+           "\nserving at ", text_.url, "  (API under /v1, status page at /)\n"));
+}
+
+void Terminal::OnFailed(const Status& why) {
+  Line(Str("thermocline serve: ", why.message()));
+  failed_ = true;
+}
+
+void Terminal::OnStopped() { stopped_ = true; }
+
+}  // namespace thermocline::coordinator

@@ -1,0 +1,93 @@
+#include "kernels/device.h"
+
+#include <utility>
+
+#include "base/str.h"
+#include "kernels/cpu/context.h"
+#include "kernels/cpu/ops.h"
+
+namespace thermocline::kernels {
+namespace {
+
+// Forwards every op to its CPU function with the device's pool and scratch. Thread-compatible.
+class CpuOps final : public Ops {
+ public:
+  explicit CpuOps(cpu::CpuContext context) : context_(std::move(context)) {}
+
+  void Embed(TensorView table, std::span<const int32_t> ids, TensorView y) override {
+    cpu::Embed(context_, table, ids, y);
+  }
+  void RmsNorm(TensorView x, TensorView weight, float eps, TensorView y) override {
+    cpu::RmsNorm(context_, x, weight, eps, y);
+  }
+  void LayerNorm(TensorView x, TensorView weight, TensorView bias, float eps,
+                 TensorView y) override {
+    cpu::LayerNorm(context_, x, weight, bias, eps, y);
+  }
+  void MatMul(TensorView w, TensorView x, TensorView bias, TensorView y) override {
+    cpu::MatMulRows(context_, w, x, bias, ActiveIds::All(), y);
+  }
+  void Rope(const RopeArgs& args, std::span<const int64_t> positions, int head_dim,
+            TensorView x) override {
+    cpu::Rope(context_, args, positions, head_dim, x);
+  }
+  void StoreKv(TensorView k, TensorView v, std::span<const SequenceRows> sequences,
+               const KvPages& pages) override {
+    cpu::StoreKv(context_, k, v, sequences, pages);
+  }
+  void Attention(TensorView q, std::span<const SequenceRows> sequences, const KvPages& pages,
+                 float scale, TensorView y) override {
+    cpu::Attention(context_, q, sequences, pages, scale, y);
+  }
+  void Add(TensorView a, TensorView b, TensorView y) override { cpu::Add(context_, a, b, y); }
+  void Activate(Activation kind, TensorView gate, TensorView up, TensorView y) override {
+    cpu::Activate(context_, kind, gate, up, y);
+  }
+  void SelectActive(TensorView a, ActiveIds active) override {
+    cpu::SelectActive(context_, a, active);
+  }
+  void MatMulRows(TensorView w, TensorView x, TensorView bias, ActiveIds active,
+                  TensorView y) override {
+    cpu::MatMulRows(context_, w, x, bias, active, y);
+  }
+  void AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView bias,
+                TensorView y) override {
+    cpu::AxpyRows(context_, w, a, active, bias, y);
+  }
+
+ private:
+  cpu::CpuContext context_;
+};
+
+// Host memory, vector ops and the pool they run on. Thread-compatible, owned by a worker.
+class CpuDevice final : public Device {
+ public:
+  CpuDevice(std::unique_ptr<ThreadPool> pool, Buffer scratch)
+      : pool_(std::move(pool)),
+        ops_({.pool = pool_.get(), .scratch = std::move(scratch), .rope = {}}) {}
+
+  DeviceKind kind() const override { return DeviceKind::kCpu; }
+  std::string name() const override {
+    return Str("cpu ", cpu::InstructionSetName(), " x", pool_->n_threads());
+  }
+  Ops& ops() override { return ops_; }
+  Result<Buffer> Allocate(uint64_t n_bytes) override { return Buffer::Allocate(n_bytes); }
+  bool reads_host_memory() const override { return true; }
+
+ private:
+  std::unique_ptr<ThreadPool> pool_;
+  CpuOps ops_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Device>> MakeCpuDevice(const CpuDeviceOptions& options) {
+  TC_ASSIGN_OR_RETURN(std::unique_ptr<ThreadPool> pool,
+                      ThreadPool::Create({.n_threads = options.n_threads, .name = "ops"}));
+  const uint64_t scratch_bytes =
+      static_cast<uint64_t>(options.n_threads) * cpu::kScratchFloats * sizeof(float);
+  TC_ASSIGN_OR_RETURN(Buffer scratch, Buffer::Allocate(scratch_bytes));
+  return std::unique_ptr<Device>(std::make_unique<CpuDevice>(std::move(pool), std::move(scratch)));
+}
+
+}  // namespace thermocline::kernels

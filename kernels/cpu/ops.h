@@ -1,0 +1,35 @@
+// The CPU operators as functions. Contracts, shapes and sources are those of kernels/ops.h; the
+// instruction set is chosen inside each, and results may differ between instruction sets in the
+// last bits, since vectors of different lengths add in different orders.
+#pragma once
+
+#include <string>
+
+#include "kernels/cpu/context.h"
+#include "kernels/ops.h"
+
+namespace thermocline::kernels::cpu {
+
+void Embed(CpuContext& context, TensorView table, std::span<const int32_t> ids, TensorView y);
+void RmsNorm(CpuContext& context, TensorView x, TensorView weight, float eps, TensorView y);
+void LayerNorm(CpuContext& context, TensorView x, TensorView weight, TensorView bias, float eps,
+               TensorView y);
+// The rows of w named by `active` (every row: ActiveIds::All()).
+void MatMulRows(CpuContext& context, TensorView w, TensorView x, TensorView bias, ActiveIds active,
+                TensorView y);
+void Rope(CpuContext& context, const RopeArgs& args, std::span<const int64_t> positions,
+          int head_dim, TensorView x);
+void StoreKv(CpuContext& context, TensorView k, TensorView v,
+             std::span<const SequenceRows> sequences, const KvPages& pages);
+void Attention(CpuContext& context, TensorView q, std::span<const SequenceRows> sequences,
+               const KvPages& pages, float scale, TensorView y);
+void Add(CpuContext& context, TensorView a, TensorView b, TensorView y);
+void Activate(CpuContext& context, Activation kind, TensorView gate, TensorView up, TensorView y);
+void SelectActive(CpuContext& context, TensorView a, ActiveIds active);
+void AxpyRows(CpuContext& context, TensorView w, TensorView a, ActiveIds active, TensorView bias,
+              TensorView y);
+
+// The instruction set that the ops use on this machine: "avx512", "avx2", "neon".
+std::string InstructionSetName();
+
+}  // namespace thermocline::kernels::cpu

@@ -1,0 +1,61 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/select_active.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "kernels/cpu/ops.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace thermocline::kernels::cpu {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+namespace {
+
+// Everything but the sign: what is left of a float is 0 only for +0 and -0.
+constexpr int32_t kMagnitude = 0x7fffffff;
+
+// The bits of column c .. c + lanes that are set in any row.
+template <typename D>
+HWY_INLINE hn::Vec<D> AnyBits(D d, const TensorView& a, int64_t c) {
+  auto bits = hn::Zero(d);
+  for (int64_t t = 0; t < a.n_rows; ++t) {
+    bits = hn::Or(bits, hn::LoadU(d, reinterpret_cast<const int32_t*>(a.f32_row(t)) + c));
+  }
+  return hn::And(bits, hn::Set(d, kMagnitude));
+}
+
+}  // namespace
+
+void SelectActive(TensorView a, ActiveIds active) {
+  const hn::CappedTag<int32_t, 16> d;
+  const auto n_lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t n = 0, c = 0;
+  // A store writes a whole vector at ids[n]; n never overtakes c, so it ends within n_ff.
+  for (; c + n_lanes <= a.n_cols; c += n_lanes) {
+    const auto mask = hn::Ne(AnyBits(d, a, c), hn::Zero(d));
+    const auto ids = hn::Iota(d, static_cast<int32_t>(c));
+    n += static_cast<int64_t>(hn::CompressStore(ids, mask, d, active.ids + n));
+  }
+  const hn::CappedTag<int32_t, 1> d1;
+  for (; c < a.n_cols; ++c) {
+    if (hn::GetLane(AnyBits(d1, a, c)) != 0) active.ids[n++] = static_cast<int32_t>(c);
+  }
+  *active.n_active = static_cast<int32_t>(n);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace thermocline::kernels::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace thermocline::kernels::cpu {
+
+HWY_EXPORT(SelectActive);
+
+void SelectActive(CpuContext&, TensorView a, ActiveIds active) {
+  DCHECK(!active.all() && active.capacity >= a.n_cols);
+  HWY_DYNAMIC_DISPATCH(SelectActive)(a, active);
+}
+
+}  // namespace thermocline::kernels::cpu
+#endif  // HWY_ONCE

@@ -1,0 +1,106 @@
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "comm/data_ports.h"
+#include "tests/support/frames.h"
+#include "tests/support/status_matchers.h"
+
+namespace thermocline::comm {
+namespace {
+
+using ::thermocline::testing::In;
+using ::thermocline::testing::IsOk;
+using ::thermocline::testing::MakeFrame;
+using ::thermocline::testing::Now;
+using ::thermocline::testing::SameFrame;
+using ::thermocline::testing::ViewOf;
+using std::chrono::milliseconds;
+
+constexpr Duration kPatience = std::chrono::seconds(20);
+
+// Both ends of one shaped link in this thread.
+class Shaping : public ::testing::Test {
+ protected:
+  void Join(const ShapingOptions& options) {
+    ports_[0] = hub_.MakePort(WorkerId{0});
+    ports_[1] = hub_.MakePort(WorkerId{1});
+    for (uint64_t i : {0, 1}) {
+      links_[i] = ShapeLink(
+          std::move(ports_[i]->Open(WorkerId{1 - i}, ports_[1 - i]->address())).value(), options);
+    }
+  }
+
+  void Send(const Frame& frame) {
+    ASSERT_THAT(links_[0]->Send(ViewOf(frame), In(kPatience)), IsOk());
+  }
+
+  // The numbers of the frames among the first `n` that arrive.
+  std::set<uint64_t> Survivors(uint64_t n) {
+    std::set<uint64_t> arrived;
+    Frame frame;
+    for (uint64_t i = 0; i < n; ++i) {
+      Send(MakeFrame(i, 1));
+      if (links_[1]->Receive(&frame, Now()).ok()) {
+        EXPECT_TRUE(SameFrame(frame, MakeFrame(i, 1)));
+        arrived.insert(i);
+      }
+    }
+    return arrived;
+  }
+
+  LoopbackHub hub_;
+  std::unique_ptr<DataPort> ports_[2];
+  std::unique_ptr<Link> links_[2];
+};
+
+TEST_F(Shaping, FrameIsVisibleAfterTheLatency) {
+  constexpr Duration kLatency = milliseconds(30);
+  Join({.latency = kLatency});
+  const TimePoint begin = Now();
+  Send(MakeFrame(1, 10));
+  Send(MakeFrame(2, 10));
+  EXPECT_LT(Now() - begin, kLatency) << "the sender does not wait";
+  Frame frame;
+  EXPECT_EQ(links_[1]->Receive(&frame, begin + milliseconds(5)).code(),
+            StatusCode::kDeadlineExceeded);
+  ASSERT_THAT(links_[1]->Receive(&frame, In(kPatience)), IsOk());
+  EXPECT_GE(Now() - begin, kLatency);
+  EXPECT_TRUE(SameFrame(frame, MakeFrame(1, 10)));
+  // Both were under way together.
+  ASSERT_THAT(links_[1]->Receive(&frame, In(kPatience)), IsOk());
+  EXPECT_TRUE(SameFrame(frame, MakeFrame(2, 10)));
+}
+
+TEST_F(Shaping, FramesLeaveAtTheRate) {
+  Join({.bytes_per_s = 1e6});
+  const TimePoint begin = Now();
+  for (int i = 0; i < 4; ++i) Send(MakeFrame(1, 10'000));
+  Frame frame;
+  for (int i = 0; i < 4; ++i) ASSERT_THAT(links_[1]->Receive(&frame, In(kPatience)), IsOk());
+  EXPECT_GE(Now() - begin, milliseconds(40));
+}
+
+TEST_F(Shaping, DropsTheSameFramesForTheSameSeed) {
+  constexpr uint64_t kFrames = 1000;
+  Join({.drop_rate = 0.2, .seed = 11});
+  const std::set<uint64_t> first = Survivors(kFrames);
+  // 800 expected, standard deviation 12.6: five of them either way.
+  EXPECT_GT(first.size(), 737u);
+  EXPECT_LT(first.size(), 863u);
+  Join({.drop_rate = 0.2, .seed = 11});
+  EXPECT_EQ(Survivors(kFrames), first);
+  Join({.drop_rate = 0.2, .seed = 12});
+  EXPECT_NE(Survivors(kFrames), first);
+}
+
+TEST_F(Shaping, FrameWithoutStampIsDataLoss) {
+  Join({});
+  const auto bare = std::move(ports_[0]->Open(WorkerId{1}, ports_[1]->address())).value();
+  ASSERT_THAT(bare->Send({}, In(kPatience)), IsOk());
+  Frame frame;
+  EXPECT_EQ(links_[1]->Receive(&frame, In(kPatience)).code(), StatusCode::kDataLoss);
+}
+
+}  // namespace
+}  // namespace thermocline::comm

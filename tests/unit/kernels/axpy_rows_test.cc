@@ -1,0 +1,186 @@
+#include <gtest/gtest.h>
+
+#include "instruction_sets.h"
+#include "op_testing.h"
+
+namespace thermocline::kernels {
+namespace {
+
+struct Shape {
+  int64_t n_tokens, n_ff, n_embd;
+};
+
+std::vector<Shape> Shapes(DType dtype) {
+  std::vector<Shape> shapes = {{1, 37, 256}, {2, 16, 512}, {5, 51, 256}, {35, 7, 768}};
+  if (Traits(dtype).block_elems <= 32) shapes.push_back({3, 9, 352});
+  if (IsFloat(dtype)) shapes.push_back({1, 6, 77}), shapes.push_back({2, 6, 301});
+  return shapes;
+}
+
+// Activations of a ReLU layer: about 80 % zeros, some of them negative, and values so small that
+// products underflow.
+Tensor SparseActivations(int64_t n_tokens, int64_t n_ff, uint32_t seed) {
+  Tensor a = RandomActivations(n_tokens, n_ff, seed);
+  for (int64_t t = 0; t < n_tokens; ++t) {
+    for (int64_t i = 0; i < n_ff; ++i) {
+      const auto kind = (static_cast<uint32_t>(t * 7919 + i) * 2654435761u) >> 28;
+      if (kind < 10) a.at(t, i) = 0.0f;
+      if (kind >= 10 && kind < 13) a.at(t, i) = -0.0f;
+      if (kind == 13) a.at(t, i) *= 0x1p-146f;
+    }
+  }
+  return a;
+}
+
+Tensor Axpy(Device& device, const Tensor& w, const Tensor& a, ActiveIds active,
+            const Tensor& bias) {
+  Tensor y = RandomActivations(a.view().n_rows, w.view().n_cols, 99);  // old values that must go
+  device.ops().AxpyRows(w.view(), a.view(), active, bias.view(), y.view());
+  return y;
+}
+
+struct ActiveList {
+  std::vector<int32_t> ids;
+  int32_t n_active = 0;
+  ActiveIds get() { return {ids.data(), &n_active, static_cast<int32_t>(ids.size())}; }
+};
+
+ActiveList Select(Device& device, const Tensor& a) {
+  ActiveList list;
+  list.ids.resize(static_cast<size_t>(a.view().n_cols));
+  device.ops().SelectActive(a.view(), list.get());
+  return list;
+}
+
+std::string Name(DType dtype, const Shape& shape) {
+  return std::string(DTypeName(dtype)) + " tokens=" + std::to_string(shape.n_tokens) +
+         " n_ff=" + std::to_string(shape.n_ff) + " n_embd=" + std::to_string(shape.n_embd);
+}
+
+// One chain of n_ff multiply-adds: each product passes at most n_ff + 2 roundings (two each without
+// a fused instruction), and may underflow.
+double Bound(const Tensor& w, const Tensor& a, int64_t t, int64_t c) {
+  double norm = 1.0;  // the bias, at most, and what underflows
+  for (int64_t i = 0; i < w.view().n_rows; ++i) {
+    norm += std::abs(a.at(t, i)) * std::abs(w.Floats(i)[static_cast<size_t>(c)]);
+  }
+  return static_cast<double>(2 * w.view().n_rows + 2) * kRounding * norm;
+}
+
+TEST(AxpyRowsTest, AgreesWithTheReference) {
+  const auto cpu = Cpu();
+  const auto reference = MakeReferenceDevice();
+  OnEachInstructionSet([&] {
+    for (const DType dtype : kWeightTypes) {
+      for (const Shape& shape : {Shape{1, 21, 256}, Shape{3, 18, 512}}) {
+        const Tensor w = RandomWeights(dtype, shape.n_ff, shape.n_embd, 1);
+        const Tensor a = RandomActivations(shape.n_tokens, shape.n_ff, 2);
+        const Tensor bias = shape.n_ff % 2 ? RandomActivations(1, shape.n_embd, 3) : Tensor();
+        const Tensor expected = Axpy(*reference, w, a, ActiveIds::All(), bias);
+        const Tensor y = Axpy(*cpu, w, a, ActiveIds::All(), bias);
+        for (int64_t c = 0; c < shape.n_embd; c += 19) {
+          for (int64_t t = 0; t < shape.n_tokens; ++t) {
+            ASSERT_NEAR(y.at(t, c), expected.at(t, c), Bound(w, a, t, c) + kRounding * 4)
+                << Name(dtype, shape) << " token=" << t << " col=" << c;
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST(AxpyRowsTest, ListOfNonzerosEqualsAllBitForBit) {
+  const auto cpu = Cpu();
+  const auto check = [](Device& device) {
+    for (const DType dtype : kWeightTypes) {
+      for (const Shape& shape : Shapes(dtype)) {
+        const Tensor w = RandomWeights(dtype, shape.n_ff, shape.n_embd, 4);
+        const Tensor a = SparseActivations(shape.n_tokens, shape.n_ff, 5);
+        ActiveList list = Select(device, a);
+        ExpectSameBits(Axpy(device, w, a, list.get(), Tensor()),
+                       Axpy(device, w, a, ActiveIds::All(), Tensor()), Name(dtype, shape));
+      }
+    }
+  };
+  check(*MakeReferenceDevice());
+  OnEachInstructionSet([&] { check(*cpu); });
+}
+
+TEST(AxpyRowsTest, ATokenAloneHasTheSameBits) {
+  const auto cpu = Cpu();
+  OnEachInstructionSet([&] {
+    for (const DType dtype : kWeightTypes) {
+      for (const Shape& shape : Shapes(dtype)) {
+        const Tensor w = RandomWeights(dtype, shape.n_ff, shape.n_embd, 6);
+        const Tensor a = SparseActivations(shape.n_tokens, shape.n_ff, 7);
+        const Tensor bias = RandomActivations(1, shape.n_embd, 8);
+        ActiveList list = Select(*cpu, a);
+        const Tensor together = Axpy(*cpu, w, a, list.get(), bias);
+        for (int64_t t = 0; t < shape.n_tokens; ++t) {
+          const Tensor alone = a.Rows(t, 1);
+          ActiveList own = Select(*cpu, alone);
+          ExpectSameBits(Axpy(*cpu, w, alone, own.get(), bias), together.Rows(t, 1),
+                         Name(dtype, shape));
+        }
+      }
+    }
+  });
+}
+
+TEST(AxpyRowsTest, ThreadsDoNotChangeABit) {
+  for (const DType dtype : {DType::kF16, DType::kQ6_K}) {
+    for (const int64_t n_tokens : {1, 6}) {
+      const Tensor w = RandomWeights(dtype, 67, 1536, 9);
+      const Tensor a = SparseActivations(n_tokens, 67, 10);
+      const Tensor one = Axpy(*Cpu(1), w, a, ActiveIds::All(), Tensor());
+      for (const int n_threads : {2, 3, 5}) {
+        ExpectSameBits(Axpy(*Cpu(n_threads), w, a, ActiveIds::All(), Tensor()), one,
+                       std::string(DTypeName(dtype)));
+      }
+    }
+  }
+}
+
+TEST(AxpyRowsTest, NothingActiveLeavesTheBias) {
+  const Tensor w = RandomWeights(DType::kF32, 8, 70, 11);
+  const Tensor bias = RandomActivations(1, 70, 12);
+  int32_t id = 0, n_active = 0;
+  for (const auto& device : {Cpu(2), MakeReferenceDevice()}) {
+    for (const int64_t n_tokens : {0, 1, 2}) {
+      const Tensor y =
+          Axpy(*device, w, Tensor(DType::kF32, n_tokens, 8), {&id, &n_active, 1}, bias);
+      for (int64_t t = 0; t < n_tokens; ++t) ExpectSameBits(y.Rows(t, 1), bias.Rows(0, 1), "bias");
+    }
+  }
+}
+
+TEST(SelectActiveTest, ListsTheColumnsThatAreNotZeroSomewhere) {
+  const auto cpu = Cpu();
+  const auto reference = MakeReferenceDevice();
+  OnEachInstructionSet([&] {
+    for (const int64_t n_ff : {1, 15, 16, 33, 200}) {
+      for (const int64_t n_tokens : {0, 1, 3}) {
+        const Tensor a = SparseActivations(n_tokens, n_ff, 13);
+        ActiveList mine = Select(*cpu, a), expected = Select(*reference, a);
+        ASSERT_EQ(mine.n_active, expected.n_active) << n_ff;
+        mine.ids.resize(static_cast<size_t>(mine.n_active));
+        expected.ids.resize(static_cast<size_t>(mine.n_active));
+        EXPECT_EQ(mine.ids, expected.ids);
+      }
+    }
+  });
+}
+
+TEST(SelectActiveTest, NegativeZeroIsZeroAndTheSmallestFloatIsNot) {
+  for (const auto& device : {Cpu(), MakeReferenceDevice()}) {
+    Tensor a(DType::kF32, 2, 4);
+    a.at(0, 1) = -0.0f;
+    a.at(1, 2) = 0x1p-149f;
+    ActiveList list = Select(*device, a);
+    ASSERT_EQ(list.n_active, 1);
+    EXPECT_EQ(list.ids[0], 2);
+  }
+}
+
+}  // namespace
+}  // namespace thermocline::kernels
