@@ -40,9 +40,9 @@ StageChain::StageChain(const std::string& path, const ChainOptions& options) {
     stage.kv.dtype = options.kv_dtype;
     stage.kv.n_pages = options.n_pages;
     stage.max_step_tokens = options.max_step_tokens;
-    auto created = worker::Stage::Create({model_.config, model_.weights, *model_.reader}, stage,
-                                         *device_, last ? &logits_ : nullptr,
-                                         [](uint64_t, uint64_t) {});
+    auto created =
+        worker::Stage::Create({model_.config, model_.weights, *model_.reader}, stage, *device_,
+                              last ? &logits_ : nullptr, [](uint64_t, uint64_t) {});
     EXPECT_TRUE(created.ok()) << created.status();
     stages_.push_back(std::move(created).value());
   }

@@ -1,0 +1,144 @@
+#include "coordinator/membership.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace thermocline::coordinator {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using ::testing::HasSubstr;
+
+TimePoint At(double s) { return {std::chrono::nanoseconds(int64_t(s * 1e9))}; }
+
+MembershipOptions ThreeWorkers() {
+  return {.expected = {{{1}, "node1"}, {{2}, "node2"}, {{3}, ""}},
+          .build = "b1",
+          .join_timeout = seconds(60),
+          .heartbeat_expiry = seconds(5)};
+}
+
+proto::Hello HelloOf(uint64_t wanted, const std::string& host) {
+  proto::Hello hello{.build = "b1", .wanted_id = WorkerId{wanted}, .host = host, .pid = 10};
+  hello.profile = {.n_cores = 4, .memory_bytes = 1000, .read_bytes_per_s = 5};
+  return hello;
+}
+
+Membership WithThree() {
+  Membership membership(ThreeWorkers(), At(0));
+  for (uint64_t id = 1; id <= 3; ++id) {
+    EXPECT_TRUE(membership.OnHello({100 + id}, HelloOf(id, "h"), At(0)).ok());
+  }
+  return membership;
+}
+
+TEST(Membership, IsCompleteWhenAllJoined) {
+  Membership membership(ThreeWorkers(), At(0));
+  EXPECT_EQ(*membership.OnHello({103}, HelloOf(3, "node9"), At(1)), WorkerId{3});
+  EXPECT_FALSE(membership.complete());
+  EXPECT_TRUE(membership.OnHello({101}, HelloOf(1, "node1"), At(1)).ok());
+  EXPECT_TRUE(membership.OnHello({102}, HelloOf(2, "node2"), At(1)).ok());
+  EXPECT_TRUE(membership.complete());
+  const placement::ClusterProfile profile = membership.profile();
+  ASSERT_EQ(profile.workers.size(), 3u);
+  EXPECT_EQ(profile.workers[2].id, WorkerId{3});
+  EXPECT_EQ(profile.workers[2].host, "node9");
+  EXPECT_EQ(membership.NameOf({3}), "worker 3 on node9");
+  EXPECT_EQ(membership.FindId({102}), WorkerId{2});
+  EXPECT_EQ(membership.FindId({999}), std::nullopt);
+}
+
+TEST(Membership, WorkersWithoutARankGetTheLowestFreeId) {
+  Membership membership(ThreeWorkers(), At(0));
+  EXPECT_TRUE(membership.OnHello({1}, HelloOf(1, "a"), At(0)).ok());
+  proto::Hello hello = HelloOf(0, "b");
+  hello.wanted_id.reset();
+  EXPECT_EQ(*membership.OnHello({2}, hello, At(0)), WorkerId{2});
+  EXPECT_EQ(*membership.OnHello({3}, hello, At(0)), WorkerId{3});
+  EXPECT_THAT(membership.OnHello({4}, hello, At(0)).status().message(),
+              HasSubstr("the cluster is complete: n_workers=3"));
+}
+
+TEST(Membership, RefusesWithAReason) {
+  Membership membership(ThreeWorkers(), At(0));
+  ASSERT_TRUE(membership.OnHello({1}, HelloOf(1, "a"), At(0)).ok());
+  const auto refusal = [&](const proto::Hello& hello) {
+    return membership.OnHello({50}, hello, At(0)).status().message();
+  };
+  EXPECT_THAT(refusal(HelloOf(1, "b")), HasSubstr("worker id is taken: id=1 host=a pid=10"));
+  EXPECT_THAT(refusal(HelloOf(9, "b")), HasSubstr("worker id is not expected: id=9 n_workers=3"));
+  proto::Hello old = HelloOf(2, "b");
+  old.protocol_version = 7;
+  EXPECT_THAT(refusal(old), HasSubstr("protocol versions differ: worker=7 coordinator=1"));
+  proto::Hello other = HelloOf(2, "b");
+  other.build = "b2";
+  EXPECT_THAT(refusal(other), HasSubstr("builds differ: worker=b2 coordinator=b1"));
+  EXPECT_THAT(membership.OnHello({1}, HelloOf(2, "a"), At(0)).status().message(),
+              HasSubstr("joined already"));
+}
+
+TEST(Membership, JoinDeadlineNamesWhoIsMissing) {
+  Membership membership(ThreeWorkers(), At(0));
+  ASSERT_TRUE(membership.OnHello({1}, HelloOf(1, "node1"), At(57)).ok());
+  proto::Hello other = HelloOf(3, "node3");
+  other.build = "b2";
+  ASSERT_FALSE(membership.OnHello({3}, other, At(58)).ok());
+  EXPECT_TRUE(membership.CheckDeadlines(At(59)).ok());
+  const Status status = membership.CheckDeadlines(At(60));
+  EXPECT_EQ(status.code(), StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(status.message(),
+            "1 of 3 workers joined within 60 s; missing: worker 2 on node2, worker 3; "
+            "refused node3: builds differ: worker=b2 coordinator=b1");
+}
+
+TEST(Membership, SilenceIsALostWorker) {
+  Membership membership = WithThree();
+  for (uint64_t id : {1, 3}) {
+    ASSERT_TRUE(membership.OnHeartbeat({100 + id}, proto::Heartbeat{}, At(3)).ok());
+  }
+  EXPECT_TRUE(membership.CheckDeadlines(At(4.9)).ok());
+  const Status status = membership.CheckDeadlines(At(5));
+  EXPECT_EQ(status.code(), StatusCode::kUnavailable);
+  EXPECT_EQ(status.message(), "worker 2 on h is lost: no heartbeat for 5 s");
+}
+
+TEST(Membership, StrangersAreNotMembers) {
+  Membership membership = WithThree();
+  EXPECT_EQ(membership.OnHeartbeat({9}, {}, At(1)).code(), StatusCode::kNotFound);
+  EXPECT_EQ(membership.OnLoadProgress({9}, {}, At(1)).code(), StatusCode::kNotFound);
+  EXPECT_EQ(membership.OnReady({9}, {}, At(1)).code(), StatusCode::kNotFound);
+}
+
+TEST(Membership, IsReadyWhenEveryLeadIs) {
+  Membership membership = WithThree();
+  placement::Plan plan;
+  plan.stages = {{.lead = {3}, .layers = {0, 2, true, false}, .weights_bytes = 40},
+                 {.lead = {1}, .layers = {2, 5, false, true}, .weights_bytes = 60}};
+  membership.OnPlan(plan, At(1));
+  EXPECT_FALSE(membership.all_ready());
+  ASSERT_TRUE(membership.OnLoadProgress({103}, {.bytes_done = 10, .bytes_total = 40}, At(1)).ok());
+  std::vector<WorkerStatus> statuses = membership.Statuses(At(2));
+  EXPECT_EQ(statuses[2].stage, 0);
+  EXPECT_EQ(statuses[2].bytes_done, 10u);
+  EXPECT_EQ(statuses[0].layer_end, 5);
+  EXPECT_EQ(statuses[1].stage, -1);
+  EXPECT_DOUBLE_EQ(statuses[0].heartbeat_age_s, 1.0);
+  ASSERT_TRUE(membership.OnReady({103}, {.owned_bytes = 40}, At(2)).ok());
+  EXPECT_FALSE(membership.all_ready());
+  ASSERT_TRUE(membership.OnReady({101}, {.owned_bytes = 60}, At(2)).ok());
+  EXPECT_TRUE(membership.all_ready());  // worker 2 is spare
+}
+
+TEST(Membership, HeartbeatsCarryTheShareOfTimeSpentComputing) {
+  Membership membership = WithThree();
+  ASSERT_TRUE(membership.OnHeartbeat({101}, {.compute_us = 100000}, At(1)).ok());
+  ASSERT_TRUE(
+      membership.OnHeartbeat({101}, {.compute_us = 350000, .kv_pages_used = 7}, At(1.5)).ok());
+  const WorkerStatus status = membership.Statuses(At(1.5))[0];
+  EXPECT_NEAR(status.busy_fraction, 0.5, 1e-9);
+  EXPECT_EQ(status.kv_pages_used, 7);
+}
+
+}  // namespace
+}  // namespace thermocline::coordinator

@@ -1,0 +1,150 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "placement/context.h"
+#include "placement/model_bytes.h"
+#include "placement/plan.h"
+#include "tests/support/tiny_model_parts.h"
+
+namespace thermocline::placement {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::MakeTinyModelParts;
+using testing::TinyModelParts;
+
+WorkerProfile Worker(uint64_t id, uint64_t memory_bytes, double bytes_per_s) {
+  return {.id = {id},
+          .host = "node" + std::to_string(id),
+          .n_cores = 4,
+          .memory_bytes = memory_bytes,
+          .read_bytes_per_s = bytes_per_s};
+}
+
+class SplitTest : public ::testing::Test {
+ protected:
+  const TinyModelParts model_ = MakeTinyModelParts({.n_layer = 6});
+  const ClusterProfile three_{{Worker(1, kGiB, 1e9), Worker(2, kGiB, 1e9), Worker(3, kGiB, 1e9)}};
+  PlanRequest request_{.n_ctx = 64, .n_parallel = 2, .epoch = {1}, .model_fingerprint = "f"};
+
+  Result<Plan> Split(const ClusterProfile& cluster) const {
+    return SplitProportionally(model_.config, model_.weights, cluster, request_);
+  }
+};
+
+TEST_F(SplitTest, EqualWorkersShareTheLayersAndThePlanIsValid) {
+  const auto plan = Split(three_);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  ASSERT_EQ(plan->stages.size(), 3u);
+  uint64_t total = 0;
+  for (const StagePlan& stage : plan->stages) {
+    EXPECT_EQ(stage.weights_bytes, model_.weights.BytesOf(stage.layers));
+    EXPECT_THAT(stage.reason, HasSubstr("layers, "));
+    total += stage.weights_bytes;
+  }
+  EXPECT_EQ(total, model_.weights.BytesOf({0, 6, true, true}));
+  EXPECT_EQ(plan->kv.n_pages, 8);  // two sequences of 64 tokens in pages of 16
+  EXPECT_EQ(plan->n_ctx, 64);
+  EXPECT_TRUE(ValidatePlan(*plan, model_.config, model_.weights, three_).ok());
+  EXPECT_EQ(*PlanFromJson(PlanToJson(*plan)), *plan);
+}
+
+TEST_F(SplitTest, FasterWorkerGetsMoreLayers) {
+  const auto plan = Split({{Worker(1, kGiB, 1e9), Worker(2, kGiB, 5e9)}});
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  ASSERT_EQ(plan->stages.size(), 2u);
+  EXPECT_EQ(plan->stages[0].layers, (model::LayerRange{0, 1, true, false}));
+}
+
+TEST_F(SplitTest, UnknownBandwidthCountsAsTheMean) {
+  const auto known = Split({{Worker(1, kGiB, 2e9), Worker(2, kGiB, 3e9), Worker(3, kGiB, 4e9)}});
+  const auto unknown = Split({{Worker(1, kGiB, 2e9), Worker(2, kGiB, 0), Worker(3, kGiB, 4e9)}});
+  ASSERT_TRUE(known.ok() && unknown.ok());
+  for (size_t i = 0; i < known->stages.size(); ++i) {
+    EXPECT_EQ(known->stages[i].layers, unknown->stages[i].layers);
+  }
+  EXPECT_THAT(unknown->stages[1].reason, HasSubstr("bandwidth not measured"));
+}
+
+TEST_F(SplitTest, WorkersBeyondTheLayersStaySpare) {
+  ClusterProfile cluster;
+  for (uint64_t id = 1; id <= 9; ++id) cluster.workers.push_back(Worker(id, kGiB, 1e9));
+  const auto plan = Split(cluster);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->stages.size(), 6u);
+}
+
+TEST_F(SplitTest, FewerPagesWhereMemoryIsShort) {
+  request_.n_parallel = 1000;
+  const uint64_t overhead = OverheadBytes(model_.config);
+  const uint64_t weights = model_.weights.BytesOf({0, 6, true, true});
+  const uint64_t page = KvPageBytes(model_.config, request_.kv) * 6;
+  const ClusterProfile one{{Worker(1, overhead + weights + 5 * page + page / 2, 1e9)}};
+  const auto plan = Split(one);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->kv.n_pages, 5);
+  EXPECT_EQ(plan->n_ctx, 64);
+  EXPECT_EQ(plan->stages[0].kv_bytes, 5 * page);
+}
+
+TEST_F(SplitTest, ContextIsShortenedOnlyWhenItWasNotAskedFor) {
+  const uint64_t overhead = OverheadBytes(model_.config);
+  const uint64_t weights = model_.weights.BytesOf({0, 6, true, true});
+  const uint64_t page = KvPageBytes(model_.config, request_.kv) * 6;
+  const ClusterProfile one{{Worker(1, overhead + weights + 20 * page, 1e9)}};
+  request_.n_ctx = 0;
+  const auto shortened = Split(one);
+  ASSERT_TRUE(shortened.ok()) << shortened.status();
+  EXPECT_EQ(shortened->n_ctx, 320);  // of 512
+  request_.n_ctx = 512;
+  EXPECT_EQ(Split(one).status().code(), StatusCode::kResourceExhausted);
+}
+
+TEST_F(SplitTest, ModelThatDoesNotFitNamesTheMissingBytes) {
+  const uint64_t overhead = OverheadBytes(model_.config);
+  const auto plan = Split({{Worker(1, overhead + 1000, 1e9), Worker(2, 5, 1e9)}});
+  EXPECT_EQ(plan.status().code(), StatusCode::kResourceExhausted);
+  EXPECT_THAT(plan.status().message(), HasSubstr("model does not fit: needs "));
+  EXPECT_THAT(plan.status().message(), HasSubstr("workers offer 1000 B; missing "));
+  EXPECT_THAT(plan.status().message(), HasSubstr("worker 2 node2: 5 B"));
+}
+
+TEST_F(SplitTest, RequestsOutOfRangeAreRefused) {
+  EXPECT_THAT(Split({}).status().message(), HasSubstr("no workers"));
+  request_.n_parallel = 0;
+  EXPECT_THAT(Split(three_).status().message(), HasSubstr("n_parallel out of range: 0"));
+  request_.n_parallel = 1;
+  request_.kv.n_pages = 3;
+  EXPECT_THAT(Split(three_).status().message(), HasSubstr("n_pages=3 page_tokens=16 n_ctx=64"));
+}
+
+TEST_F(SplitTest, RelaidRowsCountAsMemory) {
+  const TinyModelParts quantised = MakeTinyModelParts({.n_layer = 2, .dtype = DType::kQ8_0});
+  const ModelBytes plain = ModelBytes::Of(quantised.config, quantised.weights, false);
+  const ModelBytes relaid = ModelBytes::Of(quantised.config, quantised.weights, true);
+  const model::LayerRange all{0, 2, true, true};
+  EXPECT_EQ(plain.Relay(all), 0u);
+  const uint64_t n_elems = 2 * 64 * 128;
+  EXPECT_EQ(relaid.Relay(all), n_elems * 2 - n_elems / 32 * 34);
+  EXPECT_EQ(ModelBytes::Of(model_.config, model_.weights, true).Relay({0, 6, true, true}), 0u);
+}
+
+TEST(ModelBytes, AgreesWithTheIndexOnEveryRange) {
+  for (const bool tied : {false, true}) {
+    for (const bool rope_freqs : {false, true}) {
+      const TinyModelParts model =
+          MakeTinyModelParts({.n_layer = 3, .tied = tied, .rope_freqs = rope_freqs});
+      const ModelBytes bytes = ModelBytes::Of(model.config, model.weights, false);
+      for (int begin = 0; begin < 3; ++begin) {
+        for (int end = begin + 1; end <= 3; ++end) {
+          const model::LayerRange layers{begin, end, begin == 0, end == 3};
+          EXPECT_EQ(bytes.Weights(layers), model.weights.BytesOf(layers))
+              << begin << "-" << end << " tied=" << tied << " rope_freqs=" << rope_freqs;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace thermocline::placement

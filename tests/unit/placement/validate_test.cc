@@ -1,0 +1,162 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "placement/plan.h"
+#include "tests/support/tiny_model_parts.h"
+
+namespace thermocline::placement {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::MakeTinyModelParts;
+using testing::TinyModelParts;
+
+class ValidateTest : public ::testing::Test {
+ protected:
+  ValidateTest() {
+    for (uint64_t id = 1; id <= 3; ++id) {
+      cluster_.workers.push_back({.id = {id}, .host = "h", .memory_bytes = kGiB});
+    }
+    const auto plan =
+        CompletePlan(*PlanFromJson(kMinimal), model_.config, model_.weights, cluster_, request_);
+    EXPECT_TRUE(plan.ok()) << plan.status();
+    if (plan.ok()) plan_ = *plan;
+  }
+  std::string ErrorOf(const Plan& plan) const {
+    return ValidatePlan(plan, model_.config, model_.weights, cluster_).message();
+  }
+  Result<Plan> Complete(std::string_view json) const {
+    TC_ASSIGN_OR_RETURN(Plan plan, PlanFromJson(json));
+    return CompletePlan(plan, model_.config, model_.weights, cluster_, request_);
+  }
+
+  static constexpr std::string_view kMinimal =
+      R"({"stages":[{"lead":1,"layers":[0,2]},{"lead":2,"layers":[2,5]}]})";
+  const TinyModelParts model_ = MakeTinyModelParts({.n_layer = 5});
+  const PlanRequest request_{.n_ctx = 64, .n_parallel = 2, .epoch = {4}, .model_fingerprint = "f"};
+  ClusterProfile cluster_;
+  Plan plan_;
+};
+
+TEST_F(ValidateTest, MinimalPlanIsCompleted) {
+  EXPECT_EQ(plan_.epoch, Epoch{4});
+  EXPECT_EQ(plan_.model_fingerprint, "f");
+  EXPECT_EQ(plan_.n_layer, 5);
+  EXPECT_EQ(plan_.n_ctx, 64);
+  EXPECT_EQ(plan_.kv.n_pages, 8);
+  EXPECT_EQ(plan_.stages[0].weights_bytes, model_.weights.BytesOf({0, 2, true, false}));
+  EXPECT_EQ(plan_.stages[1].kv_bytes, 3 * 8 * KvPageBytes(model_.config, plan_.kv));
+  EXPECT_EQ(plan_.stages[1].reason, "written by hand");
+  EXPECT_EQ(ErrorOf(plan_), "");
+}
+
+TEST_F(ValidateTest, CompletionKeepsWhatWasWritten) {
+  const auto plan = Complete(
+      R"({"n_ctx":32,"kv":{"n_pages":3},"stages":[{"lead":3,"layers":[0,5],"reason":"mine"}]})");
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->n_ctx, 32);
+  EXPECT_EQ(plan->kv.n_pages, 3);
+  EXPECT_EQ(plan->stages[0].reason, "mine");
+}
+
+TEST_F(ValidateTest, CompletionRefusesAnotherModel) {
+  EXPECT_THAT(Complete(R"({"model_fingerprint":"x","stages":[{"lead":1,"layers":[0,5]}]})")
+                  .status()
+                  .message(),
+              HasSubstr("plan_fingerprint=x model_fingerprint=f"));
+}
+
+TEST_F(ValidateTest, CompletionOfLayersThatTheModelLacksIsRefused) {
+  EXPECT_THAT(Complete(R"({"stages":[{"lead":1,"layers":[0,9]}]})").status().message(),
+              HasSubstr("stages do not end with the last layer: end=9 n_layer=5"));
+}
+
+TEST_F(ValidateTest, LayerCountIsTheModels) {
+  plan_.n_layer = 6;
+  EXPECT_THAT(ErrorOf(plan_), HasSubstr("plan_n_layer=6 model_n_layer=5"));
+}
+
+TEST_F(ValidateTest, ThereAreStages) {
+  plan_.stages.clear();
+  EXPECT_THAT(ErrorOf(plan_), HasSubstr("plan has no stages"));
+}
+
+TEST_F(ValidateTest, StagesHaveLayers) {
+  plan_.stages[0].layers.end = 0;
+  EXPECT_THAT(ErrorOf(plan_), HasSubstr("stage 0 (worker 1, layers 0-0) has no layers"));
+}
+
+TEST_F(ValidateTest, StagesAreContiguous) {
+  plan_.stages[1].layers.begin = 3;
+  EXPECT_THAT(ErrorOf(plan_), HasSubstr("begin=3 wanted=2"));
+}
+
+TEST_F(ValidateTest, StagesEndWithTheLastLayer) {
+  plan_.stages[1].layers.end = 4;
+  EXPECT_THAT(ErrorOf(plan_), HasSubstr("end=4 n_layer=5"));
+}
+
+TEST_F(ValidateTest, FirstStageHoldsTheEmbedding) {
+  plan_.stages[1].layers.has_embed = true;
+  EXPECT_THAT(ErrorOf(plan_), HasSubstr("embedding: stage 1"));
+}
+
+TEST_F(ValidateTest, LastStageHoldsTheHead) {
+  plan_.stages[1].layers.has_head = false;
+  EXPECT_THAT(ErrorOf(plan_), HasSubstr("head: stage 1"));
+}
+
+TEST_F(ValidateTest, LeadsExist) {
+  plan_.stages[1].lead = {8};
+  EXPECT_THAT(ErrorOf(plan_), HasSubstr("not in the cluster: lead=8 n_workers=3"));
+}
+
+TEST_F(ValidateTest, LeadsDiffer) {
+  plan_.stages[1].lead = {1};
+  EXPECT_THAT(ErrorOf(plan_), HasSubstr("worker leads two stages"));
+}
+
+TEST_F(ValidateTest, KvIsInRange) {
+  Plan plan = plan_;
+  plan.kv.page_tokens = 0;
+  EXPECT_THAT(ErrorOf(plan), HasSubstr("kv.page_tokens out of range: 0"));
+  plan = plan_;
+  plan.kv.dtype = DType::kQ8_0;
+  EXPECT_THAT(ErrorOf(plan), HasSubstr("kv.dtype is not a float type: Q8_0"));
+  plan = plan_;
+  plan.kv.n_pages = 3;
+  EXPECT_THAT(ErrorOf(plan), HasSubstr("n_pages=3 page_tokens=16 n_ctx=64"));
+  plan = plan_;
+  plan.kv.n_pages = -1;
+  EXPECT_THAT(ErrorOf(plan), HasSubstr("kv.n_pages out of range: -1"));
+}
+
+TEST_F(ValidateTest, WireIsAFloatType) {
+  plan_.wire = DType::kQ4_0;
+  EXPECT_THAT(ErrorOf(plan_), HasSubstr("wire is not a float type: Q4_0"));
+}
+
+TEST_F(ValidateTest, ContextIsInRange) {
+  plan_.n_ctx = 0;
+  EXPECT_THAT(ErrorOf(plan_), HasSubstr("n_ctx out of range: 0"));
+}
+
+TEST_F(ValidateTest, BytesAreTheModels) {
+  Plan plan = plan_;
+  plan.stages[0].weights_bytes += 1;
+  EXPECT_THAT(ErrorOf(plan), HasSubstr("states other weights than the model has"));
+  plan = plan_;
+  plan.stages[1].kv_bytes -= 1;
+  EXPECT_THAT(ErrorOf(plan), HasSubstr("states another KV size"));
+}
+
+TEST_F(ValidateTest, StagesFitTheirWorkers) {
+  cluster_.workers[1].memory_bytes = OverheadBytes(model_.config);
+  EXPECT_THAT(ErrorOf(plan_), HasSubstr("stage 1 (worker 2, layers 2-5) does not fit its worker"));
+  cluster_.workers[1].memory_bytes = kGiB;
+  plan_.stages[0].relay_bytes = ~uint64_t{0};
+  EXPECT_THAT(ErrorOf(plan_), HasSubstr("stage 0 (worker 1, layers 0-2) does not fit its worker"));
+}
+
+}  // namespace
+}  // namespace thermocline::placement
