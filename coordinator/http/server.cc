@@ -128,9 +128,9 @@ void HttpServer::Impl::Run() {
 }
 
 void HttpServer::Impl::Accept() {
-  acceptor_.async_accept(asio::make_strand(io_), [this](const ErrorCode& error, tcp::socket socket) {
-    OnAccept(error, std::move(socket));
-  });
+  acceptor_.async_accept(
+      asio::make_strand(io_),
+      [this](const ErrorCode& error, tcp::socket socket) { OnAccept(error, std::move(socket)); });
 }
 
 void HttpServer::Impl::OnAccept(const ErrorCode& error, tcp::socket socket) {
@@ -147,11 +147,10 @@ void HttpServer::Impl::OnAccept(const ErrorCode& error, tcp::socket socket) {
 }
 
 void HttpServer::Impl::Admit(tcp::socket socket) {
-  const Connection::Hooks hooks{
-      [this](HttpRequest request, std::shared_ptr<Exchange> exchange) {
-        api_.Handle(std::move(request), std::move(exchange));
-      },
-      [this](Connection* connection) { Forget(connection); }};
+  const Connection::Hooks hooks{[this](HttpRequest request, std::shared_ptr<Exchange> exchange) {
+                                  api_.Handle(std::move(request), std::move(exchange));
+                                },
+                                [this](Connection* connection) { Forget(connection); }};
   size_t n_others = 0;
   std::shared_ptr<Connection> connection;
   {
