@@ -217,6 +217,11 @@ HttpServer::~HttpServer() = default;
 
 Result<std::unique_ptr<HttpServer>> HttpServer::Start(HttpOptions options, ModelCard card,
                                                       const Services& services) {
+  if (options.n_threads < 1 || options.limits.max_connections < 1) {
+    return InvalidArgument(
+        Str("HTTP needs at least one thread and one connection:", Kv("threads", options.n_threads),
+            Kv("max_connections", options.limits.max_connections)));
+  }
   auto impl = std::make_unique<Impl>(std::move(options), std::move(card), services);
   TC_RETURN_IF_ERROR(impl->Listen());
   impl->Run();
