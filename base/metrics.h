@@ -95,16 +95,15 @@ class Metrics {
   std::vector<MetricFamily> Collect() const;
 
  private:
-  using Series = std::variant<std::unique_ptr<Counter>, std::unique_ptr<Gauge>,
-                              std::unique_ptr<Histogram>>;
+  using Series =
+      std::variant<std::unique_ptr<Counter>, std::unique_ptr<Gauge>, std::unique_ptr<Histogram>>;
   struct Family {
     std::string help;
     MetricType type;
     std::map<Labels, Series> series;
   };
 
-  Family& FamilyOf(std::string_view name, std::string_view help, MetricType type)
-      REQUIRES(mutex_);
+  Family& FamilyOf(std::string_view name, std::string_view help, MetricType type) REQUIRES(mutex_);
 
   mutable Mutex mutex_;
   std::map<std::string, Family, std::less<>> families_ GUARDED_BY(mutex_);

@@ -17,11 +17,16 @@ using Headers = std::vector<std::pair<std::string, std::string>>;
 
 std::string_view MethodLabel(Method method) {
   switch (method) {
-    case Method::kGet: return "GET";
-    case Method::kHead: return "HEAD";
-    case Method::kPost: return "POST";
-    case Method::kOptions: return "OPTIONS";
-    case Method::kOther: return "other";
+    case Method::kGet:
+      return "GET";
+    case Method::kHead:
+      return "HEAD";
+    case Method::kPost:
+      return "POST";
+    case Method::kOptions:
+      return "OPTIONS";
+    case Method::kOther:
+      return "other";
   }
   return "other";
 }
@@ -133,9 +138,8 @@ void Api::Handle(HttpRequest request, std::shared_ptr<Exchange> exchange) {
   headers.emplace_back("X-Request-Id", request_id);
   RecordedExchange::Record record{match.route ? match.route->pattern : "unknown", request.method,
                                   request_id, context_.clock.Now()};
-  auto recorded = std::make_shared<RecordedExchange>(std::move(exchange), std::move(record),
-                                                     std::move(headers), request_metrics_,
-                                                     context_.clock);
+  auto recorded = std::make_shared<RecordedExchange>(
+      std::move(exchange), std::move(record), std::move(headers), request_metrics_, context_.clock);
   if (request.method == Method::kOptions && !match.allowed.empty()) {
     return recorded->Reply(Preflight(request, match.allowed));
   }

@@ -33,8 +33,10 @@ constexpr Mapping kMappings[] = {
      "the service cancelled this request", kRetryLoadingS},
 };
 constexpr Mapping kInternalMapping = {
-    StatusCode::kInternal, 500,
-    "server_error",        "internal",
+    StatusCode::kInternal,
+    500,
+    "server_error",
+    "internal",
     "the request failed inside the service; its log has the cause under this x-request-id",
     0};
 
@@ -58,7 +60,8 @@ std::string LoadingMessage(const ServiceStatus& status) {
     total += worker.bytes_total;
   }
   if (total == 0) return "the service is starting";
-  const int percent = static_cast<int>(100.0 * static_cast<double>(done) / static_cast<double>(total));
+  const int percent =
+      static_cast<int>(100.0 * static_cast<double>(done) / static_cast<double>(total));
   return Str("loading the model: ", percent, " %");
 }
 

@@ -22,16 +22,14 @@ std::optional<ApiError> RenderChat(const ChatRequest& request,
                         "with --chat-template",
                         "no_chat_template");
   }
-  const model::ChatTemplateInput input{
-      .messages = request.messages,
-      .add_generation_prompt = request.add_generation_prompt,
-      .bos_token = TextOf(tokenizer, tokenizer.special().bos),
-      .eos_token = TextOf(tokenizer, tokenizer.special().eos),
-      .kwargs_json = request.template_kwargs_json};
+  const model::ChatTemplateInput input{.messages = request.messages,
+                                       .add_generation_prompt = request.add_generation_prompt,
+                                       .bos_token = TextOf(tokenizer, tokenizer.special().bos),
+                                       .eos_token = TextOf(tokenizer, tokenizer.special().eos),
+                                       .kwargs_json = request.template_kwargs_json};
   auto rendered = chat_template->Render(input);
   if (!rendered.ok()) {
-    return BadParameter("messages",
-                        Str("the chat template failed: ", rendered.status().message()),
+    return BadParameter("messages", Str("the chat template failed: ", rendered.status().message()),
                         "chat_template_error");
   }
   *prompt = std::move(rendered).value();

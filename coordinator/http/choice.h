@@ -23,7 +23,7 @@ class Choice {
  public:
   struct Options {
     int index = 0;
-    int min_tokens = 0;  // stop strings are not looked for before
+    int min_tokens = 0;        // stop strings are not looked for before
     bool keep_tokens = false;  // pieces carry their tokens, for logprobs or ids
   };
 
@@ -60,8 +60,8 @@ class Choice {
   const Options options_;
   int n_tokens_ = 0;
   std::string finish_reason_;
-  std::string certain_;            // not yet taken
-  size_t n_certain_bytes_ = 0;     // taken and not yet taken
+  std::string certain_;         // not yet taken
+  size_t n_certain_bytes_ = 0;  // taken and not yet taken
   size_t n_decoded_bytes_ = 0;
   size_t n_decoded_chars_ = 0;
   std::deque<PendingToken> pending_;

@@ -38,8 +38,8 @@ void CompletionSession::Start(const SessionServices& services, SessionJob job,
         });
       });
   if (const Status status = session->SubmitAll(); !status.ok()) {
-    LogDebug("http", Str("request refused: ", status.ToString(),
-                         Kv("request", session->job_.request_id)));
+    LogDebug("http",
+             Str("request refused: ", status.ToString(), Kv("request", session->job_.request_id)));
     session->Fail(SubmissionError(status, session->job_.head.kind));
     return;
   }
@@ -193,8 +193,7 @@ void CompletionSession::Complete() {
   std::vector<ChoicePiece> choices;
   for (Sequence& sequence : sequences_) choices.push_back(std::move(sequence.whole));
   HttpResponse response;
-  response.body =
-      ResponseBody(job_.head, choices, Members(), CurrentUsage(), CurrentTimings());
+  response.body = ResponseBody(job_.head, choices, Members(), CurrentUsage(), CurrentTimings());
   exchange_->Reply(std::move(response));
 }
 

@@ -38,8 +38,8 @@ struct SessionJob {
   std::string request_id;  // for the log
 };
 
-// Lives until the answer is complete or the client is gone; the exchange's disconnect callback keeps
-// it alive. Everything runs on the exchange's strand.
+// Lives until the answer is complete or the client is gone; the exchange's disconnect callback
+// keeps it alive. Everything runs on the exchange's strand.
 class CompletionSession : public std::enable_shared_from_this<CompletionSession> {
  public:
   // Answers a plain error when a sequence is refused. The head of a stream goes out once all of
@@ -58,9 +58,9 @@ class CompletionSession : public std::enable_shared_from_this<CompletionSession>
     SeqId id;
     bool running = false;  // at the engine
     bool echoed = false;
-    bool closed = false;   // its finish_reason is out
+    bool closed = false;  // its finish_reason is out
     std::optional<TimePoint> last_token;
-    ChoicePiece whole;     // what a response that is not streamed collects
+    ChoicePiece whole;  // what a response that is not streamed collects
   };
 
   void MakeSequences();

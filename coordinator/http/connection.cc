@@ -23,11 +23,16 @@ constexpr size_t kMaxReadAheadBytes = 64 * kKiB;
 
 Method MethodOf(beast::http::verb verb) {
   switch (verb) {
-    case beast::http::verb::get: return Method::kGet;
-    case beast::http::verb::head: return Method::kHead;
-    case beast::http::verb::post: return Method::kPost;
-    case beast::http::verb::options: return Method::kOptions;
-    default: return Method::kOther;
+    case beast::http::verb::get:
+      return Method::kGet;
+    case beast::http::verb::head:
+      return Method::kHead;
+    case beast::http::verb::post:
+      return Method::kPost;
+    case beast::http::verb::options:
+      return Method::kOptions;
+    default:
+      return Method::kOther;
   }
 }
 
@@ -216,9 +221,8 @@ void Connection::Reply(uint64_t serial, HttpResponse response) {
   if (!IsCurrent(serial) || streaming_) return;
   response_done_ = true;
   on_disconnect_ = nullptr;
-  std::string bytes = ResponseHeadText(response, {.body = BodyFraming::kLength,
-                                                  .keep_alive = keep_alive_,
-                                                  .http_1_0 = http_1_0_});
+  std::string bytes = ResponseHeadText(
+      response, {.body = BodyFraming::kLength, .keep_alive = keep_alive_, .http_1_0 = http_1_0_});
   if (!head_only_) bytes += response.body;
   Send(bytes);
 }
@@ -229,8 +233,7 @@ void Connection::StartStream(uint64_t serial, HttpResponse head, std::string_vie
   // HTTP/1.0 knows no chunks: the end of the connection ends the body.
   if (http_1_0_) keep_alive_ = false;
   const BodyFraming framing = http_1_0_ ? BodyFraming::kUntilClose : BodyFraming::kChunked;
-  Send(ResponseHeadText(
-      head, {.body = framing, .keep_alive = keep_alive_, .http_1_0 = http_1_0_}));
+  Send(ResponseHeadText(head, {.body = framing, .keep_alive = keep_alive_, .http_1_0 = http_1_0_}));
   stream_keep_alive_ = keep_alive;
   Arm(keep_alive_timer_, limits_.keep_alive_interval, &Connection::KeepStreamAlive);
 }
@@ -329,8 +332,7 @@ void Connection::Close() {
 }
 
 // A timer set again cancels its earlier wait; one that had already expired then sees the new time.
-void Connection::Arm(Timer& timer, std::chrono::milliseconds after,
-                     void (Connection::*expired)()) {
+void Connection::Arm(Timer& timer, std::chrono::milliseconds after, void (Connection::*expired)()) {
   timer.expires_after(after);
   timer.async_wait([self = shared_from_this(), &timer, expired](const ErrorCode& error) {
     if (error || timer.expiry() > Timer::clock_type::now()) return;

@@ -1,5 +1,5 @@
-// One client's TCP connection: parses requests, hands them on, writes responses, keeps the timeouts.
-// With server.cc, the only code that sees Boost.Asio and Beast.
+// One client's TCP connection: parses requests, hands them on, writes responses, keeps the
+// timeouts. With server.cc, the only code that sees Boost.Asio and Beast.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>

@@ -60,9 +60,9 @@ std::optional<ApiError> CheckModel(const std::string& name, const HttpOptions& o
   const bool known = name.empty() || name == options.model_name ||
                      std::find(aliases.begin(), aliases.end(), name) != aliases.end();
   if (known) return std::nullopt;
-  ApiError error = NotFoundError(Str("the model does not exist: ", Printable(name),
-                                     " served=", options.model_name),
-                                 "model_not_found");
+  ApiError error = NotFoundError(
+      Str("the model does not exist: ", Printable(name), " served=", options.model_name),
+      "model_not_found");
   error.param = "model";
   return error;
 }
@@ -70,8 +70,7 @@ std::optional<ApiError> CheckModel(const std::string& name, const HttpOptions& o
 class GenerationHandlers {
  public:
   GenerationHandlers(const ApiContext& context, RequestMetrics& metrics)
-      : context_(context),
-        services_{context.service, context.tokenizer, context.clock, metrics} {}
+      : context_(context), services_{context.service, context.tokenizer, context.clock, metrics} {}
 
   void Completion(Call call, std::shared_ptr<Exchange> exchange) const {
     SessionJob job;
@@ -133,11 +132,11 @@ class GenerationHandlers {
   void Start(ResponseKind kind, Call call, SessionJob job,
              std::shared_ptr<Exchange> exchange) const {
     job.request_id = std::move(call.request_id);
-    job.head = {.kind = kind,
-                .id = MakeId(kind == ResponseKind::kChat ? "chatcmpl-" : "cmpl-"),
-                .created = UnixSeconds(),
-                .model = job.options.model.empty() ? context_.options.model_name
-                                                   : job.options.model};
+    job.head = {
+        .kind = kind,
+        .id = MakeId(kind == ResponseKind::kChat ? "chatcmpl-" : "cmpl-"),
+        .created = UnixSeconds(),
+        .model = job.options.model.empty() ? context_.options.model_name : job.options.model};
     CompletionSession::Start(services_, std::move(job), std::move(exchange));
   }
 

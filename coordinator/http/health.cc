@@ -43,11 +43,16 @@ Json WorkerJson(const WorkerStatus& worker) {
 
 std::string_view ServiceStateName(ServiceState state) {
   switch (state) {
-    case ServiceState::kStarting: return "starting";
-    case ServiceState::kLoading: return "loading";
-    case ServiceState::kReady: return "ready";
-    case ServiceState::kDraining: return "draining";
-    case ServiceState::kFailed: return "failed";
+    case ServiceState::kStarting:
+      return "starting";
+    case ServiceState::kLoading:
+      return "loading";
+    case ServiceState::kReady:
+      return "ready";
+    case ServiceState::kDraining:
+      return "draining";
+    case ServiceState::kFailed:
+      return "failed";
   }
   return "unknown";
 }

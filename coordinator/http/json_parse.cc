@@ -25,7 +25,8 @@ Status CheckSize(std::string_view text) {
     if (c == ']' || c == '}') --depth;
     if (c == '[' || c == '{' || c == ',') ++n_values;
     if (depth > kMaxJsonDepth) {
-      return InvalidArgument(Str("body nests too deep:", Kv("byte", i), Kv("limit", kMaxJsonDepth)));
+      return InvalidArgument(
+          Str("body nests too deep:", Kv("byte", i), Kv("limit", kMaxJsonDepth)));
     }
     if (n_values > kMaxJsonValues) {
       return InvalidArgument(

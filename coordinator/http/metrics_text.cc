@@ -31,9 +31,12 @@ std::string Escaped(std::string_view text, bool quotes) {
 
 std::string_view TypeName(MetricType type) {
   switch (type) {
-    case MetricType::kCounter: return "counter";
-    case MetricType::kGauge: return "gauge";
-    case MetricType::kHistogram: return "histogram";
+    case MetricType::kCounter:
+      return "counter";
+    case MetricType::kGauge:
+      return "gauge";
+    case MetricType::kHistogram:
+      return "histogram";
   }
   return "untyped";
 }
@@ -57,8 +60,8 @@ void AppendHistogram(std::string& out, const std::string& name, const Labels& la
   for (size_t i = 0; i < histogram.counts.size(); ++i) {
     cumulative += histogram.counts[i];
     Labels with_edge = labels;
-    with_edge.emplace_back(
-        "le", i < histogram.edges.size() ? NumberText(histogram.edges[i]) : "+Inf");
+    with_edge.emplace_back("le",
+                           i < histogram.edges.size() ? NumberText(histogram.edges[i]) : "+Inf");
     AppendSeries(out, name + "_bucket", with_edge, std::to_string(cumulative));
   }
   AppendSeries(out, name + "_sum", labels, NumberText(histogram.sum));
@@ -162,10 +165,10 @@ std::vector<MetricFamily> ServiceFamilies(const ServiceStatus& status,
   const auto counter = [&](const char* name, const char* help, uint64_t value) {
     return Single(name, help, MetricType::kCounter, model, static_cast<double>(value));
   };
-  const double kv_ratio = status.kv_tokens_total > 0
-                              ? static_cast<double>(status.kv_tokens_used) /
-                                    static_cast<double>(status.kv_tokens_total)
-                              : 0;
+  const double kv_ratio =
+      status.kv_tokens_total > 0
+          ? static_cast<double>(status.kv_tokens_used) / static_cast<double>(status.kv_tokens_total)
+          : 0;
   std::vector<MetricFamily> families = {
       gauge("thermocline_ready", "1 while requests are taken.",
             status.state == ServiceState::kReady ? 1 : 0),

@@ -19,7 +19,7 @@ constexpr float kSmallestTopP = 1e-6f;
 
 struct FloatField {
   const char* name;
-  float model::SamplingParams::* member;
+  float model::SamplingParams::*member;
   double min, max;
 };
 
@@ -39,8 +39,8 @@ bool ReadTokenId(FieldReader& reader, const std::string& param, const json& valu
                  int32_t* id) {
   const std::optional<int64_t> number = AsInteger(value);
   if (!number || *number < 0 || *number >= n_vocab) {
-    reader.Fail(param, Str(param, " must hold token ids in [0, ", n_vocab, "): value=",
-                           Printable(value.dump(-1, ' ', true), 40)));
+    reader.Fail(param, Str(param, " must hold token ids in [0, ", n_vocab,
+                           "): value=", Printable(value.dump(-1, ' ', true), 40)));
     return false;
   }
   *id = static_cast<int32_t>(*number);
@@ -107,9 +107,9 @@ void ReadLogitBias(FieldReader& reader, int n_vocab, model::SamplingParams* samp
     return reader.Fail("logit_bias", "logit_bias must map token ids to numbers");
   }
   if (value->size() > static_cast<size_t>(model::kMaxLogitBias)) {
-    return reader.Fail("logit_bias", Str("too many entries in logit_bias:",
-                                         Kv("count", value->size()),
-                                         Kv("max", model::kMaxLogitBias)));
+    return reader.Fail("logit_bias",
+                       Str("too many entries in logit_bias:", Kv("count", value->size()),
+                           Kv("max", model::kMaxLogitBias)));
   }
   for (const auto& item : value->items()) {
     if (value->is_object()) {
@@ -173,9 +173,9 @@ void ReadCommon(FieldReader& reader, int n_vocab, int default_max, GenerationOpt
   ReadStop(reader, &options->stop);
   ReadStopTokenIds(reader, n_vocab, &options->stop_token_ids);
   if (options->max_tokens >= 0 && options->min_tokens > options->max_tokens) {
-    reader.Fail("min_tokens", Str("min_tokens is above max_tokens:",
-                                  Kv("min_tokens", options->min_tokens),
-                                  Kv("max_tokens", options->max_tokens)));
+    reader.Fail("min_tokens",
+                Str("min_tokens is above max_tokens:", Kv("min_tokens", options->min_tokens),
+                    Kv("max_tokens", options->max_tokens)));
   }
 }
 
@@ -196,8 +196,8 @@ void ReadPrompts(FieldReader& reader, int n_vocab, std::vector<Prompt>* prompts)
   const bool is_list = value->is_array() && !value->empty() && !value->front().is_number();
   if (!is_list) return read_one(*value);
   if (value->size() > kMaxPrompts) {
-    return reader.Fail("prompt", Str("too many prompts:", Kv("count", value->size()),
-                                     Kv("max", kMaxPrompts)));
+    return reader.Fail(
+        "prompt", Str("too many prompts:", Kv("count", value->size()), Kv("max", kMaxPrompts)));
   }
   for (const json& item : *value) {
     read_one(item);
@@ -221,12 +221,12 @@ void ReadContent(FieldReader& reader, const std::string& param, const json& cont
     *out = content.get<std::string>();
     return;
   }
-  if (!content.is_array()) return reader.Fail(param, "content must be a string or an array of parts");
+  if (!content.is_array())
+    return reader.Fail(param, "content must be a string or an array of parts");
   for (const json& part : content) {
     const bool is_text = part.is_object() && part.value("type", json()) == "text";
     if (!is_text) {
-      return reader.Fail(param, "only content parts of type text are supported",
-                         kUnsupportedCode);
+      return reader.Fail(param, "only content parts of type text are supported", kUnsupportedCode);
     }
     const auto text = part.find("text");
     if (text == part.end() || !text->is_string()) {
@@ -249,7 +249,8 @@ void ReadMessage(FieldReader& reader, const std::string& param, const json& valu
   FieldReader fields(value);
   fields.String("role", &message->role);
   fields.String("name", &message->name);
-  if (!fields.ok()) return reader.Fail(param + "." + fields.error()->param, fields.error()->message);
+  if (!fields.ok())
+    return reader.Fail(param + "." + fields.error()->param, fields.error()->message);
   if (message->role == "developer") message->role = "system";
   if (!IsKnownRole(message->role)) {
     return reader.Fail(param + ".role",
@@ -274,8 +275,8 @@ void ReadConversation(FieldReader& reader, ChatRequest* request) {
     return reader.Fail("messages", "messages must be a non-empty array");
   }
   if (value->size() > kMaxMessages) {
-    return reader.Fail("messages", Str("too many messages:", Kv("count", value->size()),
-                                       Kv("max", kMaxMessages)));
+    return reader.Fail(
+        "messages", Str("too many messages:", Kv("count", value->size()), Kv("max", kMaxMessages)));
   }
   for (size_t i = 0; i < value->size() && reader.ok(); ++i) {
     ReadMessage(reader, Str("messages[", i, "]"), (*value)[i], &request->messages.emplace_back());

@@ -1,7 +1,7 @@
 // Parses and validates the bodies of /v1/completions and /v1/chat/completions into plain structs.
 //
-// Source: the OpenAI API reference; the extra parameters of vLLM and llama-server under their names.
-// Unknown members are ignored; a feature that is known but not supported is refused by name.
+// Source: the OpenAI API reference; the extra parameters of vLLM and llama-server under their
+// names. Unknown members are ignored; a feature that is known but not supported is refused by name.
 #pragma once
 
 #include <cstdint>

@@ -6,15 +6,15 @@ namespace thermocline::coordinator::http {
 namespace {
 
 // Seconds. Source: vLLM's loggers; dashboards compute quantiles from exactly these.
-constexpr double kFirstTokenEdges[] = {.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75,
+constexpr double kFirstTokenEdges[] = {.001, .005, .01, .02, .04, .06, .08, .1, .25, .5,  .75,
                                        1,    2.5,  5,   7.5, 10,  20,  40,  80, 160, 640, 2560};
 constexpr double kInterTokenEdges[] = {.001, .0025, .005, .01, .025, .05, .075, .1, .15, .2, .3,
                                        .4,   .5,    .75,  1,   2.5,  5,   7.5,  10, 20,  40, 80};
-constexpr double kLatencyEdges[] = {.05, .1, .3, .5, .8, 1,  1.5, 2,   2.5, 5,   10,   15,
+constexpr double kLatencyEdges[] = {.05, .1, .3, .5, .8, 1,   1.5, 2,   2.5, 5,    10,  15,
                                     20,  30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
 // Tokens: 1-2-5 steps up to a long context.
-constexpr double kTokenEdges[] = {1,    2,    5,     10,    20,    50,     100,    200,   500,
-                                  1000, 2000, 5000,  10000, 20000, 50000,  100000, 200000};
+constexpr double kTokenEdges[] = {1,    2,    5,    10,    20,    50,    100,    200,   500,
+                                  1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000};
 constexpr double kChoiceEdges[] = {1, 2, 5, 10, 20};
 
 }  // namespace

@@ -8,8 +8,8 @@
 
 namespace thermocline::coordinator::http {
 
-// Registers and updates. Bucket edges are vLLM's, whose dashboards read these histograms, with finer
-// ones below for small models. Borrows the registry. Thread-safe.
+// Registers and updates. Bucket edges are vLLM's, whose dashboards read these histograms, with
+// finer ones below for small models. Borrows the registry. Thread-safe.
 class RequestMetrics {
  public:
   RequestMetrics(Metrics& metrics, std::string model_name);

@@ -128,9 +128,9 @@ void HttpServer::Impl::Run() {
 }
 
 void HttpServer::Impl::Accept() {
-  acceptor_.async_accept(asio::make_strand(io_), [this](const ErrorCode& error, tcp::socket socket) {
-    OnAccept(error, std::move(socket));
-  });
+  acceptor_.async_accept(
+      asio::make_strand(io_),
+      [this](const ErrorCode& error, tcp::socket socket) { OnAccept(error, std::move(socket)); });
 }
 
 void HttpServer::Impl::OnAccept(const ErrorCode& error, tcp::socket socket) {
@@ -147,11 +147,10 @@ void HttpServer::Impl::OnAccept(const ErrorCode& error, tcp::socket socket) {
 }
 
 void HttpServer::Impl::Admit(tcp::socket socket) {
-  const Connection::Hooks hooks{
-      [this](HttpRequest request, std::shared_ptr<Exchange> exchange) {
-        api_.Handle(std::move(request), std::move(exchange));
-      },
-      [this](Connection* connection) { Forget(connection); }};
+  const Connection::Hooks hooks{[this](HttpRequest request, std::shared_ptr<Exchange> exchange) {
+                                  api_.Handle(std::move(request), std::move(exchange));
+                                },
+                                [this](Connection* connection) { Forget(connection); }};
   size_t n_others = 0;
   std::shared_ptr<Connection> connection;
   {
@@ -218,6 +217,11 @@ HttpServer::~HttpServer() = default;
 
 Result<std::unique_ptr<HttpServer>> HttpServer::Start(HttpOptions options, ModelCard card,
                                                       const Services& services) {
+  if (options.n_threads < 1 || options.limits.max_connections < 1) {
+    return InvalidArgument(
+        Str("HTTP needs at least one thread and one connection:", Kv("threads", options.n_threads),
+            Kv("max_connections", options.limits.max_connections)));
+  }
   auto impl = std::make_unique<Impl>(std::move(options), std::move(card), services);
   TC_RETURN_IF_ERROR(impl->Listen());
   impl->Run();

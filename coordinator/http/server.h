@@ -26,8 +26,8 @@ class HttpServer {
     Metrics& metrics;
   };
 
-  // kInvalidArgument: the address cannot be resolved; kUnavailable: it cannot be listened on, with
-  // the system's reason.
+  // kInvalidArgument: an option is out of range or the address cannot be resolved; kUnavailable: it
+  // cannot be listened on, with the system's reason.
   static Result<std::unique_ptr<HttpServer>> Start(HttpOptions options, ModelCard card,
                                                    const Services& services);
   ~HttpServer();

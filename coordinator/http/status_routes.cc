@@ -14,7 +14,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-
 struct StatusContext {
   ApiContext api;
   TimePoint started;

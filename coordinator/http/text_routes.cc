@@ -105,8 +105,7 @@ HttpResponse ApplyTemplate(const ApiContext& context, const Call& call) {
   ChatRequest request;
   if (const auto error = ParseConversation(body, &request)) return ErrorResponse(*error);
   std::string prompt;
-  if (const auto error =
-          RenderChat(request, context.chat_template, context.tokenizer, &prompt)) {
+  if (const auto error = RenderChat(request, context.chat_template, context.tokenizer, &prompt)) {
     return ErrorResponse(*error);
   }
   return JsonResponse({{"prompt", prompt}});

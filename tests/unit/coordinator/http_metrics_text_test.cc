@@ -1,0 +1,69 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "coordinator/http/metrics_text.h"
+#include "coordinator/http/request_metrics.h"
+
+namespace thermocline::coordinator::http {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(MetricsTextTest, WritesTheTextFormat) {
+  constexpr double kEdges[] = {0.5, 2};
+  Metrics metrics;
+  metrics.AddCounter("a_total", "Back\\slash\nline.", {{"k", "quo\"te"}}).Add(3);
+  metrics.AddGauge("b", "Gauge.").Set(0.25);
+  Histogram& histogram = metrics.AddHistogram("c", "Histogram.", kEdges, {{"m", "x"}});
+  histogram.Observe(1);
+  histogram.Observe(9);
+  EXPECT_EQ(MetricsText(metrics.Collect()),
+            "# HELP a_total Back\\\\slash\\nline.\n"
+            "# TYPE a_total counter\n"
+            "a_total{k=\"quo\\\"te\"} 3\n"
+            "# HELP b Gauge.\n"
+            "# TYPE b gauge\n"
+            "b 0.25\n"
+            "# HELP c Histogram.\n"
+            "# TYPE c histogram\n"
+            "c_bucket{m=\"x\",le=\"0.5\"} 0\n"
+            "c_bucket{m=\"x\",le=\"2\"} 1\n"
+            "c_bucket{m=\"x\",le=\"+Inf\"} 2\n"
+            "c_sum{m=\"x\"} 10\n"
+            "c_count{m=\"x\"} 2\n");
+}
+
+TEST(MetricsTextTest, ServiceNumbersComeUnderAllNames) {
+  ServiceStatus status{.state = ServiceState::kReady,
+                       .n_running = 2,
+                       .kv_tokens_total = 200,
+                       .kv_tokens_used = 50,
+                       .generated_tokens = 12345678901};
+  status.workers = {{.id = WorkerId{1}, .host = "node1", .link_bytes_sent = 7}};
+  auto families = ServiceFamilies(status, "tiny");
+  for (MetricFamily& alias : AliasFamilies(families)) families.push_back(std::move(alias));
+  const std::string text = MetricsText(families);
+  EXPECT_THAT(text, HasSubstr("thermocline_requests_running{model_name=\"tiny\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("vllm:num_requests_running{model_name=\"tiny\",engine=\"0\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("llamacpp:requests_processing{model_name=\"tiny\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("vllm:kv_cache_usage_perc{model_name=\"tiny\",engine=\"0\"} 0.25\n"));
+  EXPECT_THAT(text, HasSubstr("vllm:generation_tokens_total{model_name=\"tiny\",engine=\"0\"} "
+                              "12345678901\n"));
+  EXPECT_THAT(text, HasSubstr("thermocline_worker_link_bytes_total{worker=\"1\",host=\"node1\"} "
+                              "7\n"));
+}
+
+TEST(MetricsTextTest, RequestHistogramsHaveTheirVllmTwins) {
+  Metrics metrics;
+  RequestMetrics request_metrics(metrics, "tiny");
+  request_metrics.time_to_first_token_s.Observe(0.03);
+  request_metrics.CountFinished("stop");
+  const std::string text = MetricsText(AliasFamilies(metrics.Collect()));
+  EXPECT_THAT(text, HasSubstr("vllm:time_to_first_token_seconds_bucket{model_name=\"tiny\","
+                              "engine=\"0\",le=\"0.04\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("vllm:request_success_total{model_name=\"tiny\","
+                              "finished_reason=\"stop\",engine=\"0\"} 1\n"));
+}
+
+}  // namespace
+}  // namespace thermocline::coordinator::http
