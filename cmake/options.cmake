@@ -32,3 +32,7 @@ if(TC_SANITIZE)
                          -fno-sanitize-recover=all)
   target_link_options(tc_options INTERFACE -fsanitize=${TC_SANITIZE})
 endif()
+if(TC_FUZZERS)
+  # The libraries under test report their coverage to the fuzzer.
+  target_compile_options(tc_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()
