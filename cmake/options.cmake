@@ -33,6 +33,6 @@ if(TC_SANITIZE)
   target_link_options(tc_options INTERFACE -fsanitize=${TC_SANITIZE})
 endif()
 if(TC_FUZZERS)
-  # The libraries under test report their coverage to the fuzzer.
+  # Coverage counters in every library, which steer the fuzz targets that link them.
   target_compile_options(tc_options INTERFACE -fsanitize=fuzzer-no-link)
 endif()

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
+#include <string_view>
 
 #include "base/status.h"
 #include "model/gguf.h"
@@ -18,11 +18,13 @@ enum class NormKind : uint8_t { kRms, kLayer };
 enum class RopePairing : uint8_t { kAdjacent, kHalves };
 enum class Activation : uint8_t { kSilu, kRelu, kReluSquared };
 
+std::string_view ActivationName(Activation activation);
+
 struct RopeConfig {
   RopePairing pairing = RopePairing::kAdjacent;
-  int n_rot = 0;                // leading elements of each head that are rotated; the rest pass
+  int n_rot = 0;  // leading elements of each head that are rotated; the rest pass
   float freq_base = 10000.0f;
-  float freq_scale = 1.0f;      // 1 / linear scaling factor
+  float freq_scale = 1.0f;  // 1 / linear scaling factor
 };
 
 struct ModelConfig {
@@ -58,10 +60,12 @@ struct ModelConfig {
 };
 
 // Upper bounds that a header must respect before anything is sized by it.
-inline constexpr int kMaxLayers = 1024;        // the deepest published models have ~130
-inline constexpr int kMaxEmbd = 1 << 17;       // widest published: 18432
-inline constexpr int kMaxFf = 1 << 20;         // widest published: 114688
-inline constexpr int kMaxVocab = 1 << 22;      // largest published: 262144
-inline constexpr int kMaxHeads = 1 << 12;      // most published: 128
+inline constexpr int kMaxLayers = 1024;      // the deepest published models have ~130
+inline constexpr int kMaxEmbd = 1 << 17;     // widest published: 18432
+inline constexpr int kMaxFf = 1 << 20;       // widest published: 114688
+inline constexpr int kMaxVocab = 1 << 22;    // largest published: 262144
+inline constexpr int kMaxHeads = 1 << 12;    // most published: 128
+inline constexpr int kMaxHeadDim = 1 << 12;  // widest published: 512
+inline constexpr int kMaxContext = 1 << 26;  // longest published: 10 million tokens
 
 }  // namespace thermocline::model

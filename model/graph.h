@@ -6,10 +6,11 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "base/status.h"
 #include "model/config.h"
 #include "model/weights.h"
 
@@ -21,24 +22,28 @@ enum class FfnMode : uint8_t {
   kDense,  // every neuron
   kExact,  // gate (or up, if ungated) for all, the rest only where the activation is not 0
 };
+std::string_view FfnModeName(FfnMode mode);
 
+// Inputs in the order named here; [] may be absent.
 enum class OpKind : uint8_t {
-  kEmbed,         // token ids -> x                       weights: {token_embd}
+  kEmbed,         // token ids of the batch -> x          weights: {token_embd}
   kNorm,          // x -> y                               weights: {norm, norm_bias?}
   kMatMul,        // x -> x w^T + bias                    weights: {w, bias?}
-  kRope,          // rotates q and k in place             weights: {rope_freqs?}
+  kRope,          // q, k -> the same q, k, rotated       weights: {rope_freqs?}
   kAttention,     // q, k, v -> y; appends k, v to the layer's KV pages first
   kAdd,           // a, b -> a + b; the output may be a's storage
-  kActivate,      // act(g) or act(g) * u
-  kSelectActive,  // activations -> ids of neurons that are not 0 for at least one token
+  kActivate,      // g, [u] -> act(g) or act(g) * u; the output may be g's or u's storage
+  kSelectActive,  // a -> ids of neurons that are not 0 for at least one token
   kMatMulRows,    // x, ids -> only the rows named by ids weights: {w, bias?}
-  kAxpyRows,      // a, ids -> sum over ids of a_i * row  weights: {w by neuron, bias?}
+  kAxpyRows,      // a, [ids] -> sum over ids of a_i * row weights: {w by neuron, bias?}
 };
+const char* OpKindName(OpKind kind);
 
 using ValueId = int;
 inline constexpr ValueId kNoValue = -1;
 
-// What flows along an edge: [n_tokens, n_cols] of F32, or a list of active neuron ids.
+// What flows along an edge: [n_tokens, n_cols] of F32, or a list of active neuron ids (n_cols is
+// then their largest number).
 struct Value {
   std::string name;  // for traces and messages: "ffn_up-3"
   int64_t n_cols = 0;
@@ -53,6 +58,9 @@ struct Op {
   std::vector<WeightKey> weights;  // in the order the op's comment gives; optional ones last
 };
 
+// Every value is written by one op, or is the graph's input; only kRope writes values that another
+// op wrote: its outputs are its inputs, rotated in place, and ops after it in the list read them
+// rotated.
 struct Graph {
   std::vector<Value> values;
   std::vector<Op> ops;
@@ -60,12 +68,34 @@ struct Graph {
   ValueId output = kNoValue;  // x[n_tokens, n_embd], or the logits [n_rows, n_vocab]
 };
 
-// x += attention(norm(x)); x += ffn(norm(x)) of one layer.
+// The input of `op` that lists active neurons; kNoValue when it has none, which for kAxpyRows means
+// that every neuron is active.
+ValueId ActiveIdsOf(const Graph& graph, const Op& op);
+
+struct FfnOptions {
+  FfnMode mode = FfnMode::kDense;
+  // The down projection adds rows by neuron (kAxpyRows on kFfnDownT) instead of multiplying by
+  // kFfnDown. Implied by kExact and by a file that has kFfnDownT only. Where the file has kFfnDown
+  // only, the graph names kFfnDownT all the same: whoever loads the layer re-lays it into rows.
+  bool down_by_neuron = false;
+};
+
+// kInvalidArgument when the model's activation gives no exact zeros and the mode needs them.
+Status CheckFfnMode(const ModelConfig& config, FfnMode mode);
+
+// x += attention(norm(x)); x += ffn(norm(x)) of one layer. `ffn.mode` has passed CheckFfnMode.
+//
+// Exact, gated (ReGLU): g = relu(gate x); ids = active(g); u = up x for ids; a = relu(g) u. The
+// second relu changes nothing, and a is 0 outside ids, as in the dense graph.
 Graph BuildLayerGraph(const ModelConfig& config, const WeightIndex& weights, int layer,
-                      FfnMode ffn);
+                      const FfnOptions& ffn);
 // Token ids -> x.
 Graph BuildEmbedGraph(const ModelConfig& config);
 // x -> logits: final norm and output projection (token_embd when tied).
 Graph BuildHeadGraph(const ModelConfig& config, const WeightIndex& weights);
+
+// Bytes in the file of the weights that `op` names, all rows; the cost model scales the ops that
+// touch only some of them. kFfnDownT counts as kFfnDown where the file has only that.
+uint64_t WeightBytes(const Op& op, const WeightIndex& weights);
 
 }  // namespace thermocline::model

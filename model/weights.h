@@ -48,6 +48,7 @@ enum class WeightRole : uint8_t {
 inline constexpr int kNumWeightRoles = static_cast<int>(WeightRole::kPredictorFc2) + 1;
 inline constexpr int kNoLayer = -1;
 
+// The tensor's name in a file without its "blk.N.": "ffn_up.weight".
 std::string_view WeightRoleName(WeightRole role);
 
 struct WeightKey {
@@ -55,6 +56,9 @@ struct WeightKey {
   WeightRole role = WeightRole::kTokenEmbd;
   friend auto operator<=>(const WeightKey&, const WeightKey&) = default;
 };
+
+// The tensor's name in a file: "blk.3.ffn_up.weight".
+std::string TensorName(const WeightKey& key);
 
 // [begin, end) of a file.
 struct ByteRange {

@@ -1,0 +1,254 @@
+#include "model/graph.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <map>
+
+#include "tests/support/tiny_model.h"
+
+namespace thermocline::model {
+namespace {
+
+using ::testing::ElementsAre;
+using testing::GgufImage;
+using ::testing::HasSubstr;
+using testing::TinyModelSpec;
+
+constexpr FfnOptions kDense{};
+constexpr FfnOptions kDenseByNeuron{FfnMode::kDense, true};
+constexpr FfnOptions kExact{FfnMode::kExact, true};
+
+struct Model {
+  ModelConfig config;
+  WeightIndex weights;
+};
+
+Model Load(const GgufImage& image) {
+  const auto bytes = image.Bytes();
+  const auto file = GgufFile::Parse(*ReadFromMemory(bytes, "image"));
+  EXPECT_TRUE(file.ok()) << file.status();
+  const auto config = ModelConfig::FromGguf(*file);
+  EXPECT_TRUE(config.ok()) << config.status();
+  const auto weights = WeightIndex::Build(*config, *file);
+  EXPECT_TRUE(weights.ok()) << weights.status();
+  return {*config, *weights};
+}
+
+TinyModelSpec Spec(const std::string& arch, const std::string& activation = "") {
+  TinyModelSpec spec;
+  spec.arch = arch;
+  spec.activation = activation;
+  return spec;
+}
+
+TinyModelSpec PowerInferSpec() {
+  TinyModelSpec spec;
+  spec.dialect = GgufDialect::kPowerInfer;
+  return spec;
+}
+
+std::vector<OpKind> Kinds(const Graph& graph) {
+  std::vector<OpKind> kinds;
+  for (const Op& op : graph.ops) kinds.push_back(op.kind);
+  return kinds;
+}
+
+const Op& Last(const Graph& graph, OpKind kind) {
+  const Op* found = nullptr;
+  for (const Op& op : graph.ops) {
+    if (op.kind == kind) found = &op;
+  }
+  CHECK(found != nullptr);
+  return *found;
+}
+
+// Inputs exist before they are read; every value but the input is written once, and only kRope
+// writes what it reads; the output is written.
+void ExpectWellFormed(const Graph& graph) {
+  std::map<ValueId, int> n_writes;
+  if (graph.input != kNoValue) n_writes[graph.input] = 1;
+  for (const Op& op : graph.ops) {
+    for (const ValueId input : op.inputs) EXPECT_EQ(n_writes[input], 1) << OpKindName(op.kind);
+    if (op.kind == OpKind::kRope) {
+      EXPECT_EQ(op.inputs, op.outputs);
+      continue;
+    }
+    for (const ValueId output : op.outputs) EXPECT_EQ(++n_writes[output], 1);
+  }
+  EXPECT_EQ(n_writes[graph.output], 1);
+  EXPECT_EQ(n_writes.size(), graph.values.size());
+}
+
+// A matrix's shape fits the widths of the values it joins.
+void ExpectShapesFit(const Graph& graph, const WeightIndex& weights) {
+  for (const Op& op : graph.ops) {
+    if (op.kind != OpKind::kMatMul && op.kind != OpKind::kMatMulRows) continue;
+    const TensorInfo* w = weights.Find(op.weights[0].role, op.weights[0].layer);
+    ASSERT_NE(w, nullptr) << TensorName(op.weights[0]);
+    EXPECT_EQ(w->n_cols(), graph.values[static_cast<size_t>(op.inputs[0])].n_cols) << w->name;
+    EXPECT_EQ(w->n_rows(), graph.values[static_cast<size_t>(op.outputs[0])].n_cols) << w->name;
+  }
+}
+
+TEST(Graph, EveryArchitectureAndModeIsWellFormed) {
+  for (const TinyModelSpec& spec :
+       {Spec("llama"), Spec("llama", "relu"), Spec("qwen2"), Spec("qwen2", "relu"), Spec("arcee"),
+        Spec("nemotron"), PowerInferSpec()}) {
+    const Model model = Load(TinyModelImage(spec));
+    for (const FfnOptions& ffn : {kDense, kDenseByNeuron, kExact}) {
+      if (!CheckFfnMode(model.config, ffn.mode).ok()) continue;
+      for (int layer = 0; layer < model.config.n_layer; ++layer) {
+        const Graph graph = BuildLayerGraph(model.config, model.weights, layer, ffn);
+        SCOPED_TRACE(spec.arch + " " + spec.activation);
+        ExpectWellFormed(graph);
+        ExpectShapesFit(graph, model.weights);
+        for (const Op& op : graph.ops) EXPECT_EQ(op.layer, layer);
+      }
+    }
+  }
+}
+
+using enum OpKind;
+
+TEST(Graph, DenseSwiGlu) {
+  const Model model = Load(TinyModelImage(Spec("llama")));
+  const Graph graph = BuildLayerGraph(model.config, model.weights, 1, kDense);
+  EXPECT_THAT(Kinds(graph),
+              ElementsAre(kNorm, kMatMul, kMatMul, kMatMul, kRope, kAttention, kMatMul, kAdd, kNorm,
+                          kMatMul, kMatMul, kActivate, kMatMul, kAdd));
+  EXPECT_THAT(Last(graph, kMatMul).weights, ElementsAre(WeightKey{1, WeightRole::kFfnDown}));
+  EXPECT_EQ(Last(graph, kActivate).inputs.size(), 2u);
+  EXPECT_EQ(graph.values[static_cast<size_t>(graph.ops[1].outputs[0])].name, "attn_q-1");
+}
+
+TEST(Graph, ResidualsAddToTheInput) {
+  const Model model = Load(TinyModelImage(Spec("arcee")));
+  const Graph graph = BuildLayerGraph(model.config, model.weights, 0, kDense);
+  const Op& first = graph.ops[7];
+  ASSERT_EQ(first.kind, kAdd);
+  EXPECT_EQ(first.inputs[0], graph.input);
+  const Op& second = graph.ops.back();
+  EXPECT_EQ(second.kind, kAdd);
+  EXPECT_EQ(second.inputs[0], first.outputs[0]);
+  EXPECT_EQ(second.outputs[0], graph.output);
+}
+
+TEST(Graph, DenseByNeuronAddsRowsOfEveryNeuron) {
+  const Model model = Load(TinyModelImage(Spec("arcee")));
+  const Graph graph = BuildLayerGraph(model.config, model.weights, 0, kDenseByNeuron);
+  const Op& down = Last(graph, kAxpyRows);
+  EXPECT_EQ(down.inputs.size(), 1u);
+  EXPECT_EQ(ActiveIdsOf(graph, down), kNoValue);
+  EXPECT_THAT(down.weights, ElementsAre(WeightKey{0, WeightRole::kFfnDownT}));
+}
+
+TEST(Graph, ExactUngatedSelectsAfterTheActivation) {
+  const Model model = Load(TinyModelImage(Spec("arcee")));
+  const Graph graph = BuildLayerGraph(model.config, model.weights, 0, kExact);
+  EXPECT_THAT(Kinds(graph),
+              ElementsAre(kNorm, kMatMul, kMatMul, kMatMul, kRope, kAttention, kMatMul, kAdd, kNorm,
+                          kMatMul, kActivate, kSelectActive, kAxpyRows, kAdd));
+  const Op& select = Last(graph, kSelectActive);
+  EXPECT_EQ(select.inputs[0], Last(graph, kActivate).outputs[0]);
+  EXPECT_EQ(ActiveIdsOf(graph, Last(graph, kAxpyRows)), select.outputs[0]);
+}
+
+TEST(Graph, ExactGatedComputesUpForActiveNeuronsOnly) {
+  const Model model = Load(TinyModelImage(Spec("llama", "relu")));
+  const Graph graph = BuildLayerGraph(model.config, model.weights, 0, kExact);
+  EXPECT_THAT(Kinds(graph), ElementsAre(kNorm, kMatMul, kMatMul, kMatMul, kRope, kAttention,
+                                        kMatMul, kAdd, kNorm, kMatMul, kActivate, kSelectActive,
+                                        kMatMulRows, kActivate, kAxpyRows, kAdd));
+  const ValueId ids = Last(graph, kSelectActive).outputs[0];
+  const Op& up = Last(graph, kMatMulRows);
+  EXPECT_EQ(ActiveIdsOf(graph, up), ids);
+  EXPECT_THAT(up.weights, ElementsAre(WeightKey{0, WeightRole::kFfnUp}));
+  const Op& act = Last(graph, kActivate);
+  EXPECT_THAT(act.inputs, ElementsAre(Last(graph, kSelectActive).inputs[0], up.outputs[0]));
+  EXPECT_EQ(ActiveIdsOf(graph, Last(graph, kAxpyRows)), ids);
+}
+
+TEST(Graph, NeuronRowsOfTheFileAreUsedInDenseModeToo) {
+  const Model model = Load(TinyModelImage(PowerInferSpec()));
+  const Graph graph = BuildLayerGraph(model.config, model.weights, 0, kDense);
+  EXPECT_THAT(Last(graph, kAxpyRows).weights, ElementsAre(WeightKey{0, WeightRole::kFfnDownT}));
+}
+
+TEST(Graph, OptionalWeightsAreNamedWhereTheFileHasThem) {
+  TinyModelSpec spec = Spec("llama");
+  spec.rope_freqs = true;
+  GgufImage image = TinyModelImage(spec);
+  image.AddZeros("blk.0.attn_v.bias", DType::kF32, {32});
+  const Model model = Load(image);
+  const Graph with = BuildLayerGraph(model.config, model.weights, 0, kDense);
+  EXPECT_THAT(with.ops[3].weights,
+              ElementsAre(WeightKey{0, WeightRole::kAttnV}, WeightKey{0, WeightRole::kAttnVBias}));
+  EXPECT_THAT(Last(with, kRope).weights, ElementsAre(WeightKey{kNoLayer, WeightRole::kRopeFreqs}));
+  const Graph without = BuildLayerGraph(model.config, model.weights, 1, kDense);
+  EXPECT_THAT(without.ops[3].weights, ElementsAre(WeightKey{1, WeightRole::kAttnV}));
+}
+
+TEST(Graph, LayerNormsHaveBiases) {
+  const Model model = Load(TinyModelImage(Spec("nemotron")));
+  const Graph layer = BuildLayerGraph(model.config, model.weights, 0, kDense);
+  EXPECT_THAT(layer.ops[0].weights, ElementsAre(WeightKey{0, WeightRole::kAttnNorm},
+                                                WeightKey{0, WeightRole::kAttnNormBias}));
+  const Graph head = BuildHeadGraph(model.config, model.weights);
+  EXPECT_THAT(head.ops[0].weights, ElementsAre(WeightKey{kNoLayer, WeightRole::kOutputNorm},
+                                               WeightKey{kNoLayer, WeightRole::kOutputNormBias}));
+}
+
+TEST(Graph, EmbedAndHead) {
+  for (const bool tied : {false, true}) {
+    TinyModelSpec spec = Spec("llama");
+    spec.tied = tied;
+    const Model model = Load(TinyModelImage(spec));
+    const Graph embed = BuildEmbedGraph(model.config);
+    ExpectWellFormed(embed);
+    EXPECT_THAT(Kinds(embed), ElementsAre(kEmbed));
+    EXPECT_EQ(embed.input, kNoValue);
+    const Graph head = BuildHeadGraph(model.config, model.weights);
+    ExpectWellFormed(head);
+    ExpectShapesFit(head, model.weights);
+    EXPECT_THAT(Kinds(head), ElementsAre(kNorm, kMatMul));
+    EXPECT_EQ(head.ops[1].weights[0].role, tied ? WeightRole::kTokenEmbd : WeightRole::kOutput);
+    EXPECT_EQ(head.values[static_cast<size_t>(head.output)].n_cols, 288);
+  }
+}
+
+TEST(Graph, ExactModeNeedsExactZeros) {
+  const Model swiglu = Load(TinyModelImage(Spec("qwen2")));
+  EXPECT_TRUE(CheckFfnMode(swiglu.config, FfnMode::kDense).ok());
+  const Status status = CheckFfnMode(swiglu.config, FfnMode::kExact);
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  EXPECT_THAT(status.message(), HasSubstr("exact"));
+  EXPECT_THAT(status.message(), HasSubstr("qwen2 model has silu"));
+  const Model reglu = Load(TinyModelImage(Spec("qwen2", "relu")));
+  EXPECT_TRUE(CheckFfnMode(reglu.config, FfnMode::kExact).ok());
+}
+
+// Counted by the graph's ops or by the index: the same bytes, in whichever way down is computed.
+TEST(Graph, WeightBytesAddUpToTheLayer) {
+  for (const TinyModelSpec& spec : {Spec("arcee"), Spec("llama", "relu"), Spec("qwen2")}) {
+    const Model model = Load(TinyModelImage(spec));
+    for (const FfnOptions& ffn : {kDense, kDenseByNeuron, kExact}) {
+      if (!CheckFfnMode(model.config, ffn.mode).ok()) continue;
+      uint64_t n_bytes = 0;
+      for (const Op& op : BuildLayerGraph(model.config, model.weights, 0, ffn).ops) {
+        n_bytes += WeightBytes(op, model.weights);
+      }
+      EXPECT_EQ(n_bytes, model.weights.BytesOf({0, 1, false, false})) << spec.arch;
+    }
+  }
+}
+
+TEST(Graph, KindsHaveNames) {
+  EXPECT_STREQ(OpKindName(kEmbed), "embed");
+  EXPECT_STREQ(OpKindName(kAxpyRows), "axpy_rows");
+  EXPECT_EQ(FfnModeName(FfnMode::kExact), "exact");
+}
+
+}  // namespace
+}  // namespace thermocline::model
