@@ -1,6 +1,7 @@
 #include "model/bpe_tokenizer.h"
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 #include <utility>
 
@@ -57,19 +58,11 @@ struct Symbol {
   char byte;  // of a symbol that is still one byte
 };
 
-// Two neighbours that a merge joins.
-struct Candidate {
-  int32_t rank;
-  int left;
-  int right;
-  int32_t left_token;  // when this was queued: a symbol that has merged since differs
-  int32_t right_token;
-  int32_t merged;
-};
-
-// Lowest rank first, then leftmost: the top of a heap is the largest, so "less" is "later".
-bool Later(const Candidate& a, const Candidate& b) {
-  return a.rank != b.rank ? a.rank > b.rank : a.left > b.left;
+// A queued merge as one number: the smaller comes first, by rank, then by position. It names only
+// its left symbol; what stands right of it, and whether the two still merge by that rank, is looked
+// up when its turn comes.
+uint64_t QueueKey(int32_t rank, int left) {
+  return static_cast<uint64_t>(rank) << 32 | static_cast<uint32_t>(left);
 }
 
 }  // namespace
@@ -77,7 +70,7 @@ bool Later(const Candidate& a, const Candidate& b) {
 // Reused from word to word of one call.
 struct BpeTokenizer::Scratch {
   std::vector<Symbol> symbols;
-  std::vector<Candidate> heap;
+  std::vector<uint64_t> heap;  // QueueKeys, the smallest on top
 };
 
 Result<std::unique_ptr<Tokenizer>> BpeTokenizer::Create(TokenizerData data) {
@@ -199,16 +192,22 @@ void BpeTokenizer::LoadSymbols(std::string_view word, Scratch* scratch) const {
   }
 }
 
-void BpeTokenizer::Propose(int left, int right, Scratch* scratch) const {
-  if (left < 0 || right < 0) return;
-  const int32_t left_token = scratch->symbols[left].token;
-  const int32_t right_token = scratch->symbols[right].token;
-  if (left_token == kNoToken || right_token == kNoToken) return;
-  const auto merge = merges_.find(PairKey(left_token, right_token));
-  if (merge == merges_.end()) return;
-  scratch->heap.push_back(
-      {merge->second.rank, left, right, left_token, right_token, merge->second.token});
-  std::push_heap(scratch->heap.begin(), scratch->heap.end(), Later);
+const BpeTokenizer::Merge* BpeTokenizer::FindMerge(int left, const Scratch& scratch) const {
+  if (left < 0) return nullptr;
+  const int right = scratch.symbols[left].next;
+  if (right < 0) return nullptr;
+  const int32_t left_token = scratch.symbols[left].token;
+  const int32_t right_token = scratch.symbols[right].token;
+  if (left_token == kNoToken || right_token == kNoToken) return nullptr;
+  const auto found = merges_.find(PairKey(left_token, right_token));
+  return found == merges_.end() ? nullptr : &found->second;
+}
+
+void BpeTokenizer::Propose(int left, Scratch* scratch) const {
+  const Merge* merge = FindMerge(left, *scratch);
+  if (!merge) return;
+  scratch->heap.push_back(QueueKey(merge->rank, left));
+  std::push_heap(scratch->heap.begin(), scratch->heap.end(), std::greater<>());
 }
 
 // O(n log n): each of fewer than n merges queues at most two more.
@@ -222,23 +221,22 @@ void BpeTokenizer::EncodeWord(std::string_view word, Scratch* scratch,
   }
   LoadSymbols(word, scratch);
   std::vector<Symbol>& symbols = scratch->symbols;
-  for (int i = 1; i < static_cast<int>(symbols.size()); ++i) Propose(i - 1, i, scratch);
+  for (int i = 0; i < static_cast<int>(symbols.size()); ++i) Propose(i, scratch);
   while (!scratch->heap.empty()) {
-    std::pop_heap(scratch->heap.begin(), scratch->heap.end(), Later);
-    const Candidate best = scratch->heap.back();
+    std::pop_heap(scratch->heap.begin(), scratch->heap.end(), std::greater<>());
+    const uint64_t key = scratch->heap.back();
     scratch->heap.pop_back();
-    Symbol& left = symbols[best.left];
-    Symbol& right = symbols[best.right];
-    if (left.next != best.right || left.token != best.left_token ||
-        right.token != best.right_token) {
-      continue;
-    }
-    left.token = best.merged;
-    left.next = right.next;
+    const int left = static_cast<int>(key & UINT32_MAX);
+    const Merge* merge = FindMerge(left, *scratch);
+    if (!merge || QueueKey(merge->rank, left) != key) continue;  // a neighbour has merged since
+    Symbol& right = symbols[symbols[left].next];
+    symbols[left].token = merge->token;
+    symbols[left].next = right.next;
     right.token = kNoToken;
-    if (left.next >= 0) symbols[left.next].prev = best.left;
-    Propose(left.prev, best.left, scratch);
-    Propose(best.left, left.next, scratch);
+    right.next = -1;
+    if (symbols[left].next >= 0) symbols[symbols[left].next].prev = left;
+    Propose(symbols[left].prev, scratch);
+    Propose(left, scratch);
   }
   for (int i = symbols.empty() ? -1 : 0; i >= 0; i = symbols[i].next) {
     if (symbols[i].token != kNoToken) {

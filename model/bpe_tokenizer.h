@@ -54,7 +54,9 @@ class BpeTokenizer final : public Tokenizer {
   void EncodeFragment(std::string_view text, Scratch* scratch, std::vector<int32_t>* ids) const;
   void EncodeWord(std::string_view word, Scratch* scratch, std::vector<int32_t>* ids) const;
   void LoadSymbols(std::string_view word, Scratch* scratch) const;
-  void Propose(int left, int right, Scratch* scratch) const;
+  // How the symbol and its right neighbour merge; nullptr when they do not.
+  const Merge* FindMerge(int left, const Scratch& scratch) const;
+  void Propose(int left, Scratch* scratch) const;
   void AppendByte(char byte, std::vector<int32_t>* ids) const;
 
   Vocabulary vocabulary_;

@@ -3,8 +3,12 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <algorithm>
 #include <array>
+#include <cstdint>
+#include <memory>
 #include <span>
+#include <string>
 #include <utility>
 
 #include "base/str.h"
@@ -71,6 +75,19 @@ struct Free {
   void operator()(pcre2_match_context* context) const { pcre2_match_context_free(context); }
 };
 
+// What one call matches with.
+struct Workspace {
+  explicit Workspace(size_t n_bytes)
+      : match(pcre2_match_data_create(1, nullptr)), context(pcre2_match_context_create(nullptr)) {
+    if (context) pcre2_set_match_limit(context.get(), MatchLimit(n_bytes));
+  }
+  // False when memory is out.
+  bool ok() const { return match && context; }
+
+  std::unique_ptr<pcre2_match_data, Free> match;
+  std::unique_ptr<pcre2_match_context, Free> context;
+};
+
 }  // namespace
 
 struct PreTokenizer::Regex {
@@ -91,25 +108,23 @@ struct PreTokenizer::Regex {
   }
 
   // Appends the matches in `text` and what lies between them.
-  void Split(std::string_view text, std::vector<std::string_view>* words) const;
+  void Split(std::string_view text, const Workspace& workspace,
+             std::vector<std::string_view>* words) const;
 };
 
-void PreTokenizer::Regex::Split(std::string_view text, std::vector<std::string_view>* words) const {
-  const std::unique_ptr<pcre2_match_data, Free> match(pcre2_match_data_create(1, nullptr));
-  const std::unique_ptr<pcre2_match_context, Free> context(pcre2_match_context_create(nullptr));
+void PreTokenizer::Regex::Split(std::string_view text, const Workspace& workspace,
+                                std::vector<std::string_view>* words) const {
+  const auto subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   size_t begin = 0;
-  if (match && context) {  // null when memory is out: the text stays one word
-    pcre2_set_match_limit(context.get(), MatchLimit(text.size()));
-    while (begin < text.size()) {
-      const int rc = pcre2_match(code.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
-                                 begin, PCRE2_NO_UTF_CHECK, match.get(), context.get());
-      if (rc < 0) break;
-      const PCRE2_SIZE* range = pcre2_get_ovector_pointer(match.get());
-      if (range[1] <= range[0]) break;  // no expression above matches nothing
-      if (range[0] > begin) words->push_back(text.substr(begin, range[0] - begin));
-      words->push_back(text.substr(range[0], range[1] - range[0]));
-      begin = range[1];
-    }
+  while (begin < text.size()) {
+    const int rc = pcre2_match(code.get(), subject, text.size(), begin, PCRE2_NO_UTF_CHECK,
+                               workspace.match.get(), workspace.context.get());
+    if (rc < 0) break;  // no match, or the limit
+    const PCRE2_SIZE* range = pcre2_get_ovector_pointer(workspace.match.get());
+    if (range[1] <= range[0]) break;  // no expression above matches nothing
+    if (range[0] > begin) words->push_back(text.substr(begin, range[0] - begin));
+    words->push_back(text.substr(range[0], range[1] - range[0]));
+    begin = range[1];
   }
   if (begin < text.size()) words->push_back(text.substr(begin));
 }
@@ -140,10 +155,12 @@ Result<PreTokenizer> PreTokenizer::Create(std::string_view name) {
 std::vector<std::string_view> PreTokenizer::Split(std::string_view text) const {
   std::vector<std::string_view> words;
   if (!text.empty()) words.push_back(text);
+  const Workspace workspace(text.size());
+  if (!workspace.ok()) return words;
   std::vector<std::string_view> next;
   for (const Regex& regex : passes_) {
     next.clear();
-    for (const std::string_view word : words) regex.Split(word, &next);
+    for (const std::string_view word : words) regex.Split(word, workspace, &next);
     words.swap(next);
   }
   return words;

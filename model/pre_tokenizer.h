@@ -2,8 +2,6 @@
 // model was trained with.
 #pragma once
 
-#include <memory>
-#include <string>
 #include <string_view>
 #include <vector>
 
@@ -22,13 +20,14 @@ class PreTokenizer {
   // and qwen2, with the other names under which files carry the same expressions.
   static Result<PreTokenizer> Create(std::string_view name);
 
-  // Calls for whole-word tokens: a word that is in the vocabulary is not merged up from its bytes.
+  // A word that is in the vocabulary becomes that token, whatever the merges would make of it.
   bool ignore_merges() const { return ignore_merges_; }
   // Whether such models start with bos where the file does not say.
   bool add_bos() const { return add_bos_; }
 
   // The words of `text` in order; together they are `text`, and none is empty. `text` must be valid
-  // UTF-8. Text on which the expressions exceed their match limit stays one word.
+  // UTF-8. Text on which the expressions exceed their match limit, or for which there is no memory,
+  // stays one word.
   std::vector<std::string_view> Split(std::string_view text) const;
 
  private:
