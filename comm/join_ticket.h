@@ -22,6 +22,5 @@ struct JoinTicket {
 
 // "tcp://a:1,tcp://b:1" -> both; kInvalidArgument names an endpoint that is not tcp://host:port.
 Result<std::vector<std::string>> ParseEndpoints(std::string_view text);
-std::string JoinEndpoints(const std::vector<std::string>& endpoints);
 
 }  // namespace thermocline::comm

@@ -10,6 +10,7 @@
 #include "base/metrics.h"
 #include "base/str.h"
 #include "base/units.h"
+#include "comm/endpoints.h"
 #include "comm/join_ticket.h"
 #include "comm/mailbox.h"
 #include "comm/mpi_runtime.h"

@@ -7,6 +7,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "comm/endpoints.h"
 #include "comm/join_ticket.h"
 #include "proto/bulk.h"
 
