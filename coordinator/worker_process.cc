@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/str.h"
+#include "comm/endpoints.h"
 
 extern char** environ;
 
