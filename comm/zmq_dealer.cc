@@ -20,6 +20,10 @@ constexpr Duration kProbeTimeout = std::chrono::seconds(1);
 // Between two rounds over the candidates, while the other side may still be starting.
 constexpr Duration kRetryPause = std::chrono::milliseconds(50);
 
+// A lost connection is not made anew behind our back, so this is a day. libzmq's own ways to say
+// "never" (an interval of -1, or ZMQ_IMMEDIATE) drop what had arrived but was not yet received.
+constexpr int kReconnectMs = 86'400'000;
+
 constexpr int kHandshakeFailures = ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
                                    ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
                                    ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
@@ -50,9 +54,7 @@ Status ConfigureDealer(ZmqSocket& socket, const DealerOptions& options, bool ipv
   TC_RETURN_IF_ERROR(ConfigureWire(socket, options.wire));
   TC_RETURN_IF_ERROR(ConfigureCurveClient(socket, options.key));
   TC_RETURN_IF_ERROR(socket.SetText(ZMQ_ROUTING_ID, options.routing_id));
-  // Queue nothing for a connection that is not there, and do not make it anew behind our back.
-  TC_RETURN_IF_ERROR(socket.Set(ZMQ_IMMEDIATE, 1));
-  TC_RETURN_IF_ERROR(socket.Set(ZMQ_RECONNECT_IVL, -1));
+  TC_RETURN_IF_ERROR(socket.Set(ZMQ_RECONNECT_IVL, kReconnectMs));
   return socket.Set(ZMQ_IPV6, ipv6 ? 1 : 0);
 }
 

@@ -23,6 +23,7 @@ constexpr Duration kPatience = std::chrono::seconds(20);
 class Shaping : public ::testing::Test {
  protected:
   void Join(const ShapingOptions& options) {
+    for (auto& port : ports_) port.reset();
     ports_[0] = hub_.MakePort(WorkerId{0});
     ports_[1] = hub_.MakePort(WorkerId{1});
     for (uint64_t i : {0, 1}) {
