@@ -32,3 +32,7 @@ if(TC_SANITIZE)
                          -fno-sanitize-recover=all)
   target_link_options(tc_options INTERFACE -fsanitize=${TC_SANITIZE})
 endif()
+if(TC_FUZZERS)
+  # Coverage, by which libFuzzer steers; the fuzz targets link the fuzzer itself.
+  target_compile_options(tc_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()

@@ -14,12 +14,12 @@ namespace {
 
 using namespace thermocline;        // NOLINT: a test program
 using namespace thermocline::comm;  // NOLINT
+using std::chrono::milliseconds;
 using thermocline::testing::In;
 using thermocline::testing::MakeFrame;
 using thermocline::testing::Now;
 using thermocline::testing::SameFrame;
 using thermocline::testing::ViewOf;
-using std::chrono::milliseconds;
 
 constexpr Duration kPatience = std::chrono::seconds(20);
 

@@ -1,5 +1,5 @@
-// What every Link must do, run on MPI's: mpirun starts two ranks, each of which is one end. Failures
-// of either rank fail the whole.
+// What every Link must do, run on MPI's: mpirun starts two ranks, each of which is one end.
+// Failures of either rank fail the whole.
 #include <gtest/gtest.h>
 #include <mpi.h>
 
@@ -12,9 +12,9 @@
 namespace thermocline::comm {
 namespace {
 
+using ::thermocline::testing::In;
 using ::thermocline::testing::LinkCase;
 using ::thermocline::testing::LinkConformanceCases;
-using ::thermocline::testing::In;
 using ::thermocline::testing::Now;
 
 // Started by main before the tests; gtest has no way to hand it in.

@@ -9,13 +9,13 @@
 namespace thermocline::comm {
 namespace {
 
+using std::chrono::milliseconds;
 using ::thermocline::testing::In;
 using ::thermocline::testing::IsOk;
 using ::thermocline::testing::MakeFrame;
 using ::thermocline::testing::Now;
 using ::thermocline::testing::SameFrame;
 using ::thermocline::testing::ViewOf;
-using std::chrono::milliseconds;
 
 constexpr Duration kPatience = std::chrono::seconds(20);
 
