@@ -35,4 +35,5 @@ endif()
 if(TC_FUZZERS)
   # Coverage, by which libFuzzer steers; the fuzz targets link the fuzzer itself.
   target_compile_options(tc_options INTERFACE -fsanitize=fuzzer-no-link)
+  target_link_options(tc_options INTERFACE -fsanitize=fuzzer-no-link)
 endif()
