@@ -35,6 +35,7 @@ if(TC_SANITIZE)
   target_link_options(tc_options INTERFACE -fsanitize=${TC_SANITIZE})
 endif()
 if(TC_FUZZERS)
-  # Coverage counters in every library, which steer the fuzz targets that link them.
+  # Coverage, by which libFuzzer steers; the fuzz targets link the fuzzer itself.
   target_compile_options(tc_options INTERFACE -fsanitize=fuzzer-no-link)
+  target_link_options(tc_options INTERFACE -fsanitize=fuzzer-no-link)
 endif()

@@ -1,3 +1,8 @@
 message(STATUS "Thermocline ${PROJECT_VERSION}")
 message(STATUS "  build type  ${CMAKE_BUILD_TYPE}")
 message(STATUS "  sanitizers  ${TC_SANITIZE}")
+if(TC_HAVE_MPI)
+  message(STATUS "  MPI         yes (WITH_MPI=${WITH_MPI})")
+else()
+  message(STATUS "  MPI         no (WITH_MPI=${WITH_MPI})")
+endif()

@@ -11,7 +11,8 @@ class Backoff {
  public:
   Backoff() : started_(SteadyClock().Now()) {}
 
-  // Yields, or sleeps for a while that is never past `deadline`. False when the deadline has passed.
+  // Returns at once, or sleeps for a while that is never past `deadline`. False when the deadline
+  // has passed.
   bool Pause(TimePoint deadline);
 
  private:

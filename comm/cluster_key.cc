@@ -50,8 +50,8 @@ ClusterKey ClusterKey::Generate() {
 
 Result<ClusterKey> ClusterKey::Parse(std::string_view text) {
   if (text.size() != kKeyChars) {
-    return InvalidArgument(
-        Str("cluster key has a wrong length:", Kv("chars", text.size()), Kv("expected", kKeyChars)));
+    return InvalidArgument(Str("cluster key has a wrong length:", Kv("chars", text.size()),
+                               Kv("expected", kKeyChars)));
   }
   // libzmq would refuse it too, but cannot say where.
   if (const size_t bad = text.find_first_not_of(kZ85Alphabet); bad != std::string_view::npos) {
@@ -66,12 +66,8 @@ Result<ClusterKey> ClusterKey::Parse(std::string_view text) {
 
 std::string ClusterKey::ToString() const { return EncodeZ85(seed_); }
 
-ClusterKey::CurvePair ClusterKey::Server() const {
-  return DerivePair(seed_, "thermocline server");
-}
+ClusterKey::CurvePair ClusterKey::Server() const { return DerivePair(seed_, "thermocline server"); }
 
-ClusterKey::CurvePair ClusterKey::Client() const {
-  return DerivePair(seed_, "thermocline client");
-}
+ClusterKey::CurvePair ClusterKey::Client() const { return DerivePair(seed_, "thermocline client"); }
 
 }  // namespace thermocline::comm

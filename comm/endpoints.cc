@@ -125,7 +125,9 @@ Result<TcpEndpoint> ParseTcpEndpoint(std::string_view text) {
   const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
   if (bracketed) host = host.substr(1, host.size() - 2);
   if (host.empty() || host.size() > kMaxHostChars) return bad("host empty or too long");
-  if (!bracketed && host.find(':') != std::string_view::npos) return bad("IPv6 needs [ ]");
+  if (!bracketed && host.find_first_of(":[]") != std::string_view::npos) {
+    return bad("IPv6 is written in [ ]");
+  }
   return TcpEndpoint{std::string(host), std::string(port)};
 }
 

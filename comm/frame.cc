@@ -30,14 +30,15 @@ Status CheckPrefix(const Prefix& prefix, size_t message_bytes) {
                         Kv("limit", kMaxHeaderBytes)));
   }
   if (prefix.payload_bytes > kMaxPayloadBytes) {
-    return DataLoss(Str("frame payload over its limit:",
-                        Kv("payload_bytes", prefix.payload_bytes), Kv("limit", kMaxPayloadBytes)));
+    return DataLoss(Str("frame payload over its limit:", Kv("payload_bytes", prefix.payload_bytes),
+                        Kv("limit", kMaxPayloadBytes)));
   }
   // Both lengths are below their limits, so the sum cannot wrap.
   const uint64_t expected = kFramePrefixBytes + prefix.header_bytes + prefix.payload_bytes;
   if (expected != message_bytes) {
-    return DataLoss(Str(expected > message_bytes ? "frame is cut short:" : "frame has bytes left over:",
-                        Kv("bytes", message_bytes), Kv("expected", expected)));
+    return DataLoss(
+        Str(expected > message_bytes ? "frame is cut short:" : "frame has bytes left over:",
+            Kv("bytes", message_bytes), Kv("expected", expected)));
   }
   return OkStatus();
 }
@@ -46,14 +47,14 @@ Status CheckPrefix(const Prefix& prefix, size_t message_bytes) {
 
 Status CheckFrameLimits(const FrameView& frame) {
   if (frame.header.size() > kMaxHeaderBytes) {
-    return InvalidArgument(Str("frame header over its limit:",
-                               Kv("header_bytes", frame.header.size()),
-                               Kv("limit", kMaxHeaderBytes)));
+    return InvalidArgument(
+        Str("frame header over its limit:", Kv("header_bytes", frame.header.size()),
+            Kv("limit", kMaxHeaderBytes)));
   }
   if (frame.payload.size() > kMaxPayloadBytes) {
-    return InvalidArgument(Str("frame payload over its limit:",
-                               Kv("payload_bytes", frame.payload.size()),
-                               Kv("limit", kMaxPayloadBytes)));
+    return InvalidArgument(
+        Str("frame payload over its limit:", Kv("payload_bytes", frame.payload.size()),
+            Kv("limit", kMaxPayloadBytes)));
   }
   return OkStatus();
 }
@@ -73,8 +74,8 @@ void EncodeFrame(const FrameView& frame, std::vector<std::byte>* out) {
 
 Status DecodeFrame(std::span<const std::byte> bytes, Frame* frame) {
   if (bytes.size() < kFramePrefixBytes) {
-    return DataLoss(Str("frame is cut short:", Kv("bytes", bytes.size()),
-                        Kv("expected", kFramePrefixBytes)));
+    return DataLoss(
+        Str("frame is cut short:", Kv("bytes", bytes.size()), Kv("expected", kFramePrefixBytes)));
   }
   Prefix prefix;
   std::memcpy(&prefix, bytes.data(), sizeof(prefix));

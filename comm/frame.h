@@ -1,7 +1,7 @@
 // What travels: a small header and one payload. Nobody in comm/ knows what either means.
 //
-// On a byte stream (MPI message, bulk channel) a frame is preceded by a fixed prefix, little endian:
-// u32 magic "TCF1", u32 header_bytes, u64 payload_bytes.
+// On a byte stream (MPI message, bulk channel) a frame is preceded by a fixed prefix, little
+// endian: u32 magic "TCF1", u32 header_bytes, u64 payload_bytes.
 #pragma once
 
 #include <cstddef>

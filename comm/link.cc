@@ -4,9 +4,12 @@ namespace thermocline::comm {
 
 std::string_view TransportName(Transport transport) {
   switch (transport) {
-    case Transport::kMpi: return "mpi";
-    case Transport::kZmq: return "zmq";
-    case Transport::kLoopback: return "loopback";
+    case Transport::kMpi:
+      return "mpi";
+    case Transport::kZmq:
+      return "zmq";
+    case Transport::kLoopback:
+      return "loopback";
   }
   return "unknown";
 }

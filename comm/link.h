@@ -62,16 +62,17 @@ class DataPort {
 };
 
 struct ShapingOptions {
-  Duration latency{0};        // added to each frame, one way
-  double bytes_per_s = 0;     // 0 = as fast as the link
-  double drop_rate = 0;       // share of frames lost
-  uint64_t seed = 0;          // of the drops
+  Duration latency{0};     // added to each frame, one way
+  double bytes_per_s = 0;  // 0 = as fast as the link
+  double drop_rate = 0;    // share of frames lost
+  uint64_t seed = 0;       // of the drops
 };
 
 // Decorates a link with latency, rate and faults by seed; for experiments and tests. Both ends of a
 // link are decorated or none: the sender writes into the header when the frame becomes visible, the
-// receiver holds it until then. That is exact where the ends share a clock (one machine, also across
-// network namespaces); elsewhere a frame is held for the receiver's own `latency` after it was seen.
+// receiver holds it until then. That is exact where the ends share a clock (one machine, also
+// across network namespaces); elsewhere a frame is held for the receiver's own `latency` after it
+// was seen.
 std::unique_ptr<Link> ShapeLink(std::unique_ptr<Link> link, const ShapingOptions& options);
 
 }  // namespace thermocline::comm

@@ -44,13 +44,13 @@ class LoopbackMailbox final : public Mailbox {
   Status Send(PeerId to, const FrameView& frame) override {
     TC_RETURN_IF_ERROR(CheckFrameLimits(frame));
     if (frame.payload.size() > kMaxMailboxPayloadBytes) {
-      return InvalidArgument(Str("mailbox payload over its limit:",
-                                 Kv("payload_bytes", frame.payload.size()),
-                                 Kv("limit", kMaxMailboxPayloadBytes)));
+      return InvalidArgument(
+          Str("mailbox payload over its limit:", Kv("payload_bytes", frame.payload.size()),
+              Kv("limit", kMaxMailboxPayloadBytes)));
     }
-    Received message{self_,
-                     {{frame.header.begin(), frame.header.end()},
-                      {frame.payload.begin(), frame.payload.end()}}};
+    Received message{
+        self_,
+        {{frame.header.begin(), frame.header.end()}, {frame.payload.begin(), frame.payload.end()}}};
     const MutexLock lock(state_->mutex);
     const auto inbox = state_->inboxes.find(to);
     // Peers reach the server only, and the server its peers.

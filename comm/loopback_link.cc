@@ -1,7 +1,7 @@
 // Links between workers that live in one process.
 #include <deque>
-#include <set>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "base/mutex.h"
@@ -57,8 +57,8 @@ class LoopbackLink final : public Link {
     while (state_->ports.contains(peer_) && queue.size() >= kLinkWindowFrames) {
       if (state_->changed.wait_until(state_->mutex, ToSteady(deadline)) ==
           std::cv_status::timeout) {
-        return DeadlineExceeded(Str("peer takes no frames:", Kv("peer", peer_),
-                                    Kv("under_way", kLinkWindowFrames)));
+        return DeadlineExceeded(
+            Str("peer takes no frames:", Kv("peer", peer_), Kv("under_way", kLinkWindowFrames)));
       }
     }
     if (!state_->ports.contains(peer_)) return Lost();
@@ -118,8 +118,8 @@ class LoopbackDataPort final : public DataPort {
 
   Result<std::unique_ptr<Link>> Open(WorkerId peer, const std::string& peer_address) override {
     if (peer_address != Str("loopback:", peer)) {
-      return InvalidArgument(Str("not this worker's loopback address: ", Printable(peer_address),
-                                 Kv("peer", peer)));
+      return InvalidArgument(
+          Str("not this worker's loopback address: ", Printable(peer_address), Kv("peer", peer)));
     }
     if (!state_->HasPort(peer)) return Unavailable(Str("no port of worker:", Kv("peer", peer)));
     return std::unique_ptr<Link>(std::make_unique<LoopbackLink>(state_, self_, peer));

@@ -54,7 +54,7 @@ struct ZmqMailboxOptions {
   std::vector<std::string> endpoints;
   PeerId self = kServerPeer;  // client only: its incarnation, not 0
   Duration connect_timeout = std::chrono::seconds(5);
-  int queue_frames = 1024;    // per peer; full is kResourceExhausted
+  int queue_frames = 1024;  // per peer; full is kResourceExhausted
 };
 
 // ZeroMQ ROUTER with CURVE. kUnavailable names the endpoint that cannot be bound.

@@ -11,8 +11,8 @@ struct LauncherNames {
   const char* size;
 };
 
-// srun with PMIx sets PMIX_RANK and tells the size in SLURM_NTASKS. Open MPI's mpirun sets PMIX_RANK
-// too, but its own pair comes first.
+// srun with PMIx sets PMIX_RANK and tells the size in SLURM_NTASKS. Open MPI's mpirun sets
+// PMIX_RANK too, but its own pair comes first.
 constexpr std::array<LauncherNames, 3> kLaunchers = {{
     {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
     {"PMI_RANK", "PMI_SIZE"},

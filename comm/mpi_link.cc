@@ -19,8 +19,8 @@ constexpr std::string_view kAddressScheme = "mpi:";
 constexpr uint64_t kMaxMessageBytes = kFramePrefixBytes + kMaxHeaderBytes + kMaxPayloadBytes;
 static_assert(kMaxMessageBytes < INT_MAX, "MPI counts in int");
 
-// Step thread only. A send is handed to MPI and left there; MPI moves it on whenever the step thread
-// is in any call of the port.
+// Step thread only. A send is handed to MPI and left there; MPI moves it on whenever the step
+// thread is in any call of the port.
 class MpiLink final : public Link {
  public:
   MpiLink(MPI_Comm comm, MpiParking* parking, WorkerId peer, int rank)
@@ -42,10 +42,10 @@ class MpiLink final : public Link {
     TC_RETURN_IF_ERROR(AwaitRoom(deadline));
     std::unique_ptr<MpiTransfer> transfer = TakeIdle();
     EncodeFrame(frame, &transfer->bytes);
-    TC_RETURN_IF_ERROR(MpiStatus(
-        MPI_Isend(transfer->bytes.data(), static_cast<int>(transfer->bytes.size()), MPI_BYTE, rank_,
-                  kFrameTag, comm_, &transfer->request),
-        "cannot send"));
+    TC_RETURN_IF_ERROR(
+        MpiStatus(MPI_Isend(transfer->bytes.data(), static_cast<int>(transfer->bytes.size()),
+                            MPI_BYTE, rank_, kFrameTag, comm_, &transfer->request),
+                  "cannot send"));
     ++stats_.frames_sent;
     stats_.bytes_sent += transfer->bytes.size();
     sending_.push_back(std::move(transfer));
@@ -75,8 +75,8 @@ class MpiLink final : public Link {
       TC_RETURN_IF_ERROR(Reap());
       if (sending_.size() < kLinkWindowFrames) return OkStatus();
       if (!backoff.Pause(deadline)) {
-        return DeadlineExceeded(Str("peer takes no frames:", Kv("peer", peer_),
-                                    Kv("under_way", sending_.size())));
+        return DeadlineExceeded(
+            Str("peer takes no frames:", Kv("peer", peer_), Kv("under_way", sending_.size())));
       }
     }
   }

@@ -2,6 +2,7 @@
 
 #include <mpi.h>
 
+#include <algorithm>
 #include <csignal>
 #include <utility>
 
@@ -43,8 +44,8 @@ class MpiRuntimeImpl final : public MpiRuntime {
     uint64_t n_bytes = rank_ == 0 ? bytes.size() : 0;
     TC_RETURN_IF_ERROR(Broadcast(&n_bytes, sizeof(n_bytes)));
     if (n_bytes > kMaxBroadcastBytes) {
-      return InvalidArgument(Str("broadcast over its limit:", Kv("bytes", n_bytes),
-                                 Kv("limit", kMaxBroadcastBytes)));
+      return InvalidArgument(
+          Str("broadcast over its limit:", Kv("bytes", n_bytes), Kv("limit", kMaxBroadcastBytes)));
     }
     std::string received = rank_ == 0 ? bytes : std::string(n_bytes, '\0');
     TC_RETURN_IF_ERROR(Broadcast(received.data(), received.size()));
@@ -91,8 +92,8 @@ Result<std::unique_ptr<MpiRuntime>> StartMpi() {
   // Open MPI writes to the sockets of dead ranks; that must be an error there, not a signal.
   std::signal(SIGPIPE, SIG_IGN);
   int provided = MPI_THREAD_SINGLE;
-  TC_RETURN_IF_ERROR(MpiStatus(
-      MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided), "cannot start MPI"));
+  TC_RETURN_IF_ERROR(MpiStatus(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided),
+                               "cannot start MPI"));
   // Errors become return values, which survivors of a dead rank need.
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   if (provided < MPI_THREAD_SERIALIZED) {

@@ -12,8 +12,8 @@
 
 namespace thermocline::comm {
 
-// Initialised by main and finalised by its destructor; at most one per process. Broadcast belongs to
-// the main thread at start-up; afterwards MPI is called by the thread that owns the data port.
+// Initialised by main and finalised by its destructor; at most one per process. Broadcast belongs
+// to the main thread at start-up; afterwards MPI is called by the thread that owns the data port.
 class MpiRuntime {
  public:
   virtual ~MpiRuntime() = default;

@@ -71,9 +71,9 @@ class ShapedLink final : public Link {
   }
 
   static Status CheckStampedHeader(const FrameView& frame) {
-    return InvalidArgument(Str("frame header over its limit:",
-                               Kv("header_bytes", frame.header.size()),
-                               Kv("limit", kMaxHeaderBytes - sizeof(Stamp))));
+    return InvalidArgument(
+        Str("frame header over its limit:", Kv("header_bytes", frame.header.size()),
+            Kv("limit", kMaxHeaderBytes - sizeof(Stamp))));
   }
 
   // Frames leave one after another at the given rate; each is visible `latency` after its last byte

@@ -59,8 +59,9 @@ void Authenticate(ZmqSocket socket, PublicKey admitted) {
     const bool ok = IsAdmitted(*request, admitted);
     if (!ok) {
       const bool has_address = request->size() > kAddress;
-      LogWarn("comm", Str("peer refused: wrong key",
-                          Kv("address", has_address ? Printable((*request)[kAddress].text()) : "")));
+      LogWarn("comm",
+              Str("peer refused: wrong key",
+                  Kv("address", has_address ? Printable((*request)[kAddress].text()) : "")));
     }
     Reply(socket, request->size() > kRequestId ? (*request)[kRequestId].text() : "", ok);
   }

@@ -20,11 +20,15 @@ constexpr Duration kProbeTimeout = std::chrono::seconds(1);
 // Between two rounds over the candidates, while the other side may still be starting.
 constexpr Duration kRetryPause = std::chrono::milliseconds(50);
 
+// A lost connection is not made anew behind our back, so this is a day. libzmq's own ways to say
+// "never" (an interval of -1, or ZMQ_IMMEDIATE) drop what had arrived but was not yet received.
+constexpr int kReconnectMs = 86'400'000;
+
 constexpr int kHandshakeFailures = ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
                                    ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
                                    ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
-constexpr int kMonitoredEvents = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | kHandshakeFailures |
-                                 ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED;
+constexpr int kMonitoredEvents =
+    ZMQ_EVENT_HANDSHAKE_SUCCEEDED | kHandshakeFailures | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CLOSED;
 
 // The next event's number if one waits. A monitor message is two parts, the first of which begins
 // with u16 event.
@@ -50,12 +54,9 @@ Status ConfigureDealer(ZmqSocket& socket, const DealerOptions& options, bool ipv
   TC_RETURN_IF_ERROR(ConfigureWire(socket, options.wire));
   TC_RETURN_IF_ERROR(ConfigureCurveClient(socket, options.key));
   TC_RETURN_IF_ERROR(socket.SetText(ZMQ_ROUTING_ID, options.routing_id));
-  // Queue nothing for a connection that is not there, and do not make it anew behind our back.
-  TC_RETURN_IF_ERROR(socket.Set(ZMQ_IMMEDIATE, 1));
-  TC_RETURN_IF_ERROR(socket.Set(ZMQ_RECONNECT_IVL, -1));
+  TC_RETURN_IF_ERROR(socket.Set(ZMQ_RECONNECT_IVL, kReconnectMs));
   return socket.Set(ZMQ_IPV6, ipv6 ? 1 : 0);
 }
-
 
 Status CheckCandidates(const std::vector<std::string>& endpoints) {
   if (endpoints.empty()) return InvalidArgument("no endpoint to connect to");
@@ -95,8 +96,7 @@ Result<ZmqDealer> ZmqDealer::Connect(ZmqContext& context, const DealerOptions& o
 Result<ZmqDealer> ZmqDealer::ConnectTo(ZmqContext& context, const DealerOptions& options,
                                        const std::string& endpoint, TimePoint deadline) {
   TC_ASSIGN_OR_RETURN(const TcpEndpoint parsed, ParseTcpEndpoint(endpoint));
-  TC_RETURN_IF_ERROR(
-      ProbeTcp(parsed, std::min(deadline, SteadyClock().Now() + kProbeTimeout)));
+  TC_RETURN_IF_ERROR(ProbeTcp(parsed, std::min(deadline, SteadyClock().Now() + kProbeTimeout)));
   ZmqDealer dealer;
   dealer.endpoint_ = endpoint;
   TC_ASSIGN_OR_RETURN(dealer.socket_, ZmqSocket::Open(context, ZMQ_DEALER));

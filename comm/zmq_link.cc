@@ -5,8 +5,6 @@
 // receiver's step thread has not taken, and the receiver returns credit over the same connection as
 // it takes them. So a peer that nobody reads fills its own window and no other peer's, and what
 // waits here is bounded by the window times the number of peers.
-#include <sched.h>
-
 #include <algorithm>
 #include <cstring>
 #include <deque>
@@ -27,7 +25,9 @@ namespace {
 
 // Waking a sleeping thread costs 50 to 200 us on an idle core (C-states, scheduler), several times
 // the 26 us a small frame needs. A waiting step thread therefore asks this long before it sleeps;
-// the next frame of a busy pipeline comes within it, and an idle worker pays it once per wait.
+// the next frame of a busy pipeline comes within it, and an idle worker pays it once per wait. It
+// does not yield meanwhile: on a busy core that gives away a whole time slice, milliseconds, where
+// a sleeper is let in soon after it is woken.
 constexpr Duration kSpin = std::chrono::microseconds(80);
 // Credit goes back in halves of the window: rarely enough to cost nothing, early enough that a
 // sender never waits for a receiver that keeps up.
@@ -73,9 +73,9 @@ struct Inbound {
     ZmqMessage message;
   };
   std::deque<Parked> parked;
-  bool overrun = false;         // the peer ignored its window; frames are missing
-  std::string credited;         // connection that `n_taken` counts for
-  uint32_t n_taken = 0;         // frames taken since the last credit
+  bool overrun = false;  // the peer ignored its window; frames are missing
+  std::string credited;  // connection that `n_taken` counts for
+  uint32_t n_taken = 0;  // frames taken since the last credit
 };
 
 // Owns the ROUTER and what arrived on it. Step thread only.
@@ -213,10 +213,7 @@ class ZmqLink final : public Link {
       TC_RETURN_IF_ERROR(port_->Pump());
       if (auto taken = port_->Take(peer_)) return std::move(*taken);
       const TimePoint now = clock.Now();
-      if (now < spin_until && now < deadline) {
-        sched_yield();
-        continue;
-      }
+      if (now < spin_until && now < deadline) continue;
       if (!lost_at_ && dealer_.lost()) lost_at_ = now;
       if (lost_at_ && now >= *lost_at_ + kLossGrace) return Lost();
       if (now >= deadline) {
@@ -234,8 +231,8 @@ class ZmqLink final : public Link {
       if (dealer_.lost()) return Lost();
       if (n_credits_ > 0) return OkStatus();
       if (SteadyClock().Now() >= deadline) {
-        return DeadlineExceeded(Str("peer takes no frames:", Kv("peer", peer_),
-                                    Kv("under_way", kLinkWindowFrames)));
+        return DeadlineExceeded(
+            Str("peer takes no frames:", Kv("peer", peer_), Kv("under_way", kLinkWindowFrames)));
       }
       WaitReadable({dealer_fd_, dealer_.monitor_fd()}, deadline);
     }
@@ -257,8 +254,8 @@ class ZmqLink final : public Link {
   }
 
   Status Lost() const {
-    return Unavailable(Str("connection to peer is lost:", Kv("peer", peer_),
-                           Kv("endpoint", dealer_.endpoint())));
+    return Unavailable(
+        Str("connection to peer is lost:", Kv("peer", peer_), Kv("endpoint", dealer_.endpoint())));
   }
 
   ZmqDataPort* const port_;
@@ -271,11 +268,12 @@ class ZmqLink final : public Link {
 };
 
 Result<std::unique_ptr<Link>> ZmqDataPort::Open(WorkerId peer, const std::string& peer_address) {
-  auto dealer = ZmqDealer::Connect(*context_, {.key = options_.key,
-                                               .routing_id = ConnectionId(options_.self, n_opened_++),
-                                               .endpoints = SplitEndpoints(peer_address),
-                                               .connect_timeout = options_.connect_timeout,
-                                               .wire = DataWire()});
+  auto dealer =
+      ZmqDealer::Connect(*context_, {.key = options_.key,
+                                     .routing_id = ConnectionId(options_.self, n_opened_++),
+                                     .endpoints = SplitEndpoints(peer_address),
+                                     .connect_timeout = options_.connect_timeout,
+                                     .wire = DataWire()});
   if (!dealer.ok()) return dealer.status().WithContext(Str("cannot reach worker ", peer));
   return std::unique_ptr<Link>(new ZmqLink(this, peer, std::move(*dealer)));
 }

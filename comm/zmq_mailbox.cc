@@ -1,9 +1,9 @@
 // The control plane over ZeroMQ: one ROUTER at the coordinator, a DEALER at each worker.
 #include <algorithm>
 #include <atomic>
-#include <optional>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "base/log.h"
@@ -30,9 +30,9 @@ WireOptions MailboxWire(int queue_frames) {
 Status CheckMailboxLimits(const FrameView& frame) {
   TC_RETURN_IF_ERROR(CheckFrameLimits(frame));
   if (frame.payload.size() <= kMaxMailboxPayloadBytes) return OkStatus();
-  return InvalidArgument(Str("mailbox payload over its limit:",
-                             Kv("payload_bytes", frame.payload.size()),
-                             Kv("limit", kMaxMailboxPayloadBytes)));
+  return InvalidArgument(
+      Str("mailbox payload over its limit:", Kv("payload_bytes", frame.payload.size()),
+          Kv("limit", kMaxMailboxPayloadBytes)));
 }
 
 // The peer whose routing id this is; kServerPeer for an id that no mailbox of ours has.
@@ -119,11 +119,14 @@ class ZmqServerMailbox final : public ZmqMailbox {
     const ZmqIo io = router_.TrySend(RoutingId(kPeerRoutingKind, to.value), std::move(message));
     RingIf(router_.readable());
     switch (io) {
-      case ZmqIo::kDone: return OkStatus();
+      case ZmqIo::kDone:
+        return OkStatus();
       case ZmqIo::kWouldBlock:
         return ResourceExhausted(Str("peer's queue is full:", Kv("peer", to)));
-      case ZmqIo::kNoPeer: return Unavailable(Str("peer is not connected:", Kv("peer", to)));
-      case ZmqIo::kFailed: break;
+      case ZmqIo::kNoPeer:
+        return Unavailable(Str("peer is not connected:", Kv("peer", to)));
+      case ZmqIo::kFailed:
+        break;
     }
     return ZmqError("cannot send");
   }
@@ -229,7 +232,8 @@ class ZmqClientMailbox final : public ZmqMailbox {
   }
 
   Status Lost() REQUIRES(mutex_) {
-    return Unavailable(Str("connection to the server is lost:", Kv("endpoint", dealer_.endpoint())));
+    return Unavailable(
+        Str("connection to the server is lost:", Kv("endpoint", dealer_.endpoint())));
   }
 
   void Wait(int wake_fd, TimePoint deadline) override {

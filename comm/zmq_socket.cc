@@ -12,8 +12,8 @@
 namespace thermocline::comm {
 namespace {
 
-// How long a closing socket may hold on for messages not yet sent: long enough for a last "shutdown"
-// to leave the host, short enough to go unnoticed at exit.
+// How long a closing socket may hold on for messages not yet sent: long enough for a last
+// "shutdown" to leave the host, short enough to go unnoticed at exit.
 constexpr int kLingerMs = 200;
 // A peer that connects and says nothing is let go after this.
 constexpr int kHandshakeMs = 3000;
@@ -36,9 +36,12 @@ void SkipParts(void* socket) {
 ZmqIo IoOfErrno() {
   switch (zmq_errno()) {
     case EAGAIN:
-    case EINTR: return ZmqIo::kWouldBlock;
-    case EHOSTUNREACH: return ZmqIo::kNoPeer;
-    default: return ZmqIo::kFailed;
+    case EINTR:
+      return ZmqIo::kWouldBlock;
+    case EHOSTUNREACH:
+      return ZmqIo::kNoPeer;
+    default:
+      return ZmqIo::kFailed;
   }
 }
 

@@ -90,9 +90,9 @@ class ZmqSocket {
 
 // What every TCP socket of ours has in common.
 struct WireOptions {
-  int queue_frames = 0;           // per peer and direction
+  int queue_frames = 0;  // per peer and direction
   uint64_t max_message_bytes = 0;
-  bool heartbeat = false;         // for connections that may be idle and whose reader never stops
+  bool heartbeat = false;  // for connections that may be idle and whose reader never stops
 };
 Status ConfigureWire(ZmqSocket& socket, const WireOptions& options);
 

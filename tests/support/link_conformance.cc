@@ -115,7 +115,8 @@ void RefusesFrameOverLimit(LinkEnd end) {
   EXPECT_EQ(end.link.Send({{}, payload}, Soon()).code(), StatusCode::kInvalidArgument);
 }
 
-// A receiver that takes nothing stops the sender; what was sent arrives later, and the link goes on.
+// A receiver that takes nothing stops the sender; what was sent arrives later, and the link goes
+// on.
 void FullWindowStopsTheSender(LinkEnd end) {
   constexpr size_t kBytes = 1 << 20;
   constexpr uint64_t kFarTooMany = 4 * comm::kLinkWindowFrames;

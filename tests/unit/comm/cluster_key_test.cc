@@ -53,8 +53,8 @@ TEST(ClusterKey, RefusesOtherTextWithoutRepeatingIt) {
   bad_character[7] = '~';
   // "#####" is 85^5 - 1, beyond 32 bits.
   const std::string overflow = "#####" + good.substr(5);
-  for (const std::string& text : {std::string(), good.substr(1), good + "0", bad_character, overflow,
-                                  std::string(40, '\0'), std::string(40, '\xff')}) {
+  for (const std::string& text : {std::string(), good.substr(1), good + "0", bad_character,
+                                  overflow, std::string(40, '\0'), std::string(40, '\xff')}) {
     const auto parsed = ClusterKey::Parse(text);
     ASSERT_FALSE(parsed.ok());
     EXPECT_EQ(parsed.status().code(), StatusCode::kInvalidArgument);

@@ -30,7 +30,7 @@ void Patch(std::vector<std::byte>* bytes, size_t offset, uint32_t value) {
 
 TEST(Frame, HasThePrefixOfTheFormat) {
   const auto bytes = Encoded({{std::byte{0xaa}}, {std::byte{0xbb}, std::byte{0xcc}}});
-  const std::vector<uint8_t> expected = {'T', 'C', 'F', '1', 1, 0, 0, 0,    2,   0,
+  const std::vector<uint8_t> expected = {'T', 'C', 'F', '1', 1, 0, 0,    0,    2,   0,
                                          0,   0,   0,   0,   0, 0, 0xaa, 0xbb, 0xcc};
   ASSERT_EQ(bytes.size(), expected.size());
   EXPECT_EQ(std::memcmp(bytes.data(), expected.data(), expected.size()), 0);

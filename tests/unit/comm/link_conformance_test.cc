@@ -1,4 +1,6 @@
 // What every Link must do, run on each of them that needs one process only.
+#include "tests/support/link_conformance.h"
+
 #include <gtest/gtest.h>
 
 #include <barrier>
@@ -6,7 +8,6 @@
 
 #include "comm/data_ports.h"
 #include "tests/support/frames.h"
-#include "tests/support/link_conformance.h"
 #include "tests/support/status_matchers.h"
 
 namespace thermocline::comm {
@@ -57,7 +58,8 @@ Joined JoinZmq() {
 Joined JoinShaped() {
   Joined joined = JoinLoopback();
   for (auto& link : joined.links) {
-    link = ShapeLink(std::move(link), {.latency = std::chrono::microseconds(200), .bytes_per_s = 1e9});
+    link =
+        ShapeLink(std::move(link), {.latency = std::chrono::microseconds(200), .bytes_per_s = 1e9});
   }
   return joined;
 }
@@ -73,8 +75,8 @@ constexpr Implementation kImplementations[] = {
 class LinkConformance : public ::testing::TestWithParam<std::tuple<Implementation, LinkCase>> {};
 
 TEST_P(LinkConformance, Case) {
-  const auto& [implementation, link_case] = GetParam();
-  Joined joined = implementation.join();
+  Joined joined = std::get<0>(GetParam()).join();
+  const LinkCase& link_case = std::get<1>(GetParam());
   std::barrier<> both(2);
   const auto barrier = [&] { both.arrive_and_wait(); };
   std::thread other([&] { link_case.run({1, *joined.links[1], barrier}); });
@@ -110,7 +112,8 @@ TEST_P(LinkLoss, LinkOpenedAgainWorks) {
   Frame frame;
   for (int round = 0; round < 3; ++round) {
     joined.links[0].reset();
-    joined.links[0] = std::move(joined.ports[0]->Open(WorkerId{1}, joined.ports[1]->address())).value();
+    joined.links[0] =
+        std::move(joined.ports[0]->Open(WorkerId{1}, joined.ports[1]->address())).value();
     if (GetParam().join == JoinShaped) joined.links[0] = ShapeLink(std::move(joined.links[0]), {});
     for (uint64_t i = 0; i < kLinkWindowFrames; ++i) {
       ASSERT_THAT(joined.links[0]->Send(ViewOf(MakeFrame(i, 10)), In(kPatience)), IsOk());

@@ -43,10 +43,8 @@ class ZmqMaker final : public MailboxMaker {
     return std::move(server).value();
   }
   Result<std::unique_ptr<Mailbox>> Connect(const Mailbox& server, PeerId self) override {
-    return ConnectZmqMailbox({.key = key_,
-                              .endpoints = server.endpoints(),
-                              .self = self,
-                              .queue_frames = kQueueFrames});
+    return ConnectZmqMailbox(
+        {.key = key_, .endpoints = server.endpoints(), .self = self, .queue_frames = kQueueFrames});
   }
 
  private:

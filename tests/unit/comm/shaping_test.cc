@@ -9,13 +9,13 @@
 namespace thermocline::comm {
 namespace {
 
+using std::chrono::milliseconds;
 using ::thermocline::testing::In;
 using ::thermocline::testing::IsOk;
 using ::thermocline::testing::MakeFrame;
 using ::thermocline::testing::Now;
 using ::thermocline::testing::SameFrame;
 using ::thermocline::testing::ViewOf;
-using std::chrono::milliseconds;
 
 constexpr Duration kPatience = std::chrono::seconds(20);
 
@@ -23,6 +23,7 @@ constexpr Duration kPatience = std::chrono::seconds(20);
 class Shaping : public ::testing::Test {
  protected:
   void Join(const ShapingOptions& options) {
+    for (auto& port : ports_) port.reset();
     ports_[0] = hub_.MakePort(WorkerId{0});
     ports_[1] = hub_.MakePort(WorkerId{1});
     for (uint64_t i : {0, 1}) {

@@ -137,7 +137,8 @@ TEST(ZmqMailboxSecurity, PlainTcpIsNoHarm) {
   const std::string endpoint = server->endpoints()[0];
   sockaddr_in address{};
   address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(std::stoi(endpoint.substr(endpoint.rfind(':') + 1))));
+  address.sin_port =
+      htons(static_cast<uint16_t>(std::stoi(endpoint.substr(endpoint.rfind(':') + 1))));
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   const int fd = socket(AF_INET, SOCK_STREAM, 0);
   ASSERT_EQ(connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
@@ -199,8 +200,8 @@ TEST(ZmqMailbox, ConnectToASilentPortEndsInTime) {
   ASSERT_EQ(getsockname(fd, reinterpret_cast<sockaddr*>(&address), &n_bytes), 0);
   const TimePoint begin = Now();
   const auto client =
-      Connect(ClusterKey::Generate(), {"tcp://127.0.0.1:" + std::to_string(ntohs(address.sin_port))},
-              milliseconds(300));
+      Connect(ClusterKey::Generate(),
+              {"tcp://127.0.0.1:" + std::to_string(ntohs(address.sin_port))}, milliseconds(300));
   ASSERT_FALSE(client.ok());
   EXPECT_EQ(client.status().code(), StatusCode::kUnavailable);
   EXPECT_THAT(client.status().message(), HasSubstr("does not answer"));
