@@ -156,6 +156,7 @@ void Engine::Run() {
     Publish();
     if (running_) ReceiveFrames();
   }
+  Publish();
 }
 
 void Engine::HandleInbox() {
