@@ -111,6 +111,12 @@ class RecordingObserver final : public EngineObserver {
 
 comm::PeerId PeerOf(uint64_t worker) { return {1000 + worker}; }
 
+// Made once: random weights take longer than the tests.
+const testing::TinyModelParts& FourLayers() {
+  static const testing::TinyModelParts parts = testing::MakeTinyModelParts({.n_layer = 4});
+  return parts;
+}
+
 // An engine with workers that answer at once, on the engine thread.
 class EngineTest : public ::testing::Test {
  protected:
@@ -218,7 +224,7 @@ class EngineTest : public ::testing::Test {
     return held_.size();
   }
 
-  const testing::TinyModelParts model_ = testing::MakeTinyModelParts({.n_layer = 4});
+  const testing::TinyModelParts& model_ = FourLayers();
   EngineOptions options_;
   ManualClock clock_;
   RecordingObserver observer_;

@@ -21,9 +21,15 @@ WorkerProfile Worker(uint64_t id, uint64_t memory_bytes, double bytes_per_s) {
           .read_bytes_per_s = bytes_per_s};
 }
 
+// Made once: random weights take longer than the tests.
+const TinyModelParts& SixLayers() {
+  static const TinyModelParts parts = MakeTinyModelParts({.n_layer = 6});
+  return parts;
+}
+
 class SplitTest : public ::testing::Test {
  protected:
-  const TinyModelParts model_ = MakeTinyModelParts({.n_layer = 6});
+  const TinyModelParts& model_ = SixLayers();
   const ClusterProfile three_{{Worker(1, kGiB, 1e9), Worker(2, kGiB, 1e9), Worker(3, kGiB, 1e9)}};
   PlanRequest request_{.n_ctx = 64, .n_parallel = 2, .epoch = {1}, .model_fingerprint = "f"};
 
