@@ -45,8 +45,8 @@ Status EngineOptions::Validate() const {
   TC_RETURN_IF_ERROR(CheckOption("max_waiting", max_waiting, 0, 1 << 20));
   TC_RETURN_IF_ERROR(CheckOption("max_running", max_running, 1, proto::kMaxStepTokens));
   TC_RETURN_IF_ERROR(CheckOption("max_in_flight", max_in_flight, 0, 1024));
-  TC_RETURN_IF_ERROR(CheckOption("max_step_tokens", max_step_tokens, 3, proto::kMaxStepTokens));
-  TC_RETURN_IF_ERROR(CheckOption("prefill_chunk", prefill_chunk, 2, max_step_tokens));
+  TC_RETURN_IF_ERROR(CheckOption("max_step_tokens", max_step_tokens, 2, proto::kMaxStepTokens));
+  TC_RETURN_IF_ERROR(CheckOption("prefill_chunk", prefill_chunk, 1, max_step_tokens));
   if (heartbeat_interval <= Duration(0) || heartbeat_expiry <= heartbeat_interval) {
     return InvalidArgument(Str("heartbeat_expiry must exceed heartbeat_interval, and that 0:",
                                Kv("interval_s", Seconds(heartbeat_interval)),
@@ -156,6 +156,7 @@ void Engine::Run() {
     Publish();
     if (running_) ReceiveFrames();
   }
+  Publish();
 }
 
 void Engine::HandleInbox() {

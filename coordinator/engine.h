@@ -41,8 +41,8 @@ struct EngineOptions {
   int max_waiting = 256;        // accepted sequences without KV; more are refused
   int max_running = 256;        // sequences with KV
   int max_in_flight = 0;        // steps; 0: number of stages + 1
-  int max_step_tokens = 512;    // 3..proto::kMaxStepTokens
-  int prefill_chunk = 128;      // 2..max_step_tokens
+  int max_step_tokens = 512;    // 2..proto::kMaxStepTokens
+  int prefill_chunk = 128;      // 1..max_step_tokens
   std::string dump_logits_dir;  // diagnostics; "" = off
 
   Duration join_timeout = std::chrono::seconds(60);

@@ -50,10 +50,10 @@ const proto::StepResultEntry* FindEntry(const proto::StepResult& result, SeqId i
 }  // namespace
 
 Scheduler::Scheduler(const SchedulerOptions& options) : options_(options) {
-  CHECK(options.n_ctx > 0 && options.page_tokens > 0 && options.max_step_tokens > 2);
+  CHECK(options.n_ctx > 0 && options.page_tokens > 0 && options.max_step_tokens > 1);
   CHECK(options.n_pages * options.page_tokens >= options.n_ctx);
   CHECK(options.n_stages > 0 && options.max_in_flight > 0);
-  CHECK(options.prefill_chunk > 1 && options.max_running > 0);
+  CHECK(options.prefill_chunk > 0 && options.max_running > 0);
 }
 
 Status Scheduler::CheckFits(const SchedulerOptions& options, const GenerationRequest& request) {
@@ -227,8 +227,8 @@ void Scheduler::AddDecodes(Draft* draft) {
   int n_decoding = 0;
   const std::vector<SeqId> ready = ReadyDecodes(&n_decoding);
   const int share = (n_decoding + options_.n_stages - 1) / options_.n_stages;
-  // Two rows are left for a prompt (a scored one repeats a row), so that decodes cannot starve it.
-  const int most = std::min(share, options_.max_step_tokens - 2);
+  // One row is left for a prompt, so that decodes cannot starve it.
+  const int most = std::min(share, options_.max_step_tokens - 1);
   for (const SeqId id : ready) {
     if (draft->n_rows >= most) break;
     if (!running_.contains(id)) continue;  // gave way to an older one
@@ -256,17 +256,13 @@ void Scheduler::AddPrefills(Draft* draft) {
 bool Scheduler::AddRows(SeqId id, Sequence* sequence, int64_t budget, Draft* draft) {
   const bool starts = !sequence->started;
   const int64_t start_bytes = starts ? StartBytes(sequence->request) : 0;
-  // The row before the chunk is computed again so that it can score the chunk's first token.
-  const bool overlaps = sequence->scores_wanted && sequence->n_computed > 0 &&
-                        sequence->n_computed < sequence->n_prompt();
-  const int64_t n_repeated = overlaps ? 1 : 0;
-  const int64_t n_new = std::min(budget - n_repeated, sequence->rows_left());
-  if (n_new < 1 || draft->start_bytes + start_bytes > kMaxStartBytes) return false;
+  const int64_t n_rows = std::min(budget, sequence->rows_left());
+  if (n_rows < 1 || draft->start_bytes + start_bytes > kMaxStartBytes) return false;
 
-  proto::StepEntry entry{.seq = id, .first_position = sequence->n_computed - n_repeated};
+  proto::StepEntry entry{.seq = id, .first_position = sequence->n_computed};
   const auto first = sequence->tokens.begin() + entry.first_position;
-  entry.tokens.assign(first, first + n_repeated + n_new);
-  sequence->n_computed += n_new;
+  entry.tokens.assign(first, first + n_rows);
+  sequence->n_computed += n_rows;
   entry.sample = sequence->rows_left() == 0 && sequence->size() < sequence->max_length;
   if (starts) {
     const GenerationRequest& request = sequence->request;
@@ -278,7 +274,7 @@ bool Scheduler::AddRows(SeqId id, Sequence* sequence, int64_t budget, Draft* dra
   }
   sequence->started = true;
   sequence->in_flight = true;
-  draft->n_rows += n_repeated + n_new;
+  draft->n_rows += n_rows;
   draft->start_bytes += start_bytes;
   draft->batch.entries.push_back(std::move(entry));
   return true;
@@ -308,7 +304,7 @@ void Scheduler::Send(Draft draft, SchedulerActions* actions) {
 Status Scheduler::OnResult(const proto::StepResult& result, SchedulerActions* actions) {
   const auto found = outstanding_.find(result.step);
   if (found == outstanding_.end()) {
-    ++totals_.unknown_results;
+    totals_.unknown_results += !result.entries.empty();  // a bare release needs no answer
     return OkStatus();
   }
   const Outstanding outstanding = std::move(found->second);

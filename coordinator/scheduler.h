@@ -24,8 +24,8 @@ struct SchedulerOptions {
   int64_t n_pages = 0;  // of every stage; page_tokens * n_pages >= n_ctx
   int n_stages = 1;
   int max_in_flight = 2;      // steps sent and not answered
-  int max_step_tokens = 512;  // rows of one step, >= 3
-  int prefill_chunk = 128;    // rows of prompts in one step while other sequences decode, >= 2
+  int max_step_tokens = 512;  // rows of one step, >= 2
+  int prefill_chunk = 128;    // rows of prompts in one step while other sequences decode
   int max_waiting = 256;      // accepted sequences that have no KV yet
   int max_running = 256;      // sequences that have KV
 };

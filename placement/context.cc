@@ -35,7 +35,8 @@ Result<ContextDemand> DemandOf(const model::ModelConfig& config, const PlanReque
   const int least = request.n_ctx > 0 ? request.n_ctx : std::min(trained, kMinContextTokens);
   const int page_tokens = request.kv.page_tokens;
   demand.least_pages = PagesOf(least, page_tokens);
-  demand.wanted_pages = PagesOf(demand.n_ctx, page_tokens) * request.n_parallel;
+  demand.wanted_pages =
+      std::min(PagesOf(demand.n_ctx, page_tokens) * request.n_parallel, max_pages);
   if (request.kv.n_pages > 0) {
     if (request.kv.n_pages < demand.least_pages) {
       return InvalidArgument(

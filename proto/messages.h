@@ -97,9 +97,7 @@ struct SequenceStart {
 };
 
 // One sequence's rows in a step. A sequence is in at most one step between its StepBatch and its
-// StepResult. Chunks of a prompt that is scored (n_prompt_logprobs >= 0) overlap by one row: the first
-// row of a later chunk repeats the last one of the chunk before, writing the same keys and values
-// again, so that its logits can score the row after it.
+// StepResult.
 struct StepEntry {
   SeqId seq;
   int64_t first_position = 0;
@@ -125,8 +123,9 @@ struct StepBatch {
 struct StepResultEntry {
   SeqId seq;
   std::optional<model::SampledToken> sampled;
-  // Of the entry's tokens 1.. that belong to the prompt, each by the logits of the row before it;
-  // when asked for.
+  // When asked for: of the entry's tokens that belong to the prompt, each by the logits of the row
+  // before it, which for the first token of a later chunk was the last row of the chunk before. The
+  // very first token of a prompt has none.
   std::vector<model::SampledToken> prompt_scores;
   friend bool operator==(const StepResultEntry&, const StepResultEntry&) = default;
 };

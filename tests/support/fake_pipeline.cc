@@ -62,19 +62,15 @@ proto::StepResultEntry FakePipeline::RunEntry(const proto::StepBatch& step,
   const bool scored = kv->start.params.n_prompt_logprobs >= 0;
   const int64_t have = int64_t(kv->tokens.size());
   const int64_t n_prompt = kv->start.n_prompt;
-  const bool overlaps = scored && have > 0 && have < n_prompt;
-  if (entry.first_position != have - overlaps) {
+  if (entry.first_position != have) {
     Violation(step, Str("sequence ", entry.seq, " goes on at ", entry.first_position, " after ",
                         have, " tokens"));
   }
-  kv->tokens.resize(std::min<size_t>(kv->tokens.size(), size_t(entry.first_position)));
   kv->tokens.insert(kv->tokens.end(), entry.tokens.begin(), entry.tokens.end());
   if (int64_t(kv->tokens.size()) > options_.n_ctx) Violation(step, "sequence over n_ctx");
-  if (scored) {
-    for (size_t i = 1; i < entry.tokens.size(); ++i) {
-      if (entry.first_position + int64_t(i) >= n_prompt) break;
-      result.prompt_scores.push_back({.token = entry.tokens[i], .logprob = -1});
-    }
+  for (int64_t p = std::max<int64_t>(have, 1); scored && p < n_prompt; ++p) {
+    if (p >= int64_t(kv->tokens.size())) break;
+    result.prompt_scores.push_back({.token = kv->tokens[size_t(p)], .logprob = -1});
   }
   if (entry.sample) {
     result.sampled = model::SampledToken{.token = NextToken(kv->tokens, options_.n_vocab)};

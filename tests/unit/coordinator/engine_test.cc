@@ -111,6 +111,12 @@ class RecordingObserver final : public EngineObserver {
 
 comm::PeerId PeerOf(uint64_t worker) { return {1000 + worker}; }
 
+// Made once: random weights take longer than the tests.
+const testing::TinyModelParts& FourLayers() {
+  static const testing::TinyModelParts parts = testing::MakeTinyModelParts({.n_layer = 4});
+  return parts;
+}
+
 // An engine with workers that answer at once, on the engine thread.
 class EngineTest : public ::testing::Test {
  protected:
@@ -218,7 +224,7 @@ class EngineTest : public ::testing::Test {
     return held_.size();
   }
 
-  const testing::TinyModelParts model_ = testing::MakeTinyModelParts({.n_layer = 4});
+  const testing::TinyModelParts& model_ = FourLayers();
   EngineOptions options_;
   ManualClock clock_;
   RecordingObserver observer_;
@@ -443,7 +449,7 @@ TEST_F(EngineTest, StrangersAndStaleEpochsAreDroppedAndCounted) {
   mailbox_.Post({77}, proto::Heartbeat{});
   mailbox_.Post(PeerOf(2), proto::StepResult{.epoch = {0}, .step = {1}});
   mailbox_.Post(PeerOf(1), proto::StepResult{.epoch = {1}, .step = {1}});  // not the last stage
-  mailbox_.Post(PeerOf(2), proto::StepResult{.epoch = {1}, .step = {99}});
+  mailbox_.Post(PeerOf(2), proto::StepResult{.epoch = {1}, .step = {99}, .entries = {{}}});
   mailbox_.Post(PeerOf(2), proto::Welcome{});
   EXPECT_TRUE(Eventually([&] { return engine_->status().stale_frames == before + 6; }));
   EXPECT_EQ(engine_->status().state, ServiceState::kReady);
@@ -522,9 +528,9 @@ TEST(EngineOptions, ValidateNamesTheField) {
   EXPECT_THAT(options.Validate().message(), HasSubstr("no workers"));
   options.expected = {{{1}, ""}};
   EXPECT_TRUE(options.Validate().ok());
-  options.max_step_tokens = 2;
+  options.max_step_tokens = 1;
   EXPECT_THAT(options.Validate().message(),
-              HasSubstr("max_step_tokens out of range: 2 is not in 3..8192"));
+              HasSubstr("max_step_tokens out of range: 1 is not in 2..8192"));
   options.max_step_tokens = 16;
   EXPECT_THAT(options.Validate().message(), HasSubstr("prefill_chunk out of range"));
   options.prefill_chunk = 8;

@@ -403,8 +403,8 @@ SchedulerOptions RandomOptions(std::mt19937_64* random) {
   options.page_tokens = draw(1, 8);
   options.n_stages = draw(1, 4);
   options.max_in_flight = draw(1, options.n_stages + 2);
-  options.max_step_tokens = draw(3, 40);
-  options.prefill_chunk = draw(2, options.max_step_tokens);
+  options.max_step_tokens = draw(2, 40);
+  options.prefill_chunk = draw(1, options.max_step_tokens);
   options.max_waiting = draw(1, 20);
   options.max_running = draw(1, 12);
   const int least = (options.n_ctx + options.page_tokens - 1) / options.page_tokens;

@@ -21,9 +21,15 @@ WorkerProfile Worker(uint64_t id, uint64_t memory_bytes, double bytes_per_s) {
           .read_bytes_per_s = bytes_per_s};
 }
 
+// Made once: random weights take longer than the tests.
+const TinyModelParts& SixLayers() {
+  static const TinyModelParts parts = MakeTinyModelParts({.n_layer = 6});
+  return parts;
+}
+
 class SplitTest : public ::testing::Test {
  protected:
-  const TinyModelParts model_ = MakeTinyModelParts({.n_layer = 6});
+  const TinyModelParts& model_ = SixLayers();
   const ClusterProfile three_{{Worker(1, kGiB, 1e9), Worker(2, kGiB, 1e9), Worker(3, kGiB, 1e9)}};
   PlanRequest request_{.n_ctx = 64, .n_parallel = 2, .epoch = {1}, .model_fingerprint = "f"};
 
@@ -116,6 +122,15 @@ TEST_F(SplitTest, RequestsOutOfRangeAreRefused) {
   request_.n_parallel = 1;
   request_.kv.n_pages = 3;
   EXPECT_THAT(Split(three_).status().message(), HasSubstr("n_pages=3 page_tokens=16 n_ctx=64"));
+}
+
+TEST_F(SplitTest, EnormousWishesDoNotWrap) {
+  request_.n_ctx = kMaxContextTokens;
+  request_.n_parallel = kMaxParallel;
+  request_.kv.page_tokens = 1;
+  EXPECT_EQ(Split(three_).status().code(), StatusCode::kResourceExhausted);
+  request_.kv.n_pages = kMaxKvTokens + 1;
+  EXPECT_THAT(Split(three_).status().message(), HasSubstr("kv.n_pages out of range"));
 }
 
 TEST_F(SplitTest, RelaidRowsCountAsMemory) {

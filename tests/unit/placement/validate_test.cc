@@ -11,6 +11,12 @@ using ::testing::HasSubstr;
 using testing::MakeTinyModelParts;
 using testing::TinyModelParts;
 
+// Made once: random weights take longer than the tests.
+const TinyModelParts& FiveLayers() {
+  static const TinyModelParts parts = MakeTinyModelParts({.n_layer = 5});
+  return parts;
+}
+
 class ValidateTest : public ::testing::Test {
  protected:
   ValidateTest() {
@@ -32,7 +38,7 @@ class ValidateTest : public ::testing::Test {
 
   static constexpr std::string_view kMinimal =
       R"({"stages":[{"lead":1,"layers":[0,2]},{"lead":2,"layers":[2,5]}]})";
-  const TinyModelParts model_ = MakeTinyModelParts({.n_layer = 5});
+  const TinyModelParts& model_ = FiveLayers();
   const PlanRequest request_{.n_ctx = 64, .n_parallel = 2, .epoch = {4}, .model_fingerprint = "f"};
   ClusterProfile cluster_;
   Plan plan_;
