@@ -18,7 +18,8 @@ struct ClientResponse {
 // One connection. Reads give up after five seconds. Thread-compatible.
 class HttpClient {
  public:
-  explicit HttpClient(uint16_t port);
+  // 0: the system's buffer.
+  explicit HttpClient(uint16_t port, int receive_buffer_bytes = 0);
   ~HttpClient();
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;

@@ -14,8 +14,9 @@ const greedy = { temperature: 0, seed: 1 };
 
 async function startServer(program) {
   const child = spawn(program, { stdio: ["pipe", "pipe", "inherit"] });
-  const [url] = await new Promise((resolve, reject) => {
-    createInterface({ input: child.stdout }).once("line", (line) => resolve([line]));
+  const url = await new Promise((resolve, reject) => {
+    createInterface({ input: child.stdout }).once("line", resolve);
+    child.once("error", reject);
     child.once("exit", (code) => reject(new Error(`server ended with ${code}`)));
   });
   return { url, stop: () => child.stdin.end() };

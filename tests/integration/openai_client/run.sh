@@ -7,6 +7,10 @@
 set -eu
 build=$1
 target=$2
+case $target in
+  http*) ;;
+  *) target=$(realpath "$target") ;;
+esac
 source=$(cd "$(dirname "$0")" && pwd)
 
 skip() {

@@ -115,9 +115,11 @@ TEST_F(HttpConnectionTest, BodiesAreLimitedBeforeTheyAreRead) {
   EXPECT_EQ(CodeOf(chunked.ReadResponse()), "413 body_too_large");
 }
 
-TEST_F(HttpConnectionTest, ALargeBodyWithinTheLimitWorks) {
-  const Json body = PostJson("/tokenize", {{"content", std::string(1 << 20, 'x')}});
-  EXPECT_EQ(body["count"], 1 << 20);
+TEST_F(HttpConnectionTest, ALargeBodyWithinTheLimitIsRead) {
+  const Json body =
+      PostJson("/v1/completions", {{"prompt", std::string(1 << 20, 'x')}, {"max_tokens", 1}}, 400);
+  EXPECT_EQ(body["error"]["message"],
+            "prompt and max_tokens exceed the context: prompt=1048576 max_tokens=1 context=1024");
 }
 
 TEST_F(HttpConnectionTest, NonsenseGets400) {

@@ -37,7 +37,7 @@ TEST(JsonParseTest, DepthAtTheLimitIsFineAndAboveIsNot) {
     return "{\"a\":" + std::string(depth - 1, '[') + std::string(depth - 1, ']') + "}";
   };
   EXPECT_EQ(ErrorOf(nested(kMaxJsonDepth)), "");
-  EXPECT_EQ(ErrorOf(nested(kMaxJsonDepth + 1)), "body nests too deep: byte=69 limit=64");
+  EXPECT_EQ(ErrorOf(nested(kMaxJsonDepth + 1)), "body nests too deep: byte=68 limit=64");
 }
 
 TEST(JsonParseTest, RefusesTooManyValues) {

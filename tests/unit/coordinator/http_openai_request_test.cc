@@ -51,7 +51,7 @@ TEST(OpenAiRequestTest, DefaultsAreThoseOfOpenAi) {
   EXPECT_FALSE(request.options.stream);
   EXPECT_FALSE(request.options.seed);
   EXPECT_EQ(request.options.sampling, model::SamplingParams());
-  EXPECT_EQ(Chat({}).options.max_tokens, -1);
+  EXPECT_EQ(Chat(json::object()).options.max_tokens, -1);
 }
 
 TEST(OpenAiRequestTest, ReadsEveryField) {
@@ -194,16 +194,16 @@ TEST(OpenAiRequestTest, CountsAreLimited) {
 }
 
 TEST(OpenAiRequestTest, UnsupportedFeaturesAreRefusedByName) {
-  for (const auto& [name, value] : json({{"tools", {json::object({{"type", "function"}})}},
-                                         {"response_format", {{"type", "json_object"}}},
-                                         {"suffix", "end"},
-                                         {"best_of", 2},
-                                         {"grammar", "root"},
-                                         {"use_beam_search", true},
-                                         {"tool_choice", "required"},
-                                         {"continue_final_message", true},
-                                         {"chat_template", "x"}})
-                                       .items()) {
+  const json features = {{"tools", {json::object({{"type", "function"}})}},
+                         {"response_format", {{"type", "json_object"}}},
+                         {"suffix", "end"},
+                         {"best_of", 2},
+                         {"grammar", "root"},
+                         {"use_beam_search", true},
+                         {"tool_choice", "required"},
+                         {"continue_final_message", true},
+                         {"chat_template", "x"}};
+  for (const auto& [name, value] : features.items()) {
     CompletionRequest request;
     const auto error = ParseCompletionRequest({{"prompt", "x"}, {name, value}}, kVocab, &request);
     ASSERT_TRUE(error) << name;

@@ -228,13 +228,17 @@ TEST_F(HttpStreamTest, EventsAfterLeavingAreIgnored) {
 
 TEST_F(HttpStreamTest, AStuckClientIsDropped) {
   options_.limits.max_unsent_bytes = 64 * 1024;
-  options_.limits.write_timeout = std::chrono::milliseconds(300);
-  service_.SetReplyText(std::string(1000, 'x'));
-  HttpClient client(port());
-  // 128 choices of 1000 tokens in one response that nobody reads: some 25 MB.
-  client.SendRequest("POST", "/v1/completions",
-                     R"({"prompt":"x","n":128,"stream":true,"max_tokens":1000,"ignore_eos":true})");
-  ASSERT_TRUE(service_.WaitForRequests(128));
+  service_.Hold();
+  HttpClient client(port(), /*receive_buffer_bytes=*/4096);
+  client.SendRequest("POST", "/v1/completions", R"({"prompt":"x","stream":true,"logprobs":20})");
+  ASSERT_TRUE(service_.WaitForRequests(1));
+  model::SampledToken token{.token = 'a'};
+  for (int32_t id = 'b'; id < 'v'; ++id) token.top.push_back({id, -1});
+  // Some 500 bytes each: 25 MB, more than the buffers of two sockets.
+  for (int i = 0; i < 50'000 && service_.cancelled().empty(); ++i) {
+    service_.Emit(0, {.token = token});
+    if (i % 50 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
   EXPECT_TRUE(service_.WaitForCancelled(1));
 }
 
