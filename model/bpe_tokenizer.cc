@@ -114,7 +114,12 @@ void BpeTokenizer::IndexTokens() {
 
 Status BpeTokenizer::IndexMerges(const std::vector<std::string>& merges) {
   std::unordered_map<std::string_view, int32_t> ids;
-  for (int32_t id = 0; id < vocabulary_.size(); ++id) ids.try_emplace(vocabulary_.Text(id), id);
+  // Of duplicates the first that is spelt in bytes wins, as in words_; else the first.
+  for (const bool spelt : {true, false}) {
+    for (int32_t id = 0; id < vocabulary_.size(); ++id) {
+      if (spelt != bytes_[id].empty()) ids.try_emplace(vocabulary_.Text(id), id);
+    }
+  }
   const auto find = [&](std::string_view text) {
     const auto found = ids.find(text);
     return found == ids.end() ? kNoToken : found->second;

@@ -119,6 +119,16 @@ TEST(BpeTokenizer, MergingNeverMakesAControlToken) {
   EXPECT_EQ(Texts(*tokenizer, "xy", {.add_special = false, .parse_special = true}), "xy");
 }
 
+TEST(BpeTokenizer, MergesAreAmongOrdinaryTokensEvenWhenSpecialOnesHaveTheSameText) {
+  TokenizerData data;
+  data.model = "gpt2";
+  data.pre = "gpt-2";
+  data.tokens = {"a", "a", "b", "ab"};
+  data.types = {3, 1, 1, 1};
+  data.merges = {"a b"};
+  EXPECT_THAT(Make(data)->Encode("ab", kPlain), ElementsAre(3));
+}
+
 TEST(BpeTokenizer, BytesWithoutATokenAreUnknownOrDropped) {
   TokenizerData data;
   data.model = "gpt2";
