@@ -75,7 +75,7 @@ Result<Evaluator::Flow> Evaluator::Exec(const ForStatement& node) {
   TC_ASSIGN_OR_RETURN(const Value iterable, Evaluate(*node.iterable));
   TC_ASSIGN_OR_RETURN(const auto items, Iterate(runtime_, iterable));
   const bool filtered = node.filter != nullptr;
-  TC_ASSIGN_OR_RETURN(LoopState* const loop, runtime_.NewLoop(node, filtered, items, n_loops_ + 1));
+  TC_ASSIGN_OR_RETURN(LoopState* const loop, runtime_.NewLoop(node, filtered, items));
   if (filtered) {
     TC_ASSIGN_OR_RETURN(loop->filter_scope, runtime_.NewScope(scope_));
   }
@@ -84,7 +84,6 @@ Result<Evaluator::Flow> Evaluator::Exec(const ForStatement& node) {
   const bool is_empty = loop->ready().empty();
   const Restore<Scope*> scope_guard(scope_, scope);
   if (is_empty) return ExecuteBlock(node.otherwise);
-  const Restore<size_t> loops_guard(n_loops_, n_loops_ + 1);
   return RunLoop(node, *loop, *scope);
 }
 

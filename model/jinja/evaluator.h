@@ -93,7 +93,6 @@ class Evaluator {
   const Dict& globals_;
   Scope* scope_ = nullptr;
   std::string* output_ = nullptr;  // where Emit writes
-  size_t n_loops_ = 0;             // loops around the current place
   int n_captures_ = 0;             // captures around the current place
   bool located_ = false;           // the failure on its way out already names its line
 };

@@ -198,11 +198,9 @@ Result<Value> Evaluator::CallValue(const Value& callee, const CallArguments& arg
 Result<Value> Evaluator::CallMacro(const MacroObject& macro, const CallArguments& arguments) {
   TC_ASSIGN_OR_RETURN(Scope* const scope, runtime_.NewScope(macro.scope));
   Scope* const caller = std::exchange(scope_, scope);
-  const size_t n_caller_loops = std::exchange(n_loops_, 0);
   const Status bound = BindParameters(*macro.definition, arguments);
   Result<Value> result = bound.ok() ? Capture(macro.definition->body) : Result<Value>(bound);
   scope_ = caller;
-  n_loops_ = n_caller_loops;
   return result;
 }
 
@@ -248,8 +246,9 @@ Result<Value> Evaluator::LoopAttribute(LoopState& loop, std::string_view name) {
   if (name == "index") return Value::Int(index + 1);
   if (name == "index0") return Value::Int(index);
   if (name == "first") return Value::Bool(index == 0);
-  if (name == "depth") return Value::Int(static_cast<int64_t>(loop.depth()));
-  if (name == "depth0") return Value::Int(static_cast<int64_t>(loop.depth()) - 1);
+  // Jinja counts recursive loops only, which do not exist here.
+  if (name == "depth") return Value::Int(1);
+  if (name == "depth0") return Value::Int(0);
   if (name == "previtem") {
     return index == 0 ? Value::Undefined("loop.previtem") : loop.ready()[loop.index - 1];
   }

@@ -17,9 +17,8 @@ struct Scope;
 // namespace after the loop's end. Thread-compatible.
 class LoopState {
  public:
-  LoopState(const ForStatement& statement, bool filtered, std::span<const Value> source,
-            size_t depth)
-      : statement_(&statement), source_(source), depth_(depth), filtered_(filtered) {}
+  LoopState(const ForStatement& statement, bool filtered, std::span<const Value> source)
+      : statement_(&statement), source_(source), filtered_(filtered) {}
 
   const ForStatement& statement() const { return *statement_; }
   bool filtered() const { return filtered_; }
@@ -33,8 +32,6 @@ class LoopState {
 
   // Number of the current item.
   size_t index = 0;
-  // Number of loops around this one, plus one.
-  size_t depth() const { return depth_; }
   // Where the filter binds the loop's targets; null without a filter.
   Scope* filter_scope = nullptr;
   // What loop.changed was last called with.
@@ -44,7 +41,6 @@ class LoopState {
  private:
   const ForStatement* statement_;
   std::span<const Value> source_;
-  size_t depth_;
   bool filtered_;
   size_t tested_ = 0;
   std::vector<Value> passed_;

@@ -82,7 +82,7 @@ Result<Value> SplitAtSpace(Runtime& runtime, std::string_view text, int64_t max_
   text = TrimLeft(text);
   while (!text.empty()) {
     if (max_splits-- == 0) {
-      out.Append(Value::String(TrimRight(text)));
+      out.Append(Value::String(text));
       break;
     }
     size_t end = 0;
@@ -111,7 +111,7 @@ Result<Value> SplitAtSpaceFromRight(Runtime& runtime, std::string_view text, int
     parts.push_back(Value::String(text.substr(begin)));
     text = TrimRight(text.substr(0, begin));
   }
-  if (!TrimLeft(text).empty()) parts.push_back(Value::String(TrimLeft(text)));
+  if (!text.empty()) parts.push_back(Value::String(text));
   std::reverse(parts.begin(), parts.end());
   return runtime.NewList(parts);
 }

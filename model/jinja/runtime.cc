@@ -170,9 +170,9 @@ Result<Scope*> Runtime::NewScope(Scope* parent) {
 }
 
 Result<LoopState*> Runtime::NewLoop(const ForStatement& statement, bool filtered,
-                                    std::span<const Value> items, size_t depth) {
+                                    std::span<const Value> items) {
   TC_RETURN_IF_ERROR(Charge(sizeof(LoopState)));
-  return &loops_.emplace_back(statement, filtered, items, depth);
+  return &loops_.emplace_back(statement, filtered, items);
 }
 
 Status Runtime::SetAttribute(Namespace& object, std::string_view name, Value value) {

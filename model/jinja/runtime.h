@@ -69,7 +69,7 @@ class Runtime {
   Result<Namespace*> NewNamespace();
   Result<Scope*> NewScope(Scope* parent);
   Result<LoopState*> NewLoop(const ForStatement& statement, bool filtered,
-                             std::span<const Value> items, size_t depth);
+                             std::span<const Value> items);
   // Sets or adds an attribute.
   Status SetAttribute(Namespace& object, std::string_view name, Value value);
   // Sets or adds a variable of this very scope.

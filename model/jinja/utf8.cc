@@ -13,8 +13,8 @@ bool IsContinuation(std::string_view text, size_t at) {
 
 // Start of the code point that ends just before `end`; end > 0.
 size_t PreviousStart(std::string_view text, size_t end) {
-  for (size_t n = 1; n <= 4 && n <= end; ++n) {
-    if (CodePointBytes(text, end - n) == n) return end - n;
+  for (size_t n = 4; n > 1; --n) {
+    if (n <= end && CodePointBytes(text, end - n) == n) return end - n;
   }
   return end - 1;
 }
