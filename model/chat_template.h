@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,14 +25,22 @@ struct ChatTemplateInput {
   bool add_generation_prompt = true;
   std::string bos_token;
   std::string eos_token;
-  std::string kwargs_json;  // extra variables (chat_template_kwargs) as a JSON object; "" = none
+  // Extra variables (chat_template_kwargs) as a JSON object; "" = none. They may replace any other
+  // variable except messages; tools and documents are None without them.
+  std::string kwargs_json;
+  // What strftime_now shows, in the local time zone; the system's clock when absent.
+  std::optional<int64_t> now_unix_s;
 };
 
 struct ChatTemplateLimits {
-  size_t max_source_bytes = 256 * 1024;      // the longest published template has ~30 KiB
-  size_t max_steps = 2'000'000;              // evaluated nodes; a 4096-message chat takes ~10^5
-  size_t max_output_bytes = 8 * 1024 * 1024; // more than any context holds
-  int max_depth = 64;                        // nested expressions, statements and macro calls
+  size_t max_source_bytes = 256 * 1024;       // the longest published template has ~30 KiB
+  size_t max_steps = 2'000'000;               // evaluated nodes; a 4096-message chat takes ~10^5
+  size_t max_output_bytes = 8 * 1024 * 1024;  // more than any context holds
+  // Strings, lists and scopes made while rendering; 8 copies of the longest output.
+  size_t max_heap_bytes = 64 * 1024 * 1024;
+  // Nested expressions and statements of the source, and of kwargs_json. Evaluation, where macros
+  // call each other, may go 8 times deeper.
+  int max_depth = 64;
 };
 
 // A parsed template. Immutable, so thread-safe.
