@@ -101,8 +101,10 @@ void Engine::StartServing() {
   observer_.OnServing(plan_);
 }
 
-// A drain that was asked for meanwhile stays.
+// Whoever sees the state sees the workers and counts that led to it. A drain that was asked for
+// meanwhile stays.
 void Engine::SetState(ServiceState state) {
+  Publish();
   const MutexLock lock(mutex_);
   if (status_.state != ServiceState::kDraining) status_.state = state;
 }

@@ -138,7 +138,7 @@ Status ReadKv(FieldReader* plan_reader, KvBudget* kv) {
   if (field == nullptr) return OkStatus();
   FieldReader reader(*field, "kv");
   reader.Integer("page_tokens", 1, kMaxPageTokens, &kv->page_tokens);
-  reader.Integer("n_pages", 0, uint64_t{kMaxContextTokens} * kMaxParallel, &kv->n_pages);
+  reader.Integer("n_pages", 0, kMaxKvTokens, &kv->n_pages);
   reader.FloatType("dtype", &kv->dtype);
   return reader.Finish();
 }

@@ -93,7 +93,7 @@ Status CheckKv(const Plan& plan) {
     return InvalidArgument(
         Str("n_ctx out of range: ", plan.n_ctx, " is not in 1..", kMaxContextTokens));
   }
-  const int64_t max_pages = int64_t{kMaxContextTokens} * kMaxParallel;
+  const int64_t max_pages = kMaxKvTokens / kv.page_tokens;
   if (kv.n_pages < 0 || kv.n_pages > max_pages) {
     return InvalidArgument(
         Str("kv.n_pages out of range: ", kv.n_pages, " is not in 0..", max_pages));

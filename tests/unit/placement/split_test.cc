@@ -124,6 +124,15 @@ TEST_F(SplitTest, RequestsOutOfRangeAreRefused) {
   EXPECT_THAT(Split(three_).status().message(), HasSubstr("n_pages=3 page_tokens=16 n_ctx=64"));
 }
 
+TEST_F(SplitTest, EnormousWishesDoNotWrap) {
+  request_.n_ctx = kMaxContextTokens;
+  request_.n_parallel = kMaxParallel;
+  request_.kv.page_tokens = 1;
+  EXPECT_EQ(Split(three_).status().code(), StatusCode::kResourceExhausted);
+  request_.kv.n_pages = kMaxKvTokens + 1;
+  EXPECT_THAT(Split(three_).status().message(), HasSubstr("kv.n_pages out of range"));
+}
+
 TEST_F(SplitTest, RelaidRowsCountAsMemory) {
   const TinyModelParts quantised = MakeTinyModelParts({.n_layer = 2, .dtype = DType::kQ8_0});
   const ModelBytes plain = ModelBytes::Of(quantised.config, quantised.weights, false);
