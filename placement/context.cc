@@ -26,8 +26,8 @@ Result<ContextDemand> DemandOf(const model::ModelConfig& config, const PlanReque
   TC_RETURN_IF_ERROR(CheckRange("n_ctx", request.n_ctx, 0, kMaxContextTokens));
   TC_RETURN_IF_ERROR(CheckRange("n_parallel", request.n_parallel, 1, kMaxParallel));
   TC_RETURN_IF_ERROR(CheckRange("kv.page_tokens", request.kv.page_tokens, 1, kMaxPageTokens));
-  TC_RETURN_IF_ERROR(
-      CheckRange("kv.n_pages", request.kv.n_pages, 0, int64_t{kMaxContextTokens} * kMaxParallel));
+  const int64_t max_pages = kMaxKvTokens / request.kv.page_tokens;
+  TC_RETURN_IF_ERROR(CheckRange("kv.n_pages", request.kv.n_pages, 0, max_pages));
   const int trained = config.n_ctx_train > 0 ? std::min(config.n_ctx_train, kMaxContextTokens)
                                              : kDefaultContextTokens;
   ContextDemand demand;
