@@ -32,3 +32,8 @@ if(TC_SANITIZE)
                          -fno-sanitize-recover=all)
   target_link_options(tc_options INTERFACE -fsanitize=${TC_SANITIZE})
 endif()
+if(TC_FUZZERS)
+  # Coverage of our own code, without which libFuzzer is blind.
+  target_compile_options(tc_options INTERFACE -fsanitize=fuzzer-no-link)
+  target_link_options(tc_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()
