@@ -12,7 +12,4 @@ namespace thermocline::worker {
 // them, e.g. because the file shrank or the disk failed.
 Status MakeResident(std::span<const std::byte> bytes);
 
-// Gives back the pages that lie wholly inside `bytes`; they are read again when touched.
-void DropResident(std::span<const std::byte> bytes);
-
 }  // namespace thermocline::worker

@@ -44,7 +44,7 @@ Result<Shard> Shard::Load(const model::WeightIndex& weights, const model::RangeR
     const TensorView mapped = MappedView(info, mapping);
     if (ffn.down_by_neuron && key.role == WeightRole::kFfnDown) {
       TC_RETURN_IF_ERROR(shard.Relay(key.layer, mapped, device).WithContext(info.name));
-      DropResident(bytes);
+      reader.Evict(info.offset_bytes, info.size_bytes);
       relaid_dtype = RelaidType(info.dtype);
       ++n_relaid;
     } else {

@@ -119,8 +119,7 @@ Status Stage::PlaceRows(const StepBatch& batch) {
     if (entry.start.has_value()) {
       kv_.Release(&sequence.page_ids);
       sequence = Sequence{};
-      sequence.params = entry.start->params;
-      sequence.n_prompt = entry.start->n_prompt;
+      Start(*entry.start, &sequence);
     }
     const auto n_tokens = static_cast<int64_t>(entry.tokens.size());
     TC_RETURN_IF_ERROR(kv_.Reserve(entry.first_position + n_tokens, &sequence.page_ids));
@@ -133,6 +132,16 @@ Status Stage::PlaceRows(const StepBatch& batch) {
     sequence.n_positions += n_tokens;
   }
   return OkStatus();
+}
+
+void Stage::Start(const proto::SequenceStart& start, Sequence* sequence) {
+  sequence->params = start.params;
+  sequence->n_prompt = start.n_prompt;
+  sequence->min_tokens = start.min_tokens;
+  if (start.min_tokens == 0) return;
+  sequence->params_before_end = start.params;
+  auto& banned = sequence->params_before_end.banned_ids;
+  banned.insert(banned.end(), start.end_ids.begin(), start.end_ids.end());
 }
 
 Status Stage::Run(const StepBatch& batch, TensorView input) {
@@ -233,8 +242,11 @@ void Stage::UseLogits(const StepEntry& entry, const LogitsRow& row,
   const int64_t last = entry.first_position + static_cast<int64_t>(entry.tokens.size()) - 1;
   ScorePrompt(entry, row.position, logits, &sequence, result);
   if (entry.sample && row.position == last) {
-    result->sampled = sampler_.Sample(logits, sequence.params, sequence.history,
-                                      static_cast<uint64_t>(last) + 1);
+    const int64_t n_generated = last + 1 - sequence.n_prompt;
+    const bool may_end = n_generated >= sequence.min_tokens;
+    result->sampled =
+        sampler_.Sample(logits, may_end ? sequence.params : sequence.params_before_end,
+                        sequence.history, static_cast<uint64_t>(last) + 1);
   }
 }
 

@@ -68,7 +68,9 @@ class Stage {
     int64_t n_positions = 0;
     // Last stage only.
     model::SamplingParams params;
+    model::SamplingParams params_before_end;  // bans the end ids while min_tokens are not reached
     int32_t n_prompt = 0;
+    int32_t min_tokens = 0;
     model::TokenHistory history;
     std::vector<float> chunk_end_logits;  // of a prompt being scored in chunks
   };
@@ -84,6 +86,7 @@ class Stage {
 
   Status Check(const proto::StepBatch& batch, TensorView input) const;
   Status CheckEntry(const proto::StepEntry& entry) const;
+  static void Start(const proto::SequenceStart& start, Sequence* sequence);
   void ReleaseSequences(const std::vector<SeqId>& released);
   Status PlaceRows(const proto::StepBatch& batch);
   void RunLayers(TensorView input, int64_t n_rows);

@@ -58,7 +58,7 @@ const std::vector<LibraryHome>& LibraryHomes() {
       {"mpi.h", {"comm/"}},
       {"nccl", {"comm/"}},
       {"google/protobuf", {"proto/codec"}},
-      {"boost/", {"coordinator/http/server"}},
+      {"boost/", {"coordinator/http/server", "coordinator/http/connection"}},
       {"CLI/", {"tools/", "worker/main.cc", "coordinator/main.cc"}},
   };
   return homes;
