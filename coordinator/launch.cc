@@ -84,9 +84,9 @@ class Coordinator {
     engine_ = std::make_unique<Engine>(Engine::Parts{config_.engine, model_.config, model_.weights,
                                                      *mailbox_, clock_, *terminal_});
     TC_ASSIGN_OR_RETURN(
-        http_, http::HttpServer::Start(config_.http, model_.card,
-                                       {*engine_, *model_.tokenizer, model_.chat_template.get(),
-                                        clock_, metrics_}));
+        http_, http::HttpServer::Start(
+                   config_.http, model_.card,
+                   {*engine_, *model_.tokenizer, model_.chat_template.get(), clock_, metrics_}));
     return OkStatus();
   }
 

@@ -9,8 +9,7 @@
 namespace thermocline::worker {
 namespace {
 
-Result<LoadedModel> ParseModel(std::unique_ptr<model::RangeReader> reader,
-                               uint64_t* header_bytes) {
+Result<LoadedModel> ParseModel(std::unique_ptr<model::RangeReader> reader, uint64_t* header_bytes) {
   LoadedModel loaded;
   TC_ASSIGN_OR_RETURN(const model::GgufFile file, model::GgufFile::Parse(*reader));
   TC_ASSIGN_OR_RETURN(loaded.config, model::ModelConfig::FromGguf(file));
@@ -28,8 +27,8 @@ Result<LoadedModel> OpenLocal(const proto::AssignPlan& message) {
   TC_ASSIGN_OR_RETURN(const std::string fingerprint,
                       model::FingerprintOf(*loaded->reader, header_bytes));
   if (fingerprint != message.model_fingerprint) {
-    return InvalidArgument(Str("another model than the coordinator's lies at ",
-                               message.model_path, Kv("fingerprint", fingerprint),
+    return InvalidArgument(Str("another model than the coordinator's lies at ", message.model_path,
+                               Kv("fingerprint", fingerprint),
                                Kv("expected", message.model_fingerprint),
                                "; copy the file or use --weights-from coordinator"));
   }
@@ -59,8 +58,8 @@ Result<LoadedModel> OpenFetched(const Assignment& assignment, const Clock& clock
   TC_ASSIGN_OR_RETURN(auto reader, model::OpenMappedFile(cache.path()));
   uint64_t header_bytes = 0;
   TC_ASSIGN_OR_RETURN(LoadedModel loaded, ParseModel(std::move(reader), &header_bytes));
-  TC_RETURN_IF_ERROR(cache.Fetch(loaded.weights.RangesOf(assignment.stage().layers), *bulk, clock,
-                                 on_progress));
+  TC_RETURN_IF_ERROR(
+      cache.Fetch(loaded.weights.RangesOf(assignment.stage().layers), *bulk, clock, on_progress));
   loaded.fetched_bytes = cache.fetched_bytes();
   return loaded;
 }

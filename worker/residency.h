@@ -8,8 +8,8 @@
 
 namespace thermocline::worker {
 
-// Reads every page of `bytes` (part of a mapping) into memory. kDataLoss when the system cannot read
-// them, e.g. because the file shrank or the disk failed.
+// Reads every page of `bytes` (part of a mapping) into memory. kDataLoss when the system cannot
+// read them, e.g. because the file shrank or the disk failed.
 Status MakeResident(std::span<const std::byte> bytes);
 
 }  // namespace thermocline::worker

@@ -70,8 +70,8 @@ Status Shard::ReadBytes(std::span<const std::byte> bytes, const LoadProgressFn& 
 
 Status Shard::Relay(int layer, TensorView mapped, kernels::Device& device) {
   const DType dtype = RelaidType(mapped.dtype);
-  const uint64_t n_bytes = RowBytes(dtype, static_cast<uint64_t>(mapped.n_rows)) *
-                           static_cast<uint64_t>(mapped.n_cols);
+  const uint64_t n_bytes =
+      RowBytes(dtype, static_cast<uint64_t>(mapped.n_rows)) * static_cast<uint64_t>(mapped.n_cols);
   TC_ASSIGN_OR_RETURN(Buffer copy, device.Allocate(n_bytes));
   const TensorView rows = TensorView::Dense(copy.data(), dtype, mapped.n_cols, mapped.n_rows);
   kernels::TransposeToRows(mapped, rows);

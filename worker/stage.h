@@ -44,8 +44,8 @@ class Stage {
   // `logits_sink` may be null. Errors as Shard::Load, and kInvalidArgument for an FFN mode that the
   // model cannot run.
   static Result<std::unique_ptr<Stage>> Create(const ModelSource& source,
-                                               const StageOptions& options,
-                                               kernels::Device& device, LogitsSink* logits_sink,
+                                               const StageOptions& options, kernels::Device& device,
+                                               LogitsSink* logits_sink,
                                                const LoadProgressFn& on_progress);
 
   // Runs one batch. `input` is x[n_tokens, n_embd] unless this is the first stage. A batch that
@@ -94,8 +94,8 @@ class Stage {
   void RunHead(const proto::StepBatch& batch);
   void CollectLogitsRows(const proto::StepBatch& batch);
   void RunHeadBlock(const proto::StepBatch& batch, std::span<const LogitsRow> rows);
-  void UseLogits(const proto::StepEntry& entry, const LogitsRow& row,
-                 std::span<const float> logits, proto::StepResultEntry* result);
+  void UseLogits(const proto::StepEntry& entry, const LogitsRow& row, std::span<const float> logits,
+                 proto::StepResultEntry* result);
   void ScoreChunkStart(const proto::StepEntry& entry, Sequence* sequence,
                        proto::StepResultEntry* result);
   void ScorePrompt(const proto::StepEntry& entry, int64_t position, std::span<const float> logits,

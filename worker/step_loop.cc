@@ -80,11 +80,10 @@ void StepLoop::Run() {
 
 Status StepLoop::Prepare() {
   const proto::AssignPlan& message = assignment_.message;
-  TC_ASSIGN_OR_RETURN(model_, OpenAssignedModel(assignment_, context_.clock,
-                                                [&](uint64_t done, uint64_t total) {
-                                                  ReportProgress(proto::LoadPhase::kReading, done,
-                                                                 total);
-                                                }));
+  TC_ASSIGN_OR_RETURN(
+      model_, OpenAssignedModel(assignment_, context_.clock, [&](uint64_t done, uint64_t total) {
+        ReportProgress(proto::LoadPhase::kReading, done, total);
+      }));
   const uint64_t fetched_bytes = model_.fetched_bytes;
   if (!message.dump_logits_dir.empty() && assignment_.stage().layers.has_head) {
     TC_ASSIGN_OR_RETURN(logits_sink_, MakeLogitsDirectory(message.dump_logits_dir));
@@ -92,11 +91,11 @@ Status StepLoop::Prepare() {
   const StageOptions options{assignment_.stage().layers, assignment_.ffn(), message.plan.kv,
                              message.max_step_tokens};
   TC_ASSIGN_OR_RETURN(
-      stage_, Stage::Create({model_.config, model_.weights, *model_.reader}, options,
-                            context_.device, logits_sink_.get(),
-                            [&](uint64_t done, uint64_t total) {
-                              ReportProgress(proto::LoadPhase::kRelaying, done, total);
-                            }));
+      stage_,
+      Stage::Create({model_.config, model_.weights, *model_.reader}, options, context_.device,
+                    logits_sink_.get(), [&](uint64_t done, uint64_t total) {
+                      ReportProgress(proto::LoadPhase::kRelaying, done, total);
+                    }));
   if (!message.previous_address.empty()) {
     const WorkerId peer = message.plan.stages[static_cast<size_t>(message.stage - 1)].lead;
     TC_ASSIGN_OR_RETURN(previous_, context_.data_port->Open(peer, message.previous_address));
@@ -115,8 +114,8 @@ void StepLoop::ReportProgress(proto::LoadPhase phase, uint64_t bytes_done, uint6
   const TimePoint now = context_.clock.Now();
   if (bytes_done < bytes_total && now - last_progress_ < kProgressInterval) return;
   last_progress_ = now;
-  const Status sent = SendControl(proto::LoadProgress{assignment_.message.plan.epoch, phase,
-                                                      bytes_done, bytes_total});
+  const Status sent = SendControl(
+      proto::LoadProgress{assignment_.message.plan.epoch, phase, bytes_done, bytes_total});
   if (!sent.ok()) LogDebug("worker", Str("progress not sent: ", sent));
 }
 
@@ -183,8 +182,8 @@ Status StepLoop::RunBatch(proto::StepBatch* batch, TensorView input) {
 }
 
 Status StepLoop::SendResult(proto::StepBatch* batch) {
-  return SendControl(proto::StepResult{batch->epoch, batch->step, stage_->results(),
-                                       batch->stage_compute_us});
+  return SendControl(
+      proto::StepResult{batch->epoch, batch->step, stage_->results(), batch->stage_compute_us});
 }
 
 Status StepLoop::SendActivation(proto::StepBatch* batch) {

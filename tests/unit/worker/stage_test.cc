@@ -18,8 +18,8 @@ using testing::TempFile;
 using testing::TinyModel;
 using testing::TinyModelSpec;
 
-const std::vector<int32_t> kTokens = {5, 17, 42, 260, 8, 99, 3, 3, 200, 61, 7, 33, 250, 12, 90,
-                                      64, 1, 128, 30, 31, 32};
+const std::vector<int32_t> kTokens = {5,  17,  42, 260, 8,  99, 3,   3,  200, 61, 7,
+                                      33, 250, 12, 90,  64, 1,  128, 30, 31,  32};
 
 TinyModelSpec SpecOf(const std::string& arch, DType dtype = DType::kF32) {
   TinyModelSpec spec;
