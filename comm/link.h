@@ -57,6 +57,9 @@ class DataPort {
   // What a peer needs to reach this port: "mpi:2", or the tcp endpoints of a ZeroMQ socket joined
   // by commas.
   virtual std::string address() const = 0;
+  // The id under which peers open their link to this worker, where it was not known at the start;
+  // before the first Open. Only transports whose frames carry it care.
+  virtual void SetSelf(WorkerId) {}
   // kUnavailable when none of the peer's addresses accepts a connection.
   virtual Result<std::unique_ptr<Link>> Open(WorkerId peer, const std::string& peer_address) = 0;
 };

@@ -173,6 +173,9 @@ int main(int argc, char** argv) {
   AddApiFlags(&app, &flags);
   AddClusterFlags(&app, &flags);
   AddLogFlags(&app, &flags);
+  app.failure_message([](const CLI::App* self, const CLI::Error& error) {
+    return self->get_name() + ": " + error.what() + "; see --help\n";
+  });
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

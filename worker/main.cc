@@ -74,6 +74,9 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     if (std::string_view(argv[i]) == "--mpi") app.allow_extras();
   }
+  app.failure_message([](const CLI::App* self, const CLI::Error& error) {
+    return self->get_name() + ": " + error.what() + "; see --help\n";
+  });
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

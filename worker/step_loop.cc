@@ -96,6 +96,7 @@ Status StepLoop::Prepare() {
                     logits_sink_.get(), [&](uint64_t done, uint64_t total) {
                       ReportProgress(proto::LoadPhase::kRelaying, done, total);
                     }));
+  if (context_.data_port != nullptr) context_.data_port->SetSelf(assignment_.self);
   if (!message.previous_address.empty()) {
     const WorkerId peer = message.plan.stages[static_cast<size_t>(message.stage - 1)].lead;
     TC_ASSIGN_OR_RETURN(previous_, context_.data_port->Open(peer, message.previous_address));

@@ -90,7 +90,7 @@ TEST_F(HttpCompletionsTest, EndTokensAreNotText) {
             (TokenIds{'!', ByteTokenizer::kEos, ByteTokenizer::kImEnd}));
 }
 
-TEST_F(HttpCompletionsTest, IgnoreEosGoesOnAfterEndTokens) {
+TEST_F(HttpCompletionsTest, IgnoreEosMakesEndTokensOrdinaryOnes) {
   const Json body =
       PostJson("/v1/completions", {{"prompt", "x"}, {"ignore_eos", true}, {"max_tokens", 20}});
   EXPECT_EQ(body["choices"][0]["text"], "Hello, worldHello, w");
