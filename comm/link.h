@@ -46,6 +46,10 @@ class Link {
   // The next frame in the order it was sent. kDeadlineExceeded; kDataLoss for a malformed frame;
   // kUnavailable when the connection is known to be gone and everything that arrived was delivered.
   virtual Status Receive(Frame* frame, TimePoint deadline) = 0;
+  // Moves on the frames that Send left under way, without waiting; true when none is left. Whoever
+  // sends and then waits for something else than this port's links must call it until then, since a
+  // transport may move frames only inside its calls.
+  virtual Result<bool> Flush() { return true; }
 };
 
 // One worker's end of every link of one transport: created once, told to peers by address.

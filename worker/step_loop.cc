@@ -23,6 +23,10 @@ constexpr Duration kPollInterval = milliseconds(100);
 // patience for a silent worker.
 constexpr Duration kSendTimeout = std::chrono::seconds(20);
 constexpr Duration kProgressInterval = milliseconds(100);
+// Between two looks at a frame that is on its way while no batch waits: a first frame needs two or
+// three (the connection, the receiver's consent), one that a busy receiver lets wait many.
+constexpr Duration kFlushIntervalMin = std::chrono::microseconds(20);
+constexpr Duration kFlushIntervalMax = milliseconds(1);
 // Steps the coordinator may have in flight at once; it sends at most stages + 1.
 constexpr size_t kQueuedSteps = 64;
 
@@ -134,7 +138,7 @@ Status StepLoop::ServeUntilStopped() {
 
 Result<bool> StepLoop::NextBatch(proto::StepBatch* batch, TensorView* input) {
   if (previous_ == nullptr) {
-    auto submitted = submitted_.Pop(kPollInterval);
+    TC_ASSIGN_OR_RETURN(auto submitted, NextSubmitted());
     if (!submitted) return false;
     *batch = std::move(*submitted);
     *input = TensorView{};
@@ -152,6 +156,18 @@ Result<bool> StepLoop::NextBatch(proto::StepBatch* batch, TensorView* input) {
     TC_ASSIGN_OR_RETURN(*input, DecodeActivation(*batch));
   }
   return true;
+}
+
+Result<std::optional<proto::StepBatch>> StepLoop::NextSubmitted() {
+  const TimePoint until = context_.clock.Now() + kPollInterval;
+  for (Duration wait = kFlushIntervalMin;; wait = std::min(2 * wait, kFlushIntervalMax)) {
+    bool flushed = true;
+    if (next_ != nullptr) {
+      TC_ASSIGN_OR_RETURN(flushed, next_->Flush());
+    }
+    auto batch = submitted_.Pop(flushed ? until - context_.clock.Now() : wait);
+    if (batch || context_.clock.Now() >= until) return batch;
+  }
 }
 
 Result<TensorView> StepLoop::DecodeActivation(const proto::StepBatch& batch) {

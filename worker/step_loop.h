@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -58,6 +59,8 @@ class StepLoop {
   Status ServeUntilStopped();
   // False when nothing arrived within a poll interval.
   Result<bool> NextBatch(proto::StepBatch* batch, TensorView* input);
+  // Waits for a batch from the coordinator, and meanwhile sees the last activation off.
+  Result<std::optional<proto::StepBatch>> NextSubmitted();
   Result<TensorView> DecodeActivation(const proto::StepBatch& batch);
   Status RunBatch(proto::StepBatch* batch, TensorView input);
   Status SendResult(proto::StepBatch* batch);
