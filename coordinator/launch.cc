@@ -48,6 +48,11 @@ Result<comm::ClusterKey> ChooseKey(const ServeConfig& config) {
   return comm::ClusterKey::Parse(*config.key);
 }
 
+// IPv6 addresses stand in brackets in a URL (RFC 3986, section 3.2.2).
+std::string UrlHost(const std::string& address) {
+  return address.find(':') == std::string::npos ? address : Str("[", address, "]");
+}
+
 std::string SecurityLine(const ServeConfig& config) {
   const bool loopback = config.bind_endpoint.starts_with("tcp://127.");
   std::string line =
@@ -89,7 +94,7 @@ class Coordinator {
         http_, http::HttpServer::Start(
                    config_.http, model_.card,
                    {*engine_, *model_.tokenizer, model_.chat_template.get(), clock_, metrics_}));
-    terminal_->SetUrl(Str("http://", config_.http.address, ":", http_->port()));
+    terminal_->SetUrl(Str("http://", UrlHost(config_.http.address), ":", http_->port()));
     return OkStatus();
   }
 
