@@ -46,6 +46,10 @@ class Link {
   // The next frame in the order it was sent. kDeadlineExceeded; kDataLoss for a malformed frame;
   // kUnavailable when the connection is known to be gone and everything that arrived was delivered.
   virtual Status Receive(Frame* frame, TimePoint deadline) = 0;
+  // Moves on the frames that Send left under way, without waiting; true when none is left. Whoever
+  // sends and then waits for something else than this port's links must call it until then, since a
+  // transport may move frames only inside its calls.
+  virtual Result<bool> Flush() { return true; }
 };
 
 // One worker's end of every link of one transport: created once, told to peers by address.
@@ -57,6 +61,9 @@ class DataPort {
   // What a peer needs to reach this port: "mpi:2", or the tcp endpoints of a ZeroMQ socket joined
   // by commas.
   virtual std::string address() const = 0;
+  // The id under which peers open their link to this worker, where it was not known at the start;
+  // before the first Open. Only transports whose frames carry it care.
+  virtual void SetSelf(WorkerId) {}
   // kUnavailable when none of the peer's addresses accepts a connection.
   virtual Result<std::unique_ptr<Link>> Open(WorkerId peer, const std::string& peer_address) = 0;
 };

@@ -40,6 +40,8 @@ class ShapedLink final : public Link {
     return link_->Send({stamped_header_, frame.payload}, deadline);
   }
 
+  Result<bool> Flush() override { return link_->Flush(); }
+
   Status Receive(Frame* frame, TimePoint deadline) override {
     if (!held_until_) {
       TC_RETURN_IF_ERROR(link_->Receive(&held_, deadline));

@@ -92,6 +92,7 @@ class ZmqDataPort final : public DataPort {
 
   Transport transport() const override { return Transport::kZmq; }
   std::string address() const override { return address_; }
+  void SetSelf(WorkerId self) override { self_ = self; }
   Result<std::unique_ptr<Link>> Open(WorkerId peer, const std::string& peer_address) override;
 
   int fd() const { return router_fd_; }
@@ -127,6 +128,7 @@ class ZmqDataPort final : public DataPort {
   ZmqDataPort(const ZmqDataPortOptions& options, std::unique_ptr<ZmqContext> context,
               ZmqSocket router, std::string address)
       : options_(options),
+        self_(options.self),
         context_(std::move(context)),
         router_(std::move(router)),
         router_fd_(router_.fd()),
@@ -164,6 +166,7 @@ class ZmqDataPort final : public DataPort {
   }
 
   const ZmqDataPortOptions options_;
+  WorkerId self_;
   const std::unique_ptr<ZmqContext> context_;  // outlives the sockets
   ZmqSocket router_;
   const int router_fd_;
@@ -270,7 +273,7 @@ class ZmqLink final : public Link {
 Result<std::unique_ptr<Link>> ZmqDataPort::Open(WorkerId peer, const std::string& peer_address) {
   auto dealer =
       ZmqDealer::Connect(*context_, {.key = options_.key,
-                                     .routing_id = ConnectionId(options_.self, n_opened_++),
+                                     .routing_id = ConnectionId(self_, n_opened_++),
                                      .endpoints = SplitEndpoints(peer_address),
                                      .connect_timeout = options_.connect_timeout,
                                      .wire = DataWire()});

@@ -75,7 +75,8 @@ Status ResolveHttp(const ServeFlags& flags, http::HttpOptions* http) {
     }
   }
   if (!IsLoopback(flags.host) && http->api_keys.empty()) {
-    return InvalidArgument(Str("--host ", flags.host, " is reachable from other machines: give --api-key "
+    return InvalidArgument(Str("--host ", flags.host,
+                               " is reachable from other machines: give --api-key "
                                "KEY (or --api-key-file FILE), or serve on 127.0.0.1"));
   }
   return OkStatus();
@@ -93,9 +94,9 @@ Status ResolvePlan(const ServeFlags& flags, WorkerSource workers, EngineOptions*
   TC_ASSIGN_OR_RETURN(plan.kv.dtype, Choose("--kv-cache-dtype", flags.kv_dtype, kKvDtypes));
   TC_ASSIGN_OR_RETURN(plan.wire, Choose("--wire-dtype", flags.wire_dtype, kWireDtypes));
   const std::string fallback = workers == WorkerSource::kMpi ? "mpi" : "zmq";
-  TC_ASSIGN_OR_RETURN(plan.link,
-                      Choose("--transport", flags.transport.empty() ? fallback : flags.transport,
-                             kTransports));
+  TC_ASSIGN_OR_RETURN(
+      plan.link,
+      Choose("--transport", flags.transport.empty() ? fallback : flags.transport, kTransports));
   if (plan.link == placement::LinkKind::kMpi && workers != WorkerSource::kMpi) {
     return InvalidArgument("--transport mpi needs a launch by mpirun; use --transport zmq");
   }
@@ -115,7 +116,8 @@ Status ResolveEngine(const ServeFlags& flags, EngineOptions* engine) {
   engine->max_step_tokens = flags.max_step_tokens;
   engine->prefill_chunk = std::min(flags.prefill_chunk, flags.max_step_tokens);
   engine->dump_logits_dir = flags.dump_logits_dir;
-  engine->join_timeout = std::chrono::milliseconds(static_cast<int64_t>(flags.join_timeout_s * 1e3));
+  engine->join_timeout =
+      std::chrono::milliseconds(static_cast<int64_t>(flags.join_timeout_s * 1e3));
   engine->drain_deadline =
       std::chrono::milliseconds(static_cast<int64_t>(flags.drain_timeout_s * 1e3));
   return engine->Validate();
@@ -162,8 +164,9 @@ Result<ServeConfig> ResolveServeFlags(const ServeFlags& flags,
   const auto launch = comm::DetectMpiLaunch(environment);
   const int size = launch ? launch->size : 1;
   if (size > 1 && flags.n_workers > 0) {
-    return InvalidArgument("--workers is for workers that join by themselves; mpirun -n sets how "
-                           "many there are");
+    return InvalidArgument(
+        "--workers is for workers that join by themselves; mpirun -n sets how "
+        "many there are");
   }
   config.workers = size > 1              ? WorkerSource::kMpi
                    : flags.n_workers > 0 ? WorkerSource::kJoin
@@ -183,8 +186,9 @@ Result<ServeConfig> ResolveServeFlags(const ServeFlags& flags,
     config.http.model_aliases.assign(flags.names.begin() + 1, flags.names.end());
   }
   const bool local = AllOnThisHost(config.workers, size, environment);
-  const std::string address =
-      !flags.cluster_address.empty() ? flags.cluster_address : local ? "127.0.0.1" : "0.0.0.0";
+  const std::string address = !flags.cluster_address.empty() ? flags.cluster_address
+                              : local                        ? "127.0.0.1"
+                                                             : "0.0.0.0";
   config.bind_endpoint = BindEndpoint(address);
   config.key = flags.key.empty() ? environment("THERMOCLINE_CLUSTER_KEY") : flags.key;
   config.worker_arguments = WorkerArguments(flags);

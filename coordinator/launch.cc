@@ -26,6 +26,9 @@ namespace {
 
 // How soon a signal or a failure is noticed by the main thread.
 constexpr Duration kPollInterval = std::chrono::milliseconds(20);
+// Two words of the same event arrive within this: a worker's end and its reason, a signal to a
+// whole process group here and at a worker.
+constexpr Duration kSameEvent = std::chrono::milliseconds(200);
 
 Result<std::unique_ptr<comm::Mailbox>> BindMailbox(const comm::ClusterKey& key,
                                                    const std::string& endpoint) {
@@ -79,14 +82,14 @@ class Coordinator {
     TC_RETURN_IF_ERROR(PrepareWeights());
     DescribeModel();
     terminal_.emplace(stderr, clock_,
-                      TerminalText{Str("http://", config_.http.address, ":", config_.http.port),
-                                   SecurityLine(config_), ModelLine(config_, model_)});
+                      TerminalText{SecurityLine(config_), ModelLine(config_, model_)});
     engine_ = std::make_unique<Engine>(Engine::Parts{config_.engine, model_.config, model_.weights,
                                                      *mailbox_, clock_, *terminal_});
     TC_ASSIGN_OR_RETURN(
-        http_, http::HttpServer::Start(config_.http, model_.card,
-                                       {*engine_, *model_.tokenizer, model_.chat_template.get(),
-                                        clock_, metrics_}));
+        http_, http::HttpServer::Start(
+                   config_.http, model_.card,
+                   {*engine_, *model_.tokenizer, model_.chat_template.get(), clock_, metrics_}));
+    terminal_->SetUrl(Str("http://", config_.http.address, ":", http_->port()));
     return OkStatus();
   }
 
@@ -111,12 +114,9 @@ class Coordinator {
     engine_->Start();
     bool draining = false;
     while (requests.stop == 0 && !terminal_->stopped()) {
-      if (terminal_->failed()) return engine_->status().failure;
-      if (worker_ && worker_->Ended()) {
-        // The worker reports its own failure; give the message the time to arrive.
-        std::this_thread::sleep_for(10 * kPollInterval);
-        if (terminal_->failed()) continue;
-        return Unavailable("the worker beside this coordinator " + *worker_->Ended());
+      if (terminal_->failed() || (worker_ && worker_->Ended())) {
+        std::this_thread::sleep_for(kSameEvent);
+        return requests.stop == 0 ? WhyItEnded() : OkStatus();
       }
       if (requests.drain != 0 && !draining) {
         draining = true;
@@ -153,6 +153,11 @@ class Coordinator {
     std::error_code error;
     const auto absolute = std::filesystem::absolute(path, error);
     return error ? path : absolute.string();
+  }
+
+  Status WhyItEnded() {
+    if (terminal_->failed()) return engine_->status().failure;
+    return Unavailable(Str("the worker beside this coordinator ", *worker_->Ended()));
   }
 
   const ServeFlags& flags_;

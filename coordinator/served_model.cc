@@ -87,9 +87,8 @@ Status Read(const model::GgufFile& file, const std::string& chat_template, Serve
 Result<ServedModel> OpenServedModel(const std::string& path, const std::string& chat_template) {
   ServedModel model;
   TC_ASSIGN_OR_RETURN(model.reader, model::OpenMappedFile(path));
-  auto file = model::GgufFile::Parse(*model.reader);
-  if (!file.ok()) return file.status().WithContext(path);
-  const Status read = Read(*file, chat_template, &model);
+  TC_ASSIGN_OR_RETURN(const model::GgufFile file, model::GgufFile::Parse(*model.reader));
+  const Status read = Read(file, chat_template, &model);
   if (!read.ok()) return read.WithContext(path);
   return model;
 }

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdio>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -14,7 +15,6 @@
 namespace thermocline::coordinator {
 
 struct TerminalText {
-  std::string url;       // "http://127.0.0.1:8080"
   std::string security;  // one line
   std::string model;     // one line: name, architecture, size
 };
@@ -24,6 +24,9 @@ struct TerminalText {
 class Terminal final : public EngineObserver {
  public:
   Terminal(std::FILE* out, const Clock& clock, TerminalText text);
+
+  // Before the engine starts: where the API is, "http://127.0.0.1:8080".
+  void SetUrl(std::string url) { url_ = std::move(url); }
 
   void OnWorkerJoined(const WorkerStatus& worker) override;
   void OnWorkerRefused(const std::string& host, const Status& why) override;
@@ -45,6 +48,7 @@ class Terminal final : public EngineObserver {
   std::FILE* const out_;
   const Clock& clock_;
   const TerminalText text_;
+  std::string url_;
   const bool is_terminal_;
   std::vector<WorkerStatus> workers_;
   int n_bars_drawn_ = 0;

@@ -22,7 +22,7 @@ struct SamplingParams {
   int n_logprobs = -1;         // -1: none; 0: of the chosen token; k: and of the k best (<= 20)
   int n_prompt_logprobs = -1;  // the same for prompt tokens (echo with logprobs)
   std::vector<std::pair<int32_t, float>> logit_bias;
-  std::vector<int32_t> banned_ids;  // never sampled: eos ids under ignore_eos or min_tokens
+  std::vector<int32_t> banned_ids;  // never sampled
 
   friend bool operator==(const SamplingParams&, const SamplingParams&) = default;
   // kInvalidArgument names the parameter, its value and its range.

@@ -24,7 +24,7 @@ build_and_test() {
   local preset=$1
   shift
   say "Build $preset (build/$preset)"
-  cmake --preset "$preset"
+  cmake --preset "$preset" -DBUILD_TESTING=ON
   cmake --build "build/$preset"
   say "Test $preset"
   ctest --test-dir "build/$preset" --output-on-failure --no-tests=error -j "$(nproc)" "$@"

@@ -9,12 +9,19 @@
 namespace thermocline::worker {
 namespace {
 
-Result<LoadedModel> ParseModel(std::unique_ptr<model::RangeReader> reader,
+Status Describe(const model::GgufFile& file, LoadedModel* loaded) {
+  TC_ASSIGN_OR_RETURN(loaded->config, model::ModelConfig::FromGguf(file));
+  TC_ASSIGN_OR_RETURN(loaded->weights, model::WeightIndex::Build(loaded->config, file));
+  return OkStatus();
+}
+
+// Errors name the path.
+Result<LoadedModel> ParseModel(const std::string& path, std::unique_ptr<model::RangeReader> reader,
                                uint64_t* header_bytes) {
   LoadedModel loaded;
   TC_ASSIGN_OR_RETURN(const model::GgufFile file, model::GgufFile::Parse(*reader));
-  TC_ASSIGN_OR_RETURN(loaded.config, model::ModelConfig::FromGguf(file));
-  TC_ASSIGN_OR_RETURN(loaded.weights, model::WeightIndex::Build(loaded.config, file));
+  const Status described = Describe(file, &loaded);
+  if (!described.ok()) return described.WithContext(path);
   *header_bytes = file.header_bytes();
   loaded.reader = std::move(reader);
   return loaded;
@@ -23,13 +30,13 @@ Result<LoadedModel> ParseModel(std::unique_ptr<model::RangeReader> reader,
 Result<LoadedModel> OpenLocal(const proto::AssignPlan& message) {
   TC_ASSIGN_OR_RETURN(auto reader, model::OpenMappedFile(message.model_path));
   uint64_t header_bytes = 0;
-  auto loaded = ParseModel(std::move(reader), &header_bytes);
-  if (!loaded.ok()) return loaded.status().WithContext(message.model_path);
+  TC_ASSIGN_OR_RETURN(LoadedModel loaded,
+                      ParseModel(message.model_path, std::move(reader), &header_bytes));
   TC_ASSIGN_OR_RETURN(const std::string fingerprint,
-                      model::FingerprintOf(*loaded->reader, header_bytes));
+                      model::FingerprintOf(*loaded.reader, header_bytes));
   if (fingerprint != message.model_fingerprint) {
-    return InvalidArgument(Str("another model than the coordinator's lies at ",
-                               message.model_path, Kv("fingerprint", fingerprint),
+    return InvalidArgument(Str("another model than the coordinator's lies at ", message.model_path,
+                               Kv("fingerprint", fingerprint),
                                Kv("expected", message.model_fingerprint),
                                "; copy the file or use --weights-from coordinator"));
   }
@@ -58,9 +65,10 @@ Result<LoadedModel> OpenFetched(const Assignment& assignment, const Clock& clock
   TC_RETURN_IF_ERROR(cache.Fetch({{0, message.header_bytes}}, *bulk, clock, quiet));
   TC_ASSIGN_OR_RETURN(auto reader, model::OpenMappedFile(cache.path()));
   uint64_t header_bytes = 0;
-  TC_ASSIGN_OR_RETURN(LoadedModel loaded, ParseModel(std::move(reader), &header_bytes));
-  TC_RETURN_IF_ERROR(cache.Fetch(loaded.weights.RangesOf(assignment.stage().layers), *bulk, clock,
-                                 on_progress));
+  TC_ASSIGN_OR_RETURN(LoadedModel loaded,
+                      ParseModel(cache.path(), std::move(reader), &header_bytes));
+  TC_RETURN_IF_ERROR(
+      cache.Fetch(loaded.weights.RangesOf(assignment.stage().layers), *bulk, clock, on_progress));
   loaded.fetched_bytes = cache.fetched_bytes();
   return loaded;
 }
@@ -70,9 +78,7 @@ Result<LoadedModel> OpenFetched(const Assignment& assignment, const Clock& clock
 Result<LoadedModel> OpenModel(const std::string& path) {
   TC_ASSIGN_OR_RETURN(auto reader, model::OpenMappedFile(path));
   uint64_t header_bytes = 0;
-  auto loaded = ParseModel(std::move(reader), &header_bytes);
-  if (!loaded.ok()) return loaded.status().WithContext(path);
-  return loaded;
+  return ParseModel(path, std::move(reader), &header_bytes);
 }
 
 Result<LoadedModel> OpenAssignedModel(const Assignment& assignment, const Clock& clock,

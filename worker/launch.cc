@@ -23,13 +23,12 @@ std::string BindEndpoint(const comm::JoinTicket& ticket) {
   return local ? "tcp://127.0.0.1:*" : "tcp://0.0.0.0:*";
 }
 
-Result<WorkerPorts> OpenPorts(const WorkerOptions& options, comm::PeerId peer,
-                              comm::MpiRuntime* mpi) {
+// Peers know the ports by the id that the coordinator assigns, which comes with the plan.
+Result<WorkerPorts> OpenPorts(const WorkerOptions& options, comm::MpiRuntime* mpi) {
   WorkerPorts ports;
   if (mpi != nullptr) ports.mpi = mpi->MakeDataPort();
   comm::ZmqDataPortOptions zmq;
   zmq.key = options.ticket.key;
-  zmq.self = options.wanted_id.value_or(WorkerId{peer.value});
   zmq.bind_endpoint = BindEndpoint(options.ticket);
   TC_ASSIGN_OR_RETURN(ports.zmq, comm::MakeZmqDataPort(zmq));
   return ports;
@@ -38,7 +37,7 @@ Result<WorkerPorts> OpenPorts(const WorkerOptions& options, comm::PeerId peer,
 Status Serve(const WorkerOptions& options, comm::MpiRuntime* mpi, const std::atomic<bool>& stop) {
   const comm::PeerId peer = RandomPeer();
   TC_ASSIGN_OR_RETURN(auto device, kernels::MakeCpuDevice({options.n_threads}));
-  TC_ASSIGN_OR_RETURN(WorkerPorts ports, OpenPorts(options, peer, mpi));
+  TC_ASSIGN_OR_RETURN(WorkerPorts ports, OpenPorts(options, mpi));
   comm::ZmqMailboxOptions mailbox_options;
   mailbox_options.key = options.ticket.key;
   mailbox_options.endpoints = options.ticket.endpoints;

@@ -1,13 +1,12 @@
 // thermocline-worker: holds one stage of the model and runs its steps.
 #include <sys/prctl.h>
 
+#include <CLI/CLI.hpp>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
-
-#include <CLI/CLI.hpp>
 
 #include "base/host_info.h"
 #include "base/log.h"
@@ -75,6 +74,9 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     if (std::string_view(argv[i]) == "--mpi") app.allow_extras();
   }
+  app.failure_message([](const CLI::App* self, const CLI::Error& error) {
+    return self->get_name() + ": " + error.what() + "; see --help\n";
+  });
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

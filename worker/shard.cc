@@ -44,7 +44,7 @@ Result<Shard> Shard::Load(const model::WeightIndex& weights, const model::RangeR
     const TensorView mapped = MappedView(info, mapping);
     if (ffn.down_by_neuron && key.role == WeightRole::kFfnDown) {
       TC_RETURN_IF_ERROR(shard.Relay(key.layer, mapped, device).WithContext(info.name));
-      DropResident(bytes);
+      reader.Evict(info.offset_bytes, info.size_bytes);
       relaid_dtype = RelaidType(info.dtype);
       ++n_relaid;
     } else {
@@ -70,8 +70,8 @@ Status Shard::ReadBytes(std::span<const std::byte> bytes, const LoadProgressFn& 
 
 Status Shard::Relay(int layer, TensorView mapped, kernels::Device& device) {
   const DType dtype = RelaidType(mapped.dtype);
-  const uint64_t n_bytes = RowBytes(dtype, static_cast<uint64_t>(mapped.n_rows)) *
-                           static_cast<uint64_t>(mapped.n_cols);
+  const uint64_t n_bytes =
+      RowBytes(dtype, static_cast<uint64_t>(mapped.n_rows)) * static_cast<uint64_t>(mapped.n_cols);
   TC_ASSIGN_OR_RETURN(Buffer copy, device.Allocate(n_bytes));
   const TensorView rows = TensorView::Dense(copy.data(), dtype, mapped.n_cols, mapped.n_rows);
   kernels::TransposeToRows(mapped, rows);

@@ -32,9 +32,9 @@ struct LoadReport {
 class Shard {
  public:
   // Makes the weights of `layers` resident, and no other page of the file. With
-  // `ffn.down_by_neuron`, a file's ffn_down [n_embd, n_ff] is re-laid into rows per neuron: the same
-  // dtype for float weights, F16 for quantised ones. kDataLoss or kUnavailable when bytes cannot be
-  // read, kResourceExhausted without memory for copies.
+  // `ffn.down_by_neuron`, a file's ffn_down [n_embd, n_ff] is re-laid into rows per neuron: the
+  // same dtype for float weights, F16 for quantised ones. kDataLoss or kUnavailable when bytes
+  // cannot be read, kResourceExhausted without memory for copies.
   static Result<Shard> Load(const model::WeightIndex& weights, const model::RangeReader& reader,
                             const model::LayerRange& layers, const model::FfnOptions& ffn,
                             kernels::Device& device, const LoadProgressFn& on_progress);

@@ -23,6 +23,10 @@ constexpr Duration kPollInterval = milliseconds(100);
 // patience for a silent worker.
 constexpr Duration kSendTimeout = std::chrono::seconds(20);
 constexpr Duration kProgressInterval = milliseconds(100);
+// Between two looks at a frame that is on its way while no batch waits: a first frame needs two or
+// three (the connection, the receiver's consent), one that a busy receiver lets wait many.
+constexpr Duration kFlushIntervalMin = std::chrono::microseconds(20);
+constexpr Duration kFlushIntervalMax = milliseconds(1);
 // Steps the coordinator may have in flight at once; it sends at most stages + 1.
 constexpr size_t kQueuedSteps = 64;
 
@@ -80,11 +84,10 @@ void StepLoop::Run() {
 
 Status StepLoop::Prepare() {
   const proto::AssignPlan& message = assignment_.message;
-  TC_ASSIGN_OR_RETURN(model_, OpenAssignedModel(assignment_, context_.clock,
-                                                [&](uint64_t done, uint64_t total) {
-                                                  ReportProgress(proto::LoadPhase::kReading, done,
-                                                                 total);
-                                                }));
+  TC_ASSIGN_OR_RETURN(
+      model_, OpenAssignedModel(assignment_, context_.clock, [&](uint64_t done, uint64_t total) {
+        ReportProgress(proto::LoadPhase::kReading, done, total);
+      }));
   const uint64_t fetched_bytes = model_.fetched_bytes;
   if (!message.dump_logits_dir.empty() && assignment_.stage().layers.has_head) {
     TC_ASSIGN_OR_RETURN(logits_sink_, MakeLogitsDirectory(message.dump_logits_dir));
@@ -92,11 +95,12 @@ Status StepLoop::Prepare() {
   const StageOptions options{assignment_.stage().layers, assignment_.ffn(), message.plan.kv,
                              message.max_step_tokens};
   TC_ASSIGN_OR_RETURN(
-      stage_, Stage::Create({model_.config, model_.weights, *model_.reader}, options,
-                            context_.device, logits_sink_.get(),
-                            [&](uint64_t done, uint64_t total) {
-                              ReportProgress(proto::LoadPhase::kRelaying, done, total);
-                            }));
+      stage_,
+      Stage::Create({model_.config, model_.weights, *model_.reader}, options, context_.device,
+                    logits_sink_.get(), [&](uint64_t done, uint64_t total) {
+                      ReportProgress(proto::LoadPhase::kRelaying, done, total);
+                    }));
+  if (context_.data_port != nullptr) context_.data_port->SetSelf(assignment_.self);
   if (!message.previous_address.empty()) {
     const WorkerId peer = message.plan.stages[static_cast<size_t>(message.stage - 1)].lead;
     TC_ASSIGN_OR_RETURN(previous_, context_.data_port->Open(peer, message.previous_address));
@@ -115,8 +119,8 @@ void StepLoop::ReportProgress(proto::LoadPhase phase, uint64_t bytes_done, uint6
   const TimePoint now = context_.clock.Now();
   if (bytes_done < bytes_total && now - last_progress_ < kProgressInterval) return;
   last_progress_ = now;
-  const Status sent = SendControl(proto::LoadProgress{assignment_.message.plan.epoch, phase,
-                                                      bytes_done, bytes_total});
+  const Status sent = SendControl(
+      proto::LoadProgress{assignment_.message.plan.epoch, phase, bytes_done, bytes_total});
   if (!sent.ok()) LogDebug("worker", Str("progress not sent: ", sent));
 }
 
@@ -134,7 +138,7 @@ Status StepLoop::ServeUntilStopped() {
 
 Result<bool> StepLoop::NextBatch(proto::StepBatch* batch, TensorView* input) {
   if (previous_ == nullptr) {
-    auto submitted = submitted_.Pop(kPollInterval);
+    TC_ASSIGN_OR_RETURN(auto submitted, NextSubmitted());
     if (!submitted) return false;
     *batch = std::move(*submitted);
     *input = TensorView{};
@@ -152,6 +156,18 @@ Result<bool> StepLoop::NextBatch(proto::StepBatch* batch, TensorView* input) {
     TC_ASSIGN_OR_RETURN(*input, DecodeActivation(*batch));
   }
   return true;
+}
+
+Result<std::optional<proto::StepBatch>> StepLoop::NextSubmitted() {
+  const TimePoint until = context_.clock.Now() + kPollInterval;
+  for (Duration wait = kFlushIntervalMin;; wait = std::min(2 * wait, kFlushIntervalMax)) {
+    bool flushed = true;
+    if (next_ != nullptr) {
+      TC_ASSIGN_OR_RETURN(flushed, next_->Flush());
+    }
+    auto batch = submitted_.Pop(flushed ? until - context_.clock.Now() : wait);
+    if (batch || context_.clock.Now() >= until) return batch;
+  }
 }
 
 Result<TensorView> StepLoop::DecodeActivation(const proto::StepBatch& batch) {
@@ -183,8 +199,8 @@ Status StepLoop::RunBatch(proto::StepBatch* batch, TensorView input) {
 }
 
 Status StepLoop::SendResult(proto::StepBatch* batch) {
-  return SendControl(proto::StepResult{batch->epoch, batch->step, stage_->results(),
-                                       batch->stage_compute_us});
+  return SendControl(
+      proto::StepResult{batch->epoch, batch->step, stage_->results(), batch->stage_compute_us});
 }
 
 Status StepLoop::SendActivation(proto::StepBatch* batch) {

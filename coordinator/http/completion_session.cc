@@ -83,11 +83,6 @@ GenerationRequest CompletionSession::RequestOf(size_t i_sequence) const {
                             .end_ids = job_.end_ids};
   const size_t i_choice = i_sequence % static_cast<size_t>(options.n);
   request.sampling.seed = options.seed.value_or(0) + i_choice;
-  if (options.ignore_eos) {
-    for (const int32_t id : services_.tokenizer.special().end_ids) {
-      if (!Contains(job_.end_ids, id)) request.sampling.banned_ids.push_back(id);
-    }
-  }
   return request;
 }
 

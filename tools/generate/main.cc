@@ -1,8 +1,7 @@
 // thermocline-generate: completes one prompt in this process.
+#include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
-
-#include <CLI/CLI.hpp>
 
 #include "base/log.h"
 #include "tools/generate/flags.h"
@@ -71,6 +70,9 @@ int main(int argc, char** argv) {
   CLI::App app("Completes one prompt in this process, without a cluster.", "thermocline generate");
   AddFlags(&app, &flags);
   AddSamplingFlags(&app, &flags);
+  app.failure_message([](const CLI::App* self, const CLI::Error& error) {
+    return self->get_name() + ": " + error.what() + "; see --help\n";
+  });
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -55,6 +55,19 @@ TEST(ZmqLink, APeerThatNobodyReadsDoesNotStarveAnother) {
   ASSERT_THAT(from1->Send({}, In(kPatience)), IsOk());
 }
 
+// A worker that joins learns its id only after it has told everybody its address.
+TEST(ZmqLink, FramesArriveUnderAnIdThatWasAssignedLater) {
+  const ClusterKey key = ClusterKey::Generate();
+  const auto port1 = MakePort(key, 0), port2 = MakePort(key, 0);
+  port1->SetSelf(WorkerId{1});
+  port2->SetSelf(WorkerId{2});
+  const auto to2 = Open(*port1, 2, *port2), to1 = Open(*port2, 1, *port1);
+  Frame frame;
+  ASSERT_THAT(to2->Send(ViewOf(MakeFrame(7, 100)), In(kPatience)), IsOk());
+  ASSERT_THAT(to1->Receive(&frame, In(kPatience)), IsOk());
+  EXPECT_TRUE(SameFrame(frame, MakeFrame(7, 100)));
+}
+
 TEST(ZmqLink, WrongKeyIsUnavailable) {
   const auto port0 = MakePort(ClusterKey::Generate(), 0);
   const auto port1 = MakePort(ClusterKey::Generate(), 1);

@@ -90,12 +90,12 @@ TEST_F(HttpCompletionsTest, EndTokensAreNotText) {
             (TokenIds{'!', ByteTokenizer::kEos, ByteTokenizer::kImEnd}));
 }
 
-TEST_F(HttpCompletionsTest, IgnoreEosBansTheEndTokens) {
+TEST_F(HttpCompletionsTest, IgnoreEosMakesEndTokensOrdinaryOnes) {
   const Json body =
       PostJson("/v1/completions", {{"prompt", "x"}, {"ignore_eos", true}, {"max_tokens", 20}});
   EXPECT_EQ(body["choices"][0]["text"], "Hello, worldHello, w");
-  EXPECT_EQ(service_.requests()[0].sampling.banned_ids,
-            (std::vector<int32_t>{ByteTokenizer::kEos, ByteTokenizer::kImEnd}));
+  EXPECT_TRUE(service_.requests()[0].end_ids.empty());
+  EXPECT_TRUE(service_.requests()[0].sampling.banned_ids.empty());
 }
 
 TEST_F(HttpCompletionsTest, LegacyLogprobs) {
