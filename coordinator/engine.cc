@@ -286,7 +286,7 @@ void Engine::End(const Status& why, ServiceState last_state) {
 
 void Engine::Fail(const Status& why) {
   if (!running_) return;
-  LogError("coordinator", Str(why.message(), Kv("epoch", plan_.epoch)));
+  LogDebug("coordinator", Str("failed: ", why.message(), Kv("epoch", plan_.epoch)));
   End(why, ServiceState::kFailed);
   observer_.OnFailed(why);
 }

@@ -55,7 +55,7 @@ std::string NodeTable(const std::vector<WorkerStatus>& workers) {
     for (size_t column = 0; column < row.size(); ++column) {
       size_t width = 0;
       for (const auto& other : rows) width = std::max(width, other[column].size());
-      table += " " + Padded(row[column], width + 1);
+      table += Str(" ", Padded(row[column], width + 1));
     }
     table.erase(table.find_last_not_of(' ') + 1);
     table += "\n";
@@ -104,8 +104,8 @@ void Terminal::OnWorkerRefused(const std::string& host, const Status& why) {
 
 void Terminal::OnPlan(const placement::Plan& plan) {
   Line(Str("plan: ", plan.stages.size(), plan.stages.size() == 1 ? " stage" : " stages",
-           plan.stages.size() > 1 ? Str(" joined by ", placement::LinkKindName(plan.link), " links (",
-                                        DTypeName(plan.wire), ")")
+           plan.stages.size() > 1 ? Str(" joined by ", placement::LinkKindName(plan.link),
+                                        " links (", DTypeName(plan.wire), ")")
                                   : "",
            ", context ", plan.n_ctx, ", kv cache for ", plan.kv.n_tokens(), " tokens"));
   for (size_t i = 0; i < plan.stages.size(); ++i) {
@@ -135,10 +135,8 @@ void Terminal::OnServing(const placement::Plan&) {
            "\nserving at ", text_.url, "  (API under /v1, status page at /)\n"));
 }
 
-void Terminal::OnFailed(const Status& why) {
-  Line(Str("thermocline serve: ", why.message()));
-  failed_ = true;
-}
+// Why is the program's last line, said by main.
+void Terminal::OnFailed(const Status&) { failed_ = true; }
 
 void Terminal::OnStopped() { stopped_ = true; }
 
