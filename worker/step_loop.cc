@@ -10,6 +10,7 @@
 #include "base/host_info.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "base/units.h"
 #include "proto/codec.h"
 
 namespace thermocline::worker {
@@ -80,11 +81,10 @@ void StepLoop::Run() {
 
 Status StepLoop::Prepare() {
   const proto::AssignPlan& message = assignment_.message;
-  TC_ASSIGN_OR_RETURN(model_, OpenAssignedModel(assignment_, context_.clock,
-                                                [&](uint64_t done, uint64_t total) {
-                                                  ReportProgress(proto::LoadPhase::kReading, done,
-                                                                 total);
-                                                }));
+  TC_ASSIGN_OR_RETURN(
+      model_, OpenAssignedModel(assignment_, context_.clock, [&](uint64_t done, uint64_t total) {
+        ReportProgress(proto::LoadPhase::kReading, done, total);
+      }));
   const uint64_t fetched_bytes = model_.fetched_bytes;
   if (!message.dump_logits_dir.empty() && assignment_.stage().layers.has_head) {
     TC_ASSIGN_OR_RETURN(logits_sink_, MakeLogitsDirectory(message.dump_logits_dir));
@@ -92,11 +92,11 @@ Status StepLoop::Prepare() {
   const StageOptions options{assignment_.stage().layers, assignment_.ffn(), message.plan.kv,
                              message.max_step_tokens};
   TC_ASSIGN_OR_RETURN(
-      stage_, Stage::Create({model_.config, model_.weights, *model_.reader}, options,
-                            context_.device, logits_sink_.get(),
-                            [&](uint64_t done, uint64_t total) {
-                              ReportProgress(proto::LoadPhase::kRelaying, done, total);
-                            }));
+      stage_,
+      Stage::Create({model_.config, model_.weights, *model_.reader}, options, context_.device,
+                    logits_sink_.get(), [&](uint64_t done, uint64_t total) {
+                      ReportProgress(proto::LoadPhase::kRelaying, done, total);
+                    }));
   if (context_.data_port != nullptr) context_.data_port->SetSelf(assignment_.self);
   if (!message.previous_address.empty()) {
     const WorkerId peer = message.plan.stages[static_cast<size_t>(message.stage - 1)].lead;
@@ -107,17 +107,21 @@ Status StepLoop::Prepare() {
     TC_ASSIGN_OR_RETURN(next_, context_.data_port->Open(peer, message.next_address));
   }
   const LoadReport& report = stage_->load_report();
+  std::string note = report.note;
+  if (message.weights_from == proto::WeightsFrom::kCoordinator) {
+    note += Str(note.empty() ? "" : ", ", "fetched ", FormatBytes(fetched_bytes));
+  }
   return SendControl(proto::Ready{message.plan.epoch, report.owned_bytes,
                                   std::max(report.read_bytes, fetched_bytes), PeakRssBytes(),
-                                  report.note});
+                                  std::move(note)});
 }
 
 void StepLoop::ReportProgress(proto::LoadPhase phase, uint64_t bytes_done, uint64_t bytes_total) {
   const TimePoint now = context_.clock.Now();
   if (bytes_done < bytes_total && now - last_progress_ < kProgressInterval) return;
   last_progress_ = now;
-  const Status sent = SendControl(proto::LoadProgress{assignment_.message.plan.epoch, phase,
-                                                      bytes_done, bytes_total});
+  const Status sent = SendControl(
+      proto::LoadProgress{assignment_.message.plan.epoch, phase, bytes_done, bytes_total});
   if (!sent.ok()) LogDebug("worker", Str("progress not sent: ", sent));
 }
 
@@ -184,8 +188,8 @@ Status StepLoop::RunBatch(proto::StepBatch* batch, TensorView input) {
 }
 
 Status StepLoop::SendResult(proto::StepBatch* batch) {
-  return SendControl(proto::StepResult{batch->epoch, batch->step, stage_->results(),
-                                       batch->stage_compute_us});
+  return SendControl(
+      proto::StepResult{batch->epoch, batch->step, stage_->results(), batch->stage_compute_us});
 }
 
 Status StepLoop::SendActivation(proto::StepBatch* batch) {
