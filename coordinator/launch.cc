@@ -26,8 +26,8 @@ namespace {
 
 // How soon a signal or a failure is noticed by the main thread.
 constexpr Duration kPollInterval = std::chrono::milliseconds(20);
-// Two words of the same event arrive within this: a worker's end and its reason, a signal to a whole
-// process group here and at a worker.
+// Two words of the same event arrive within this: a worker's end and its reason, a signal to a
+// whole process group here and at a worker.
 constexpr Duration kSameEvent = std::chrono::milliseconds(200);
 
 Result<std::unique_ptr<comm::Mailbox>> BindMailbox(const comm::ClusterKey& key,
@@ -86,9 +86,9 @@ class Coordinator {
     engine_ = std::make_unique<Engine>(Engine::Parts{config_.engine, model_.config, model_.weights,
                                                      *mailbox_, clock_, *terminal_});
     TC_ASSIGN_OR_RETURN(
-        http_, http::HttpServer::Start(config_.http, model_.card,
-                                       {*engine_, *model_.tokenizer, model_.chat_template.get(),
-                                        clock_, metrics_}));
+        http_, http::HttpServer::Start(
+                   config_.http, model_.card,
+                   {*engine_, *model_.tokenizer, model_.chat_template.get(), clock_, metrics_}));
     terminal_->SetUrl(Str("http://", config_.http.address, ":", http_->port()));
     return OkStatus();
   }

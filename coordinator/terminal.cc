@@ -104,8 +104,8 @@ void Terminal::OnWorkerRefused(const std::string& host, const Status& why) {
 
 void Terminal::OnPlan(const placement::Plan& plan) {
   Line(Str("plan: ", plan.stages.size(), plan.stages.size() == 1 ? " stage" : " stages",
-           plan.stages.size() > 1 ? Str(" joined by ", placement::LinkKindName(plan.link), " links (",
-                                        DTypeName(plan.wire), ")")
+           plan.stages.size() > 1 ? Str(" joined by ", placement::LinkKindName(plan.link),
+                                        " links (", DTypeName(plan.wire), ")")
                                   : "",
            ", context ", plan.n_ctx, ", kv cache for ", plan.kv.n_tokens(), " tokens"));
   for (size_t i = 0; i < plan.stages.size(); ++i) {
