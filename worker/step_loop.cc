@@ -10,6 +10,7 @@
 #include "base/host_info.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "base/units.h"
 #include "proto/codec.h"
 
 namespace thermocline::worker {
@@ -110,9 +111,13 @@ Status StepLoop::Prepare() {
     TC_ASSIGN_OR_RETURN(next_, context_.data_port->Open(peer, message.next_address));
   }
   const LoadReport& report = stage_->load_report();
+  std::string note = report.note;
+  if (message.weights_from == proto::WeightsFrom::kCoordinator) {
+    note += Str(note.empty() ? "" : ", ", "fetched ", FormatBytes(fetched_bytes));
+  }
   return SendControl(proto::Ready{message.plan.epoch, report.owned_bytes,
                                   std::max(report.read_bytes, fetched_bytes), PeakRssBytes(),
-                                  report.note});
+                                  std::move(note)});
 }
 
 void StepLoop::ReportProgress(proto::LoadPhase phase, uint64_t bytes_done, uint64_t bytes_total) {
