@@ -115,6 +115,7 @@ Status ResolveEngine(const ServeFlags& flags, EngineOptions* engine) {
                       Choose("--weights-from", flags.weights_from, kWeightSources));
   engine->max_waiting = flags.max_waiting;
   engine->max_step_tokens = flags.max_step_tokens;
+  engine->plan.max_step_tokens = flags.max_step_tokens;
   engine->prefill_chunk = std::min(flags.prefill_chunk, flags.max_step_tokens);
   engine->dump_logits_dir = flags.dump_logits_dir;
   engine->join_timeout =
