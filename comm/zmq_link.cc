@@ -271,12 +271,11 @@ class ZmqLink final : public Link {
 };
 
 Result<std::unique_ptr<Link>> ZmqDataPort::Open(WorkerId peer, const std::string& peer_address) {
-  auto dealer =
-      ZmqDealer::Connect(*context_, {.key = options_.key,
-                                     .routing_id = ConnectionId(self_, n_opened_++),
-                                     .endpoints = SplitEndpoints(peer_address),
-                                     .connect_timeout = options_.connect_timeout,
-                                     .wire = DataWire()});
+  auto dealer = ZmqDealer::Connect(*context_, {.key = options_.key,
+                                               .routing_id = ConnectionId(self_, n_opened_++),
+                                               .endpoints = SplitEndpoints(peer_address),
+                                               .connect_timeout = options_.connect_timeout,
+                                               .wire = DataWire()});
   if (!dealer.ok()) return dealer.status().WithContext(Str("cannot reach worker ", peer));
   return std::unique_ptr<Link>(new ZmqLink(this, peer, std::move(*dealer)));
 }

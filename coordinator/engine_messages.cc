@@ -23,7 +23,7 @@ Status Engine::On(comm::PeerId from, const proto::Hello& hello) {
     LogWarn("coordinator", Str("worker refused: ", id.status().message(),
                                Kv("host", Printable(hello.host)), Kv("pid", hello.pid)));
     observer_.OnWorkerRefused(hello.host, id.status());
-    const Status sent = SendTo(from, proto::Shutdown{.reason = id.status().message()});
+    const Status sent = SendTo(from, proto::Failure{.status = id.status()});
     if (!sent.ok()) LogDebug("coordinator", sent.message());
     return OkStatus();
   }

@@ -1,5 +1,6 @@
 #include "coordinator/flags.h"
 
+#include <algorithm>
 #include <fstream>
 #include <sstream>
 
@@ -114,6 +115,7 @@ Status ResolveEngine(const ServeFlags& flags, EngineOptions* engine) {
                       Choose("--weights-from", flags.weights_from, kWeightSources));
   engine->max_waiting = flags.max_waiting;
   engine->max_step_tokens = flags.max_step_tokens;
+  engine->plan.max_step_tokens = flags.max_step_tokens;
   engine->prefill_chunk = std::min(flags.prefill_chunk, flags.max_step_tokens);
   engine->dump_logits_dir = flags.dump_logits_dir;
   engine->join_timeout =
@@ -136,9 +138,12 @@ bool AllOnThisHost(WorkerSource workers, int size, const comm::EnvironmentLookup
   return workers == WorkerSource::kMpi && local_size == std::to_string(size);
 }
 
-// "10.0.0.1" -> "tcp://10.0.0.1:*"; "0.0.0.0:40123" as it is.
+// "10.0.0.1" -> "tcp://10.0.0.1:*"; "0.0.0.0:40123" and "[::1]:40123" as they are; "::1" in
+// brackets.
 std::string BindEndpoint(const std::string& address) {
-  const bool has_port = address.find(':') != std::string::npos && address.back() != ']';
+  const auto n_colons = std::count(address.begin(), address.end(), ':');
+  if (n_colons > 1 && address.front() != '[') return Str("tcp://[", address, "]:*");
+  const bool has_port = n_colons > 0 && address.back() != ']';
   return Str("tcp://", address, has_port ? "" : ":*");
 }
 

@@ -1,6 +1,9 @@
 // Puts a coordinator together: model, mailboxes, engine, HTTP, workers; and ends it in order.
 #pragma once
 
+#include <csignal>
+#include <string>
+
 #include "base/status.h"
 #include "coordinator/flags.h"
 
@@ -8,8 +11,8 @@ namespace thermocline::coordinator {
 
 // What signals ask for; written by handlers, read by the main thread.
 struct StopRequests {
-  volatile int stop = 0;   // SIGINT, SIGTERM: end now
-  volatile int drain = 0;  // SIGUSR1: finish what runs, then end
+  volatile std::sig_atomic_t stop = 0;   // SIGINT, SIGTERM: end now
+  volatile std::sig_atomic_t drain = 0;  // SIGUSR1: finish what runs, then end
 };
 
 // Serves until asked to stop or something is lost; errors are one readable line. `own_folder` is

@@ -33,6 +33,9 @@ Result<Shard> Shard::Load(const model::WeightIndex& weights, const model::RangeR
   if (mapping.empty()) {
     return Unavailable(Str("weights must lie in a mappable file: ", reader.name()));
   }
+  if (!device.reads_host_memory()) {
+    return Unavailable(Str("this device cannot use weights in host memory: ", device.name()));
+  }
   Shard shard;
   shard.report_.owned_bytes = weights.BytesOf(layers);
   int n_relaid = 0;
@@ -63,7 +66,7 @@ Status Shard::ReadBytes(std::span<const std::byte> bytes, const LoadProgressFn& 
     const auto piece = bytes.subspan(at, std::min<size_t>(kProgressBytes, bytes.size() - at));
     TC_RETURN_IF_ERROR(MakeResident(piece));
     report_.read_bytes += piece.size();
-    on_progress(report_.read_bytes, report_.owned_bytes);
+    TC_RETURN_IF_ERROR(on_progress(report_.read_bytes, report_.owned_bytes));
   }
   return OkStatus();
 }

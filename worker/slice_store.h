@@ -34,7 +34,8 @@ class SliceCache {
   SliceCache(SliceCache&&) noexcept;
   SliceCache& operator=(SliceCache&&) noexcept;
 
-  using ProgressFn = std::function<void(uint64_t bytes_done, uint64_t bytes_total)>;
+  // Called after every chunk and, while none comes, every 100 ms; an error ends the fetch.
+  using ProgressFn = std::function<Status(uint64_t bytes_done, uint64_t bytes_total)>;
   // Makes `ranges` present and verified. kDeadlineExceeded when the coordinator does not answer,
   // kDataLoss when bytes keep failing their checksum.
   Status Fetch(const std::vector<model::ByteRange>& ranges, comm::Mailbox& bulk, const Clock& clock,

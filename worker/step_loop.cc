@@ -10,6 +10,7 @@
 #include "base/host_info.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "base/units.h"
 #include "proto/codec.h"
 
 namespace thermocline::worker {
@@ -19,9 +20,10 @@ using std::chrono::milliseconds;
 
 // How long the step thread waits before it looks whether it should stop.
 constexpr Duration kPollInterval = milliseconds(100);
-// A stage that takes nothing for this long is lost: far above any step, below the coordinator's
-// patience for a silent worker.
-constexpr Duration kSendTimeout = std::chrono::seconds(20);
+// The next stage may compute one step for minutes: 512 tokens of a stage with 30e9 weights are
+// 3e13 operations, ten minutes at 50 GFLOP/s. Whether a stage is lost is the coordinator's to say,
+// which then ends this loop; this bound, three of such steps, is for a coordinator that does not.
+constexpr Duration kSendTimeout = std::chrono::minutes(30);
 constexpr Duration kProgressInterval = milliseconds(100);
 // Between two looks at a frame that is on its way while no batch waits: a first frame needs two or
 // three (the connection, the receiver's consent), one that a busy receiver lets wait many.
@@ -110,9 +112,13 @@ Status StepLoop::Prepare() {
     TC_ASSIGN_OR_RETURN(next_, context_.data_port->Open(peer, message.next_address));
   }
   const LoadReport& report = stage_->load_report();
+  std::string note = report.note;
+  if (message.weights_from == proto::WeightsFrom::kCoordinator) {
+    note += Str(note.empty() ? "" : ", ", "fetched ", FormatBytes(fetched_bytes));
+  }
   return SendControl(proto::Ready{message.plan.epoch, report.owned_bytes,
                                   std::max(report.read_bytes, fetched_bytes), PeakRssBytes(),
-                                  report.note});
+                                  std::move(note)});
 }
 
 void StepLoop::ReportProgress(proto::LoadPhase phase, uint64_t bytes_done, uint64_t bytes_total) {
@@ -137,17 +143,10 @@ Status StepLoop::ServeUntilStopped() {
 }
 
 Result<bool> StepLoop::NextBatch(proto::StepBatch* batch, TensorView* input) {
-  if (previous_ == nullptr) {
-    TC_ASSIGN_OR_RETURN(auto submitted, NextSubmitted());
-    if (!submitted) return false;
-    *batch = std::move(*submitted);
-    *input = TensorView{};
-  } else {
-    const Status received = previous_->Receive(&frame_, context_.clock.Now() + kPollInterval);
-    if (received.code() == StatusCode::kDeadlineExceeded) return false;
-    TC_RETURN_IF_ERROR(received);
-    TC_ASSIGN_OR_RETURN(*batch, proto::DecodeAs<proto::StepBatch>(frame_.header));
-  }
+  TC_ASSIGN_OR_RETURN(const bool arrived,
+                      previous_ == nullptr ? NextSubmitted(batch) : NextFrame(batch));
+  if (!arrived) return false;
+  *input = TensorView{};
   if (batch->epoch < assignment_.message.plan.epoch) {
     ++context_.counters.stale_frames;
     return false;
@@ -158,15 +157,36 @@ Result<bool> StepLoop::NextBatch(proto::StepBatch* batch, TensorView* input) {
   return true;
 }
 
-Result<std::optional<proto::StepBatch>> StepLoop::NextSubmitted() {
+Result<bool> StepLoop::NextSubmitted(proto::StepBatch* batch) {
+  return AwaitFlushing([&](Duration wait) -> Result<bool> {
+    auto submitted = submitted_.Pop(wait);
+    if (submitted) *batch = std::move(*submitted);
+    return submitted.has_value();
+  });
+}
+
+Result<bool> StepLoop::NextFrame(proto::StepBatch* batch) {
+  const auto receive = [&](Duration wait) -> Result<bool> {
+    const Status received = previous_->Receive(&frame_, context_.clock.Now() + wait);
+    if (received.code() == StatusCode::kDeadlineExceeded) return false;
+    if (!received.ok()) return received;
+    return true;
+  };
+  TC_ASSIGN_OR_RETURN(const bool arrived, AwaitFlushing(receive));
+  if (!arrived) return false;
+  TC_ASSIGN_OR_RETURN(*batch, proto::DecodeAs<proto::StepBatch>(frame_.header));
+  return true;
+}
+
+Result<bool> StepLoop::AwaitFlushing(const std::function<Result<bool>(Duration)>& attempt) {
   const TimePoint until = context_.clock.Now() + kPollInterval;
   for (Duration wait = kFlushIntervalMin;; wait = std::min(2 * wait, kFlushIntervalMax)) {
     bool flushed = true;
     if (next_ != nullptr) {
       TC_ASSIGN_OR_RETURN(flushed, next_->Flush());
     }
-    auto batch = submitted_.Pop(flushed ? until - context_.clock.Now() : wait);
-    if (batch || context_.clock.Now() >= until) return batch;
+    TC_ASSIGN_OR_RETURN(const bool arrived, attempt(flushed ? until - context_.clock.Now() : wait));
+    if (arrived || stopping_ || context_.clock.Now() >= until) return arrived;
   }
 }
 
@@ -212,9 +232,18 @@ Status StepLoop::SendActivation(proto::StepBatch* batch) {
     payload = wire_;
   }
   proto::Encode(std::move(*batch), &header_);
-  TC_RETURN_IF_ERROR(next_->Send({header_, payload}, context_.clock.Now() + kSendTimeout));
+  TC_RETURN_IF_ERROR(SendUnlessStopped({header_, payload}));
   context_.counters.link_bytes_sent = next_->stats().bytes_sent;
   return OkStatus();
+}
+
+Status StepLoop::SendUnlessStopped(const comm::FrameView& frame) {
+  const TimePoint until = context_.clock.Now() + kSendTimeout;
+  while (true) {
+    const Status sent = next_->Send(frame, context_.clock.Now() + kPollInterval);
+    if (sent.code() != StatusCode::kDeadlineExceeded || context_.clock.Now() >= until) return sent;
+    if (stopping_) return Aborted("stopped while the next stage takes no frames");
+  }
 }
 
 Status StepLoop::SendControl(const proto::Message& message) {

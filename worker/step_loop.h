@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <thread>
 
@@ -59,12 +58,17 @@ class StepLoop {
   Status ServeUntilStopped();
   // False when nothing arrived within a poll interval.
   Result<bool> NextBatch(proto::StepBatch* batch, TensorView* input);
-  // Waits for a batch from the coordinator, and meanwhile sees the last activation off.
-  Result<std::optional<proto::StepBatch>> NextSubmitted();
+  // A batch from the coordinator, or from the previous stage with its activation in frame_.
+  Result<bool> NextSubmitted(proto::StepBatch* batch);
+  Result<bool> NextFrame(proto::StepBatch* batch);
+  // Repeats `attempt`, which waits at most the given time, for a poll interval, and meanwhile sees
+  // the last activation off.
+  Result<bool> AwaitFlushing(const std::function<Result<bool>(Duration)>& attempt);
   Result<TensorView> DecodeActivation(const proto::StepBatch& batch);
   Status RunBatch(proto::StepBatch* batch, TensorView input);
   Status SendResult(proto::StepBatch* batch);
   Status SendActivation(proto::StepBatch* batch);
+  Status SendUnlessStopped(const comm::FrameView& frame);
   Status SendControl(const proto::Message& message);
   void ReportProgress(proto::LoadPhase phase, uint64_t bytes_done, uint64_t bytes_total);
 
