@@ -192,10 +192,7 @@ void Engine::HandleTick() {
   next_tick_ = now + options_.heartbeat_interval;
   workers_changed_ = true;
   if (const Status status = membership_.CheckDeadlines(now); !status.ok()) return Fail(status);
-  for (const WorkerId id : membership_.ids()) {
-    const Status sent = SendToWorker(id, proto::Heartbeat{.epoch = plan_.epoch});
-    if (!sent.ok()) return Fail(sent);
-  }
+  if (const Status status = FindLost(); !status.ok()) return Fail(status);
 }
 
 void Engine::HandleDrain() {

@@ -144,6 +144,8 @@ class Engine final : public GenerationService {
   template <typename Other>
   Status On(comm::PeerId from, const Other& message);  // kinds that only the coordinator sends
   Status CountStale();
+  // kUnavailable names a worker that is not connected any more.
+  Status FindLost();
   WorkerStatus StatusOf(WorkerId worker) const;
   Status SendTo(comm::PeerId peer, const proto::Message& message);
   Status SendToWorker(WorkerId worker, const proto::Message& message);

@@ -69,7 +69,16 @@ Status Engine::On(comm::PeerId from, const proto::Heartbeat& heartbeat) {
 Status Engine::On(comm::PeerId from, const proto::Failure& failure) {
   const auto worker = membership_.FindId(from);
   if (!worker) return CountStale();
+  // A dead worker's neighbours see a lost link; the fault is its, not theirs.
+  if (failure.status.code() == StatusCode::kUnavailable) TC_RETURN_IF_ERROR(FindLost());
   return failure.status.WithContext(Str(membership_.NameOf(*worker), " failed"));
+}
+
+Status Engine::FindLost() {
+  for (const WorkerId id : membership_.ids()) {
+    TC_RETURN_IF_ERROR(SendToWorker(id, proto::Heartbeat{.epoch = plan_.epoch}));
+  }
+  return OkStatus();
 }
 
 Status Engine::On(comm::PeerId from, const proto::Shutdown& shutdown) {

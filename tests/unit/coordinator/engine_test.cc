@@ -193,6 +193,7 @@ class EngineTest : public ::testing::Test {
     if (const auto* assign = std::get_if<proto::AssignPlan>(&message)) OnAssign(to, *assign);
     if (const auto* step = std::get_if<proto::StepBatch>(&message)) OnStep(*step);
     if (std::holds_alternative<proto::Shutdown>(message)) shutdowns_.insert(to);
+    if (const auto* failure = std::get_if<proto::Failure>(&message)) failures_[to] = *failure;
     if (std::holds_alternative<proto::Heartbeat>(message) && beats_) {
       mailbox_.Post(to, proto::Heartbeat{});
     }
@@ -232,6 +233,7 @@ class EngineTest : public ::testing::Test {
   FakePipeline pipeline_{{.n_vocab = kVocab, .page_tokens = 16, .n_pages = 16, .n_ctx = 64}};
   std::map<comm::PeerId, proto::AssignPlan> assignments_ GUARDED_BY(mutex_);
   std::set<comm::PeerId> shutdowns_ GUARDED_BY(mutex_);
+  std::map<comm::PeerId, proto::Failure> failures_ GUARDED_BY(mutex_);
   comm::PeerId last_stage_ GUARDED_BY(mutex_);
   std::optional<comm::PeerId> dead_ GUARDED_BY(mutex_);
   bool loads_ GUARDED_BY(mutex_) = true;
@@ -384,6 +386,17 @@ TEST_F(EngineTest, HeartbeatsKeepWorkersAlive) {
   EXPECT_EQ(engine_->status().state, ServiceState::kReady);
 }
 
+TEST_F(EngineTest, ALostLinkIsBlamedOnTheWorkerThatIsGone) {
+  StartServing();
+  {
+    const MutexLock lock(mutex_);
+    dead_ = PeerOf(2);
+  }
+  mailbox_.Post(PeerOf(1), proto::Failure{Unavailable("connection to peer is lost: peer=2")});
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
+  EXPECT_THAT(engine_->status().failure.message(), HasSubstr("worker 2 on node2 is lost"));
+}
+
 TEST_F(EngineTest, WorkersFailureIsToldInOneLine) {
   StartServing();
   mailbox_.Post(PeerOf(2), proto::Failure{DataLoss("tensor outside file: blk.3")});
@@ -468,8 +481,12 @@ TEST_F(EngineTest, RefusedWorkerIsToldWhy) {
   ASSERT_TRUE(Eventually([&] { return observer_.Heard("refused node2: worker id is taken"); }));
   EXPECT_TRUE(Eventually([&] {
     const MutexLock lock(mutex_);
-    return shutdowns_.contains(comm::PeerId{77});
+    return failures_.contains(comm::PeerId{77});
   }));
+  {
+    const MutexLock lock(mutex_);
+    EXPECT_THAT(failures_[comm::PeerId{77}].status.message(), HasSubstr("worker id is taken"));
+  }
   EXPECT_EQ(engine_->status().state, ServiceState::kReady);
 }
 
