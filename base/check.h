@@ -11,9 +11,9 @@ namespace thermocline {
 
 }  // namespace thermocline
 
-#define CHECK(condition)                                                             \
-  do {                                                                               \
-    if (!(condition)) ::thermocline::CheckFailed(__FILE__, __LINE__, #condition);     \
+#define CHECK(condition)                                                          \
+  do {                                                                            \
+    if (!(condition)) ::thermocline::CheckFailed(__FILE__, __LINE__, #condition); \
   } while (false)
 
 #ifdef NDEBUG

@@ -30,8 +30,8 @@ class Clock {
 class SteadyClock final : public Clock {
  public:
   TimePoint Now() const override {
-    return {std::chrono::duration_cast<Duration>(
-        std::chrono::steady_clock::now().time_since_epoch())};
+    return {
+        std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch())};
   }
 };
 

@@ -18,20 +18,29 @@ struct DTypeTraits {
   uint32_t block_bytes;  // bytes per block
 };
 
-// 32-element blocks: f16 scale + 32 int8 (Q8_0) or 16 nibble pairs (Q4_0). 256-element super-blocks:
-// Q4_K f16 d,dmin + 12 scale bytes + 128; Q5_K the same + 32 high-bit bytes;
-// Q6_K 128 low + 64 high + 16 int8 scales + f16 d.
+// 32-element blocks: f16 scale + 32 int8 (Q8_0) or 16 nibble pairs (Q4_0). 256-element
+// super-blocks: Q4_K f16 d,dmin + 12 scale bytes + 128; Q5_K the same + 32 high-bit bytes; Q6_K 128
+// low + 64 high + 16 int8 scales + f16 d.
 constexpr DTypeTraits Traits(DType type) {
   switch (type) {
-    case DType::kF32: return {"F32", 1, 4};
-    case DType::kF16: return {"F16", 1, 2};
-    case DType::kBF16: return {"BF16", 1, 2};
-    case DType::kQ8_0: return {"Q8_0", 32, 34};
-    case DType::kQ4_0: return {"Q4_0", 32, 18};
-    case DType::kQ4_K: return {"Q4_K", 256, 144};
-    case DType::kQ5_K: return {"Q5_K", 256, 176};
-    case DType::kQ6_K: return {"Q6_K", 256, 210};
-    case DType::kI32: return {"I32", 1, 4};
+    case DType::kF32:
+      return {"F32", 1, 4};
+    case DType::kF16:
+      return {"F16", 1, 2};
+    case DType::kBF16:
+      return {"BF16", 1, 2};
+    case DType::kQ8_0:
+      return {"Q8_0", 32, 34};
+    case DType::kQ4_0:
+      return {"Q4_0", 32, 18};
+    case DType::kQ4_K:
+      return {"Q4_K", 256, 144};
+    case DType::kQ5_K:
+      return {"Q5_K", 256, 176};
+    case DType::kQ6_K:
+      return {"Q6_K", 256, 210};
+    case DType::kI32:
+      return {"I32", 1, 4};
   }
   return {"?", 1, 1};
 }

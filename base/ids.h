@@ -15,8 +15,9 @@ struct Id {
   friend std::ostream& operator<<(std::ostream& out, const Id& id) { return out << id.value; }
 };
 
-using WorkerId = Id<struct WorkerIdTag>;    // index of a worker in the cluster; MPI rank when there is one
-using SeqId = Id<struct SeqIdTag>;          // one sequence (a request has one per choice)
+using WorkerId =
+    Id<struct WorkerIdTag>;         // index of a worker in the cluster; MPI rank when there is one
+using SeqId = Id<struct SeqIdTag>;  // one sequence (a request has one per choice)
 using StepId = Id<struct StepIdTag>;        // one batch through all stages, ascending
 using Epoch = Id<struct EpochTag>;          // generation of the plan
 using RequestId = Id<struct RequestIdTag>;  // one accepted request

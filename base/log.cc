@@ -15,12 +15,18 @@ constexpr std::array<std::string_view, 6> kLevelNames = {"trace", "debug", "info
 
 spdlog::level::level_enum ToSpdlog(LogLevel level) {
   switch (level) {
-    case LogLevel::kTrace: return spdlog::level::trace;
-    case LogLevel::kDebug: return spdlog::level::debug;
-    case LogLevel::kInfo: return spdlog::level::info;
-    case LogLevel::kWarn: return spdlog::level::warn;
-    case LogLevel::kError: return spdlog::level::err;
-    case LogLevel::kOff: return spdlog::level::off;
+    case LogLevel::kTrace:
+      return spdlog::level::trace;
+    case LogLevel::kDebug:
+      return spdlog::level::debug;
+    case LogLevel::kInfo:
+      return spdlog::level::info;
+    case LogLevel::kWarn:
+      return spdlog::level::warn;
+    case LogLevel::kError:
+      return spdlog::level::err;
+    case LogLevel::kOff:
+      return spdlog::level::off;
   }
   return spdlog::level::info;
 }
@@ -83,14 +89,14 @@ void Log(LogLevel level, std::string_view folder, std::string_view message) {
   const auto spd_level = ToSpdlog(level);
   if (!log.logger->should_log(spd_level)) return;
   if (log.format == LogFormat::kJson) {
-    log.logger->log(spd_level, Str("{\"level\":\"", kLevelNames[static_cast<size_t>(level)],
-                                   "\",\"folder\":\"", folder, "\",\"origin\":\"",
-                                   JsonEscape(log.origin), "\",\"message\":\"",
-                                   JsonEscape(message), "\"}"));
+    log.logger->log(
+        spd_level, Str("{\"level\":\"", kLevelNames[static_cast<size_t>(level)], "\",\"folder\":\"",
+                       folder, "\",\"origin\":\"", JsonEscape(log.origin), "\",\"message\":\"",
+                       JsonEscape(message), "\"}"));
     return;
   }
-  log.logger->log(spd_level, Str(log.origin.empty() ? "" : Str("[", log.origin, "] "), folder,
-                                 ": ", message));
+  log.logger->log(spd_level,
+                  Str(log.origin.empty() ? "" : Str("[", log.origin, "] "), folder, ": ", message));
 }
 
 }  // namespace thermocline

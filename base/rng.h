@@ -28,9 +28,9 @@ inline std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> counter,
 
 // Uniform in [0, 1) with 53 bits, for stream `seed` at `position`.
 inline double UniformAt(uint64_t seed, uint64_t position) {
-  const auto words = Philox4x32(
-      {static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32), 0, 0},
-      {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
+  const auto words =
+      Philox4x32({static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32), 0, 0},
+                 {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
   const uint64_t bits = (static_cast<uint64_t>(words[0]) << 32) | words[1];
   return static_cast<double>(bits >> 11) * 0x1p-53;
 }

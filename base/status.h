@@ -65,7 +65,8 @@ std::ostream& operator<<(std::ostream& out, const Status& status);
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT: implicit by design
+  Result(T value)
+      : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT: implicit by design
   Result(Status status) : state_(std::in_place_index<1>, std::move(status)) {  // NOLINT
     CHECK(!std::get<1>(state_).ok());
   }
@@ -98,8 +99,8 @@ class [[nodiscard]] Result {
 #define TC_STATUS_CONCAT(a, b) TC_STATUS_CONCAT_INNER(a, b)
 
 // Returns from the enclosing function if the Status expression failed.
-#define TC_RETURN_IF_ERROR(expr)                          \
-  do {                                                    \
+#define TC_RETURN_IF_ERROR(expr)                                                     \
+  do {                                                                               \
     if (::thermocline::Status tc_status = (expr); !tc_status.ok()) return tc_status; \
   } while (false)
 

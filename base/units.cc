@@ -32,12 +32,18 @@ bool SplitNumber(std::string_view text, Scaled* out) {
 
 int UnitPower(char unit) {
   switch (unit) {
-    case 0: return 0;
-    case 'K': return 1;
-    case 'M': return 2;
-    case 'G': return 3;
-    case 'T': return 4;
-    default: return -1;
+    case 0:
+      return 0;
+    case 'K':
+      return 1;
+    case 'M':
+      return 2;
+    case 'G':
+      return 3;
+    case 'T':
+      return 4;
+    default:
+      return -1;
   }
 }
 

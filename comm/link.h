@@ -40,12 +40,17 @@ class Link {
   virtual WorkerId peer() const = 0;
   virtual LinkStats stats() const = 0;
   // Returns when `frame` may be reused, which is before the peer has it. kDeadlineExceeded when the
-  // window is full and the peer took nothing in time;
-  // kUnavailable when the connection is known to be gone; kInvalidArgument over a frame limit.
+  // window is full and the peer took nothing in time; nothing was sent then, and the same frame may
+  // be sent again. kUnavailable when the connection is known to be gone; kInvalidArgument over a
+  // frame limit.
   virtual Status Send(const FrameView& frame, TimePoint deadline) = 0;
   // The next frame in the order it was sent. kDeadlineExceeded; kDataLoss for a malformed frame;
   // kUnavailable when the connection is known to be gone and everything that arrived was delivered.
   virtual Status Receive(Frame* frame, TimePoint deadline) = 0;
+  // Moves on the frames that Send left under way, without waiting; true when none is left. Whoever
+  // sends and then waits for something else than this port's links must call it until then, since a
+  // transport may move frames only inside its calls.
+  virtual Result<bool> Flush() { return true; }
 };
 
 // One worker's end of every link of one transport: created once, told to peers by address.

@@ -52,6 +52,11 @@ class MpiLink final : public Link {
     return Reap();
   }
 
+  Result<bool> Flush() override {
+    TC_RETURN_IF_ERROR(Reap());
+    return sending_.empty();
+  }
+
   Status Receive(Frame* frame, TimePoint deadline) override {
     Backoff backoff;
     while (true) {

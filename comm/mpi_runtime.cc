@@ -28,6 +28,7 @@ class MpiRuntimeImpl final : public MpiRuntime {
 
   // With transfers left, a peer is dead or stuck, and finalising could wait for it for ever.
   ~MpiRuntimeImpl() override {
+    if (abandoned_) return;
     if (!healthy_ || !parking_.Drain(SteadyClock().Now())) {
       LogWarn("comm", Str("mpi is left without finalising: a peer did not take its messages",
                           Kv("rank", rank_)));
@@ -53,6 +54,8 @@ class MpiRuntimeImpl final : public MpiRuntime {
   }
 
   std::unique_ptr<DataPort> MakeDataPort() override { return MakeMpiDataPort(comm_, &parking_); }
+
+  void Abandon() override { abandoned_ = true; }
 
  private:
   // kDeadlineExceeded when some rank does not take part; the runtime is then of no further use.
@@ -80,6 +83,7 @@ class MpiRuntimeImpl final : public MpiRuntime {
   int rank_ = 0;
   int size_ = 0;
   bool healthy_ = true;
+  bool abandoned_ = false;
   MpiParking parking_;
 };
 

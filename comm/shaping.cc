@@ -31,14 +31,22 @@ class ShapedLink final : public Link {
   Status Send(const FrameView& frame, TimePoint deadline) override {
     if (frame.header.size() + sizeof(Stamp) > kMaxHeaderBytes) return CheckStampedHeader(frame);
     TC_RETURN_IF_ERROR(CheckFrameLimits(frame));
+    const TimePoint was_free_at = free_at_;
     const Stamp visible_at = VisibleAt(EncodedFrameBytes(frame)).since_start.count();
     if (UniformAt(options_.seed, n_sent_++) < options_.drop_rate) return OkStatus();
     stamped_header_.resize(sizeof(visible_at) + frame.header.size());
     std::memcpy(stamped_header_.data(), &visible_at, sizeof(visible_at));
     std::copy(frame.header.begin(), frame.header.end(),
               stamped_header_.begin() + sizeof(visible_at));
-    return link_->Send({stamped_header_, frame.payload}, deadline);
+    const Status sent = link_->Send({stamped_header_, frame.payload}, deadline);
+    if (!sent.ok()) {  // the same frame may be sent again
+      free_at_ = was_free_at;
+      --n_sent_;
+    }
+    return sent;
   }
+
+  Result<bool> Flush() override { return link_->Flush(); }
 
   Status Receive(Frame* frame, TimePoint deadline) override {
     if (!held_until_) {

@@ -11,6 +11,7 @@ Result<placement::Plan> Engine::MakePlan() const {
   placement::PlanRequest request = options_.plan;
   request.epoch = {1};
   request.relay_down_rows = options_.ffn == model::FfnMode::kExact;
+  request.max_step_tokens = options_.max_step_tokens;
   const placement::ClusterProfile cluster = membership_.profile();
   if (options_.plan_json.empty()) {
     return placement::SplitProportionally(config_, weights_, cluster, request);

@@ -1,5 +1,6 @@
 #include "coordinator/flags.h"
 
+#include <algorithm>
 #include <fstream>
 #include <sstream>
 
@@ -75,7 +76,8 @@ Status ResolveHttp(const ServeFlags& flags, http::HttpOptions* http) {
     }
   }
   if (!IsLoopback(flags.host) && http->api_keys.empty()) {
-    return InvalidArgument(Str("--host ", flags.host, " is reachable from other machines: give --api-key "
+    return InvalidArgument(Str("--host ", flags.host,
+                               " is reachable from other machines: give --api-key "
                                "KEY (or --api-key-file FILE), or serve on 127.0.0.1"));
   }
   return OkStatus();
@@ -93,9 +95,9 @@ Status ResolvePlan(const ServeFlags& flags, WorkerSource workers, EngineOptions*
   TC_ASSIGN_OR_RETURN(plan.kv.dtype, Choose("--kv-cache-dtype", flags.kv_dtype, kKvDtypes));
   TC_ASSIGN_OR_RETURN(plan.wire, Choose("--wire-dtype", flags.wire_dtype, kWireDtypes));
   const std::string fallback = workers == WorkerSource::kMpi ? "mpi" : "zmq";
-  TC_ASSIGN_OR_RETURN(plan.link,
-                      Choose("--transport", flags.transport.empty() ? fallback : flags.transport,
-                             kTransports));
+  TC_ASSIGN_OR_RETURN(
+      plan.link,
+      Choose("--transport", flags.transport.empty() ? fallback : flags.transport, kTransports));
   if (plan.link == placement::LinkKind::kMpi && workers != WorkerSource::kMpi) {
     return InvalidArgument("--transport mpi needs a launch by mpirun; use --transport zmq");
   }
@@ -113,9 +115,11 @@ Status ResolveEngine(const ServeFlags& flags, EngineOptions* engine) {
                       Choose("--weights-from", flags.weights_from, kWeightSources));
   engine->max_waiting = flags.max_waiting;
   engine->max_step_tokens = flags.max_step_tokens;
+  engine->plan.max_step_tokens = flags.max_step_tokens;
   engine->prefill_chunk = std::min(flags.prefill_chunk, flags.max_step_tokens);
   engine->dump_logits_dir = flags.dump_logits_dir;
-  engine->join_timeout = std::chrono::milliseconds(static_cast<int64_t>(flags.join_timeout_s * 1e3));
+  engine->join_timeout =
+      std::chrono::milliseconds(static_cast<int64_t>(flags.join_timeout_s * 1e3));
   engine->drain_deadline =
       std::chrono::milliseconds(static_cast<int64_t>(flags.drain_timeout_s * 1e3));
   return engine->Validate();
@@ -134,9 +138,12 @@ bool AllOnThisHost(WorkerSource workers, int size, const comm::EnvironmentLookup
   return workers == WorkerSource::kMpi && local_size == std::to_string(size);
 }
 
-// "10.0.0.1" -> "tcp://10.0.0.1:*"; "0.0.0.0:40123" as it is.
+// "10.0.0.1" -> "tcp://10.0.0.1:*"; "0.0.0.0:40123" and "[::1]:40123" as they are; "::1" in
+// brackets.
 std::string BindEndpoint(const std::string& address) {
-  const bool has_port = address.find(':') != std::string::npos && address.back() != ']';
+  const auto n_colons = std::count(address.begin(), address.end(), ':');
+  if (n_colons > 1 && address.front() != '[') return Str("tcp://[", address, "]:*");
+  const bool has_port = n_colons > 0 && address.back() != ']';
   return Str("tcp://", address, has_port ? "" : ":*");
 }
 
@@ -162,8 +169,9 @@ Result<ServeConfig> ResolveServeFlags(const ServeFlags& flags,
   const auto launch = comm::DetectMpiLaunch(environment);
   const int size = launch ? launch->size : 1;
   if (size > 1 && flags.n_workers > 0) {
-    return InvalidArgument("--workers is for workers that join by themselves; mpirun -n sets how "
-                           "many there are");
+    return InvalidArgument(
+        "--workers is for workers that join by themselves; mpirun -n sets how "
+        "many there are");
   }
   config.workers = size > 1              ? WorkerSource::kMpi
                    : flags.n_workers > 0 ? WorkerSource::kJoin
@@ -183,8 +191,9 @@ Result<ServeConfig> ResolveServeFlags(const ServeFlags& flags,
     config.http.model_aliases.assign(flags.names.begin() + 1, flags.names.end());
   }
   const bool local = AllOnThisHost(config.workers, size, environment);
-  const std::string address =
-      !flags.cluster_address.empty() ? flags.cluster_address : local ? "127.0.0.1" : "0.0.0.0";
+  const std::string address = !flags.cluster_address.empty() ? flags.cluster_address
+                              : local                        ? "127.0.0.1"
+                                                             : "0.0.0.0";
   config.bind_endpoint = BindEndpoint(address);
   config.key = flags.key.empty() ? environment("THERMOCLINE_CLUSTER_KEY") : flags.key;
   config.worker_arguments = WorkerArguments(flags);

@@ -26,7 +26,7 @@ struct ServeFlags {
   std::vector<std::string> cors_origins;
   int n_http_threads = 2;
 
-  std::string n_ctx;          // "4096", "32K"
+  std::string n_ctx;  // "4096", "32K"
   int n_parallel = 4;
   int max_step_tokens = 512;
   int prefill_chunk = 128;
@@ -34,7 +34,7 @@ struct ServeFlags {
   std::string ffn = "dense";
   std::string kv_dtype = "f32";
   std::string wire_dtype = "f32";
-  std::string transport;      // "mpi" under mpirun, else "zmq"
+  std::string transport;  // "mpi" under mpirun, else "zmq"
   std::string plan_path;
   std::string weights_from = "file";
   std::string chat_template;  // a built-in name, a file or the template itself
@@ -59,10 +59,10 @@ struct ServeFlags {
 enum class WorkerSource : uint8_t { kMpi, kBesideCoordinator, kJoin };
 
 struct ServeConfig {
-  EngineOptions engine;      // without what the model file tells
+  EngineOptions engine;  // without what the model file tells
   http::HttpOptions http;
   WorkerSource workers = WorkerSource::kBesideCoordinator;
-  std::string bind_endpoint; // of the control and bulk mailboxes: "tcp://127.0.0.1:*"
+  std::string bind_endpoint;  // of the control and bulk mailboxes: "tcp://127.0.0.1:*"
   std::optional<std::string> key;
   std::vector<std::string> worker_arguments;
 };

@@ -17,6 +17,7 @@
 #include "comm/mpi_runtime.h"
 #include "coordinator/engine.h"
 #include "coordinator/http/server.h"
+#include "coordinator/launcher_watch.h"
 #include "coordinator/served_model.h"
 #include "coordinator/terminal.h"
 #include "coordinator/weights_server.h"
@@ -29,6 +30,8 @@ namespace {
 constexpr Duration kPollInterval = std::chrono::milliseconds(20);
 // The end of a worker process and its reason arrive within this.
 constexpr Duration kSameEvent = std::chrono::milliseconds(200);
+// mpirun gives ranks one second between SIGTERM and SIGKILL, and needs less than another itself.
+constexpr Duration kLauncherPatience = std::chrono::seconds(4);
 
 Result<std::unique_ptr<comm::Mailbox>> BindMailbox(const comm::ClusterKey& key,
                                                    const std::string& endpoint) {
@@ -46,6 +49,11 @@ std::string AnyPortOf(const std::string& endpoint) {
 Result<comm::ClusterKey> ChooseKey(const ServeConfig& config) {
   if (!config.key) return comm::ClusterKey::Generate();
   return comm::ClusterKey::Parse(*config.key);
+}
+
+// IPv6 addresses stand in brackets in a URL (RFC 3986, section 3.2.2).
+std::string UrlHost(const std::string& address) {
+  return address.find(':') == std::string::npos ? address : Str("[", address, "]");
 }
 
 std::string SecurityLine(const ServeConfig& config) {
@@ -89,7 +97,7 @@ class Coordinator {
         http_, http::HttpServer::Start(
                    config_.http, model_.card,
                    {*engine_, *model_.tokenizer, model_.chat_template.get(), clock_, metrics_}));
-    terminal_->SetUrl(Str("http://", config_.http.address, ":", http_->port()));
+    terminal_->SetUrl(Str("http://", UrlHost(config_.http.address), ":", http_->port()));
     return OkStatus();
   }
 
@@ -209,12 +217,16 @@ Status RunCoordinator(const ServeFlags& flags, const ServeConfig& config,
                       const std::string& own_folder, const StopRequests& requests,
                       const std::function<void(const Status&)>& report) {
   std::unique_ptr<comm::MpiRuntime> mpi;
-  Status status = StartMpiIfLaunchedBy(config, &mpi);
+  Status launched = StartMpiIfLaunchedBy(config, &mpi);
   Coordinator coordinator(flags, config);
-  if (status.ok()) status = Launch(config, own_folder, mpi.get(), &coordinator);
-  if (status.ok()) status = coordinator.ServeUntilAsked(requests);
+  if (launched.ok()) launched = Launch(config, own_folder, mpi.get(), &coordinator);
+  const Status status = launched.ok() ? coordinator.ServeUntilAsked(requests) : launched;
   if (!status.ok()) report(status);
   coordinator.Stop();
+  if (mpi != nullptr && launched.ok() && !status.ok()) {
+    mpi->Abandon();
+    KillStuckLauncherAfter(kLauncherPatience);
+  }
   return status;
 }
 

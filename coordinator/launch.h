@@ -1,7 +1,9 @@
 // Puts a coordinator together: model, mailboxes, engine, HTTP, workers; and ends it in order.
 #pragma once
 
+#include <csignal>
 #include <functional>
+#include <string>
 
 #include "base/status.h"
 #include "coordinator/flags.h"
@@ -10,8 +12,8 @@ namespace thermocline::coordinator {
 
 // What signals ask for; written by handlers, read by the main thread.
 struct StopRequests {
-  volatile int stop = 0;   // SIGINT, SIGTERM: end now
-  volatile int drain = 0;  // SIGUSR1: finish what runs, then end
+  volatile std::sig_atomic_t stop = 0;   // SIGINT, SIGTERM: end now
+  volatile std::sig_atomic_t drain = 0;  // SIGUSR1: finish what runs, then end
 };
 
 // Serves until asked to stop or something is lost. `own_folder` is where the worker program lies

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdio>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,8 +20,8 @@ struct TerminalText {
   std::string model;     // one line: name, architecture, size
 };
 
-// Writes to `out`; on a terminal the loading bars are redrawn in place, elsewhere a line appears
-// every few seconds. Called on the engine thread; the two flags are read by main.
+// Writes to `out`; on a terminal the loading bars are redrawn in place, elsewhere each quarter of
+// a load is a line. Called on the engine thread; the two flags are read by main.
 class Terminal final : public EngineObserver {
  public:
   Terminal(std::FILE* out, const Clock& clock, TerminalText text);
@@ -43,7 +44,9 @@ class Terminal final : public EngineObserver {
  private:
   void Line(const std::string& text);
   void ClearBars();
-  void DrawBars();
+  void DrawBar(const WorkerStatus& worker);
+  void RedrawBars();
+  void PrintQuarters();
 
   std::FILE* const out_;
   const Clock& clock_;
@@ -52,6 +55,7 @@ class Terminal final : public EngineObserver {
   const bool is_terminal_;
   std::vector<WorkerStatus> workers_;
   int n_bars_drawn_ = 0;
+  std::map<WorkerId, int> quarters_printed_;
   TimePoint last_drawn_;
   std::atomic<bool> failed_{false};
   std::atomic<bool> stopped_{false};

@@ -21,10 +21,7 @@ constexpr Duration kPollInterval = std::chrono::milliseconds(200);
 
 WeightsServer::WeightsServer(std::unique_ptr<comm::Mailbox> mailbox,
                              const model::RangeReader& reader, const Clock& clock)
-    : mailbox_(std::move(mailbox)),
-      reader_(reader),
-      clock_(clock),
-      thread_([this] { Serve(); }) {}
+    : mailbox_(std::move(mailbox)), reader_(reader), clock_(clock), thread_([this] { Serve(); }) {}
 
 WeightsServer::~WeightsServer() {
   stopping_ = true;
@@ -32,9 +29,7 @@ WeightsServer::~WeightsServer() {
   thread_.join();
 }
 
-std::string WeightsServer::endpoints() const {
-  return comm::JoinEndpoints(mailbox_->endpoints());
-}
+std::string WeightsServer::endpoints() const { return comm::JoinEndpoints(mailbox_->endpoints()); }
 
 void WeightsServer::Serve() {
   pthread_setname_np(pthread_self(), "tc-weights");
@@ -54,8 +49,8 @@ void WeightsServer::Answer(const comm::Received& request) {
   chunk_.resize(decoded->length_bytes);
   const Status read = reader_.Read(decoded->offset_bytes, chunk_);
   if (!read.ok()) return Refuse(request.from, decoded->offset_bytes, read);
-  const auto header = proto::EncodeBulkReply(
-      {decoded->offset_bytes, decoded->length_bytes, Checksum64(chunk_)});
+  const auto header =
+      proto::EncodeBulkReply({decoded->offset_bytes, decoded->length_bytes, Checksum64(chunk_)});
   const Status sent = mailbox_->Send(request.from, {header, chunk_});
   if (sent.ok()) {
     bytes_served_ += chunk_.size();

@@ -17,8 +17,8 @@ namespace thermocline::coordinator {
 class WorkerProcess {
  public:
   // Starts `program --join ... arguments`; the key goes through the environment, where other users
-  // cannot read it. Variables of an MPI launch are not passed on. kUnavailable when the program cannot be
-  // started.
+  // cannot read it. Variables of an MPI launch are not passed on. kUnavailable when the program
+  // cannot be started.
   static Result<WorkerProcess> Start(const std::string& program, const comm::JoinTicket& ticket,
                                      const std::vector<std::string>& arguments);
   // Ends the child: waits for `patience`, then terminates it.

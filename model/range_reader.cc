@@ -73,6 +73,14 @@ class MappedFile final : public RangeReader {
     return OkStatus();
   }
 
+  void Evict(uint64_t offset_bytes, uint64_t n_bytes) const override {
+    const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+    const uint64_t begin = RoundUp(offset_bytes, page);
+    const uint64_t end = (offset_bytes + n_bytes) / page * page;
+    if (end <= begin || end > mapping_.size()) return;
+    (void)madvise(const_cast<std::byte*>(mapping_.data()) + begin, end - begin, MADV_DONTNEED);
+  }
+
  private:
   FileDescriptor fd_;
   std::span<const std::byte> mapping_;

@@ -23,6 +23,9 @@ class RangeReader {
   virtual Status Read(uint64_t offset_bytes, std::span<std::byte> out) const = 0;
   // The whole file as memory, or an empty span when this reader cannot map.
   virtual std::span<const std::byte> Mapping() const { return {}; }
+  // Lets go of the memory of pages wholly inside [offset, offset + n_bytes), which are read again
+  // when touched. Does nothing where the bytes have no other home.
+  virtual void Evict(uint64_t /*offset_bytes*/, uint64_t /*n_bytes*/) const {}
 };
 
 // A read-only memory mapping of a regular file. Only touched pages become resident.

@@ -118,19 +118,20 @@ void Sampler::KeepTopP(double top_p, double temperature) {
   std::make_heap(candidates_.begin(), candidates_.end(), worse);
   auto kept = candidates_.end();
   double sum = 0;
-  while (kept != candidates_.begin() && sum < top_p * total) {
+  do {  // the best stays whatever top_p is: there must be something to draw
     std::pop_heap(candidates_.begin(), kept, worse);
     --kept;
     sum += Weight(kept->logit, max, temperature);
-  }
+  } while (kept != candidates_.begin() && sum < top_p * total);
   candidates_.erase(candidates_.begin(), kept);
 }
 
 void Sampler::KeepMinP(double min_p, double temperature) {
   if (min_p <= 0) return;
   const float max = MaxLogit();
+  const double least = std::min(min_p, 1.0);  // the best has weight 1 and stays
   std::erase_if(candidates_,
-                [&](const Candidate& c) { return Weight(c.logit, max, temperature) < min_p; });
+                [&](const Candidate& c) { return Weight(c.logit, max, temperature) < least; });
 }
 
 int32_t Sampler::Draw(double temperature, double uniform) {

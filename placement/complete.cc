@@ -52,7 +52,8 @@ Status FillKv(Plan* plan, const model::ModelConfig& config, const ClusterProfile
   TC_ASSIGN_OR_RETURN(const ContextDemand demand, DemandOf(config, request));
   const uint64_t page_bytes = KvPageBytes(config, plan->kv);
   if (plan->kv.n_pages == 0) {
-    const int64_t fit = PagesThatFit(*plan, cluster, OverheadBytes(config), page_bytes);
+    const uint64_t overhead_bytes = OverheadBytes(config, request.max_step_tokens);
+    const int64_t fit = PagesThatFit(*plan, cluster, overhead_bytes, page_bytes);
     plan->kv.n_pages = std::max(std::min(fit, demand.wanted_pages), demand.least_pages);
   }
   if (plan->n_ctx == 0) plan->n_ctx = demand.ContextOf(plan->kv.n_pages, plan->kv.page_tokens);
@@ -85,7 +86,7 @@ Result<Plan> CompletePlan(Plan plan, const model::ModelConfig& config,
     FillBytes(&plan, ModelBytes::Of(config, weights, request.relay_down_rows));
     TC_RETURN_IF_ERROR(FillKv(&plan, config, cluster, request));
   }
-  TC_RETURN_IF_ERROR(ValidatePlan(plan, config, weights, cluster));
+  TC_RETURN_IF_ERROR(ValidatePlan(plan, config, weights, cluster, request));
   return plan;
 }
 

@@ -25,6 +25,7 @@ int ContextDemand::ContextOf(int64_t n_pages, int page_tokens) const {
 Result<ContextDemand> DemandOf(const model::ModelConfig& config, const PlanRequest& request) {
   TC_RETURN_IF_ERROR(CheckRange("n_ctx", request.n_ctx, 0, kMaxContextTokens));
   TC_RETURN_IF_ERROR(CheckRange("n_parallel", request.n_parallel, 1, kMaxParallel));
+  TC_RETURN_IF_ERROR(CheckRange("max_step_tokens", request.max_step_tokens, 1, kMaxPlanStepTokens));
   TC_RETURN_IF_ERROR(CheckRange("kv.page_tokens", request.kv.page_tokens, 1, kMaxPageTokens));
   const int64_t max_pages = kMaxKvTokens / request.kv.page_tokens;
   TC_RETURN_IF_ERROR(CheckRange("kv.n_pages", request.kv.n_pages, 0, max_pages));

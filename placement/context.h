@@ -17,6 +17,8 @@ inline constexpr int kDefaultContextTokens = 2048;
 inline constexpr int kMaxContextTokens = 1 << 24;
 inline constexpr int kMaxParallel = 1 << 16;
 inline constexpr int kMaxPageTokens = 1 << 12;
+// Far above any useful step; keeps scratch bytes within 64 bits.
+inline constexpr int kMaxPlanStepTokens = 1 << 20;
 // Positions of all pages together: 256 sequences of the longest context. Times the bytes of a
 // position in all layers of the largest model (kMaxEmbd, kMaxLayers) it stays within 64 bits.
 inline constexpr int64_t kMaxKvTokens = int64_t{1} << 32;

@@ -52,13 +52,14 @@ struct Plan {
   friend bool operator==(const Plan&, const Plan&) = default;
 };
 
-// What a worker needs besides weights and KV: kRuntimeBytes for the process itself and scratch rows
-// for kScratchTokens (the default AssignPlan::max_step_tokens).
-//
 // An idle worker's code, libraries, thread stacks and socket buffers stay well under this.
 inline constexpr uint64_t kRuntimeBytes = 48 * kMiB;
-inline constexpr int kScratchTokens = 512;
-uint64_t OverheadBytes(const model::ModelConfig& config);
+// Rows of logits that the last stage computes together.
+inline constexpr int kLogitsBlockRows = 32;
+// What a worker needs besides weights and KV: kRuntimeBytes for the process itself, scratch for a
+// step of `max_step_tokens` rows, a block of logits and the sampler's scratch. The last two are
+// counted on every worker, because who leads the last stage follows from the split.
+uint64_t OverheadBytes(const model::ModelConfig& config, int max_step_tokens);
 // Keys and values of one page in one layer: 2 * page_tokens * n_embd_kv elements.
 uint64_t KvPageBytes(const model::ModelConfig& config, const KvBudget& kv);
 
@@ -68,6 +69,7 @@ struct PlanRequest {
   KvBudget kv;         // page_tokens and dtype are taken, n_pages is computed (0) or wanted
   LinkKind link = LinkKind::kZmq;
   DType wire = DType::kF32;
+  int max_step_tokens = 512;     // rows of the largest step, 1 or more
   bool relay_down_rows = false;  // ffn_down will be re-laid in memory (FfnMode::kExact)
   Epoch epoch;
   std::string model_fingerprint;
@@ -84,10 +86,12 @@ Result<Plan> SplitProportionally(const model::ModelConfig& config,
                                  const PlanRequest& request);
 
 // Checks that every layer is placed once and in order, that ends are marked, leads exist and
-// differ, and every stage fits its worker's memory. kInvalidArgument names the first violated rule
-// with its numbers.
+// differ, the stated bytes are what the model needs, and every stage fits its worker's memory. Of
+// the request, max_step_tokens and relay_down_rows count. kInvalidArgument names the first violated
+// rule with its numbers.
 Status ValidatePlan(const Plan& plan, const model::ModelConfig& config,
-                    const model::WeightIndex& weights, const ClusterProfile& cluster);
+                    const model::WeightIndex& weights, const ClusterProfile& cluster,
+                    const PlanRequest& request);
 
 // Fills in what a hand-written plan may leave out (bytes, page counts, context) from the model and
 // the request, then validates.
@@ -97,7 +101,8 @@ Result<Plan> CompletePlan(Plan plan, const model::ModelConfig& config,
 
 // JSON in and out; docs/plan-format.md describes every field. Fields that the text leaves out keep
 // the value they have in `defaults`. kInvalidArgument names the field, or the line of a syntax
-// error.
+// error. Needs no worker: a plan can be checked for its format and version before anybody joins;
+// CompletePlan checks it against model and cluster.
 std::string PlanToJson(const Plan& plan);
 Result<Plan> PlanFromJson(std::string_view json, const Plan& defaults = {});
 

@@ -212,6 +212,9 @@ Result<Plan> PlanFromJson(std::string_view text, const Plan& defaults) {
     const auto end = text.begin() + std::min(error.byte, text.size());
     return InvalidArgument(Str("plan is not JSON: line ", 1 + std::count(text.begin(), end, '\n'),
                                ": ", Printable(error.what(), 300)));
+  } catch (const Json::exception& error) {  // a number beyond double's range
+    return InvalidArgument(
+        Str("plan is not JSON that can be read: ", Printable(error.what(), 300)));
   }
   return ReadPlan(json, defaults);
 }

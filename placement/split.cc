@@ -113,14 +113,19 @@ Status CheckCluster(const model::ModelConfig& config, const ClusterProfile& clus
 
 }  // namespace
 
-uint64_t OverheadBytes(const model::ModelConfig& config) {
+uint64_t OverheadBytes(const model::ModelConfig& config, int max_step_tokens) {
   // Rows alive at once in one layer: x, its norm, attention out, ffn out and both ends of the link
   // (6 n_embd), q and attention (2 n_embd_q), k and v (2 n_embd_kv), gate, up and their product
-  // (3 n_ff), F32; and one row of logits with its sampling scratch.
+  // (3 n_ff), F32.
   const uint64_t row_elems = 6 * uint64_t(config.n_embd) + 2 * uint64_t(config.n_embd_q()) +
                              2 * uint64_t(config.n_embd_kv()) + 3 * uint64_t(config.n_ff);
-  return kRuntimeBytes + kScratchTokens * row_elems * sizeof(float) +
-         4 * uint64_t(config.n_vocab) * sizeof(float);
+  // A stage's scratch never has fewer rows than a block of logits.
+  const uint64_t n_rows = uint64_t(std::max(max_step_tokens, kLogitsBlockRows));
+  // Of the head: x, its norm and the logits, F32; of the sampler, which looks at one row: a logit,
+  // a token id and a double of weight per token of the vocabulary.
+  const uint64_t head_elems = kLogitsBlockRows * (2 * uint64_t(config.n_embd) + config.n_vocab);
+  return kRuntimeBytes + (n_rows * row_elems + head_elems) * sizeof(float) +
+         16 * uint64_t(config.n_vocab);
 }
 
 uint64_t KvPageBytes(const model::ModelConfig& config, const KvBudget& kv) {
@@ -133,7 +138,7 @@ Result<Plan> SplitProportionally(const model::ModelConfig& config,
   TC_RETURN_IF_ERROR(CheckCluster(config, cluster));
   TC_ASSIGN_OR_RETURN(const ContextDemand demand, DemandOf(config, request));
   const ModelBytes model = ModelBytes::Of(config, weights, request.relay_down_rows);
-  const uint64_t overhead = OverheadBytes(config);
+  const uint64_t overhead = OverheadBytes(config, request.max_step_tokens);
   const std::vector<StageRoom> rooms = RoomsOf(cluster, overhead);
   const uint64_t page_bytes = KvPageBytes(config, request.kv);
   const int64_t n_pages =

@@ -3,6 +3,7 @@
 
 #include "base/str.h"
 #include "placement/context.h"
+#include "placement/model_bytes.h"
 #include "placement/plan.h"
 
 namespace thermocline::placement {
@@ -104,7 +105,8 @@ Status CheckKv(const Plan& plan) {
 }
 
 Status CheckBytes(const Plan& plan, const model::ModelConfig& config,
-                  const model::WeightIndex& weights) {
+                  const model::WeightIndex& weights, bool relay_down_rows) {
+  const ModelBytes model = ModelBytes::Of(config, weights, relay_down_rows);
   const uint64_t page_bytes = KvPageBytes(config, plan.kv);
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const StagePlan& stage = plan.stages[i];
@@ -113,6 +115,11 @@ Status CheckBytes(const Plan& plan, const model::ModelConfig& config,
       return InvalidArgument(Str(StageName(plan, i), " states other weights than the model has:",
                                  Kv("weights_bytes", stage.weights_bytes),
                                  Kv("model", weights_bytes)));
+    }
+    if (stage.relay_bytes != model.Relay(stage.layers)) {
+      return InvalidArgument(Str(StageName(plan, i), " states other re-laid rows than it has:",
+                                 Kv("relay_bytes", stage.relay_bytes),
+                                 Kv("model", model.Relay(stage.layers))));
     }
     const uint64_t n_layers = uint64_t(stage.layers.end - stage.layers.begin);
     const uint64_t kv_bytes = page_bytes * uint64_t(plan.kv.n_pages) * n_layers;
@@ -125,8 +132,8 @@ Status CheckBytes(const Plan& plan, const model::ModelConfig& config,
 }
 
 Status CheckMemory(const Plan& plan, const model::ModelConfig& config,
-                   const ClusterProfile& cluster) {
-  const uint64_t overhead = OverheadBytes(config);
+                   const ClusterProfile& cluster, int max_step_tokens) {
+  const uint64_t overhead = OverheadBytes(config, max_step_tokens);
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const StagePlan& stage = plan.stages[i];
     const uint64_t memory = FindWorker(cluster, stage.lead)->memory_bytes;
@@ -146,13 +153,14 @@ Status CheckMemory(const Plan& plan, const model::ModelConfig& config,
 }  // namespace
 
 Status ValidatePlan(const Plan& plan, const model::ModelConfig& config,
-                    const model::WeightIndex& weights, const ClusterProfile& cluster) {
+                    const model::WeightIndex& weights, const ClusterProfile& cluster,
+                    const PlanRequest& request) {
   TC_RETURN_IF_ERROR(CheckLayers(plan, config));
   TC_RETURN_IF_ERROR(CheckEnds(plan));
   TC_RETURN_IF_ERROR(CheckLeads(plan, cluster));
   TC_RETURN_IF_ERROR(CheckKv(plan));
-  TC_RETURN_IF_ERROR(CheckBytes(plan, config, weights));
-  return CheckMemory(plan, config, cluster);
+  TC_RETURN_IF_ERROR(CheckBytes(plan, config, weights, request.relay_down_rows));
+  return CheckMemory(plan, config, cluster, request.max_step_tokens);
 }
 
 }  // namespace thermocline::placement

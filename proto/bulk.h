@@ -15,8 +15,8 @@
 
 namespace thermocline::proto {
 
-// One chunk: large enough to amortise a round trip (1 MiB at 100 MB/s is 10 ms), small enough that a
-// worker fetches little beyond its own ranges.
+// One chunk: large enough to amortise a round trip (1 MiB at 100 MB/s is 10 ms), small enough that
+// a worker fetches little beyond its own ranges.
 inline constexpr uint32_t kBulkChunkBytes = 1u << 20;
 
 struct BulkRequest {

@@ -312,7 +312,10 @@ Status Get(const wire::SamplingParams& in, model::SamplingParams* out) {
   TC_RETURN_IF_ERROR(GetInt("n_prompt_logprobs", in.n_prompt_logprobs(), -1, model::kMaxLogprobs,
                             &out->n_prompt_logprobs));
   TC_RETURN_IF_ERROR(GetLogitBias(in, out));
-  return GetTokens("banned_ids", in.banned_ids(), kMaxBannedIds, &out->banned_ids);
+  TC_RETURN_IF_ERROR(GetTokens("banned_ids", in.banned_ids(), kMaxBannedIds, &out->banned_ids));
+  // The sampler relies on these ranges.
+  const Status valid = out->Validate();
+  return valid.ok() ? OkStatus() : DataLoss(Str("message: sampling: ", valid.message()));
 }
 
 void Put(const SequenceStart& in, wire::SequenceStart* out) {

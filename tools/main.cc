@@ -77,8 +77,7 @@ int main(int argc, char** argv) {
   }
   std::vector<std::string> arguments(argv + 2, argv + argc);
   for (std::string& argument : arguments) argument = thermocline::tools::LongSpelling(argument);
-  const auto launch =
-      thermocline::comm::DetectMpiLaunch(LookUp);
+  const auto launch = thermocline::comm::DetectMpiLaunch(LookUp);
   if (command == "serve" && launch && launch->rank > 0) {
     arguments.insert(arguments.begin(), "--mpi");
     return Become("thermocline-worker", std::move(arguments));

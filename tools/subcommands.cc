@@ -44,17 +44,16 @@ Result<std::string> FindSubcommand(std::string_view command) {
       nearest = &candidate;
     }
   }
-  return InvalidArgument(
-      Str("unknown command \"", Printable(command), "\"",
-          nearest != nullptr ? Str("; did you mean \"", nearest->name, "\"?")
-                             : "; see thermocline --help"));
+  return InvalidArgument(Str("unknown command \"", Printable(command), "\"",
+                             nearest != nullptr ? Str("; did you mean \"", nearest->name, "\"?")
+                                                : "; see thermocline --help"));
 }
 
 std::string ListSubcommands() {
   std::string text;
   for (const Subcommand& command : kSubcommands) {
-    text += Str("  ", command.name, std::string(10 - command.name.size(), ' '), command.summary,
-                "\n");
+    text +=
+        Str("  ", command.name, std::string(10 - command.name.size(), ' '), command.summary, "\n");
   }
   return text;
 }

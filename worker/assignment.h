@@ -19,17 +19,15 @@ namespace thermocline::worker {
 struct Assignment {
   proto::AssignPlan message;
   WorkerId self;
-  comm::ClusterKey key;     // for the bulk channel
+  comm::ClusterKey key;  // for the bulk channel
   std::string cache_dir;
-  uint64_t peer = 0;        // this worker's incarnation, for the bulk channel
+  uint64_t peer = 0;  // this worker's incarnation, for the bulk channel
 
   const placement::StagePlan& stage() const {
     return message.plan.stages[static_cast<size_t>(message.stage)];
   }
   // In exact mode every active neuron adds one contiguous row, so ffn_down is kept by neuron.
-  model::FfnOptions ffn() const {
-    return {message.ffn, message.ffn == model::FfnMode::kExact};
-  }
+  model::FfnOptions ffn() const { return {message.ffn, message.ffn == model::FfnMode::kExact}; }
 };
 
 // An opened model. The header is parsed; no weight has been read.
@@ -43,8 +41,8 @@ struct LoadedModel {
 // Opens and parses a model file. Errors name the path.
 Result<LoadedModel> OpenModel(const std::string& path);
 
-// Opens the assigned model: the file on this host, checked against the coordinator's fingerprint, or
-// the cached copy with this stage's ranges fetched first. `on_progress` counts fetched bytes.
+// Opens the assigned model: the file on this host, checked against the coordinator's fingerprint,
+// or the cached copy with this stage's ranges fetched first. `on_progress` counts fetched bytes.
 Result<LoadedModel> OpenAssignedModel(const Assignment& assignment, const Clock& clock,
                                       const LoadProgressFn& on_progress);
 

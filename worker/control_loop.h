@@ -23,8 +23,8 @@ struct WorkerOptions {
   comm::JoinTicket ticket;
   std::optional<WorkerId> wanted_id;  // the MPI rank under mpirun
   int n_threads = 1;
-  uint64_t memory_bytes = 0;          // what the plan may use here
-  std::string cache_dir;              // for weights that come by wire
+  uint64_t memory_bytes = 0;  // what the plan may use here
+  std::string cache_dir;      // for weights that come by wire
 };
 
 // The data ports this worker opened; either may be null.

@@ -16,9 +16,12 @@ kernels::RopePairing ToKernel(model::RopePairing pairing) {
 
 kernels::Activation ToKernel(model::Activation activation) {
   switch (activation) {
-    case model::Activation::kSilu: return kernels::Activation::kSilu;
-    case model::Activation::kRelu: return kernels::Activation::kRelu;
-    case model::Activation::kReluSquared: return kernels::Activation::kReluSquared;
+    case model::Activation::kSilu:
+      return kernels::Activation::kSilu;
+    case model::Activation::kRelu:
+      return kernels::Activation::kRelu;
+    case model::Activation::kReluSquared:
+      return kernels::Activation::kReluSquared;
   }
   return kernels::Activation::kSilu;
 }
@@ -70,20 +73,25 @@ void Executor::Run(const Program& program, const BatchRows& rows, int64_t n_rows
 void Executor::RunOp(const Program& program, const LoweredOp& op, const BatchRows& rows,
                      int64_t n_rows, KvCache* kv) {
   kernels::Ops& ops = device_->ops();
-  const auto in = [&](int i) {
-    return View(program, op.inputs[static_cast<size_t>(i)], n_rows);
-  };
+  const auto in = [&](int i) { return View(program, op.inputs[static_cast<size_t>(i)], n_rows); };
   const TensorView out = View(program, op.output, n_rows);
   switch (op.kind) {
-    case OpKind::kEmbed: return ops.Embed(op.weight, rows.tokens, out);
-    case OpKind::kNorm: return RunNorm(op, in(0), out);
-    case OpKind::kMatMul: return ops.MatMul(op.weight, in(0), op.bias, out);
-    case OpKind::kRope: return RunRope(op, rows, in(0), in(1));
-    case OpKind::kAttention: return RunAttention(op, rows, *kv, in(0), in(1), in(2), out);
-    case OpKind::kAdd: return ops.Add(in(0), in(1), out);
+    case OpKind::kEmbed:
+      return ops.Embed(op.weight, rows.tokens, out);
+    case OpKind::kNorm:
+      return RunNorm(op, in(0), out);
+    case OpKind::kMatMul:
+      return ops.MatMul(op.weight, in(0), op.bias, out);
+    case OpKind::kRope:
+      return RunRope(op, rows, in(0), in(1));
+    case OpKind::kAttention:
+      return RunAttention(op, rows, *kv, in(0), in(1), in(2), out);
+    case OpKind::kAdd:
+      return ops.Add(in(0), in(1), out);
     case OpKind::kActivate:
       return ops.Activate(ToKernel(config_->activation), in(0), in(1), out);
-    case OpKind::kSelectActive: return ops.SelectActive(in(0), Ids(program, op.output));
+    case OpKind::kSelectActive:
+      return ops.SelectActive(in(0), Ids(program, op.output));
     case OpKind::kMatMulRows:
       return ops.MatMulRows(op.weight, in(0), op.bias, Ids(program, op.inputs[1]), out);
     case OpKind::kAxpyRows:

@@ -16,8 +16,8 @@ namespace thermocline::worker {
 
 // The rows of one batch. Borrowed for the length of a Run.
 struct BatchRows {
-  std::span<const int32_t> tokens;      // one per row
-  std::span<const int64_t> positions;   // one per row
+  std::span<const int32_t> tokens;     // one per row
+  std::span<const int64_t> positions;  // one per row
   std::span<const kernels::SequenceRows> sequences;
 };
 

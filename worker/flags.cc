@@ -63,8 +63,8 @@ Result<WorkerOptions> ResolveWorkerFlags(const WorkerFlags& flags,
     TC_ASSIGN_OR_RETURN(options.ticket, ResolveTicket(flags, environment));
   }
   if (flags.n_threads < 0 || flags.n_threads > kMaxThreads) {
-    return InvalidArgument(Str("--threads out of range:", Kv("threads", flags.n_threads),
-                               Kv("max", kMaxThreads)));
+    return InvalidArgument(
+        Str("--threads out of range:", Kv("threads", flags.n_threads), Kv("max", kMaxThreads)));
   }
   const int n_sharing = WorkersOnThisHost(environment);
   options.n_threads =

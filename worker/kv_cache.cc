@@ -41,8 +41,8 @@ Result<KvCache> KvCache::Create(const model::ModelConfig& config, int n_layers,
 }
 
 Status KvCache::Reserve(int64_t n_positions, std::vector<int32_t>* page_ids) {
-  const auto wanted = DivCeil(static_cast<uint64_t>(n_positions),
-                              static_cast<uint64_t>(shape_.page_tokens));
+  const auto wanted =
+      DivCeil(static_cast<uint64_t>(n_positions), static_cast<uint64_t>(shape_.page_tokens));
   if (wanted <= page_ids->size()) return OkStatus();
   const uint64_t missing = wanted - page_ids->size();
   if (missing > free_.size()) {

@@ -32,9 +32,7 @@ class KvCache {
 
   // The pages of one of the stage's layers, counted from 0.
   kernels::KvPages Layer(int layer) const;
-  int64_t n_pages_used() const {
-    return n_pages_ - static_cast<int64_t>(free_.size());
-  }
+  int64_t n_pages_used() const { return n_pages_ - static_cast<int64_t>(free_.size()); }
 
  private:
   Buffer memory_;

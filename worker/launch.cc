@@ -57,7 +57,9 @@ Status RunWorker(WorkerOptions options, bool under_mpi, const std::atomic<bool>&
   TC_ASSIGN_OR_RETURN(const std::string ticket, mpi->BroadcastFromRankZero(""));
   if (ticket.empty()) return OkStatus();  // the coordinator could not start, and says why
   TC_ASSIGN_OR_RETURN(options.ticket, comm::JoinTicket::Parse(ticket));
-  return Serve(options, mpi.get(), stop);
+  const Status served = Serve(options, mpi.get(), stop);
+  if (!served.ok()) mpi->Abandon();
+  return served;
 }
 
 }  // namespace thermocline::worker

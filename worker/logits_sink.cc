@@ -74,8 +74,8 @@ Result<std::unique_ptr<LogitsSink>> MakeLogitsFile(const std::string& path) {
 
 Result<std::unique_ptr<LogitsSink>> MakeLogitsDirectory(const std::string& directory) {
   if (mkdir(directory.c_str(), 0777) != 0 && errno != EEXIST) {
-    return InvalidArgument(Str("cannot make the directory for logits: ", directory, ": ",
-                               std::strerror(errno)));
+    return InvalidArgument(
+        Str("cannot make the directory for logits: ", directory, ": ", std::strerror(errno)));
   }
   return std::unique_ptr<LogitsSink>(std::make_unique<LogitsDirectory>(directory));
 }

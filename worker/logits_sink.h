@@ -21,8 +21,8 @@ class LogitsSink {
   virtual void OnLogits(SeqId seq, int64_t position, std::span<const float> logits) = 0;
 };
 
-// Writes row `position` of `<directory>/seq-<id>.f32`, little-endian float32. Errors are logged once
-// per file: a diagnostic must not end a service.
+// Writes row `position` of `<directory>/seq-<id>.f32`, little-endian float32. Errors are logged
+// once per file: a diagnostic must not end a service.
 Result<std::unique_ptr<LogitsSink>> MakeLogitsDirectory(const std::string& directory);
 // The same for a single file that receives every sequence's rows.
 Result<std::unique_ptr<LogitsSink>> MakeLogitsFile(const std::string& path);

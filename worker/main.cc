@@ -1,13 +1,12 @@
 // thermocline-worker: holds one stage of the model and runs its steps.
 #include <sys/prctl.h>
 
+#include <CLI/CLI.hpp>
 #include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
-
-#include <CLI/CLI.hpp>
 
 #include "base/host_info.h"
 #include "base/log.h"

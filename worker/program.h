@@ -15,8 +15,8 @@
 
 namespace thermocline::worker {
 
-// Where a value lives: `n_cols` floats per token from `offset_cols * max_tokens` floats on. A slot is
-// reused once the value in it has been read for the last time.
+// Where a value lives: `n_cols` floats per token from `offset_cols * max_tokens` floats on. A slot
+// is reused once the value in it has been read for the last time.
 struct Slot {
   int64_t offset_cols = 0;
   int64_t n_cols = 0;

@@ -20,7 +20,7 @@ namespace {
 struct PageSpan {
   uintptr_t begin = 0;
   uintptr_t end = 0;
-  size_t size() const { return end > begin ? end - begin : 0; }
+  size_t size() const { return end - begin; }
   void* data() const { return reinterpret_cast<void*>(begin); }
 };
 
@@ -30,12 +30,6 @@ PageSpan PagesTouching(std::span<const std::byte> bytes) {
   const auto begin = reinterpret_cast<uintptr_t>(bytes.data());
   const uintptr_t page = PageBytes();
   return {begin / page * page, RoundUp(begin + bytes.size(), page)};
-}
-
-PageSpan PagesInside(std::span<const std::byte> bytes) {
-  const auto begin = reinterpret_cast<uintptr_t>(bytes.data());
-  const uintptr_t page = PageBytes();
-  return {RoundUp(begin, page), (begin + bytes.size()) / page * page};
 }
 
 // For kernels without MADV_POPULATE_READ: one read per page faults it in.
@@ -58,11 +52,6 @@ Status MakeResident(std::span<const std::byte> bytes) {
   }
   return DataLoss(Str("cannot read the model file into memory: ", std::strerror(errno),
                       Kv("bytes", bytes.size())));
-}
-
-void DropResident(std::span<const std::byte> bytes) {
-  const PageSpan pages = PagesInside(bytes);
-  if (pages.size() > 0) (void)madvise(pages.data(), pages.size(), MADV_DONTNEED);
 }
 
 }  // namespace thermocline::worker

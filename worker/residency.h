@@ -8,11 +8,8 @@
 
 namespace thermocline::worker {
 
-// Reads every page of `bytes` (part of a mapping) into memory. kDataLoss when the system cannot read
-// them, e.g. because the file shrank or the disk failed.
+// Reads every page of `bytes` (part of a mapping) into memory. kDataLoss when the system cannot
+// read them, e.g. because the file shrank or the disk failed.
 Status MakeResident(std::span<const std::byte> bytes);
-
-// Gives back the pages that lie wholly inside `bytes`; they are read again when touched.
-void DropResident(std::span<const std::byte> bytes);
 
 }  // namespace thermocline::worker

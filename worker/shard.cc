@@ -33,6 +33,9 @@ Result<Shard> Shard::Load(const model::WeightIndex& weights, const model::RangeR
   if (mapping.empty()) {
     return Unavailable(Str("weights must lie in a mappable file: ", reader.name()));
   }
+  if (!device.reads_host_memory()) {
+    return Unavailable(Str("this device cannot use weights in host memory: ", device.name()));
+  }
   Shard shard;
   shard.report_.owned_bytes = weights.BytesOf(layers);
   int n_relaid = 0;
@@ -44,7 +47,7 @@ Result<Shard> Shard::Load(const model::WeightIndex& weights, const model::RangeR
     const TensorView mapped = MappedView(info, mapping);
     if (ffn.down_by_neuron && key.role == WeightRole::kFfnDown) {
       TC_RETURN_IF_ERROR(shard.Relay(key.layer, mapped, device).WithContext(info.name));
-      DropResident(bytes);
+      reader.Evict(info.offset_bytes, info.size_bytes);
       relaid_dtype = RelaidType(info.dtype);
       ++n_relaid;
     } else {
@@ -63,15 +66,15 @@ Status Shard::ReadBytes(std::span<const std::byte> bytes, const LoadProgressFn& 
     const auto piece = bytes.subspan(at, std::min<size_t>(kProgressBytes, bytes.size() - at));
     TC_RETURN_IF_ERROR(MakeResident(piece));
     report_.read_bytes += piece.size();
-    on_progress(report_.read_bytes, report_.owned_bytes);
+    TC_RETURN_IF_ERROR(on_progress(report_.read_bytes, report_.owned_bytes));
   }
   return OkStatus();
 }
 
 Status Shard::Relay(int layer, TensorView mapped, kernels::Device& device) {
   const DType dtype = RelaidType(mapped.dtype);
-  const uint64_t n_bytes = RowBytes(dtype, static_cast<uint64_t>(mapped.n_rows)) *
-                           static_cast<uint64_t>(mapped.n_cols);
+  const uint64_t n_bytes =
+      RowBytes(dtype, static_cast<uint64_t>(mapped.n_rows)) * static_cast<uint64_t>(mapped.n_cols);
   TC_ASSIGN_OR_RETURN(Buffer copy, device.Allocate(n_bytes));
   const TensorView rows = TensorView::Dense(copy.data(), dtype, mapped.n_cols, mapped.n_rows);
   kernels::TransposeToRows(mapped, rows);

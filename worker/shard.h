@@ -19,8 +19,11 @@
 
 namespace thermocline::worker {
 
-// Bytes loaded so far and in all; called from the loading thread at most every few MiB.
-using LoadProgressFn = std::function<void(uint64_t bytes_done, uint64_t bytes_total)>;
+// Bytes loaded so far and in all; called from the loading thread every few MiB and while it waits.
+// An error, kAborted by custom, ends the load.
+using LoadProgressFn = std::function<Status(uint64_t bytes_done, uint64_t bytes_total)>;
+// For those who load without anybody watching.
+inline Status IgnoreProgress(uint64_t, uint64_t) { return OkStatus(); }
 
 struct LoadReport {
   uint64_t owned_bytes = 0;  // of the file, as the plan counts them
@@ -32,9 +35,10 @@ struct LoadReport {
 class Shard {
  public:
   // Makes the weights of `layers` resident, and no other page of the file. With
-  // `ffn.down_by_neuron`, a file's ffn_down [n_embd, n_ff] is re-laid into rows per neuron: the same
-  // dtype for float weights, F16 for quantised ones. kDataLoss or kUnavailable when bytes cannot be
-  // read, kResourceExhausted without memory for copies.
+  // `ffn.down_by_neuron`, a file's ffn_down [n_embd, n_ff] is re-laid into rows per neuron: the
+  // same dtype for float weights, F16 for quantised ones. kDataLoss or kUnavailable when bytes
+  // cannot be read, kUnavailable when the device cannot use them where they lie,
+  // kResourceExhausted without memory for copies, and what `on_progress` returns.
   static Result<Shard> Load(const model::WeightIndex& weights, const model::RangeReader& reader,
                             const model::LayerRange& layers, const model::FfnOptions& ffn,
                             kernels::Device& device, const LoadProgressFn& on_progress);

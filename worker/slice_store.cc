@@ -98,16 +98,14 @@ struct SliceCache::State {
     const auto found = present.find(chunk);
     if (found == present.end()) return false;
     std::vector<std::byte> bytes(ChunkLength(chunk));
-    return ReadFully(data.get(), chunk * kChunkBytes, bytes) &&
-           Checksum64(bytes) == found->second;
+    return ReadFully(data.get(), chunk * kChunkBytes, bytes) && Checksum64(bytes) == found->second;
   }
 
   Status Store(uint64_t chunk, std::span<const std::byte> bytes, uint64_t checksum) {
     const LedgerRecord record{chunk, checksum};
     if (!WriteFully(data.get(), chunk * kChunkBytes, bytes) ||
         !WriteFully(ledger.get(), 0, std::as_bytes(std::span(&record, 1)))) {
-      return ResourceExhausted(
-          Str("cannot write the weight cache: ", path, ": ", ErrnoText()));
+      return ResourceExhausted(Str("cannot write the weight cache: ", path, ": ", ErrnoText()));
     }
     present[chunk] = checksum;
     fetched_bytes += bytes.size();
@@ -202,8 +200,8 @@ class FetchRun {
     const uint64_t chunk = reply.offset_bytes / kChunkBytes;
     const auto asked = asked_.find(chunk);
     if (asked == asked_.end() || asked->second != reply.length_bytes) {
-      return DataLoss(Str("the coordinator sent a range nobody asked for:",
-                          Kv("offset", reply.offset_bytes)));
+      return DataLoss(
+          Str("the coordinator sent a range nobody asked for:", Kv("offset", reply.offset_bytes)));
     }
     asked_.erase(asked);
     return Arrived{chunk, reply.checksum, std::move(received->frame.payload)};

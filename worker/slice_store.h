@@ -1,5 +1,5 @@
-// The model file as this worker sees it: the file itself where the host has it, else a sparse cached
-// copy that holds only the ranges fetched from the coordinator.
+// The model file as this worker sees it: the file itself where the host has it, else a sparse
+// cached copy that holds only the ranges fetched from the coordinator.
 #pragma once
 
 #include <cstdint>
@@ -16,15 +16,15 @@
 namespace thermocline::worker {
 
 struct FetchOptions {
-  std::string cache_dir;       // of this user; the file lies in <cache_dir>/<fingerprint>/
-  std::string fingerprint;     // 32 hexadecimal digits
+  std::string cache_dir;    // of this user; the file lies in <cache_dir>/<fingerprint>/
+  std::string fingerprint;  // 32 hexadecimal digits
   uint64_t model_bytes = 0;
   Duration reply_timeout = std::chrono::seconds(30);
 };
 
-// Fetches ranges into a sparse file with the layout of the model and remembers, chunk by chunk, what
-// is there and its checksum, so that a restart fetches nothing twice and a damaged cache is repaired.
-// Loading thread only.
+// Fetches ranges into a sparse file with the layout of the model and remembers, chunk by chunk,
+// what is there and its checksum, so that a restart fetches nothing twice and a damaged cache is
+// repaired. Loading thread only.
 class SliceCache {
  public:
   // Opens or creates the cache. kInvalidArgument for a fingerprint that is not one, kUnavailable
@@ -34,7 +34,8 @@ class SliceCache {
   SliceCache(SliceCache&&) noexcept;
   SliceCache& operator=(SliceCache&&) noexcept;
 
-  using ProgressFn = std::function<void(uint64_t bytes_done, uint64_t bytes_total)>;
+  // Called after every chunk and, while none comes, every 100 ms; an error ends the fetch.
+  using ProgressFn = std::function<Status(uint64_t bytes_done, uint64_t bytes_total)>;
   // Makes `ranges` present and verified. kDeadlineExceeded when the coordinator does not answer,
   // kDataLoss when bytes keep failing their checksum.
   Status Fetch(const std::vector<model::ByteRange>& ranges, comm::Mailbox& bulk, const Clock& clock,

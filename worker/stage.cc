@@ -13,8 +13,8 @@ using proto::StepBatch;
 using proto::StepEntry;
 using proto::StepResultEntry;
 
-// Rows of logits computed together: bounds the logits scratch to 32 * n_vocab floats, 16 MiB for the
-// largest published vocabularies.
+// Rows of logits computed together: bounds the logits scratch to 32 * n_vocab floats, 16 MiB for
+// the largest published vocabularies.
 constexpr int kHeadBlockRows = 32;
 
 }  // namespace
@@ -22,17 +22,15 @@ constexpr int kHeadBlockRows = 32;
 Stage::Stage(const ModelSource& source, StageOptions options, LogitsSink* logits_sink)
     : config_(source.config), options_(std::move(options)), logits_sink_(logits_sink) {}
 
-Result<std::unique_ptr<Stage>> Stage::Create(const ModelSource& source,
-                                             const StageOptions& options, kernels::Device& device,
-                                             LogitsSink* logits_sink,
+Result<std::unique_ptr<Stage>> Stage::Create(const ModelSource& source, const StageOptions& options,
+                                             kernels::Device& device, LogitsSink* logits_sink,
                                              const LoadProgressFn& on_progress) {
   TC_RETURN_IF_ERROR(model::CheckFfnMode(source.config, options.ffn.mode));
   std::unique_ptr<Stage> stage(new Stage(source, options, logits_sink));
   TC_ASSIGN_OR_RETURN(stage->shard_, Shard::Load(source.weights, source.reader, options.layers,
                                                  options.ffn, device, on_progress));
   const int n_layers = options.layers.end - options.layers.begin;
-  TC_ASSIGN_OR_RETURN(stage->kv_,
-                      KvCache::Create(source.config, n_layers, options.kv, device));
+  TC_ASSIGN_OR_RETURN(stage->kv_, KvCache::Create(source.config, n_layers, options.kv, device));
   TC_RETURN_IF_ERROR(stage->Build(source.weights, device));
   return stage;
 }
@@ -69,11 +67,10 @@ Status Stage::Check(const StepBatch& batch, TensorView input) const {
     return InvalidArgument(Str("step has too many tokens:", Kv("step", batch.step),
                                Kv("tokens", n_tokens), Kv("max", options_.max_step_tokens)));
   }
-  if (!is_first() && n_tokens > 0 &&
-      (input.n_rows != n_tokens || input.n_cols != config_.n_embd)) {
-    return InvalidArgument(Str("activation has another shape than its step:",
-                               Kv("step", batch.step), Kv("rows", input.n_rows),
-                               Kv("tokens", n_tokens), Kv("cols", input.n_cols)));
+  if (!is_first() && n_tokens > 0 && (input.n_rows != n_tokens || input.n_cols != config_.n_embd)) {
+    return InvalidArgument(
+        Str("activation has another shape than its step:", Kv("step", batch.step),
+            Kv("rows", input.n_rows), Kv("tokens", n_tokens), Kv("cols", input.n_cols)));
   }
   for (const StepEntry& entry : batch.entries) TC_RETURN_IF_ERROR(CheckEntry(entry));
   return OkStatus();
@@ -86,11 +83,12 @@ Status Stage::CheckEntry(const StepEntry& entry) const {
     return InvalidArgument(Str("step entry without tokens, or started elsewhere than at 0:",
                                Kv("seq", entry.seq), Kv("position", entry.first_position)));
   }
-  const int64_t expected = begins ? 0 : (known == sequences_.end() ? -1 : known->second.n_positions);
+  const int64_t expected =
+      begins ? 0 : (known == sequences_.end() ? -1 : known->second.n_positions);
   if (entry.first_position != expected) {
-    return InvalidArgument(Str("step entry does not follow the sequence's kv:",
-                               Kv("seq", entry.seq), Kv("position", entry.first_position),
-                               Kv("expected", expected)));
+    return InvalidArgument(
+        Str("step entry does not follow the sequence's kv:", Kv("seq", entry.seq),
+            Kv("position", entry.first_position), Kv("expected", expected)));
   }
   for (const int32_t token : entry.tokens) {
     if (token < 0 || token >= config_.n_vocab) {
@@ -119,8 +117,7 @@ Status Stage::PlaceRows(const StepBatch& batch) {
     if (entry.start.has_value()) {
       kv_.Release(&sequence.page_ids);
       sequence = Sequence{};
-      sequence.params = entry.start->params;
-      sequence.n_prompt = entry.start->n_prompt;
+      Start(*entry.start, &sequence);
     }
     const auto n_tokens = static_cast<int64_t>(entry.tokens.size());
     TC_RETURN_IF_ERROR(kv_.Reserve(entry.first_position + n_tokens, &sequence.page_ids));
@@ -133,6 +130,16 @@ Status Stage::PlaceRows(const StepBatch& batch) {
     sequence.n_positions += n_tokens;
   }
   return OkStatus();
+}
+
+void Stage::Start(const proto::SequenceStart& start, Sequence* sequence) {
+  sequence->params = start.params;
+  sequence->n_prompt = start.n_prompt;
+  sequence->min_tokens = start.min_tokens;
+  if (start.min_tokens == 0) return;
+  sequence->params_before_end = start.params;
+  auto& banned = sequence->params_before_end.banned_ids;
+  banned.insert(banned.end(), start.end_ids.begin(), start.end_ids.end());
 }
 
 Status Stage::Run(const StepBatch& batch, TensorView input) {
@@ -221,20 +228,23 @@ void Stage::RunHeadBlock(const StepBatch& batch, std::span<const LogitsRow> rows
   for (int64_t i = 0; i < n_rows; ++i) {
     const LogitsRow& row = rows[static_cast<size_t>(i)];
     const auto entry = static_cast<size_t>(row.entry);
-    UseLogits(batch.entries[entry], row,
-              {logits.f32_row(i), static_cast<size_t>(config_.n_vocab)}, &results_[entry]);
+    UseLogits(batch.entries[entry], row, {logits.f32_row(i), static_cast<size_t>(config_.n_vocab)},
+              &results_[entry]);
   }
 }
 
-void Stage::UseLogits(const StepEntry& entry, const LogitsRow& row,
-                      std::span<const float> logits, StepResultEntry* result) {
+void Stage::UseLogits(const StepEntry& entry, const LogitsRow& row, std::span<const float> logits,
+                      StepResultEntry* result) {
   Sequence& sequence = sequences_[entry.seq];
   if (logits_sink_ != nullptr) logits_sink_->OnLogits(entry.seq, row.position, logits);
   const int64_t last = entry.first_position + static_cast<int64_t>(entry.tokens.size()) - 1;
   ScorePrompt(entry, row.position, logits, &sequence, result);
   if (entry.sample && row.position == last) {
-    result->sampled = sampler_.Sample(logits, sequence.params, sequence.history,
-                                      static_cast<uint64_t>(last) + 1);
+    const int64_t n_generated = last + 1 - sequence.n_prompt;
+    const bool may_end = n_generated >= sequence.min_tokens;
+    result->sampled =
+        sampler_.Sample(logits, may_end ? sequence.params : sequence.params_before_end,
+                        sequence.history, static_cast<uint64_t>(last) + 1);
   }
 }
 

@@ -44,8 +44,8 @@ class Stage {
   // `logits_sink` may be null. Errors as Shard::Load, and kInvalidArgument for an FFN mode that the
   // model cannot run.
   static Result<std::unique_ptr<Stage>> Create(const ModelSource& source,
-                                               const StageOptions& options,
-                                               kernels::Device& device, LogitsSink* logits_sink,
+                                               const StageOptions& options, kernels::Device& device,
+                                               LogitsSink* logits_sink,
                                                const LoadProgressFn& on_progress);
 
   // Runs one batch. `input` is x[n_tokens, n_embd] unless this is the first stage. A batch that
@@ -68,7 +68,9 @@ class Stage {
     int64_t n_positions = 0;
     // Last stage only.
     model::SamplingParams params;
+    model::SamplingParams params_before_end;  // bans the end ids while min_tokens are not reached
     int32_t n_prompt = 0;
+    int32_t min_tokens = 0;
     model::TokenHistory history;
     std::vector<float> chunk_end_logits;  // of a prompt being scored in chunks
   };
@@ -84,6 +86,7 @@ class Stage {
 
   Status Check(const proto::StepBatch& batch, TensorView input) const;
   Status CheckEntry(const proto::StepEntry& entry) const;
+  static void Start(const proto::SequenceStart& start, Sequence* sequence);
   void ReleaseSequences(const std::vector<SeqId>& released);
   Status PlaceRows(const proto::StepBatch& batch);
   void RunLayers(TensorView input, int64_t n_rows);
@@ -91,8 +94,8 @@ class Stage {
   void RunHead(const proto::StepBatch& batch);
   void CollectLogitsRows(const proto::StepBatch& batch);
   void RunHeadBlock(const proto::StepBatch& batch, std::span<const LogitsRow> rows);
-  void UseLogits(const proto::StepEntry& entry, const LogitsRow& row,
-                 std::span<const float> logits, proto::StepResultEntry* result);
+  void UseLogits(const proto::StepEntry& entry, const LogitsRow& row, std::span<const float> logits,
+                 proto::StepResultEntry* result);
   void ScoreChunkStart(const proto::StepEntry& entry, Sequence* sequence,
                        proto::StepResultEntry* result);
   void ScorePrompt(const proto::StepEntry& entry, int64_t position, std::span<const float> logits,

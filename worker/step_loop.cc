@@ -20,10 +20,15 @@ using std::chrono::milliseconds;
 
 // How long the step thread waits before it looks whether it should stop.
 constexpr Duration kPollInterval = milliseconds(100);
-// A stage that takes nothing for this long is lost: far above any step, below the coordinator's
-// patience for a silent worker.
-constexpr Duration kSendTimeout = std::chrono::seconds(20);
+// The next stage may compute one step for minutes: 512 tokens of a stage with 30e9 weights are
+// 3e13 operations, ten minutes at 50 GFLOP/s. Whether a stage is lost is the coordinator's to say,
+// which then ends this loop; this bound, three of such steps, is for a coordinator that does not.
+constexpr Duration kSendTimeout = std::chrono::minutes(30);
 constexpr Duration kProgressInterval = milliseconds(100);
+// Between two looks at a frame that is on its way while no batch waits: a first frame needs two or
+// three (the connection, the receiver's consent), one that a busy receiver lets wait many.
+constexpr Duration kFlushIntervalMin = std::chrono::microseconds(20);
+constexpr Duration kFlushIntervalMax = milliseconds(1);
 // Steps the coordinator may have in flight at once; it sends at most stages + 1.
 constexpr size_t kQueuedSteps = 64;
 
@@ -138,17 +143,10 @@ Status StepLoop::ServeUntilStopped() {
 }
 
 Result<bool> StepLoop::NextBatch(proto::StepBatch* batch, TensorView* input) {
-  if (previous_ == nullptr) {
-    auto submitted = submitted_.Pop(kPollInterval);
-    if (!submitted) return false;
-    *batch = std::move(*submitted);
-    *input = TensorView{};
-  } else {
-    const Status received = previous_->Receive(&frame_, context_.clock.Now() + kPollInterval);
-    if (received.code() == StatusCode::kDeadlineExceeded) return false;
-    TC_RETURN_IF_ERROR(received);
-    TC_ASSIGN_OR_RETURN(*batch, proto::DecodeAs<proto::StepBatch>(frame_.header));
-  }
+  TC_ASSIGN_OR_RETURN(const bool arrived,
+                      previous_ == nullptr ? NextSubmitted(batch) : NextFrame(batch));
+  if (!arrived) return false;
+  *input = TensorView{};
   if (batch->epoch < assignment_.message.plan.epoch) {
     ++context_.counters.stale_frames;
     return false;
@@ -157,6 +155,39 @@ Result<bool> StepLoop::NextBatch(proto::StepBatch* batch, TensorView* input) {
     TC_ASSIGN_OR_RETURN(*input, DecodeActivation(*batch));
   }
   return true;
+}
+
+Result<bool> StepLoop::NextSubmitted(proto::StepBatch* batch) {
+  return AwaitFlushing([&](Duration wait) -> Result<bool> {
+    auto submitted = submitted_.Pop(wait);
+    if (submitted) *batch = std::move(*submitted);
+    return submitted.has_value();
+  });
+}
+
+Result<bool> StepLoop::NextFrame(proto::StepBatch* batch) {
+  const auto receive = [&](Duration wait) -> Result<bool> {
+    const Status received = previous_->Receive(&frame_, context_.clock.Now() + wait);
+    if (received.code() == StatusCode::kDeadlineExceeded) return false;
+    if (!received.ok()) return received;
+    return true;
+  };
+  TC_ASSIGN_OR_RETURN(const bool arrived, AwaitFlushing(receive));
+  if (!arrived) return false;
+  TC_ASSIGN_OR_RETURN(*batch, proto::DecodeAs<proto::StepBatch>(frame_.header));
+  return true;
+}
+
+Result<bool> StepLoop::AwaitFlushing(const std::function<Result<bool>(Duration)>& attempt) {
+  const TimePoint until = context_.clock.Now() + kPollInterval;
+  for (Duration wait = kFlushIntervalMin;; wait = std::min(2 * wait, kFlushIntervalMax)) {
+    bool flushed = true;
+    if (next_ != nullptr) {
+      TC_ASSIGN_OR_RETURN(flushed, next_->Flush());
+    }
+    TC_ASSIGN_OR_RETURN(const bool arrived, attempt(flushed ? until - context_.clock.Now() : wait));
+    if (arrived || stopping_ || context_.clock.Now() >= until) return arrived;
+  }
 }
 
 Result<TensorView> StepLoop::DecodeActivation(const proto::StepBatch& batch) {
@@ -201,9 +232,18 @@ Status StepLoop::SendActivation(proto::StepBatch* batch) {
     payload = wire_;
   }
   proto::Encode(std::move(*batch), &header_);
-  TC_RETURN_IF_ERROR(next_->Send({header_, payload}, context_.clock.Now() + kSendTimeout));
+  TC_RETURN_IF_ERROR(SendUnlessStopped({header_, payload}));
   context_.counters.link_bytes_sent = next_->stats().bytes_sent;
   return OkStatus();
+}
+
+Status StepLoop::SendUnlessStopped(const comm::FrameView& frame) {
+  const TimePoint until = context_.clock.Now() + kSendTimeout;
+  while (true) {
+    const Status sent = next_->Send(frame, context_.clock.Now() + kPollInterval);
+    if (sent.code() != StatusCode::kDeadlineExceeded || context_.clock.Now() >= until) return sent;
+    if (stopping_) return Aborted("stopped while the next stage takes no frames");
+  }
 }
 
 Status StepLoop::SendControl(const proto::Message& message) {

@@ -34,8 +34,8 @@ struct StepCounters {
 // What the step thread needs from its worker; all outlive it.
 struct StepContext {
   const Clock& clock;
-  comm::Mailbox& mailbox;    // Send only
-  comm::DataPort* data_port; // of the plan's transport; null when the plan has one stage
+  comm::Mailbox& mailbox;     // Send only
+  comm::DataPort* data_port;  // of the plan's transport; null when the plan has one stage
   kernels::Device& device;
   StepCounters& counters;
 };
@@ -45,12 +45,11 @@ class StepLoop {
  public:
   // Starts loading at once. `on_end` is called on the step thread when it stops by itself, which is
   // always an error: the loop otherwise runs until it is destroyed.
-  StepLoop(const StepContext& context, Assignment assignment,
-           std::function<void(Status)> on_end);
+  StepLoop(const StepContext& context, Assignment assignment, std::function<void(Status)> on_end);
   ~StepLoop();
 
-  // A batch from the coordinator, for the first stage. False when the queue is full: the coordinator
-  // has more steps in flight than it promised.
+  // A batch from the coordinator, for the first stage. False when the queue is full: the
+  // coordinator has more steps in flight than it promised.
   bool Submit(proto::StepBatch batch);
 
  private:
@@ -59,10 +58,17 @@ class StepLoop {
   Status ServeUntilStopped();
   // False when nothing arrived within a poll interval.
   Result<bool> NextBatch(proto::StepBatch* batch, TensorView* input);
+  // A batch from the coordinator, or from the previous stage with its activation in frame_.
+  Result<bool> NextSubmitted(proto::StepBatch* batch);
+  Result<bool> NextFrame(proto::StepBatch* batch);
+  // Repeats `attempt`, which waits at most the given time, for a poll interval, and meanwhile sees
+  // the last activation off.
+  Result<bool> AwaitFlushing(const std::function<Result<bool>(Duration)>& attempt);
   Result<TensorView> DecodeActivation(const proto::StepBatch& batch);
   Status RunBatch(proto::StepBatch* batch, TensorView input);
   Status SendResult(proto::StepBatch* batch);
   Status SendActivation(proto::StepBatch* batch);
+  Status SendUnlessStopped(const comm::FrameView& frame);
   Status SendControl(const proto::Message& message);
   void ReportProgress(proto::LoadPhase phase, uint64_t bytes_done, uint64_t bytes_total);
 
@@ -77,8 +83,8 @@ class StepLoop {
   std::unique_ptr<Stage> stage_;
   std::unique_ptr<comm::Link> previous_;
   std::unique_ptr<comm::Link> next_;
-  comm::Frame frame_;                    // reused from step to step
-  std::vector<float> input_;             // of a frame whose wire type is not F32
+  comm::Frame frame_;         // reused from step to step
+  std::vector<float> input_;  // of a frame whose wire type is not F32
   std::vector<std::byte> header_;
   std::vector<std::byte> wire_;
   TimePoint last_progress_;

@@ -21,7 +21,9 @@ struct ApiError {
 };
 
 // 400 about one parameter.
-ApiError BadParameter(std::string param, std::string message, std::string code = "");
+inline constexpr char kMissingCode[] = "missing_required_parameter";
+
+ApiError BadParameter(std::string param, std::string message, std::string code = "invalid_value");
 // 404 with type not_found_error.
 ApiError NotFoundError(std::string message, std::string code);
 // The table. Messages of kInternal, kDataLoss, kAborted and kUnavailable may name hosts and files,

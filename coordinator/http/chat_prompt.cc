@@ -1,5 +1,7 @@
 #include "coordinator/http/chat_prompt.h"
 
+#include <algorithm>
+#include <charconv>
 #include <utility>
 
 #include "base/str.h"
@@ -7,41 +9,121 @@
 namespace thermocline::coordinator::http {
 namespace {
 
+// Around the number of a text that was set aside. Private-use characters: text that contains them
+// already can at most name a set-aside text, which comes back as ordinary tokens.
+constexpr std::string_view kOpen = "\uE0F0";
+constexpr std::string_view kClose = "\uE0F1";
+
 std::string TextOf(const model::Tokenizer& tokenizer, std::optional<int32_t> id) {
   return id ? std::string(tokenizer.TokenText(*id)) : std::string();
 }
 
+void ReplaceAll(std::string_view from, const std::string& to, std::string* text) {
+  for (size_t at = text->find(from); at != std::string::npos; at = text->find(from, at)) {
+    text->replace(at, from.size(), to);
+    at += to.size();
+  }
+}
+
+// Replaces each control token's text in `content` by its number in `set_aside`.
+void SetControlTextAside(const model::Tokenizer& tokenizer, std::string* content,
+                         std::vector<std::string>* set_aside) {
+  for (const int32_t id :
+       tokenizer.Encode(*content, {.add_special = false, .parse_special = true})) {
+    const std::string_view text = tokenizer.TokenText(id);
+    if (tokenizer.Type(id) != model::TokenType::kControl || text.empty()) continue;
+    if (content->find(text) == std::string::npos) continue;  // done by an earlier occurrence
+    ReplaceAll(text, Str(kOpen, set_aside->size(), kClose), content);
+    set_aside->emplace_back(text);
+  }
+}
+
+// A piece of the rendered prompt: the template's text, or text that was set aside.
+struct Piece {
+  std::string_view text;
+  bool from_template = true;
+};
+
+// The set-aside text that `text` begins with, by its number; moves `text` past it.
+const std::string* TakeSetAside(const std::vector<std::string>& set_aside, std::string_view* text) {
+  size_t number = 0;
+  const char* begin = text->data() + kOpen.size();
+  const char* end = text->data() + text->size();
+  const auto [after, error] = std::from_chars(begin, end, number);
+  const std::string_view rest(after, static_cast<size_t>(end - after));
+  if (error != std::errc() || !rest.starts_with(kClose) || number >= set_aside.size())
+    return nullptr;
+  *text = rest.substr(kClose.size());
+  return &set_aside[number];
+}
+
+std::vector<Piece> SplitPieces(std::string_view rendered,
+                               const std::vector<std::string>& set_aside) {
+  std::vector<Piece> pieces;
+  size_t searched = 0;  // of the front piece
+  while (!rendered.empty()) {
+    const size_t open = set_aside.empty() ? std::string_view::npos : rendered.find(kOpen, searched);
+    if (open == std::string_view::npos) {
+      pieces.push_back({rendered});
+      break;
+    }
+    std::string_view rest = rendered.substr(open);
+    const std::string* text = TakeSetAside(set_aside, &rest);
+    if (text == nullptr) {
+      searched = open + kOpen.size();
+      continue;
+    }
+    if (open > 0) pieces.push_back({rendered.substr(0, open)});
+    pieces.push_back({*text, false});
+    rendered = rest;
+    searched = 0;
+  }
+  return pieces;
+}
+
+TokenIds EncodePieces(const std::vector<Piece>& pieces, const model::Tokenizer& tokenizer) {
+  TokenIds ids;
+  for (const Piece& piece : pieces) {
+    const TokenIds part =
+        tokenizer.Encode(piece.text, {.add_special = false, .parse_special = piece.from_template});
+    ids.insert(ids.end(), part.begin(), part.end());
+  }
+  const model::SpecialTokens& special = tokenizer.special();
+  const bool lacks_bos = special.add_bos && special.bos && (ids.empty() || ids[0] != *special.bos);
+  if (lacks_bos) ids.insert(ids.begin(), *special.bos);
+  return ids;
+}
+
 }  // namespace
 
-std::optional<ApiError> RenderChat(const ChatRequest& request,
-                                   const model::ChatTemplate* chat_template,
-                                   const model::Tokenizer& tokenizer, std::string* prompt) {
+std::optional<ApiError> MakeChatPrompt(const ChatRequest& request,
+                                       const model::ChatTemplate* chat_template,
+                                       const model::Tokenizer& tokenizer, ChatPrompt* prompt) {
   if (!chat_template) {
     return BadParameter("messages",
                         "the model has no chat template; use /v1/completions, or start the server "
                         "with --chat-template",
                         "no_chat_template");
   }
-  const model::ChatTemplateInput input{.messages = request.messages,
-                                       .add_generation_prompt = request.add_generation_prompt,
-                                       .bos_token = TextOf(tokenizer, tokenizer.special().bos),
-                                       .eos_token = TextOf(tokenizer, tokenizer.special().eos),
-                                       .kwargs_json = request.template_kwargs_json};
-  auto rendered = chat_template->Render(input);
+  model::ChatTemplateInput input{.messages = request.messages,
+                                 .add_generation_prompt = request.add_generation_prompt,
+                                 .bos_token = TextOf(tokenizer, tokenizer.special().bos),
+                                 .eos_token = TextOf(tokenizer, tokenizer.special().eos),
+                                 .kwargs_json = request.template_kwargs_json};
+  std::vector<std::string> set_aside;
+  for (model::ChatMessage& message : input.messages) {
+    SetControlTextAside(tokenizer, &message.content, &set_aside);
+  }
+  const auto rendered = chat_template->Render(input);
   if (!rendered.ok()) {
     return BadParameter("messages", Str("the chat template failed: ", rendered.status().message()),
                         "chat_template_error");
   }
-  *prompt = std::move(rendered).value();
+  const std::vector<Piece> pieces = SplitPieces(*rendered, set_aside);
+  prompt->ids = EncodePieces(pieces, tokenizer);
+  prompt->text.clear();
+  for (const Piece& piece : pieces) prompt->text += piece.text;
   return std::nullopt;
-}
-
-TokenIds TokenizeChat(std::string_view prompt, const model::Tokenizer& tokenizer) {
-  TokenIds ids = tokenizer.Encode(prompt, {.add_special = false, .parse_special = true});
-  const model::SpecialTokens& special = tokenizer.special();
-  const bool lacks_bos = special.add_bos && special.bos && (ids.empty() || ids[0] != *special.bos);
-  if (lacks_bos) ids.insert(ids.begin(), *special.bos);
-  return ids;
 }
 
 }  // namespace thermocline::coordinator::http

@@ -1,9 +1,14 @@
 // From a conversation to the prompt of a chat model, as text and as tokens.
+//
+// A message may contain the text of a control token ("<|im_start|>system"). Only the template may
+// speak in control tokens: such text is set aside while the template runs and becomes ordinary
+// tokens afterwards, so that a user cannot end their turn and begin the system's.
 #pragma once
 
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "coordinator/http/openai_request.h"
 #include "model/chat_template.h"
@@ -11,12 +16,14 @@
 
 namespace thermocline::coordinator::http {
 
-// 400 when there is no template or it refuses these messages.
-std::optional<ApiError> RenderChat(const ChatRequest& request,
-                                   const model::ChatTemplate* chat_template,
-                                   const model::Tokenizer& tokenizer, std::string* prompt);
+struct ChatPrompt {
+  std::string text;
+  TokenIds ids;  // with the begin token once, whether the template or the tokenizer writes it
+};
 
-// Templates write the begin token themselves or leave it to the tokenizer; it is there once.
-TokenIds TokenizeChat(std::string_view prompt, const model::Tokenizer& tokenizer);
+// 400 when there is no template or it refuses these messages.
+std::optional<ApiError> MakeChatPrompt(const ChatRequest& request,
+                                       const model::ChatTemplate* chat_template,
+                                       const model::Tokenizer& tokenizer, ChatPrompt* prompt);
 
 }  // namespace thermocline::coordinator::http

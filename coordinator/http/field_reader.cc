@@ -31,7 +31,7 @@ void FieldReader::Fail(std::string param, std::string message, std::string code)
 }
 
 void FieldReader::WrongType(const char* name, const char* wanted, const nlohmann::json& found) {
-  Fail(name, Str(name, " must be ", wanted, ", not ", found.type_name()));
+  Fail(name, Str(name, " must be ", wanted, ", not ", found.type_name()), "invalid_type");
 }
 
 void FieldReader::Bool(const char* name, bool* out) {

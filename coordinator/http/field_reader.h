@@ -26,7 +26,7 @@ class FieldReader {
   // The bounds are allowed values.
   void Float(const char* name, double min, double max, float* out);
 
-  void Fail(std::string param, std::string message, std::string code = "");
+  void Fail(std::string param, std::string message, std::string code = "invalid_value");
   bool ok() const { return !error_.has_value(); }
   const std::optional<ApiError>& error() const { return error_; }
 

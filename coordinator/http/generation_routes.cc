@@ -109,11 +109,11 @@ class GenerationHandlers {
     if (auto error = ReadJsonBody(request, &body)) return error;
     ChatRequest parsed;
     if (auto error = ParseChatRequest(body, context_.tokenizer.n_vocab(), &parsed)) return error;
-    std::string prompt;
-    if (auto error = RenderChat(parsed, context_.chat_template, context_.tokenizer, &prompt)) {
+    ChatPrompt prompt;
+    if (auto error = MakeChatPrompt(parsed, context_.chat_template, context_.tokenizer, &prompt)) {
       return error;
     }
-    job->prompts.push_back({TokenizeChat(prompt, context_.tokenizer), std::move(prompt)});
+    job->prompts.push_back({std::move(prompt.ids), std::move(prompt.text)});
     return PrepareCommon(std::move(parsed.options), "messages", job);
   }
 

@@ -182,7 +182,7 @@ void ReadCommon(FieldReader& reader, int n_vocab, int default_max, GenerationOpt
 // A string, token ids, or an array of either.
 void ReadPrompts(FieldReader& reader, int n_vocab, std::vector<Prompt>* prompts) {
   const json* value = reader.Find("prompt");
-  if (!value) return reader.Fail("prompt", "prompt is missing");
+  if (!value) return reader.Fail("prompt", "prompt is missing", kMissingCode);
   const auto read_one = [&](const json& item) {
     TokenIds ids;
     if (item.is_string()) {
@@ -262,7 +262,7 @@ void ReadMessage(FieldReader& reader, const std::string& param, const json& valu
   }
   const auto content = value.find("content");
   if (content == value.end() && message->role != "assistant") {
-    return reader.Fail(param + ".content", "content is missing");
+    return reader.Fail(param + ".content", "content is missing", kMissingCode);
   }
   if (content != value.end()) {
     ReadContent(reader, param + ".content", *content, &message->content);

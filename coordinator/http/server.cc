@@ -1,5 +1,6 @@
 #include "coordinator/http/server.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 
 #include <boost/asio/executor_work_guard.hpp>
@@ -111,6 +112,8 @@ Status HttpServer::Impl::Listen() {
   TC_RETURN_IF_ERROR(Resolve(&endpoint));
   ErrorCode error;
   acceptor_.open(endpoint.protocol(), error);
+  // A worker started beside the coordinator must not hold the port.
+  if (!error) fcntl(acceptor_.native_handle(), F_SETFD, FD_CLOEXEC);
   if (!error) acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
   if (!error) acceptor_.bind(endpoint, error);
   if (!error) acceptor_.listen(tcp::acceptor::max_listen_connections, error);

@@ -36,11 +36,11 @@ std::optional<ApiError> TokenizeBody(const ApiContext& context, const nlohmann::
   if (reader.Find("messages")) {
     ChatRequest request;
     if (auto error = ParseConversation(body, &request)) return error;
-    std::string prompt;
-    if (auto error = RenderChat(request, context.chat_template, context.tokenizer, &prompt)) {
+    ChatPrompt prompt;
+    if (auto error = MakeChatPrompt(request, context.chat_template, context.tokenizer, &prompt)) {
       return error;
     }
-    *ids = TokenizeChat(prompt, context.tokenizer);
+    *ids = std::move(prompt.ids);
     return std::nullopt;
   }
   const bool llama_shape = reader.Find("content") != nullptr;
@@ -104,11 +104,12 @@ HttpResponse ApplyTemplate(const ApiContext& context, const Call& call) {
   if (const auto error = ReadJsonBody(call.request, &body)) return ErrorResponse(*error);
   ChatRequest request;
   if (const auto error = ParseConversation(body, &request)) return ErrorResponse(*error);
-  std::string prompt;
-  if (const auto error = RenderChat(request, context.chat_template, context.tokenizer, &prompt)) {
+  ChatPrompt prompt;
+  if (const auto error =
+          MakeChatPrompt(request, context.chat_template, context.tokenizer, &prompt)) {
     return ErrorResponse(*error);
   }
-  return JsonResponse({{"prompt", prompt}});
+  return JsonResponse({{"prompt", prompt.text}});
 }
 
 using PlainHandler = HttpResponse (*)(const ApiContext& context, const Call& call);

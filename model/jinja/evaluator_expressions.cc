@@ -204,35 +204,49 @@ Result<Value> Evaluator::CallMacro(const MacroObject& macro, const CallArguments
   return result;
 }
 
-// Binds in the current scope, which is the macro's. A default may read the parameters before it.
-Status Evaluator::BindParameters(const MacroStatement& definition, const CallArguments& arguments) {
+namespace {
+
+// Every argument must have a parameter of its own.
+Status CheckArguments(const MacroStatement& definition, const CallArguments& arguments) {
   const auto& parameters = definition.parameters;
   if (arguments.positional.size() > parameters.size()) {
     return InvalidArgument(Str("too many arguments: ", Printable(definition.name),
                                Kv("takes", parameters.size()),
                                Kv("got", arguments.positional.size())));
   }
-  const auto index_of = [&](std::string_view name) {
-    return static_cast<size_t>(std::find_if(parameters.begin(), parameters.end(),
-                                            [&](const auto& p) { return p.first == name; }) -
-                               parameters.begin());
-  };
   for (const NamedArgument& argument : arguments.named) {
-    const size_t i = index_of(argument.name);
-    if (i == parameters.size() || i < arguments.positional.size()) {
+    const auto free = parameters.begin() + static_cast<ptrdiff_t>(arguments.positional.size());
+    const bool known = std::any_of(free, parameters.end(), [&](const auto& parameter) {
+      return parameter.first == argument.name;
+    });
+    if (!known) {
       return InvalidArgument(Str("argument not known or given twice: ", Printable(definition.name),
                                  Kv("name", Printable(argument.name))));
     }
   }
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    const auto& [name, fallback] = parameters[i];
-    const auto named = std::find_if(arguments.named.begin(), arguments.named.end(),
-                                    [&](const auto& argument) { return argument.name == name; });
+  return OkStatus();
+}
+
+const Value* FindNamed(const CallArguments& arguments, std::string_view name) {
+  for (const NamedArgument& argument : arguments.named) {
+    if (argument.name == name) return &argument.value;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+// Binds in the current scope, which is the macro's. A default may read the parameters before it.
+Status Evaluator::BindParameters(const MacroStatement& definition, const CallArguments& arguments) {
+  TC_RETURN_IF_ERROR(CheckArguments(definition, arguments));
+  for (size_t i = 0; i < definition.parameters.size(); ++i) {
+    const auto& [name, fallback] = definition.parameters[i];
+    const Value* const named = FindNamed(arguments, name);
     Value value = Value::Undefined(name);
     if (i < arguments.positional.size()) {
       value = arguments.positional[i];
-    } else if (named != arguments.named.end()) {
-      value = named->value;
+    } else if (named != nullptr) {
+      value = *named;
     } else if (fallback != nullptr) {
       TC_ASSIGN_OR_RETURN(value, Evaluate(*fallback));
     }

@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "model/jinja/operators.h"
 #include "model/jinja/text_of.h"
+#include "model/jinja/utf8.h"
 
 namespace thermocline::model::jinja {
 namespace {
@@ -84,9 +85,9 @@ Result<Value> MakeNamespace(Runtime& runtime, const Value& self, const BoundArgu
 
 Result<Value> RaiseException(Runtime& runtime, const Value&, const BoundArguments& arguments) {
   TC_ASSIGN_OR_RETURN(const Value message, ToText(runtime, arguments[0]));
-  constexpr size_t kMaxMessageBytes = 1024;
-  return InvalidArgument(
-      Str("template refused the messages: ", message.text().substr(0, kMaxMessageBytes)));
+  constexpr size_t kMaxMessageCodePoints = 1024;
+  const size_t n = ByteOffset(message.text(), kMaxMessageCodePoints);
+  return InvalidArgument(Str("template refused the messages: ", message.text().substr(0, n)));
 }
 
 Result<Value> StrftimeNow(Runtime& runtime, const Value&, const BoundArguments& arguments) {

@@ -16,6 +16,11 @@ namespace {
 
 constexpr size_t kNowhere = std::string_view::npos;
 
+// Searching from the end compares up to the whole of `wanted` at each place.
+Status WorkOnLastFind(Runtime& runtime, std::string_view text, std::string_view wanted) {
+  return runtime.Work(text.size() * (1 + wanted.size() / 8));
+}
+
 bool Absent(const BoundArguments& arguments, size_t i) {
   return !arguments.Has(i) || arguments[i].is(Kind::kNone);
 }
@@ -120,7 +125,7 @@ Result<Value> SplitAtText(Runtime& runtime, std::string_view text, std::string_v
                           int64_t max_splits) {
   ListBuilder out(runtime);
   while (max_splits-- != 0) {
-    const size_t found = text.find(separator);
+    const size_t found = FindText(text, separator);
     if (found == kNowhere) break;
     out.Append(Value::String(text.substr(0, found)));
     text.remove_prefix(found + separator.size());
@@ -131,6 +136,7 @@ Result<Value> SplitAtText(Runtime& runtime, std::string_view text, std::string_v
 
 Result<Value> SplitAtTextFromRight(Runtime& runtime, std::string_view text,
                                    std::string_view separator, int64_t max_splits) {
+  TC_RETURN_IF_ERROR(WorkOnLastFind(runtime, text, separator));
   std::vector<Value> parts;
   const size_t max_parts = runtime.remaining_bytes() / sizeof(Value);
   while (max_splits-- != 0 && parts.size() < max_parts) {
@@ -177,7 +183,8 @@ Result<Value> PartitionAt(Runtime& runtime, const Value& self, const BoundArgume
   TC_ASSIGN_OR_RETURN(const std::string_view separator, arguments.Text(0, ""));
   if (separator.empty()) return InvalidArgument("partition separator is empty");
   const std::string_view text = self.text();
-  const size_t found = last ? text.rfind(separator) : text.find(separator);
+  TC_RETURN_IF_ERROR(WorkOnLastFind(runtime, text, last ? separator : ""));
+  const size_t found = last ? text.rfind(separator) : FindText(text, separator);
   const Value whole = Value::String(text);
   const Value nothing = Value::String("");
   if (found == kNowhere) {
@@ -207,6 +214,7 @@ Result<Value> HasAffix(Runtime& runtime, const Value& self, const BoundArguments
     if (!affix.is(Kind::kString)) {
       return InvalidArgument(Str("affix must be a string:", Kv("got", affix.TypeName())));
     }
+    TC_RETURN_IF_ERROR(runtime.Work(affix.text().size()));
     const bool has =
         at_end ? self.text().ends_with(affix.text()) : self.text().starts_with(affix.text());
     if (has) return Value::Bool(true);
@@ -222,13 +230,15 @@ Result<Value> EndsWith(Runtime& runtime, const Value& self, const BoundArguments
   return HasAffix(runtime, self, arguments, true);
 }
 
-Result<Value> RemovePrefix(Runtime&, const Value& self, const BoundArguments& arguments) {
+Result<Value> RemovePrefix(Runtime& runtime, const Value& self, const BoundArguments& arguments) {
+  TC_RETURN_IF_ERROR(runtime.Work(self.text().size()));
   TC_ASSIGN_OR_RETURN(const std::string_view prefix, arguments.Text(0, ""));
   const bool has = self.text().starts_with(prefix);
   return Value::String(has ? self.text().substr(prefix.size()) : self.text());
 }
 
-Result<Value> RemoveSuffix(Runtime&, const Value& self, const BoundArguments& arguments) {
+Result<Value> RemoveSuffix(Runtime& runtime, const Value& self, const BoundArguments& arguments) {
+  TC_RETURN_IF_ERROR(runtime.Work(self.text().size()));
   TC_ASSIGN_OR_RETURN(const std::string_view suffix, arguments.Text(0, ""));
   const bool has = self.text().ends_with(suffix);
   return Value::String(self.text().substr(0, self.text().size() - (has ? suffix.size() : 0)));
@@ -246,7 +256,8 @@ Result<int64_t> Locate(Runtime& runtime, const Value& self, const BoundArguments
                        bool last) {
   TC_RETURN_IF_ERROR(runtime.Work(self.text().size()));
   TC_ASSIGN_OR_RETURN(const std::string_view wanted, arguments.Text(0, ""));
-  const size_t at = last ? self.text().rfind(wanted) : self.text().find(wanted);
+  TC_RETURN_IF_ERROR(WorkOnLastFind(runtime, self.text(), last ? wanted : ""));
+  const size_t at = last ? self.text().rfind(wanted) : FindText(self.text(), wanted);
   if (at == kNowhere) return -1;
   return static_cast<int64_t>(CodePointCount(self.text().substr(0, at)));
 }
@@ -273,7 +284,8 @@ Result<Value> CountText(Runtime& runtime, const Value& self, const BoundArgument
   std::string_view text = self.text();
   if (wanted.empty()) return Value::Int(static_cast<int64_t>(CodePointCount(text)) + 1);
   int64_t n = 0;
-  for (size_t at = text.find(wanted); at != kNowhere; at = text.find(wanted, at + wanted.size())) {
+  for (size_t at = FindText(text, wanted); at != kNowhere;
+       at = FindText(text, wanted, at + wanted.size())) {
     ++n;
   }
   return Value::Int(n);
@@ -317,7 +329,8 @@ Result<Value> AllSpace(Runtime& runtime, const Value& self, const BoundArguments
   return AllAre(runtime, self, IsSpace);
 }
 
-Result<Value> Get(Runtime&, const Value& self, const BoundArguments& arguments) {
+Result<Value> Get(Runtime& runtime, const Value& self, const BoundArguments& arguments) {
+  if (arguments[0].is(Kind::kString)) TC_RETURN_IF_ERROR(runtime.Work(arguments[0].text().size()));
   const Value* const found = self.dict().Find(arguments[0]);
   return found != nullptr ? *found : arguments.Or(1, Value::None());
 }

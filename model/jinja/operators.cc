@@ -5,6 +5,7 @@
 
 #include "base/str.h"
 #include "model/jinja/printf_format.h"
+#include "model/jinja/text_functions.h"
 #include "model/jinja/text_of.h"
 #include "model/jinja/utf8.h"
 
@@ -150,9 +151,15 @@ Result<bool> EqualItems(Runtime& runtime, std::span<const Value> a, std::span<co
   return true;
 }
 
+// Looking a key up compares its text with that of other keys.
+Status WorkOnKey(Runtime& runtime, const Value& key) {
+  return key.is(Kind::kString) ? runtime.Work(key.text().size()) : OkStatus();
+}
+
 Result<bool> EqualDicts(Runtime& runtime, const Dict& a, const Dict& b) {
   if (a.entries().size() != b.entries().size()) return false;
   for (const Entry& entry : a.entries()) {
+    TC_RETURN_IF_ERROR(WorkOnKey(runtime, entry.key));
     const Value* const other = b.Find(entry.key);
     if (other == nullptr) return false;
     TC_ASSIGN_OR_RETURN(const bool same, Equal(runtime, entry.value, *other));
@@ -363,8 +370,9 @@ Result<bool> Contains(Runtime& runtime, const Value& haystack, const Value& need
     case Kind::kString:
       if (!needle.is(Kind::kString)) return WrongTypes("in", needle, haystack);
       TC_RETURN_IF_ERROR(runtime.Work(haystack.text().size()));
-      return haystack.text().find(needle.text()) != std::string_view::npos;
+      return FindText(haystack.text(), needle.text()) != std::string_view::npos;
     case Kind::kDict:
+      TC_RETURN_IF_ERROR(WorkOnKey(runtime, needle));
       return haystack.dict().Find(needle) != nullptr;
     case Kind::kList:
     case Kind::kTuple:
@@ -449,6 +457,7 @@ Result<int64_t> Length(Runtime& runtime, const Value& value) {
 Result<Value> GetItem(Runtime& runtime, const Value& object, const Value& index) {
   if (object.is(Kind::kUndefined)) return UndefinedError(object);
   if (object.is(Kind::kDict)) {
+    TC_RETURN_IF_ERROR(WorkOnKey(runtime, index));
     const Value* const found = object.dict().Find(index);
     if (found != nullptr) return *found;
     return Value::Undefined(index.is(Kind::kString) ? index.text() : "dict item");

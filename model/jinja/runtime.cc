@@ -1,6 +1,7 @@
 #include "model/jinja/runtime.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <numeric>
 
@@ -22,6 +23,16 @@ Value* Lookup(std::vector<std::pair<std::string_view, Value>>& names, std::strin
 
 Status OutOfMemory(size_t limit) {
   return ResourceExhausted(Str("template used up its memory:", Kv("max_bytes", limit)));
+}
+
+// Bytes that copying the entries and comparing their keys may touch: sorting compares each key
+// about log2(n) times.
+size_t SortingBytes(std::span<const Entry> entries) {
+  size_t key_bytes = 0;
+  for (const Entry& entry : entries) {
+    if (entry.key.is(Kind::kString)) key_bytes += entry.key.text().size();
+  }
+  return entries.size_bytes() * 4 + key_bytes * static_cast<size_t>(std::bit_width(entries.size()));
 }
 
 // Entry numbers in key order; of equal keys the earliest first.
@@ -145,7 +156,7 @@ Result<Value> Runtime::NewDict(std::span<const Entry> entries) {
       return InvalidArgument(Str("type cannot be a dict key: ", entry.key.TypeName()));
     }
   }
-  TC_RETURN_IF_ERROR(Work(entries.size_bytes() * 4));  // copied and sorted
+  TC_RETURN_IF_ERROR(Work(SortingBytes(entries)));
   TC_RETURN_IF_ERROR(Charge(sizeof(Dict)));
   const std::vector<Entry> unique = Unique(entries);
   TC_ASSIGN_OR_RETURN(const std::span<Entry> kept, Copy(std::span<const Entry>(unique)));

@@ -59,7 +59,7 @@ Result<Value> Trim(Runtime& runtime, const Value& self, const BoundArguments& ar
     return Value::String(TrimLeft(TrimRight(text)));
   }
   TC_ASSIGN_OR_RETURN(const std::string_view chars, arguments.Text(0, ""));
-  TC_RETURN_IF_ERROR(runtime.Step(chars.size()));
+  TC_RETURN_IF_ERROR(runtime.Work(chars.size() * text.size() / 16));
   return Value::String(TrimLeft(TrimRight(text, chars), chars));
 }
 

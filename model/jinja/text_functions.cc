@@ -1,5 +1,6 @@
 #include "model/jinja/text_functions.h"
 
+#include <cstring>
 #include <limits>
 
 #include "model/jinja/text_of.h"
@@ -25,6 +26,16 @@ Result<Value> InsertEverywhere(Runtime& runtime, std::string_view text, std::str
 
 }  // namespace
 
+size_t FindText(std::string_view text, std::string_view wanted, size_t from) {
+  if (from > text.size()) return std::string_view::npos;
+  const std::string_view rest = text.substr(from);
+  if (wanted.empty()) return from;
+  if (rest.empty()) return std::string_view::npos;
+  const void* const found = memmem(rest.data(), rest.size(), wanted.data(), wanted.size());
+  if (found == nullptr) return std::string_view::npos;
+  return static_cast<size_t>(static_cast<const char*>(found) - text.data());
+}
+
 Result<Value> ReplaceText(Runtime& runtime, std::string_view text, std::string_view from,
                           std::string_view to, int64_t max_count) {
   TC_RETURN_IF_ERROR(runtime.Work(text.size()));
@@ -34,7 +45,7 @@ Result<Value> ReplaceText(Runtime& runtime, std::string_view text, std::string_v
   TextBuilder out(runtime);
   size_t at = 0;
   for (uint64_t count = 0; count < limit; ++count) {
-    const size_t found = text.find(from, at);
+    const size_t found = FindText(text, from, at);
     if (found == std::string_view::npos) break;
     out.Append(text.substr(at, found - at));
     out.Append(to);

@@ -9,6 +9,9 @@
 
 namespace thermocline::model::jinja {
 
+// Where `wanted` first stands at or after `from`, else npos. Takes time linear in the text, which
+// std::string_view::find does not.
+size_t FindText(std::string_view text, std::string_view wanted, size_t from = 0);
 // str.replace: at most `max_count` times, negative for all.
 Result<Value> ReplaceText(Runtime& runtime, std::string_view text, std::string_view from,
                           std::string_view to, int64_t max_count);

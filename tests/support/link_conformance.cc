@@ -73,6 +73,28 @@ void AnswersBackAndForth(LinkEnd end) {
   }
 }
 
+// A sender that never receives: flushing alone brings its frames over.
+void FlushSeesFramesOff(LinkEnd end) {
+  constexpr uint64_t kFrames = 4;
+  constexpr size_t kBytes = 1 << 20;
+  if (end.index == 0) {
+    for (uint64_t i = 0; i < kFrames; ++i) {
+      ASSERT_THAT(end.link.Send(ViewOf(MakeFrame(i, kBytes)), Soon()), IsOk());
+    }
+    const TimePoint deadline = Soon();
+    auto flushed = end.link.Flush();
+    while (flushed.ok() && !*flushed && Now() < deadline) flushed = end.link.Flush();
+    ASSERT_TRUE(flushed.ok()) << flushed.status();
+    EXPECT_TRUE(*flushed);
+    return;
+  }
+  Frame frame;
+  for (uint64_t i = 0; i < kFrames; ++i) {
+    ASSERT_THAT(end.link.Receive(&frame, Soon()), IsOk());
+    ASSERT_TRUE(SameFrame(frame, MakeFrame(i, kBytes)));
+  }
+}
+
 // Both ends send before either receives: within the window that must not wait for the other.
 void BothSendLargeFirst(LinkEnd end) {
   constexpr uint64_t kFrames = 4;
@@ -198,6 +220,7 @@ const std::vector<LinkCase>& LinkConformanceCases() {
       {"CarriesAllSizes", CarriesAllSizes},
       {"CarriesEmptyFrame", CarriesEmptyFrame},
       {"AnswersBackAndForth", AnswersBackAndForth},
+      {"FlushSeesFramesOff", FlushSeesFramesOff},
       {"BothSendLargeFirst", BothSendLargeFirst},
       {"DeadlineEndsTheWait", DeadlineEndsTheWait},
       {"RefusesFrameOverLimit", RefusesFrameOverLimit},

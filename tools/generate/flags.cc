@@ -19,8 +19,8 @@ Status CheckGenerateFlags(const GenerateFlags& flags) {
   }
   constexpr int kMaxChunk = 8192;  // rows of scratch: 8192 * 16384 floats is 512 MiB
   if (flags.prefill_chunk < 1 || flags.prefill_chunk > kMaxChunk) {
-    return InvalidArgument(Str("--batch-size out of range:", Kv("tokens", flags.prefill_chunk),
-                               Kv("max", kMaxChunk)));
+    return InvalidArgument(
+        Str("--batch-size out of range:", Kv("tokens", flags.prefill_chunk), Kv("max", kMaxChunk)));
   }
   TC_RETURN_IF_ERROR(ParseFfnMode(flags.ffn).status());
   TC_RETURN_IF_ERROR(ParseKvDtype(flags.kv_dtype).status());
@@ -54,8 +54,7 @@ Result<model::FfnMode> ParseFfnMode(const std::string& text) {
 Result<DType> ParseKvDtype(const std::string& text) {
   if (text == "f32" || text == "auto") return DType::kF32;
   if (text == "f16") return DType::kF16;
-  return InvalidArgument(
-      Str("unknown --kv-cache-dtype \"", Printable(text), "\"; one of f32 f16"));
+  return InvalidArgument(Str("unknown --kv-cache-dtype \"", Printable(text), "\"; one of f32 f16"));
 }
 
 }  // namespace thermocline::tools

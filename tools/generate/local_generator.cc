@@ -32,8 +32,8 @@ Result<LocalGenerator> LocalGenerator::Load(worker::LoadedModel model, int64_t n
   stage.layers = {0, loaded.config.n_layer, true, true};
   stage.ffn = {options.ffn, options.ffn == model::FfnMode::kExact};
   stage.kv.dtype = options.kv_dtype;
-  stage.kv.n_pages = static_cast<int64_t>(DivCeil(static_cast<uint64_t>(n_positions),
-                                                  static_cast<uint64_t>(stage.kv.page_tokens)));
+  stage.kv.n_pages = static_cast<int64_t>(
+      DivCeil(static_cast<uint64_t>(n_positions), static_cast<uint64_t>(stage.kv.page_tokens)));
   stage.max_step_tokens = options.prefill_chunk;
   TC_ASSIGN_OR_RETURN(
       generator.stage_,
@@ -63,10 +63,9 @@ Result<int32_t> LocalGenerator::ReadPrompt(const std::vector<int32_t>& prompt,
     const bool last = end == prompt.size();
     std::optional<proto::SequenceStart> start;
     if (at == 0) start = proto::SequenceStart{params, static_cast<int32_t>(prompt.size())};
-    TC_ASSIGN_OR_RETURN(const auto token,
-                        Step({prompt.begin() + static_cast<std::ptrdiff_t>(at),
-                              prompt.begin() + static_cast<std::ptrdiff_t>(end)},
-                             static_cast<int64_t>(at), last, std::move(start)));
+    TC_ASSIGN_OR_RETURN(const auto token, Step({prompt.begin() + static_cast<std::ptrdiff_t>(at),
+                                                prompt.begin() + static_cast<std::ptrdiff_t>(end)},
+                                               static_cast<int64_t>(at), last, std::move(start)));
     if (last) return *token;
   }
 }

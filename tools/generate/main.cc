@@ -1,8 +1,7 @@
 // thermocline-generate: completes one prompt in this process.
+#include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
-
-#include <CLI/CLI.hpp>
 
 #include "base/log.h"
 #include "tools/generate/flags.h"

@@ -2,10 +2,9 @@
 
 #include <cstdio>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <random>
 #include <utility>
-
-#include <nlohmann/json.hpp>
 
 #include "base/host_info.h"
 #include "base/str.h"
@@ -70,9 +69,9 @@ Result<int64_t> ChoosePositions(const GenerateFlags& flags, int64_t n_prompt, in
   }
   const int64_t needed = flags.n_predict < 0 ? n_ctx : n_prompt + flags.n_predict;
   if (n_prompt >= n_ctx || needed > n_ctx) {
-    return InvalidArgument(Str("prompt and completion do not fit the context:",
-                               Kv("prompt", n_prompt), Kv("n", flags.n_predict),
-                               Kv("context", n_ctx), "; raise --ctx-size or lower -n"));
+    return InvalidArgument(
+        Str("prompt and completion do not fit the context:", Kv("prompt", n_prompt),
+            Kv("n", flags.n_predict), Kv("context", n_ctx), "; raise --ctx-size or lower -n"));
   }
   return needed;
 }
@@ -107,7 +106,8 @@ void PrintJson(const Prompt& prompt, const Generation& generation, const std::st
 
 void PrintReport(const LocalGenerator& generator, const Prompt& prompt,
                  const Generation& generation) {
-  std::fprintf(stderr, "\nload %.2f s | prompt %zu tokens, %.1f tokens/s | generated %zu tokens, %.1f "
+  std::fprintf(stderr,
+               "\nload %.2f s | prompt %zu tokens, %.1f tokens/s | generated %zu tokens, %.1f "
                "tokens/s | %s | peak memory %s%s%s\n",
                generation.load_s, prompt.ids.size(),
                PerSecond(prompt.ids.size(), generation.prompt_s), generation.generated.size(),
@@ -128,18 +128,18 @@ Status RunGenerate(const GenerateFlags& flags) {
   TC_RETURN_IF_ERROR(CheckGenerateFlags(flags));
   TC_ASSIGN_OR_RETURN(worker::LoadedModel model, worker::OpenModel(flags.model_path));
   TC_ASSIGN_OR_RETURN(const Prompt prompt, ReadPrompt(flags, model));
-  TC_ASSIGN_OR_RETURN(const int64_t n_positions,
-                      ChoosePositions(flags, static_cast<int64_t>(prompt.ids.size()),
-                                      model.config.n_ctx_train));
+  TC_ASSIGN_OR_RETURN(
+      const int64_t n_positions,
+      ChoosePositions(flags, static_cast<int64_t>(prompt.ids.size()), model.config.n_ctx_train));
   LocalOptions options;
   options.n_threads = flags.n_threads > 0 ? flags.n_threads : AvailableCores();
   TC_ASSIGN_OR_RETURN(options.ffn, ParseFfnMode(flags.ffn));
   TC_ASSIGN_OR_RETURN(options.kv_dtype, ParseKvDtype(flags.kv_dtype));
   options.prefill_chunk = flags.prefill_chunk;
   options.logits_path = flags.logits_path;
-  TC_ASSIGN_OR_RETURN(LocalGenerator generator,
-                      LocalGenerator::Load(std::move(model), n_positions, options,
-                                           [](uint64_t, uint64_t) {}));
+  TC_ASSIGN_OR_RETURN(
+      LocalGenerator generator,
+      LocalGenerator::Load(std::move(model), n_positions, options, [](uint64_t, uint64_t) {}));
   model::SamplingParams params = flags.sampling;
   if (!flags.has_seed) params.seed = RandomSeed();
   std::string text;

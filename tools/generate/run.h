@@ -6,7 +6,8 @@
 
 namespace thermocline::tools {
 
-// Text goes to stdout as it is made; what it took goes to stderr. With --json, one object on stdout.
+// Text goes to stdout as it is made; what it took goes to stderr. With --json, one object on
+// stdout.
 Status RunGenerate(const GenerateFlags& flags);
 
 }  // namespace thermocline::tools

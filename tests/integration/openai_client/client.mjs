@@ -2,11 +2,15 @@
 //
 //   node client.mjs http://127.0.0.1:8080        a running server
 //   node client.mjs path/to/fake_openai_server   starts the program, which prints its URL first
+//   node client.mjs path/to/thermocline MODEL    starts a coordinator and a worker beside it
 //
 // Nothing here depends on the model but that it is deterministic at temperature 0.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createServer } from "node:net";
 import { createInterface } from "node:readline";
+import { setTimeout } from "node:timers/promises";
 import OpenAI from "openai";
 
 const messages = [{ role: "user", content: "Tell me a story." }];
@@ -20,6 +24,37 @@ async function startServer(program) {
     child.once("exit", (code) => reject(new Error(`server ended with ${code}`)));
   });
   return { url, stop: () => child.stdin.end() };
+}
+
+async function freePort() {
+  const listener = createServer().listen(0, "127.0.0.1");
+  await once(listener, "listening");
+  const { port } = listener.address();
+  listener.close();
+  return port;
+}
+
+// Says what it has to say on stderr, and is ready when it says so over HTTP.
+async function startCluster(program, model) {
+  const url = `http://127.0.0.1:${await freePort()}`;
+  const child = spawn(program, ["serve", "--model", model, "--port", new URL(url).port],
+                      { stdio: ["ignore", "inherit", "inherit"] });
+  const exited = once(child, "exit");
+  const isReady = () => fetch(`${url}/health/ready`).then((answer) => answer.ok, () => false);
+  while (!(await isReady())) {
+    assert.equal(child.exitCode, null, "the service ended before it was ready");
+    await setTimeout(50);
+  }
+  const stop = async () => {
+    child.kill("SIGTERM");
+    assert.deepEqual(await exited, [0, null]);
+  };
+  return { url, stop };
+}
+
+function startTarget(target, model) {
+  if (target.startsWith("http")) return { url: target, stop() {} };
+  return model ? startCluster(target, model) : startServer(target);
 }
 
 function checkUsage(usage) {
@@ -142,8 +177,8 @@ async function survivesAnAbortedStream(client, model) {
   assert.equal(after.usage.completion_tokens <= 2, true);
 }
 
-async function main(target) {
-  const server = target.startsWith("http") ? { url: target, stop() {} } : await startServer(target);
+async function main(target, modelFile) {
+  const server = await startTarget(target, modelFile);
   try {
     const client = new OpenAI({
       baseURL: `${server.url.replace(/\/$/, "")}/v1`,
@@ -160,13 +195,13 @@ async function main(target) {
     await survivesAnAbortedStream(client, model);
     console.log(`the openai client is content with ${server.url}: ${JSON.stringify(text)}`);
   } finally {
-    server.stop();
+    await server.stop();
   }
 }
 
 const target = process.argv[2] ?? process.env.TC_OPENAI_TARGET;
 if (!target) {
-  console.error("usage: node client.mjs (URL | SERVER_PROGRAM)");
+  console.error("usage: node client.mjs (URL | SERVER_PROGRAM | THERMOCLINE MODEL)");
   process.exit(2);
 }
-await main(target);
+await main(target, process.argv[3]);

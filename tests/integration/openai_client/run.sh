@@ -1,12 +1,13 @@
 #!/bin/sh
 # Installs the stock openai client into a build folder and runs client.mjs against a target.
 #
-#   run.sh BUILD_FOLDER (URL | SERVER_PROGRAM)
+#   run.sh BUILD_FOLDER (URL | SERVER_PROGRAM | THERMOCLINE MODEL)
 #
 # Exit 77 means skipped: node or npm is missing, or the registry cannot be reached.
 set -eu
 build=$1
 target=$2
+model=${3:+$(realpath "$3")}
 case $target in
   http*) ;;
   *) target=$(realpath "$target") ;;
@@ -27,4 +28,4 @@ if ! node -e 'import("openai").then(() => {}, () => process.exit(1))' 2>/dev/nul
   npm ci --no-audit --no-fund --fetch-retries=1 --fetch-timeout=20000 >npm.log 2>&1 ||
     skip "npm cannot install the openai client: $(grep -m1 'npm error' npm.log || echo 'see npm.log')"
 fi
-exec node client.mjs "$target"
+exec node client.mjs "$target" ${model:+"$model"}

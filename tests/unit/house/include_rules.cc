@@ -58,8 +58,8 @@ const std::vector<LibraryHome>& LibraryHomes() {
       {"mpi.h", {"comm/"}},
       {"nccl", {"comm/"}},
       {"google/protobuf", {"proto/codec"}},
-      {"boost/", {"coordinator/http/server"}},
-      {"CLI/", {"tools/", "worker/main.cc", "coordinator/main.cc"}},
+      {"boost/", {"coordinator/http/server", "coordinator/http/connection"}},
+      {"CLI/", {"tools/", "worker/main.cc", "coordinator/command_line.cc"}},
   };
   return homes;
 }
@@ -82,7 +82,8 @@ std::optional<std::string> CheckOwn(std::string_view path, const std::string& in
 std::optional<std::string> CheckLibrary(std::string_view path, const std::string& include) {
   const bool generated = include.ends_with(".pb.h");
   for (const LibraryHome& library : LibraryHomes()) {
-    if (!include.starts_with(library.prefix) && !(generated && library.prefix == "google/protobuf")) {
+    if (!include.starts_with(library.prefix) &&
+        !(generated && library.prefix == "google/protobuf")) {
       continue;
     }
     for (const std::string_view home : library.homes) {

@@ -22,8 +22,9 @@ TEST(IncludeRules, WorkerAndCoordinatorAreStrangers) {
 }
 
 TEST(IncludeRules, DownwardIncludesAndOwnFolderAreFine) {
-  const char* source = "#include \"worker/stage.h\"\n#include \"base/status.h\"\n"
-                       "#include \"placement/plan.h\"\n#include <vector>\n";
+  const char* source =
+      "#include \"worker/stage.h\"\n#include \"base/status.h\"\n"
+      "#include \"placement/plan.h\"\n#include <vector>\n";
   EXPECT_TRUE(FindViolations("worker/step_loop.cc", source).empty());
 }
 

@@ -65,6 +65,10 @@ TEST(JinjaBudget, StepsAndOutputAreBounded) {
       RenderStatus("{% set x = 'a' * 1000000 %}{% for i in range(100) %}{{ x }}{% endfor %}");
   EXPECT_THAT(printed.message(), HasSubstr("printed too much"));
   ExpectExhausted("{{ range(1000000) | list }}");
+  // Work on long texts counts too.
+  ExpectExhausted("{% set x = 'a' * 1000000 %}{% for i in range(90000) %}{{ x in x }}{% endfor %}");
+  ExpectExhausted("{% set x = 'a' * 1000000 %}{{ dict([(x, 1)] * 50000) | length }}");
+  ExpectExhausted("{% set x = 'a' * 1000000 %}{{ x.rfind('b' + 'a' * 100000) }}");
 }
 
 TEST(JinjaBudget, RecursionIsBounded) {

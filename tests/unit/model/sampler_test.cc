@@ -195,6 +195,15 @@ TEST(Sampler, TheDrawIsTheInverseOfTheDistributionFunctionById) {
   }
 }
 
+// Such parameters are refused at the wire; the sampler must not read what is not there even so.
+TEST(Sampler, ParametersOutOfRangeLeaveTheBestToken) {
+  const std::vector<float> logits = {1, 4, 2};
+  EXPECT_EQ(Choose(logits, {.top_p = 0}), 1);
+  EXPECT_EQ(Choose(logits, {.top_p = -1}), 1);
+  EXPECT_EQ(Choose(logits, {.min_p = 2}), 1);
+  EXPECT_EQ(Choose(logits, {.top_p = 0, .top_k = 1, .min_p = 9}), 1);
+}
+
 TEST(Sampler, LogprobsAreThoseOfTheRawLogits) {
   const std::vector<float> logits = {1, 3, 2, 3};
   const auto p = Softmax(logits, 1);

@@ -72,6 +72,14 @@ TEST(PlanJson, ErrorsNameTheField) {
               HasSubstr("kv is not an object"));
 }
 
+TEST(PlanJson, NumbersThatOverflowAreRefused) {
+  EXPECT_THAT(ErrorOf(R"({"n_ctx":1e999,"stages":[{"lead":1,"layers":[0,1]}]})"),
+              HasSubstr("number overflow"));
+  EXPECT_THAT(ErrorOf(R"({"n_ctx":-1e999,"stages":[]})"), HasSubstr("number overflow"));
+  EXPECT_THAT(ErrorOf(R"({"n_ctx":18446744073709551616,"stages":[{"lead":1,"layers":[0,1]}]})"),
+              HasSubstr("n_ctx is not an integer"));
+}
+
 TEST(PlanJson, LargeAndDeepTextsAreRefused) {
   EXPECT_THAT(ErrorOf(std::string(kMaxPlanJsonBytes + 1, ' ')), HasSubstr("plan is too large"));
   EXPECT_THAT(ErrorOf(std::string(100000, '[')), HasSubstr("plan is not JSON"));

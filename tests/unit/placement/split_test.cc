@@ -51,7 +51,7 @@ TEST_F(SplitTest, EqualWorkersShareTheLayersAndThePlanIsValid) {
   EXPECT_EQ(total, model_.weights.BytesOf({0, 6, true, true}));
   EXPECT_EQ(plan->kv.n_pages, 8);  // two sequences of 64 tokens in pages of 16
   EXPECT_EQ(plan->n_ctx, 64);
-  EXPECT_TRUE(ValidatePlan(*plan, model_.config, model_.weights, three_).ok());
+  EXPECT_TRUE(ValidatePlan(*plan, model_.config, model_.weights, three_, request_).ok());
   EXPECT_EQ(*PlanFromJson(PlanToJson(*plan)), *plan);
 }
 
@@ -82,7 +82,7 @@ TEST_F(SplitTest, WorkersBeyondTheLayersStaySpare) {
 
 TEST_F(SplitTest, FewerPagesWhereMemoryIsShort) {
   request_.n_parallel = 1000;
-  const uint64_t overhead = OverheadBytes(model_.config);
+  const uint64_t overhead = OverheadBytes(model_.config, request_.max_step_tokens);
   const uint64_t weights = model_.weights.BytesOf({0, 6, true, true});
   const uint64_t page = KvPageBytes(model_.config, request_.kv) * 6;
   const ClusterProfile one{{Worker(1, overhead + weights + 5 * page + page / 2, 1e9)}};
@@ -93,8 +93,28 @@ TEST_F(SplitTest, FewerPagesWhereMemoryIsShort) {
   EXPECT_EQ(plan->stages[0].kv_bytes, 5 * page);
 }
 
+TEST_F(SplitTest, LargerStepsLeaveLessForTheKv) {
+  const uint64_t small = OverheadBytes(model_.config, 512);
+  const uint64_t large = OverheadBytes(model_.config, 4096);
+  const uint64_t row_bytes = (large - small) / (4096 - 512);
+  EXPECT_GE(row_bytes,
+            sizeof(float) * (6 * uint64_t(model_.config.n_embd) + 3 * model_.config.n_ff));
+  EXPECT_GE(small, kRuntimeBytes + 512 * row_bytes +
+                       kLogitsBlockRows * sizeof(float) * uint64_t(model_.config.n_vocab));
+  EXPECT_EQ(OverheadBytes(model_.config, 1), OverheadBytes(model_.config, kLogitsBlockRows));
+
+  const uint64_t weights = model_.weights.BytesOf({0, 6, true, true});
+  const uint64_t page = KvPageBytes(model_.config, request_.kv) * 6;
+  const ClusterProfile one{{Worker(1, small + weights + 8 * page, 1e9)}};
+  EXPECT_TRUE(Split(one).ok());
+  request_.max_step_tokens = 4096;
+  EXPECT_EQ(Split(one).status().code(), StatusCode::kResourceExhausted);
+  request_.max_step_tokens = 0;
+  EXPECT_THAT(Split(one).status().message(), HasSubstr("max_step_tokens out of range: 0"));
+}
+
 TEST_F(SplitTest, ContextIsShortenedOnlyWhenItWasNotAskedFor) {
-  const uint64_t overhead = OverheadBytes(model_.config);
+  const uint64_t overhead = OverheadBytes(model_.config, request_.max_step_tokens);
   const uint64_t weights = model_.weights.BytesOf({0, 6, true, true});
   const uint64_t page = KvPageBytes(model_.config, request_.kv) * 6;
   const ClusterProfile one{{Worker(1, overhead + weights + 20 * page, 1e9)}};
@@ -107,7 +127,7 @@ TEST_F(SplitTest, ContextIsShortenedOnlyWhenItWasNotAskedFor) {
 }
 
 TEST_F(SplitTest, ModelThatDoesNotFitNamesTheMissingBytes) {
-  const uint64_t overhead = OverheadBytes(model_.config);
+  const uint64_t overhead = OverheadBytes(model_.config, request_.max_step_tokens);
   const auto plan = Split({{Worker(1, overhead + 1000, 1e9), Worker(2, 5, 1e9)}});
   EXPECT_EQ(plan.status().code(), StatusCode::kResourceExhausted);
   EXPECT_THAT(plan.status().message(), HasSubstr("model does not fit: needs "));

@@ -29,7 +29,7 @@ class ValidateTest : public ::testing::Test {
     if (plan.ok()) plan_ = *plan;
   }
   std::string ErrorOf(const Plan& plan) const {
-    return ValidatePlan(plan, model_.config, model_.weights, cluster_).message();
+    return ValidatePlan(plan, model_.config, model_.weights, cluster_, request_).message();
   }
   Result<Plan> Complete(std::string_view json) const {
     TC_ASSIGN_OR_RETURN(Plan plan, PlanFromJson(json));
@@ -154,14 +154,31 @@ TEST_F(ValidateTest, BytesAreTheModels) {
   plan = plan_;
   plan.stages[1].kv_bytes -= 1;
   EXPECT_THAT(ErrorOf(plan), HasSubstr("states another KV size"));
+  plan = plan_;
+  plan.stages[0].relay_bytes = 1;
+  EXPECT_THAT(ErrorOf(plan), HasSubstr("states other re-laid rows than it has: relay_bytes=1"));
+}
+
+// One written byte must not hide what re-laying takes from the memory check.
+TEST_F(ValidateTest, WrittenRelayBytesAreTheModels) {
+  const TinyModelParts quantised = MakeTinyModelParts({.n_layer = 5, .dtype = DType::kQ4_0});
+  PlanRequest request = request_;
+  request.relay_down_rows = true;
+  const auto complete = [&](std::string_view json) {
+    return CompletePlan(*PlanFromJson(json), quantised.config, quantised.weights, cluster_,
+                        request);
+  };
+  const auto derived = complete(R"({"stages":[{"lead":1,"layers":[0,5]}]})");
+  ASSERT_TRUE(derived.ok()) << derived.status();
+  EXPECT_GT(derived->stages[0].relay_bytes, 1u);
+  EXPECT_THAT(
+      complete(R"({"stages":[{"lead":1,"layers":[0,5],"relay_bytes":1}]})").status().message(),
+      HasSubstr("states other re-laid rows than it has: relay_bytes=1 model="));
 }
 
 TEST_F(ValidateTest, StagesFitTheirWorkers) {
-  cluster_.workers[1].memory_bytes = OverheadBytes(model_.config);
+  cluster_.workers[1].memory_bytes = OverheadBytes(model_.config, 512);
   EXPECT_THAT(ErrorOf(plan_), HasSubstr("stage 1 (worker 2, layers 2-5) does not fit its worker"));
-  cluster_.workers[1].memory_bytes = kGiB;
-  plan_.stages[0].relay_bytes = ~uint64_t{0};
-  EXPECT_THAT(ErrorOf(plan_), HasSubstr("stage 0 (worker 1, layers 0-2) does not fit its worker"));
 }
 
 }  // namespace

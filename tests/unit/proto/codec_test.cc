@@ -48,7 +48,9 @@ class Generator {
   uint64_t U64() { return random_(); }
   int Int(int low, int high) { return std::uniform_int_distribution<int>(low, high)(random_); }
   bool Coin() { return Int(0, 1) == 1; }
-  float Float() { return std::uniform_real_distribution<float>(-4, 4)(random_); }
+  float Float(float low = -4, float high = 4) {
+    return std::uniform_real_distribution<float>(low, high)(random_);
+  }
   std::string Text() {
     std::string text(Int(0, 40), '\0');
     for (char& c : text) c = static_cast<char>(Int(0, 255));
@@ -113,13 +115,13 @@ class Generator {
   SequenceStart MakeStart() {
     SequenceStart start{.n_prompt = Int(0, 5000), .min_tokens = Int(0, 9), .end_ids = Tokens(0, 3)};
     model::SamplingParams& params = start.params;
-    params = {.temperature = Float(),
-              .top_p = Float(),
+    params = {.temperature = Float(0, 4),
+              .top_p = Float(0.1f, 1),
               .top_k = Int(-2, 100),
-              .min_p = Float(),
-              .presence_penalty = Float(),
-              .frequency_penalty = Float(),
-              .repetition_penalty = Float(),
+              .min_p = Float(0, 1),
+              .presence_penalty = Float(-2, 2),
+              .frequency_penalty = Float(-2, 2),
+              .repetition_penalty = Float(0.1f, 4),
               .seed = U64(),
               .n_logprobs = Int(-1, 20),
               .n_prompt_logprobs = Int(-1, 20),
@@ -309,6 +311,18 @@ TEST(Codec, NumbersThatAreNotFiniteAreRefused) {
   start.params.temperature = std::numeric_limits<float>::quiet_NaN();
   EXPECT_THAT(DecodeStatus(BatchOf({.tokens = {1}, .start = start})).message(),
               HasSubstr("temperature is not finite"));
+}
+
+TEST(Codec, SamplingParametersOutOfRangeAreRefused) {
+  const auto error_of = [](const model::SamplingParams& params) {
+    return DecodeStatus(BatchOf({.tokens = {1}, .start = SequenceStart{.params = params}}));
+  };
+  EXPECT_EQ(error_of({.top_p = 0}).code(), StatusCode::kDataLoss);
+  EXPECT_THAT(error_of({.top_p = 0}).message(), HasSubstr("top_p must be in (0, 1]"));
+  EXPECT_THAT(error_of({.min_p = 1.5f}).message(), HasSubstr("min_p must be in [0, 1]"));
+  EXPECT_THAT(error_of({.temperature = -1}).message(), HasSubstr("temperature must be in"));
+  EXPECT_THAT(error_of({.repetition_penalty = 0}).message(), HasSubstr("repetition_penalty"));
+  EXPECT_THAT(error_of({.logit_bias = {{1, 500.0f}}}).message(), HasSubstr("logit_bias"));
 }
 
 TEST(Codec, TextsAreBoundedAndFreeTextsAreCut) {

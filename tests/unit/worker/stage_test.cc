@@ -18,8 +18,8 @@ using testing::TempFile;
 using testing::TinyModel;
 using testing::TinyModelSpec;
 
-const std::vector<int32_t> kTokens = {5, 17, 42, 260, 8, 99, 3, 3, 200, 61, 7, 33, 250, 12, 90,
-                                      64, 1, 128, 30, 31, 32};
+const std::vector<int32_t> kTokens = {5,  17,  42, 260, 8,  99, 3,   3,  200, 61, 7,
+                                      33, 250, 12, 90,  64, 1,  128, 30, 31,  32};
 
 TinyModelSpec SpecOf(const std::string& arch, DType dtype = DType::kF32) {
   TinyModelSpec spec;
@@ -212,6 +212,24 @@ TEST(Stage, PromptScoresDoNotDependOnChunks) {
   EXPECT_EQ(scores(1), whole);
   EXPECT_EQ(scores(4), whole);
   EXPECT_EQ(scores(5), whole);
+}
+
+TEST(Stage, EndIdsAreBannedUntilMinTokensAreGenerated) {
+  const TempFile file(TinyModel(SpecOf("llama")));
+  const auto free = StageChain(file.path(), {}).Generate(SeqId{1}, kTokens, 4);
+  StageChain chain(file.path(), {});
+  auto batch = OneEntry(SeqId{1}, 0, kTokens, true, 21);
+  batch.entries[0].start->min_tokens = 1;
+  batch.entries[0].start->end_ids = {free[0]};
+  ASSERT_TRUE(chain.Run(batch).ok());
+  const int32_t first = chain.last().results()[0].sampled->token;
+  EXPECT_NE(first, free[0]);
+  // The second token may end the sequence again: it is what the unbanned model says.
+  ASSERT_TRUE(chain.Run(OneEntry(SeqId{1}, 21, {first}, true, 21)).ok());
+  auto history = kTokens;
+  history.push_back(first);
+  const auto after = StageChain(file.path(), {}).Generate(SeqId{1}, history, 1);
+  EXPECT_EQ(chain.last().results()[0].sampled->token, after[0]);
 }
 
 TEST(Stage, AReprefilledSequenceGoesOnWithTheSameTokens) {

@@ -1,0 +1,141 @@
+#include "coordinator/command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+namespace thermocline::coordinator {
+namespace {
+
+void AddApiFlags(CLI::App* app, ServeFlags* flags) {
+  constexpr char kGroup[] = "API";
+  app->add_option("--host", flags->host, "Address to listen on")
+      ->capture_default_str()
+      ->group(kGroup);
+  app->add_option("--port", flags->port, "Port; 0: any")->capture_default_str()->group(kGroup);
+  app->add_option("--api-key", flags->api_keys, "Key that clients must send (repeatable)")
+      ->delimiter(',')
+      ->group(kGroup);
+  app->add_option("--api-key-file", flags->api_key_file, "File with one key per line")
+      ->group(kGroup);
+  app->add_option("-a,--alias,--served-model-name", flags->names,
+                  "Name of the model for clients (repeatable; default: the file's name)")
+      ->delimiter(',')
+      ->group(kGroup);
+  app->add_option("--chat-template,--chat-template-file", flags->chat_template,
+                  "Instead of the model's: chatml, a file, or the template itself")
+      ->group(kGroup);
+  app->add_option("--cors-origin,--allowed-origins", flags->cors_origins,
+                  "Web page allowed to call the API (repeatable; * for all)")
+      ->group(kGroup);
+  app->add_option("--threads-http", flags->n_http_threads, "HTTP threads")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str()
+      ->group(kGroup);
+}
+
+void AddModelFlags(CLI::App* app, ServeFlags* flags) {
+  constexpr char kGroup[] = "Model and scheduling";
+  app->add_option("-m,--model,model", flags->model_path, "GGUF file (or PowerInfer's PWRI)")
+      ->required()
+      ->group(kGroup);
+  app->add_option("-c,--ctx-size,--max-model-len", flags->n_ctx,
+                  "Longest sequence, e.g. 4096 or 32K (default: the model's)")
+      ->group(kGroup);
+  app->add_option("--parallel,--max-num-seqs", flags->n_parallel,
+                  "Sequences of that length the KV cache should hold")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str()
+      ->group(kGroup);
+  app->add_option("-b,--batch-size,--max-num-batched-tokens", flags->max_step_tokens,
+                  "Most tokens in one step")
+      ->capture_default_str()
+      ->group(kGroup);
+  app->add_option("--prefill-chunk", flags->prefill_chunk,
+                  "Prompt tokens per step while others decode")
+      ->capture_default_str()
+      ->group(kGroup);
+  app->add_option("--max-waiting", flags->max_waiting, "Queued sequences before 429")
+      ->capture_default_str()
+      ->group(kGroup);
+  app->add_option("--ffn", flags->ffn, "dense, or exact: skip the neurons a ReLU silenced")
+      ->capture_default_str()
+      ->group(kGroup);
+  app->add_option("--kv-cache-dtype,--cache-type-k,--cache-type-v", flags->kv_dtype,
+                  "Type of stored keys and values: f32 or f16")
+      ->capture_default_str()
+      ->group(kGroup);
+}
+
+void AddClusterFlags(CLI::App* app, ServeFlags* flags) {
+  constexpr char kGroup[] = "Cluster";
+  app->add_option("--transport", flags->transport,
+                  "Links between stages: mpi (default under mpirun) or zmq")
+      ->group(kGroup);
+  app->add_option("--plan", flags->plan_path, "Hand-written plan (docs/plan-format.md)")
+      ->group(kGroup);
+  app->add_option("--weights-from", flags->weights_from,
+                  "file: each worker reads the path itself; coordinator: it sends them")
+      ->capture_default_str()
+      ->group(kGroup);
+  app->add_option("--wire-dtype", flags->wire_dtype, "Activations between stages: f32, f16, bf16")
+      ->capture_default_str()
+      ->group(kGroup);
+  app->add_option("--workers", flags->n_workers,
+                  "Wait for this many `thermocline worker --join` instead of MPI's")
+      ->check(CLI::Range(1, 1024))
+      ->group(kGroup);
+  app->add_option("--cluster-address", flags->cluster_address,
+                  "Where workers connect, e.g. 10.0.0.1 or 0.0.0.0:40123")
+      ->group(kGroup);
+  app->add_option("--key", flags->key, "The cluster's key; better as THERMOCLINE_CLUSTER_KEY")
+      ->group(kGroup);
+  app->add_option("--join-timeout", flags->join_timeout_s, "Seconds to wait for all workers")
+      ->check(CLI::Range(0.1, 1e6))
+      ->capture_default_str()
+      ->group(kGroup);
+  app->add_option("--drain-timeout", flags->drain_timeout_s, "Seconds to finish after SIGUSR1")
+      ->check(CLI::Range(0.0, 1e6))
+      ->capture_default_str()
+      ->group(kGroup);
+  app->add_option("-t,--threads", flags->n_threads, "Compute threads of each worker")
+      ->check(CLI::Range(0, 1024))
+      ->group(kGroup);
+  app->add_option("--memory", flags->memory, "Memory of each worker, e.g. 1.8G")->group(kGroup);
+  app->add_option("--cache-dir", flags->cache_dir, "Each worker's folder for fetched weights")
+      ->group(kGroup);
+}
+
+void AddLogFlags(CLI::App* app, ServeFlags* flags) {
+  app->add_option("--log-level", flags->log_level, "trace, debug, info, warn, error or off")
+      ->capture_default_str();
+  app->add_option("--log-format", flags->log_format, "text or json")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+  app->add_option("--dump-logits", flags->dump_logits_dir,
+                  "Diagnostics: the last stage writes every row of logits to this folder");
+}
+
+}  // namespace
+
+std::optional<int> ParseServeCommandLine(int argc, char** argv, ServeFlags* flags) {
+  CLI::App app(
+      "Serves a model over an OpenAI-compatible API from the workers of a cluster.\n"
+      "Under mpirun, rank 0 coordinates and the other ranks are the workers; alone, one\n"
+      "worker is started beside the coordinator.",
+      "thermocline serve");
+  AddModelFlags(&app, flags);
+  AddApiFlags(&app, flags);
+  AddClusterFlags(&app, flags);
+  AddLogFlags(&app, flags);
+  app.failure_message([](const CLI::App* self, const CLI::Error& error) {
+    return self->get_name() + ": " + error.what() + "; see --help\n";
+  });
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  return std::nullopt;
+}
+
+}  // namespace thermocline::coordinator
