@@ -217,13 +217,13 @@ Status RunCoordinator(const ServeFlags& flags, const ServeConfig& config,
                       const std::string& own_folder, const StopRequests& requests,
                       const std::function<void(const Status&)>& report) {
   std::unique_ptr<comm::MpiRuntime> mpi;
-  Status status = StartMpiIfLaunchedBy(config, &mpi);
+  Status launched = StartMpiIfLaunchedBy(config, &mpi);
   Coordinator coordinator(flags, config);
-  if (status.ok()) status = Launch(config, own_folder, mpi.get(), &coordinator);
-  if (status.ok()) status = coordinator.ServeUntilAsked(requests);
+  if (launched.ok()) launched = Launch(config, own_folder, mpi.get(), &coordinator);
+  const Status status = launched.ok() ? coordinator.ServeUntilAsked(requests) : launched;
   if (!status.ok()) report(status);
   coordinator.Stop();
-  if (mpi != nullptr && !status.ok()) {
+  if (mpi != nullptr && launched.ok() && !status.ok()) {
     mpi->Abandon();
     KillStuckLauncherAfter(kLauncherPatience);
   }
