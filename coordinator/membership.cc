@@ -15,6 +15,26 @@ std::string NameOfWorker(WorkerId id, const std::string& host) {
   return host.empty() ? Str("worker ", id) : Str("worker ", id, " on ", Printable(host));
 }
 
+// Workers of one host read the same memory. What one of them measured while the others were at it
+// is luck; their sum is what the host gives, and each core gets its part of that.
+void ShareBandwidthOfHosts(std::vector<placement::WorkerProfile>* workers) {
+  struct Host {
+    double bytes_per_s = 0;
+    int n_cores = 0;
+  };
+  std::map<std::string, Host> hosts;
+  for (const auto& worker : *workers) {
+    Host& host = hosts[worker.host];
+    host.bytes_per_s += worker.read_bytes_per_s;
+    host.n_cores += worker.n_cores;
+  }
+  for (auto& worker : *workers) {
+    const Host& host = hosts[worker.host];
+    if (host.n_cores > 0)
+      worker.read_bytes_per_s = host.bytes_per_s * worker.n_cores / host.n_cores;
+  }
+}
+
 Status NotAMember(comm::PeerId peer) {
   return NotFound(Str("message from a peer that did not join:", Kv("peer", peer)));
 }
@@ -214,6 +234,7 @@ std::string Membership::MissingWorkers() const {
 placement::ClusterProfile Membership::profile() const {
   placement::ClusterProfile profile;
   for (const auto& [id, member] : members_) profile.workers.push_back(member.hello.profile);
+  ShareBandwidthOfHosts(&profile.workers);
   return profile;
 }
 

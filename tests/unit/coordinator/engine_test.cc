@@ -428,6 +428,17 @@ TEST_F(EngineTest, HeartbeatsKeepWorkersAlive) {
   EXPECT_EQ(engine_->status().state, ServiceState::kReady);
 }
 
+TEST_F(EngineTest, ALostLinkIsBlamedOnTheWorkerThatIsGone) {
+  StartServing();
+  {
+    const MutexLock lock(mutex_);
+    dead_ = PeerOf(2);
+  }
+  mailbox_.Post(PeerOf(1), proto::Failure{Unavailable("connection to peer is lost: peer=2")});
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
+  EXPECT_THAT(engine_->status().failure.message(), HasSubstr("worker 2 on node2 is lost"));
+}
+
 TEST_F(EngineTest, WorkersFailureIsToldInOneLine) {
   StartServing();
   mailbox_.Post(PeerOf(2), proto::Failure{DataLoss("tensor outside file: blk.3")});

@@ -49,6 +49,23 @@ TEST(Membership, IsCompleteWhenAllJoined) {
   EXPECT_EQ(membership.FindId({999}), std::nullopt);
 }
 
+TEST(Membership, WorkersOfOneHostShareItsBandwidth) {
+  Membership membership(ThreeWorkers(), At(0));
+  const auto join = [&](uint64_t id, const std::string& host, int n_cores, double bytes_per_s) {
+    proto::Hello hello = HelloOf(id, host);
+    hello.profile.n_cores = n_cores;
+    hello.profile.read_bytes_per_s = bytes_per_s;
+    EXPECT_TRUE(membership.OnHello({100 + id}, hello, At(0)).ok());
+  };
+  join(1, "a", 1, 20e9);
+  join(2, "b", 4, 7e9);
+  join(3, "a", 3, 4e9);
+  const auto workers = membership.profile().workers;
+  EXPECT_DOUBLE_EQ(workers[0].read_bytes_per_s, 6e9);
+  EXPECT_DOUBLE_EQ(workers[1].read_bytes_per_s, 7e9);
+  EXPECT_DOUBLE_EQ(workers[2].read_bytes_per_s, 18e9);
+}
+
 TEST(Membership, WorkersWithoutARankGetTheLowestFreeId) {
   Membership membership(ThreeWorkers(), At(0));
   EXPECT_TRUE(membership.OnHello({1}, HelloOf(1, "a"), At(0)).ok());
