@@ -181,9 +181,6 @@ class ZmqLink final : public Link {
   ZmqLink(ZmqDataPort* port, WorkerId peer, ZmqDealer dealer)
       : port_(port), peer_(peer), dealer_(std::move(dealer)), dealer_fd_(dealer_.socket().fd()) {}
 
-  LinkCaps caps() const override {
-    return {.transport = Transport::kZmq, .device_memory = false, .authenticated = true};
-  }
   WorkerId peer() const override { return peer_; }
   LinkStats stats() const override { return stats_; }
 
@@ -275,6 +272,7 @@ Result<std::unique_ptr<Link>> ZmqDataPort::Open(WorkerId peer, const std::string
                                                .routing_id = ConnectionId(self_, n_opened_++),
                                                .endpoints = SplitEndpoints(peer_address),
                                                .connect_timeout = options_.connect_timeout,
+                                               .stop = options_.stop,
                                                .wire = DataWire()});
   if (!dealer.ok()) return dealer.status().WithContext(Str("cannot reach worker ", peer));
   return std::unique_ptr<Link>(new ZmqLink(this, peer, std::move(*dealer)));
