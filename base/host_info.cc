@@ -6,21 +6,13 @@
 
 #include <algorithm>
 #include <fstream>
-#include <limits>
-#include <optional>
+#include <iterator>
 
+#include "base/cgroup.h"
 #include "base/units.h"
 
 namespace thermocline {
 namespace {
-
-// The number in a cgroup file; nullopt for "max" or when there is no such file.
-std::optional<uint64_t> ReadNumber(const char* path) {
-  std::ifstream file(path);
-  uint64_t value = 0;
-  if (file >> value) return value;
-  return std::nullopt;
-}
 
 uint64_t MemAvailable() {
   std::ifstream file("/proc/meminfo");
@@ -33,10 +25,9 @@ uint64_t MemAvailable() {
 }
 
 uint64_t CgroupRoom() {
-  const auto limit = ReadNumber("/sys/fs/cgroup/memory.max");
-  const auto used = ReadNumber("/sys/fs/cgroup/memory.current");
-  if (!limit || !used) return std::numeric_limits<uint64_t>::max();
-  return *limit > *used ? *limit - *used : 0;
+  std::ifstream file("/proc/self/cgroup");
+  const std::string self{std::istreambuf_iterator<char>(file), {}};
+  return CgroupMemoryRoom("/sys/fs/cgroup", self);
 }
 
 }  // namespace

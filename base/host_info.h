@@ -9,7 +9,8 @@ namespace thermocline {
 std::string HostName();
 // Cores this process may run on (its affinity mask), at least 1.
 int AvailableCores();
-// Memory the machine could still give (MemAvailable), within the cgroup's limit; 0 when unknown.
+// Memory the machine could still give (MemAvailable), within the limits of this process's cgroup
+// and those around it; 0 when unknown.
 uint64_t AvailableMemoryBytes();
 // The most memory this process ever had resident, mapped file pages included; 0 when unknown.
 uint64_t PeakRssBytes();

@@ -15,6 +15,8 @@ struct ZmqDataPortOptions {
   WorkerId self;
   std::string bind_endpoint = "tcp://127.0.0.1:*";
   Duration connect_timeout = std::chrono::seconds(5);
+  // Open ends with kAborted soon after this is set; null: only at its timeout.
+  const std::atomic<bool>* stop = nullptr;
 };
 
 // One ROUTER that peers' DEALERs reach, CURVE on both.

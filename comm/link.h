@@ -21,12 +21,6 @@ std::string_view TransportName(Transport transport);
 // pipeline has two or three per neighbour in flight, so this bounds memory and never speed.
 inline constexpr int kLinkWindowFrames = 32;
 
-struct LinkCaps {
-  Transport transport = Transport::kZmq;
-  bool device_memory = false;  // payloads may lie in GPU memory
-  bool authenticated = false;  // peers prove that they hold the cluster key
-};
-
 struct LinkStats {
   uint64_t frames_sent = 0, bytes_sent = 0;
   uint64_t frames_received = 0, bytes_received = 0;
@@ -36,7 +30,6 @@ struct LinkStats {
 class Link {
  public:
   virtual ~Link() = default;
-  virtual LinkCaps caps() const = 0;
   virtual WorkerId peer() const = 0;
   virtual LinkStats stats() const = 0;
   // Returns when `frame` may be reused, which is before the peer has it. kDeadlineExceeded when the

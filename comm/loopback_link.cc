@@ -42,9 +42,6 @@ class LoopbackLink final : public Link {
   LoopbackLink(std::shared_ptr<State> state, WorkerId self, WorkerId peer)
       : state_(std::move(state)), self_(self), peer_(peer) {}
 
-  LinkCaps caps() const override {
-    return {.transport = Transport::kLoopback, .device_memory = false, .authenticated = true};
-  }
   WorkerId peer() const override { return peer_; }
   LinkStats stats() const override { return stats_; }
 

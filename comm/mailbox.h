@@ -2,6 +2,7 @@
 // wait has a deadline. A mailbox knows no message's meaning.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -54,6 +55,8 @@ struct ZmqMailboxOptions {
   std::vector<std::string> endpoints;
   PeerId self = kServerPeer;  // client only: its incarnation, not 0
   Duration connect_timeout = std::chrono::seconds(5);
+  // Client only: connecting ends with kAborted soon after this is set; null: only at its timeout.
+  const std::atomic<bool>* stop = nullptr;
   int queue_frames = 1024;  // per peer; full is kResourceExhausted
 };
 

@@ -31,9 +31,6 @@ class MpiLink final : public Link {
     if (receiving_->request != MPI_REQUEST_NULL) parking_->Park(std::move(receiving_));
   }
 
-  LinkCaps caps() const override {
-    return {.transport = Transport::kMpi, .device_memory = false, .authenticated = false};
-  }
   WorkerId peer() const override { return peer_; }
   LinkStats stats() const override { return stats_; }
 

@@ -24,7 +24,6 @@ class ShapedLink final : public Link {
   ShapedLink(std::unique_ptr<Link> link, const ShapingOptions& options)
       : link_(std::move(link)), options_(options) {}
 
-  LinkCaps caps() const override { return link_->caps(); }
   WorkerId peer() const override { return link_->peer(); }
   LinkStats stats() const override { return link_->stats(); }
 

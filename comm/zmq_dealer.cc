@@ -19,6 +19,8 @@ namespace {
 constexpr Duration kProbeTimeout = std::chrono::seconds(1);
 // Between two rounds over the candidates, while the other side may still be starting.
 constexpr Duration kRetryPause = std::chrono::milliseconds(50);
+// Between two looks at the stop flag while the other side does not answer.
+constexpr Duration kStopPoll = std::chrono::milliseconds(50);
 
 // A lost connection is not made anew behind our back, so this is a day. libzmq's own ways to say
 // "never" (an interval of -1, or ZMQ_IMMEDIATE) drop what had arrived but was not yet received.
@@ -58,6 +60,8 @@ Status ConfigureDealer(ZmqSocket& socket, const DealerOptions& options, bool ipv
   return socket.Set(ZMQ_IPV6, ipv6 ? 1 : 0);
 }
 
+bool Stopped(const std::atomic<bool>* stop) { return stop != nullptr && *stop; }
+
 Status CheckCandidates(const std::vector<std::string>& endpoints) {
   if (endpoints.empty()) return InvalidArgument("no endpoint to connect to");
   for (const std::string& endpoint : endpoints) {
@@ -79,6 +83,7 @@ Result<ZmqDealer> ZmqDealer::Connect(ZmqContext& context, const DealerOptions& o
     std::string causes;
     bool every_key_refused = true;
     for (const std::string& endpoint : options.endpoints) {
+      if (Stopped(options.stop)) return Aborted("stopped while connecting");
       auto dealer = ConnectTo(context, options, endpoint, deadline);
       if (dealer.ok()) return dealer;
       causes += Str(" ", endpoint, " (", dealer.status().message(), ")");
@@ -109,22 +114,24 @@ Result<ZmqDealer> ZmqDealer::ConnectTo(ZmqContext& context, const DealerOptions&
   TC_RETURN_IF_ERROR(dealer.monitor_.Set(ZMQ_LINGER, 0));
   TC_RETURN_IF_ERROR(dealer.monitor_.Connect(monitor_address));
   TC_RETURN_IF_ERROR(dealer.socket_.Connect(endpoint));
-  TC_RETURN_IF_ERROR(dealer.AwaitHandshake(deadline));
+  TC_RETURN_IF_ERROR(dealer.AwaitHandshake(deadline, options.stop));
   return dealer;
 }
 
-Status ZmqDealer::AwaitHandshake(TimePoint deadline) {
+Status ZmqDealer::AwaitHandshake(TimePoint deadline, const std::atomic<bool>* stop) {
+  const SteadyClock clock;
   while (true) {
+    if (Stopped(stop)) return Unavailable("stopped");
     if (const auto event = NextEvent(monitor_)) {
       if (*event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) return OkStatus();
       if ((*event & kHandshakeFailures) != 0 || *event == ZMQ_EVENT_DISCONNECTED ||
           *event == ZMQ_EVENT_CLOSED) {
         return Aborted("key exchange failed: wrong cluster key or not a Thermocline port");
       }
-    } else if (SteadyClock().Now() >= deadline) {
+    } else if (clock.Now() >= deadline) {
       return DeadlineExceeded("accepts connections but does not answer the key exchange");
     } else if (!monitor_.readable()) {
-      WaitReadable({monitor_.fd()}, deadline);
+      WaitReadable({monitor_.fd()}, std::min(deadline, clock.Now() + kStopPoll));
     }
   }
 }

@@ -2,6 +2,7 @@
 // exchange, and knows when the connection is lost.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,6 +19,7 @@ struct DealerOptions {
   std::string routing_id;
   std::vector<std::string> endpoints;  // candidates, tried in order
   Duration connect_timeout{0};
+  const std::atomic<bool>* stop = nullptr;  // ends connecting early when set; may be null
   WireOptions wire;
 };
 
@@ -27,7 +29,7 @@ class ZmqDealer {
  public:
   // Tries the candidates in turn, again and again until `connect_timeout`, because the other side
   // may come up later. kUnavailable lists the candidates and why each failed; kInvalidArgument for
-  // a malformed one.
+  // a malformed one; kAborted when told to stop.
   static Result<ZmqDealer> Connect(ZmqContext& context, const DealerOptions& options);
 
   ZmqSocket& socket() { return socket_; }
@@ -40,7 +42,7 @@ class ZmqDealer {
  private:
   static Result<ZmqDealer> ConnectTo(ZmqContext& context, const DealerOptions& options,
                                      const std::string& endpoint, TimePoint deadline);
-  Status AwaitHandshake(TimePoint deadline);
+  Status AwaitHandshake(TimePoint deadline, const std::atomic<bool>* stop);
 
   std::string endpoint_;
   ZmqSocket socket_;

@@ -275,6 +275,7 @@ Result<std::unique_ptr<Link>> ZmqDataPort::Open(WorkerId peer, const std::string
                                                .routing_id = ConnectionId(self_, n_opened_++),
                                                .endpoints = SplitEndpoints(peer_address),
                                                .connect_timeout = options_.connect_timeout,
+                                               .stop = options_.stop,
                                                .wire = DataWire()});
   if (!dealer.ok()) return dealer.status().WithContext(Str("cannot reach worker ", peer));
   return std::unique_ptr<Link>(new ZmqLink(this, peer, std::move(*dealer)));

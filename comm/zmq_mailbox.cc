@@ -184,6 +184,7 @@ class ZmqClientMailbox final : public ZmqMailbox {
                                       .routing_id = RoutingId(kPeerRoutingKind, options.self.value),
                                       .endpoints = options.endpoints,
                                       .connect_timeout = options.connect_timeout,
+                                      .stop = options.stop,
                                       .wire = MailboxWire(options.queue_frames)}));
     return std::unique_ptr<Mailbox>(
         new ZmqClientMailbox(std::move(wake), std::move(context), std::move(dealer)));

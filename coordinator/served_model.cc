@@ -76,8 +76,7 @@ Status Read(const model::GgufFile& file, const std::string& chat_template, Serve
   TC_ASSIGN_OR_RETURN(model->tokenizer, model::Tokenizer::FromGguf(file));
   TC_ASSIGN_OR_RETURN(model->chat_template, OpenTemplate(file, chat_template));
   model->header_bytes = file.header_bytes();
-  TC_ASSIGN_OR_RETURN(model->fingerprint,
-                      model::FingerprintOf(*model->reader, model->header_bytes));
+  TC_ASSIGN_OR_RETURN(model->fingerprint, model::FingerprintOf(*model->reader, file));
   model->card = CardOf(*model);
   return OkStatus();
 }

@@ -49,11 +49,13 @@ void WeightsServer::Answer(const comm::Received& request) {
   chunk_.resize(decoded->length_bytes);
   const Status read = reader_.Read(decoded->offset_bytes, chunk_);
   if (!read.ok()) return Refuse(request.from, decoded->offset_bytes, read);
-  const auto header =
-      proto::EncodeBulkReply({decoded->offset_bytes, decoded->length_bytes, Checksum64(chunk_)});
-  const Status sent = mailbox_->Send(request.from, {header, chunk_});
+  const auto header = proto::EncodeBulkReply(
+      {decoded->offset_bytes, decoded->length_bytes, Checksum64(chunk_), decoded->checksum_only});
+  const auto payload =
+      std::span<const std::byte>(chunk_).first(decoded->checksum_only ? 0 : chunk_.size());
+  const Status sent = mailbox_->Send(request.from, {header, payload});
   if (sent.ok()) {
-    bytes_served_ += chunk_.size();
+    bytes_served_ += payload.size();
   } else {
     LogWarn("coordinator", Str("weights not sent: ", sent));
   }

@@ -12,13 +12,10 @@
 
 namespace thermocline::kernels {
 
-enum class DeviceKind : uint8_t { kReference, kCpu, kCuda };
-
 // Owned by the worker that runs on it. Thread-compatible: one step thread at a time.
 class Device {
  public:
   virtual ~Device() = default;
-  virtual DeviceKind kind() const = 0;
   // For the node table: "cpu avx512 x4".
   virtual std::string name() const = 0;
   virtual Ops& ops() = 0;

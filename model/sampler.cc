@@ -23,6 +23,26 @@ double Weight(float logit, float max, double temperature) {
   return std::exp((static_cast<double>(logit) - max) / temperature);
 }
 
+// Whether the token is the row's largest logit and nothing else is wanted.
+bool IsPlainArgmax(const SamplingParams& params) {
+  return params.temperature == 0 && params.n_logprobs < 0 && params.logit_bias.empty() &&
+         params.banned_ids.empty() && !params.has_penalties();
+}
+
+// The first of the largest logits; 0 when no token is possible.
+int32_t Argmax(std::span<const float> logits) {
+  float best = kImpossible;
+  int32_t token = 0;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const float logit = Sanitized(logits[i]);
+    if (logit > best) {
+      best = logit;
+      token = static_cast<int32_t>(i);
+    }
+  }
+  return token;
+}
+
 }  // namespace
 
 void Sampler::LoadCandidates(std::span<const float> logits) {
@@ -166,6 +186,7 @@ int32_t Sampler::Choose(const SamplingParams& params, uint64_t position) {
 
 SampledToken Sampler::Sample(std::span<const float> logits, const SamplingParams& params,
                              const TokenHistory& history, uint64_t position) {
+  if (IsPlainArgmax(params)) return {Argmax(logits), 0, {}};
   LoadCandidates(logits);
   ApplyBiasAndPenalties(params, history);
   const int32_t fallback = RemoveExcluded(params);

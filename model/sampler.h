@@ -27,7 +27,8 @@ struct SampledToken {
   friend bool operator==(const SampledToken&, const SampledToken&) = default;
 };
 
-// How often each token occurred in one sequence, for the penalties. Thread-compatible.
+// How often each token occurred in one sequence; read for the penalties only, so it may stay empty
+// where SamplingParams::has_penalties is false. Thread-compatible.
 struct TokenHistory {
   std::unordered_map<int32_t, int> prompt_counts;
   std::unordered_map<int32_t, int> generated_counts;

@@ -24,6 +24,9 @@ struct SamplingParams {
   std::vector<std::pair<int32_t, float>> logit_bias;
   std::vector<int32_t> banned_ids;  // never sampled
 
+  bool has_penalties() const {
+    return presence_penalty != 0 || frequency_penalty != 0 || repetition_penalty != 1;
+  }
   friend bool operator==(const SamplingParams&, const SamplingParams&) = default;
   // kInvalidArgument names the parameter, its value and its range.
   Status Validate() const;

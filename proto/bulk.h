@@ -3,6 +3,8 @@
 //
 //   request  u32 "TCBQ", u32 length_bytes, u64 offset_bytes
 //   reply    u32 "TCBR", u32 length_bytes, u64 offset_bytes, u64 checksum (XXH3-64 of the payload)
+//   A request with magic "TCBC" asks for the checksum only; its reply has magic "TCBS" and no
+//   payload. So a cache from an earlier run is compared without moving its bytes.
 //   A reply with length 0 refuses the request; its payload is the reason as text.
 #pragma once
 
@@ -22,6 +24,7 @@ inline constexpr uint32_t kBulkChunkBytes = 1u << 20;
 struct BulkRequest {
   uint64_t offset_bytes = 0;
   uint32_t length_bytes = 0;  // 1 .. kBulkChunkBytes
+  bool checksum_only = false;
   friend bool operator==(const BulkRequest&, const BulkRequest&) = default;
 };
 
@@ -29,6 +32,7 @@ struct BulkReply {
   uint64_t offset_bytes = 0;
   uint32_t length_bytes = 0;
   uint64_t checksum = 0;
+  bool checksum_only = false;
   friend bool operator==(const BulkReply&, const BulkReply&) = default;
 };
 
@@ -36,7 +40,8 @@ std::vector<std::byte> EncodeBulkRequest(const BulkRequest& request);
 std::vector<std::byte> EncodeBulkReply(const BulkReply& reply);
 // kDataLoss names the wrong field.
 Result<BulkRequest> DecodeBulkRequest(std::span<const std::byte> header);
-// Also checks that `payload` has the stated length and checksum.
+// Also checks that `payload` has the stated length and checksum, or is empty beside a checksum
+// alone. kUnavailable for a refusal.
 Result<BulkReply> DecodeBulkReply(std::span<const std::byte> header,
                                   std::span<const std::byte> payload);
 

@@ -231,7 +231,6 @@ Status Get(const wire::AssignPlan& in, AssignPlan* out) {
 void Put(const LoadProgress& in, wire::Message* message) {
   wire::LoadProgress* out = message->mutable_load_progress();
   out->set_epoch(in.epoch.value);
-  out->set_phase(static_cast<uint32_t>(in.phase));
   out->set_bytes_done(in.bytes_done);
   out->set_bytes_total(in.bytes_total);
 }
@@ -240,7 +239,7 @@ Status Get(const wire::LoadProgress& in, LoadProgress* out) {
   out->epoch = {in.epoch()};
   out->bytes_done = in.bytes_done();
   out->bytes_total = in.bytes_total();
-  return GetEnum("load_progress.phase", in.phase(), LoadPhase::kReady, &out->phase);
+  return OkStatus();
 }
 
 void Put(const Ready& in, wire::Message* message) {

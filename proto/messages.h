@@ -54,7 +54,7 @@ struct AssignPlan {
   placement::Plan plan;
   int stage = -1;                 // index into plan.stages; -1: spare
   std::string model_path;         // on this worker's host, unless weights come from the coordinator
-  std::string model_fingerprint;  // of the header and size; a different file is refused
+  std::string model_fingerprint;  // see model/fingerprint.h; a different file is refused
   uint64_t model_bytes = 0;
   uint64_t header_bytes = 0;  // of the GGUF header, to fetch when weights come by wire
   WeightsFrom weights_from = WeightsFrom::kFile;
@@ -67,11 +67,8 @@ struct AssignPlan {
   friend bool operator==(const AssignPlan&, const AssignPlan&) = default;
 };
 
-enum class LoadPhase : uint8_t { kReading, kRelaying, kReady };
-
 struct LoadProgress {
   Epoch epoch;
-  LoadPhase phase = LoadPhase::kReading;
   uint64_t bytes_done = 0;
   uint64_t bytes_total = 0;
   friend bool operator==(const LoadProgress&, const LoadProgress&) = default;

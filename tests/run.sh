@@ -19,19 +19,36 @@ export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 say "Packages"
 deploy/install-deps.sh --test
 
-# build_and_test PRESET [ctest arguments]
-build_and_test() {
-  local preset=$1
-  shift
-  say "Build $preset (build/$preset)"
-  cmake --preset "$preset" -DBUILD_TESTING=ON
-  cmake --build "build/$preset"
-  say "Test $preset"
-  ctest --test-dir "build/$preset" --output-on-failure --no-tests=error -j "$(nproc)" "$@"
+configure() {
+  cmake --log-level=WARNING --preset "$1" -DBUILD_TESTING=ON
 }
 
-build_and_test release
+# Every test of a preset.
+test_all() {
+  local preset=$1
+  say "Build $preset (build/$preset)"
+  configure "$preset"
+  cmake --build "build/$preset"
+  say "Test $preset"
+  ctest --test-dir "build/$preset" --output-on-failure --no-tests=error -j "$(nproc)"
+}
+
+# The test programs of whatever has threads: queues, pools, mailboxes, links, engine, HTTP, worker.
+thread_tests=(base_test base_thread_pool_test base_metrics_test comm_test coordinator_scheduler_test
+              coordinator_membership_test coordinator_engine_test http_test worker_test)
+test_threads() {
+  say "Build tsan (build/tsan)"
+  configure tsan
+  cmake --build build/tsan --target "${thread_tests[@]}"
+  local program
+  for program in "${thread_tests[@]}"; do
+    say "Test tsan: $program"
+    "build/tsan/tests/$program" --gtest_brief=1
+  done
+}
+
+test_all release
 if [ "$sanitizers" = 1 ]; then
-  build_and_test asan
-  build_and_test tsan -L unit -R 'scheduler|engine|membership|queue|comm|mailbox|link|pool|http|cluster'
+  test_all asan
+  test_threads
 fi

@@ -15,25 +15,25 @@ Status Describe(const model::GgufFile& file, LoadedModel* loaded) {
   return OkStatus();
 }
 
-// Errors name the path.
+// Errors name the path. `fingerprint` may be null.
 Result<LoadedModel> ParseModel(const std::string& path, std::unique_ptr<model::RangeReader> reader,
-                               uint64_t* header_bytes) {
+                               std::string* fingerprint) {
   LoadedModel loaded;
   TC_ASSIGN_OR_RETURN(const model::GgufFile file, model::GgufFile::Parse(*reader));
   const Status described = Describe(file, &loaded);
   if (!described.ok()) return described.WithContext(path);
-  *header_bytes = file.header_bytes();
+  if (fingerprint != nullptr) {
+    TC_ASSIGN_OR_RETURN(*fingerprint, model::FingerprintOf(*reader, file));
+  }
   loaded.reader = std::move(reader);
   return loaded;
 }
 
 Result<LoadedModel> OpenLocal(const proto::AssignPlan& message) {
   TC_ASSIGN_OR_RETURN(auto reader, model::OpenMappedFile(message.model_path));
-  uint64_t header_bytes = 0;
+  std::string fingerprint;
   TC_ASSIGN_OR_RETURN(LoadedModel loaded,
-                      ParseModel(message.model_path, std::move(reader), &header_bytes));
-  TC_ASSIGN_OR_RETURN(const std::string fingerprint,
-                      model::FingerprintOf(*loaded.reader, header_bytes));
+                      ParseModel(message.model_path, std::move(reader), &fingerprint));
   if (fingerprint != message.model_fingerprint) {
     return InvalidArgument(Str("another model than the coordinator's lies at ", message.model_path,
                                Kv("fingerprint", fingerprint),
@@ -43,30 +43,31 @@ Result<LoadedModel> OpenLocal(const proto::AssignPlan& message) {
   return loaded;
 }
 
-Result<std::unique_ptr<comm::Mailbox>> ConnectBulk(const Assignment& assignment) {
+Result<std::unique_ptr<comm::Mailbox>> ConnectBulk(const Assignment& assignment,
+                                                   const std::atomic<bool>& stop) {
   comm::ZmqMailboxOptions options;
   options.key = assignment.key;
   TC_ASSIGN_OR_RETURN(options.endpoints, comm::ParseEndpoints(assignment.message.bulk_endpoint));
   options.self = comm::PeerId{assignment.peer};
+  options.stop = &stop;
   return comm::ConnectZmqMailbox(options);
 }
 
 // The header first, since it says where the stage's ranges are.
 Result<LoadedModel> OpenFetched(const Assignment& assignment, const Clock& clock,
-                                const LoadProgressFn& on_progress) {
+                                const std::atomic<bool>& stop, const LoadProgressFn& on_progress) {
   const proto::AssignPlan& message = assignment.message;
   FetchOptions options;
   options.cache_dir = assignment.cache_dir;
   options.fingerprint = message.model_fingerprint;
   options.model_bytes = message.model_bytes;
   TC_ASSIGN_OR_RETURN(SliceCache cache, SliceCache::Open(options));
-  TC_ASSIGN_OR_RETURN(auto bulk, ConnectBulk(assignment));
-  const auto quiet = [](uint64_t, uint64_t) {};
-  TC_RETURN_IF_ERROR(cache.Fetch({{0, message.header_bytes}}, *bulk, clock, quiet));
+  TC_ASSIGN_OR_RETURN(auto bulk, ConnectBulk(assignment, stop));
+  // Of the stage nothing has come yet, however much of the header has.
+  const auto on_header = [&](uint64_t, uint64_t) { return on_progress(0, message.model_bytes); };
+  TC_RETURN_IF_ERROR(cache.Fetch({{0, message.header_bytes}}, *bulk, clock, on_header));
   TC_ASSIGN_OR_RETURN(auto reader, model::OpenMappedFile(cache.path()));
-  uint64_t header_bytes = 0;
-  TC_ASSIGN_OR_RETURN(LoadedModel loaded,
-                      ParseModel(cache.path(), std::move(reader), &header_bytes));
+  TC_ASSIGN_OR_RETURN(LoadedModel loaded, ParseModel(cache.path(), std::move(reader), nullptr));
   TC_RETURN_IF_ERROR(
       cache.Fetch(loaded.weights.RangesOf(assignment.stage().layers), *bulk, clock, on_progress));
   loaded.fetched_bytes = cache.fetched_bytes();
@@ -77,14 +78,14 @@ Result<LoadedModel> OpenFetched(const Assignment& assignment, const Clock& clock
 
 Result<LoadedModel> OpenModel(const std::string& path) {
   TC_ASSIGN_OR_RETURN(auto reader, model::OpenMappedFile(path));
-  uint64_t header_bytes = 0;
-  return ParseModel(path, std::move(reader), &header_bytes);
+  return ParseModel(path, std::move(reader), nullptr);
 }
 
 Result<LoadedModel> OpenAssignedModel(const Assignment& assignment, const Clock& clock,
+                                      const std::atomic<bool>& stop,
                                       const LoadProgressFn& on_progress) {
   if (assignment.message.weights_from == proto::WeightsFrom::kCoordinator) {
-    return OpenFetched(assignment, clock, on_progress);
+    return OpenFetched(assignment, clock, stop, on_progress);
   }
   return OpenLocal(assignment.message);
 }

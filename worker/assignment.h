@@ -1,6 +1,7 @@
 // A worker's part of a plan, ready to load: the message, the local settings, and the model opened.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -42,8 +43,10 @@ struct LoadedModel {
 Result<LoadedModel> OpenModel(const std::string& path);
 
 // Opens the assigned model: the file on this host, checked against the coordinator's fingerprint,
-// or the cached copy with this stage's ranges fetched first. `on_progress` counts fetched bytes.
+// or the cached copy with this stage's ranges fetched first. `on_progress` counts fetched bytes;
+// `stop` ends connecting for them with kAborted.
 Result<LoadedModel> OpenAssignedModel(const Assignment& assignment, const Clock& clock,
+                                      const std::atomic<bool>& stop,
                                       const LoadProgressFn& on_progress);
 
 }  // namespace thermocline::worker

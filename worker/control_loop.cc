@@ -40,7 +40,7 @@ ControlLoop::~ControlLoop() = default;
 
 Status ControlLoop::Run(const std::atomic<bool>& stop) {
   const Status status = Serve(stop);
-  if (!status.ok()) {
+  if (!status.ok() && !refused_) {
     (void)Send(proto::Failure{status});
     (void)mailbox_.Receive(clock_.Now() + kPollInterval);  // lets the failure leave
   }
@@ -108,6 +108,7 @@ void ControlLoop::SendHeartbeat() {
 
 Result<bool> ControlLoop::Handle(proto::Message message) {
   if (auto* welcome = std::get_if<proto::Welcome>(&message)) {
+    welcome_ = true;
     id_ = welcome->id;
     epoch_ = welcome->epoch;
   } else if (auto* plan = std::get_if<proto::AssignPlan>(&message)) {
@@ -117,12 +118,18 @@ Result<bool> ControlLoop::Handle(proto::Message message) {
       return Internal("a step came before its plan, or more steps than the queue holds");
     }
   } else if (auto* shutdown = std::get_if<proto::Shutdown>(&message)) {
+    if (!welcome_) return RefusedBy(StatusCode::kInvalidArgument, shutdown->reason);
     LogDebug("worker", Str("shutdown: ", shutdown->reason));
     return true;
   } else if (auto* failure = std::get_if<proto::Failure>(&message)) {
-    return Unavailable(Str("refused by the coordinator: ", failure->status.message()));
+    return RefusedBy(failure->status.code(), failure->status.message());
   }
   return false;
+}
+
+Status ControlLoop::RefusedBy(StatusCode code, const std::string& reason) {
+  refused_ = true;  // so that it is not told what it has just said
+  return Status(code, Str("refused by the coordinator: ", Printable(reason)));
 }
 
 Status ControlLoop::StartStage(proto::AssignPlan message) {

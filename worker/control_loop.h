@@ -42,8 +42,9 @@ class ControlLoop {
   ~ControlLoop();
 
   // Serves until the coordinator says shutdown or `stop` is set (both ok), or something is lost:
-  // kUnavailable when the coordinator is silent too long or refuses this worker, otherwise the step
-  // loop's error, which has then been reported to the coordinator.
+  // kUnavailable when the coordinator is silent too long, its own code (kInvalidArgument) when it
+  // refuses this worker, otherwise the step loop's error, which has then been reported to the
+  // coordinator.
   Status Run(const std::atomic<bool>& stop);
 
  private:
@@ -51,6 +52,7 @@ class ControlLoop {
   Status SendHello();
   Status Send(const proto::Message& message);
   void SendHeartbeat();
+  Status RefusedBy(StatusCode code, const std::string& reason);
   // True when the worker should end.
   Result<bool> Handle(proto::Message message);
   Status StartStage(proto::AssignPlan message);
@@ -63,6 +65,8 @@ class ControlLoop {
   const comm::PeerId peer_;
   WorkerPorts ports_;
   std::unique_ptr<kernels::Device> device_;
+  bool welcome_ = false;  // the coordinator has accepted this worker as id_
+  bool refused_ = false;
   WorkerId id_;
   Epoch epoch_;
   TimePoint last_heard_;

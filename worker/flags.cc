@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <string_view>
 
 #include "base/host_info.h"
 #include "base/str.h"
@@ -12,6 +13,9 @@ namespace {
 
 // More threads than any machine has cores is a typing error.
 constexpr int kMaxThreads = 1024;
+// Of what is available; the rest is for the system and for what grows beside the plan, such as
+// queues and the page cache of the host's other files.
+constexpr uint64_t kMemoryPercent = 90;
 
 using comm::EnvironmentLookup;
 
@@ -20,14 +24,74 @@ int EnvironmentInt(const EnvironmentLookup& environment, const char* name, int f
   return text ? std::atoi(text->c_str()) : fallback;
 }
 
-// How many workers share this host, as Open MPI tells. Rank 0 is the coordinator, which computes
-// nothing; it is on this host when ranks are counted alike here and in the job.
-int WorkersOnThisHost(const EnvironmentLookup& environment) {
-  const int local_size = EnvironmentInt(environment, "OMPI_COMM_WORLD_LOCAL_SIZE", 1);
-  const int rank = EnvironmentInt(environment, "OMPI_COMM_WORLD_RANK", 0);
-  const int local_rank = EnvironmentInt(environment, "OMPI_COMM_WORLD_LOCAL_RANK", 0);
-  const bool coordinator_here = rank == local_rank && local_size > 1;
-  return std::max(1, local_size - (coordinator_here ? 1 : 0));
+// Names in the environment by which a launcher tells a process its place.
+struct LauncherNames {
+  const char* local_size;
+  const char* rank;
+  const char* local_rank;
+};
+// Open MPI; hydra (MPICH, Intel MPI); other launchers that speak PMI.
+constexpr LauncherNames kLaunchers[] = {
+    {"OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"},
+    {"MPI_LOCALNRANKS", "PMI_RANK", "MPI_LOCALRANKID"},
+    {"PMI_LOCAL_SIZE", "PMI_RANK", "PMI_LOCAL_RANK"},
+};
+
+// A process's place in the job that a launcher started.
+struct Place {
+  int local_size = 1;  // processes of the job on this host
+  int rank = 0;
+  int local_rank = 0;
+};
+
+// The entry for `node` of Slurm's list of tasks per node: "2(x3),1" is 2, 2, 2, 1.
+int SlurmTasksOfNode(std::string_view list, int node) {
+  int tasks = 1;
+  while (!list.empty()) {
+    const size_t comma = std::min(list.find(','), list.size());
+    const std::string entry(list.substr(0, comma));
+    tasks = std::atoi(entry.c_str());
+    const size_t times = entry.find("(x");
+    node -= times == std::string::npos ? 1 : std::atoi(entry.c_str() + times + 2);
+    if (node < 0) return tasks;
+    list.remove_prefix(std::min(comma + 1, list.size()));
+  }
+  return tasks;
+}
+
+// Of a task that srun started; the variables of a step come before those of its whole job.
+Place PlaceInSlurm(const EnvironmentLookup& environment) {
+  Place place;
+  place.rank = EnvironmentInt(environment, "SLURM_PROCID", 0);
+  place.local_rank = EnvironmentInt(environment, "SLURM_LOCALID", 0);
+  place.local_size = EnvironmentInt(environment, "SLURM_NTASKS_PER_NODE", 1);
+  const int node = EnvironmentInt(environment, "SLURM_NODEID", 0);
+  for (const char* name : {"SLURM_TASKS_PER_NODE", "SLURM_STEP_TASKS_PER_NODE"}) {
+    if (const auto list = environment(name)) place.local_size = SlurmTasksOfNode(*list, node);
+  }
+  return place;
+}
+
+Place PlaceOnHost(const EnvironmentLookup& environment) {
+  for (const LauncherNames& names : kLaunchers) {
+    const int local_size = EnvironmentInt(environment, names.local_size, 0);
+    if (local_size < 1) continue;
+    return {local_size, EnvironmentInt(environment, names.rank, 0),
+            EnvironmentInt(environment, names.local_rank, 0)};
+  }
+  return environment("SLURM_PROCID") ? PlaceInSlurm(environment) : Place{};
+}
+
+// How many workers share this host, as far as a launcher tells. A worker that the coordinator
+// started itself is no task of any launcher, though it inherits one's variables.
+int WorkersOnThisHost(const WorkerFlags& flags, const EnvironmentLookup& environment) {
+  if (flags.die_with_parent) return 1;
+  const Place place = PlaceOnHost(environment);
+  // Under MPI rank 0 is the coordinator, which computes nothing; it is on this host when ranks are
+  // counted alike here and in the job.
+  const bool coordinator_here =
+      flags.under_mpi && place.rank == place.local_rank && place.local_size > 1;
+  return std::max(1, place.local_size - (coordinator_here ? 1 : 0));
 }
 
 std::string DefaultCacheDir(const EnvironmentLookup& environment) {
@@ -66,10 +130,11 @@ Result<WorkerOptions> ResolveWorkerFlags(const WorkerFlags& flags,
     return InvalidArgument(
         Str("--threads out of range:", Kv("threads", flags.n_threads), Kv("max", kMaxThreads)));
   }
-  const int n_sharing = WorkersOnThisHost(environment);
+  const int n_sharing = WorkersOnThisHost(flags, environment);
   options.n_threads =
       flags.n_threads > 0 ? flags.n_threads : std::max(1, AvailableCores() / n_sharing);
-  options.memory_bytes = AvailableMemoryBytes() / static_cast<uint64_t>(n_sharing);
+  options.memory_bytes =
+      AvailableMemoryBytes() / 100 * kMemoryPercent / static_cast<uint64_t>(n_sharing);
   if (!flags.memory.empty()) {
     auto memory = ParseBytes(flags.memory);
     if (!memory.ok()) return memory.status().WithContext("--memory");

@@ -17,7 +17,7 @@ struct WorkerFlags {
   bool under_mpi = false;  // the ticket comes from rank 0
   bool die_with_parent = false;
   int n_threads = 0;      // default: this worker's share of the cores
-  std::string memory;     // "1.8G"; default: this worker's share of what is available
+  std::string memory;     // "1.8G"; default: this worker's share of 90 % of what is available
   std::string cache_dir;  // default: $XDG_CACHE_HOME/thermocline or ~/.cache/thermocline
   std::string log_level = "info";
   std::string log_format = "text";

@@ -24,11 +24,13 @@ std::string BindEndpoint(const comm::JoinTicket& ticket) {
 }
 
 // Peers know the ports by the id that the coordinator assigns, which comes with the plan.
-Result<WorkerPorts> OpenPorts(const WorkerOptions& options, comm::MpiRuntime* mpi) {
+Result<WorkerPorts> OpenPorts(const WorkerOptions& options, comm::MpiRuntime* mpi,
+                              const std::atomic<bool>& stop) {
   WorkerPorts ports;
   if (mpi != nullptr) ports.mpi = mpi->MakeDataPort();
   comm::ZmqDataPortOptions zmq;
   zmq.key = options.ticket.key;
+  zmq.stop = &stop;
   zmq.bind_endpoint = BindEndpoint(options.ticket);
   TC_ASSIGN_OR_RETURN(ports.zmq, comm::MakeZmqDataPort(zmq));
   return ports;
@@ -37,14 +39,16 @@ Result<WorkerPorts> OpenPorts(const WorkerOptions& options, comm::MpiRuntime* mp
 Status Serve(const WorkerOptions& options, comm::MpiRuntime* mpi, const std::atomic<bool>& stop) {
   const comm::PeerId peer = RandomPeer();
   TC_ASSIGN_OR_RETURN(auto device, kernels::MakeCpuDevice({options.n_threads}));
-  TC_ASSIGN_OR_RETURN(WorkerPorts ports, OpenPorts(options, mpi));
+  TC_ASSIGN_OR_RETURN(WorkerPorts ports, OpenPorts(options, mpi, stop));
   comm::ZmqMailboxOptions mailbox_options;
   mailbox_options.key = options.ticket.key;
   mailbox_options.endpoints = options.ticket.endpoints;
   mailbox_options.self = peer;
-  TC_ASSIGN_OR_RETURN(auto mailbox, comm::ConnectZmqMailbox(mailbox_options));
+  mailbox_options.stop = &stop;
+  auto mailbox = comm::ConnectZmqMailbox(mailbox_options);
+  if (!mailbox.ok()) return stop ? OkStatus() : mailbox.status();
   const SteadyClock clock;
-  ControlLoop loop(options, clock, *mailbox, peer, std::move(ports), std::move(device));
+  ControlLoop loop(options, clock, **mailbox, peer, std::move(ports), std::move(device));
   return loop.Run(stop);
 }
 

@@ -20,13 +20,14 @@ using thermocline::worker::WorkerFlags;
 
 std::atomic<bool> g_stop{false};  // the one thing a signal handler can reach
 
-// Ctrl-C reaches every process of the terminal: the coordinator turns it into an orderly shutdown,
-// which then reaches the workers as a message.
-void InstallSignals(bool die_with_parent) {
+// Ctrl-C reaches every process of the terminal. Where the coordinator is one of them, it turns it
+// into an orderly shutdown, which then reaches the workers as a message.
+void InstallSignals(bool under_mpi, bool die_with_parent) {
+  const auto stop = [](int) { g_stop = true; };
   std::signal(SIGPIPE, SIG_IGN);
-  std::signal(SIGINT, SIG_IGN);
+  std::signal(SIGINT, under_mpi || die_with_parent ? SIG_IGN : stop);
   std::signal(SIGUSR1, SIG_IGN);
-  std::signal(SIGTERM, [](int) { g_stop = true; });
+  std::signal(SIGTERM, stop);
   if (die_with_parent) prctl(PR_SET_PDEATHSIG, SIGTERM);
 }
 
@@ -37,8 +38,9 @@ void AddFlags(CLI::App* app, WorkerFlags* flags) {
                   "The cluster's key; better given as THERMOCLINE_CLUSTER_KEY");
   app->add_option("-t,--threads", flags->n_threads,
                   "Compute threads (default: this worker's share of the cores)");
-  app->add_option("--memory", flags->memory,
-                  "Memory the plan may use here, e.g. 1.8G (default: a share of what is free)");
+  app->add_option(
+      "--memory", flags->memory,
+      "Memory the plan may use here, e.g. 1.8G (default: its share of 90 % of what is free)");
   app->add_option("--cache-dir", flags->cache_dir,
                   "Where fetched weights are kept (default: ~/.cache/thermocline)");
   app->add_option("--log-level", flags->log_level, "trace, debug, info, warn, error or off")
@@ -88,7 +90,7 @@ int main(int argc, char** argv) {
   if (!level.ok()) return Fail(level.status());
   ConfigureLog({*level, flags.log_format == "json" ? LogFormat::kJson : LogFormat::kText,
                 Str("worker ", HostName())});
-  InstallSignals(flags.die_with_parent);
+  InstallSignals(flags.under_mpi, flags.die_with_parent);
   const Status status = worker::RunWorker(*options, flags.under_mpi, g_stop);
   return status.ok() ? 0 : Fail(status);
 }

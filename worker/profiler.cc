@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstring>
+#include <span>
 #include <thread>
 #include <vector>
 
@@ -12,52 +14,71 @@
 namespace thermocline::worker {
 namespace {
 
-// Per thread. Larger than any L2 in use; small enough not to show in the peak RSS of a worker that
-// then loads weights.
-constexpr uint64_t kRegionBytes = 16 * kMiB;
-// Passes after the first, warming one; the best is taken since disturbances only slow a pass.
-constexpr int kPasses = 32;
+using SteadyTime = std::chrono::steady_clock;
 
-uint64_t SumWords(const std::byte* data, uint64_t n_bytes) {
+// Of all threads together: twice the last-level cache that a group of cores shares in common
+// servers. More would stay the peak memory of a worker with a small stage, though it is freed
+// before anything is loaded; so where a cache is larger still, its bandwidth is measured.
+constexpr uint64_t kRegionBytes = 64 * kMiB;
+// So that each has 4 MiB, more than an L2 cache holds. A dozen cores fill the memory channels of a
+// socket; more add little.
+constexpr int kMaxThreads = 16;
+// Long enough that workers which were started together overlap for most of it, so that they
+// measure what they will share.
+constexpr auto kDuration = std::chrono::milliseconds(150);
+constexpr size_t kMinPasses = 3;
+
+uint64_t SumWords(std::span<const std::byte> bytes) {
   uint64_t sums[4] = {};  // independent chains, so that the loop waits for memory only
-  for (uint64_t at = 0; at + 32 <= n_bytes; at += 32) {
+  for (size_t at = 0; at + 32 <= bytes.size(); at += 32) {
     uint64_t words[4];
-    std::memcpy(words, data + at, sizeof words);
+    std::memcpy(words, bytes.data() + at, sizeof words);
     for (int i = 0; i < 4; ++i) sums[i] += words[i];
   }
   return sums[0] + sums[1] + sums[2] + sums[3];
 }
 
-double BestPassSeconds(const Buffer& region) {
-  volatile uint64_t keep = SumWords(region.data(), region.size());
-  double best = 1e9;
-  for (int pass = 0; pass < kPasses; ++pass) {
-    const auto begin = std::chrono::steady_clock::now();
-    keep = SumWords(region.data(), region.size());
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-    best = std::min(best, took.count());
+// The median, since the best pass is one that others left alone, or that found the caches warm.
+double MedianPassSeconds(std::span<const std::byte> region) {
+  volatile uint64_t keep = SumWords(region);  // warms the translation caches
+  std::vector<double> seconds;
+  const auto until = SteadyTime::now() + kDuration;
+  while (seconds.size() < kMinPasses || SteadyTime::now() < until) {
+    const auto begin = SteadyTime::now();
+    keep = SumWords(region);
+    seconds.push_back(std::chrono::duration<double>(SteadyTime::now() - begin).count());
   }
   (void)keep;
-  return std::max(best, 1e-9);
+  const auto middle = seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2);
+  std::nth_element(seconds.begin(), middle, seconds.end());
+  return std::max(*middle, 1e-9);
 }
 
 }  // namespace
 
 double MeasureReadBandwidth(int n_threads) {
-  std::vector<double> seconds(static_cast<size_t>(n_threads), 0.0);
+  const int n_measuring = std::clamp(n_threads, 1, kMaxThreads);
+  const uint64_t share = kRegionBytes / static_cast<uint64_t>(n_measuring);
+  std::vector<double> bytes_per_s(static_cast<size_t>(n_measuring), 0.0);
   std::vector<std::thread> threads;
-  for (double& own : seconds) {
-    threads.emplace_back([&own] {
-      auto region = Buffer::Allocate(kRegionBytes);
+  for (double& own : bytes_per_s) {
+    threads.emplace_back([&own, share] {
+      auto region = Buffer::Allocate(share);
       if (!region.ok()) return;
       std::memset(region->data(), 1, region->size());
-      own = BestPassSeconds(*region);
+      own = static_cast<double>(share) / MedianPassSeconds({region->data(), region->size()});
     });
   }
   for (std::thread& thread : threads) thread.join();
   double total = 0;
-  for (const double s : seconds) total += s > 0 ? static_cast<double>(kRegionBytes) / s : 0;
-  return total;
+  for (const double own : bytes_per_s) total += own;
+  return RoundBandwidth(total);
+}
+
+double RoundBandwidth(double bytes_per_s) {
+  constexpr double kStepsPerOctave = 4;
+  if (!(bytes_per_s > 0)) return 0;
+  return std::exp2(std::round(std::log2(bytes_per_s) * kStepsPerOctave) / kStepsPerOctave);
 }
 
 }  // namespace thermocline::worker

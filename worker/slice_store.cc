@@ -9,7 +9,9 @@
 #include <cstring>
 #include <deque>
 #include <filesystem>
+#include <functional>
 #include <map>
+#include <optional>
 #include <span>
 
 #include "base/hash.h"
@@ -21,6 +23,8 @@ namespace thermocline::worker {
 namespace {
 
 constexpr uint64_t kChunkBytes = proto::kBulkChunkBytes;
+// How often a wait for the coordinator asks whether it should go on.
+constexpr Duration kPollInterval = std::chrono::milliseconds(100);
 // Requests on the way at once: hides the round trip without hogging the coordinator.
 constexpr size_t kRequestsInFlight = 8;
 // One record of the ledger: chunk number and checksum of its bytes.
@@ -93,12 +97,14 @@ struct SliceCache::State {
     }
   }
 
-  // Whether the cached bytes of a chunk are there and still what they were.
-  bool Verify(uint64_t chunk) {
+  // The checksum of the cached bytes of a chunk, if they are there and still what they were.
+  std::optional<uint64_t> CachedChecksum(uint64_t chunk) {
     const auto found = present.find(chunk);
-    if (found == present.end()) return false;
+    if (found == present.end()) return std::nullopt;
     std::vector<std::byte> bytes(ChunkLength(chunk));
-    return ReadFully(data.get(), chunk * kChunkBytes, bytes) && Checksum64(bytes) == found->second;
+    if (!ReadFully(data.get(), chunk * kChunkBytes, bytes)) return std::nullopt;
+    if (Checksum64(bytes) != found->second) return std::nullopt;
+    return found->second;
   }
 
   Status Store(uint64_t chunk, std::span<const std::byte> bytes, uint64_t checksum) {
@@ -162,61 +168,91 @@ std::vector<uint64_t> ChunksOf(const std::vector<model::ByteRange>& ranges) {
   return chunks;
 }
 
+// A chunk to be fetched, or only compared when the cache has it.
+struct Wanted {
+  uint64_t chunk = 0;
+  uint64_t length_bytes = 0;
+  std::optional<uint64_t> cached_checksum;
+};
+
 // One run of Fetch: what is still to be asked for, and what is on its way.
 class FetchRun {
  public:
-  FetchRun(comm::Mailbox& bulk, const Clock& clock, Duration reply_timeout)
-      : bulk_(bulk), clock_(clock), reply_timeout_(reply_timeout) {}
+  // `on_wait` is called while nothing comes; an error ends the wait.
+  FetchRun(comm::Mailbox& bulk, const Clock& clock, Duration reply_timeout,
+           std::function<Status()> on_wait)
+      : bulk_(bulk), clock_(clock), reply_timeout_(reply_timeout), on_wait_(std::move(on_wait)) {}
 
-  void Want(uint64_t chunk, uint64_t length_bytes) { missing_.push_back({chunk, length_bytes}); }
+  void Want(const Wanted& wanted) { missing_.push_back(wanted); }
   bool done() const { return missing_.empty() && asked_.empty(); }
 
+  // A chunk that was wanted: its bytes with their checksum verified, or none when the cached ones
+  // are right.
+  struct Settled {
+    uint64_t chunk = 0;
+    uint64_t checksum = 0;
+    std::optional<std::vector<std::byte>> bytes;
+  };
+  Result<Settled> Next() {
+    while (true) {
+      TC_RETURN_IF_ERROR(AskForMore());
+      TC_ASSIGN_OR_RETURN(comm::Frame frame, AwaitReply());
+      TC_ASSIGN_OR_RETURN(const proto::BulkReply reply,
+                          proto::DecodeBulkReply(frame.header, frame.payload));
+      TC_ASSIGN_OR_RETURN(const Wanted asked, TakeAsked(reply));
+      if (!reply.checksum_only) {
+        return Settled{asked.chunk, reply.checksum, std::move(frame.payload)};
+      }
+      if (reply.checksum == asked.cached_checksum) {
+        return Settled{asked.chunk, reply.checksum, std::nullopt};
+      }
+      missing_.push_front({asked.chunk, asked.length_bytes, std::nullopt});
+    }
+  }
+
+ private:
   Status AskForMore() {
     while (!missing_.empty() && asked_.size() < kRequestsInFlight) {
       const Wanted wanted = missing_.front();
       missing_.pop_front();
-      asked_[wanted.chunk] = wanted.length_bytes;
-      const auto header = proto::EncodeBulkRequest(
-          {wanted.chunk * kChunkBytes, static_cast<uint32_t>(wanted.length_bytes)});
+      asked_[wanted.chunk] = wanted;
+      const auto header = proto::EncodeBulkRequest({wanted.chunk * kChunkBytes,
+                                                    static_cast<uint32_t>(wanted.length_bytes),
+                                                    wanted.cached_checksum.has_value()});
       TC_RETURN_IF_ERROR(bulk_.Send(comm::kServerPeer, {header, {}}));
     }
     return OkStatus();
   }
 
-  // The next chunk that was asked for, with its checksum verified.
-  struct Arrived {
-    uint64_t chunk = 0;
-    uint64_t checksum = 0;
-    std::vector<std::byte> bytes;
-  };
-  Result<Arrived> Next() {
-    TC_ASSIGN_OR_RETURN(auto received, bulk_.Receive(clock_.Now() + reply_timeout_));
-    if (!received) {
-      return DeadlineExceeded(
-          Str("the coordinator sent no weights for ", Seconds(reply_timeout_), " s"));
+  Result<comm::Frame> AwaitReply() {
+    const TimePoint until = clock_.Now() + reply_timeout_;
+    while (clock_.Now() < until) {
+      TC_ASSIGN_OR_RETURN(auto received, bulk_.Receive(clock_.Now() + kPollInterval));
+      if (received) return std::move(received->frame);
+      TC_RETURN_IF_ERROR(on_wait_());
     }
-    TC_ASSIGN_OR_RETURN(const proto::BulkReply reply,
-                        proto::DecodeBulkReply(received->frame.header, received->frame.payload));
-    const uint64_t chunk = reply.offset_bytes / kChunkBytes;
-    const auto asked = asked_.find(chunk);
-    if (asked == asked_.end() || asked->second != reply.length_bytes) {
+    return DeadlineExceeded(
+        Str("the coordinator sent no weights for ", Seconds(reply_timeout_), " s"));
+  }
+
+  Result<Wanted> TakeAsked(const proto::BulkReply& reply) {
+    const auto found = asked_.find(reply.offset_bytes / kChunkBytes);
+    if (found == asked_.end() || found->second.length_bytes != reply.length_bytes ||
+        found->second.cached_checksum.has_value() != reply.checksum_only) {
       return DataLoss(
           Str("the coordinator sent a range nobody asked for:", Kv("offset", reply.offset_bytes)));
     }
-    asked_.erase(asked);
-    return Arrived{chunk, reply.checksum, std::move(received->frame.payload)};
+    const Wanted asked = found->second;
+    asked_.erase(found);
+    return asked;
   }
 
- private:
-  struct Wanted {
-    uint64_t chunk = 0;
-    uint64_t length_bytes = 0;
-  };
   comm::Mailbox& bulk_;
   const Clock& clock_;
   const Duration reply_timeout_;
+  const std::function<Status()> on_wait_;
   std::deque<Wanted> missing_;
-  std::map<uint64_t, uint64_t> asked_;  // chunk -> length
+  std::map<uint64_t, Wanted> asked_;  // by chunk
 };
 
 }  // namespace
@@ -226,21 +262,19 @@ Status SliceCache::Fetch(const std::vector<model::ByteRange>& ranges, comm::Mail
   const std::vector<uint64_t> chunks = ChunksOf(ranges);
   uint64_t bytes_total = 0, bytes_done = 0;
   for (const uint64_t chunk : chunks) bytes_total += state_->ChunkLength(chunk);
-  FetchRun run(bulk, clock, state_->options.reply_timeout);
+  const auto report = [&] { return on_progress(bytes_done, bytes_total); };
+  FetchRun run(bulk, clock, state_->options.reply_timeout, report);
   for (const uint64_t chunk : chunks) {
-    if (state_->Verify(chunk)) {
-      bytes_done += state_->ChunkLength(chunk);
-      on_progress(bytes_done, bytes_total);
-    } else {
-      run.Want(chunk, state_->ChunkLength(chunk));
-    }
+    run.Want({chunk, state_->ChunkLength(chunk), state_->CachedChecksum(chunk)});
+    TC_RETURN_IF_ERROR(report());
   }
   while (!run.done()) {
-    TC_RETURN_IF_ERROR(run.AskForMore());
-    TC_ASSIGN_OR_RETURN(const FetchRun::Arrived arrived, run.Next());
-    TC_RETURN_IF_ERROR(state_->Store(arrived.chunk, arrived.bytes, arrived.checksum));
-    bytes_done += arrived.bytes.size();
-    on_progress(bytes_done, bytes_total);
+    TC_ASSIGN_OR_RETURN(const FetchRun::Settled settled, run.Next());
+    if (settled.bytes) {
+      TC_RETURN_IF_ERROR(state_->Store(settled.chunk, *settled.bytes, settled.checksum));
+    }
+    bytes_done += state_->ChunkLength(settled.chunk);
+    TC_RETURN_IF_ERROR(report());
   }
   return OkStatus();
 }

@@ -23,8 +23,9 @@ struct FetchOptions {
 };
 
 // Fetches ranges into a sparse file with the layout of the model and remembers, chunk by chunk,
-// what is there and its checksum, so that a restart fetches nothing twice and a damaged cache is
-// repaired. Loading thread only.
+// what is there and its checksum. A restart compares the checksums with the coordinator's and
+// fetches what differs: a cache that is damaged or of another model is repaired, and nothing is
+// fetched twice. Loading thread only.
 class SliceCache {
  public:
   // Opens or creates the cache. kInvalidArgument for a fingerprint that is not one, kUnavailable
@@ -36,8 +37,8 @@ class SliceCache {
 
   // Called after every chunk and, while none comes, every 100 ms; an error ends the fetch.
   using ProgressFn = std::function<Status(uint64_t bytes_done, uint64_t bytes_total)>;
-  // Makes `ranges` present and verified. kDeadlineExceeded when the coordinator does not answer,
-  // kDataLoss when bytes keep failing their checksum.
+  // Makes `ranges` present and equal to the coordinator's. kDeadlineExceeded when the coordinator
+  // does not answer, kDataLoss when bytes fail their checksum, and what `on_progress` returns.
   Status Fetch(const std::vector<model::ByteRange>& ranges, comm::Mailbox& bulk, const Clock& clock,
                const ProgressFn& on_progress);
   // Bytes that came over the wire in this process.

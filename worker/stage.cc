@@ -72,12 +72,23 @@ Status Stage::Check(const StepBatch& batch, TensorView input) const {
         Str("activation has another shape than its step:", Kv("step", batch.step),
             Kv("rows", input.n_rows), Kv("tokens", n_tokens), Kv("cols", input.n_cols)));
   }
-  for (const StepEntry& entry : batch.entries) TC_RETURN_IF_ERROR(CheckEntry(entry));
+  // Searched one by one: a step has tens of entries, and a step allocates nothing.
+  for (auto at = batch.entries.begin(); at != batch.entries.end(); ++at) {
+    const StepEntry& entry = *at;
+    const auto same = [&](const StepEntry& other) { return other.seq == entry.seq; };
+    if (std::any_of(batch.entries.begin(), at, same)) {
+      return InvalidArgument(Str("step has two entries of one sequence:", Kv("step", batch.step),
+                                 Kv("seq", entry.seq)));
+    }
+    const bool is_released =
+        std::find(batch.released.begin(), batch.released.end(), entry.seq) != batch.released.end();
+    TC_RETURN_IF_ERROR(CheckEntry(entry, is_released));
+  }
   return OkStatus();
 }
 
-Status Stage::CheckEntry(const StepEntry& entry) const {
-  const auto known = sequences_.find(entry.seq);
+Status Stage::CheckEntry(const StepEntry& entry, bool is_released) const {
+  const auto known = is_released ? sequences_.end() : sequences_.find(entry.seq);
   const bool begins = entry.first_position == 0;
   if (entry.tokens.empty() || begins != entry.start.has_value()) {
     return InvalidArgument(Str("step entry without tokens, or started elsewhere than at 0:",
@@ -143,8 +154,8 @@ void Stage::Start(const proto::SequenceStart& start, Sequence* sequence) {
 }
 
 Status Stage::Run(const StepBatch& batch, TensorView input) {
-  ReleaseSequences(batch.released);
   TC_RETURN_IF_ERROR(Check(batch, input));
+  ReleaseSequences(batch.released);
   TC_RETURN_IF_ERROR(PlaceRows(batch));
   results_.clear();
   activation_ = TensorView::F32(nullptr, 0, config_.n_embd);
@@ -186,6 +197,7 @@ void Stage::RunHead(const StepBatch& batch) {
 
 // The penalties see every token up to the one being chosen.
 void Stage::Remember(const StepEntry& entry, Sequence* sequence) {
+  if (!sequence->params.has_penalties()) return;
   int64_t position = entry.first_position;
   for (const int32_t token : entry.tokens) {
     auto& counts = position < sequence->n_prompt ? sequence->history.prompt_counts

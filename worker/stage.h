@@ -85,7 +85,7 @@ class Stage {
   Status Build(const model::WeightIndex& weights, kernels::Device& device);
 
   Status Check(const proto::StepBatch& batch, TensorView input) const;
-  Status CheckEntry(const proto::StepEntry& entry) const;
+  Status CheckEntry(const proto::StepEntry& entry, bool is_released) const;
   static void Start(const proto::SequenceStart& start, Sequence* sequence);
   void ReleaseSequences(const std::vector<SeqId>& released);
   Status PlaceRows(const proto::StepBatch& batch);

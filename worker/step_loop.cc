@@ -86,22 +86,21 @@ void StepLoop::Run() {
 
 Status StepLoop::Prepare() {
   const proto::AssignPlan& message = assignment_.message;
-  TC_ASSIGN_OR_RETURN(
-      model_, OpenAssignedModel(assignment_, context_.clock, [&](uint64_t done, uint64_t total) {
-        ReportProgress(proto::LoadPhase::kReading, done, total);
-      }));
+  // The fetch counts the bytes that come, the stage then those it reads from its copy.
+  const auto on_progress = [&](uint64_t done, uint64_t total) {
+    return ReportProgress(done, total);
+  };
+  TC_ASSIGN_OR_RETURN(model_,
+                      OpenAssignedModel(assignment_, context_.clock, stopping_, on_progress));
   const uint64_t fetched_bytes = model_.fetched_bytes;
   if (!message.dump_logits_dir.empty() && assignment_.stage().layers.has_head) {
     TC_ASSIGN_OR_RETURN(logits_sink_, MakeLogitsDirectory(message.dump_logits_dir));
   }
   const StageOptions options{assignment_.stage().layers, assignment_.ffn(), message.plan.kv,
                              message.max_step_tokens};
-  TC_ASSIGN_OR_RETURN(
-      stage_,
-      Stage::Create({model_.config, model_.weights, *model_.reader}, options, context_.device,
-                    logits_sink_.get(), [&](uint64_t done, uint64_t total) {
-                      ReportProgress(proto::LoadPhase::kRelaying, done, total);
-                    }));
+  TC_ASSIGN_OR_RETURN(stage_,
+                      Stage::Create({model_.config, model_.weights, *model_.reader}, options,
+                                    context_.device, logits_sink_.get(), on_progress));
   if (context_.data_port != nullptr) context_.data_port->SetSelf(assignment_.self);
   if (!message.previous_address.empty()) {
     const WorkerId peer = message.plan.stages[static_cast<size_t>(message.stage - 1)].lead;
@@ -121,13 +120,15 @@ Status StepLoop::Prepare() {
                                   std::move(note)});
 }
 
-void StepLoop::ReportProgress(proto::LoadPhase phase, uint64_t bytes_done, uint64_t bytes_total) {
+Status StepLoop::ReportProgress(uint64_t bytes_done, uint64_t bytes_total) {
+  if (stopping_) return Aborted("stopped while loading");
   const TimePoint now = context_.clock.Now();
-  if (bytes_done < bytes_total && now - last_progress_ < kProgressInterval) return;
+  if (bytes_done < bytes_total && now - last_progress_ < kProgressInterval) return OkStatus();
   last_progress_ = now;
-  const Status sent = SendControl(
-      proto::LoadProgress{assignment_.message.plan.epoch, phase, bytes_done, bytes_total});
+  const Status sent =
+      SendControl(proto::LoadProgress{assignment_.message.plan.epoch, bytes_done, bytes_total});
   if (!sent.ok()) LogDebug("worker", Str("progress not sent: ", sent));
+  return OkStatus();
 }
 
 Status StepLoop::ServeUntilStopped() {

@@ -70,7 +70,8 @@ class StepLoop {
   Status SendActivation(proto::StepBatch* batch);
   Status SendUnlessStopped(const comm::FrameView& frame);
   Status SendControl(const proto::Message& message);
-  void ReportProgress(proto::LoadPhase phase, uint64_t bytes_done, uint64_t bytes_total);
+  // kAborted when the loop is to stop.
+  Status ReportProgress(uint64_t bytes_done, uint64_t bytes_total);
 
   const StepContext context_;
   const Assignment assignment_;

@@ -66,7 +66,6 @@ class CpuDevice final : public Device {
       : pool_(std::move(pool)),
         ops_({.pool = pool_.get(), .scratch = std::move(scratch), .rope = {}}) {}
 
-  DeviceKind kind() const override { return DeviceKind::kCpu; }
   std::string name() const override {
     return Str("cpu ", cpu::InstructionSetName(), " x", pool_->n_threads());
   }

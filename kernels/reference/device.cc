@@ -51,7 +51,6 @@ class ReferenceOps final : public Ops {
 // Host memory and scalar ops. Thread-compatible, owned by whoever checks something against it.
 class ReferenceDevice final : public Device {
  public:
-  DeviceKind kind() const override { return DeviceKind::kReference; }
   std::string name() const override { return "reference"; }
   Ops& ops() override { return ops_; }
   Result<Buffer> Allocate(uint64_t n_bytes) override { return Buffer::Allocate(n_bytes); }

@@ -3,6 +3,7 @@ the right exit code, and no process left."""
 
 import json
 import os
+import re
 import signal
 import time
 
@@ -132,13 +133,26 @@ class JoinTest(EndingTest):
                 self.assertIn(worker.wait(15), (1, 2), worker.output)
                 self.assertRegex(worker.output, rf"^thermocline worker on \S+: .*{host}")
 
+    def test_a_signal_while_connecting(self):
+        key, _ = self.serve(DEMO_MODEL, "--workers", "1").join_arguments()
+        listener, port = free_port_held()  # accepts and never answers
+        self.addCleanup(listener.close)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            worker = self.start([THERMOCLINE, "worker", "--join", f"tcp://127.0.0.1:{port}"],
+                                env=key)
+            connection, _ = listener.accept()
+            self.addCleanup(connection.close)
+            worker.signal(number)
+            self.assertEqual(worker.wait(3), 0, worker.output)
+
     def test_too_many_workers(self):
         cluster, _ = self.serve_joined(DEMO_MODEL, 1)
         cluster.ready()
         key, join = cluster.join_arguments()
         code, output = self.run_program("worker", *join, env=key)
-        self.assertEqual(code, 1, output)
-        self.assertIn("the cluster is complete", output)
+        self.assertEqual(code, 2, output)
+        refusals = re.findall("refused by the coordinator: the cluster is complete", output)
+        self.assertEqual(len(refusals), 1, output)
         self.assertEqual(len(cluster.api.complete([1, 2], 4)[0]), 4)
 
 
@@ -150,7 +164,8 @@ class LostWorkerTest(EndingTest):
         events = stream.rest()
         self.assertIn("error", json.loads(events[-1]), events[-1])
         self.assertEqual(cluster.wait(END_S), 1, cluster.output)
-        self.check_says_once(cluster, r"worker (1|beside).*")
+        self.check_says_once(
+            cluster, r"worker 1 on \S+(, beside this coordinator, was killed by signal 9| is lost)")
         cluster.wait_gone(END_S)
 
     def test_of_three_that_joined(self):
@@ -162,7 +177,7 @@ class LostWorkerTest(EndingTest):
                 workers[victim].kill()
                 self.assertIn("error", json.loads(stream.rest()[-1]))
                 self.assertEqual(cluster.wait(END_S), 1, cluster.output)
-                self.check_says_once(cluster, r"worker \d on \S+ ")
+                self.check_says_once(cluster, rf"worker {victim + 1} on \S+ is lost")
                 for process in [cluster, *workers]:
                     process.wait_gone(END_S)
 
@@ -249,6 +264,14 @@ class SignalTest(EndingTest):
         self.assertEqual(cluster.wait(END_S), 1)
         self.check_says_once(cluster, r"worker 2 on \S+ is leaving: stopped by a signal")
         workers[0].wait_gone(END_S)
+
+    def test_a_worker_that_is_interrupted(self):
+        cluster, workers = self.serve_joined(DEMO_MODEL, 1)
+        cluster.ready()
+        workers[0].signal(signal.SIGINT)
+        self.assertEqual(workers[0].wait(END_S), 0)
+        self.assertEqual(cluster.wait(END_S), 1)
+        self.check_says_once(cluster, r"worker 1 on \S+ is leaving: stopped by a signal")
 
     def test_a_coordinator_that_is_killed(self):
         beside = self.serve(DEMO_MODEL).ready()

@@ -127,6 +127,16 @@ class MpiTest(LayoutTest):
         self.check_layout(model, self.expected(model), "--transport", "zmq", ends=[1, 3, 5],
                           ranks=4)
 
+    def test_frames_beyond_what_tcp_sends_at_once(self):
+        """Between hosts MPI speaks TCP, where larger frames need both ends' attention."""
+        model = self.tiny_model("llama", n_layer=5, n_embd=128, n_ff=256)
+        prompt = [3 + (i * 37) % 250 for i in range(450)]  # 225 KiB of activations
+        cluster = self.serve(model, *self.plan(2, 4, 5), ranks=4,
+                             env={"OMPI_MCA_btl": "tcp,self"}).ready()
+        tokens, _ = cluster.api.complete(prompt, N_GENERATED)
+        self.assertEqual(tokens, self.generate(model, prompt, N_GENERATED)[0]["generated"])
+        self.stop(cluster)
+
     def test_an_uneven_plan(self):
         model = self.tiny_model("qwen2", n_layer=5)
         self.check_layout(model, self.expected(model), ends=[1, 2, 5], ranks=4)

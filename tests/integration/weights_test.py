@@ -95,6 +95,16 @@ class FileTest(WeightsTest):
         self.assertNotEqual(cluster.wait(10), 0)
         self.assertRegex(cluster.output, r"worker 1 on \S+ failed: another model than .*fingerprint=")
 
+    def test_a_retrained_file_at_the_worker(self):
+        model = self.tiny_model("arcee", n_layer=5, seed=1)
+        cluster = self.serve(model, "--workers", "1")
+        key, join = cluster.join_arguments()
+        os.unlink(model)  # the coordinator has it open
+        self.tiny_model("arcee", n_layer=5, seed=2)
+        self.start_worker(join, key)
+        self.assertNotEqual(cluster.wait(10), 0)
+        self.assertRegex(cluster.output, r"worker 1 on \S+ failed: another model than .*fingerprint=")
+
 
 class WireTest(WeightsTest):
     def test_empty_warm_and_damaged_cache(self):
@@ -118,6 +128,15 @@ class WireTest(WeightsTest):
         self.assertEqual(tokens, wanted)
         self.assertGreater(sum(repaired), 0)
         self.assertLessEqual(sum(repaired), 2 * CHUNK, "only the damaged chunk")
+
+    def test_a_retrained_file_is_fetched_anew(self):
+        cache = self.path("cache")
+        for seed in (1, 2):
+            model = self.tiny_model("arcee", n_layer=5, seed=seed)
+            wanted = self.generate(model, PROMPT, 8)[0]["generated"]
+            fetched, tokens = self.from_coordinator(model, cache)
+            self.assertEqual(tokens, wanted)
+            self.assertGreaterEqual(sum(fetched), 0.9 * os.path.getsize(model))
 
     def test_a_file_that_only_the_coordinator_has(self):
         model = self.tiny_model("arcee", n_layer=5)

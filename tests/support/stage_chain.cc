@@ -42,7 +42,7 @@ StageChain::StageChain(const std::string& path, const ChainOptions& options) {
     stage.max_step_tokens = options.max_step_tokens;
     auto created =
         worker::Stage::Create({model_.config, model_.weights, *model_.reader}, stage, *device_,
-                              last ? &logits_ : nullptr, [](uint64_t, uint64_t) {});
+                              last ? &logits_ : nullptr, worker::IgnoreProgress);
     EXPECT_TRUE(created.ok()) << created.status();
     stages_.push_back(std::move(created).value());
   }

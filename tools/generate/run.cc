@@ -139,7 +139,7 @@ Status RunGenerate(const GenerateFlags& flags) {
   options.logits_path = flags.logits_path;
   TC_ASSIGN_OR_RETURN(
       LocalGenerator generator,
-      LocalGenerator::Load(std::move(model), n_positions, options, [](uint64_t, uint64_t) {}));
+      LocalGenerator::Load(std::move(model), n_positions, options, worker::IgnoreProgress));
   model::SamplingParams params = flags.sampling;
   if (!flags.has_seed) params.seed = RandomSeed();
   std::string text;

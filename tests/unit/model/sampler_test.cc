@@ -268,5 +268,19 @@ TEST(SamplingParams, EachRangeIsCheckedAndNamed) {
   }
 }
 
+TEST(Sampler, PlainGreedyChoosesAsGreedyWithMoreToDo) {
+  SamplingParams scored = Greedy();
+  scored.n_logprobs = 0;  // takes the long way
+  for (uint32_t seed = 0; seed < 50; ++seed) {
+    auto logits = RandomLogits(seed, 200);
+    if (seed % 3 == 0) logits[seed] = kNan;
+    if (seed % 5 == 0) logits[7] = logits[90] = kInf;
+    EXPECT_EQ(Choose(logits, Greedy()), Choose(logits, scored)) << seed;
+  }
+  for (const float same : {1.0f, -kInf, kNan, kInf}) {
+    EXPECT_EQ(Choose(std::vector<float>(5, same), Greedy()), 0);
+  }
+}
+
 }  // namespace
 }  // namespace thermocline::model

@@ -4,6 +4,8 @@
 
 #include <map>
 
+#include "base/host_info.h"
+
 namespace thermocline::worker {
 namespace {
 
@@ -54,6 +56,7 @@ TEST(WorkerFlags, MemoryIsParsedAndNamed) {
 
 TEST(WorkerFlags, WorkersOfOneHostShareItsCores) {
   WorkerFlags flags = Joining();
+  flags.under_mpi = true;
   const int alone = ResolveWorkerFlags(flags, Environment({}))->n_threads;
   const int shared = ResolveWorkerFlags(flags, Environment({{"OMPI_COMM_WORLD_LOCAL_SIZE", "4"},
                                                             {"OMPI_COMM_WORLD_RANK", "1"},
@@ -62,6 +65,49 @@ TEST(WorkerFlags, WorkersOfOneHostShareItsCores) {
   EXPECT_EQ(shared, std::max(1, alone / 3));  // the fourth process is the coordinator
   flags.n_threads = 5;
   EXPECT_EQ(ResolveWorkerFlags(flags, Environment({}))->n_threads, 5);
+}
+
+// How many workers share the host, told by the memory each offers.
+int NumSharing(const WorkerFlags& flags, std::map<std::string, std::string> variables) {
+  const auto options = ResolveWorkerFlags(flags, Environment(std::move(variables)));
+  const double all = 0.9 * static_cast<double>(AvailableMemoryBytes());
+  return static_cast<int>(all / static_cast<double>(options->memory_bytes) + 0.5);
+}
+
+TEST(WorkerFlags, ATenthOfTheMemoryStaysFree) { EXPECT_EQ(NumSharing(Joining(), {}), 1); }
+
+TEST(WorkerFlags, EveryLauncherTellsWhoSharesTheHost) {
+  WorkerFlags flags;
+  flags.under_mpi = true;
+  // Not the coordinator's host: ranks are counted otherwise than here.
+  EXPECT_EQ(
+      NumSharing(flags, {{"MPI_LOCALNRANKS", "4"}, {"PMI_RANK", "6"}, {"MPI_LOCALRANKID", "2"}}),
+      4);
+  EXPECT_EQ(
+      NumSharing(flags, {{"PMI_LOCAL_SIZE", "4"}, {"PMI_RANK", "2"}, {"PMI_LOCAL_RANK", "2"}}), 3);
+  EXPECT_EQ(
+      NumSharing(flags,
+                 {{"SLURM_PROCID", "1"}, {"SLURM_LOCALID", "1"}, {"SLURM_NTASKS_PER_NODE", "5"}}),
+      4);
+}
+
+TEST(WorkerFlags, SlurmsTasksPerNodeAreAList) {
+  const auto sharing = [](const char* node, const char* list) {
+    return NumSharing(
+        Joining(), {{"SLURM_PROCID", "9"}, {"SLURM_NODEID", node}, {"SLURM_TASKS_PER_NODE", list}});
+  };
+  EXPECT_EQ(sharing("0", "2(x3),1"), 2);
+  EXPECT_EQ(sharing("2", "2(x3),4"), 2);
+  EXPECT_EQ(sharing("3", "2(x3),4"), 4);
+  EXPECT_EQ(sharing("1", "3"), 3) << "a list that is too short";
+  EXPECT_EQ(sharing("0", ""), 1);
+  EXPECT_EQ(sharing("0", "(x"), 1) << "nonsense";
+}
+
+TEST(WorkerFlags, AWorkerThatTheCoordinatorStartedSharesWithNoTask) {
+  WorkerFlags flags = Joining();
+  flags.die_with_parent = true;
+  EXPECT_EQ(NumSharing(flags, {{"SLURM_PROCID", "0"}, {"SLURM_TASKS_PER_NODE", "4"}}), 1);
 }
 
 TEST(WorkerFlags, CacheDirFollowsTheEnvironment) {

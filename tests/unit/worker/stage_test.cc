@@ -119,7 +119,7 @@ TEST(Stage, ExactFfnOfASiluModelIsRefused) {
   options.layers = {0, 3, true, true};
   options.ffn = {model::FfnMode::kExact, true};
   const auto stage = Stage::Create({model->config, model->weights, *model->reader}, options,
-                                   *device, nullptr, [](uint64_t, uint64_t) {});
+                                   *device, nullptr, IgnoreProgress);
   EXPECT_EQ(stage.status().code(), StatusCode::kInvalidArgument);
 }
 
@@ -182,6 +182,40 @@ TEST(Stage, RefusesBatchesThatContradictThemselves) {
   refused(OneEntry(SeqId{1}, 0, std::vector<int32_t>(65, 1), false, 65), "too many tokens");
   ASSERT_TRUE(chain.Run(OneEntry(SeqId{1}, 0, {1, 2}, false, 2)).ok());
   refused(OneEntry(SeqId{1}, 3, {1}, false, 2), "does not follow");
+  proto::StepBatch twice = OneEntry(SeqId{1}, 2, {1}, false, 2);
+  twice.entries.push_back(twice.entries.front());
+  refused(twice, "two entries of one sequence");
+  proto::StepBatch gone = OneEntry(SeqId{1}, 2, {1}, false, 2);
+  gone.released = {SeqId{1}};
+  refused(gone, "does not follow");
+}
+
+TEST(Stage, ARefusedBatchChangesNothing) {
+  const TempFile file(TinyModel(SpecOf("llama")));
+  StageChain chain(file.path(), {});
+  ASSERT_TRUE(chain.Run(OneEntry(SeqId{1}, 0, {1, 2}, false, 2)).ok());
+  proto::StepBatch refused = OneEntry(SeqId{2}, 0, {-1}, false, 1);
+  refused.released = {SeqId{1}};
+  EXPECT_EQ(chain.Run(refused).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(chain.last().kv_pages_used(), 1);
+  EXPECT_TRUE(chain.Run(OneEntry(SeqId{1}, 2, {3}, false, 2)).ok());
+}
+
+TEST(Stage, AnErrorOfTheProgressEndsTheLoad) {
+  const TempFile file(TinyModel(SpecOf("llama")));
+  auto model = OpenModel(file.path());
+  ASSERT_TRUE(model.ok());
+  auto device = kernels::MakeReferenceDevice();
+  StageOptions options;
+  options.layers = {0, 3, true, true};
+  int n_calls = 0;
+  const auto stop = [&](uint64_t, uint64_t) {
+    return ++n_calls == 3 ? Aborted("stopped") : OkStatus();
+  };
+  const auto stage = Stage::Create({model->config, model->weights, *model->reader}, options,
+                                   *device, nullptr, stop);
+  EXPECT_EQ(stage.status().code(), StatusCode::kAborted);
+  EXPECT_EQ(n_calls, 3);
 }
 
 TEST(Stage, PromptScoresDoNotDependOnChunks) {

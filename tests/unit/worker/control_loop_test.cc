@@ -1,0 +1,77 @@
+#include "worker/control_loop.h"
+
+#include <gtest/gtest.h>
+
+#include "comm/loopback.h"
+#include "proto/codec.h"
+
+namespace thermocline::worker {
+namespace {
+
+constexpr comm::PeerId kPeer{5};
+
+// A worker whose coordinator answers its hello as the test says.
+class ControlLoopTest : public ::testing::Test {
+ protected:
+  void Answer(const proto::Message& message) {
+    std::vector<std::byte> bytes;
+    proto::Encode(message, &bytes);
+    ASSERT_TRUE(server_->Send(kPeer, {bytes, {}}).ok());
+  }
+
+  Status Run() {
+    WorkerOptions options;
+    options.n_threads = 1;
+    ControlLoop loop(options, clock_, *mailbox_, kPeer, {}, kernels::MakeReferenceDevice());
+    return loop.Run(stop_);
+  }
+
+  // Messages of type T that the worker sent.
+  template <typename T>
+  int NumSent() {
+    int n = 0;
+    while (true) {
+      const auto received = server_->Receive(clock_.Now());
+      if (!received.ok() || !*received) return n;
+      const auto message = proto::Decode((*received)->frame.header);
+      n += message.ok() && std::holds_alternative<T>(*message);
+    }
+  }
+
+  const SteadyClock clock_;
+  comm::LoopbackMailboxHub hub_;
+  const std::unique_ptr<comm::Mailbox> server_ = hub_.MakeServer();
+  const std::unique_ptr<comm::Mailbox> mailbox_ = std::move(hub_.Connect(kPeer)).value();
+  std::atomic<bool> stop_{false};
+};
+
+TEST_F(ControlLoopTest, ARefusalIsAnErrorThatSaysWhy) {
+  Answer(proto::Failure{InvalidArgument("another protocol version: 2")});
+  const Status status = Run();
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(), "refused by the coordinator: another protocol version: 2");
+  EXPECT_EQ(NumSent<proto::Failure>(), 0) << "a refusal is not reported back";
+}
+
+TEST_F(ControlLoopTest, AShutdownBeforeTheWelcomeIsARefusalToo) {
+  Answer(proto::Shutdown{"all places are taken"});
+  const Status status = Run();
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(), "refused by the coordinator: all places are taken");
+}
+
+TEST_F(ControlLoopTest, AShutdownAfterTheWelcomeIsAnOrderlyEnd) {
+  Answer(proto::Welcome{WorkerId{1}, Epoch{1}});
+  Answer(proto::Shutdown{"the service stops"});
+  const Status status = Run();
+  EXPECT_TRUE(status.ok()) << status;
+}
+
+TEST_F(ControlLoopTest, AStopSaysGoodbye) {
+  stop_ = true;
+  EXPECT_TRUE(Run().ok());
+  EXPECT_EQ(NumSent<proto::Shutdown>(), 1);
+}
+
+}  // namespace
+}  // namespace thermocline::worker
