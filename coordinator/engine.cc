@@ -1,10 +1,11 @@
-// The engine's public face and its loop. Messages are in engine_messages.cc, the way from complete
-// membership to serving in engine_plan.cc.
+// The engine's public face and its loop. Messages are in engine_messages.cc, losses in
+// engine_liveness.cc, the way from complete membership to serving in engine_plan.cc.
 #include "coordinator/engine.h"
 
 #include "base/check.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "placement/context.h"
 #include "proto/codec.h"
 
 namespace thermocline::coordinator {
@@ -42,15 +43,21 @@ GenerationEvent ErrorEvent(const Status& why) {
 
 Status EngineOptions::Validate() const {
   if (expected.empty()) return InvalidArgument("no workers are expected");
-  TC_RETURN_IF_ERROR(CheckOption("max_waiting", max_waiting, 0, 1 << 20));
+  TC_RETURN_IF_ERROR(CheckOption("--max-waiting", max_waiting, 0, 1 << 20));
+  TC_RETURN_IF_ERROR(CheckOption("--ctx-size", plan.n_ctx, 0, placement::kMaxContextTokens));
+  TC_RETURN_IF_ERROR(CheckOption("--parallel", plan.n_parallel, 1, placement::kMaxParallel));
   TC_RETURN_IF_ERROR(CheckOption("max_running", max_running, 1, proto::kMaxStepTokens));
   TC_RETURN_IF_ERROR(CheckOption("max_in_flight", max_in_flight, 0, 1024));
-  TC_RETURN_IF_ERROR(CheckOption("max_step_tokens", max_step_tokens, 2, proto::kMaxStepTokens));
-  TC_RETURN_IF_ERROR(CheckOption("prefill_chunk", prefill_chunk, 1, max_step_tokens));
+  TC_RETURN_IF_ERROR(CheckOption("--batch-size", max_step_tokens, 2, proto::kMaxStepTokens));
+  TC_RETURN_IF_ERROR(CheckOption("--prefill-chunk", prefill_chunk, 1, max_step_tokens));
   if (heartbeat_interval <= Duration(0) || heartbeat_expiry <= heartbeat_interval) {
     return InvalidArgument(Str("heartbeat_expiry must exceed heartbeat_interval, and that 0:",
                                Kv("interval_s", Seconds(heartbeat_interval)),
                                Kv("expiry_s", Seconds(heartbeat_expiry))));
+  }
+  if (step_timeout <= Duration(0)) {
+    return InvalidArgument(
+        Str("step_timeout must exceed 0:", Kv("timeout_s", Seconds(step_timeout))));
   }
   return OkStatus();
 }
@@ -96,28 +103,43 @@ void Engine::Stop() {
   thread_.join();
 }
 
-Result<SeqId> Engine::Submit(GenerationRequest request, std::shared_ptr<GenerationSink> sink) {
+Result<std::vector<SeqId>> Engine::SubmitAll(std::vector<SequenceSubmission> submissions) {
   SchedulerOptions limits;
   {
     const MutexLock lock(mutex_);
     TC_RETURN_IF_ERROR(NotServing(status_));
     limits = limits_;
   }
-  TC_RETURN_IF_ERROR(Scheduler::CheckFits(limits, request));
-  SeqId id;
+  for (const SequenceSubmission& submission : submissions) {
+    TC_RETURN_IF_ERROR(Scheduler::CheckFits(limits, submission.request));
+  }
+  std::vector<SeqId> ids;
   {
     const MutexLock lock(mutex_);
     TC_RETURN_IF_ERROR(NotServing(status_));
-    const size_t n_waiting = inbox_.submissions.size() + static_cast<size_t>(status_.n_waiting);
-    if (n_waiting >= static_cast<size_t>(options_.max_waiting)) {
-      return ResourceExhausted(
-          Str("queue is full:", Kv("waiting", n_waiting), Kv("limit", options_.max_waiting)));
+    TC_RETURN_IF_ERROR(CheckRoom(submissions.size()));
+    for (SequenceSubmission& submission : submissions) {
+      ids.push_back({++last_seq_.value});
+      inbox_.submissions.push_back({ids.back(), std::move(submission)});
     }
-    id = {++last_seq_.value};
-    inbox_.submissions.push_back({id, std::move(request), std::move(sink)});
   }
   mailbox_.Wake();
-  return id;
+  return ids;
+}
+
+// While nobody queues for KV, sequences up to max_running start at once and do not count as
+// waiting. So an idle service takes every request that is not larger than it ever takes.
+Status Engine::CheckRoom(size_t n_new) const {
+  const int64_t n = static_cast<int64_t>(n_new);
+  const int64_t most = int64_t{options_.max_waiting} + options_.max_running;
+  if (n > most) {
+    return InvalidArgument(Str("too many sequences at once:", Kv("n", n), Kv("limit", most)));
+  }
+  const int64_t n_waiting = static_cast<int64_t>(inbox_.submissions.size()) + status_.n_waiting;
+  const int64_t n_free = n_queued_ == 0 ? options_.max_running - status_.n_running : 0;
+  if (n_waiting + n <= options_.max_waiting + n_free) return OkStatus();
+  return ResourceExhausted(Str("queue is full:", Kv("waiting", n_waiting), Kv("new", n),
+                               Kv("limit", options_.max_waiting)));
 }
 
 void Engine::Cancel(SeqId seq) {
@@ -180,22 +202,11 @@ void Engine::HandleInbox() {
 }
 
 void Engine::Accept(Submission submission) {
-  if (sinks_.empty()) last_token_at_ = clock_.Now();
-  const Status accepted = scheduler_->Submit(submission.id, std::move(submission.request));
-  if (!accepted.ok()) return submission.sink->OnEvent(ErrorEvent(accepted));
-  sinks_.emplace(submission.id, std::move(submission.sink));
-}
-
-void Engine::HandleTick() {
-  const TimePoint now = clock_.Now();
-  if (now < next_tick_) return;
-  next_tick_ = now + options_.heartbeat_interval;
-  workers_changed_ = true;
-  if (const Status status = membership_.CheckDeadlines(now); !status.ok()) return Fail(status);
-  for (const WorkerId id : membership_.ids()) {
-    const Status sent = SendToWorker(id, proto::Heartbeat{.epoch = plan_.epoch});
-    if (!sent.ok()) return Fail(sent);
-  }
+  if (sinks_.empty()) last_progress_at_ = clock_.Now();
+  auto& [request, sink] = submission.sequence;
+  const Status accepted = scheduler_->Submit(submission.id, std::move(request));
+  if (!accepted.ok()) return sink->OnEvent(ErrorEvent(accepted));
+  sinks_.emplace(submission.id, std::move(sink));
 }
 
 void Engine::HandleDrain() {
@@ -228,14 +239,17 @@ void Engine::Act(const SchedulerActions& actions) {
   for (const auto& [seq, event] : actions.events) Deliver(seq, event);
   for (const proto::StepBatch& step : actions.steps) {
     const Status sent = SendToWorker(plan_.stages.front().lead, step);
-    if (!sent.ok()) return Fail(sent);
+    if (!sent.ok()) {
+      const Status lost = Lose(plan_.stages.front().lead, sent);
+      if (!lost.ok()) return Fail(lost);
+    }
+    NoteSent(step);
   }
 }
 
 void Engine::Deliver(SeqId seq, const GenerationEvent& event) {
   const auto found = sinks_.find(seq);
   if (found == sinks_.end()) return;
-  if (event.token) last_token_at_ = clock_.Now();
   found->second->OnEvent(event);
   if (event.finish) sinks_.erase(found);
 }
@@ -250,9 +264,9 @@ void Engine::Publish() {
     status_.workers = std::move(workers);
     status_at_ = now;
   }
-  progress_at_ = last_token_at_;
+  progress_at_ = last_progress_at_;
   status_.n_running = counts.n_running;
-  status_.n_waiting = counts.n_waiting;
+  status_.n_waiting = n_queued_ = counts.n_waiting;
   status_.kv_tokens_total = plan_.kv.n_tokens();
   status_.kv_tokens_used = counts.pages_used * plan_.kv.page_tokens;
   status_.prompt_tokens = counts.prompt_tokens;
@@ -277,7 +291,9 @@ void Engine::End(const Status& why, ServiceState last_state) {
     scheduler_->EndAll(why, &actions);
     for (const auto& [seq, event] : actions.events) Deliver(seq, event);
   }
-  for (const Submission& submission : inbox.submissions) submission.sink->OnEvent(ErrorEvent(why));
+  for (const Submission& submission : inbox.submissions) {
+    submission.sequence.sink->OnEvent(ErrorEvent(why));
+  }
   for (const WorkerId id : membership_.ids()) {
     const Status sent = SendToWorker(id, proto::Shutdown{.reason = why.message()});
     if (!sent.ok()) LogDebug("coordinator", sent.message());

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <unordered_map>
@@ -49,8 +51,12 @@ struct EngineOptions {
   Duration heartbeat_interval = std::chrono::milliseconds(500);
   Duration heartbeat_expiry = std::chrono::seconds(5);
   Duration drain_deadline = std::chrono::seconds(30);
+  // Without an answer for this long (or for 20 times the slowest step so far, if that is longer)
+  // while steps are outstanding, the service ends: a frame was lost or a stage hangs although its
+  // heartbeats go on. > 0. The first long step of a large model on slow machines takes minutes.
+  Duration step_timeout = std::chrono::minutes(5);
 
-  // kInvalidArgument names the field, its value and its range.
+  // kInvalidArgument names the flag or the field, its value and its range.
   Status Validate() const;
 };
 
@@ -61,6 +67,8 @@ class EngineObserver {
   virtual ~EngineObserver() = default;
   virtual void OnWorkerJoined(const WorkerStatus&) {}
   virtual void OnWorkerRefused(const std::string& /*host*/, const Status&) {}
+  // A spare worker is gone; the service goes on.
+  virtual void OnWorkerLeft(const WorkerStatus&, const Status& /*why*/) {}
   virtual void OnPlan(const placement::Plan&) {}
   virtual void OnLoadProgress(const std::vector<WorkerStatus>&) {}
   virtual void OnReady(const WorkerStatus&, const proto::Ready&) {}
@@ -98,7 +106,7 @@ class Engine final : public GenerationService {
   // Ends all sequences (kError) and the workers, and joins the thread. Idempotent.
   void Stop();
 
-  Result<SeqId> Submit(GenerationRequest request, std::shared_ptr<GenerationSink> sink) override;
+  Result<std::vector<SeqId>> SubmitAll(std::vector<SequenceSubmission> submissions) override;
   void Cancel(SeqId seq) override;
   ServiceStatus status() const override;
   int n_ctx() const override;
@@ -106,8 +114,7 @@ class Engine final : public GenerationService {
  private:
   struct Submission {
     SeqId id;
-    GenerationRequest request;
-    std::shared_ptr<GenerationSink> sink;
+    SequenceSubmission sequence;
   };
   // What other threads ask of the engine thread.
   struct Inbox {
@@ -121,7 +128,6 @@ class Engine final : public GenerationService {
   void Run();
   void HandleInbox();
   void Accept(Submission submission);
-  void HandleTick();
   void HandleDrain();
   void ReceiveFrames();
   void Schedule();
@@ -131,6 +137,18 @@ class Engine final : public GenerationService {
   // Ends the loop: all sequences end with `why`, the workers are told to.
   void End(const Status& why, ServiceState last_state);
   void Fail(const Status& why);
+  Status CheckRoom(size_t n_new) const REQUIRES(mutex_);
+
+  // Who and what is lost (engine_liveness.cc). An error is the end of the service.
+  void HandleTick();
+  Status CheckLiveness(TimePoint now);
+  Status CheckLinkReport(TimePoint now) const;
+  Status CheckStepDeadline(TimePoint now) const;
+  Status Lose(WorkerId worker, const Status& why);
+  Status HoldLinkReport(WorkerId worker, const Status& why);
+  void NoteSent(const proto::StepBatch& step);
+  void NoteAnswered(const proto::StepResult& result);
+  std::string StepsDone() const;
 
   // Messages (engine_messages.cc). An error is the end of the service.
   Status HandleFrame(const comm::Received& received);
@@ -143,6 +161,7 @@ class Engine final : public GenerationService {
   Status On(comm::PeerId from, const proto::Shutdown& shutdown);
   template <typename Other>
   Status On(comm::PeerId from, const Other& message);  // kinds that only the coordinator sends
+  Status Refuse(comm::PeerId from, const proto::Hello& hello, const Status& why);
   Status CountStale();
   WorkerStatus StatusOf(WorkerId worker) const;
   Status SendTo(comm::PeerId peer, const proto::Message& message);
@@ -171,7 +190,16 @@ class Engine final : public GenerationService {
   std::vector<std::byte> encoded_;  // scratch of SendTo
   TimePoint next_tick_;
   std::optional<TimePoint> drain_until_;  // set while draining
-  TimePoint last_token_at_;               // or arrival into an idle engine
+  TimePoint last_progress_at_;            // an answered step, or arrival into an idle engine
+  std::map<StepId, TimePoint> sent_at_;   // steps with entries that are not answered
+  Duration slowest_step_{0};              // from when it was sent, or the answer before it
+  // The first word of a broken link, until the lost worker itself is found out.
+  struct LinkReport {
+    Status why;
+    TimePoint at;
+  };
+  std::optional<LinkReport> link_report_;
+  std::set<WorkerId> reporters_;  // of broken links; they end themselves
   uint64_t n_stale_ = 0;
   bool workers_changed_ = true;  // since the last Publish
   bool running_ = true;          // the loop goes on
@@ -180,7 +208,8 @@ class Engine final : public GenerationService {
   Inbox inbox_ GUARDED_BY(mutex_);
   ServiceStatus status_ GUARDED_BY(mutex_);     // as of the last loop
   TimePoint status_at_ GUARDED_BY(mutex_);      // when the workers' ages were right
-  TimePoint progress_at_ GUARDED_BY(mutex_);    // last_token_at_
+  TimePoint progress_at_ GUARDED_BY(mutex_);    // last_progress_at_
+  int n_queued_ GUARDED_BY(mutex_) = 0;         // waiting in the scheduler as of the last loop
   SchedulerOptions limits_ GUARDED_BY(mutex_);  // for CheckFits; n_ctx 0 until there is a plan
   SeqId last_seq_ GUARDED_BY(mutex_);
 

@@ -14,23 +14,27 @@ Status Engine::HandleFrame(const comm::Received& received) {
   // A stranger's nonsense is dropped; a worker that sends some cannot be trusted with the rest.
   const auto worker = membership_.FindId(received.from);
   if (!worker) return CountStale();
-  return message.status().WithContext(membership_.NameOf(*worker));
+  return Lose(*worker, message.status().WithContext(membership_.NameOf(*worker)));
 }
 
 Status Engine::On(comm::PeerId from, const proto::Hello& hello) {
   const auto id = membership_.OnHello(from, hello, clock_.Now());
-  if (!id.ok()) {
-    LogWarn("coordinator", Str("worker refused: ", id.status().message(),
-                               Kv("host", Printable(hello.host)), Kv("pid", hello.pid)));
-    observer_.OnWorkerRefused(hello.host, id.status());
-    const Status sent = SendTo(from, proto::Failure{.status = id.status()});
-    if (!sent.ok()) LogDebug("coordinator", sent.message());
-    return OkStatus();
-  }
+  if (!id.ok()) return Refuse(from, hello, id.status());
   workers_changed_ = true;
   observer_.OnWorkerJoined(StatusOf(*id));
   TC_RETURN_IF_ERROR(SendToWorker(*id, proto::Welcome{.id = *id, .epoch = plan_.epoch}));
   return membership_.complete() ? StartLoading() : OkStatus();
+}
+
+Status Engine::Refuse(comm::PeerId from, const proto::Hello& hello, const Status& why) {
+  LogWarn("coordinator", Str("worker refused: ", why.message(), Kv("host", Printable(hello.host)),
+                             Kv("pid", hello.pid)));
+  observer_.OnWorkerRefused(hello.host, why);
+  const Status sent = SendTo(from, proto::Failure{why});
+  if (!sent.ok()) LogDebug("coordinator", sent.message());
+  if (!membership_.Needs(hello)) return OkStatus();
+  return why.WithContext(
+      Str("worker ", *hello.wanted_id, " on ", Printable(hello.host), " cannot join"));
 }
 
 Status Engine::On(comm::PeerId from, const proto::LoadProgress& progress) {
@@ -54,6 +58,7 @@ Status Engine::On(comm::PeerId from, const proto::StepResult& result) {
   if (!scheduler_ || result.epoch != plan_.epoch) return CountStale();
   const WorkerId last = plan_.stages.back().lead;
   if (membership_.peer(last) != from) return CountStale();
+  NoteAnswered(result);
   SchedulerActions actions;
   TC_RETURN_IF_ERROR(scheduler_->OnResult(result, &actions).WithContext(membership_.NameOf(last)));
   Act(actions);
@@ -69,14 +74,17 @@ Status Engine::On(comm::PeerId from, const proto::Heartbeat& heartbeat) {
 Status Engine::On(comm::PeerId from, const proto::Failure& failure) {
   const auto worker = membership_.FindId(from);
   if (!worker) return CountStale();
-  return failure.status.WithContext(Str(membership_.NameOf(*worker), " failed"));
+  const Status why = failure.status.WithContext(Str(membership_.NameOf(*worker), " failed"));
+  const bool may_be_a_link = why.code() == StatusCode::kUnavailable && plan_.stages.size() > 1;
+  if (may_be_a_link && !membership_.IsSpare(*worker)) return HoldLinkReport(*worker, why);
+  return Lose(*worker, why);
 }
 
 Status Engine::On(comm::PeerId from, const proto::Shutdown& shutdown) {
   const auto worker = membership_.FindId(from);
   if (!worker) return CountStale();
-  return Unavailable(
-      Str(membership_.NameOf(*worker), " is leaving: ", Printable(shutdown.reason, 300)));
+  return Lose(*worker, Unavailable(Str(membership_.NameOf(*worker),
+                                       " is leaving: ", Printable(shutdown.reason, 300))));
 }
 
 template <typename Other>
@@ -102,8 +110,13 @@ Status Engine::SendTo(comm::PeerId peer, const proto::Message& message) {
 }
 
 Status Engine::SendToWorker(WorkerId worker, const proto::Message& message) {
-  return SendTo(membership_.peer(worker), message)
-      .WithContext(Str(membership_.NameOf(worker), " is lost"));
+  const Status sent = SendTo(membership_.peer(worker), message);
+  if (sent.code() != StatusCode::kUnavailable) {
+    return sent.WithContext(Str(membership_.NameOf(worker), " is lost"));
+  }
+  LogDebug("coordinator", sent.message());
+  return Unavailable(
+      Str(membership_.NameOf(worker), " is lost: its connection closed (the process ended?)"));
 }
 
 }  // namespace thermocline::coordinator

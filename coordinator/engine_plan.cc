@@ -34,7 +34,8 @@ Status Engine::StartLoading() {
   SetState(ServiceState::kLoading);
   observer_.OnPlan(plan_);
   for (const auto& [worker, assignment] : assignments) {
-    TC_RETURN_IF_ERROR(SendToWorker(worker, assignment));
+    const Status sent = SendToWorker(worker, assignment);
+    if (!sent.ok()) TC_RETURN_IF_ERROR(Lose(worker, sent));
   }
   return OkStatus();
 }
@@ -88,8 +89,9 @@ void Engine::StartServing() {
       .max_in_flight = options_.max_in_flight > 0 ? options_.max_in_flight : n_stages + 1,
       .max_step_tokens = options_.max_step_tokens,
       .prefill_chunk = options_.prefill_chunk,
-      // Submit keeps arrivals within max_waiting; preempted sequences wait besides.
-      .max_waiting = options_.max_waiting + options_.max_running,
+      // SubmitAll keeps arrivals within max_waiting and what can start at once; preempted sequences
+      // wait besides.
+      .max_waiting = options_.max_waiting + 2 * options_.max_running,
       .max_running = options_.max_running};
   scheduler_ = std::make_unique<Scheduler>(scheduler);
   {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -33,7 +34,6 @@ struct GenerationEvent {
   std::optional<model::SampledToken> token;
   std::optional<FinishReason> finish;
   Status error;  // why, for kError
-  int n_cached_prompt_tokens = 0;
 };
 
 // Receives the events of one sequence on the engine thread; must not wait.
@@ -59,6 +59,9 @@ struct WorkerStatus {
   uint64_t compute_us = 0, wait_us = 0;  // total time in ops; waiting for a frame
   uint64_t link_bytes_sent = 0;
   int64_t kv_pages_used = 0;
+  uint64_t steps_done = 0;                       // by its own count
+  uint64_t last_step_us = 0, step_us_total = 0;  // its stage's share of answered steps
+  uint64_t stale_frames = 0;                     // that it dropped: older epoch
 };
 
 // A snapshot for health, metrics and the node table.
@@ -68,21 +71,36 @@ struct ServiceStatus {
   int n_running = 0;
   int n_waiting = 0;
   int64_t kv_tokens_total = 0, kv_tokens_used = 0;
-  double last_token_age_s = 0;  // since any sequence got a token; 0 when idle
+  // Since any step was answered, which gave tokens or computed a part of a prompt; 0 when idle.
+  double last_token_age_s = 0;
   uint64_t prompt_tokens = 0, generated_tokens = 0, steps = 0, preemptions = 0;
   uint64_t stale_frames = 0;  // dropped: older epoch, unknown peer or malformed
   uint64_t epoch = 0;
   std::vector<WorkerStatus> workers;
 };
 
+// One sequence and who hears of it.
+struct SequenceSubmission {
+  GenerationRequest request;
+  std::shared_ptr<GenerationSink> sink;
+};
+
 // Thread-safe.
 class GenerationService {
  public:
   virtual ~GenerationService() = default;
-  // Accepts a sequence; its first event may come before this returns. kInvalidArgument: it can
-  // never fit the context or the KV cache; kResourceExhausted: the queue is full; kUnavailable:
-  // loading, draining or failed.
-  virtual Result<SeqId> Submit(GenerationRequest request, std::shared_ptr<GenerationSink> sink) = 0;
+  // Accepts all sequences of a request, ids in their order, or none; their first events may come
+  // before this returns. kInvalidArgument: one can never fit the context or the KV cache, or they
+  // are more than the service takes at once; kResourceExhausted: the queue is full;
+  // kUnavailable: loading, draining or failed.
+  virtual Result<std::vector<SeqId>> SubmitAll(std::vector<SequenceSubmission> submissions) = 0;
+  // SubmitAll of one.
+  Result<SeqId> Submit(GenerationRequest request, std::shared_ptr<GenerationSink> sink) {
+    std::vector<SequenceSubmission> one;
+    one.push_back({std::move(request), std::move(sink)});
+    TC_ASSIGN_OR_RETURN(const std::vector<SeqId> ids, SubmitAll(std::move(one)));
+    return ids.front();
+  }
   // Ends a sequence early; its KV is released with the next step. Unknown or ended ids are ignored.
   virtual void Cancel(SeqId seq) = 0;
   virtual ServiceStatus status() const = 0;

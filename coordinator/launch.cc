@@ -7,6 +7,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/host_info.h"
 #include "base/metrics.h"
 #include "base/str.h"
 #include "base/units.h"
@@ -27,8 +28,7 @@ namespace {
 
 // How soon a signal or a failure is noticed by the main thread.
 constexpr Duration kPollInterval = std::chrono::milliseconds(20);
-// Two words of the same event arrive within this: a worker's end and its reason, a signal to a
-// whole process group here and at a worker.
+// The end of a worker process and its reason arrive within this.
 constexpr Duration kSameEvent = std::chrono::milliseconds(200);
 // mpirun gives ranks one second between SIGTERM and SIGKILL, and needs less than another itself.
 constexpr Duration kLauncherPatience = std::chrono::seconds(4);
@@ -122,10 +122,9 @@ class Coordinator {
     engine_->Start();
     bool draining = false;
     while (requests.stop == 0 && !terminal_->stopped()) {
-      if (terminal_->failed() || (worker_ && worker_->Ended())) {
-        std::this_thread::sleep_for(kSameEvent);
-        return requests.stop == 0 ? WhyItEnded() : OkStatus();
-      }
+      // A signal to all of us reaches a worker too, which then says that it leaves.
+      if (terminal_->failed()) return requests.stop == 0 ? engine_->status().failure : OkStatus();
+      if (worker_ && worker_->Ended()) return WhyWorkerEnded(requests);
       if (requests.drain != 0 && !draining) {
         draining = true;
         engine_->Drain();
@@ -163,9 +162,15 @@ class Coordinator {
     return error ? path : absolute.string();
   }
 
-  Status WhyItEnded() {
-    if (terminal_->failed()) return engine_->status().failure;
-    return Unavailable(Str("the worker beside this coordinator ", *worker_->Ended()));
+  // The worker tells its own reason, and a signal to both of us is none; either may be on its way.
+  Status WhyWorkerEnded(const StopRequests& requests) {
+    for (Duration waited{0}; waited < kSameEvent; waited += kPollInterval) {
+      if (requests.stop != 0) return OkStatus();
+      if (terminal_->failed()) return engine_->status().failure;
+      std::this_thread::sleep_for(kPollInterval);
+    }
+    return Unavailable(
+        Str("worker 1 on ", HostName(), ", beside this coordinator, ", *worker_->Ended()));
   }
 
   const ServeFlags& flags_;
@@ -182,34 +187,47 @@ class Coordinator {
   std::unique_ptr<http::HttpServer> http_;
 };
 
-}  // namespace
-
-Status RunCoordinator(const ServeFlags& flags, const ServeConfig& config,
-                      const std::string& own_folder, const StopRequests& requests) {
-  std::unique_ptr<comm::MpiRuntime> mpi;
-  if (config.workers == WorkerSource::kMpi) {
-    TC_ASSIGN_OR_RETURN(mpi, comm::StartMpi());
-  }
-  Coordinator coordinator(flags, config);
-  const Status prepared = coordinator.Prepare();
+// Brings the coordinator up and its workers on their way. Rank 0 of an MPI launch tells the others
+// where to join.
+Status Launch(const ServeConfig& config, const std::string& own_folder, comm::MpiRuntime* mpi,
+              Coordinator* coordinator) {
+  const Status prepared = coordinator->Prepare();
   if (mpi != nullptr) {
     // An empty ticket sends the waiting ranks home.
-    const std::string ticket = prepared.ok() ? coordinator.ticket().ToString() : "";
+    const std::string ticket = prepared.ok() ? coordinator->ticket().ToString() : "";
     TC_RETURN_IF_ERROR(mpi->BroadcastFromRankZero(ticket).status());
   }
   TC_RETURN_IF_ERROR(prepared);
   if (config.workers == WorkerSource::kBesideCoordinator) {
-    TC_RETURN_IF_ERROR(coordinator.StartWorkerBeside(own_folder + "/thermocline-worker"));
-  } else if (config.workers == WorkerSource::kJoin) {
-    coordinator.PrintJoinCommand();
+    return coordinator->StartWorkerBeside(own_folder + "/thermocline-worker");
   }
-  const Status served = coordinator.ServeUntilAsked(requests);
+  if (config.workers == WorkerSource::kJoin) coordinator->PrintJoinCommand();
+  return OkStatus();
+}
+
+Status StartMpiIfLaunchedBy(const ServeConfig& config, std::unique_ptr<comm::MpiRuntime>* mpi) {
+  if (config.workers != WorkerSource::kMpi) return OkStatus();
+  TC_ASSIGN_OR_RETURN(*mpi, comm::StartMpi());
+  return OkStatus();
+}
+
+}  // namespace
+
+Status RunCoordinator(const ServeFlags& flags, const ServeConfig& config,
+                      const std::string& own_folder, const StopRequests& requests,
+                      const std::function<void(const Status&)>& report) {
+  std::unique_ptr<comm::MpiRuntime> mpi;
+  Status launched = StartMpiIfLaunchedBy(config, &mpi);
+  Coordinator coordinator(flags, config);
+  if (launched.ok()) launched = Launch(config, own_folder, mpi.get(), &coordinator);
+  const Status status = launched.ok() ? coordinator.ServeUntilAsked(requests) : launched;
+  if (!status.ok()) report(status);
   coordinator.Stop();
-  if (mpi != nullptr && !served.ok()) {
+  if (mpi != nullptr && launched.ok() && !status.ok()) {
     mpi->Abandon();
     KillStuckLauncherAfter(kLauncherPatience);
   }
-  return served;
+  return status;
 }
 
 }  // namespace thermocline::coordinator

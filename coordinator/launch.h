@@ -2,6 +2,7 @@
 #pragma once
 
 #include <csignal>
+#include <functional>
 #include <string>
 
 #include "base/status.h"
@@ -15,9 +16,11 @@ struct StopRequests {
   volatile std::sig_atomic_t drain = 0;  // SIGUSR1: finish what runs, then end
 };
 
-// Serves until asked to stop or something is lost; errors are one readable line. `own_folder` is
-// where the worker program lies beside this one.
+// Serves until asked to stop or something is lost. `own_folder` is where the worker program lies
+// beside this one. An error is told to `report` when it happens, before the service ends in order,
+// which may take seconds (or be cut short by mpirun); and returned.
 Status RunCoordinator(const ServeFlags& flags, const ServeConfig& config,
-                      const std::string& own_folder, const StopRequests& requests);
+                      const std::string& own_folder, const StopRequests& requests,
+                      const std::function<void(const Status&)>& report);
 
 }  // namespace thermocline::coordinator

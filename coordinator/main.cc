@@ -57,13 +57,22 @@ std::string OwnFolder() {
   return full.substr(0, full.rfind('/'));
 }
 
-int Fail(const thermocline::Status& status) {
-  using thermocline::StatusCode;
+void Report(const thermocline::Status& status) {
   std::fprintf(stderr, "thermocline serve: %s\n", status.message().c_str());
+}
+
+int ExitCode(const thermocline::Status& status) {
+  using thermocline::StatusCode;
+  if (status.ok()) return 0;
   const bool input = status.code() == StatusCode::kInvalidArgument ||
                      status.code() == StatusCode::kNotFound ||
                      status.code() == StatusCode::kDataLoss;
   return input ? 2 : 1;
+}
+
+int Fail(const thermocline::Status& status) {
+  Report(status);
+  return ExitCode(status);
 }
 
 }  // namespace
@@ -78,6 +87,6 @@ int main(int argc, char** argv) {
   const auto config = coordinator::ResolveServeFlags(flags, LookUp);
   if (!config.ok()) return Fail(config.status());
   InstallSignals();
-  const Status status = coordinator::RunCoordinator(flags, *config, OwnFolder(), g_requests);
-  return status.ok() ? 0 : Fail(status);
+  return ExitCode(
+      coordinator::RunCoordinator(flags, *config, OwnFolder(), g_requests, Report));
 }

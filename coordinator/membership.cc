@@ -56,10 +56,20 @@ Status Membership::CheckVersion(const proto::Hello& hello) const {
                              Kv("coordinator", options_.build)));
 }
 
+bool Membership::IsExpected(WorkerId id) const {
+  return std::any_of(options_.expected.begin(), options_.expected.end(),
+                     [&](const ExpectedWorker& expected) { return expected.id == id; });
+}
+
+bool Membership::Needs(const proto::Hello& hello) const {
+  return !complete() && hello.wanted_id && IsExpected(*hello.wanted_id) &&
+         !members_.contains(*hello.wanted_id);
+}
+
 Result<WorkerId> Membership::ChooseId(const proto::Hello& hello) const {
   if (!hello.wanted_id) {
     for (const ExpectedWorker& expected : options_.expected) {
-      if (!members_.contains(expected.id)) return expected.id;
+      if (!has_plan_ && !members_.contains(expected.id)) return expected.id;
     }
     return InvalidArgument(Str("the cluster is complete:", Kv("n_workers", members_.size())));
   }
@@ -69,11 +79,13 @@ Result<WorkerId> Membership::ChooseId(const proto::Hello& hello) const {
                                Kv("host", Printable(taken->second.hello.host)),
                                Kv("pid", taken->second.hello.pid)));
   }
-  const bool expected = std::any_of(options_.expected.begin(), options_.expected.end(),
-                                    [&](const ExpectedWorker& e) { return e.id == wanted; });
-  if (expected) return wanted;
-  return InvalidArgument(Str("worker id is not expected:", Kv("id", wanted),
-                             Kv("n_workers", options_.expected.size())));
+  if (!IsExpected(wanted)) {
+    return InvalidArgument(Str("worker id is not expected:", Kv("id", wanted),
+                               Kv("n_workers", options_.expected.size())));
+  }
+  // The place of a spare worker that has left.
+  if (has_plan_) return InvalidArgument("the cluster has its plan; nobody can join any more");
+  return wanted;
 }
 
 Result<WorkerId> Membership::OnHello(comm::PeerId peer, const proto::Hello& hello, TimePoint now) {
@@ -127,6 +139,8 @@ Status Membership::OnHeartbeat(comm::PeerId peer, const proto::Heartbeat& heartb
   status.peak_rss_bytes = heartbeat.peak_rss_bytes;
   status.link_bytes_sent = heartbeat.link_bytes_sent;
   status.kv_pages_used = heartbeat.kv_pages_used;
+  status.steps_done = heartbeat.steps_done;
+  status.stale_frames = heartbeat.stale_frames;
   member->last_seen = member->last_heartbeat = now;
   return OkStatus();
 }
@@ -152,6 +166,7 @@ Status Membership::OnReady(comm::PeerId peer, const proto::Ready& ready, TimePoi
 }
 
 void Membership::OnPlan(const placement::Plan& plan, TimePoint now) {
+  has_plan_ = true;
   for (auto& [id, member] : members_) {
     member.ready = false;
     member.last_seen = now;
@@ -173,18 +188,37 @@ bool Membership::all_ready() const {
   });
 }
 
-Status Membership::CheckDeadlines(TimePoint now) const {
-  if (!complete() && now - started_ >= options_.join_timeout) {
-    return DeadlineExceeded(Str(members_.size(), " of ", options_.expected.size(),
-                                " workers joined within ", Seconds(options_.join_timeout),
-                                " s; missing: ", MissingWorkers()));
+void Membership::OnStepTimes(const std::vector<uint32_t>& stage_compute_us) {
+  for (auto& [id, member] : members_) {
+    WorkerStatus& status = member.status;
+    const auto stage = static_cast<size_t>(status.stage);
+    if (status.stage < 0 || stage >= stage_compute_us.size()) continue;
+    status.last_step_us = stage_compute_us[stage];
+    status.step_us_total += stage_compute_us[stage];
   }
+}
+
+Status Membership::CheckJoinDeadline(TimePoint now) const {
+  if (complete() || now - started_ < options_.join_timeout) return OkStatus();
+  return DeadlineExceeded(Str(members_.size(), " of ", options_.expected.size(),
+                              " workers joined within ", Seconds(options_.join_timeout),
+                              " s; missing: ", MissingWorkers()));
+}
+
+std::vector<std::pair<WorkerId, Status>> Membership::Silent(TimePoint now) const {
+  std::vector<std::pair<WorkerId, Status>> silent;
   for (const auto& [id, member] : members_) {
     const Duration silence = now - member.last_seen;
     if (silence < options_.heartbeat_expiry) continue;
-    return Unavailable(Str(NameOf(id), " is lost: no heartbeat for ", Seconds(silence), " s"));
+    silent.push_back(
+        {id, Unavailable(Str(NameOf(id), " is lost: no heartbeat for ", Seconds(silence), " s"))});
   }
-  return OkStatus();
+  return silent;
+}
+
+bool Membership::IsSpare(WorkerId id) const {
+  const auto member = members_.find(id);
+  return has_plan_ && member != members_.end() && member->second.status.stage < 0;
 }
 
 std::string Membership::MissingWorkers() const {

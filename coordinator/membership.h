@@ -1,10 +1,11 @@
-// Who is in the cluster: joins, load progress, heartbeats and their absence.
+// Who is in the cluster: joins, load progress, heartbeats and their absence, departures.
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -37,8 +38,11 @@ class Membership {
 
   // Admits the worker under its wanted id, or under the lowest free expected id. kInvalidArgument
   // says why it is refused: another protocol or build, an id that is taken or not expected, a
-  // cluster that is complete.
+  // cluster that is complete or has a plan.
   Result<WorkerId> OnHello(comm::PeerId peer, const proto::Hello& hello, TimePoint now);
+  // Whether nobody but this worker can fill its place: it asks for an id that is expected and free,
+  // as an MPI rank does. The cluster cannot start without it.
+  bool Needs(const proto::Hello& hello) const;
   // Messages of peers that were not admitted: kNotFound.
   Status OnHeartbeat(comm::PeerId peer, const proto::Heartbeat& heartbeat, TimePoint now);
   Status OnLoadProgress(comm::PeerId peer, const proto::LoadProgress& progress, TimePoint now);
@@ -46,11 +50,19 @@ class Membership {
   // Tells the table which stage each worker leads.
   void OnPlan(const placement::Plan& plan, TimePoint now);
 
-  // kDeadlineExceeded names the workers that did not join in time; kUnavailable the one whose
-  // heartbeats ceased.
-  Status CheckDeadlines(TimePoint now) const;
+  // What a step's stages took, by the plan's order.
+  void OnStepTimes(const std::vector<uint32_t>& stage_compute_us);
 
-  bool complete() const { return members_.size() == options_.expected.size(); }
+  // kDeadlineExceeded names the workers that did not join in time.
+  Status CheckJoinDeadline(TimePoint now) const;
+  // The workers whose heartbeats ceased, each with a kUnavailable that says so.
+  std::vector<std::pair<WorkerId, Status>> Silent(TimePoint now) const;
+  // Has no stage in the plan: the service goes on without it.
+  bool IsSpare(WorkerId id) const;
+  void Remove(WorkerId id) { members_.erase(id); }
+
+  // All have joined; stays so when a spare worker leaves.
+  bool complete() const { return has_plan_ || members_.size() == options_.expected.size(); }
   // Every lead of the plan has loaded its weights.
   bool all_ready() const;
   // What the workers told, the bandwidth of each host divided among its workers by their cores.
@@ -77,11 +89,13 @@ class Membership {
   Member* Find(comm::PeerId peer);
   Result<WorkerId> ChooseId(const proto::Hello& hello) const;
   Status CheckVersion(const proto::Hello& hello) const;
+  bool IsExpected(WorkerId id) const;
   std::string MissingWorkers() const;
 
   const MembershipOptions options_;
   const TimePoint started_;
   std::map<WorkerId, Member> members_;
+  bool has_plan_ = false;
   std::vector<std::string> refusals_;  // why somebody was refused, for the deadline's message
 };
 

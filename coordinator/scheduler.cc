@@ -132,12 +132,12 @@ int64_t Scheduler::PagesOf(int64_t n_tokens) const {
 }
 
 // Makes room for all tokens of a running sequence, at the cost of the newest ones. False when it
-// must wait: the sequence to give way is in an outstanding step, or there is none newer.
+// must wait: the sequence to give way is in the step being formed, or there is none newer.
 bool Scheduler::Reserve(SeqId id, Sequence* sequence) {
   const int64_t more = PagesOf(sequence->size()) - sequence->n_pages;
   while (pages_used_ + more > options_.n_pages) {
     const SeqId newest = *running_.rbegin();
-    if (newest == id || sequences_.at(newest).in_flight) return false;
+    if (newest == id || sequences_.at(newest).last_step == next_step()) return false;
     Preempt(newest);
   }
   sequence->n_pages += more;
@@ -146,11 +146,13 @@ bool Scheduler::Reserve(SeqId id, Sequence* sequence) {
 }
 
 // Takes the KV of a running sequence; it will be computed again from its tokens, before any
-// sequence that has not run yet.
+// sequence that has not run yet. What is in outstanding steps is computed in vain.
 void Scheduler::Preempt(SeqId id) {
   Sequence& sequence = sequences_.at(id);
   ReleaseKv(id, &sequence);
   sequence.n_computed = 0;
+  sequence.n_in_flight = 0;
+  ++sequence.n_runs;
   sequence.scores.clear();
   running_.erase(id);
   waiting_.push_front(id);
@@ -212,7 +214,7 @@ std::vector<SeqId> Scheduler::ReadyDecodes(int* n_decoding) const {
     const Sequence& sequence = sequences_.at(id);
     if (!sequence.decoding()) continue;
     ++*n_decoding;
-    if (!sequence.in_flight) ready.push_back({sequence.last_step, id});
+    if (sequence.n_in_flight == 0) ready.push_back({sequence.last_step, id});
   }
   std::sort(ready.begin(), ready.end());
   std::vector<SeqId> ids;
@@ -238,14 +240,17 @@ void Scheduler::AddDecodes(Draft* draft) {
   }
 }
 
+// The chunks of one prompt may be in several outstanding steps: stages run steps in order.
 void Scheduler::AddPrefills(Draft* draft) {
   const bool others_decode = std::any_of(running_.begin(), running_.end(),
                                          [&](SeqId id) { return sequences_.at(id).decoding(); });
   int64_t budget = options_.max_step_tokens - draft->n_rows;
-  if (others_decode) budget = std::min<int64_t>(budget, options_.prefill_chunk);
+  if (others_decode || options_.n_stages > 1) {
+    budget = std::min<int64_t>(budget, options_.prefill_chunk);
+  }
   for (const SeqId id : running_) {
     Sequence& sequence = sequences_.at(id);
-    if (sequence.in_flight || sequence.decoding()) continue;
+    if (sequence.decoding()) continue;
     const int64_t rows_before = draft->n_rows;
     if (!AddRows(id, &sequence, budget, draft)) break;
     budget -= draft->n_rows - rows_before;
@@ -273,7 +278,8 @@ bool Scheduler::AddRows(SeqId id, Sequence* sequence, int64_t budget, Draft* dra
     if (!sequence->scores_wanted) entry.start->params.n_prompt_logprobs = -1;
   }
   sequence->started = true;
-  sequence->in_flight = true;
+  sequence->last_step = next_step();
+  ++sequence->n_in_flight;
   draft->n_rows += n_rows;
   draft->start_bytes += start_bytes;
   draft->batch.entries.push_back(std::move(entry));
@@ -292,8 +298,9 @@ void Scheduler::Send(Draft draft, SchedulerActions* actions) {
     outstanding.has_decodes = draft.has_decodes;
     decode_steps_ += draft.has_decodes;
     for (const proto::StepEntry& entry : draft.batch.entries) {
-      outstanding.sequences.push_back(entry.seq);
-      sequences_.at(entry.seq).last_step = last_step_;
+      const Sequence& sequence = sequences_.at(entry.seq);
+      outstanding.entries.push_back(
+          {entry.seq, sequence.n_runs, sequence.n_computed, entry.sample});
     }
   }
   actions->steps.push_back(std::move(draft.batch));
@@ -307,51 +314,58 @@ Status Scheduler::OnResult(const proto::StepResult& result, SchedulerActions* ac
     totals_.unknown_results += !result.entries.empty();  // a bare release needs no answer
     return OkStatus();
   }
+  if (found != outstanding_.begin()) {
+    return DataLoss(Str("step result out of order:", Kv("step", result.step),
+                        Kv("expected", outstanding_.begin()->first)));
+  }
   const Outstanding outstanding = std::move(found->second);
   outstanding_.erase(found);
   decode_steps_ -= outstanding.has_decodes;
-  for (const SeqId id : outstanding.sequences) {
-    const auto sequence = sequences_.find(id);
-    if (sequence == sequences_.end()) continue;  // cancelled meanwhile
-    const proto::StepResultEntry* entry = FindEntry(result, id);
+  for (const SentEntry& sent : outstanding.entries) {
+    const proto::StepResultEntry* entry = FindEntry(result, sent.seq);
     if (entry == nullptr) {
-      return DataLoss(
-          Str("step result lacks a sequence of its step:", Kv("step", result.step), Kv("seq", id)));
+      return DataLoss(Str("step result lacks a sequence of its step:", Kv("step", result.step),
+                          Kv("seq", sent.seq)));
     }
-    TC_RETURN_IF_ERROR(
-        CheckAnswer(sequence->second, *entry).WithContext(Str("step ", result.step, " seq ", id)));
-    Apply(id, &sequence->second, *entry, actions);
+    const auto found_sequence = sequences_.find(sent.seq);
+    if (found_sequence == sequences_.end()) continue;  // cancelled meanwhile
+    Sequence& sequence = found_sequence->second;
+    if (sequence.n_runs != sent.n_runs) continue;  // gave way meanwhile
+    TC_RETURN_IF_ERROR(CheckAnswer(sequence, sent, *entry)
+                           .WithContext(Str("step ", result.step, " seq ", sent.seq)));
+    Apply(sent, &sequence, *entry, actions);
   }
   return OkStatus();
 }
 
-Status Scheduler::CheckAnswer(const Sequence& sequence, const proto::StepResultEntry& entry) const {
-  const bool expected = sequence.rows_left() == 0 && sequence.size() < sequence.max_length;
-  if (entry.sampled.has_value() != expected) {
+Status Scheduler::CheckAnswer(const Sequence& sequence, const SentEntry& sent,
+                              const proto::StepResultEntry& entry) const {
+  if (entry.sampled.has_value() != sent.sample) {
     return DataLoss(
-        Str(expected ? "step result lacks a token" : "step result has a token too many"));
+        Str(sent.sample ? "step result lacks a token" : "step result has a token too many"));
   }
-  if (expected && (entry.sampled->token < 0 || entry.sampled->token >= options_.n_vocab)) {
+  if (sent.sample && (entry.sampled->token < 0 || entry.sampled->token >= options_.n_vocab)) {
     return DataLoss(Str("sampled token outside the vocabulary:", Kv("token", entry.sampled->token),
                         Kv("n_vocab", options_.n_vocab)));
   }
   if (!sequence.scores_wanted) return OkStatus();
-  // Every token of the prompt computed so far but the first has a score.
-  const int64_t wanted = std::min(sequence.n_computed, sequence.n_prompt()) - 1;
+  // Every token of the prompt computed by then but the first has a score.
+  const int64_t wanted = std::min(sent.end, sequence.n_prompt()) - 1;
   const int64_t have = static_cast<int64_t>(sequence.scores.size() + entry.prompt_scores.size());
   if (have == wanted) return OkStatus();
   return DataLoss(Str("step result has other prompt scores than tokens:", Kv("scores", have),
                       Kv("tokens", wanted)));
 }
 
-void Scheduler::Apply(SeqId id, Sequence* sequence, const proto::StepResultEntry& entry,
-                      SchedulerActions* actions) {
-  sequence->in_flight = false;
+void Scheduler::Apply(const SentEntry& sent, Sequence* sequence,
+                      const proto::StepResultEntry& entry, SchedulerActions* actions) {
+  const SeqId id = sent.seq;
+  --sequence->n_in_flight;
   if (sequence->scores_wanted) {
     sequence->scores.insert(sequence->scores.end(), entry.prompt_scores.begin(),
                             entry.prompt_scores.end());
   }
-  if (sequence->rows_left() > 0) return;  // more chunks to come
+  if (sent.end < sequence->size()) return;  // more chunks to come
   if (sequence->size() == sequence->n_prompt()) totals_.prompt_tokens += sequence->size();
   if (sequence->scores_wanted) {
     sequence->scores_wanted = false;

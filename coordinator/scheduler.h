@@ -25,9 +25,11 @@ struct SchedulerOptions {
   int n_stages = 1;
   int max_in_flight = 2;      // steps sent and not answered
   int max_step_tokens = 512;  // rows of one step, >= 2
-  int prefill_chunk = 128;    // rows of prompts in one step while other sequences decode
-  int max_waiting = 256;      // accepted sequences that have no KV yet
-  int max_running = 256;      // sequences that have KV
+  // Rows of prompts in one step while other sequences decode, and with several stages: the chunks
+  // of a prompt follow each other through them.
+  int prefill_chunk = 128;
+  int max_waiting = 256;  // accepted sequences that have no KV yet
+  int max_running = 256;  // sequences that have KV
 };
 
 // What the engine must do: send these steps in order, then deliver these events in order.
@@ -62,7 +64,8 @@ class Scheduler {
   // Ends the sequence with kCancelled; its KV is released with the next step. Unknown ids are
   // ignored.
   void Cancel(SeqId id, SchedulerActions* actions);
-  // kDataLoss when the answer does not fit the step: the last stage then cannot be trusted.
+  // kDataLoss when the answer does not fit the step, or a step before it has no answer yet: the
+  // last stage then cannot be trusted.
   Status OnResult(const proto::StepResult& result, SchedulerActions* actions);
   // Ends every sequence with kError and forgets all outstanding steps.
   void EndAll(const Status& why, SchedulerActions* actions);
@@ -79,10 +82,11 @@ class Scheduler {
     int64_t n_computed = 0;       // leading tokens that are in KV or in an outstanding step
     int64_t n_pages = 0;
     int64_t max_length = 0;  // prompt + max_tokens, within the context
-    bool in_flight = false;
+    int n_in_flight = 0;   // outstanding steps of this run; more than one are chunks of its prefill
+    int n_runs = 0;        // times that its KV was taken; answers to earlier runs are ignored
     bool started = false;  // the stages know it
     bool scores_wanted = false;
-    StepId last_step;  // its latest, for turns
+    StepId last_step;  // its latest, for turns; the next one when it is in the step being formed
     std::vector<model::SampledToken> scores;
 
     int64_t n_prompt() const { return static_cast<int64_t>(request.prompt.size()); }
@@ -90,8 +94,15 @@ class Scheduler {
     bool decoding() const { return n_computed >= n_prompt() && rows_left() <= 1; }
     int64_t rows_left() const { return size() - n_computed; }
   };
+  // A sequence's part of a step that has been sent.
+  struct SentEntry {
+    SeqId seq;
+    int n_runs = 0;
+    int64_t end = 0;  // its tokens before this one are in KV after the step
+    bool sample = false;
+  };
   struct Outstanding {
-    std::vector<SeqId> sequences;
+    std::vector<SentEntry> entries;
     bool has_decodes = false;
   };
   // A step being formed.
@@ -103,6 +114,7 @@ class Scheduler {
   };
 
   int64_t PagesOf(int64_t n_tokens) const;
+  StepId next_step() const { return {last_step_.value + 1}; }
   bool Reserve(SeqId id, Sequence* sequence);
   void Preempt(SeqId id);
   void ReleaseKv(SeqId id, Sequence* sequence);
@@ -115,8 +127,9 @@ class Scheduler {
   void Send(Draft draft, SchedulerActions* actions);
   std::vector<SeqId> ReadyDecodes(int* n_decoding) const;
 
-  Status CheckAnswer(const Sequence& sequence, const proto::StepResultEntry& entry) const;
-  void Apply(SeqId id, Sequence* sequence, const proto::StepResultEntry& entry,
+  Status CheckAnswer(const Sequence& sequence, const SentEntry& sent,
+                     const proto::StepResultEntry& entry) const;
+  void Apply(const SentEntry& sent, Sequence* sequence, const proto::StepResultEntry& entry,
              SchedulerActions* actions);
 
   const SchedulerOptions options_;

@@ -93,8 +93,9 @@ struct SequenceStart {
   friend bool operator==(const SequenceStart&, const SequenceStart&) = default;
 };
 
-// One sequence's rows in a step. A sequence is in at most one step between its StepBatch and its
-// StepResult.
+// One sequence's rows in a step, at most one entry per step. A sequence may be in several
+// outstanding steps with the chunks of its prefill, which follow each other; a step that needs a
+// sampled token comes after that token's StepResult.
 struct StepEntry {
   SeqId seq;
   int64_t first_position = 0;

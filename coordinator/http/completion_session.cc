@@ -20,6 +20,7 @@ bool Contains(const TokenIds& ids, int32_t id) {
 ApiError SubmissionError(const Status& status, ResponseKind kind) {
   ApiError error = FromStatus(status);
   if (status.code() != StatusCode::kInvalidArgument) return error;
+  if (!status.message().starts_with("context_length_exceeded")) return error;
   error.param = kind == ResponseKind::kChat ? "messages" : "prompt";
   error.code = "context_length_exceeded";
   return error;
@@ -51,7 +52,6 @@ CompletionSession::CompletionSession(const SessionServices& services, SessionJob
     : services_(services),
       job_(std::move(job)),
       exchange_(std::move(exchange)),
-      cached_tokens_(job_.prompts.size(), 0),
       started_(services_.clock.Now()) {
   MakeSequences();
 }
@@ -87,9 +87,13 @@ GenerationRequest CompletionSession::RequestOf(size_t i_sequence) const {
 }
 
 Status CompletionSession::SubmitAll() {
+  std::vector<SequenceSubmission> submissions;
   for (size_t i = 0; i < sequences_.size(); ++i) {
-    TC_ASSIGN_OR_RETURN(sequences_[i].id, services_.service.Submit(
-                                              RequestOf(i), inbox_->MakeSink(static_cast<int>(i))));
+    submissions.push_back({RequestOf(i), inbox_->MakeSink(static_cast<int>(i))});
+  }
+  TC_ASSIGN_OR_RETURN(const auto ids, services_.service.SubmitAll(std::move(submissions)));
+  for (size_t i = 0; i < sequences_.size(); ++i) {
+    sequences_[i].id = ids[i];
     sequences_[i].running = true;
   }
   return OkStatus();
@@ -119,8 +123,6 @@ void CompletionSession::Handle(Sequence& sequence, const GenerationEvent& event)
     LogWarn("http", Str("request failed: ", cause.ToString(), Kv("request", job_.request_id)));
     return Fail(FromStatus(cause));
   }
-  int& cached = cached_tokens_[sequence.i_prompt];
-  cached = std::max(cached, event.n_cached_prompt_tokens);
   if (job_.echo && !std::exchange(sequence.echoed, true)) {
     sequence.choice.Echo(job_.prompts[sequence.i_prompt], event.prompt_scores);
   }
@@ -220,7 +222,6 @@ Usage CompletionSession::CurrentUsage() const {
   for (const EchoedPrompt& prompt : job_.prompts) {
     usage.prompt_tokens += static_cast<int64_t>(prompt.ids.size());
   }
-  for (const int cached : cached_tokens_) usage.cached_tokens += cached;
   return usage;
 }
 

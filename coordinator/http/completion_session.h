@@ -92,8 +92,7 @@ class CompletionSession : public std::enable_shared_from_this<CompletionSession>
   const std::shared_ptr<Exchange> exchange_;
   std::shared_ptr<EventInbox> inbox_;
   std::vector<Sequence> sequences_;
-  std::vector<int> cached_tokens_;  // per prompt
-  size_t n_open_ = 0;               // choices without finish_reason
+  size_t n_open_ = 0;  // choices without finish_reason
   int64_t n_generated_ = 0;
   bool stream_started_ = false;
   bool done_ = false;

@@ -96,6 +96,11 @@ constexpr WorkerField kWorkerFields[] = {
      [](const WorkerStatus& w) { return static_cast<double>(w.link_bytes_sent); }},
     {"thermocline_worker_kv_pages_used", "KV pages in use on the worker.", MetricType::kGauge,
      [](const WorkerStatus& w) { return static_cast<double>(w.kv_pages_used); }},
+    {"thermocline_worker_steps_total", "Steps the worker has run.", MetricType::kCounter,
+     [](const WorkerStatus& w) { return static_cast<double>(w.steps_done); }},
+    {"thermocline_worker_stale_frames_total", "Frames of an older epoch that the worker dropped.",
+     MetricType::kCounter,
+     [](const WorkerStatus& w) { return static_cast<double>(w.stale_frames); }},
 };
 
 MetricFamily WorkerFamily(const WorkerField& field, const std::vector<WorkerStatus>& workers) {
@@ -107,6 +112,25 @@ MetricFamily WorkerFamily(const WorkerField& field, const std::vector<WorkerStat
     family.samples.push_back({labels, field.value(workers[i])});
   }
   return family;
+}
+
+// Spare workers have no stage.
+std::vector<MetricFamily> StageFamilies(const std::vector<WorkerStatus>& workers) {
+  MetricFamily total{"thermocline_stage_step_seconds_total",
+                     "Time the stage computed in answered steps.",
+                     MetricType::kCounter,
+                     {}};
+  MetricFamily last{"thermocline_stage_last_step_seconds",
+                    "Time the stage computed in the last answered step.",
+                    MetricType::kGauge,
+                    {}};
+  for (const WorkerStatus& worker : workers) {
+    if (worker.stage < 0 || total.samples.size() == Metrics::kMaxSeriesPerFamily) continue;
+    const Labels labels = {{"stage", std::to_string(worker.stage)}};
+    total.samples.push_back({labels, static_cast<double>(worker.step_us_total) * 1e-6});
+    last.samples.push_back({labels, static_cast<double>(worker.last_step_us) * 1e-6});
+  }
+  return {std::move(total), std::move(last)};
 }
 
 struct Alias {
@@ -177,18 +201,21 @@ std::vector<MetricFamily> ServiceFamilies(const ServiceStatus& status,
       gauge("thermocline_kv_usage_ratio", "Share of the KV cache in use, 0 to 1.", kv_ratio),
       gauge("thermocline_kv_tokens_total", "Tokens the KV cache can hold.",
             static_cast<double>(status.kv_tokens_total)),
-      gauge("thermocline_last_token_age_seconds", "Time since any sequence got a token.",
-            status.last_token_age_s),
+      gauge("thermocline_last_token_age_seconds",
+            "Time since any step gave a token or a part of a prompt.", status.last_token_age_s),
       gauge("thermocline_epoch", "Generation of the plan.", static_cast<double>(status.epoch)),
       counter("thermocline_prompt_tokens_total", "Prompt tokens processed.", status.prompt_tokens),
       counter("thermocline_generated_tokens_total", "Tokens generated.", status.generated_tokens),
       counter("thermocline_steps_total", "Steps through the pipeline.", status.steps),
+      counter("thermocline_stale_frames_total",
+              "Frames dropped: older epoch, unknown peer or malformed.", status.stale_frames),
       counter("thermocline_preemptions_total", "Sequences that lost their KV and were redone.",
               status.preemptions),
   };
   for (const WorkerField& field : kWorkerFields) {
     families.push_back(WorkerFamily(field, status.workers));
   }
+  for (MetricFamily& family : StageFamilies(status.workers)) families.push_back(std::move(family));
   return families;
 }
 

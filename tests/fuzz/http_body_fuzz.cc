@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/check.h"
 #include "base/clock.h"
@@ -18,9 +19,13 @@ using namespace thermocline::coordinator::http;  // NOLINT
 
 class AcceptingService final : public GenerationService {
  public:
-  Result<SeqId> Submit(GenerationRequest request, std::shared_ptr<GenerationSink>) override {
-    CHECK(!request.prompt.empty());
-    return SeqId{++n_submitted_};
+  Result<std::vector<SeqId>> SubmitAll(std::vector<SequenceSubmission> submissions) override {
+    std::vector<SeqId> ids;
+    for (const SequenceSubmission& submission : submissions) {
+      CHECK(!submission.request.prompt.empty());
+      ids.push_back({++n_submitted_});
+    }
+    return ids;
   }
   void Cancel(SeqId) override {}
   ServiceStatus status() const override { return {.state = ServiceState::kReady}; }

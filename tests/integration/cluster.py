@@ -304,11 +304,14 @@ class ClusterTest(unittest.TestCase):
         return cluster
 
     def serve_joined(self, model, n_workers, *flags, worker_flags=(), env=None):
-        """A cluster whose workers join over TCP; (cluster, workers)."""
+        """A cluster whose workers join over TCP, worker 1 first; (cluster, workers)."""
         cluster = self.serve(model, "--workers", str(n_workers), *flags)
         key, join = cluster.join_arguments()
-        workers = [self.start([THERMOCLINE, "worker", *join, "--threads", "1", *worker_flags],
-                              env={**key, **(env or {})}) for _ in range(n_workers)]
+        workers = []
+        for i in range(n_workers):
+            workers.append(self.start([THERMOCLINE, "worker", *join, "--threads", "1",
+                                       *worker_flags], env={**key, **(env or {})}))
+            cluster.wait_line(rf"^worker {i + 1} on \S+ joined")
         return cluster, workers
 
     def run_program(self, *arguments, timeout_s=PATIENCE_S, **options):

@@ -164,7 +164,8 @@ class LostWorkerTest(EndingTest):
         events = stream.rest()
         self.assertIn("error", json.loads(events[-1]), events[-1])
         self.assertEqual(cluster.wait(END_S), 1, cluster.output)
-        self.check_says_once(cluster, r"worker (1|beside).*")
+        self.check_says_once(
+            cluster, r"worker 1 on \S+(, beside this coordinator, was killed by signal 9| is lost)")
         cluster.wait_gone(END_S)
 
     def test_of_three_that_joined(self):
@@ -176,7 +177,7 @@ class LostWorkerTest(EndingTest):
                 workers[victim].kill()
                 self.assertIn("error", json.loads(stream.rest()[-1]))
                 self.assertEqual(cluster.wait(END_S), 1, cluster.output)
-                self.check_says_once(cluster, r"worker \d on \S+ ")
+                self.check_says_once(cluster, rf"worker {victim + 1} on \S+ is lost")
                 for process in [cluster, *workers]:
                     process.wait_gone(END_S)
 

@@ -68,20 +68,23 @@ std::deque<GenerationEvent> FakeGenerationService::Script(const GenerationReques
   return events;
 }
 
-Result<SeqId> FakeGenerationService::Submit(GenerationRequest request,
-                                            std::shared_ptr<coordinator::GenerationSink> sink) {
+Result<std::vector<SeqId>> FakeGenerationService::SubmitAll(
+    std::vector<coordinator::SequenceSubmission> submissions) {
   const MutexLock lock(mutex_);
   if (!refusals_.empty()) {
     Status refusal = std::move(refusals_.front());
     refusals_.pop_front();
     if (!refusal.ok()) return refusal;
   }
-  const SeqId id{requests_.size() + 1};
-  if (!hold_) pending_.push_back({id, sink, Script(request)});
-  requests_.push_back(std::move(request));
-  sinks_.push_back(std::move(sink));
+  std::vector<SeqId> ids;
+  for (auto& [request, sink] : submissions) {
+    ids.push_back({requests_.size() + 1});
+    if (!hold_) pending_.push_back({ids.back(), sink, Script(request)});
+    requests_.push_back(std::move(request));
+    sinks_.push_back(std::move(sink));
+  }
   changed_.notify_all();
-  return id;
+  return ids;
 }
 
 void FakeGenerationService::Cancel(SeqId seq) {

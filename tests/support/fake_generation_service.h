@@ -23,8 +23,8 @@ class FakeGenerationService final : public coordinator::GenerationService {
   FakeGenerationService();
   ~FakeGenerationService() override;
 
-  Result<SeqId> Submit(coordinator::GenerationRequest request,
-                       std::shared_ptr<coordinator::GenerationSink> sink) override;
+  Result<std::vector<SeqId>> SubmitAll(
+      std::vector<coordinator::SequenceSubmission> submissions) override;
   void Cancel(SeqId seq) override;
   coordinator::ServiceStatus status() const override;
   int n_ctx() const override { return 1024; }
@@ -35,7 +35,7 @@ class FakeGenerationService final : public coordinator::GenerationService {
   // Between two tokens.
   void SetPace(std::chrono::milliseconds pace);
   void SetStatus(coordinator::ServiceStatus status);
-  // The next submissions are answered with these, in order; ok accepts.
+  // The next requests are answered with these, in order; ok accepts.
   void RefuseNext(std::vector<Status> statuses);
   void Hold();
   // To the i-th accepted sequence, from the calling thread.

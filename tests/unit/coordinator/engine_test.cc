@@ -74,6 +74,9 @@ class RecordingObserver final : public EngineObserver {
   void OnWorkerRefused(const std::string& host, const Status& why) override {
     Add("refused " + host + ": " + why.message());
   }
+  void OnWorkerLeft(const WorkerStatus& worker, const Status& why) override {
+    Add(Str("left ", worker.host, ": ", why.message()));
+  }
   void OnPlan(const placement::Plan& plan) override {
     const MutexLock lock(mutex_);
     plan_ = plan;
@@ -193,7 +196,10 @@ class EngineTest : public ::testing::Test {
     if (const auto* assign = std::get_if<proto::AssignPlan>(&message)) OnAssign(to, *assign);
     if (const auto* step = std::get_if<proto::StepBatch>(&message)) OnStep(*step);
     if (std::holds_alternative<proto::Shutdown>(message)) shutdowns_.insert(to);
-    if (std::holds_alternative<proto::Heartbeat>(message) && beats_) {
+    if (const auto* failure = std::get_if<proto::Failure>(&message)) {
+      refusals_.insert_or_assign(to, failure->status);
+    }
+    if (std::holds_alternative<proto::Heartbeat>(message) && beats_ && silent_ != to) {
       mailbox_.Post(to, proto::Heartbeat{});
     }
     return OkStatus();
@@ -219,6 +225,12 @@ class EngineTest : public ::testing::Test {
     for (const proto::StepResult& result : held_) mailbox_.Post(last_stage_, result);
     held_.clear();
   }
+  // Those held so far; what comes next is held again.
+  void AnswerHeld() {
+    const MutexLock lock(mutex_);
+    for (const proto::StepResult& result : held_) mailbox_.Post(last_stage_, result);
+    held_.clear();
+  }
   size_t n_held() {
     const MutexLock lock(mutex_);
     return held_.size();
@@ -232,8 +244,10 @@ class EngineTest : public ::testing::Test {
   FakePipeline pipeline_{{.n_vocab = kVocab, .page_tokens = 16, .n_pages = 16, .n_ctx = 64}};
   std::map<comm::PeerId, proto::AssignPlan> assignments_ GUARDED_BY(mutex_);
   std::set<comm::PeerId> shutdowns_ GUARDED_BY(mutex_);
+  std::map<comm::PeerId, Status> refusals_ GUARDED_BY(mutex_);
   comm::PeerId last_stage_ GUARDED_BY(mutex_);
   std::optional<comm::PeerId> dead_ GUARDED_BY(mutex_);
+  std::optional<comm::PeerId> silent_ GUARDED_BY(mutex_);
   bool loads_ GUARDED_BY(mutex_) = true;
   bool beats_ GUARDED_BY(mutex_) = false;
   bool holds_ GUARDED_BY(mutex_) = false;
@@ -350,6 +364,36 @@ TEST_F(EngineTest, FullQueueIsRefused) {
   EXPECT_TRUE(Eventually([&] { return first->finish() && second->finish(); }));
 }
 
+TEST_F(EngineTest, ManySequencesOfOneRequestAreAcceptedWhereTheyCanRun) {
+  options_.max_running = 16;
+  options_.max_waiting = 4;
+  StartServing();
+  SetHolds(true);
+  const auto submit = [&](int n) {
+    std::vector<SequenceSubmission> submissions;
+    for (int i = 0; i < n; ++i) {
+      submissions.push_back({Request(5, 3), std::make_shared<RecordingSink>()});
+    }
+    return engine_->SubmitAll(std::move(submissions));
+  };
+  EXPECT_EQ(submit(21).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_THAT(submit(21).status().message(),
+              HasSubstr("too many sequences at once: n=21 limit=20"));
+  const auto all = submit(20);
+  ASSERT_TRUE(all.ok()) << all.status();
+  EXPECT_EQ(all->size(), 20u);
+  EXPECT_EQ(submit(1).status().code(), StatusCode::kResourceExhausted);
+  SetHolds(false);
+  ASSERT_TRUE(Eventually([&] { return engine_->status().generated_tokens == 60; }));
+  // None of a request is accepted when one of it cannot be.
+  const auto sink = std::make_shared<RecordingSink>();
+  std::vector<SequenceSubmission> mixed = {{Request(5, 3), sink}, {Request(60, 10), sink}};
+  EXPECT_EQ(engine_->SubmitAll(mixed).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_TRUE(submit(20).ok());
+  ASSERT_TRUE(Eventually([&] { return engine_->status().generated_tokens == 120; }));
+  EXPECT_FALSE(sink->finish().has_value());
+}
+
 TEST_F(EngineTest, SilentWorkerEndsEverythingAndIsNamed) {
   StartServing();
   SetHolds(true);
@@ -384,6 +428,17 @@ TEST_F(EngineTest, HeartbeatsKeepWorkersAlive) {
   EXPECT_EQ(engine_->status().state, ServiceState::kReady);
 }
 
+TEST_F(EngineTest, ALostLinkIsBlamedOnTheWorkerThatIsGone) {
+  StartServing();
+  {
+    const MutexLock lock(mutex_);
+    dead_ = PeerOf(2);
+  }
+  mailbox_.Post(PeerOf(1), proto::Failure{Unavailable("connection to peer is lost: peer=2")});
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
+  EXPECT_THAT(engine_->status().failure.message(), HasSubstr("worker 2 on node2 is lost"));
+}
+
 TEST_F(EngineTest, WorkersFailureIsToldInOneLine) {
   StartServing();
   mailbox_.Post(PeerOf(2), proto::Failure{DataLoss("tensor outside file: blk.3")});
@@ -401,7 +456,108 @@ TEST_F(EngineTest, WorkerThatLeavesOrCannotBeReachedIsLost) {
   }
   const auto sink = Submit(Request(5, 5));
   ASSERT_TRUE(Eventually([&] { return sink->finish() == FinishReason::kError; }));
-  EXPECT_THAT(sink->error().message(), HasSubstr("worker 1 on node1 is lost: no such peer"));
+  EXPECT_EQ(sink->error().message(),
+            "worker 1 on node1 is lost: its connection closed (the process ended?)");
+}
+
+TEST_F(EngineTest, TheLostWorkerIsNamedNotTheNeighbourWhoseLinkBroke) {
+  StartServing();
+  {
+    const MutexLock lock(mutex_);
+    dead_ = PeerOf(1);
+  }
+  mailbox_.Post(PeerOf(2), proto::Failure{Unavailable("link closed by worker 1")});
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
+  EXPECT_EQ(engine_->status().failure.message(),
+            "worker 1 on node1 is lost: its connection closed (the process ended?)");
+}
+
+TEST_F(EngineTest, ABrokenLinkAloneIsToldASecondLater) {
+  StartServing();
+  mailbox_.Post(PeerOf(2), proto::Failure{Unavailable("link closed by worker 1")});
+  // The reporter ends itself, which is no evidence against it.
+  mailbox_.Post(PeerOf(2), proto::Shutdown{.reason = "bye"});
+  mailbox_.Post({77}, proto::Heartbeat{});
+  ASSERT_TRUE(Eventually([&] { return engine_->status().stale_frames == 1; }));
+  EXPECT_EQ(engine_->status().state, ServiceState::kReady);
+  clock_.Advance(std::chrono::milliseconds(1100));
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
+  EXPECT_EQ(engine_->status().failure.message(),
+            "worker 2 on node2 failed: link closed by worker 1");
+}
+
+TEST_F(EngineTest, SpareWorkersMayDie) {
+  options_.plan_json = R"({"stages":[{"lead":2,"layers":[0,4]}]})";
+  StartServing();
+  {
+    const MutexLock lock(mutex_);
+    beats_ = true;
+    dead_ = PeerOf(1);
+  }
+  clock_.Advance(seconds(1));
+  ASSERT_TRUE(Eventually([&] { return engine_->status().workers.size() == 1; }));
+  EXPECT_TRUE(observer_.Heard("left node1: worker 1 on node1 is lost: its connection closed"));
+  const auto sink = Submit(Request(5, 3));
+  ASSERT_TRUE(Eventually([&] { return sink->finish() == FinishReason::kLength; }));
+  EXPECT_EQ(engine_->status().state, ServiceState::kReady);
+}
+
+TEST_F(EngineTest, SilentOrFailingSpareWorkersAreDropped) {
+  options_.expected = {{{1}, ""}, {{2}, ""}, {{3}, ""}};
+  options_.plan_json = R"({"stages":[{"lead":2,"layers":[0,4]}]})";
+  {
+    const MutexLock lock(mutex_);
+    beats_ = true;
+    silent_ = PeerOf(1);
+  }
+  StartServing();
+  mailbox_.Post(PeerOf(3), proto::Failure{Unavailable("out of memory")});
+  ASSERT_TRUE(Eventually([&] { return observer_.Heard("left node3: worker 3 on node3 failed"); }));
+  // In steps, so that the lead's heartbeats are seen.
+  ASSERT_TRUE(Eventually([&] {
+    clock_.Advance(std::chrono::milliseconds(20));
+    return observer_.Heard("left node1: worker 1 on node1 is lost: no heartbeat for 5");
+  }));
+  EXPECT_EQ(engine_->status().state, ServiceState::kReady);
+}
+
+TEST_F(EngineTest, AStepThatIsNeverAnsweredEndsTheService) {
+  options_.step_timeout = seconds(20);
+  {
+    const MutexLock lock(mutex_);
+    beats_ = true;
+  }
+  StartServing();
+  SetHolds(true);
+  const auto sink = Submit(Request(5, 9));
+  ASSERT_TRUE(Eventually([&] { return n_held() == 1; }));
+  ASSERT_TRUE(Eventually([&] {
+    clock_.Advance(std::chrono::milliseconds(50));
+    return sink->finish().has_value();
+  }));
+  EXPECT_EQ(sink->error().code(), StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(sink->error().message(), HasSubstr("step 1 has been outstanding for 20"));
+  EXPECT_THAT(sink->error().message(),
+              HasSubstr("stage 0 (worker 1 on node1) 0, stage 1 (worker 2 on node2) 0"));
+}
+
+TEST_F(EngineTest, AnsweredStepsAreProgressWithoutATokenToo) {
+  options_.max_step_tokens = 16;
+  options_.prefill_chunk = 16;
+  options_.max_in_flight = 1;
+  StartServing();
+  SetHolds(true);
+  const auto sink = Submit(Request(40, 3));
+  for (int chunk = 0; chunk < 2; ++chunk) {
+    ASSERT_TRUE(Eventually([&] { return n_held() == 1; }));
+    clock_.Advance(seconds(2));
+    ASSERT_TRUE(Eventually([&] { return engine_->status().last_token_age_s >= 2; }));
+    AnswerHeld();
+    ASSERT_TRUE(Eventually([&] { return engine_->status().last_token_age_s == 0; }));
+    EXPECT_TRUE(sink->tokens().empty());
+  }
+  SetHolds(false);
+  EXPECT_TRUE(Eventually([&] { return sink->finish() == FinishReason::kLength; }));
 }
 
 TEST_F(EngineTest, MissingWorkersAreNamed) {
@@ -468,9 +624,37 @@ TEST_F(EngineTest, RefusedWorkerIsToldWhy) {
   ASSERT_TRUE(Eventually([&] { return observer_.Heard("refused node2: worker id is taken"); }));
   EXPECT_TRUE(Eventually([&] {
     const MutexLock lock(mutex_);
-    return shutdowns_.contains(comm::PeerId{77});
+    return refusals_.contains(comm::PeerId{77});
   }));
   EXPECT_EQ(engine_->status().state, ServiceState::kReady);
+  const MutexLock lock(mutex_);
+  EXPECT_EQ(refusals_.at(comm::PeerId{77}).code(), StatusCode::kInvalidArgument);
+  EXPECT_THAT(refusals_.at(comm::PeerId{77}).message(), HasSubstr("worker id is taken"));
+  EXPECT_FALSE(shutdowns_.contains(comm::PeerId{77}));
+}
+
+TEST_F(EngineTest, ALaunchWhoseRankIsRefusedFailsAtOnce) {
+  StartEngine();
+  proto::Hello other = HelloOf(2);
+  other.build = "b2";
+  mailbox_.Post(PeerOf(1), HelloOf(1));
+  mailbox_.Post(PeerOf(2), other);
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
+  EXPECT_EQ(engine_->status().failure.message(),
+            "worker 2 on node2 cannot join: builds differ: worker=b2 coordinator=b1");
+  EXPECT_TRUE(WasToldToShutDown(1));
+  const MutexLock lock(mutex_);
+  EXPECT_EQ(refusals_.at(PeerOf(2)).code(), StatusCode::kInvalidArgument);
+}
+
+TEST_F(EngineTest, ARefusedWorkerWithoutARankCanBeReplaced) {
+  StartEngine();
+  proto::Hello other = HelloOf(2);
+  other.wanted_id.reset();
+  other.build = "b2";
+  mailbox_.Post({77}, other);
+  Join();
+  EXPECT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kReady; }));
 }
 
 TEST_F(EngineTest, DrainFinishesWhatRunsAndRefusesWhatIsNew) {
@@ -530,12 +714,21 @@ TEST(EngineOptions, ValidateNamesTheField) {
   EXPECT_TRUE(options.Validate().ok());
   options.max_step_tokens = 1;
   EXPECT_THAT(options.Validate().message(),
-              HasSubstr("max_step_tokens out of range: 1 is not in 2..8192"));
+              HasSubstr("--batch-size out of range: 1 is not in 2..8192"));
   options.max_step_tokens = 16;
-  EXPECT_THAT(options.Validate().message(), HasSubstr("prefill_chunk out of range"));
+  EXPECT_THAT(options.Validate().message(), HasSubstr("--prefill-chunk out of range"));
   options.prefill_chunk = 8;
   options.heartbeat_expiry = options.heartbeat_interval;
   EXPECT_THAT(options.Validate().message(), HasSubstr("heartbeat_expiry"));
+  options.heartbeat_expiry = seconds(5);
+  options.plan.n_parallel = 0;
+  EXPECT_THAT(options.Validate().message(), HasSubstr("--parallel out of range: 0"));
+  options.plan.n_parallel = 1;
+  options.plan.n_ctx = -1;
+  EXPECT_THAT(options.Validate().message(), HasSubstr("--ctx-size out of range: -1"));
+  options.plan.n_ctx = 0;
+  options.step_timeout = seconds(0);
+  EXPECT_THAT(options.Validate().message(), HasSubstr("step_timeout"));
 }
 
 }  // namespace

@@ -168,12 +168,20 @@ TEST_F(HttpCompletionsTest, AFullQueueIs429) {
   EXPECT_EQ(Json::parse(response.body)["error"]["code"], "queue_full");
 }
 
-TEST_F(HttpCompletionsTest, ARefusedChoiceCancelsTheAcceptedOnes) {
+TEST_F(HttpCompletionsTest, AllChoicesAreAcceptedOrNone) {
   service_.Hold();
-  service_.RefuseNext({OkStatus(), OkStatus(), ResourceExhausted("full")});
+  service_.RefuseNext({ResourceExhausted("full")});
   EXPECT_EQ(PostJson("/v1/completions", {{"prompt", "x"}, {"n", 3}}, 429)["error"]["code"],
             "queue_full");
-  EXPECT_EQ(service_.cancelled().size(), 2u);
+  EXPECT_TRUE(service_.requests().empty());
+  EXPECT_TRUE(service_.cancelled().empty());
+}
+
+TEST_F(HttpCompletionsTest, MoreChoicesThanAreEverTakenAreNotACaseOfContext) {
+  service_.RefuseNext({InvalidArgument("too many sequences at once: n=3 limit=2")});
+  const Json error = PostJson("/v1/completions", {{"prompt", "x"}, {"n", 3}}, 400)["error"];
+  EXPECT_NE(error["code"], "context_length_exceeded");
+  EXPECT_EQ(error["message"], "too many sequences at once: n=3 limit=2");
 }
 
 TEST_F(HttpCompletionsTest, AnErrorOfASequenceFailsTheRequest) {
@@ -187,18 +195,6 @@ TEST_F(HttpCompletionsTest, AnErrorOfASequenceFailsTheRequest) {
   EXPECT_EQ(response.status, 500);
   EXPECT_EQ(response.body.find("secret"), std::string::npos);
   EXPECT_EQ(service_.cancelled(), (std::vector<SeqId>{SeqId{1}}));
-}
-
-TEST_F(HttpCompletionsTest, CachedPromptTokensAreReported) {
-  service_.Hold();
-  HttpClient client(port());
-  client.SendRequest("POST", "/v1/completions", R"({"prompt":"abcd"})");
-  ASSERT_TRUE(service_.WaitForRequests(1));
-  service_.Emit(0, {.token = model::SampledToken{.token = 'a'}, .n_cached_prompt_tokens = 3});
-  service_.Emit(0, {.finish = FinishReason::kStop});
-  const Json body = Json::parse(client.ReadResponse().body);
-  EXPECT_EQ(body["usage"]["prompt_tokens_details"]["cached_tokens"], 3);
-  EXPECT_EQ(body["timings"]["prompt_n"], 1);
 }
 
 }  // namespace

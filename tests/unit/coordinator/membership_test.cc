@@ -101,8 +101,8 @@ TEST(Membership, JoinDeadlineNamesWhoIsMissing) {
   proto::Hello other = HelloOf(3, "node3");
   other.build = "b2";
   ASSERT_FALSE(membership.OnHello({3}, other, At(58)).ok());
-  EXPECT_TRUE(membership.CheckDeadlines(At(59)).ok());
-  const Status status = membership.CheckDeadlines(At(60));
+  EXPECT_TRUE(membership.CheckJoinDeadline(At(59)).ok());
+  const Status status = membership.CheckJoinDeadline(At(60));
   EXPECT_EQ(status.code(), StatusCode::kDeadlineExceeded);
   EXPECT_EQ(status.message(),
             "1 of 3 workers joined within 60 s; missing: worker 2 on node2, worker 3; "
@@ -114,10 +114,12 @@ TEST(Membership, SilenceIsALostWorker) {
   for (uint64_t id : {1, 3}) {
     ASSERT_TRUE(membership.OnHeartbeat({100 + id}, proto::Heartbeat{}, At(3)).ok());
   }
-  EXPECT_TRUE(membership.CheckDeadlines(At(4.9)).ok());
-  const Status status = membership.CheckDeadlines(At(5));
-  EXPECT_EQ(status.code(), StatusCode::kUnavailable);
-  EXPECT_EQ(status.message(), "worker 2 on h is lost: no heartbeat for 5 s");
+  EXPECT_TRUE(membership.Silent(At(4.9)).empty());
+  const auto silent = membership.Silent(At(5));
+  ASSERT_EQ(silent.size(), 1u);
+  EXPECT_EQ(silent[0].first, WorkerId{2});
+  EXPECT_EQ(silent[0].second.code(), StatusCode::kUnavailable);
+  EXPECT_EQ(silent[0].second.message(), "worker 2 on h is lost: no heartbeat for 5 s");
 }
 
 TEST(Membership, StrangersAreNotMembers) {
@@ -147,14 +149,67 @@ TEST(Membership, IsReadyWhenEveryLeadIs) {
   EXPECT_TRUE(membership.all_ready());  // worker 2 is spare
 }
 
+TEST(Membership, SpareWorkersMayLeaveAndNobodyTakesTheirPlace) {
+  Membership membership = WithThree();
+  EXPECT_FALSE(membership.IsSpare({2}));  // until there is a plan everybody is needed
+  placement::Plan plan;
+  plan.stages = {{.lead = {3}, .layers = {0, 2, true, false}},
+                 {.lead = {1}, .layers = {2, 5, false, true}}};
+  membership.OnPlan(plan, At(1));
+  EXPECT_TRUE(membership.IsSpare({2}));
+  EXPECT_FALSE(membership.IsSpare({1}));
+  membership.Remove({2});
+  EXPECT_FALSE(membership.IsSpare({2}));
+  EXPECT_TRUE(membership.complete());
+  EXPECT_TRUE(membership.CheckJoinDeadline(At(1000)).ok());
+  EXPECT_THAT(membership.OnHello({9}, HelloOf(2, "h"), At(2)).status().message(),
+              HasSubstr("nobody can join any more"));
+  proto::Hello any = HelloOf(0, "h");
+  any.wanted_id.reset();
+  EXPECT_THAT(membership.OnHello({9}, any, At(2)).status().message(), HasSubstr("complete"));
+  EXPECT_FALSE(membership.Needs(HelloOf(2, "h")));
+}
+
+TEST(Membership, OnlyAFreeExpectedIdIsNeeded) {
+  Membership membership(ThreeWorkers(), At(0));
+  ASSERT_TRUE(membership.OnHello({1}, HelloOf(1, "a"), At(0)).ok());
+  EXPECT_TRUE(membership.Needs(HelloOf(2, "b")));
+  EXPECT_FALSE(membership.Needs(HelloOf(1, "b")));  // taken
+  EXPECT_FALSE(membership.Needs(HelloOf(9, "b")));
+  proto::Hello any = HelloOf(0, "b");
+  any.wanted_id.reset();
+  EXPECT_FALSE(membership.Needs(any));  // another can come in its place
+}
+
+TEST(Membership, StepTimesAddUpPerStage) {
+  Membership membership = WithThree();
+  placement::Plan plan;
+  plan.stages = {{.lead = {3}, .layers = {0, 2, true, false}},
+                 {.lead = {1}, .layers = {2, 5, false, true}}};
+  membership.OnPlan(plan, At(1));
+  membership.OnStepTimes({100, 20});
+  membership.OnStepTimes({300});  // a stage that did not say
+  const std::vector<WorkerStatus> statuses = membership.Statuses(At(2));
+  EXPECT_EQ(statuses[2].step_us_total, 400u);
+  EXPECT_EQ(statuses[2].last_step_us, 300u);
+  EXPECT_EQ(statuses[0].step_us_total, 20u);
+  EXPECT_EQ(statuses[1].step_us_total, 0u);  // spare
+}
+
 TEST(Membership, HeartbeatsCarryTheShareOfTimeSpentComputing) {
   Membership membership = WithThree();
   ASSERT_TRUE(membership.OnHeartbeat({101}, {.compute_us = 100000}, At(1)).ok());
   ASSERT_TRUE(
-      membership.OnHeartbeat({101}, {.compute_us = 350000, .kv_pages_used = 7}, At(1.5)).ok());
+      membership
+          .OnHeartbeat(
+              {101}, {.steps_done = 4, .compute_us = 350000, .stale_frames = 2, .kv_pages_used = 7},
+              At(1.5))
+          .ok());
   const WorkerStatus status = membership.Statuses(At(1.5))[0];
   EXPECT_NEAR(status.busy_fraction, 0.5, 1e-9);
   EXPECT_EQ(status.kv_pages_used, 7);
+  EXPECT_EQ(status.steps_done, 4u);
+  EXPECT_EQ(status.stale_frames, 2u);
 }
 
 }  // namespace

@@ -73,7 +73,11 @@ class Cluster {
     steps_.pop_front();
     const proto::StepResult result = pipeline_.Run(step);
     if (step.entries.empty()) return;
-    for (const proto::StepEntry& entry : step.entries) in_flight_.erase(entry.seq);
+    for (const proto::StepEntry& entry : step.entries) {
+      auto& ends = in_flight_[entry.seq];
+      EXPECT_EQ(ends.front(), EndOf(entry)) << "out of order: seq " << entry.seq;
+      ends.pop_front();
+    }
     SchedulerActions actions;
     const Status status = scheduler_.OnResult(result, &actions);
     ASSERT_TRUE(status.ok()) << status;
@@ -100,7 +104,7 @@ class Cluster {
       proto::Encode(step, &bytes);
       trace_.insert(trace_.end(), bytes.begin(), bytes.end());
       for (const proto::StepEntry& entry : step.entries) {
-        EXPECT_TRUE(in_flight_.insert(entry.seq).second) << "in two steps: seq " << entry.seq;
+        CheckEntry(entry);
         const bool first_start = entry.start.has_value() && entry.seq.value > last_started_;
         if (first_start) last_started_ = entry.seq.value;
       }
@@ -108,6 +112,25 @@ class Cluster {
     const SchedulerCounts counts = scheduler_.counts();
     EXPECT_LE(counts.pages_used, options_.n_pages);
     EXPECT_GE(counts.pages_used, 0);
+  }
+
+  static int64_t EndOf(const proto::StepEntry& entry) {
+    return entry.first_position + int64_t(entry.tokens.size());
+  }
+
+  // Only chunks of a prefill may be outstanding together, each where the one before it ends.
+  void CheckEntry(const proto::StepEntry& entry) {
+    auto& ends = in_flight_[entry.seq];
+    if (!ends.empty() && !entry.start) {
+      EXPECT_EQ(entry.first_position, ends.back()) << "gap: seq " << entry.seq;
+      most_chunks_ = std::max(most_chunks_, ends.size() + 1);
+    }
+    // Behind a step that samples only the sequence's new start may come, after it gave way.
+    EXPECT_FALSE(sampling_.contains(entry.seq) && !ends.empty() && !entry.start)
+        << "does not wait for its token: seq " << entry.seq;
+    sampling_.erase(entry.seq);
+    if (entry.sample) sampling_.insert(entry.seq);
+    ends.push_back(EndOf(entry));
   }
 
   void Record(SeqId id, const GenerationEvent& event) {
@@ -133,7 +156,9 @@ class Cluster {
   Scheduler scheduler_;
   FakePipeline pipeline_;
   std::deque<proto::StepBatch> steps_;
-  std::set<SeqId> in_flight_;
+  std::map<SeqId, std::deque<int64_t>> in_flight_;  // ends of outstanding entries
+  std::set<SeqId> sampling_;                        // whose latest entry samples
+  size_t most_chunks_ = 0;                          // of one sequence outstanding together
   std::map<uint64_t, Seen> seen_;
   std::vector<std::byte> trace_;
   uint64_t last_started_ = 0;
@@ -195,8 +220,11 @@ TEST(Scheduler, StartCarriesWhatTheSamplerNeeds) {
   EXPECT_TRUE(entry.sample);
 }
 
-TEST(Scheduler, LongPromptIsPrefilledInChunks) {
-  Cluster cluster(SmallOptions());
+TEST(Scheduler, LongPromptOnOneStageIsPrefilledInLargeSteps) {
+  SchedulerOptions options = SmallOptions();
+  options.n_stages = 1;
+  options.max_in_flight = 1;
+  Cluster cluster(options);
   ASSERT_TRUE(cluster.Submit(1, Request(60, 1)).ok());
   ASSERT_EQ(cluster.steps_.size(), 1u);
   EXPECT_EQ(cluster.steps_[0].n_tokens(), 32);
@@ -207,6 +235,54 @@ TEST(Scheduler, LongPromptIsPrefilledInChunks) {
   EXPECT_TRUE(cluster.steps_[0].entries[0].sample);
   EXPECT_FALSE(cluster.steps_[0].entries[0].start.has_value());
   cluster.RunToEnd();
+  ExpectClean(cluster);
+}
+
+TEST(Scheduler, ChunksOfOnePromptFillThePipeline) {
+  Cluster cluster(SmallOptions());
+  ASSERT_TRUE(cluster.Submit(1, Request(20, 3)).ok());
+  ASSERT_EQ(cluster.steps_.size(), 3u);
+  EXPECT_EQ(cluster.steps_[0].n_tokens(), 8);
+  EXPECT_TRUE(cluster.steps_[0].entries[0].start.has_value());
+  EXPECT_EQ(cluster.steps_[1].entries[0].first_position, 8);
+  EXPECT_FALSE(cluster.steps_[1].entries[0].sample);
+  EXPECT_FALSE(cluster.steps_[1].entries[0].start.has_value());
+  EXPECT_EQ(cluster.steps_[2].n_tokens(), 4);
+  EXPECT_TRUE(cluster.steps_[2].entries[0].sample);
+  cluster.Answer();
+  cluster.Answer();
+  EXPECT_EQ(cluster.steps_.size(), 1u);  // the first token is awaited
+  cluster.RunToEnd();
+  EXPECT_EQ(cluster.seen_[1].tokens, Cluster::Expected(Request(20, 3), 50, 3));
+  EXPECT_EQ(cluster.scheduler_.counts().prompt_tokens, 20u);
+  ExpectClean(cluster);
+}
+
+TEST(Scheduler, CancelWithChunksUnderWayIgnoresTheirAnswers) {
+  Cluster cluster(SmallOptions());
+  ASSERT_TRUE(cluster.Submit(1, Request(40, 3)).ok());
+  ASSERT_EQ(cluster.steps_.size(), 3u);
+  cluster.Cancel(1);
+  cluster.RunToEnd();
+  EXPECT_EQ(cluster.seen_[1].finish, FinishReason::kCancelled);
+  EXPECT_TRUE(cluster.seen_[1].tokens.empty());
+  ExpectClean(cluster);
+}
+
+TEST(Scheduler, SequenceThatGivesWayWithChunksUnderWayStartsAgain) {
+  SchedulerOptions options = SmallOptions();
+  options.n_pages = 16;
+  Cluster cluster(options);
+  ASSERT_TRUE(cluster.Submit(1, Request(26, 38)).ok());
+  for (int i = 0; i < 4; ++i) cluster.Answer();  // decodes now
+  GenerationRequest request = Request(30, 2);
+  request.sampling.n_prompt_logprobs = 0;
+  ASSERT_TRUE(cluster.Submit(2, request).ok());
+  // Answers to the chunks come late; the older sequence's pages run out meanwhile.
+  cluster.RunToEnd();
+  EXPECT_EQ(cluster.seen_[1].tokens, Cluster::Expected(Request(26, 38), 50, 38));
+  EXPECT_EQ(cluster.seen_[2].tokens, Cluster::Expected(request, 50, 2));
+  EXPECT_EQ(cluster.seen_[2].scored.size(), 29u);
   ExpectClean(cluster);
 }
 
@@ -376,6 +452,15 @@ TEST(Scheduler, AnswersThatDoNotFitTheStepAreErrors) {
   EXPECT_EQ(answer({.step = {7}}), "");  // no such step: ignored
 }
 
+TEST(Scheduler, AnswersOutOfOrderAreErrors) {
+  Cluster cluster(SmallOptions());
+  ASSERT_TRUE(cluster.Submit(1, Request(20, 4)).ok());
+  SchedulerActions actions;
+  EXPECT_THAT(
+      cluster.scheduler_.OnResult({.step = {2}, .entries = {{.seq = {1}}}}, &actions).message(),
+      HasSubstr("step result out of order: step=2 expected=1"));
+}
+
 TEST(Scheduler, EndAllEndsEverySequenceOnce) {
   SchedulerOptions options = SmallOptions();
   options.max_running = 2;
@@ -465,6 +550,7 @@ void CheckSequence(const Script& script, uint64_t id, const Seen& seen) {
 
 TEST(SchedulerProperty, EveryAcceptedSequenceEndsOnceWithItsTokens) {
   uint64_t preemptions = 0, n_sequences = 0;
+  size_t most_chunks = 0;
   for (uint64_t seed = 0; seed < 150; ++seed) {
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
     std::unique_ptr<Cluster> cluster;
@@ -475,10 +561,12 @@ TEST(SchedulerProperty, EveryAcceptedSequenceEndsOnceWithItsTokens) {
     ExpectClean(*cluster);
     preemptions += cluster->scheduler_.counts().preemptions;
     n_sequences += script.accepted.size();
+    most_chunks = std::max(most_chunks, cluster->most_chunks_);
     if (HasFailure()) return;
   }
   EXPECT_GT(preemptions, 100u);
   EXPECT_GT(n_sequences, 3000u);
+  EXPECT_GT(most_chunks, 3u);
 }
 
 TEST(SchedulerProperty, EqualInputsGiveEqualBytes) {
