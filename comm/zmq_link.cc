@@ -181,9 +181,6 @@ class ZmqLink final : public Link {
   ZmqLink(ZmqDataPort* port, WorkerId peer, ZmqDealer dealer)
       : port_(port), peer_(peer), dealer_(std::move(dealer)), dealer_fd_(dealer_.socket().fd()) {}
 
-  LinkCaps caps() const override {
-    return {.transport = Transport::kZmq, .device_memory = false, .authenticated = true};
-  }
   WorkerId peer() const override { return peer_; }
   LinkStats stats() const override { return stats_; }
 

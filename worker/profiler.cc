@@ -16,12 +16,14 @@ namespace {
 
 using SteadyTime = std::chrono::steady_clock;
 
-// Of all threads together: twice the last-level cache that a group of cores shares in common
-// servers. More would stay the peak memory of a worker with a small stage, though it is freed
-// before anything is loaded; so where a cache is larger still, its bandwidth is measured.
-constexpr uint64_t kRegionBytes = 64 * kMiB;
-// So that each has 4 MiB, more than an L2 cache holds. A dozen cores fill the memory channels of a
-// socket; more add little.
+// Of each thread: more than an L2 cache holds.
+constexpr uint64_t kThreadBytes = 4 * kMiB;
+// Of all threads together: at least a group of cores' last-level cache in common servers. Where
+// that cache is larger, its bandwidth is measured, for this memory shows in the worker's peak
+// though it is freed before anything is loaded: up to eight threads it fits what a plan leaves a
+// process for itself (placement::kRuntimeBytes).
+constexpr uint64_t kMinRegionBytes = 32 * kMiB;
+// A dozen cores fill the memory channels of a socket; more add little.
 constexpr int kMaxThreads = 16;
 // Long enough that workers which were started together overlap for most of it, so that they
 // measure what they will share.
@@ -58,7 +60,8 @@ double MedianPassSeconds(std::span<const std::byte> region) {
 
 double MeasureReadBandwidth(int n_threads) {
   const int n_measuring = std::clamp(n_threads, 1, kMaxThreads);
-  const uint64_t share = kRegionBytes / static_cast<uint64_t>(n_measuring);
+  const uint64_t share =
+      std::max(kThreadBytes, kMinRegionBytes / static_cast<uint64_t>(n_measuring));
   std::vector<double> bytes_per_s(static_cast<size_t>(n_measuring), 0.0);
   std::vector<std::thread> threads;
   for (double& own : bytes_per_s) {

@@ -5,8 +5,8 @@
 
 namespace thermocline::worker {
 
-// Sustained read bandwidth of `n_threads` threads (at most 16) streaming 64 MiB together, rounded;
-// takes about 200 ms. 0 when there is no memory for it.
+// Sustained read bandwidth of `n_threads` threads (at most 16) streaming 32 to 64 MiB together,
+// rounded; takes about 200 ms. 0 when there is no memory for it.
 double MeasureReadBandwidth(int n_threads);
 
 // The nearest power of 2^(1/4), which are 19 % apart. Workers of one host measure while others do,

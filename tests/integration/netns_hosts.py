@@ -50,7 +50,9 @@ class Namespaces:
         assert self._holder.stdout.readline() == b"up\n", "no namespaces"
         self.pid = self._child() if own_processes else self._holder.pid
         kinds += ("pid",) if own_processes else ()
-        self.enter = ["nsenter", "-t", str(self.pid), *(f"--{kind}" for kind in kinds), "--"]
+        # --root: where this runs in a chroot, so do they.
+        self.enter = ["nsenter", "-t", str(self.pid), *(f"--{kind}" for kind in kinds), "--root",
+                      "--wd", "--"]
 
     def _child(self):
         pid = self._holder.pid

@@ -26,6 +26,6 @@ cp "$source/package.json" "$source/package-lock.json" "$source/client.mjs" "$bui
 cd "$build"
 if ! node -e 'import("openai").then(() => {}, () => process.exit(1))' 2>/dev/null; then
   npm ci --no-audit --no-fund --fetch-retries=1 --fetch-timeout=20000 >npm.log 2>&1 ||
-    skip "npm cannot install the openai client: $(grep -m1 'npm error' npm.log || echo 'see npm.log')"
+    skip "npm cannot install the openai client: $(grep -m1 -E '^npm (error|ERR!) ' npm.log || echo 'see npm.log')"
 fi
 exec node client.mjs "$target" ${model:+"$model"}
