@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/host_info.h"
+#include "base/log.h"
 #include "base/metrics.h"
 #include "base/str.h"
 #include "base/units.h"
@@ -56,12 +57,12 @@ std::string UrlHost(const std::string& address) {
   return address.find(':') == std::string::npos ? address : Str("[", address, "]");
 }
 
-std::string SecurityLine(const ServeConfig& config) {
+std::string SecurityLine(const ServeConfig& config, const comm::JoinTicket& ticket) {
   const bool loopback = config.bind_endpoint.starts_with("tcp://127.");
   std::string line =
       Str("API on ", config.http.address,
           config.http.api_keys.empty() ? " without a key" : " with an API key", ", no TLS",
-          " | cluster: CURVE on ", loopback ? "loopback" : config.bind_endpoint);
+          " | cluster: CURVE on ", loopback ? "loopback" : comm::JoinEndpoints(ticket.endpoints));
   if (config.engine.plan.link == placement::LinkKind::kMpi) {
     line += " | MPI links are not authenticated: trusted network only";
   }
@@ -90,7 +91,7 @@ class Coordinator {
     TC_RETURN_IF_ERROR(PrepareWeights());
     DescribeModel();
     terminal_.emplace(stderr, clock_,
-                      TerminalText{SecurityLine(config_), ModelLine(config_, model_)});
+                      TerminalText{SecurityLine(config_, ticket_), ModelLine(config_, model_)});
     engine_ = std::make_unique<Engine>(Engine::Parts{config_.engine, model_.config, model_.weights,
                                                      *mailbox_, clock_, *terminal_});
     TC_ASSIGN_OR_RETURN(
@@ -153,6 +154,12 @@ class Coordinator {
     config_.engine.model_bytes = model_.reader->size_bytes();
     config_.engine.header_bytes = model_.header_bytes;
     config_.engine.plan.model_fingerprint = model_.fingerprint;
+    if (config_.engine.plan.n_ctx > model_.config.n_ctx_train) {
+      LogWarn("coordinator", Str("--ctx-size is beyond what the model was trained for; text may "
+                                 "become nonsense there:",
+                                 Kv("n_ctx", config_.engine.plan.n_ctx),
+                                 Kv("trained", model_.config.n_ctx_train)));
+    }
   }
 
   // Workers may have another working directory.

@@ -87,6 +87,5 @@ int main(int argc, char** argv) {
   const auto config = coordinator::ResolveServeFlags(flags, LookUp);
   if (!config.ok()) return Fail(config.status());
   InstallSignals();
-  return ExitCode(
-      coordinator::RunCoordinator(flags, *config, OwnFolder(), g_requests, Report));
+  return ExitCode(coordinator::RunCoordinator(flags, *config, OwnFolder(), g_requests, Report));
 }

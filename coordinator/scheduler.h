@@ -121,6 +121,7 @@ class Scheduler {
   void Finish(SeqId id, FinishReason reason, SchedulerActions* actions);
 
   void AdmitWaiting();
+  int DecodeSteps(int n_decoding) const;
   void AddDecodes(Draft* draft);
   void AddPrefills(Draft* draft);
   bool AddRows(SeqId id, Sequence* sequence, int64_t budget, Draft* draft);

@@ -21,7 +21,8 @@ struct TemplateSource {
 
 // What --chat-template names: a built-in, the template itself, or a file.
 Result<TemplateSource> OverridingTemplate(const std::string& given) {
-  if (auto built_in = model::ChatTemplate::BuiltIn(given); built_in.ok()) {
+  const auto built_in = model::ChatTemplate::BuiltIn(given);
+  if (built_in.ok()) {
     return TemplateSource{"--chat-template " + given, *built_in};
   }
   if (given.find("{%") != std::string::npos || given.find("{{") != std::string::npos) {
@@ -29,8 +30,8 @@ Result<TemplateSource> OverridingTemplate(const std::string& given) {
   }
   std::ifstream file(given, std::ios::binary);
   if (!file) {
-    return InvalidArgument(Str("--chat-template ", Printable(given),
-                               ": neither a built-in template (chatml) nor a readable file"));
+    return InvalidArgument(Str("--chat-template ", Printable(given), ": not a readable file, and ",
+                               built_in.status().message()));
   }
   return TemplateSource{given, {std::istreambuf_iterator<char>(file), {}}};
 }

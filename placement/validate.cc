@@ -84,8 +84,8 @@ Status CheckKv(const Plan& plan) {
     return InvalidArgument(
         Str("kv.page_tokens out of range: ", kv.page_tokens, " is not in 1..", kMaxPageTokens));
   }
-  if (!IsFloat(kv.dtype)) {
-    return InvalidArgument(Str("kv.dtype is not a float type: ", DTypeName(kv.dtype)));
+  if (kv.dtype != DType::kF32 && kv.dtype != DType::kF16) {
+    return InvalidArgument(Str("kv.dtype is neither F32 nor F16: ", DTypeName(kv.dtype)));
   }
   if (!IsFloat(plan.wire)) {
     return InvalidArgument(Str("wire is not a float type: ", DTypeName(plan.wire)));

@@ -113,7 +113,9 @@ std::optional<ApiError> MakeChatPrompt(const ChatRequest& request,
   std::vector<std::string> set_aside;
   for (model::ChatMessage& message : input.messages) {
     SetControlTextAside(tokenizer, &message.content, &set_aside);
+    SetControlTextAside(tokenizer, &message.name, &set_aside);
   }
+  SetControlTextAside(tokenizer, &input.kwargs_json, &set_aside);
   const auto rendered = chat_template->Render(input);
   if (!rendered.ok()) {
     return BadParameter("messages", Str("the chat template failed: ", rendered.status().message()),

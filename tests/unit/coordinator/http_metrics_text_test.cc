@@ -53,6 +53,26 @@ TEST(MetricsTextTest, ServiceNumbersComeUnderAllNames) {
                               "7\n"));
 }
 
+TEST(MetricsTextTest, StepTimesComePerStageAndFramesPerWorker) {
+  ServiceStatus status{.stale_frames = 5};
+  status.workers = {{.id = WorkerId{1},
+                     .host = "a",
+                     .stage = 1,
+                     .steps_done = 9,
+                     .last_step_us = 2000,
+                     .step_us_total = 1500000,
+                     .stale_frames = 3},
+                    {.id = WorkerId{2}, .host = "b"}};  // spare
+  const std::string text = MetricsText(ServiceFamilies(status, "tiny"));
+  EXPECT_THAT(text, HasSubstr("thermocline_stage_step_seconds_total{stage=\"1\"} 1.5\n"));
+  EXPECT_THAT(text, HasSubstr("thermocline_stage_last_step_seconds{stage=\"1\"} 0.002\n"));
+  EXPECT_THAT(text, ::testing::Not(HasSubstr("{stage=\"-1\"}")));
+  EXPECT_THAT(text, HasSubstr("thermocline_worker_steps_total{worker=\"1\",host=\"a\"} 9\n"));
+  EXPECT_THAT(text,
+              HasSubstr("thermocline_worker_stale_frames_total{worker=\"1\",host=\"a\"} 3\n"));
+  EXPECT_THAT(text, HasSubstr("thermocline_stale_frames_total{model_name=\"tiny\"} 5\n"));
+}
+
 TEST(MetricsTextTest, RequestHistogramsHaveTheirVllmTwins) {
   Metrics metrics;
   RequestMetrics request_metrics(metrics, "tiny");

@@ -327,6 +327,25 @@ TEST(Scheduler, OneStageDecodesAllInOneStep) {
   ExpectClean(cluster);
 }
 
+TEST(Scheduler, ManyDecodesFillOneStepMoreThanThereAreStages) {
+  SchedulerOptions options = SmallOptions();
+  options.n_stages = 1;
+  options.max_in_flight = 2;
+  options.n_pages = 256;
+  options.max_waiting = 16;
+  Cluster cluster(options);
+  for (uint64_t id = 1; id <= 16; ++id) ASSERT_TRUE(cluster.Submit(id, Request(2, 30)).ok());
+  for (int i = 0; i < 12; ++i) cluster.Answer();
+  for (int i = 0; i < 8; ++i) {
+    ASSERT_EQ(cluster.steps_.size(), 2u);  // one runs while the other's result is on its way
+    EXPECT_EQ(cluster.steps_[0].entries.size(), 8u);
+    EXPECT_EQ(cluster.steps_[1].entries.size(), 8u);
+    cluster.Answer();
+  }
+  cluster.RunToEnd();
+  ExpectClean(cluster);
+}
+
 TEST(Scheduler, PromptScoresOfChunksAreDeliveredOnceBeforeTheFirstToken) {
   Cluster cluster(SmallOptions());
   GenerationRequest request = Request(60, 2);

@@ -128,7 +128,7 @@ TEST_F(ValidateTest, KvIsInRange) {
   EXPECT_THAT(ErrorOf(plan), HasSubstr("kv.page_tokens out of range: 0"));
   plan = plan_;
   plan.kv.dtype = DType::kQ8_0;
-  EXPECT_THAT(ErrorOf(plan), HasSubstr("kv.dtype is not a float type: Q8_0"));
+  EXPECT_THAT(ErrorOf(plan), HasSubstr("kv.dtype is neither F32 nor F16: Q8_0"));
   plan = plan_;
   plan.kv.n_pages = 3;
   EXPECT_THAT(ErrorOf(plan), HasSubstr("n_pages=3 page_tokens=16 n_ctx=64"));
