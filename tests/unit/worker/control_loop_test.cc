@@ -38,7 +38,7 @@ class ControlLoopTest : public ::testing::Test {
     }
   }
 
-  const SteadyClock clock_;
+  const SteadyClock clock_{};
   comm::LoopbackMailboxHub hub_;
   const std::unique_ptr<comm::Mailbox> server_ = hub_.MakeServer();
   const std::unique_ptr<comm::Mailbox> mailbox_ = std::move(hub_.Connect(kPeer)).value();

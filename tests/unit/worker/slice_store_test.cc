@@ -57,7 +57,7 @@ class SliceStore : public ::testing::Test {
     return bytes;
   }
 
-  const SteadyClock clock_;
+  const SteadyClock clock_{};
   const std::string folder_;
   FetchOptions options_;
 };

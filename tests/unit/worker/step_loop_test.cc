@@ -139,7 +139,7 @@ class StepLoopTest : public ::testing::Test {
     return clock_.Now() - begin;
   }
 
-  const SteadyClock clock_;
+  const SteadyClock clock_{};
   const TempFile file_;
   comm::LoopbackMailboxHub mailboxes_;
   const std::unique_ptr<comm::Mailbox> server_, mailbox_;
