@@ -14,9 +14,9 @@ namespace {
 constexpr int64_t kMaxStartBytes = proto::kMaxMessageBytes / 4;
 
 // Decodes that are worth a step beyond one per stage. Below, a step's time is mostly that of
-// reading the weights, whatever its rows, and one step more costs more than the idle hop it fills:
-// on the demo model (one stage, one thread) a second step lost 12 % with 8 streams and won 10 %
-// with 32.
+// reading the weights, whatever its rows, and one step more can cost more than the idle hop it
+// fills. Chosen from noisy runs of the demo model on one stage: a second step seemed to lose with 8
+// streams and to win with 32; large models were not measured.
 constexpr int kDecodesWorthAStep = 8;
 
 // An upper bound of the encoded size: a token id takes at most 5 bytes, a bias 4, the rest fits

@@ -126,6 +126,10 @@ void Terminal::OnWorkerRefused(const std::string& host, const Status& why) {
   Line(Str("a worker on ", host, " was refused: ", why.message()));
 }
 
+void Terminal::OnWorkerLeft(const WorkerStatus&, const Status& why) {
+  Line(Str(why.message(), "; it led no stage, so serving goes on"));
+}
+
 void Terminal::OnPlan(const placement::Plan& plan) {
   Line(Str("plan: ", plan.stages.size(), plan.stages.size() == 1 ? " stage" : " stages",
            plan.stages.size() > 1 ? Str(" joined by ", placement::LinkKindName(plan.link),

@@ -31,6 +31,7 @@ class Terminal final : public EngineObserver {
 
   void OnWorkerJoined(const WorkerStatus& worker) override;
   void OnWorkerRefused(const std::string& host, const Status& why) override;
+  void OnWorkerLeft(const WorkerStatus& worker, const Status& why) override;
   void OnPlan(const placement::Plan& plan) override;
   void OnLoadProgress(const std::vector<WorkerStatus>& workers) override;
   void OnReady(const WorkerStatus& worker, const proto::Ready& ready) override;
