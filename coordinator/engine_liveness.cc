@@ -42,7 +42,7 @@ Status Engine::CheckLiveness(TimePoint now) {
 Status Engine::Lose(WorkerId worker, const Status& why) {
   if (reporters_.contains(worker)) return OkStatus();
   if (!membership_.IsSpare(worker)) return why;
-  LogWarn("coordinator", Str("spare worker left: ", why.message(), Kv("epoch", plan_.epoch)));
+  LogDebug("coordinator", Str("spare worker left: ", why.message(), Kv("epoch", plan_.epoch)));
   observer_.OnWorkerLeft(StatusOf(worker), why);
   membership_.Remove(worker);
   workers_changed_ = true;
