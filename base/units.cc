@@ -12,7 +12,8 @@ namespace {
 
 struct Scaled {
   double number = 0;
-  char unit = 0;     // 'K' 'M' 'G' 'T' or 0
+  char unit = 0;  // 'K' 'M' 'G' 'T' or 0
+  bool lower_case = false;
   std::string tail;  // what follows the unit
 };
 
@@ -25,6 +26,7 @@ bool SplitNumber(std::string_view text, Scaled* out) {
   out->number = std::strtod(copy.c_str(), &end);
   if (end == copy.c_str() || !std::isfinite(out->number)) return false;
   while (*end == ' ') ++end;
+  out->lower_case = std::islower(static_cast<unsigned char>(*end)) != 0;
   if (*end != 0) out->unit = static_cast<char>(std::toupper(static_cast<unsigned char>(*end++)));
   out->tail = end;
   return true;
@@ -65,7 +67,8 @@ Result<uint64_t> ParseBytes(std::string_view text) {
 Result<int64_t> ParseCount(std::string_view text) {
   Scaled scaled;
   if (SplitNumber(text, &scaled) && scaled.tail.empty() && UnitPower(scaled.unit) >= 0) {
-    const double count = scaled.number * std::pow(1000.0, UnitPower(scaled.unit));
+    const double base = scaled.lower_case ? 1000.0 : 1024.0;
+    const double count = scaled.number * std::pow(base, UnitPower(scaled.unit));
     if (count < 0x1p62) return static_cast<int64_t>(count);
   }
   return InvalidArgument(Str("not a count: \"", Printable(text), "\"; write 4096, 32K or 1.5M"));

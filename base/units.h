@@ -15,7 +15,8 @@ inline constexpr uint64_t kGiB = uint64_t{1} << 30;
 
 // Bytes from "4096", "64K", "1.8G", "512MiB" (all powers of 1024). kInvalidArgument names the text.
 Result<uint64_t> ParseBytes(std::string_view text);
-// A count from "4096", "32K", "1.5m" (powers of 1000). kInvalidArgument names the text.
+// A count from "4096", "32K" (32768) or "32k" (32000), as vLLM reads them. kInvalidArgument names
+// the text.
 Result<int64_t> ParseCount(std::string_view text);
 // "9.1 MiB".
 std::string FormatBytes(uint64_t bytes);

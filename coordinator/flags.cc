@@ -67,6 +67,9 @@ Status ResolveHttp(const ServeFlags& flags, http::HttpOptions* http) {
   http->n_threads = flags.n_http_threads;
   http->cors_origins = flags.cors_origins;
   http->api_keys = flags.api_keys;
+  if (std::count(http->api_keys.begin(), http->api_keys.end(), "") > 0) {
+    return InvalidArgument("--api-key is empty; leave it out or give a key");
+  }
   if (!flags.api_key_file.empty()) {
     TC_ASSIGN_OR_RETURN(const std::string text,
                         ReadSmallFile(flags.api_key_file, "--api-key-file"));

@@ -23,6 +23,7 @@
 #include "coordinator/terminal.h"
 #include "coordinator/weights_server.h"
 #include "coordinator/worker_process.h"
+#include "model/graph.h"
 
 namespace thermocline::coordinator {
 namespace {
@@ -85,6 +86,7 @@ class Coordinator {
   // Opens the model, binds every port and starts HTTP; no worker is needed yet.
   Status Prepare() {
     TC_ASSIGN_OR_RETURN(model_, OpenServedModel(flags_.model_path, flags_.chat_template));
+    TC_RETURN_IF_ERROR(model::CheckFfnMode(model_.config, config_.engine.ffn));
     TC_ASSIGN_OR_RETURN(ticket_.key, ChooseKey(config_));
     TC_ASSIGN_OR_RETURN(mailbox_, BindMailbox(ticket_.key, config_.bind_endpoint));
     ticket_.endpoints = mailbox_->endpoints();
@@ -112,10 +114,14 @@ class Coordinator {
   }
 
   void PrintJoinCommand() const {
+    // A key that was given is a secret already kept somewhere; one made here must be said once.
+    const std::string key =
+        config_.key ? "" : Str("THERMOCLINE_CLUSTER_KEY='", ticket_.key.ToString(), "' ");
     std::fprintf(stderr,
-                 "waiting for %zu workers; on each of them run\n"
-                 "  THERMOCLINE_CLUSTER_KEY='%s' thermocline worker --join %s\n",
-                 config_.engine.expected.size(), ticket_.key.ToString().c_str(),
+                 "waiting for %zu workers; on each of them run%s\n"
+                 "  %sthermocline worker --join %s\n",
+                 config_.engine.expected.size(),
+                 config_.key ? ", with the same THERMOCLINE_CLUSTER_KEY," : "", key.c_str(),
                  comm::JoinEndpoints(ticket_.endpoints).c_str());
   }
 
@@ -128,11 +134,18 @@ class Coordinator {
       if (worker_ && worker_->Ended()) return WhyWorkerEnded(requests);
       if (requests.drain != 0 && !draining) {
         draining = true;
+        SayDraining();
         engine_->Drain();
       }
       std::this_thread::sleep_for(kPollInterval);
     }
     return OkStatus();
+  }
+
+  void SayDraining() const {
+    const ServiceStatus status = engine_->status();
+    std::fprintf(stderr, "draining: %d running and %d waiting, for at most %.0f s\n",
+                 status.n_running, status.n_waiting, Seconds(config_.engine.drain_deadline));
   }
 
   void Stop() {

@@ -76,7 +76,13 @@ int main(int argc, char** argv) {
     return 2;
   }
   std::vector<std::string> arguments(argv + 2, argv + argc);
-  for (std::string& argument : arguments) argument = thermocline::tools::LongSpelling(argument);
+  for (std::string& argument : arguments) {
+    argument = thermocline::tools::LongSpelling(argument);
+    if (!thermocline::tools::IsUnknownShortWord(argument)) continue;
+    std::fprintf(stderr, "thermocline %s: unknown option %s; see --help\n", command.c_str(),
+                 argument.c_str());
+    return 2;
+  }
   const auto launch = thermocline::comm::DetectMpiLaunch(LookUp);
   if (command == "serve" && launch && launch->rank > 0) {
     arguments.insert(arguments.begin(), "--mpi");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <utility>
 #include <vector>
 
@@ -63,6 +64,12 @@ std::string LongSpelling(const std::string& argument) {
     if (argument == brief) return std::string(full);
   }
   return argument;
+}
+
+bool IsUnknownShortWord(std::string_view argument) {
+  if (argument.size() < 3 || argument[0] != '-') return false;
+  const auto is_letter = [](unsigned char c) { return std::isalpha(c) != 0; };
+  return std::all_of(argument.begin() + 1, argument.end(), is_letter);
 }
 
 int EditDistance(std::string_view a, std::string_view b) {

@@ -18,6 +18,10 @@ std::string ListSubcommands();
 // Anything else stays as it is.
 std::string LongSpelling(const std::string& argument);
 
+// Whether an argument is a word behind one dash ("-ngl"), which is no option here; letter by letter
+// it would mean others.
+bool IsUnknownShortWord(std::string_view argument);
+
 // How many single-letter edits turn one word into another (Levenshtein 1966).
 int EditDistance(std::string_view a, std::string_view b);
 

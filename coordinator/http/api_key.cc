@@ -6,7 +6,9 @@
 namespace thermocline::coordinator::http {
 namespace {
 
+// Nothing given, as by an absent header, equals no key.
 bool EqualInConstantTime(std::string_view given, std::string_view key) {
+  if (given.empty()) return false;
   unsigned char difference = given.size() == key.size() ? 0 : 1;
   for (size_t i = 0; i < key.size(); ++i) {
     const char c = i < given.size() ? given[i] : '\0';

@@ -113,7 +113,8 @@ void ReadLogitBias(FieldReader& reader, int n_vocab, model::SamplingParams* samp
   }
   for (const auto& item : value->items()) {
     if (value->is_object()) {
-      const json id = json::parse(item.key(), nullptr, /*allow_exceptions=*/false);
+      json id = json::parse(item.key(), nullptr, /*allow_exceptions=*/false);
+      if (id.is_discarded()) id = item.key();
       if (!ReadBias(reader, id, item.value(), n_vocab, sampling)) return;
       continue;
     }
@@ -271,7 +272,8 @@ void ReadMessage(FieldReader& reader, const std::string& param, const json& valu
 
 void ReadConversation(FieldReader& reader, ChatRequest* request) {
   const json* value = reader.Find("messages");
-  if (!value || !value->is_array() || value->empty()) {
+  if (!value) return reader.Fail("messages", "messages is missing", kMissingCode);
+  if (!value->is_array() || value->empty()) {
     return reader.Fail("messages", "messages must be a non-empty array");
   }
   if (value->size() > kMaxMessages) {

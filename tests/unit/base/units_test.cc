@@ -37,9 +37,10 @@ TEST(ParseBytes, RefusesOtherTextAndNamesIt) {
   }
 }
 
-TEST(ParseCount, PowersOf1000) {
+TEST(ParseCount, UpperCaseIsBinaryAndLowerCaseDecimal) {
   EXPECT_EQ(*ParseCount("4096"), 4096);
-  EXPECT_EQ(*ParseCount("32K"), 32000);
+  EXPECT_EQ(*ParseCount("32K"), 32768);
+  EXPECT_EQ(*ParseCount("32k"), 32000);
   EXPECT_EQ(*ParseCount("1.5m"), 1500000);
   for (const char* text : {"", "1B", "1KB", "-3", "many"}) {
     EXPECT_EQ(ParseCount(text).status().code(), StatusCode::kInvalidArgument) << text;

@@ -45,6 +45,12 @@ TEST(RouterTest, MalformedEscapesStay) {
   EXPECT_EQ(PercentDecode("%zz%41%"), "%zzA%");
 }
 
+TEST(ApiKeyTest, NoKeyGivenIsNoKey) {
+  EXPECT_FALSE(IsAuthorized({}, {"first"}));
+  EXPECT_FALSE(IsAuthorized({}, {""}));
+  EXPECT_FALSE(IsAuthorized({.authorization = "Bearer "}, {""}));
+}
+
 TEST(ApiKeyTest, AcceptsEitherHeaderAndAnyOfTheKeys) {
   const std::vector<std::string> keys = {"first", "second"};
   EXPECT_TRUE(IsAuthorized({}, {}));
