@@ -173,7 +173,7 @@ TEST(OpenAiRequestTest, TokenIdsMustBeInTheVocabulary) {
   EXPECT_EQ(Refused({{"stop_token_ids", {300}}}),
             "stop_token_ids: stop_token_ids must hold token ids in [0, 300): value=300");
   EXPECT_EQ(Refused({{"logit_bias", {{"x", 1}}}}),
-            "logit_bias: logit_bias must hold token ids in [0, 300): value=<discarded>");
+            "logit_bias: logit_bias must hold token ids in [0, 300): value=\\\"x\\\"");
 }
 
 TEST(OpenAiRequestTest, CountsAreLimited) {
