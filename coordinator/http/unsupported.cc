@@ -57,7 +57,12 @@ constexpr Feature kFeatures[] = {
     {"chat_template", IsEmpty},
     {"continue_final_message", IsEmpty},
     {"include_stop_str_in_output", IsEmpty},
+    {"allowed_token_ids", IsEmpty},
+    {"bad_words", IsEmpty},
+    {"truncate_prompt_tokens", IsEmpty},
+    {"logits_processors", IsEmpty},
     // llama-server
+    {"lora", IsEmpty},
     {"grammar", IsEmpty},
     {"json_schema", IsEmpty},
     {"mirostat", IsEmpty},
