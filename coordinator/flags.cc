@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "base/units.h"
 #include "base/version.h"
+#include "model/graph.h"
 
 namespace thermocline::coordinator {
 namespace {
@@ -47,8 +48,6 @@ constexpr Choice<DType> kKvDtypes[] = {
     {"f32", DType::kF32}, {"f16", DType::kF16}, {"auto", DType::kF32}};
 constexpr Choice<DType> kWireDtypes[] = {
     {"f32", DType::kF32}, {"f16", DType::kF16}, {"bf16", DType::kBF16}};
-constexpr Choice<model::FfnMode> kFfnModes[] = {{"dense", model::FfnMode::kDense},
-                                                {"exact", model::FfnMode::kExact}};
 constexpr Choice<placement::LinkKind> kTransports[] = {{"mpi", placement::LinkKind::kMpi},
                                                        {"zmq", placement::LinkKind::kZmq}};
 constexpr Choice<proto::WeightsFrom> kWeightSources[] = {
@@ -115,7 +114,7 @@ Status ResolvePlan(const ServeFlags& flags, WorkerSource workers, EngineOptions*
 
 Status ResolveEngine(const ServeFlags& flags, EngineOptions* engine) {
   engine->build = std::string(kVersion);
-  TC_ASSIGN_OR_RETURN(engine->ffn, Choose("--ffn", flags.ffn, kFfnModes));
+  TC_ASSIGN_OR_RETURN(engine->ffn, model::ParseFfnMode(flags.ffn));
   engine->plan.relay_down_rows = engine->ffn == model::FfnMode::kExact;
   TC_ASSIGN_OR_RETURN(engine->weights_from,
                       Choose("--weights-from", flags.weights_from, kWeightSources));

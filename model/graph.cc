@@ -167,6 +167,13 @@ std::string_view FfnModeName(FfnMode mode) {
   return "?";
 }
 
+Result<FfnMode> ParseFfnMode(std::string_view name) {
+  for (const FfnMode mode : {FfnMode::kDense, FfnMode::kExact}) {
+    if (FfnModeName(mode) == name) return mode;
+  }
+  return InvalidArgument(Str("unknown --ffn \"", Printable(name), "\"; one of dense exact"));
+}
+
 const char* OpKindName(OpKind kind) {
   switch (kind) {
     case OpKind::kEmbed:

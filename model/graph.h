@@ -23,6 +23,8 @@ enum class FfnMode : uint8_t {
   kExact,  // gate (or up, if ungated) for all, the rest only where the activation is not 0
 };
 std::string_view FfnModeName(FfnMode mode);
+// The inverse; kInvalidArgument lists the modes.
+Result<FfnMode> ParseFfnMode(std::string_view name);
 
 // Inputs in the order named here; [] may be absent.
 enum class OpKind : uint8_t {

@@ -54,7 +54,8 @@ struct Plan {
 
 // An idle worker's code, libraries, thread stacks and socket buffers stay well under this.
 inline constexpr uint64_t kRuntimeBytes = 48 * kMiB;
-// Rows of logits that the last stage computes together.
+// Rows of logits that the last stage computes together: bounds their scratch to 32 * n_vocab
+// floats, 16 MiB for the largest published vocabularies.
 inline constexpr int kLogitsBlockRows = 32;
 // What a worker needs besides weights and KV: kRuntimeBytes for the process itself, scratch for a
 // step of `max_step_tokens` rows, a block of logits and the sampler's scratch. The last two are

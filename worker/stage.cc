@@ -13,9 +13,8 @@ using proto::StepBatch;
 using proto::StepEntry;
 using proto::StepResultEntry;
 
-// Rows of logits computed together: bounds the logits scratch to 32 * n_vocab floats, 16 MiB for
-// the largest published vocabularies.
-constexpr int kHeadBlockRows = 32;
+// Rows of logits computed together, as the plan has counted their scratch.
+using placement::kLogitsBlockRows;
 
 }  // namespace
 
@@ -47,15 +46,15 @@ Status Stage::Build(const model::WeightIndex& weights, kernels::Device& device) 
     TC_RETURN_IF_ERROR(add(model::BuildLayerGraph(config_, weights, layer, options_.ffn)));
   }
   if (layers.has_head) TC_RETURN_IF_ERROR(add(model::BuildHeadGraph(config_, weights)));
-  const int max_rows = std::max(options_.max_step_tokens, kHeadBlockRows);
+  const int max_rows = std::max(options_.max_step_tokens, kLogitsBlockRows);
   const auto all = std::span<const Program>(programs_);
-  // The head runs over at most kHeadBlockRows rows: its logits must not be sized by the step.
+  // The head runs over at most kLogitsBlockRows rows: its logits must not be sized by the step.
   const auto body = layers.has_head ? all.first(all.size() - 1) : all;
   TC_ASSIGN_OR_RETURN(Executor executor, Executor::Create(config_, device, body, max_rows));
   executor_ = std::make_unique<Executor>(std::move(executor));
   if (layers.has_head) {
     TC_ASSIGN_OR_RETURN(Executor head,
-                        Executor::Create(config_, device, all.last(1), kHeadBlockRows));
+                        Executor::Create(config_, device, all.last(1), kLogitsBlockRows));
     head_executor_ = std::make_unique<Executor>(std::move(head));
   }
   return OkStatus();
@@ -190,8 +189,8 @@ void Stage::RunHead(const StepBatch& batch) {
     Remember(entry, &sequence);
   }
   const auto rows = std::span<const LogitsRow>(logits_rows_);
-  for (size_t at = 0; at < rows.size(); at += kHeadBlockRows) {
-    RunHeadBlock(batch, rows.subspan(at, std::min<size_t>(kHeadBlockRows, rows.size() - at)));
+  for (size_t at = 0; at < rows.size(); at += kLogitsBlockRows) {
+    RunHeadBlock(batch, rows.subspan(at, std::min<size_t>(kLogitsBlockRows, rows.size() - at)));
   }
 }
 

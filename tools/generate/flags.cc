@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "base/str.h"
+#include "model/graph.h"
 
 namespace thermocline::tools {
 
@@ -22,7 +23,7 @@ Status CheckGenerateFlags(const GenerateFlags& flags) {
     return InvalidArgument(
         Str("--batch-size out of range:", Kv("tokens", flags.prefill_chunk), Kv("max", kMaxChunk)));
   }
-  TC_RETURN_IF_ERROR(ParseFfnMode(flags.ffn).status());
+  TC_RETURN_IF_ERROR(model::ParseFfnMode(flags.ffn).status());
   TC_RETURN_IF_ERROR(ParseKvDtype(flags.kv_dtype).status());
   return flags.sampling.Validate();
 }
@@ -43,12 +44,6 @@ Result<std::vector<int32_t>> ParseTokenIds(const std::string& text) {
     if (next == end) return ids;
     at = next + 1;
   }
-}
-
-Result<model::FfnMode> ParseFfnMode(const std::string& text) {
-  if (text == "dense") return model::FfnMode::kDense;
-  if (text == "exact") return model::FfnMode::kExact;
-  return InvalidArgument(Str("unknown --ffn \"", Printable(text), "\"; one of dense exact"));
 }
 
 Result<DType> ParseKvDtype(const std::string& text) {

@@ -35,7 +35,6 @@ Status CheckGenerateFlags(const GenerateFlags& flags);
 
 // "1,2,3" -> ids; kInvalidArgument names the part that is not a number.
 Result<std::vector<int32_t>> ParseTokenIds(const std::string& text);
-Result<model::FfnMode> ParseFfnMode(const std::string& text);
 // "f32", "f16" ("auto" = f32).
 Result<DType> ParseKvDtype(const std::string& text);
 

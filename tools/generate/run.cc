@@ -133,7 +133,7 @@ Status RunGenerate(const GenerateFlags& flags) {
       ChoosePositions(flags, static_cast<int64_t>(prompt.ids.size()), model.config.n_ctx_train));
   LocalOptions options;
   options.n_threads = flags.n_threads > 0 ? flags.n_threads : AvailableCores();
-  TC_ASSIGN_OR_RETURN(options.ffn, ParseFfnMode(flags.ffn));
+  TC_ASSIGN_OR_RETURN(options.ffn, model::ParseFfnMode(flags.ffn));
   TC_ASSIGN_OR_RETURN(options.kv_dtype, ParseKvDtype(flags.kv_dtype));
   options.prefill_chunk = flags.prefill_chunk;
   options.logits_path = flags.logits_path;

@@ -250,5 +250,13 @@ TEST(Graph, KindsHaveNames) {
   EXPECT_EQ(FfnModeName(FfnMode::kExact), "exact");
 }
 
+TEST(FfnModes, NamesReadBack) {
+  for (const FfnMode mode : {FfnMode::kDense, FfnMode::kExact}) {
+    EXPECT_EQ(*ParseFfnMode(FfnModeName(mode)), mode);
+  }
+  EXPECT_EQ(ParseFfnMode("sparse").status().message(),
+            "unknown --ffn \"sparse\"; one of dense exact");
+}
+
 }  // namespace
 }  // namespace thermocline::model
