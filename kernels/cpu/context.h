@@ -29,6 +29,7 @@ struct CpuContext {
   ThreadPool* pool = nullptr;
   Buffer scratch;  // kScratchFloats for each thread
   RopeTable rope;
+  std::vector<float> neurons;  // of gate and up, while Neurons runs
 
   float* thread_scratch(int thread) const {
     return reinterpret_cast<float*>(scratch.data()) + thread * kScratchFloats;

@@ -15,6 +15,7 @@ class CpuOps final : public Ops {
   explicit CpuOps(cpu::CpuContext context) : context_(std::move(context)) {}
 
   void Embed(TensorView table, std::span<const int32_t> ids, TensorView y) override {
+    traffic_.CountWeights(table, static_cast<int64_t>(ids.size()));
     cpu::Embed(context_, table, ids, y);
   }
   void RmsNorm(TensorView x, TensorView weight, float eps, TensorView y) override {
@@ -25,6 +26,7 @@ class CpuOps final : public Ops {
     cpu::LayerNorm(context_, x, weight, bias, eps, y);
   }
   void MatMul(TensorView w, TensorView x, TensorView bias, TensorView y) override {
+    traffic_.CountWeights(w, w.n_rows);
     cpu::MatMulRows(context_, w, x, bias, ActiveIds::All(), y);
   }
   void Rope(const RopeArgs& args, std::span<const int64_t> positions, int head_dim,
@@ -37,6 +39,7 @@ class CpuOps final : public Ops {
   }
   void Attention(TensorView q, std::span<const SequenceRows> sequences, const KvPages& pages,
                  float scale, TensorView y) override {
+    traffic_.CountAttention(sequences, pages);
     cpu::Attention(context_, q, sequences, pages, scale, y);
   }
   void Add(TensorView a, TensorView b, TensorView y) override { cpu::Add(context_, a, b, y); }
@@ -46,12 +49,18 @@ class CpuOps final : public Ops {
   void SelectActive(TensorView a, ActiveIds active) override {
     cpu::SelectActive(context_, a, active);
   }
-  void MatMulRows(TensorView w, TensorView x, TensorView bias, ActiveIds active,
-                  TensorView y) override {
-    cpu::MatMulRows(context_, w, x, bias, active, y);
+  void SelectAtLeast(TensorView scores, float threshold, ActiveIds active) override {
+    cpu::SelectAtLeast(context_, scores, threshold, active);
+  }
+  void ZeroBelow(TensorView a, float threshold) override { cpu::ZeroBelow(context_, a, threshold); }
+  void Neurons(const NeuronWeights& weights, Activation kind, TensorView x, ActiveIds active,
+               const NeuronNeeds& needs, TensorView a) override {
+    traffic_.CountNeurons(weights, active, needs);
+    cpu::Neurons(context_, weights, kind, x, active, needs, a);
   }
   void AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView bias,
                 TensorView y) override {
+    traffic_.CountAxpyRows(w, active);
     cpu::AxpyRows(context_, w, a, active, bias, y);
   }
 
@@ -64,7 +73,7 @@ class CpuDevice final : public Device {
  public:
   CpuDevice(std::unique_ptr<ThreadPool> pool, Buffer scratch)
       : pool_(std::move(pool)),
-        ops_({.pool = pool_.get(), .scratch = std::move(scratch), .rope = {}}) {}
+        ops_({.pool = pool_.get(), .scratch = std::move(scratch), .rope = {}, .neurons = {}}) {}
 
   std::string name() const override {
     return Str("cpu ", cpu::InstructionSetName(), " x", pool_->n_threads());

@@ -26,6 +26,10 @@ void Attention(CpuContext& context, TensorView q, std::span<const SequenceRows> 
 void Add(CpuContext& context, TensorView a, TensorView b, TensorView y);
 void Activate(CpuContext& context, Activation kind, TensorView gate, TensorView up, TensorView y);
 void SelectActive(CpuContext& context, TensorView a, ActiveIds active);
+void SelectAtLeast(CpuContext& context, TensorView scores, float threshold, ActiveIds active);
+void ZeroBelow(CpuContext& context, TensorView a, float threshold);
+void Neurons(CpuContext& context, const NeuronWeights& weights, Activation kind, TensorView x,
+             ActiveIds active, const NeuronNeeds& needs, TensorView a);
 void AxpyRows(CpuContext& context, TensorView w, TensorView a, ActiveIds active, TensorView bias,
               TensorView y);
 

@@ -5,7 +5,7 @@
 namespace thermocline::kernels {
 namespace {
 
-// Forwards every op to its reference function. Thread-safe: it has no state.
+// Forwards every op to its reference function; counts no traffic. Thread-safe: it has no state.
 class ReferenceOps final : public Ops {
  public:
   void Embed(TensorView table, std::span<const int32_t> ids, TensorView y) override {
@@ -38,9 +38,13 @@ class ReferenceOps final : public Ops {
     reference::Activate(kind, gate, up, y);
   }
   void SelectActive(TensorView a, ActiveIds active) override { reference::SelectActive(a, active); }
-  void MatMulRows(TensorView w, TensorView x, TensorView bias, ActiveIds active,
-                  TensorView y) override {
-    reference::MatMulRows(w, x, bias, active, y);
+  void SelectAtLeast(TensorView scores, float threshold, ActiveIds active) override {
+    reference::SelectAtLeast(scores, threshold, active);
+  }
+  void ZeroBelow(TensorView a, float threshold) override { reference::ZeroBelow(a, threshold); }
+  void Neurons(const NeuronWeights& weights, Activation kind, TensorView x, ActiveIds active,
+               const NeuronNeeds& needs, TensorView a) override {
+    reference::Neurons(weights, kind, x, active, needs, a);
   }
   void AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView bias,
                 TensorView y) override {

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <vector>
 
 #include "kernels/device.h"
@@ -16,14 +15,8 @@ float Dot(const std::vector<float>& w, const float* x, double bias) {
 }  // namespace
 
 void MatMul(TensorView w, TensorView x, TensorView bias, TensorView y) {
-  MatMulRows(w, x, bias, ActiveIds::All(), y);
-}
-
-void MatMulRows(TensorView w, TensorView x, TensorView bias, ActiveIds active, TensorView y) {
-  for (int64_t t = 0; t < y.n_rows; ++t) std::fill_n(y.f32_row(t), y.n_cols, 0.0f);
   std::vector<float> row(static_cast<size_t>(w.n_cols));
-  for (int64_t n = 0; n < active.count(w.n_rows); ++n) {
-    const int64_t i = active.id(n);
+  for (int64_t i = 0; i < w.n_rows; ++i) {
     DequantizeRow(w.dtype, w.row(i), w.n_cols, row.data());
     const double b = bias.empty() ? 0.0 : bias.f32_row(0)[i];
     for (int64_t t = 0; t < x.n_rows; ++t) y.f32_row(t)[i] = Dot(row, x.f32_row(t), b);

@@ -1,7 +1,5 @@
 #include <gtest/gtest.h>
 
-#include <numeric>
-
 #include "instruction_sets.h"
 #include "op_testing.h"
 
@@ -96,49 +94,6 @@ TEST(MatMulTest, NoTokens) {
   const Tensor w = RandomWeights(DType::kF32, 3, 32, 8);
   for (const auto& device : {Cpu(2), MakeReferenceDevice()}) {
     EXPECT_EQ(MatMul(*device, w, Tensor(DType::kF32, 0, 32), Tensor()).view().n_rows, 0);
-  }
-}
-
-std::vector<int32_t> EveryThird(int64_t n) {
-  std::vector<int32_t> ids;
-  for (int32_t i = 1; i < n; i += 3) ids.push_back(i);
-  return ids;
-}
-
-TEST(MatMulRowsTest, ActiveRowsAsInMatMulAndTheRestZero) {
-  for (const DType dtype : kWeightTypes) {
-    for (const int64_t n_tokens : {1, 4}) {
-      const Tensor w = RandomWeights(dtype, 101, 256, 9);
-      const Tensor x = RandomActivations(n_tokens, 256, 10);
-      const Tensor bias = RandomActivations(1, 101, 11);
-      std::vector<int32_t> ids = EveryThird(101);
-      auto n_active = static_cast<int32_t>(ids.size());
-      for (const auto& device : {Cpu(1), Cpu(3), MakeReferenceDevice()}) {
-        Tensor expected = MatMul(*device, w, x, bias);
-        Tensor y = RandomActivations(n_tokens, 101, 12);  // old values that must go
-        device->ops().MatMulRows(w.view(), x.view(), bias.view(), {ids.data(), &n_active, 101},
-                                 y.view());
-        for (int64_t t = 0; t < n_tokens; ++t) {
-          for (int64_t i = 0; i < 101; ++i) {
-            if (i % 3 != 1) expected.at(t, i) = 0.0f;
-          }
-        }
-        ExpectSameBits(y, expected, device->name() + " " + std::string(DTypeName(dtype)));
-      }
-    }
-  }
-}
-
-TEST(MatMulRowsTest, AllAndNone) {
-  const Tensor w = RandomWeights(DType::kQ8_0, 20, 64, 13);
-  const Tensor x = RandomActivations(2, 64, 14);
-  for (const auto& device : {Cpu(2), MakeReferenceDevice()}) {
-    Tensor y = RandomActivations(2, 20, 15);
-    device->ops().MatMulRows(w.view(), x.view(), {}, ActiveIds::All(), y.view());
-    ExpectSameBits(y, MatMul(*device, w, x, Tensor()), "all");
-    int32_t id = 0, n_active = 0;
-    device->ops().MatMulRows(w.view(), x.view(), {}, {&id, &n_active, 1}, y.view());
-    ExpectSameBits(y, Tensor(DType::kF32, 2, 20), "none");
   }
 }
 
