@@ -27,11 +27,21 @@ Result<FfnMode> ParseFfnMode(std::string_view name) {
   return InvalidArgument(Str("unknown --ffn \"", Printable(name), "\"; one of", known));
 }
 
-Result<std::optional<FfnMode>> ParseFfnWish(std::string_view text) {
-  if (text == "auto") return std::optional<FfnMode>();
-  Result<FfnMode> mode = ParseFfnMode(text);
+Result<FfnWish> ParseFfnWish(std::string_view ffn, std::optional<double> allowed_loss) {
+  if (allowed_loss && !(*allowed_loss >= 0)) {
+    return InvalidArgument(Str("--allow-loss must be 0 or more:", Kv("loss", *allowed_loss)));
+  }
+  FfnWish wish{std::nullopt, allowed_loss};
+  if (ffn == "auto") return wish;
+  Result<FfnMode> mode = ParseFfnMode(ffn);
   if (!mode.ok()) return InvalidArgument(Str(mode.status().message(), " auto"));
-  return std::optional(*mode);
+  wish.forced = *mode;
+  return wish;
+}
+
+std::string FfnWishText(const FfnWish& wish, FfnModes modes) {
+  if (wish.forced) return std::string(FfnModeName(*wish.forced));
+  return Str("auto (", FfnModesText(modes), ")");
 }
 
 Result<FfnModes> FfnModes::FromBits(uint32_t bits) {

@@ -53,8 +53,16 @@ std::string FfnModesText(FfnModes modes);
 struct FfnWish {
   std::optional<FfnMode> forced;       // none: auto
   std::optional<double> allowed_loss;  // of perplexity, relative; none: what the file allows
+
+  // Whether predictors or thresholds could be used at all.
+  bool needs_sparsity() const {
+    return !forced || *forced == FfnMode::kPredicted || *forced == FfnMode::kThresholded;
+  }
 };
-// "auto" or a mode; kInvalidArgument lists them.
-Result<std::optional<FfnMode>> ParseFfnWish(std::string_view text);
+// --ffn's "auto" or a mode, with --allow-loss. kInvalidArgument lists the modes, or tells that a
+// loss is not 0 or more.
+Result<FfnWish> ParseFfnWish(std::string_view ffn, std::optional<double> allowed_loss);
+// "exact", or "auto (dense or exact)" with what it chooses from.
+std::string FfnWishText(const FfnWish& wish, FfnModes modes);
 
 }  // namespace thermocline::model
