@@ -41,8 +41,7 @@ double Bisect(double low, double high, Predicate is_low) {
 
 // The law of this exponent with the wanted mean.
 std::vector<double> WithMean(double exponent, double mean, int64_t n) {
-  const double scale =
-      Bisect(0, 1, [&](double c) { return Mean(LawOf(c, exponent, n)) < mean; });
+  const double scale = Bisect(0, 1, [&](double c) { return Mean(LawOf(c, exponent, n)) < mean; });
   return LawOf(scale, exponent, n);
 }
 
@@ -74,8 +73,7 @@ double NormalQuantile(double p) {
   double x = std::log(p / (1 - p)) / 1.702;
   for (int i = 0; i < 60; ++i) {
     const double below = std::erfc(-x / std::numbers::sqrt2) / 2;
-    const double density =
-        std::exp(-x * x / 2) / std::sqrt(2 * std::numbers::pi);
+    const double density = std::exp(-x * x / 2) / std::sqrt(2 * std::numbers::pi);
     const double step = std::clamp((below - p) / density, -0.5, 0.5);
     x -= step;
     if (std::fabs(step) < 1e-13) break;

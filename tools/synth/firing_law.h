@@ -14,9 +14,9 @@ struct FiringLaw {
   double hot_share = 0;  // ... makes this share of the activations
 };
 
-// Probabilities of n neurons, descending: min(kMaxFiring, c u^-a) at u = (i + 1/2) / n, with c and a
-// solved for the mean and the share. PowerInfer (Song et al. 2023, fig. 5) found such power laws in
-// ReLU models. kInvalidArgument when no exponent gives them both.
+// Probabilities of n neurons, descending: min(kMaxFiring, c u^-a) at u = (i + 1/2) / n, with c and
+// a solved for the mean and the share. PowerInfer (Song et al. 2023, fig. 5) found such power laws
+// in ReLU models. kInvalidArgument when no exponent gives them both.
 Result<std::vector<double>> FiringProbabilities(const FiringLaw& law, int64_t n);
 
 // No neuron fires more often: a bias set from a few hundred tokens cannot tell 98 % from always.

@@ -25,9 +25,9 @@ Result<std::unique_ptr<LayerForward>> LayerForward::Create(const SynthOptions& o
 Status LayerForward::Allocate(int64_t n_predictor) {
   const int64_t n_kv = shape_.n_embd_kv();
   const std::pair<Buffer*, int64_t> buffers[] = {
-      {&x_, shape_.n_embd}, {&h_, shape_.n_embd},        {&q_, shape_.n_embd},
-      {&k_, n_kv},          {&v_, n_kv},                 {&attended_, shape_.n_embd},
-      {&z_, shape_.n_ff},   {&up_, shape_.n_ff},         {&hidden_, n_predictor},
+      {&x_, shape_.n_embd}, {&h_, shape_.n_embd}, {&q_, shape_.n_embd},
+      {&k_, n_kv},          {&v_, n_kv},          {&attended_, shape_.n_embd},
+      {&z_, shape_.n_ff},   {&up_, shape_.n_ff},  {&hidden_, n_predictor},
       {&k_pages_, n_kv},    {&v_pages_, n_kv}};
   for (const auto& [buffer, n_cols] : buffers) {
     const uint64_t n_bytes = static_cast<uint64_t>(batch_.n_tokens() * n_cols) * sizeof(float);

@@ -21,8 +21,8 @@ struct RandomMatrix {
   int64_t n_rows = 0;
   int64_t n_cols = 0;
   float deviation = 1;
-  int64_t first_rows = 0;   // rows [0, first_rows) are zeros
-  int64_t first_cols = 0;   // columns [0, first_cols) have this value:
+  int64_t first_rows = 0;  // rows [0, first_rows) are zeros
+  int64_t first_cols = 0;  // columns [0, first_cols) have this value:
   float first_value = 0;
 
   // Row `i`, n_cols values. Sums of four uniforms of 16 bits (deviation 1 after scaling), drawn by
