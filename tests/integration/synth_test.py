@@ -3,7 +3,7 @@
 import json
 import os
 
-from cluster import THERMOCLINE, ClusterTest, main
+from cluster import ClusterTest, main
 from gguf_file import TYPES, GgufFile
 
 SHAPE = "n_embd=256,n_ff=1024,n_layer=3,n_head=4,n_head_kv=2,n_vocab=512"
@@ -13,23 +13,23 @@ MEAN_ROOM, LAYER_ROOM = 0.005, 0.008
 
 
 class SynthTest(ClusterTest):
-    def run_program(self, argv, code=0):
-        process = self.start(argv)
-        self.assertEqual(process.wait(), code, process.output)
-        return process.output
+    def output_of(self, *arguments, code=0):
+        got, output = self.run_program(*arguments)
+        self.assertEqual(got, code, output)
+        return output
 
     def synth(self, name, *flags):
         """(path, table): rows of numbers by the word that begins the line."""
-        path = os.path.join(self.folder, name)
-        text = self.run_program([THERMOCLINE, "synth", "-o", path, "--shape", SHAPE, *flags])
+        path = self.path(name)
+        text = self.output_of("synth", "-o", path, "--shape", SHAPE, *flags)
         rows = [line.split() for line in text.splitlines()]
         return path, {row[0]: [float(v) for v in row[1:]] for row in rows
                       if row and (row[0].isdigit() or row[0] == "mean")}
 
     def generated(self, model, *flags):
-        argv = [THERMOCLINE, "generate", "-m", model, "-p", "Hello you", "-n", "12", "--temp", "1",
-                "--seed", "3", "--json", *flags]
-        return json.loads(self.run_program(argv).splitlines()[-1])["generated"]
+        output = self.output_of("generate", "-m", model, "-p", "Hello you", "-n", "12", "--temp",
+                                "1", "--seed", "3", "--json", *flags)
+        return json.loads(output.splitlines()[-1])["generated"]
 
     def assert_density(self, table, column):
         for layer, row in table.items():
@@ -85,13 +85,13 @@ class SynthTest(ClusterTest):
                               "0.7")
         self.assertAlmostEqual(table["mean"][0], 0.3, delta=0.01)
 
-    def test_wrong_sizes_are_named(self):
-        argv = [THERMOCLINE, "synth", "-o", os.path.join(self.folder, "x.gguf"), "--shape"]
-        self.assertIn("n_heads=4", self.run_program(argv + ["n_heads=4"], code=2))
-        self.assertIn("n_embd=100", self.run_program(argv + ["n_embd=100,n_head=10,n_head_kv=10"],
-                                                     code=2) + "n_embd=100")
-        text = self.run_program(argv[:2] + ["-o", "/no/such/folder/x.gguf", "--shape", SHAPE], code=2)
-        self.assertIn("/no/such/folder/x.gguf", text)
+    def test_what_is_wrong_is_named(self):
+        for out, shape, words in ((self.path("x.gguf"), "n_heads=4", "n_heads=4"),
+                                  (self.path("x.gguf"), "n_embd=100,n_head=3", "n_embd=100"),
+                                  ("/no/such/folder/x.gguf", SHAPE, "/no/such/folder/x.gguf")):
+            text = self.output_of("synth", "-o", out, "--shape", shape, code=2)
+            self.assertIn(words, text)
+        self.assertEqual(os.listdir(self.folder), [])
 
 
 if __name__ == "__main__":

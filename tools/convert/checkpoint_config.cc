@@ -15,15 +15,15 @@ namespace {
 using nlohmann::json;
 
 constexpr CheckpointLayout kLayouts[] = {
-    {"LlamaForCausalLM", "llama", "rms_norm_eps", "attention.layer_norm_rms_epsilon", true, 0,
+    {"LlamaForCausalLM", "llama", "rms_norm_eps", "attention.layer_norm_rms_epsilon", true, 0, 1,
      "silu"},
-    {"MistralForCausalLM", "llama", "rms_norm_eps", "attention.layer_norm_rms_epsilon", true, 0,
+    {"MistralForCausalLM", "llama", "rms_norm_eps", "attention.layer_norm_rms_epsilon", true, 0, 1,
      "silu"},
-    {"Qwen2ForCausalLM", "qwen2", "rms_norm_eps", "attention.layer_norm_rms_epsilon", false, 0,
+    {"Qwen2ForCausalLM", "qwen2", "rms_norm_eps", "attention.layer_norm_rms_epsilon", false, 0, 1,
      "silu"},
-    {"ArceeForCausalLM", "arcee", "rms_norm_eps", "attention.layer_norm_rms_epsilon", true, 0,
+    {"ArceeForCausalLM", "arcee", "rms_norm_eps", "attention.layer_norm_rms_epsilon", true, 0, 1,
      "relu2"},
-    {"NemotronForCausalLM", "nemotron", "norm_eps", "attention.layer_norm_epsilon", false, 1,
+    {"NemotronForCausalLM", "nemotron", "norm_eps", "attention.layer_norm_epsilon", false, 1, 0.5,
      "relu2"},
 };
 
@@ -147,10 +147,18 @@ Status ReadRope(const json& config, CheckpointConfig* out) {
   TC_ASSIGN_OR_RETURN(const auto base, NumberField(both != nullptr ? *both : config, "rope_theta"));
   out->rope_base = base.value_or(10000);
   if (!(out->rope_base > 0)) return InvalidArgument("rope_theta must be positive");
-  TC_ASSIGN_OR_RETURN(const auto share, NumberField(config, "partial_rotary_factor"));
-  const double rotated = static_cast<double>(out->head_dim) * share.value_or(1.0);
+  double share = out->layout->rotary_share;
+  // Names that the field has had.
+  for (const std::string_view key : {"rope_percent", "rope_pct", "partial_rotary_factor"}) {
+    TC_ASSIGN_OR_RETURN(const auto value, NumberField(config, key));
+    share = value.value_or(share);
+  }
+  const double rotated = static_cast<double>(out->head_dim) * share;
+  if (!(rotated >= 2 && rotated <= static_cast<double>(out->head_dim))) {
+    return InvalidArgument(Str("rotated share of a head out of bounds:", Kv("share", share)));
+  }
   out->n_rot = static_cast<int64_t>(rotated);
-  if (out->n_rot < 2 || out->n_rot % 2 != 0 || out->n_rot > out->head_dim) {
+  if (out->n_rot % 2 != 0) {
     return InvalidArgument(Str("rotated elements of a head must be even:", Kv("n_rot", out->n_rot),
                                Kv("head_dim", out->head_dim)));
   }

@@ -21,6 +21,7 @@ struct CheckpointLayout {
   std::string_view eps_key;     // of GGUF
   bool interleave_qk;           // rows of q and k go from halves to neighbours
   float norm_add;               // added to norm weights
+  double rotary_share;          // of each head, unless config.json says
   std::string_view activation;  // the one that the architecture implies
 };
 

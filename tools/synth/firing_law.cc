@@ -16,17 +16,20 @@ constexpr int kBisections = 70;
 // Steeper laws give 99.9 % of all activations to a hundredth of the neurons.
 constexpr double kMaxExponent = 6;
 
-std::vector<double> LawOf(double scale, double exponent, int64_t n) {
-  std::vector<double> p(static_cast<size_t>(n));
+// u^-a of every neuron.
+std::vector<double> Powers(double exponent, int64_t n) {
+  std::vector<double> powers(static_cast<size_t>(n));
   for (int64_t i = 0; i < n; ++i) {
     const double u = (static_cast<double>(i) + 0.5) / static_cast<double>(n);
-    p[static_cast<size_t>(i)] = std::min(kMaxFiring, scale * std::pow(u, -exponent));
+    powers[static_cast<size_t>(i)] = std::pow(u, -exponent);
   }
-  return p;
+  return powers;
 }
 
-double Mean(const std::vector<double>& p) {
-  return std::accumulate(p.begin(), p.end(), 0.0) / static_cast<double>(p.size());
+double MeanOf(const std::vector<double>& powers, double scale) {
+  double sum = 0;
+  for (const double power : powers) sum += std::min(kMaxFiring, scale * power);
+  return sum / static_cast<double>(powers.size());
 }
 
 // The largest x in [low, high] for which `is_low` still holds; is_low falls once.
@@ -41,8 +44,10 @@ double Bisect(double low, double high, Predicate is_low) {
 
 // The law of this exponent with the wanted mean.
 std::vector<double> WithMean(double exponent, double mean, int64_t n) {
-  const double scale = Bisect(0, 1, [&](double c) { return Mean(LawOf(c, exponent, n)) < mean; });
-  return LawOf(scale, exponent, n);
+  std::vector<double> p = Powers(exponent, n);
+  const double scale = Bisect(0, 1, [&](double c) { return MeanOf(p, c) < mean; });
+  for (double& v : p) v = std::min(kMaxFiring, scale * v);
+  return p;
 }
 
 double ShareOfHot(const std::vector<double>& p, double hot_frac) {
