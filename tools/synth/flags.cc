@@ -67,8 +67,8 @@ Status CheckBlocks(std::string_view what, int64_t n, DType dtype) {
 }
 
 Status CheckPredictor(const SynthOptions& options) {
-  // 32 units carry the bias, and both halves of the rest must be whole groups of 16.
-  constexpr int64_t kStep = 32, kMin = 64;
+  // One group of 32 units carries the bias, and both halves of the rest are at least one.
+  constexpr int64_t kStep = 32, kMin = 96;
   if (options.n_predictor % kStep != 0 || options.n_predictor < kMin ||
       options.n_predictor > model::kMaxEmbd) {
     return InvalidArgument(Str("--predictor must be a multiple of ", kStep, " from ", kMin,

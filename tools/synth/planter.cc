@@ -2,17 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <numeric>
 #include <utility>
 
 #include "base/hash.h"
 #include "base/rng.h"
-#include "base/str.h"
-#include "base/units.h"
-#include "kernels/quantize.h"
 #include "tools/first_error.h"
 #include "tools/synth/firing_law.h"
+#include "tools/synth/planted_layer.h"
+#include "tools/synth/planting.h"
 
 namespace thermocline::tools {
 namespace {
@@ -31,165 +28,11 @@ constexpr double kLogitDeviation = 2.0;
 // Tokens that generated text should not have: specials and bytes. Their logit is always 0.
 constexpr int64_t kQuietTokens = 259;
 
-// Hidden units of the predictor that carry the bias; a whole group, as kConstantDims.
-constexpr int64_t kBiasUnits = 32;
-
-std::string LayerName(int64_t layer, std::string_view part) {
-  return Str("blk.", layer, ".", part, ".weight");
-}
-
 std::span<const std::byte> Bytes(const std::vector<float>& values) {
   return std::as_bytes(std::span(values));
 }
 
-// The order in which a layer's neurons take the descending probabilities (Fisher and Yates 1938).
-std::vector<int32_t> Shuffled(int64_t n, uint64_t seed, uint64_t stream) {
-  std::vector<int32_t> order(static_cast<size_t>(n));
-  std::iota(order.begin(), order.end(), 0);
-  for (int64_t i = n - 1; i > 0; --i) {
-    const double u = UniformAt(seed ^ (stream * 0x9E3779B97F4A7C15u), static_cast<uint64_t>(i));
-    std::swap(order[static_cast<size_t>(i)],
-              order[static_cast<size_t>(u * static_cast<double>(i + 1))]);
-  }
-  return order;
-}
-
-// Root mean square with epsilon of each row: what RMSNorm divides by.
-std::vector<float> RootMeanSquares(TensorView x) {
-  std::vector<float> rms;
-  for (int64_t t = 0; t < x.n_rows; ++t) {
-    const float* row = x.f32_row(t);
-    double sum = 0;
-    for (int64_t i = 0; i < x.n_cols; ++i) sum += double{row[i]} * row[i];
-    rms.push_back(static_cast<float>(std::sqrt(sum / static_cast<double>(x.n_cols) + kNormEps)));
-  }
-  return rms;
-}
-
-double ShareAboveZero(TensorView z) {
-  int64_t n = 0;
-  for (int64_t t = 0; t < z.n_rows; ++t) {
-    n += std::count_if(z.f32_row(t), z.f32_row(t) + z.n_cols, [](float v) { return v > 0; });
-  }
-  return static_cast<double>(n) / static_cast<double>(z.n_rows * z.n_cols);
-}
-
-// Mean over rows of the sum of squares.
-double MeanSquaredNorm(TensorView a) {
-  double sum = 0;
-  for (int64_t t = 0; t < a.n_rows; ++t) {
-    const float* row = a.f32_row(t);
-    for (int64_t i = 0; i < a.n_cols; ++i) sum += double{row[i]} * row[i];
-  }
-  return sum / static_cast<double>(a.n_rows);
-}
-
-// Gives the elements [first, first + n) of each row i the value values[i]. Whole blocks are encoded
-// again, from what they decode to.
-void OverwriteColumns(EncodedMatrix* matrix, int64_t first, int64_t n,
-                      std::span<const float> values, ThreadPool& pool) {
-  const auto block = static_cast<int64_t>(Traits(matrix->dtype).block_elems);
-  const int64_t begin = first / block * block;
-  const int64_t n_touched = static_cast<int64_t>(RoundUp(static_cast<uint64_t>(first + n),
-                                                         static_cast<uint64_t>(block))) -
-                            begin;
-  const TensorView part = matrix->view().Cols(begin, n_touched);
-  pool.ParallelFor(matrix->n_rows, [&](int64_t i, int) {
-    std::vector<float> row(static_cast<size_t>(n_touched));
-    kernels::DequantizeRow(matrix->dtype, part.row(i), n_touched, row.data());
-    std::fill_n(row.begin() + (first - begin), n, values[static_cast<size_t>(i)]);
-    kernels::QuantizeRow(matrix->dtype, row, part.row(i));
-  });
-}
-
-// The bias that makes each neuron's value positive with its probability: value[t, i] is what it has
-// without, values are multiplied by scale[t] first, and probit[i] is NormalQuantile(1 - p).
-std::vector<float> BiasesFor(TensorView values, std::span<const float> scale,
-                             std::span<const float> probit) {
-  const auto n = static_cast<double>(values.n_rows);
-  std::vector<double> sum(static_cast<size_t>(values.n_cols)), squares(sum.size());
-  for (int64_t t = 0; t < values.n_rows; ++t) {
-    const float* row = values.f32_row(t);
-    for (size_t i = 0; i < sum.size(); ++i) {
-      const double v = double{row[i]} * scale[static_cast<size_t>(t)];
-      sum[i] += v;
-      squares[i] += v * v;
-    }
-  }
-  std::vector<float> biases(sum.size());
-  for (size_t i = 0; i < sum.size(); ++i) {
-    const double mean = sum[i] / n;
-    const double deviation = std::sqrt(std::max(0.0, squares[i] / n - mean * mean));
-    biases[i] = static_cast<float>(-mean - deviation * probit[i]);
-  }
-  return biases;
-}
-
-std::vector<float> Decoded(EncodedMatrix& matrix) {
-  std::vector<float> values(static_cast<size_t>(matrix.n_rows * matrix.n_cols));
-  kernels::DequantizeRow(matrix.dtype, matrix.bytes.data(), matrix.n_rows * matrix.n_cols,
-                         values.data());
-  return values;
-}
-
 }  // namespace
-
-// The matrices of the layer in hand. Norm weights are 1: then the predictor, which sees the
-// residual before the norm, has the sign of what the gate sees after it.
-struct Planter::Layer {
-  int64_t index = 0;
-  std::vector<float> ones;
-  EncodedMatrix attn_q, attn_k, attn_v, attn_output, decide, up, down, fc1, fc2;
-  std::vector<float> probit;  // of each neuron: NormalQuantile(1 - p)
-
-  TensorView Norm() { return TensorView::F32(ones.data(), 1, static_cast<int64_t>(ones.size())); }
-  LayerViews Views(const SynthOptions& options) {
-    LayerViews views;
-    views.attn_norm = views.ffn_norm = Norm();
-    views.attn_q = attn_q.view();
-    views.attn_k = attn_k.view();
-    views.attn_v = attn_v.view();
-    views.attn_output = attn_output.view();
-    views.decide = decide.view();
-    if (options.gated()) views.up = up.view();
-    views.down = down.view();
-    views.down_by_neuron = options.powerinfer;
-    if (options.powerinfer) {
-      views.fc1 = fc1.view();
-      views.fc2 = fc2.view();
-    }
-    return views;
-  }
-};
-
-std::vector<model::GgufTensorSpec> SynthTensors(const SynthOptions& options) {
-  const SynthShape& s = options.shape;
-  const DType t = options.dtype;
-  std::vector<model::GgufTensorSpec> tensors = {{"token_embd.weight", t, {s.n_vocab, s.n_embd}},
-                                                {"output_norm.weight", DType::kF32, {s.n_embd}},
-                                                {"output.weight", t, {s.n_vocab, s.n_embd}}};
-  for (int64_t i = 0; i < s.n_layer; ++i) {
-    const auto add = [&](std::string_view part, DType dtype, std::vector<int64_t> shape) {
-      tensors.push_back({LayerName(i, part), dtype, std::move(shape)});
-    };
-    add("attn_norm", DType::kF32, {s.n_embd});
-    add("attn_q", t, {s.n_embd, s.n_embd});
-    add("attn_k", t, {s.n_embd_kv(), s.n_embd});
-    add("attn_v", t, {s.n_embd_kv(), s.n_embd});
-    add("attn_output", t, {s.n_embd, s.n_embd});
-    add("ffn_norm", DType::kF32, {s.n_embd});
-    if (options.gated()) add("ffn_gate", t, {s.n_ff, s.n_embd});
-    add("ffn_up", t, {s.n_ff, s.n_embd});
-    if (!options.powerinfer) {
-      add("ffn_down", t, {s.n_embd, s.n_ff});
-      continue;
-    }
-    add("ffn_down_t", t, {s.n_ff, s.n_embd});
-    add("fc1", options.predictor_dtype, {options.n_predictor, s.n_embd});
-    add("fc2", options.predictor_dtype, {s.n_ff, options.n_predictor});
-  }
-  return tensors;
-}
 
 Planter::Planter(const SynthOptions& options, const Tools& tools)
     : options_(options), tools_(tools) {}
@@ -319,78 +162,6 @@ void Planter::MakeDecider(Layer* layer) {
   layer->decide = Encode(matrix);
 }
 
-// gate = A V with A[n_ff, r] and V[r, n_embd] as the predictor stores them, so that the predictor
-// computes the same sums from r numbers.
-void Planter::MakeLowRankDecider(Layer* layer) {
-  const SynthShape& s = options_.shape;
-  const int64_t rank = (options_.n_predictor - kBiasUnits) / 2;
-  RandomMatrix v = Random(LayerName(layer->index, "predict_v"), rank, s.n_embd,
-                          1 / std::sqrt(static_cast<double>(s.n_embd)));
-  v.first_cols = kConstantDims;
-  const RandomMatrix a = Random(LayerName(layer->index, "predict_a"), s.n_ff, rank,
-                                1 / std::sqrt(static_cast<double>(rank)));
-  const EncodedMatrix a_plain = tools::Encode(a, DType::kF32, tools_.pool);
-  MakePredictor(layer, a_plain, tools::Encode(v, DType::kF32, tools_.pool));
-
-  // What the predictor kept of A and V after its own rounding.
-  std::vector<float> transposed(static_cast<size_t>(s.n_embd * rank));
-  const std::vector<float> fc1 = Decoded(layer->fc1);
-  for (int64_t r = 0; r < rank; ++r) {
-    for (int64_t c = 0; c < s.n_embd; ++c) {
-      transposed[static_cast<size_t>(c * rank + r)] = fc1[static_cast<size_t>(r * s.n_embd + c)];
-    }
-  }
-  const TensorView w = TensorView::F32(transposed.data(), s.n_embd, rank);
-  layer->decide = EncodedMatrix(options_.dtype, s.n_ff, s.n_embd);
-  constexpr int64_t kRowsAtOnce = 512;
-  std::vector<float> x(static_cast<size_t>(kRowsAtOnce * rank));
-  std::vector<float> y(static_cast<size_t>(kRowsAtOnce * s.n_embd));
-  std::vector<float> fc2_row(static_cast<size_t>(options_.n_predictor));
-  for (int64_t first = 0; first < s.n_ff; first += kRowsAtOnce) {
-    const int64_t n = std::min(kRowsAtOnce, s.n_ff - first);
-    for (int64_t i = 0; i < n; ++i) {
-      kernels::DequantizeRow(options_.predictor_dtype, layer->fc2.view().row(first + i),
-                             options_.n_predictor, fc2_row.data());
-      std::copy_n(fc2_row.data(), rank, x.data() + i * rank);
-    }
-    tools_.device.ops().MatMul(w, TensorView::F32(x.data(), n, rank), {},
-                               TensorView::F32(y.data(), n, s.n_embd));
-    tools_.pool.ParallelFor(n, [&](int64_t i, int) {
-      kernels::QuantizeRow(options_.dtype, {y.data() + i * s.n_embd, static_cast<size_t>(s.n_embd)},
-                           layer->decide.view().row(first + i));
-    });
-  }
-}
-
-// fc1 = [V; -V; detectors of the constant], fc2 = [A, -A, bias]: relu(v) - relu(-v) = v, so
-// fc2 relu(fc1 x) = A V x + bias. The biases are planted later.
-void Planter::MakePredictor(Layer* layer, const EncodedMatrix& a, const EncodedMatrix& v) {
-  const SynthShape& s = options_.shape;
-  const int64_t rank = v.n_rows, n_hidden = options_.n_predictor;
-  const auto* a_values = reinterpret_cast<const float*>(a.bytes.data());
-  const auto* v_values = reinterpret_cast<const float*>(v.bytes.data());
-  layer->fc1 = EncodedMatrix(options_.predictor_dtype, n_hidden, s.n_embd);
-  tools_.pool.ParallelFor(n_hidden, [&](int64_t i, int) {
-    std::vector<float> row(static_cast<size_t>(s.n_embd), 0.0f);
-    if (i < 2 * rank) {
-      const float sign = i < rank ? 1.0f : -1.0f;
-      for (int64_t c = 0; c < s.n_embd; ++c) row[c] = sign * v_values[i % rank * s.n_embd + c];
-    } else {
-      std::fill_n(row.begin(), kConstantDims, 1 / (kConstant * kConstantDims));
-    }
-    kernels::QuantizeRow(options_.predictor_dtype, row, layer->fc1.view().row(i));
-  });
-  layer->fc2 = EncodedMatrix(options_.predictor_dtype, s.n_ff, n_hidden);
-  tools_.pool.ParallelFor(s.n_ff, [&](int64_t i, int) {
-    std::vector<float> row(static_cast<size_t>(n_hidden), 0.0f);
-    for (int64_t r = 0; r < rank; ++r) {
-      row[r] = a_values[i * rank + r];
-      row[rank + r] = -row[r];
-    }
-    kernels::QuantizeRow(options_.predictor_dtype, row, layer->fc2.view().row(i));
-  });
-}
-
 void Planter::PlantBiases(Layer* layer) {
   // RMSNorm divides sums and constant alike, so signs are decided before it.
   const std::vector<float> rms = RootMeanSquares(forward_->x());
@@ -400,22 +171,6 @@ void Planter::PlantBiases(Layer* layer) {
   for (float& b : biases) b /= static_cast<float>(kConstantDims) * constant;
   OverwriteColumns(&layer->decide, 0, kConstantDims, biases, tools_.pool);
   if (options_.powerinfer) PlantPredictorBiases(layer);
-}
-
-void Planter::PlantPredictorBiases(Layer* layer) {
-  const std::vector<float> ones(tokens_.size(), 1.0f);
-  const LayerViews views = layer->Views(options_);
-  std::vector<float> biases = BiasesFor(forward_->Predict(views), ones, layer->probit);
-  // What a detector of the constant gives, after its rounding.
-  std::vector<float> detector(static_cast<size_t>(options_.shape.n_embd));
-  kernels::DequantizeRow(options_.predictor_dtype, views.fc1.row(options_.n_predictor - 1),
-                         options_.shape.n_embd, detector.data());
-  double unit = 0;
-  for (int64_t c = 0; c < kConstantDims; ++c) {
-    unit += double{detector[static_cast<size_t>(c)]} * forward_->x().f32_row(0)[c];
-  }
-  for (float& b : biases) b /= static_cast<float>(unit * kBiasUnits);
-  OverwriteColumns(&layer->fc2, options_.n_predictor - kBiasUnits, kBiasUnits, biases, tools_.pool);
 }
 
 void Planter::MakeDown(Layer* layer) {

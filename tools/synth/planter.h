@@ -18,9 +18,6 @@
 
 namespace thermocline::tools {
 
-// The tensors of the model in file order.
-std::vector<model::GgufTensorSpec> SynthTensors(const SynthOptions& options);
-
 // Borrows writer, pool, device and bar of the run; holds one layer's matrices at a time. One thread
 // calls it; the work is shared by the pool and the device's threads. Equal options give equal bytes
 // for any number of threads on one instruction set.
@@ -52,6 +49,7 @@ class Planter {
   void MakeAttention(Layer* layer);
   void MakeDecider(Layer* layer);
   void MakeLowRankDecider(Layer* layer);
+  void MultiplyPredictor(Layer* layer, int64_t rank);
   void MakePredictor(Layer* layer, const EncodedMatrix& a, const EncodedMatrix& v);
   void PlantBiases(Layer* layer);
   void PlantPredictorBiases(Layer* layer);

@@ -15,6 +15,7 @@
 #include "tools/synth/density_check.h"
 #include "tools/synth/planter.h"
 #include "tools/synth/synth_metadata.h"
+#include "tools/synth/synth_tensors.h"
 
 namespace thermocline::tools {
 namespace {
