@@ -10,65 +10,11 @@
 #include <cstdint>
 #include <span>
 
-#include "base/dtype.h"
 #include "base/tensor_view.h"
+#include "kernels/operands.h"
+#include "kernels/traffic.h"
 
 namespace thermocline::kernels {
-
-enum class RopePairing : uint8_t { kAdjacent, kHalves };
-enum class Activation : uint8_t { kSilu, kRelu, kReluSquared };
-
-struct RopeArgs {
-  RopePairing pairing = RopePairing::kAdjacent;
-  int n_rot = 0;  // rotated elements at the start of each head, even
-  float freq_base = 10000.0f;
-  float freq_scale = 1.0f;               // positions are multiplied by it
-  std::span<const float> freq_divisors;  // [n_rot/2] or empty: each angle is divided by it
-};
-
-// The KV pages of one layer. A page holds `page_tokens` consecutive positions of one sequence:
-// k[page][head_kv][token][head_dim], the same for v. dtype is F32 or F16.
-struct KvPages {
-  std::byte* k = nullptr;
-  std::byte* v = nullptr;
-  DType dtype = DType::kF32;
-  int page_tokens = 0;
-  int n_head_kv = 0;
-  int head_dim = 0;
-  uint64_t page_bytes() const {
-    return RowBytes(dtype, static_cast<uint64_t>(page_tokens) * n_head_kv * head_dim);
-  }
-  // Bytes from `k` (or `v`) to the head_dim values of one head at `position` of a sequence; those
-  // of the next position in the same page follow at once.
-  uint64_t offset_bytes(std::span<const int32_t> page_ids, int64_t position, int head) const {
-    const auto page = static_cast<uint64_t>(page_ids[static_cast<size_t>(position / page_tokens)]);
-    const uint64_t slot = static_cast<uint64_t>(head) * page_tokens + position % page_tokens;
-    return page * page_bytes() + RowBytes(dtype, slot * head_dim);
-  }
-};
-
-// One sequence's share of a batch: rows [first_row, first_row + n_tokens) of x hold its positions
-// [first_position, first_position + n_tokens).
-struct SequenceRows {
-  int first_row = 0;
-  int n_tokens = 0;
-  int64_t first_position = 0;
-  std::span<const int32_t> page_ids;  // covers positions 0 .. first_position + n_tokens - 1
-};
-
-// The neurons an FFN computes: ids[0 .. *n_active), ascending and distinct; `ids` null means every
-// neuron. SelectActive writes a list, so it takes one with room for n_ff ids.
-struct ActiveIds {
-  int32_t* ids = nullptr;
-  int32_t* n_active = nullptr;
-  int32_t capacity = 0;
-
-  // Every neuron: the dense FFN.
-  static constexpr ActiveIds All() { return {}; }
-  bool all() const { return ids == nullptr; }
-  int64_t count(int64_t n_ff) const { return all() ? n_ff : *n_active; }
-  int64_t id(int64_t i) const { return all() ? i : ids[i]; }
-};
 
 class Ops {
  public:
@@ -114,14 +60,31 @@ class Ops {
   // Collects the columns of a[n_tokens, n_ff] that are not 0 in at least one row.
   virtual void SelectActive(TensorView a, ActiveIds active) = 0;
 
-  // y[t, i] = x[t] . w[i] + bias[i] for the active i; other columns of y become 0.
-  virtual void MatMulRows(TensorView w, TensorView x, TensorView bias, ActiveIds active,
-                          TensorView y) = 0;
+  // Collects the columns whose score reaches `threshold` in at least one row of
+  // scores[n_tokens, n_ff]: what a predictor expects to be active.
+  virtual void SelectAtLeast(TensorView scores, float threshold, ActiveIds active) = 0;
+
+  // a = 0 where |a| < threshold, in place (thresholded mode).
+  virtual void ZeroBelow(TensorView a, float threshold) = 0;
+
+  // The neurons of `active`, for the tokens that need them: a[t, i] = act(gate_i . x[t]) *
+  // (up_i . x[t]), or act(up_i . x[t]) without a gate; 0 for the other tokens. Each row is read
+  // once. Columns of a[n_tokens, n_ff] that are not active keep what they held. `a` may be
+  // needs.activations.
+  virtual void Neurons(const NeuronWeights& weights, Activation kind, TensorView x,
+                       ActiveIds active, const NeuronNeeds& needs, TensorView a) = 0;
 
   // y[t] = sum over active i, ascending, of a[t, i] * w[i], plus bias. w[n_ff, n_embd] holds one
-  // row per neuron. With every neuron active this is the dense down projection, bit for bit.
+  // row per neuron, which is read once for all tokens whose a[t, i] is not 0. With every neuron
+  // active this is the dense down projection, bit for bit.
   virtual void AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView bias,
                         TensorView y) = 0;
+
+  // What the ops have read so far.
+  const Traffic& traffic() const { return traffic_.sums(); }
+
+ protected:
+  TrafficCounter traffic_;
 };
 
 }  // namespace thermocline::kernels

@@ -60,9 +60,9 @@ class GraphBuilder {
     graph_.values[static_cast<size_t>(ids)].is_active_ids = true;
     return Append(OpKind::kSelectActive, {a}, ids, {});
   }
-  ValueId MatMulRows(ValueId x, ValueId ids, Role weight, Role bias, std::string_view name) {
-    return Append(OpKind::kMatMulRows, {x, ids}, NewValue(name, config_.n_ff),
-                  WithOptional(weight, bias));
+  ValueId Neurons(ValueId x, ValueId ids, ValueId gate_act) {
+    return Append(OpKind::kNeurons, {x, ids, gate_act}, NewValue("ffn_act", config_.n_ff),
+                  WithOptional(Role::kFfnUp, Role::kFfnUpBias));
   }
   // `ids` = kNoValue: every neuron.
   ValueId AxpyRows(ValueId a, ValueId ids) {
@@ -138,8 +138,7 @@ Neurons AppendExactNeurons(const ModelConfig& config, ValueId h, GraphBuilder* b
   const ValueId gate = b->MatMul(h, Role::kFfnGate, Role::kFfnGateBias, "ffn_gate", config.n_ff);
   const ValueId gate_act = b->Activate({gate}, "ffn_gate_act");
   const ValueId ids = b->SelectActive(gate_act);
-  const ValueId up = b->MatMulRows(h, ids, Role::kFfnUp, Role::kFfnUpBias, "ffn_up");
-  return {b->Activate({gate_act, up}, "ffn_act"), ids};
+  return {b->Neurons(h, ids, gate_act), ids};
 }
 
 // x -> x + ffn(norm(x)).
@@ -192,8 +191,8 @@ const char* OpKindName(OpKind kind) {
       return "activate";
     case OpKind::kSelectActive:
       return "select_active";
-    case OpKind::kMatMulRows:
-      return "matmul_rows";
+    case OpKind::kNeurons:
+      return "neurons";
     case OpKind::kAxpyRows:
       return "axpy_rows";
   }

@@ -36,7 +36,7 @@ enum class OpKind : uint8_t {
   kAdd,           // a, b -> a + b; the output may be a's storage
   kActivate,      // g, [u] -> act(g) or act(g) * u; the output may be g's or u's storage
   kSelectActive,  // a -> ids of neurons that are not 0 for at least one token
-  kMatMulRows,    // x, ids -> only the rows named by ids weights: {w, bias?}
+  kNeurons,       // x, ids, act(gate x) -> act(gate x) * (up x) for ids   weights: {up, bias?}
   kAxpyRows,      // a, [ids] -> sum over ids of a_i * row weights: {w by neuron, bias?}
 };
 const char* OpKindName(OpKind kind);
@@ -87,8 +87,7 @@ Status CheckFfnMode(const ModelConfig& config, FfnMode mode);
 
 // x += attention(norm(x)); x += ffn(norm(x)) of one layer. `ffn.mode` has passed CheckFfnMode.
 //
-// Exact, gated (ReGLU): g = relu(gate x); ids = active(g); u = up x for ids; a = relu(g) u. The
-// second relu changes nothing, and a is 0 outside ids, as in the dense graph.
+// Exact, gated (ReGLU): g = relu(gate x); ids = active(g); a = g * (up x) for ids.
 Graph BuildLayerGraph(const ModelConfig& config, const WeightIndex& weights, int layer,
                       const FfnOptions& ffn);
 // Token ids -> x.

@@ -92,8 +92,12 @@ void Executor::RunOp(const Program& program, const LoweredOp& op, const BatchRow
       return ops.Activate(ToKernel(config_->activation), in(0), in(1), out);
     case OpKind::kSelectActive:
       return ops.SelectActive(in(0), Ids(program, op.output));
-    case OpKind::kMatMulRows:
-      return ops.MatMulRows(op.weight, in(0), op.bias, Ids(program, op.inputs[1]), out);
+    case OpKind::kNeurons: {
+      const kernels::NeuronWeights weights = {
+          .gate = {}, .gate_bias = {}, .up = op.weight, .up_bias = op.bias};
+      return ops.Neurons(weights, ToKernel(config_->activation), in(0), Ids(program, op.inputs[1]),
+                         {.activations = in(2), .scores = {}}, out);
+    }
     case OpKind::kAxpyRows:
       return ops.AxpyRows(op.weight, in(0), Ids(program, op.inputs[1]), op.bias, out);
   }

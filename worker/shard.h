@@ -1,5 +1,5 @@
-// The weights one worker holds: views of its own tensors in the mapped model file, and re-laid
-// copies where the program wants another layout.
+// The weights one worker holds: matrices copied out of the mapped model file into huge pages, in
+// the layout that the device's ops read fastest; lookup tables and vectors where they are mapped.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +34,7 @@ struct LoadReport {
 // Immutable once loaded. The reader must outlive it.
 class Shard {
  public:
-  // Makes the weights of `layers` resident, and no other page of the file. With
+  // Loads the weights of `layers`, and touches no other page of the file. With
   // `ffn.down_by_neuron`, a file's ffn_down [n_embd, n_ff] is re-laid into rows per neuron: the
   // same dtype for float weights, F16 for quantised ones. kDataLoss or kUnavailable when bytes
   // cannot be read, kUnavailable when the device cannot use them where they lie,
@@ -49,6 +49,11 @@ class Shard {
 
  private:
   Status ReadBytes(std::span<const std::byte> bytes, const LoadProgressFn& on_progress);
+  using EvictFn = std::function<void(uint64_t begin, uint64_t n_bytes)>;
+  // Copies a matrix to the device's memory in the layout that its ops read fastest, piece by piece,
+  // handing each piece of the file back.
+  Status Pack(const model::WeightKey& key, TensorView mapped, kernels::Device& device,
+              const EvictFn& evict, const LoadProgressFn& on_progress);
   Status Relay(int layer, TensorView mapped, kernels::Device& device);
 
   std::map<model::WeightKey, TensorView> views_;

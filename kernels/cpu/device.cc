@@ -1,10 +1,12 @@
 #include "kernels/device.h"
 
+#include <cstring>
 #include <utility>
 
 #include "base/str.h"
 #include "kernels/cpu/context.h"
 #include "kernels/cpu/ops.h"
+#include "kernels/lanes.h"
 
 namespace thermocline::kernels {
 namespace {
@@ -15,6 +17,7 @@ class CpuOps final : public Ops {
   explicit CpuOps(cpu::CpuContext context) : context_(std::move(context)) {}
 
   void Embed(TensorView table, std::span<const int32_t> ids, TensorView y) override {
+    traffic_.CountWeights(table, static_cast<int64_t>(ids.size()));
     cpu::Embed(context_, table, ids, y);
   }
   void RmsNorm(TensorView x, TensorView weight, float eps, TensorView y) override {
@@ -25,7 +28,8 @@ class CpuOps final : public Ops {
     cpu::LayerNorm(context_, x, weight, bias, eps, y);
   }
   void MatMul(TensorView w, TensorView x, TensorView bias, TensorView y) override {
-    cpu::MatMulRows(context_, w, x, bias, ActiveIds::All(), y);
+    traffic_.CountWeights(w, w.n_rows);
+    cpu::MatMul(context_, w, x, bias, y);
   }
   void Rope(const RopeArgs& args, std::span<const int64_t> positions, int head_dim,
             TensorView x) override {
@@ -37,6 +41,7 @@ class CpuOps final : public Ops {
   }
   void Attention(TensorView q, std::span<const SequenceRows> sequences, const KvPages& pages,
                  float scale, TensorView y) override {
+    traffic_.CountAttention(sequences, pages);
     cpu::Attention(context_, q, sequences, pages, scale, y);
   }
   void Add(TensorView a, TensorView b, TensorView y) override { cpu::Add(context_, a, b, y); }
@@ -46,13 +51,26 @@ class CpuOps final : public Ops {
   void SelectActive(TensorView a, ActiveIds active) override {
     cpu::SelectActive(context_, a, active);
   }
-  void MatMulRows(TensorView w, TensorView x, TensorView bias, ActiveIds active,
-                  TensorView y) override {
-    cpu::MatMulRows(context_, w, x, bias, active, y);
+  void SelectAtLeast(TensorView scores, float threshold, ActiveIds active) override {
+    cpu::SelectAtLeast(context_, scores, threshold, active);
+  }
+  void ZeroBelow(TensorView a, float threshold) override { cpu::ZeroBelow(context_, a, threshold); }
+  void Neurons(const NeuronWeights& weights, Activation kind, TensorView x, ActiveIds active,
+               const NeuronNeeds& needs, TensorView a) override {
+    traffic_.CountNeurons(weights, active, needs);
+    cpu::Neurons(context_, weights, kind, x, active, needs, a);
   }
   void AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView bias,
                 TensorView y) override {
+    traffic_.CountAxpyRows(w, active);
     cpu::AxpyRows(context_, w, a, active, bias, y);
+  }
+
+  // Calls fn(begin, end) over parts of 0 .. n on the pool.
+  template <typename Fn>
+  void ForEachPart(int64_t n, int64_t min_items, Fn fn) {
+    cpu::ForParts(context_, n, 1, min_items,
+                  [&](int64_t begin, int64_t end, int) { fn(begin, end); });
   }
 
  private:
@@ -64,13 +82,29 @@ class CpuDevice final : public Device {
  public:
   CpuDevice(std::unique_ptr<ThreadPool> pool, Buffer scratch)
       : pool_(std::move(pool)),
-        ops_({.pool = pool_.get(), .scratch = std::move(scratch), .rope = {}}) {}
+        ops_({.pool = pool_.get(), .scratch = std::move(scratch), .rope = {}, .byte_rows = {}}) {}
 
   std::string name() const override {
     return Str("cpu ", cpu::InstructionSetName(), " x", pool_->n_threads());
   }
   Ops& ops() override { return ops_; }
   Result<Buffer> Allocate(uint64_t n_bytes) override { return Buffer::Allocate(n_bytes); }
+  RowLayout PreferredLayout(DType dtype) const override {
+    return HasLanes(dtype) ? RowLayout::kLanes : RowLayout::kFile;
+  }
+  void Pack(TensorView from, TensorView to) override {
+    const auto row_bytes =
+        static_cast<int64_t>(RowBytes(from.dtype, static_cast<uint64_t>(from.n_cols)));
+    ops_.ForEachPart(from.n_rows, cpu::MinItems(row_bytes), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        if (to.layout == RowLayout::kLanes) {
+          PackLanesRow(from.dtype, from.row(i), from.n_cols, to.row(i));
+        } else {
+          std::memcpy(to.row(i), from.row(i), static_cast<size_t>(row_bytes));
+        }
+      }
+    });
+  }
   bool reads_host_memory() const override { return true; }
 
  private:

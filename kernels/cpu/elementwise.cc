@@ -64,6 +64,14 @@ struct SumOfBoth {
   HWY_INLINE VF operator()(VF a, VF b) const { return hn::Add(a, b); }
 };
 
+// x where |x| reaches the threshold, else 0.
+struct KeepAtLeast {
+  float threshold;
+  HWY_INLINE VF operator()(VF x, VF) const {
+    return hn::IfThenElseZero(hn::Ge(hn::Abs(x), hn::Set(DF(), threshold)), x);
+  }
+};
+
 template <typename Act>
 struct ActOnly {
   HWY_INLINE VF operator()(VF gate, VF) const { return Act::Of(gate); }
@@ -84,6 +92,10 @@ HWY_INLINE void ActivateAs(const float* gate, const float* up, int64_t n, float*
 
 HWY_NOINLINE void AddRow(const float* a, const float* b, int64_t n, float* y) {
   Map(a, b, n, y, SumOfBoth());
+}
+
+HWY_NOINLINE void ZeroBelowRow(float* a, int64_t n, float threshold) {
+  Map(a, nullptr, n, a, KeepAtLeast{threshold});
 }
 
 HWY_NOINLINE void ActivateRow(Activation kind, const float* gate, const float* up, int64_t n,
@@ -107,12 +119,21 @@ namespace thermocline::kernels::cpu {
 
 HWY_EXPORT(AddRow);
 HWY_EXPORT(ActivateRow);
+HWY_EXPORT(ZeroBelowRow);
 
 void Add(CpuContext& context, TensorView a, TensorView b, TensorView y) {
   DCHECK(a.n_rows == y.n_rows && b.n_rows == y.n_rows && a.n_cols == y.n_cols);
   ForParts(context, y.n_rows, 1, MinItems(y.n_cols), [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; ++t) {
       HWY_DYNAMIC_DISPATCH(AddRow)(a.f32_row(t), b.f32_row(t), y.n_cols, y.f32_row(t));
+    }
+  });
+}
+
+void ZeroBelow(CpuContext& context, TensorView a, float threshold) {
+  ForParts(context, a.n_rows, 1, MinItems(a.n_cols), [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = begin; t < end; ++t) {
+      HWY_DYNAMIC_DISPATCH(ZeroBelowRow)(a.f32_row(t), a.n_cols, threshold);
     }
   });
 }

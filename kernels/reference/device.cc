@@ -1,11 +1,13 @@
 #include "kernels/device.h"
 
+#include <cstring>
+
 #include "kernels/reference/ops.h"
 
 namespace thermocline::kernels {
 namespace {
 
-// Forwards every op to its reference function. Thread-safe: it has no state.
+// Forwards every op to its reference function; counts no traffic. Thread-safe: it has no state.
 class ReferenceOps final : public Ops {
  public:
   void Embed(TensorView table, std::span<const int32_t> ids, TensorView y) override {
@@ -38,9 +40,13 @@ class ReferenceOps final : public Ops {
     reference::Activate(kind, gate, up, y);
   }
   void SelectActive(TensorView a, ActiveIds active) override { reference::SelectActive(a, active); }
-  void MatMulRows(TensorView w, TensorView x, TensorView bias, ActiveIds active,
-                  TensorView y) override {
-    reference::MatMulRows(w, x, bias, active, y);
+  void SelectAtLeast(TensorView scores, float threshold, ActiveIds active) override {
+    reference::SelectAtLeast(scores, threshold, active);
+  }
+  void ZeroBelow(TensorView a, float threshold) override { reference::ZeroBelow(a, threshold); }
+  void Neurons(const NeuronWeights& weights, Activation kind, TensorView x, ActiveIds active,
+               const NeuronNeeds& needs, TensorView a) override {
+    reference::Neurons(weights, kind, x, active, needs, a);
   }
   void AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView bias,
                 TensorView y) override {
@@ -54,6 +60,11 @@ class ReferenceDevice final : public Device {
   std::string name() const override { return "reference"; }
   Ops& ops() override { return ops_; }
   Result<Buffer> Allocate(uint64_t n_bytes) override { return Buffer::Allocate(n_bytes); }
+  void Pack(TensorView from, TensorView to) override {
+    for (int64_t i = 0; i < from.n_rows; ++i) {
+      std::memcpy(to.row(i), from.row(i), RowBytes(from.dtype, static_cast<uint64_t>(from.n_cols)));
+    }
+  }
   bool reads_host_memory() const override { return true; }
 
  private:

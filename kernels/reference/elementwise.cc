@@ -5,7 +5,6 @@
 #include "kernels/reference/ops.h"
 
 namespace thermocline::kernels::reference {
-namespace {
 
 double Activated(Activation kind, double x) {
   switch (kind) {
@@ -18,8 +17,6 @@ double Activated(Activation kind, double x) {
   }
   return 0.0;
 }
-
-}  // namespace
 
 void Add(TensorView a, TensorView b, TensorView y) {
   for (int64_t t = 0; t < y.n_rows; ++t) {
@@ -45,6 +42,25 @@ void SelectActive(TensorView a, ActiveIds active) {
     if (any) active.ids[n++] = static_cast<int32_t>(i);
   }
   *active.n_active = n;
+}
+
+void SelectAtLeast(TensorView scores, float threshold, ActiveIds active) {
+  DCHECK(!active.all() && active.capacity >= scores.n_cols);
+  int32_t n = 0;
+  for (int64_t i = 0; i < scores.n_cols; ++i) {
+    bool any = false;
+    for (int64_t t = 0; t < scores.n_rows; ++t) any = any || scores.f32_row(t)[i] >= threshold;
+    if (any) active.ids[n++] = static_cast<int32_t>(i);
+  }
+  *active.n_active = n;
+}
+
+void ZeroBelow(TensorView a, float threshold) {
+  for (int64_t t = 0; t < a.n_rows; ++t) {
+    for (int64_t i = 0; i < a.n_cols; ++i) {
+      if (std::abs(a.f32_row(t)[i]) < threshold) a.f32_row(t)[i] = 0.0f;
+    }
+  }
 }
 
 }  // namespace thermocline::kernels::reference

@@ -6,6 +6,9 @@
 
 namespace thermocline::kernels::reference {
 
+// act(x) in double.
+double Activated(Activation kind, double x);
+
 void Embed(TensorView table, std::span<const int32_t> ids, TensorView y);
 void RmsNorm(TensorView x, TensorView weight, float eps, TensorView y);
 void LayerNorm(TensorView x, TensorView weight, TensorView bias, float eps, TensorView y);
@@ -18,7 +21,10 @@ void Attention(TensorView q, std::span<const SequenceRows> sequences, const KvPa
 void Add(TensorView a, TensorView b, TensorView y);
 void Activate(Activation kind, TensorView gate, TensorView up, TensorView y);
 void SelectActive(TensorView a, ActiveIds active);
-void MatMulRows(TensorView w, TensorView x, TensorView bias, ActiveIds active, TensorView y);
+void SelectAtLeast(TensorView scores, float threshold, ActiveIds active);
+void ZeroBelow(TensorView a, float threshold);
+void Neurons(const NeuronWeights& weights, Activation kind, TensorView x, ActiveIds active,
+             const NeuronNeeds& needs, TensorView a);
 void AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView bias, TensorView y);
 
 }  // namespace thermocline::kernels::reference

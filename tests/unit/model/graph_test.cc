@@ -84,7 +84,7 @@ void ExpectWellFormed(const Graph& graph) {
 // A matrix's shape fits the widths of the values it joins.
 void ExpectShapesFit(const Graph& graph, const WeightIndex& weights) {
   for (const Op& op : graph.ops) {
-    if (op.kind != OpKind::kMatMul && op.kind != OpKind::kMatMulRows) continue;
+    if (op.kind != OpKind::kMatMul && op.kind != OpKind::kNeurons) continue;
     const TensorInfo* w = weights.Find(op.weights[0].role, op.weights[0].layer);
     ASSERT_NE(w, nullptr) << TensorName(op.weights[0]);
     EXPECT_EQ(w->n_cols(), graph.values[static_cast<size_t>(op.inputs[0])].n_cols) << w->name;
@@ -160,13 +160,12 @@ TEST(Graph, ExactGatedComputesUpForActiveNeuronsOnly) {
   const Graph graph = BuildLayerGraph(model.config, model.weights, 0, kExact);
   EXPECT_THAT(Kinds(graph), ElementsAre(kNorm, kMatMul, kMatMul, kMatMul, kRope, kAttention,
                                         kMatMul, kAdd, kNorm, kMatMul, kActivate, kSelectActive,
-                                        kMatMulRows, kActivate, kAxpyRows, kAdd));
+                                        kNeurons, kAxpyRows, kAdd));
   const ValueId ids = Last(graph, kSelectActive).outputs[0];
-  const Op& up = Last(graph, kMatMulRows);
-  EXPECT_EQ(ActiveIdsOf(graph, up), ids);
-  EXPECT_THAT(up.weights, ElementsAre(WeightKey{0, WeightRole::kFfnUp}));
-  const Op& act = Last(graph, kActivate);
-  EXPECT_THAT(act.inputs, ElementsAre(Last(graph, kSelectActive).inputs[0], up.outputs[0]));
+  const Op& neurons = Last(graph, kNeurons);
+  EXPECT_EQ(ActiveIdsOf(graph, neurons), ids);
+  EXPECT_THAT(neurons.weights, ElementsAre(WeightKey{0, WeightRole::kFfnUp}));
+  EXPECT_EQ(neurons.inputs[2], Last(graph, kSelectActive).inputs[0]);
   EXPECT_EQ(ActiveIdsOf(graph, Last(graph, kAxpyRows)), ids);
 }
 

@@ -107,7 +107,8 @@ TEST(Stage, ExactFfnOfAQuantisedModelStaysWithinTheRelayingsRounding) {
   exact.ffn = {model::FfnMode::kExact, true};
   const auto dense = StageChain(file.path(), {}).Logits(SeqId{1}, kTokens, 64);
   const auto got = StageChain(file.path(), exact).Logits(SeqId{1}, kTokens, 64);
-  for (size_t i = 0; i < dense.size(); ++i) EXPECT_LT(RelativeError(got[i], dense[i]), 1e-3);
+  // Dense rounds the activations that ffn_down multiplies to 8 bits, neuron rows do not.
+  for (size_t i = 0; i < dense.size(); ++i) EXPECT_LT(RelativeError(got[i], dense[i]), 2e-2);
 }
 
 TEST(Stage, ExactFfnOfASiluModelIsRefused) {

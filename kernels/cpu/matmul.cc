@@ -4,7 +4,7 @@
 // order, added once at the end. The kernels differ only in how many such sums they run side by
 // side, so a result does not depend on them.
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "kernels/cpu/matmul_rows.cc"
+#define HWY_TARGET_INCLUDE "kernels/cpu/matmul.cc"
 #include <hwy/foreach_target.h>
 
 #include <algorithm>
@@ -12,6 +12,7 @@
 
 #include "kernels/cpu/decode-inl.h"
 #include "kernels/cpu/ops.h"
+#include "kernels/cpu/row_dot.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace thermocline::kernels::cpu {
@@ -46,11 +47,10 @@ HWY_INLINE float Total(const Sum& sum) {
   return hn::GetLane(hn::SumOfLanes(DF(), hn::Add(sum.chains[0], sum.chains[1])));
 }
 
-// What one call computes: y[t, i] = x[t] . w[i] + bias[i] for the active i.
+// What one call computes: y[t, i] = x[t] . w[i] + bias[i].
 struct Job {
   TensorView w, x;
   const float* bias;  // null: none
-  ActiveIds active;
   TensorView y;
 
   const uint8_t* w_row(int64_t i) const { return reinterpret_cast<const uint8_t*>(w.row(i)); }
@@ -61,11 +61,11 @@ struct Job {
 
 // One token, n rows of whole groups, weights decoded in registers.
 template <typename D, int n>
-HWY_INLINE void DotOneToken(const Job& job, const int64_t (&ids)[n]) {
+HWY_INLINE void DotOneToken(const Job& job, int64_t first) {
   const uint8_t* rows[n];
   Sum sums[n];
   for (int r = 0; r < n; ++r) {
-    rows[r] = job.w_row(ids[r]);
+    rows[r] = job.w_row(first + r);
     for (VF& chain : sums[r].chains) chain = hn::Zero(DF());
   }
   const float* x = job.x.f32_row(0);
@@ -79,17 +79,16 @@ HWY_INLINE void DotOneToken(const Job& job, const int64_t (&ids)[n]) {
     }
     for (int r = 0; r < n; ++r) rows[r] += D::kBlockBytes;
   }
-  for (int r = 0; r < n; ++r) job.Store(0, ids[r], Total(sums[r]));
+  for (int r = 0; r < n; ++r) job.Store(0, first + r, Total(sums[r]));
 }
 
 template <typename D>
 HWY_NOINLINE void OneToken(const Job& job, int64_t begin, int64_t end) {
   int64_t i = begin;
   for (; i + kRows <= end; i += kRows) {
-    DotOneToken<D, kRows>(
-        job, {job.active.id(i), job.active.id(i + 1), job.active.id(i + 2), job.active.id(i + 3)});
+    DotOneToken<D, kRows>(job, i);
   }
-  for (; i < end; ++i) DotOneToken<D, 1>(job, {job.active.id(i)});
+  for (; i < end; ++i) DotOneToken<D, 1>(job, i);
 }
 
 // Adds n_groups groups of kRows decoded rows and n tokens to their sums.
@@ -140,10 +139,9 @@ HWY_NOINLINE void DotTokens(int n_tokens, const float* w, const float* const (&x
   }
 }
 
-// A block of rows, tokens and columns: rows [0, n_rows) of `ids`, tokens [t0, t0 + n_tokens),
-// columns [c0, c0 + n_cols).
+// A block of rows [r0, r0 + n_rows), tokens [t0, t0 + n_tokens), columns [c0, c0 + n_cols).
 struct Block {
-  int64_t ids[kRowBlock];
+  int64_t r0;
   int n_rows;
   int64_t t0, n_tokens, c0, n_cols;
 };
@@ -184,7 +182,7 @@ HWY_INLINE void StoreSums(const Job& job, const Block& block, const float* sums)
     for (int r = 0; r < block.n_rows; ++r) {
       const float* from = sums + (t * kRowBlock + r) * kSumFloats;
       const Sum sum = {{hn::LoadU(DF(), from), hn::LoadU(DF(), from + kLanes)}};
-      job.Store(block.t0 + t, block.ids[r], Total(sum));
+      job.Store(block.t0 + t, block.r0 + r, Total(sum));
     }
   }
 }
@@ -200,13 +198,13 @@ HWY_NOINLINE void ManyTokens(const Job& job, int64_t begin, int64_t end, float* 
     block.n_tokens = std::min(kTokenBlock, job.x.n_rows - t0);
     for (int64_t i = begin; i < end; i += kRowBlock) {
       block.n_rows = static_cast<int>(std::min<int64_t>(kRowBlock, end - i));
-      for (int r = 0; r < block.n_rows; ++r) block.ids[r] = job.active.id(i + r);
+      block.r0 = i;
       std::fill_n(sums, block.n_tokens * kRowBlock * kSumFloats, 0.0f);
       for (block.c0 = 0; block.c0 < job.w.n_cols; block.c0 += kColBlock) {
         block.n_cols = std::min(kColBlock, job.w.n_cols - block.c0);
         const uint64_t offset = RowBytes(D::kDType, static_cast<uint64_t>(block.c0));
         for (int r = 0; r < block.n_rows; ++r) {
-          DecodeRun<D>(job.w_row(block.ids[r]) + offset, block.n_cols, w + r * kColBlock);
+          DecodeRun<D>(job.w_row(block.r0 + r) + offset, block.n_cols, w + r * kColBlock);
         }
         AddColumns(job, block, w, sums);
       }
@@ -215,23 +213,10 @@ HWY_NOINLINE void ManyTokens(const Job& job, int64_t begin, int64_t end, float* 
   }
 }
 
-// Zeroes the columns of inactive neurons between those of positions [begin, end) of the list.
-void ZeroInactive(const Job& job, int64_t begin, int64_t end) {
-  if (job.active.all()) return;
-  const int64_t n = job.active.count(job.w.n_rows);
-  const int64_t low = begin == 0 ? 0 : job.active.id(begin);
-  const int64_t high = end == n ? job.y.n_cols : job.active.id(end);
-  for (int64_t t = 0; t < job.y.n_rows; ++t)
-    std::fill(job.y.f32_row(t) + low, job.y.f32_row(t) + high, 0.0f);
-}
-
 HWY_NOINLINE void Run(CpuContext& context, const Job& job) {
-  const int64_t n_active = job.active.count(job.w.n_rows);
-  if (n_active == 0) return ZeroInactive(job, 0, 0);
   const bool one_token = job.x.n_rows == 1 && job.w.n_cols % kGroupElems == 0;
   const int64_t min_rows = MinItems(job.w.n_cols * std::max<int64_t>(1, job.x.n_rows));
-  ForParts(context, n_active, kRowBlock, min_rows, [&](int64_t begin, int64_t end, int thread) {
-    ZeroInactive(job, begin, end);
+  ForParts(context, job.w.n_rows, kRowBlock, min_rows, [&](int64_t begin, int64_t end, int thread) {
     WithDType(job.w.dtype, [&](auto decoder) {
       using D = decltype(decoder);
       if (one_token) return OneToken<D>(job, begin, end);
@@ -242,9 +227,8 @@ HWY_NOINLINE void Run(CpuContext& context, const Job& job) {
 
 }  // namespace
 
-void MatMulRows(CpuContext& context, TensorView w, TensorView x, TensorView bias, ActiveIds active,
-                TensorView y) {
-  Run(context, {w, x, bias.empty() ? nullptr : bias.f32_row(0), active, y});
+void FileMatMul(CpuContext& context, TensorView w, TensorView x, const float* bias, TensorView y) {
+  Run(context, {w, x, bias, y});
 }
 
 }  // namespace HWY_NAMESPACE
@@ -254,12 +238,27 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace thermocline::kernels::cpu {
 
-HWY_EXPORT(MatMulRows);
+HWY_EXPORT(FileMatMul);
 
-void MatMulRows(CpuContext& context, TensorView w, TensorView x, TensorView bias, ActiveIds active,
-                TensorView y) {
+namespace {
+
+void LanesMatMul(CpuContext& context, TensorView w, TensorView x, const float* bias, TensorView y) {
+  const TokenRows tokens = TokenRows::Rounded(context, x);
+  const int64_t min_rows = MinItems(w.n_cols * std::max<int64_t>(1, x.n_rows));
+  constexpr int64_t kGranule = 8;  // rows that the many-token kernel unpacks together
+  ForParts(context, w.n_rows, kGranule, min_rows, [&](int64_t begin, int64_t end, int thread) {
+    if (x.n_rows == 1) return DotLanesOneToken(w, tokens.row(0), bias, y.f32_row(0), begin, end);
+    DotLanesTokens(w, tokens, bias, y, begin, end, context.thread_scratch(thread));
+  });
+}
+
+}  // namespace
+
+void MatMul(CpuContext& context, TensorView w, TensorView x, TensorView bias, TensorView y) {
   DCHECK(w.n_cols == x.n_cols && y.n_cols == w.n_rows && x.n_rows == y.n_rows);
-  HWY_DYNAMIC_DISPATCH(MatMulRows)(context, w, x, bias, active, y);
+  const float* b = bias.empty() ? nullptr : bias.f32_row(0);
+  if (w.layout == RowLayout::kLanes) return LanesMatMul(context, w, x, b, y);
+  HWY_DYNAMIC_DISPATCH(FileMatMul)(context, w, x, b, y);
 }
 
 }  // namespace thermocline::kernels::cpu

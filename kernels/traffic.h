@@ -1,0 +1,76 @@
+// What ops have read from memory: counted beside the code that reads it, so that a benchmark can
+// set it against the bandwidth of the machine.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/tensor_view.h"
+#include "kernels/operands.h"
+
+namespace thermocline::kernels {
+
+// Sums since the Ops object was made; the difference of two copies is what ran between them. Bytes
+// are those of rows touched at least once in a call, each counted once: what must come from memory
+// when nothing stays in a cache between two calls.
+struct Traffic {
+  uint64_t weight_bytes = 0;  // all weights, those of neurons included
+  uint64_t neuron_bytes = 0;  // rows of single neurons: gathered, unless all are active
+  uint64_t kv_bytes = 0;      // keys and values
+  // Of the FFNs' down projections: neurons that could have been added, and those that were.
+  uint64_t n_neurons = 0;
+  uint64_t n_neurons_active = 0;
+
+  double density() const {
+    return n_neurons == 0 ? 0
+                          : static_cast<double>(n_neurons_active) / static_cast<double>(n_neurons);
+  }
+  friend Traffic operator-(Traffic a, const Traffic& b) {
+    a.weight_bytes -= b.weight_bytes;
+    a.neuron_bytes -= b.neuron_bytes;
+    a.kv_bytes -= b.kv_bytes;
+    a.n_neurons -= b.n_neurons;
+    a.n_neurons_active -= b.n_neurons_active;
+    return a;
+  }
+};
+
+// Counts what each op reads, by the same views that the op gets.
+class TrafficCounter {
+ public:
+  const Traffic& sums() const { return sums_; }
+
+  void CountWeights(const TensorView& w, int64_t n_rows) {
+    sums_.weight_bytes += BytesOfRows(w, n_rows);
+  }
+  void CountNeurons(const NeuronWeights& weights, ActiveIds active, const NeuronNeeds& needs) {
+    const int64_t n_rows = active.count(weights.up.n_rows);
+    const bool reads_gate = needs.activations.empty();
+    const uint64_t bytes =
+        BytesOfRows(weights.up, n_rows) + (reads_gate ? BytesOfRows(weights.gate, n_rows) : 0);
+    sums_.weight_bytes += bytes;
+    sums_.neuron_bytes += bytes;
+  }
+  void CountAxpyRows(const TensorView& w, ActiveIds active) {
+    const int64_t n_rows = active.count(w.n_rows);
+    sums_.weight_bytes += BytesOfRows(w, n_rows);
+    sums_.neuron_bytes += BytesOfRows(w, n_rows);
+    sums_.n_neurons += static_cast<uint64_t>(w.n_rows);
+    sums_.n_neurons_active += static_cast<uint64_t>(n_rows);
+  }
+  void CountAttention(std::span<const SequenceRows> sequences, const KvPages& pages) {
+    for (const SequenceRows& rows : sequences) {
+      const auto n = static_cast<uint64_t>(rows.first_position + rows.n_tokens);
+      const auto n_elems = n * static_cast<uint64_t>(pages.n_head_kv * pages.head_dim);
+      sums_.kv_bytes += 2 * RowBytes(pages.dtype, n_elems);
+    }
+  }
+
+ private:
+  static uint64_t BytesOfRows(const TensorView& w, int64_t n_rows) {
+    return static_cast<uint64_t>(n_rows) * RowBytes(w.dtype, static_cast<uint64_t>(w.n_cols));
+  }
+  Traffic sums_;
+};
+
+}  // namespace thermocline::kernels
