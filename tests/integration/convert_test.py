@@ -319,6 +319,13 @@ class CheckpointTest(ConvertTest):
         self.assertGreater(len(prompt), 2)
         self.assertLess(len(prompt), 16)
 
+    def test_a_checkpoint_with_holes_makes_no_file(self):
+        folder = self.checkpoint("llama", self.tiny_model("llama", n_vocab=N_VOCAB))
+        os.remove(os.path.join(folder, "model-2-of-2.safetensors"))
+        out, text = self.convert(folder, code=2)
+        self.assertIn("tensor is missing", text)
+        self.assertFalse(os.path.exists(out))
+
     def test_what_is_not_supported_is_named(self):
         model = self.tiny_model("llama", n_vocab=N_VOCAB)
         folder = self.checkpoint("llama", model)
