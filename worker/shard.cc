@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "base/str.h"
 #include "kernels/lanes.h"
 #include "worker/residency.h"
@@ -34,9 +35,11 @@ bool IsStreamed(const WeightKey& key, const model::WeightIndex& weights) {
 
 }  // namespace
 
-Result<Shard> Shard::Load(const model::WeightIndex& weights, const model::RangeReader& reader,
-                          const model::LayerRange& layers, const model::FfnOptions& ffn,
-                          kernels::Device& device, const LoadProgressFn& on_progress) {
+Result<Shard> Shard::Load(const ModelSource& source, const model::LayerRange& layers,
+                          const FfnPlan& ffn, kernels::Device& device,
+                          const LoadProgressFn& on_progress) {
+  const model::WeightIndex& weights = source.weights;
+  const model::RangeReader& reader = source.reader;
   const auto mapping = reader.Mapping();
   if (mapping.empty()) {
     return Unavailable(Str("weights must lie in a mappable file: ", reader.name()));
@@ -46,34 +49,49 @@ Result<Shard> Shard::Load(const model::WeightIndex& weights, const model::RangeR
   }
   Shard shard;
   shard.report_.owned_bytes = weights.BytesOf(layers);
+  if (ffn.has_predictors()) shard.report_.owned_bytes += weights.PredictorBytesOf(layers);
   int n_relaid = 0;
   DType relaid_dtype = DType::kF32;
   for (const WeightKey& key : weights.KeysOf(layers)) {
     const model::TensorInfo& info = *weights.Find(key.role, key.layer);
     const auto bytes = mapping.subspan(info.offset_bytes, info.size_bytes);
     const TensorView mapped = MappedView(info, mapping);
-    if (ffn.down_by_neuron && key.role == WeightRole::kFfnDown) {
+    if (ffn.has_neuron_rows() && key.role == WeightRole::kFfnDown) {
       TC_RETURN_IF_ERROR(shard.ReadBytes(bytes, on_progress).WithContext(info.name));
       TC_RETURN_IF_ERROR(shard.Relay(key.layer, mapped, device).WithContext(info.name));
       reader.Evict(info.offset_bytes, info.size_bytes);
       relaid_dtype = RelaidType(info.dtype);
       ++n_relaid;
     } else if (IsStreamed(key, weights)) {
-      const auto evict = [&](uint64_t begin, uint64_t n_bytes) {
-        reader.Evict(info.offset_bytes + begin, n_bytes);
-      };
-      TC_RETURN_IF_ERROR(
-          shard.Pack(key, mapped, device, evict, on_progress).WithContext(info.name));
+      TC_RETURN_IF_ERROR(shard.Pack(key, info, reader, device, on_progress).WithContext(info.name));
     } else {
       TC_RETURN_IF_ERROR(shard.ReadBytes(bytes, on_progress).WithContext(info.name));
       shard.views_[key] = mapped;
     }
+  }
+  if (ffn.has_predictors()) {
+    TC_RETURN_IF_ERROR(shard.LoadPredictors(source, layers, device, on_progress));
   }
   if (n_relaid > 0) {
     shard.report_.note = Str("ffn_down of ", n_relaid, " layers re-laid to ",
                              DTypeName(relaid_dtype), " neuron rows");
   }
   return shard;
+}
+
+Status Shard::LoadPredictors(const ModelSource& source, const model::LayerRange& layers,
+                             kernels::Device& device, const LoadProgressFn& on_progress) {
+  const bool apart = source.weights.has_attached_predictors();
+  CHECK(!apart || source.predictor_reader != nullptr);
+  const model::RangeReader& reader = apart ? *source.predictor_reader : source.reader;
+  if (reader.Mapping().empty()) {
+    return Unavailable(Str("predictors must lie in a mappable file: ", reader.name()));
+  }
+  for (const WeightKey& key : source.weights.PredictorKeysOf(layers)) {
+    const model::TensorInfo& info = *source.weights.Find(key.role, key.layer);
+    TC_RETURN_IF_ERROR(Pack(key, info, reader, device, on_progress).WithContext(info.name));
+  }
+  return OkStatus();
 }
 
 Status Shard::ReadBytes(std::span<const std::byte> bytes, const LoadProgressFn& on_progress) {
@@ -86,8 +104,10 @@ Status Shard::ReadBytes(std::span<const std::byte> bytes, const LoadProgressFn& 
   return OkStatus();
 }
 
-Status Shard::Pack(const WeightKey& key, TensorView mapped, kernels::Device& device,
-                   const EvictFn& evict, const LoadProgressFn& on_progress) {
+Status Shard::Pack(const WeightKey& key, const model::TensorInfo& info,
+                   const model::RangeReader& reader, kernels::Device& device,
+                   const LoadProgressFn& on_progress) {
+  const TensorView mapped = MappedView(info, reader.Mapping());
   TC_ASSIGN_OR_RETURN(Buffer copy, device.Allocate(mapped.bytes() + kernels::kLanesSlackBytes));
   TensorView packed = TensorView::Dense(copy.data(), mapped.dtype, mapped.n_rows, mapped.n_cols);
   packed.layout = device.PreferredLayout(mapped.dtype);
@@ -99,7 +119,7 @@ Status Shard::Pack(const WeightKey& key, TensorView mapped, kernels::Device& dev
     const auto n_bytes = static_cast<size_t>(n_rows * row_bytes);
     TC_RETURN_IF_ERROR(ReadBytes({mapped.row(row), n_bytes}, on_progress));
     device.Pack(mapped.Rows(row, n_rows), packed.Rows(row, n_rows));
-    evict(static_cast<uint64_t>(row * row_bytes), n_bytes);
+    reader.Evict(info.offset_bytes + static_cast<uint64_t>(row * row_bytes), n_bytes);
   }
   copies_.push_back(std::move(copy));
   views_[key] = packed;

@@ -1,11 +1,8 @@
 // Products of packed weight rows with rounded activations, for the instruction set being compiled.
 // Included once per instruction set by the op files, after hwy/foreach_target.h.
 //
-// Every (row, token) product has one form on every instruction set: lane j sums blocks j, j + 16,
-// ... of the row in order, each block as one exact integer times the product of both scales, fused
-// into the lane's F32 sum; the 16 lanes are then added as a tree. So results do not depend on the
-// kernel, the batch, the threads, or the length of the vectors (where the machine has fused
-// multiply-add).
+// A product is the sum of sum-inl.h over blocks: each block is one exact integer times the product
+// of both scales.
 #if defined(TC_KERNELS_CPU_LANES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef TC_KERNELS_CPU_LANES_INL_H_
 #undef TC_KERNELS_CPU_LANES_INL_H_
@@ -20,6 +17,7 @@
 
 #include "base/half.h"
 #include "kernels/cpu/byte_rows.h"
+#include "kernels/cpu/sum-inl.h"
 #include "kernels/lanes.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -32,9 +30,7 @@ using LaneI = hn::RebindToSigned<LaneF>;
 using LaneVF = hn::Vec<LaneF>;
 using LaneVI = hn::Vec<LaneI>;
 
-constexpr int kVecLanes = static_cast<int>(hn::MaxLanes(LaneF()));
-// Vectors that hold the lanes of a unit.
-constexpr int kParts = kUnitLanes / kVecLanes;
+static_assert(kUnitLanes == kSumLanes);
 
 HWY_INLINE LaneVI LoadDwords(const void* p) {
   return hn::LoadU(LaneI(), static_cast<const int32_t*>(p));
@@ -263,32 +259,6 @@ HWY_INLINE LaneVI StartOf(const ByteUnit& x, int half, int part) {
 HWY_INLINE LaneVF SumOfBlock(const ByteUnit& x, int part) {
   const LaneVI sum = hn::Add(x.Sum(0, part), x.Sum(1, part));
   return hn::Mul(hn::ConvertTo(LaneF(), sum), x.Scale(part));
-}
-
-struct LaneSums {
-  LaneVF v[kParts];
-};
-
-HWY_INLINE LaneSums ZeroSums() {
-  LaneSums sums;
-  for (int part = 0; part < kParts; ++part) sums.v[part] = hn::Zero(LaneF());
-  return sums;
-}
-
-// The tree: lanes j and j + 8, then j and j + 4, then j and j + 2, then the last two.
-HWY_INLINE float TotalOf(const LaneSums& sums) {
-  HWY_ALIGN float lanes[kUnitLanes];
-  for (int part = 0; part < kParts; ++part) {
-    hn::Store(sums.v[part], LaneF(), lanes + part * kVecLanes);
-  }
-  const hn::CappedTag<float, 4> d4;
-  constexpr int kFour = static_cast<int>(hn::MaxLanes(d4));
-  for (int width = kUnitLanes / 2; width >= 4; width /= 2) {
-    for (int j = 0; j < width; j += kFour) {
-      hn::Store(hn::Add(hn::Load(d4, lanes + j), hn::Load(d4, lanes + j + width)), d4, lanes + j);
-    }
-  }
-  return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
 }
 
 // sums += one unit of a weight row times the same unit of activations.

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/ahead.h"
 #include "kernels/cpu/lanes-inl.h"
 #include "kernels/cpu/row_dot.h"
 
@@ -19,11 +20,11 @@ namespace {
 // vector registers, and half of them 16.
 constexpr int kRows = 4;
 constexpr int kTokens = kVecLanes == kUnitLanes ? 4 : 2;
-// Rows unpacked together, units of them at a time, and tokens that share them: 16 KiB of bytes and
-// 24 KiB of scales and sums at most.
+// Rows unpacked together, units of them at a time, and tokens that share them: 16 KiB of bytes,
+// 6 KiB of scales and 32 KiB of sums.
 constexpr int kRowBlock = 2 * kRows;
 constexpr int kSegUnits = 4;
-constexpr int kTokenBlock = 32;
+constexpr int kTokenBlock = 64;
 
 // A unit of one row, unpacked.
 struct OpenUnit {
@@ -113,8 +114,9 @@ struct Tile {
 };
 
 template <typename D, int n>
-HWY_INLINE void AddTile(const Tile& tile, float (*sums)[kRowBlock][kUnitLanes]) {
+HWY_INLINE void AddTile(const Tile& tile, Ahead& ahead, float (*sums)[kRowBlock][kUnitLanes]) {
   for (int u = 0; u < tile.n_units; ++u) {
+    ahead.Step();
     const OpenUnit* rows[kRows];
     const std::byte* x[n];
     for (int r = 0; r < kRows; ++r) rows[r] = &tile.scratch.units[tile.first_row + r][u];
@@ -126,32 +128,26 @@ HWY_INLINE void AddTile(const Tile& tile, float (*sums)[kRowBlock][kUnitLanes]) 
 }
 
 template <typename D>
-HWY_NOINLINE void AddTokens(int n, const Tile& tile, float (*sums)[kRowBlock][kUnitLanes]) {
+HWY_NOINLINE void AddTokens(int n, const Tile& tile, Ahead& ahead,
+                            float (*sums)[kRowBlock][kUnitLanes]) {
   switch (n) {
     case 1:
-      return AddTile<D, 1>(tile, sums);
+      return AddTile<D, 1>(tile, ahead, sums);
     case 2:
-      return AddTile<D, 2>(tile, sums);
+      return AddTile<D, 2>(tile, ahead, sums);
     case 3:
-      return AddTile<D, std::min(3, kTokens)>(tile, sums);
+      return AddTile<D, std::min(3, kTokens)>(tile, ahead, sums);
     default:
-      return AddTile<D, kTokens>(tile, sums);
+      return AddTile<D, kTokens>(tile, ahead, sums);
   }
-}
-
-HWY_INLINE float TotalOfLanes(const float* lanes) {
-  LaneSums sums;
-  for (int part = 0; part < kParts; ++part) {
-    sums.v[part] = hn::Load(LaneF(), lanes + part * kVecLanes);
-  }
-  return TotalOf(sums);
 }
 
 // One block of rows and tokens.
 template <typename D>
 HWY_INLINE void DotBlock(const TensorView& w, const TokenRows& x, const float* bias,
-                         const TensorView& y, int64_t row, int n_rows, int64_t token, int n_tokens,
+                         const TensorView& y, int64_t row, int64_t end, int64_t token, int n_tokens,
                          Scratch& scratch) {
+  const auto n_rows = static_cast<int>(std::min<int64_t>(kRowBlock, end - row));
   constexpr int kFullBytes = UnitLayout::Of(D::kDType, kUnitLanes).n_bytes;
   const int64_t n_blocks = w.n_cols / kGroupElems;
   const int64_t n_units = (n_blocks + kUnitLanes - 1) / kUnitLanes;
@@ -166,19 +162,29 @@ HWY_INLINE void DotBlock(const TensorView& w, const TokenRows& x, const float* b
                 scratch.units[r][u]);
       }
     }
+    // Meanwhile: the next units of these rows, or the first ones of the next rows.
+    const bool same_rows = u0 + kSegUnits < n_units;
+    const int64_t next_row = same_rows ? row : row + kRowBlock;
+    const int64_t next_unit = same_rows ? u0 + kSegUnits : 0;
+    const int64_t n_next = std::min<int64_t>(kSegUnits, n_units - next_unit);
+    const int64_t n_steps =
+        (n_tokens + kTokens - 1) / kTokens * ((n_rows + kRows - 1) / kRows) * n_seg;
+    Ahead ahead(w.row(next_row) + next_unit * kFullBytes, w.row_stride_bytes,
+                std::clamp<int64_t>(end - next_row, 0, kRowBlock), n_next * kFullBytes, n_steps);
     for (int t = 0; t < n_tokens; t += kTokens) {
       for (int r = 0; r < n_rows; r += kRows) {
         const Tile tile = {scratch, x, r, token + t, u0, n_seg};
         auto* sums = reinterpret_cast<float(*)[kRowBlock][kUnitLanes]>(&scratch.sums[t][r][0]);
-        AddTokens<D>(std::min(kTokens, n_tokens - t), tile, sums);
+        AddTokens<D>(std::min(kTokens, n_tokens - t), tile, ahead, sums);
       }
     }
   }
   for (int t = 0; t < n_tokens; ++t) {
     float* out = y.f32_row(token + t) + row;
+    float totals[kRowBlock];
+    for (int r = 0; r < kRowBlock; r += 4) FourTotals(scratch.sums[t][r], totals + r);
     for (int r = 0; r < n_rows; ++r) {
-      const float value = TotalOfLanes(scratch.sums[t][r]);
-      out[r] = bias == nullptr ? value : value + bias[row + r];
+      out[r] = bias == nullptr ? totals[r] : totals[r] + bias[row + r];
     }
   }
 }
@@ -194,8 +200,7 @@ HWY_NOINLINE void DotTokens(const TensorView& w, const TokenRows& x, const float
     for (int64_t t = 0; t < y.n_rows; t += kTokenBlock) {
       const auto n_tokens = static_cast<int>(std::min<int64_t>(kTokenBlock, y.n_rows - t));
       for (int64_t i = begin; i < end; i += kRowBlock) {
-        const auto n_rows = static_cast<int>(std::min<int64_t>(kRowBlock, end - i));
-        DotBlock<decltype(decoder)>(w, x, bias, y, i, n_rows, t, n_tokens, scratch);
+        DotBlock<decltype(decoder)>(w, x, bias, y, i, end, t, n_tokens, scratch);
       }
     }
   });

@@ -37,6 +37,11 @@ class TokenRows {
 void DotLanesOneToken(const TensorView& w, const std::byte* x, const float* bias, float* y,
                       int64_t begin, int64_t end);
 
+// The same for a few tokens, whose rounded rows fit a cache: each row of w is unpacked for groups
+// of four.
+void DotLanesFewTokens(const TensorView& w, const TokenRows& x, const float* bias,
+                       const TensorView& y, int64_t begin, int64_t end);
+
 // The same for many tokens of packed rows; `scratch` is a thread's.
 void DotLanesTokens(const TensorView& w, const TokenRows& x, const float* bias, const TensorView& y,
                     int64_t begin, int64_t end, float* scratch);

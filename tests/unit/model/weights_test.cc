@@ -70,6 +70,24 @@ TEST(WeightIndex, PowerInferFilesHaveNeuronRowsAndPredictors) {
   }
 }
 
+TEST(WeightIndex, PredictorsAreCountedApart) {
+  TinyModelSpec spec;
+  spec.dialect = GgufDialect::kPowerInfer;
+  Model model = MustLoad(TinyModelImage(spec));
+  const LayerRange second{1, 2, false, false};
+  EXPECT_THAT(model.weights.PredictorKeysOf(second),
+              ElementsAre(WeightKey{1, WeightRole::kPredictorFc1},
+                          WeightKey{1, WeightRole::kPredictorFc2}));
+  EXPECT_EQ(model.weights.PredictorBytesOf(second), (32u * 64 + 128u * 32) * 4);
+  EXPECT_FALSE(model.weights.has_attached_predictors());
+  TensorInfo smaller = *model.weights.Find(WeightRole::kPredictorFc1, 1);
+  smaller.size_bytes = 12;
+  model.weights.AttachPredictors({{{1, WeightRole::kPredictorFc1}, smaller}});
+  EXPECT_TRUE(model.weights.has_attached_predictors());
+  EXPECT_EQ(model.weights.PredictorBytesOf({0, 2, true, true}), 12u);
+  EXPECT_EQ(model.weights.Find(WeightRole::kPredictorFc1, 0), nullptr);
+}
+
 // What `thermocline convert --neuron-rows` makes.
 TEST(WeightIndex, EveryArchitectureMayHaveNeuronRows) {
   for (const std::string arch : {"llama", "qwen2", "arcee", "nemotron"}) {
