@@ -31,9 +31,9 @@ class ConvertTest(ClusterTest):
         self.assertEqual(got, code, output)
         return output
 
-    def generated(self, model, *flags):
+    def generated(self, model, ffn="dense"):
         output = self.output_of("generate", "-m", model, "-n", "8", "--json", "--ignore-eos",
-                                "--prompt-tokens", ",".join(map(str, PROMPT)), *flags)
+                                "--ffn", ffn, "--prompt-tokens", ",".join(map(str, PROMPT)))
         return json.loads(output.splitlines()[-1])["generated"]
 
 
@@ -81,7 +81,7 @@ class TypesTest(ConvertTest):
         after = GgufFile(path)
         self.assertEqual(after.magic, "PWRI")
         self.assertEqual(after.tensors["blk.1.fc1.weight"].type, TYPES["Q4_0"])
-        self.assertEqual(len(self.generated(path, "--ffn", "exact")), 8)
+        self.assertEqual(len(self.generated(path, "exact")), 8)
 
 
 class NeuronRowsTest(ConvertTest):
@@ -97,9 +97,9 @@ class NeuronRowsTest(ConvertTest):
                 rows = GgufFile(path).tensors["blk.1.ffn_down_t.weight"]
                 self.assertEqual(rows.shape, down.shape[::-1])
                 self.assertEqual(rows.data, columns(*down.shape, down.data, size), (arch, dtype))
-                expected = self.generated(source, "--ffn", "exact")
-                self.assertEqual(self.generated(path, "--ffn", "exact"), expected)
-                self.assertEqual(self.generated(path, "--ffn", "dense"), expected)
+                expected = self.generated(source, "exact")
+                self.assertEqual(self.generated(path, "exact"), expected)
+                self.assertEqual(self.generated(path, "dense"), expected)
 
     def test_quantised_rows_say_what_they_lost(self):
         path, table = self.convert(os.path.join(DATA_DIR, "arcee-q4_0.gguf"), "--neuron-rows")
