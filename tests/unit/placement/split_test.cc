@@ -174,7 +174,7 @@ TEST(ModelBytes, RowsThatLieByNeuronAreNotRelaid) {
       {.dialect = model::GgufDialect::kPowerInfer, .n_layer = 2, .dtype = DType::kQ8_0});
   ASSERT_NE(rows.weights.Find(model::WeightRole::kFfnDownT, 0), nullptr);
   const model::LayerRange all{0, 2, true, true};
-  const ModelBytes bytes = ModelBytes::Of(rows.config, rows.weights, true);
+  const ModelBytes bytes = ModelBytes::Of(rows.config, rows.weights, model::FfnMode::kExact);
   EXPECT_EQ(bytes.Relay(all), 0u);
   EXPECT_EQ(bytes.Weights(all), rows.weights.BytesOf(all));
 }
