@@ -17,11 +17,12 @@ struct Subcommand {
   std::string_view summary;
 };
 
-constexpr std::array<Subcommand, 4> kSubcommands = {{
+constexpr std::array<Subcommand, 5> kSubcommands = {{
     {"serve", "thermocline-coordinator", "serve a model over HTTP from all workers of the cluster"},
     {"worker", "thermocline-worker", "join a running cluster from this machine"},
     {"generate", "thermocline-generate", "complete one prompt in this process, without a cluster"},
     {"bench", "thermocline-bench", "measure a model's speed and its share of the memory's speed"},
+    {"inspect", "thermocline-inspect", "show a model file and what running it here would cost"},
 }};
 
 constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kLongSpellings = {{

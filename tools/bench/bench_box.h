@@ -62,7 +62,7 @@ class BenchBox {
   Result<WeightRing*> Ring(DType dtype, int64_t n_rows, int64_t n_cols);
 
   // Calls fn(ops) until the library has enough, and sets the counters GB_per_s, GFLOP_per_s,
-  // stream_GB_per_s (measured just before with as many threads) and stream_pct.
+  // stream_GB_per_s (measured just before and after, with as many threads) and stream_pct.
   void Measure(benchmark::State& state, const CallCost& cost,
                const std::function<void(kernels::Ops&)>& fn);
 
