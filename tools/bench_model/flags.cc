@@ -5,7 +5,9 @@
 #include "base/host_info.h"
 #include "base/str.h"
 #include "base/thread_pool.h"
+#include "base/units.h"
 #include "tools/bench_model/number_list.h"
+#include "tools/machine/bandwidth_probe.h"
 
 namespace thermocline::tools {
 namespace {
@@ -58,6 +60,18 @@ Status CheckNumbers(const BenchFlags& flags) {
   return OkStatus();
 }
 
+// 0 for "". A buffer smaller than the caches measures those.
+Result<uint64_t> ParseProbeMemory(const std::string& text) {
+  if (text.empty()) return uint64_t{0};
+  const auto bytes = ParseBytes(text);
+  if (!bytes.ok()) return bytes.status().WithContext("--probe-memory");
+  if (*bytes < kMinProbeBytes || *bytes > kMaxProbeBytes) {
+    return InvalidArgument(Str("--probe-memory out of range:", Kv("bytes", *bytes),
+                               Kv("min", kMinProbeBytes), Kv("max", kMaxProbeBytes)));
+  }
+  return *bytes;
+}
+
 void DropZeros(std::vector<int64_t>* numbers) { std::erase(*numbers, 0); }
 
 }  // namespace
@@ -81,6 +95,7 @@ Result<BenchOptions> ParseBenchFlags(const BenchFlags& flags) {
   TC_ASSIGN_OR_RETURN(options.ffn, ParseModes(flags.ffn));
   TC_ASSIGN_OR_RETURN(options.cache_types, ParseCacheTypes(flags.cache_types));
   TC_ASSIGN_OR_RETURN(options.format, ParseFormat(flags.format));
+  TC_ASSIGN_OR_RETURN(options.probe_bytes, ParseProbeMemory(flags.probe_memory));
   if (options.prompts.empty() && options.gens.empty()) {
     return InvalidArgument("nothing to measure: --n-prompt and --n-gen are both 0");
   }

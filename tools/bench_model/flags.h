@@ -27,6 +27,7 @@ struct BenchFlags {
   int batch_size = 512;
   uint64_t seed = 1;
   std::string format = "md";
+  std::string probe_memory;  // "": chosen by the machine's caches and memory
   std::string against;
   std::string against_pattern;
   int against_timeout_s = 600;
@@ -42,6 +43,7 @@ struct BenchOptions {
   std::vector<int64_t> threads;
   std::vector<model::FfnMode> ffn;
   std::vector<DType> cache_types;
+  uint64_t probe_bytes = 0;  // 0: chosen by the machine
   ReportFormat format = ReportFormat::kMarkdown;
 };
 

@@ -48,6 +48,9 @@ void AddRunFlags(CLI::App* app, BenchFlags* flags) {
   app->add_option("-s,--seed", flags->seed, "Of prompts and sampling")->capture_default_str();
   app->add_option("-o,--output", flags->format, "md, json (every sample) or csv")
       ->capture_default_str();
+  app->add_option("--probe-memory", flags->probe_memory,
+                  "Memory to measure the bandwidth on, e.g. 512M (default: four times the largest "
+                  "cache, 512M to 2G)");
   app->add_option("--against", flags->against, kAgainstHelp);
   app->add_option("--against-pattern", flags->against_pattern,
                   "Regular expression whose last match in that output, or its first group, is the "

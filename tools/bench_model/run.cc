@@ -65,7 +65,8 @@ Status RunBench(const BenchFlags& flags) {
   TC_ASSIGN_OR_RETURN(
       const std::unique_ptr<BenchSession> session,
       BenchSession::Create(models, cases, against.get(),
-                           {flags.repetitions, flags.batch_size, flags.seed}, show));
+                           {flags.repetitions, flags.batch_size, flags.seed, options.probe_bytes},
+                           show));
   TC_ASSIGN_OR_RETURN(report.results, session->Run(options.model_paths));
   report.probe_bytes = session->probe_bytes();
   report.instruction_set = session->instruction_set();

@@ -34,7 +34,9 @@ Result<std::unique_ptr<BenchSession>> BenchSession::Create(
   for (const BenchSetup& setup : cases.setups) {
     TC_RETURN_IF_ERROR(model::CheckFfnMode(models[setup.i_model].config, setup.ffn));
   }
-  const uint64_t probe_bytes = ProbeBufferBytes(LastLevelCacheBytes(), AvailableMemoryBytes());
+  const uint64_t probe_bytes =
+      options.probe_bytes > 0 ? options.probe_bytes
+                              : ProbeBufferBytes(LastLevelCacheBytes(), AvailableMemoryBytes());
   TC_ASSIGN_OR_RETURN(BandwidthProbe probe, BandwidthProbe::Create(probe_bytes));
   std::unique_ptr<BenchSession> session(
       new BenchSession(models, cases, against, options, std::move(probe), std::move(on_progress)));

@@ -26,6 +26,7 @@ struct SessionOptions {
   int repetitions = 5;
   int batch_size = 512;
   uint64_t seed = 1;
+  uint64_t probe_bytes = 0;  // 0: ProbeBufferBytes of this machine
 };
 
 using BenchProgressFn = std::function<void(const std::string& line)>;

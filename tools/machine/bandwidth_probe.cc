@@ -9,8 +9,7 @@
 namespace thermocline::tools {
 namespace {
 
-constexpr uint64_t kMinBufferBytes = 16 * kMiB;
-constexpr uint64_t kMaxBufferBytes = 2 * kGiB;
+constexpr uint64_t kMaxChosenBytes = 2 * kGiB;
 // What a thread takes at a time: small beside a slice, so that a slow thread is helped out.
 constexpr uint64_t kChunkBytes = 4 * kMiB;
 constexpr uint64_t kLineBytes = 64;
@@ -40,9 +39,9 @@ uint64_t SumLines(const std::byte* bytes, uint64_t n_bytes, const std::byte* ahe
 
 uint64_t ProbeBufferBytes(uint64_t cache_bytes, uint64_t available_bytes) {
   uint64_t bytes =
-      std::clamp(4 * std::min(cache_bytes, kMaxBufferBytes), kProbeSliceBytes, kMaxBufferBytes);
+      std::clamp(4 * std::min(cache_bytes, kMaxChosenBytes), kProbeSliceBytes, kMaxChosenBytes);
   if (available_bytes > 0) bytes = std::min(bytes, available_bytes / 4);
-  return std::max(bytes, kMinBufferBytes) / kChunkBytes * kChunkBytes;
+  return std::max(bytes, kMinProbeBytes) / kChunkBytes * kChunkBytes;
 }
 
 Result<BandwidthProbe> BandwidthProbe::Create(uint64_t n_bytes) {

@@ -23,6 +23,8 @@ inline constexpr uint64_t kProbeSliceBytes = 512 * kMiB;
 // Four times the last level's cache, so that a slice has left it when its turn comes again; at
 // least one slice and at most 2 GiB, which serves caches up to 512 MiB. Never more than a quarter
 // of the available memory, but at least 16 MiB.
+inline constexpr uint64_t kMinProbeBytes = 16 * kMiB;
+inline constexpr uint64_t kMaxProbeBytes = 64 * kGiB;  // of a buffer that somebody asks for
 uint64_t ProbeBufferBytes(uint64_t cache_bytes, uint64_t available_bytes);
 
 // Owns the memory it reads, on huge pages where the system has them. One thread, which is also the

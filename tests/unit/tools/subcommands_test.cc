@@ -19,7 +19,7 @@ TEST(Subcommands, SuggestsTheNearest) {
 }
 
 TEST(Subcommands, HelpListsAll) {
-  for (const char* name : {"serve", "worker", "generate"}) {
+  for (const char* name : {"serve", "worker", "generate", "bench", "inspect"}) {
     EXPECT_NE(ListSubcommands().find(name), std::string::npos) << name;
   }
 }
