@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/str.h"
+
 namespace thermocline::tools {
 namespace {
 
@@ -41,21 +43,20 @@ std::vector<size_t> Table::Widths() const {
 
 std::string Table::Markdown() const {
   const std::vector<size_t> widths = Widths();
-  std::string head = "|", rule = "|", body;
+  std::string head, rule, body;
   for (size_t i = 0; i < columns_.size(); ++i) {
     const bool left = columns_[i].align == Align::kLeft;
-    head += " " + Padded(columns_[i].title, widths[i], columns_[i].align) + " |";
-    rule += " " + std::string(widths[i] - 1, '-') + (left ? "- |" : ": |");
+    head += Str("| ", Padded(columns_[i].title, widths[i], columns_[i].align), ' ');
+    rule += Str("| ", std::string(widths[i] - 1, '-'), left ? "- " : ": ");
   }
   for (const auto& row : rows_) {
-    body += "|";
     for (size_t i = 0; i < columns_.size(); ++i) {
       const std::string cell = i < row.size() ? Escaped(row[i]) : "";
-      body += " " + Padded(cell, widths[i], columns_[i].align) + " |";
+      body += Str("| ", Padded(cell, widths[i], columns_[i].align), ' ');
     }
-    body += "\n";
+    body += "|\n";
   }
-  return head + "\n" + rule + "\n" + body;
+  return Str(head, "|\n", rule, "|\n", body);
 }
 
 }  // namespace thermocline::tools

@@ -132,19 +132,22 @@ std::string CsvLine(const BenchReport& report, const Line& line) {
                         ',', test.n_prompt, ',', test.n_gen, ',', test.batch, ',', test.depth, ',',
                         setup.n_threads, ',', model::FfnModeName(setup.ffn), ',',
                         LowerName(setup.kv_dtype), ',', report.repetitions);
+  const auto add = [&out](double value, int decimals) { out += Str(',', Number(value, decimals)); };
   for (const double value : {speed.mean, speed.deviation, speed.median, speed.min, speed.max,
                              speed.median / static_cast<double>(test.batch)}) {
-    out += "," + Number(value, 3);
+    add(value, 3);
   }
-  out += "," + Number(result.bytes_per_token(), 0);
-  out += "," + Number(MedianOf(result.bytes_per_s) / 1e9, 3);
-  out += "," + Number(MedianOf(result.stream_bytes_per_s) / 1e9, 3);
-  out += "," + Number(MedianOf(result.stream_shares()), 4);
-  out += "," + Number(MedianOf(result.gather_bytes_per_s) / 1e9, 3);
-  out += "," + Number(result.density(), 4);
-  out += Str(",", result.peak_rss_bytes, ",");
-  if (theirs > 0) out += Number(theirs, 3) + "," + Number(speed.median / theirs, 3);
-  return out + (theirs > 0 ? "\n" : ",\n");
+  add(result.bytes_per_token(), 0);
+  add(MedianOf(result.bytes_per_s) / 1e9, 3);
+  add(MedianOf(result.stream_bytes_per_s) / 1e9, 3);
+  add(MedianOf(result.stream_shares()), 4);
+  add(MedianOf(result.gather_bytes_per_s) / 1e9, 3);
+  add(result.density(), 4);
+  out += Str(',', result.peak_rss_bytes);
+  if (theirs == 0) return out + ",,\n";
+  add(theirs, 3);
+  add(speed.median / theirs, 3);
+  return out + "\n";
 }
 
 std::string CsvReport(const BenchReport& report) {
