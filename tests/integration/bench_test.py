@@ -75,6 +75,16 @@ class BenchTest(ClusterTest):
         self.assertEqual(active("-t", "1"), first[:1])
         self.assertNotEqual(active("-t", "1", "--seed", "2"), first[:1])
 
+    def test_every_mode_of_a_model_with_predictors(self):
+        report = json.loads(self.bench(
+            os.path.join(DATA_DIR, "powerinfer-q4_0.gguf"), "-p", "0", "-n", "8",
+            "--ffn", "dense,exact,predicted,auto", "-o", "json"))
+        cases = {case["ffn"]: case for case in report["cases"]}
+        self.assertEqual(cases["predicted"]["ffn_ran"], "ffn predicted")
+        self.assertTrue(cases["auto"]["ffn_ran"].startswith("ffn auto: "), cases["auto"])
+        self.assertLess(cases["predicted"]["density"], 0.5)
+        self.assertLess(cases["predicted"]["bytes_per_token"], cases["dense"]["bytes_per_token"])
+
     def test_csv(self):
         text = self.bench(DEMO_MODEL, "-p", "8", "-n", "4", "-o", "csv")
         rows = list(csv.DictReader(io.StringIO(text)))
@@ -157,6 +167,11 @@ class InspectTest(ClusterTest):
                                          "--no-measure"))
         self.assertTrue(report["format"].startswith("PWRI"))
         self.assertTrue(report["model"]["predictors"])
+        self.assertEqual(set(report["model"]["steps"]), {"decode_dense", "prefill_dense"})
+        text = self.inspect(os.path.join(DATA_DIR, "powerinfer-q4_0.gguf"), "--no-measure",
+                            "--active", "0.1")
+        for wanted in ("decode, predicted", "decode, exact", "matmul fc1", "neurons ffn_gate"):
+            self.assertIn(wanted, text)
         self.assertGreater(report["layers"][0]["predictor_bytes"], 0)
 
     def test_a_model_that_cannot_run_is_shown_all_the_same(self):

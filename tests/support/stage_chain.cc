@@ -30,6 +30,10 @@ StageChain::StageChain(const std::string& path, const ChainOptions& options) {
   auto model = worker::OpenModel(path);
   EXPECT_TRUE(model.ok()) << model.status();
   model_ = std::move(model).value();
+  if (!options.sparsity_path.empty()) {
+    const Status attached = worker::AttachSparsityFile(options.sparsity_path, &model_);
+    EXPECT_TRUE(attached.ok()) << attached;
+  }
   std::vector<int> begins = {0};
   begins.insert(begins.end(), options.cuts.begin(), options.cuts.end());
   for (size_t i = 0; i < begins.size(); ++i) {
@@ -40,9 +44,8 @@ StageChain::StageChain(const std::string& path, const ChainOptions& options) {
     stage.kv.dtype = options.kv_dtype;
     stage.kv.n_pages = options.n_pages;
     stage.max_step_tokens = options.max_step_tokens;
-    auto created =
-        worker::Stage::Create({model_.config, model_.weights, *model_.reader}, stage, *device_,
-                              last ? &logits_ : nullptr, worker::IgnoreProgress);
+    auto created = worker::Stage::Create(model_.source(), stage, *device_,
+                                         last ? &logits_ : nullptr, worker::IgnoreProgress);
     EXPECT_TRUE(created.ok()) << created.status();
     stages_.push_back(std::move(created).value());
   }

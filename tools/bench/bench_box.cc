@@ -1,36 +1,16 @@
 #include "tools/bench/bench_box.h"
 
 #include <algorithm>
-#include <cstring>
 #include <numeric>
 #include <utility>
 
 #include "base/host_info.h"
 #include "base/rng.h"
 #include "tools/machine/machine_info.h"
+#include "tools/machine/prepared_weight.h"
 #include "tools/machine/random_weights.h"
 
 namespace thermocline::tools {
-namespace {
-
-// A weight in memory, ready for the ops.
-struct Prepared {
-  Buffer buffer;
-  TensorView view;
-};
-
-// The one place where a benchmark gives a weight its layout: that of a model's file, which the ops
-// read as it is.
-Result<Prepared> Prepare(kernels::Device& device, TensorView file_layout) {
-  Prepared prepared;
-  TC_ASSIGN_OR_RETURN(prepared.buffer, device.Allocate(file_layout.bytes()));
-  std::memcpy(prepared.buffer.data(), file_layout.data, file_layout.bytes());
-  prepared.view = file_layout;
-  prepared.view.data = prepared.buffer.data();
-  return prepared;
-}
-
-}  // namespace
 
 uint64_t RingBytes() {
   return std::clamp(2 * std::min(LastLevelCacheBytes(), kGiB), 256 * kMiB, 1 * kGiB);
@@ -44,7 +24,7 @@ Result<WeightRing> WeightRing::Create(kernels::Device& device, DType dtype, int6
   WeightRing ring;
   const uint64_t n_copies = DivCeil(RingBytes(), weight.bytes());
   for (uint64_t i = 0; i < n_copies; ++i) {
-    TC_ASSIGN_OR_RETURN(Prepared copy, Prepare(device, weight));
+    TC_ASSIGN_OR_RETURN(PreparedWeight copy, PrepareWeight(device, weight));
     ring.buffers_.push_back(std::move(copy.buffer));
     ring.weights_.push_back(copy.view);
   }

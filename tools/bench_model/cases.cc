@@ -32,7 +32,7 @@ BenchCases CombineCases(const BenchOptions& options) {
   BenchCases all;
   for (size_t i_model = 0; i_model < options.model_paths.size(); ++i_model) {
     for (const int64_t n_threads : options.threads) {
-      for (const model::FfnMode ffn : options.ffn) {
+      for (const std::string& ffn : options.ffn) {
         for (const DType kv_dtype : options.cache_types) {
           all.setups.push_back({i_model, static_cast<int>(n_threads), ffn, kv_dtype});
           AppendCases(options, all.setups.size() - 1, &all.cases);

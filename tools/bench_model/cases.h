@@ -6,8 +6,6 @@
 #include <vector>
 
 #include "base/dtype.h"
-#include "model/config.h"
-#include "model/graph.h"
 #include "tools/bench_model/flags.h"
 
 namespace thermocline::tools {
@@ -16,7 +14,7 @@ namespace thermocline::tools {
 struct BenchSetup {
   size_t i_model = 0;  // of BenchOptions::model_paths
   int n_threads = 1;
-  model::FfnMode ffn = model::FfnMode::kDense;
+  std::string ffn = "dense";  // as --ffn takes it
   DType kv_dtype = DType::kF32;
 };
 

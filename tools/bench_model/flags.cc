@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "base/thread_pool.h"
 #include "base/units.h"
+#include "model/ffn_mode.h"
 #include "tools/bench_model/number_list.h"
 #include "tools/machine/bandwidth_probe.h"
 
@@ -19,12 +20,12 @@ Result<ReportFormat> ParseFormat(const std::string& name) {
   return InvalidArgument(Str("unknown --output \"", Printable(name), "\"; one of md json csv"));
 }
 
-Result<std::vector<model::FfnMode>> ParseModes(const std::string& text) {
-  TC_ASSIGN_OR_RETURN(const auto names, SplitList("--ffn", text));
-  std::vector<model::FfnMode> modes;
-  for (const std::string& name : names) {
-    TC_ASSIGN_OR_RETURN(const model::FfnMode mode, model::ParseFfnMode(name));
-    if (std::find(modes.begin(), modes.end(), mode) == modes.end()) modes.push_back(mode);
+Result<std::vector<std::string>> ParseModes(const BenchFlags& flags) {
+  TC_ASSIGN_OR_RETURN(const auto words, SplitList("--ffn", flags.ffn));
+  std::vector<std::string> modes;
+  for (const std::string& word : words) {
+    TC_RETURN_IF_ERROR(model::ParseFfnWish(word, flags.allowed_loss).status());
+    if (std::find(modes.begin(), modes.end(), word) == modes.end()) modes.push_back(word);
   }
   return modes;
 }
@@ -92,7 +93,7 @@ Result<BenchOptions> ParseBenchFlags(const BenchFlags& flags) {
       flags.threads.empty() ? std::to_string(AvailableCores()) : flags.threads;
   TC_ASSIGN_OR_RETURN(options.threads,
                       ParseNumberList("--threads", threads, {1, ThreadPool::kMaxThreads}));
-  TC_ASSIGN_OR_RETURN(options.ffn, ParseModes(flags.ffn));
+  TC_ASSIGN_OR_RETURN(options.ffn, ParseModes(flags));
   TC_ASSIGN_OR_RETURN(options.cache_types, ParseCacheTypes(flags.cache_types));
   TC_ASSIGN_OR_RETURN(options.format, ParseFormat(flags.format));
   TC_ASSIGN_OR_RETURN(options.probe_bytes, ParseProbeMemory(flags.probe_memory));

@@ -2,12 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/dtype.h"
 #include "base/status.h"
-#include "model/graph.h"
 
 namespace thermocline::tools {
 
@@ -22,6 +22,8 @@ struct BenchFlags {
   std::string depths = "0";
   std::string threads;
   std::string ffn = "dense";
+  std::string predictor_path;          // "": M.predictor.gguf beside M.gguf, if there is one
+  std::optional<double> allowed_loss;  // none: what that file allows
   std::string cache_types = "f32";
   int repetitions = 5;
   int batch_size = 512;
@@ -41,7 +43,7 @@ struct BenchOptions {
   std::vector<int64_t> batches;  // sequences decoded together
   std::vector<int64_t> depths;   // tokens before them in the context
   std::vector<int64_t> threads;
-  std::vector<model::FfnMode> ffn;
+  std::vector<std::string> ffn;  // a mode, or "auto"
   std::vector<DType> cache_types;
   uint64_t probe_bytes = 0;  // 0: chosen by the machine
   ReportFormat format = ReportFormat::kMarkdown;

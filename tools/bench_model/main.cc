@@ -34,7 +34,14 @@ void AddCaseFlags(CLI::App* app, BenchFlags* flags) {
                   "Tokens of each sequence in the context before the time is taken")
       ->capture_default_str();
   app->add_option("-t,--threads", flags->threads, "Compute threads (default: all cores)");
-  app->add_option("--ffn", flags->ffn, "FFN modes, as of generate")->capture_default_str();
+  app->add_option("--ffn", flags->ffn, "FFN modes: dense, exact, predicted, thresholded, auto")
+      ->capture_default_str();
+  app->add_option("--predictor", flags->predictor_path,
+                  "Sparsity file (default: M.predictor.gguf beside M.gguf, if there)");
+  app->add_option(
+      "--allow-loss", flags->allowed_loss,
+      "Perplexity that predicted or thresholded may cost, 0.01 = 1 % (default: what the "
+      "sparsity file allows)");
   app->add_option("--cache-type,--kv-cache-dtype,--cache-type-k,--cache-type-v", flags->cache_types,
                   "Types of stored keys and values: f32, f16")
       ->capture_default_str();

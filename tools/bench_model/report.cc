@@ -60,7 +60,8 @@ Json CaseJson(const Line& line) {
               {"batch", test.batch},
               {"depth", test.depth},
               {"threads", setup.n_threads},
-              {"ffn", model::FfnModeName(setup.ffn)},
+              {"ffn", setup.ffn},
+              {"ffn_ran", result.ffn_text},
               {"cache_type", LowerName(setup.kv_dtype)},
               {"tokens_per_s", SpreadJson(result.tokens_per_s)},
               {"tokens_per_s_per_sequence",
@@ -126,12 +127,12 @@ std::string CsvLine(const BenchReport& report, const Line& line) {
   const auto& [model, setup, test, result] = line;
   const Spread speed = SpreadOf(result.tokens_per_s);
   const double theirs = MedianOf(result.against_tokens_per_s);
-  std::string out = Str(CsvCell(report.build), ',', report.date, ',', CsvCell(report.cpu), ',',
-                        report.instruction_set, ',', CsvCell(model.path), ',', model.arch, ',',
-                        DTypeName(model.main_dtype), ',', model.weight_bytes, ',', TestName(test),
-                        ',', test.n_prompt, ',', test.n_gen, ',', test.batch, ',', test.depth, ',',
-                        setup.n_threads, ',', model::FfnModeName(setup.ffn), ',',
-                        LowerName(setup.kv_dtype), ',', report.repetitions);
+  std::string out =
+      Str(CsvCell(report.build), ',', report.date, ',', CsvCell(report.cpu), ',',
+          report.instruction_set, ',', CsvCell(model.path), ',', model.arch, ',',
+          DTypeName(model.main_dtype), ',', model.weight_bytes, ',', TestName(test), ',',
+          test.n_prompt, ',', test.n_gen, ',', test.batch, ',', test.depth, ',', setup.n_threads,
+          ',', setup.ffn, ',', LowerName(setup.kv_dtype), ',', report.repetitions);
   const auto add = [&out](double value, int decimals) { out += Str(',', Number(value, decimals)); };
   for (const double value : {speed.mean, speed.deviation, speed.median, speed.min, speed.max,
                              speed.median / static_cast<double>(test.batch)}) {
@@ -165,7 +166,7 @@ std::vector<std::string> MarkdownCells(const BenchReport& report, const Line& li
       TestName(test),
       std::to_string(test.batch),
       std::to_string(setup.n_threads),
-      std::string(model::FfnModeName(setup.ffn)),
+      setup.ffn,
       LowerName(setup.kv_dtype),
       Str(Number(speed.mean, 2), " ± ", Number(speed.deviation, 2)),
       Number(speed.median / static_cast<double>(test.batch), 2),

@@ -21,6 +21,7 @@ struct CaseResult {
   std::vector<double> against_tokens_per_s;
   kernels::Traffic traffic;     // of all repetitions
   int64_t n_tokens = 0;         // of all repetitions
+  std::string ffn_text;         // what the layers ran, most of them: "auto: exact 12 layers, ..."
   uint64_t peak_rss_bytes = 0;  // of the process so far, without the probe's buffer
 
   // Weights and KV per token; a batch shares the weights.

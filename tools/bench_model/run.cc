@@ -1,12 +1,16 @@
 #include "tools/bench_model/run.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "base/host_info.h"
+#include "model/ffn_mode.h"
+#include "model/sparsity.h"
 #include "tools/bench_model/against.h"
 #include "tools/bench_model/cases.h"
 #include "tools/bench_model/report.h"
@@ -26,10 +30,24 @@ Result<std::unique_ptr<Against>> MakeAgainst(const BenchFlags& flags) {
   return std::make_unique<Against>(std::move(against));
 }
 
-Result<std::vector<worker::LoadedModel>> OpenModels(const std::vector<std::string>& paths) {
+bool NeedsSparsity(const BenchOptions& options) {
+  const auto needs = [](const std::string& ffn) {
+    const auto wish = model::ParseFfnWish(ffn, std::nullopt);
+    return wish.ok() && wish->needs_sparsity();
+  };
+  return std::any_of(options.ffn.begin(), options.ffn.end(), needs);
+}
+
+// With the predictors and thresholds that lie beside them, where a mode may use these.
+Result<std::vector<worker::LoadedModel>> OpenModels(const BenchFlags& flags,
+                                                    const BenchOptions& options) {
   std::vector<worker::LoadedModel> models;
-  for (const std::string& path : paths) {
+  for (const std::string& path : options.model_paths) {
     TC_ASSIGN_OR_RETURN(worker::LoadedModel model, worker::OpenModel(path));
+    const std::string sparsity_path = model::FindSparsityFile(flags.predictor_path, path);
+    if (NeedsSparsity(options) && !sparsity_path.empty()) {
+      TC_RETURN_IF_ERROR(worker::AttachSparsityFile(sparsity_path, &model));
+    }
     models.push_back(std::move(model));
   }
   return models;
@@ -57,16 +75,15 @@ BenchReport DescribeRun(const BenchFlags& flags, const std::vector<std::string>&
 Status RunBench(const BenchFlags& flags) {
   TC_ASSIGN_OR_RETURN(const BenchOptions options, ParseBenchFlags(flags));
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<Against> against, MakeAgainst(flags));
-  TC_ASSIGN_OR_RETURN(const std::vector<worker::LoadedModel> models,
-                      OpenModels(options.model_paths));
+  TC_ASSIGN_OR_RETURN(const std::vector<worker::LoadedModel> models, OpenModels(flags, options));
   const BenchCases cases = CombineCases(options);
   BenchReport report = DescribeRun(flags, options.model_paths, models, cases);
   const auto show = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
-  TC_ASSIGN_OR_RETURN(
-      const std::unique_ptr<BenchSession> session,
-      BenchSession::Create(models, cases, against.get(),
-                           {flags.repetitions, flags.batch_size, flags.seed, options.probe_bytes},
-                           show));
+  TC_ASSIGN_OR_RETURN(const std::unique_ptr<BenchSession> session,
+                      BenchSession::Create(models, cases, against.get(),
+                                           {flags.repetitions, flags.batch_size, flags.seed,
+                                            flags.allowed_loss, options.probe_bytes},
+                                           show));
   TC_ASSIGN_OR_RETURN(report.results, session->Run(options.model_paths));
   report.probe_bytes = session->probe_bytes();
   report.instruction_set = session->instruction_set();

@@ -7,6 +7,7 @@
 
 #include "base/host_info.h"
 #include "base/str.h"
+#include "model/ffn_policy.h"
 #include "tools/machine/machine_info.h"
 
 namespace thermocline::tools {
@@ -31,17 +32,25 @@ void AddTo(kernels::Traffic* sum, const kernels::Traffic& more) {
 Result<std::unique_ptr<BenchSession>> BenchSession::Create(
     const std::vector<worker::LoadedModel>& models, const BenchCases& cases, const Against* against,
     const SessionOptions& options, BenchProgressFn on_progress) {
-  for (const BenchSetup& setup : cases.setups) {
-    TC_RETURN_IF_ERROR(model::CheckFfnMode(models[setup.i_model].config, setup.ffn));
-  }
   const uint64_t probe_bytes =
       options.probe_bytes > 0 ? options.probe_bytes
                               : ProbeBufferBytes(LastLevelCacheBytes(), AvailableMemoryBytes());
   TC_ASSIGN_OR_RETURN(BandwidthProbe probe, BandwidthProbe::Create(probe_bytes));
   std::unique_ptr<BenchSession> session(
       new BenchSession(models, cases, against, options, std::move(probe), std::move(on_progress)));
+  for (size_t i = 0; i < cases.setups.size(); ++i) {
+    TC_RETURN_IF_ERROR(session->FfnOf(i).status());
+  }
   TC_RETURN_IF_ERROR(session->MakePools());
   return session;
+}
+
+Result<model::FfnModes> BenchSession::FfnOf(size_t i_setup) const {
+  const BenchSetup& setup = cases_.setups[i_setup];
+  const worker::LoadedModel& model = models_[setup.i_model];
+  TC_ASSIGN_OR_RETURN(const model::FfnWish wish,
+                      model::ParseFfnWish(setup.ffn, options_.allowed_loss));
+  return model::ResolveFfnModes(model.config, model.sparsity, wish);
 }
 
 Status BenchSession::MakePools() {
@@ -77,11 +86,12 @@ Status BenchSession::Load(size_t i_setup) {
   const worker::LoadedModel& model = models_[setup.i_model];
   LocalStageOptions options;
   options.n_threads = setup.n_threads;
-  options.ffn = setup.ffn;
+  TC_ASSIGN_OR_RETURN(options.ffn, FfnOf(i_setup));
   options.kv = KvOf(i_setup);
   options.max_step_tokens =
       NeedsOf(cases_, i_setup, options_.batch_size, options.kv.page_tokens).max_step_tokens;
   Loaded& loaded = loaded_[i_setup];
+  loaded.chooses_ffn = options.ffn.size() > 1;
   TC_ASSIGN_OR_RETURN(loaded.stage, LocalStage::Load(model, options, worker::IgnoreProgress));
   loaded.runner = std::make_unique<CaseRunner>(
       loaded.stage.get(),
@@ -94,16 +104,18 @@ Status BenchSession::Load(size_t i_setup) {
 std::string BenchSession::Describe(const BenchCase& test) const {
   const BenchSetup& setup = cases_.setups[test.i_setup];
   return Str(models_.size() > 1 ? Str("model ", setup.i_model + 1, " ") : "", TestName(test),
-             " batch ", test.batch, " threads ", setup.n_threads, " ",
-             model::FfnModeName(setup.ffn), " ", DTypeName(setup.kv_dtype));
+             " batch ", test.batch, " threads ", setup.n_threads, " ", setup.ffn, " ",
+             DTypeName(setup.kv_dtype));
 }
 
-// All weights read once and every code path taken; a few decode steps do that.
+// All weights read once and every code path taken: a few decode steps do that. A stage that chooses
+// among FFN modes runs the whole case, to have measured them.
 Status BenchSession::WarmUp(const BenchCase& test) {
   constexpr int64_t kSteps = 4;
+  const Loaded& loaded = loaded_.at(test.i_setup);
   BenchCase brief = test;
-  brief.n_gen = std::min(test.n_gen, kSteps);
-  return loaded_.at(test.i_setup).runner->Run(brief, -1).status();
+  if (!loaded.chooses_ffn) brief.n_gen = std::min(test.n_gen, kSteps);
+  return loaded.runner->Run(brief, -1).status();
 }
 
 Status BenchSession::Measure(size_t i_case, int repetition) {
@@ -121,6 +133,7 @@ Status BenchSession::Measure(size_t i_case, int repetition) {
   result.bytes_per_s.push_back(static_cast<double>(n_bytes) / sample.seconds);
   AddTo(&result.traffic, sample.traffic);
   result.n_tokens += test.n_tokens();
+  result.ffn_text = loaded_.at(test.i_setup).stage->ffn_text();
   const uint64_t peak = PeakRssBytes();
   result.peak_rss_bytes = peak - std::min(peak, probe_bytes());
   return OkStatus();
@@ -139,8 +152,7 @@ Status BenchSession::RunGroup(const std::vector<size_t>& setups,
                               const std::vector<std::string>& model_paths) {
   for (const size_t i_setup : setups) {
     on_progress_(Str("loading ", model_paths[cases_.setups[i_setup].i_model], " for ",
-                     cases_.setups[i_setup].n_threads, " threads, ",
-                     model::FfnModeName(cases_.setups[i_setup].ffn)));
+                     cases_.setups[i_setup].n_threads, " threads, ", cases_.setups[i_setup].ffn));
     TC_RETURN_IF_ERROR(Load(i_setup));
   }
   // Round 0 warms up.

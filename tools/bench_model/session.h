@@ -26,7 +26,8 @@ struct SessionOptions {
   int repetitions = 5;
   int batch_size = 512;
   uint64_t seed = 1;
-  uint64_t probe_bytes = 0;  // 0: ProbeBufferBytes of this machine
+  std::optional<double> allowed_loss;  // of FFN modes; none: what the sparsity files allow
+  uint64_t probe_bytes = 0;            // 0: ProbeBufferBytes of this machine
 };
 
 using BenchProgressFn = std::function<void(const std::string& line)>;
@@ -52,6 +53,7 @@ class BenchSession {
  private:
   // A setup ready to run.
   struct Loaded {
+    bool chooses_ffn = false;
     std::unique_ptr<LocalStage> stage;
     std::unique_ptr<CaseRunner> runner;
   };
@@ -67,6 +69,7 @@ class BenchSession {
         on_progress_(std::move(on_progress)) {}
 
   Status MakePools();
+  Result<model::FfnModes> FfnOf(size_t i_setup) const;
   uint64_t BytesOf(size_t i_setup) const;
   placement::KvBudget KvOf(size_t i_setup) const;
   Status Load(size_t i_setup);
@@ -75,9 +78,6 @@ class BenchSession {
   Status Measure(size_t i_case, int repetition);
   Status MeasureAgainst(size_t i_case, const std::string& model_path);
   std::string Describe(const BenchCase& test) const;
-  const model::ModelConfig& ConfigOf(size_t i_setup) const {
-    return models_[cases_.setups[i_setup].i_model].config;
-  }
 
   const std::vector<worker::LoadedModel>& models_;
   const BenchCases& cases_;

@@ -70,6 +70,7 @@ Result<Generation> LocalGenerator::Run(const std::vector<int32_t>& prompt, int64
   TC_ASSIGN_OR_RETURN(int32_t token, ReadPrompt(prompt, params));
   const TimePoint read = clock_.Now();
   result.prompt_s = Seconds(read - begin);
+  const kernels::Traffic before = stage_->traffic();
   auto position = static_cast<int64_t>(prompt.size());
   while (static_cast<int64_t>(result.generated.size()) < n_predict) {
     result.generated.push_back(token);
@@ -82,6 +83,7 @@ Result<Generation> LocalGenerator::Run(const std::vector<int32_t>& prompt, int64
     token = *next;
   }
   result.generate_s = Seconds(clock_.Now() - read);
+  result.decode_traffic = stage_->traffic() - before;
   return result;
 }
 

@@ -10,7 +10,7 @@
 
 #include "base/clock.h"
 #include "base/status.h"
-#include "model/graph.h"
+#include "model/ffn_mode.h"
 #include "model/sampling_params.h"
 #include "tools/local/local_stage.h"
 #include "worker/assignment.h"
@@ -19,7 +19,7 @@ namespace thermocline::tools {
 
 struct LocalOptions {
   int n_threads = 1;
-  model::FfnMode ffn = model::FfnMode::kDense;
+  model::FfnModes ffn = model::FfnMode::kDense;  // to choose from
   DType kv_dtype = DType::kF32;
   int prefill_chunk = 256;  // tokens per step while reading the prompt
   std::string logits_path;  // "" = none
@@ -29,6 +29,7 @@ struct Generation {
   std::vector<int32_t> generated;
   bool ended = false;  // by an end id, which is the last of `generated`
   double load_s = 0, prompt_s = 0, generate_s = 0;
+  kernels::Traffic decode_traffic;  // of the steps after the prompt
 };
 
 // Owns model and stage. One thread.
@@ -48,6 +49,7 @@ class LocalGenerator {
 
   const model::ModelConfig& config() const { return model_->config; }
   const std::string& load_note() const { return stage_->load_note(); }
+  std::string ffn_text() const { return stage_->ffn_text(); }
   std::string device_name() const { return stage_->device_name(); }
 
  private:

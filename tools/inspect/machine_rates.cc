@@ -9,6 +9,7 @@
 #include "base/thread_pool.h"
 #include "kernels/device.h"
 #include "tools/machine/bandwidth_probe.h"
+#include "tools/machine/prepared_weight.h"
 #include "tools/machine/random_weights.h"
 
 namespace thermocline::tools {
@@ -43,11 +44,13 @@ double MatMulRate(kernels::Ops& ops, TensorView w, int64_t n_tokens) {
   return 2.0 * static_cast<double>(n_tokens * w.n_rows * w.n_cols) * calls_per_s;
 }
 
-Result<FlopRates> MeasureType(kernels::Ops& ops, DType dtype) {
+Result<FlopRates> MeasureType(kernels::Device& device, DType dtype) {
   constexpr uint64_t kSeed = 5;
   TC_ASSIGN_OR_RETURN(const Buffer buffer, RandomWeights(dtype, kRows, kCols, kSeed));
-  const TensorView w = TensorView::Dense(buffer.data(), dtype, kRows, kCols);
-  return FlopRates{MatMulRate(ops, w, 1), MatMulRate(ops, w, kPrefillTokens)};
+  const TensorView in_file = TensorView::Dense(buffer.data(), dtype, kRows, kCols);
+  TC_ASSIGN_OR_RETURN(const PreparedWeight weight, PrepareWeight(device, in_file));
+  return FlopRates{MatMulRate(device.ops(), weight.view, 1),
+                   MatMulRate(device.ops(), weight.view, kPrefillTokens)};
 }
 
 }  // namespace
@@ -67,10 +70,10 @@ Result<MachineRates> MeasureRates(int n_threads, std::span<const DType> dtypes) 
     rates.bytes_per_s = std::max(rates.bytes_per_s, probe.Stream(*pool));
     rates.gather_bytes_per_s = std::max(rates.gather_bytes_per_s, probe.Gather(*pool));
   }
-  TC_ASSIGN_OR_RETURN(rates.flops[DType::kF32], MeasureType(device->ops(), DType::kF32));
+  TC_ASSIGN_OR_RETURN(rates.flops[DType::kF32], MeasureType(*device, DType::kF32));
   for (const DType dtype : dtypes) {
     if (rates.flops.contains(dtype)) continue;
-    TC_ASSIGN_OR_RETURN(rates.flops[dtype], MeasureType(device->ops(), dtype));
+    TC_ASSIGN_OR_RETURN(rates.flops[dtype], MeasureType(*device, dtype));
   }
   return rates;
 }

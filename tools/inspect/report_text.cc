@@ -1,4 +1,5 @@
 // The report for people: Markdown that reads well in a terminal.
+#include <algorithm>
 #include <cstdio>
 
 #include "base/str.h"
@@ -21,8 +22,9 @@ std::string Percent(double part, double whole) {
 }
 
 std::string Field(std::string_view name, const std::string& value) {
-  constexpr size_t kWidth = 15;
-  return Str("  ", name, std::string(kWidth - name.size(), ' '), value, "\n");
+  constexpr size_t kWidth = 21;  // "decode, thresholded" is the longest
+  const std::string space(std::max(kWidth, name.size() + 1) - name.size(), ' ');
+  return Str("  ", name, space, value, "\n");
 }
 
 std::string ConfigText(const model::ModelConfig& config) {

@@ -6,6 +6,8 @@
 
 #include "base/check.h"
 #include "base/str.h"
+#include "model/ffn_policy.h"
+#include "model/graph.h"
 
 namespace thermocline::tools {
 namespace {
@@ -108,6 +110,15 @@ class CostWalk {
   StepCost cost_;
 };
 
+// As a stage lowers the layer.
+model::FfnOptions FfnOptionsOf(const model::ModelConfig& config, const StepShape& shape,
+                               int layer) {
+  model::LayerSparsity sparsity;
+  if (shape.sparsity != nullptr) sparsity = shape.sparsity->layers[static_cast<size_t>(layer)];
+  return {model::LayerFfnMode(config, sparsity, shape.ffn),
+          model::FfnModes(shape.ffn).needs_neuron_rows(), sparsity};
+}
+
 }  // namespace
 
 double StepCost::bytes() const {
@@ -127,7 +138,8 @@ StepCost CostOf(const model::ModelConfig& config, const model::WeightIndex& weig
   CostWalk walk(config, weights, shape);
   walk.Add(model::BuildEmbedGraph(config), shape.n_tokens);
   for (int layer = 0; layer < config.n_layer; ++layer) {
-    walk.Add(model::BuildLayerGraph(config, weights, layer, shape.ffn), shape.n_tokens);
+    walk.Add(model::BuildLayerGraph(config, weights, layer, FfnOptionsOf(config, shape, layer)),
+             shape.n_tokens);
   }
   walk.Add(model::BuildHeadGraph(config, weights), 1);
   return std::move(walk).Finish();

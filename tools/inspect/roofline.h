@@ -10,7 +10,8 @@
 
 #include "base/dtype.h"
 #include "model/config.h"
-#include "model/graph.h"
+#include "model/ffn_mode.h"
+#include "model/sparsity.h"
 #include "model/weights.h"
 #include "tools/inspect/machine_rates.h"
 
@@ -21,7 +22,8 @@ struct StepShape {
   int64_t n_tokens = 1;
   int64_t n_context = 0;
   DType kv_dtype = DType::kF32;
-  model::FfnOptions ffn;
+  model::FfnMode ffn = model::FfnMode::kDense;
+  const model::Sparsity* sparsity = nullptr;  // of the model; null: nothing is known
   // Per layer, the share of neurons active for one token; empty: all. Tokens are taken to choose
   // their neurons independently, so a step reads 1 - (1 - share)^n_tokens of them.
   std::vector<double> densities;

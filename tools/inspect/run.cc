@@ -1,16 +1,17 @@
 #include "tools/inspect/run.h"
 
 #include <cstdio>
-#include <map>
 #include <utility>
 
 #include "base/host_info.h"
 #include "base/str.h"
+#include "model/ffn_policy.h"
 #include "model/fingerprint.h"
 #include "model/gguf.h"
 #include "model/range_reader.h"
-#include "model/weights.h"
+#include "model/sparsity.h"
 #include "tools/inspect/report.h"
+#include "worker/assignment.h"
 
 namespace thermocline::tools {
 namespace {
@@ -47,7 +48,7 @@ InspectReport DescribeFile(const model::GgufFile& file, const model::RangeReader
 
 StepReport MakeStep(const model::ModelConfig& config, const model::WeightIndex& weights,
                     const StepShape& shape) {
-  const std::string mode(model::FfnModeName(shape.ffn.mode));
+  const std::string mode(model::FfnModeName(shape.ffn));
   const bool decode = shape.n_tokens == 1;
   StepReport step;
   step.title = Str(decode ? "decode, " : "prefill, ", mode);
@@ -57,44 +58,49 @@ StepReport MakeStep(const model::ModelConfig& config, const model::WeightIndex& 
 }
 
 // Dense always; the modes that the model can run where it is known how many neurons they leave.
-std::vector<StepReport> MakeSteps(const RunnableModel& model, const model::WeightIndex& weights,
+std::vector<StepReport> MakeSteps(const RunnableModel& model, const worker::LoadedModel& loaded,
                                   int64_t n_context) {
   std::vector<StepReport> steps;
   for (const int64_t n_tokens : {int64_t{1}, int64_t{kPrefillTokens}}) {
-    StepShape shape;
-    shape.n_tokens = n_tokens;
-    shape.n_context = n_context;
-    steps.push_back(MakeStep(model.config, weights, shape));
-    if (model.densities.layers.empty()) continue;
-    if (!model::CheckFfnMode(model.config, model::FfnMode::kExact).ok()) continue;
-    shape.ffn = {model::FfnMode::kExact, true};
-    shape.densities = model.densities.layers;
-    steps.push_back(MakeStep(model.config, weights, shape));
+    for (const model::FfnMode mode : model::kFfnModes) {
+      const bool dense = mode == model::FfnMode::kDense;
+      if (!dense && model.densities.layers.empty()) continue;
+      if (!model::CheckFfnMode(loaded.config, loaded.sparsity, mode).ok()) continue;
+      StepShape shape;
+      shape.n_tokens = n_tokens;
+      shape.n_context = n_context;
+      shape.ffn = mode;
+      shape.sparsity = &loaded.sparsity;
+      if (!dense) shape.densities = model.densities.layers;
+      steps.push_back(MakeStep(loaded.config, loaded.weights, shape));
+    }
   }
   return steps;
 }
 
-// Why the model cannot be run is a fact to show; a bad profile beside it is an error.
-Status DescribeModel(const model::GgufFile& file, const InspectFlags& flags, InspectReport* report,
-                     std::vector<DType>* dtypes) {
+// Why the model cannot be run is a fact to show; a bad file beside it is an error.
+Status DescribeModel(const InspectFlags& flags, InspectReport* report, std::vector<DType>* dtypes) {
   if (report->n_parts > 1) {
     report->why_not_runnable =
         "one part of several; join them with `llama-gguf-split --merge FIRST-PART OUT.gguf`";
     return OkStatus();
   }
-  auto config = model::ModelConfig::FromGguf(file);
-  auto weights = config.ok() ? model::WeightIndex::Build(*config, file)
-                             : Result<model::WeightIndex>(config.status());
-  if (!weights.ok()) {
-    report->why_not_runnable = weights.status().message();
+  auto opened = worker::OpenModel(flags.model_path);
+  if (!opened.ok()) {
+    report->why_not_runnable = opened.status().message();
     return OkStatus();
   }
+  worker::LoadedModel loaded = *std::move(opened);
+  const std::string sparsity_path = model::FindSparsityFile("", flags.model_path);
+  if (!sparsity_path.empty()) {
+    TC_RETURN_IF_ERROR(worker::AttachSparsityFile(sparsity_path, &loaded));
+  }
   RunnableModel model;
-  model.config = *std::move(config);
-  model.has_predictors = weights->Find(model::WeightRole::kPredictorFc1, 0) != nullptr;
+  model.config = loaded.config;
+  model.has_predictors = loaded.sparsity.has_predictors();
   TC_ASSIGN_OR_RETURN(model.densities, FindDensities({report->path, report->fingerprint,
                                                       model.config.n_layer, flags.active}));
-  model.steps = MakeSteps(model, *weights, flags.n_context);
+  model.steps = MakeSteps(model, loaded, flags.n_context);
   for (const OpCost& op : model.steps.front().cost.ops) dtypes->push_back(op.dtype);
   report->runnable = std::move(model);
   return OkStatus();
@@ -112,7 +118,7 @@ Status RunInspect(const InspectFlags& flags) {
   if (flags.tensors) report.tensors = file.tensors();
   TC_ASSIGN_OR_RETURN(report.fingerprint, model::FingerprintOf(*reader, file));
   std::vector<DType> dtypes;
-  TC_RETURN_IF_ERROR(DescribeModel(file, flags, &report, &dtypes));
+  TC_RETURN_IF_ERROR(DescribeModel(flags, &report, &dtypes));
   if (report.runnable && !flags.no_measure) {
     const int n_threads = flags.n_threads > 0 ? flags.n_threads : AvailableCores();
     TC_ASSIGN_OR_RETURN(report.rates, MeasureRates(n_threads, dtypes));

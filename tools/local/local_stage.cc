@@ -20,12 +20,11 @@ Result<std::unique_ptr<LocalStage>> LocalStage::Load(const worker::LoadedModel& 
   }
   worker::StageOptions stage;
   stage.layers = {0, model.config.n_layer, true, true};
-  stage.ffn = {options.ffn, options.ffn == model::FfnMode::kExact};
+  stage.ffn.modes = options.ffn;
   stage.kv = options.kv;
   stage.max_step_tokens = options.max_step_tokens;
-  TC_ASSIGN_OR_RETURN(local->stage_,
-                      worker::Stage::Create({model.config, model.weights, *model.reader}, stage,
-                                            *local->device_, local->logits_.get(), on_progress));
+  TC_ASSIGN_OR_RETURN(local->stage_, worker::Stage::Create(model.source(), stage, *local->device_,
+                                                           local->logits_.get(), on_progress));
   return local;
 }
 

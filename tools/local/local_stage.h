@@ -8,7 +8,7 @@
 
 #include "base/status.h"
 #include "kernels/device.h"
-#include "model/graph.h"
+#include "model/ffn_mode.h"
 #include "placement/plan.h"
 #include "proto/messages.h"
 #include "worker/assignment.h"
@@ -19,7 +19,7 @@ namespace thermocline::tools {
 
 struct LocalStageOptions {
   int n_threads = 1;
-  model::FfnMode ffn = model::FfnMode::kDense;
+  model::FfnModes ffn = model::FfnMode::kDense;  // to choose from
   placement::KvBudget kv;  // n_pages: room for every position of every sequence
   int max_step_tokens = 256;
   std::string logits_path;  // "" = none
@@ -42,6 +42,8 @@ class LocalStage {
 
   // What the ops have read so far.
   const kernels::Traffic& traffic() const { return device_->ops().traffic(); }
+  // What runs in the layers: "exact", "auto: exact 12 layers, dense 4 layers".
+  std::string ffn_text() const { return stage_->FfnText(); }
   std::string device_name() const { return device_->name(); }
   const std::string& load_note() const { return stage_->load_report().note; }
   bool keeps_logits() const { return logits_ != nullptr; }

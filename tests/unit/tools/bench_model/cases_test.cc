@@ -13,7 +13,7 @@ BenchOptions Options() {
   options.batches = {1, 4};
   options.depths = {0, 100};
   options.threads = {1, 2};
-  options.ffn = {model::FfnMode::kDense};
+  options.ffn = {"dense"};
   options.cache_types = {DType::kF32};
   return options;
 }

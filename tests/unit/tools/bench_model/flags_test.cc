@@ -20,7 +20,7 @@ TEST(BenchFlags, BecomeLists) {
   flags.prompts = "0";
   flags.gens = "0,32";
   flags.threads = "1,2";
-  flags.ffn = "dense,exact,dense";
+  flags.ffn = "dense,auto,dense";
   flags.cache_types = "f16";
   flags.probe_memory = "64M";
   flags.format = "csv";
@@ -30,8 +30,7 @@ TEST(BenchFlags, BecomeLists) {
   EXPECT_TRUE(options->prompts.empty());
   EXPECT_EQ(options->gens, std::vector<int64_t>{32});
   EXPECT_EQ(options->threads, (std::vector<int64_t>{1, 2}));
-  EXPECT_EQ(options->ffn,
-            (std::vector<model::FfnMode>{model::FfnMode::kDense, model::FfnMode::kExact}));
+  EXPECT_EQ(options->ffn, (std::vector<std::string>{"dense", "auto"}));
   EXPECT_EQ(options->cache_types, std::vector<DType>{DType::kF16});
   EXPECT_EQ(options->probe_bytes, uint64_t{64} << 20);
   EXPECT_EQ(options->format, ReportFormat::kCsv);
@@ -59,6 +58,7 @@ TEST(BenchFlags, EachErrorNamesItsFlag) {
       {"--ctx", [](BenchFlags* f) { f->depths = "1,"; }},
       {"--threads", [](BenchFlags* f) { f->threads = "0"; }},
       {"--ffn", [](BenchFlags* f) { f->ffn = "sparse"; }},
+      {"--allow-loss", [](BenchFlags* f) { f->allowed_loss = -1; }},
       {"--cache-type", [](BenchFlags* f) { f->cache_types = "q8"; }},
       {"--repetitions", [](BenchFlags* f) { f->repetitions = 0; }},
       {"--batch-size", [](BenchFlags* f) { f->batch_size = 0; }},

@@ -17,7 +17,7 @@ BenchReport OneCase() {
   report.instruction_set = "cpu avx2";
   report.repetitions = 2;
   report.models = {{"dir/m.gguf", "m", "arcee", 2'500'000, 5 << 20, DType::kF16}};
-  report.setups = {{0, 2, model::FfnMode::kExact, DType::kF32}};
+  report.setups = {{0, 2, "exact", DType::kF32}};
   report.cases = {{.n_gen = 10, .batch = 4}};
   CaseResult result;
   result.tokens_per_s = {40, 44};

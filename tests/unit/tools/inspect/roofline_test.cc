@@ -25,7 +25,7 @@ StepShape Shape(int64_t n_tokens, int64_t n_context, model::FfnMode mode) {
   StepShape shape;
   shape.n_tokens = n_tokens;
   shape.n_context = n_context;
-  shape.ffn = {mode, mode == model::FfnMode::kExact};
+  shape.ffn = mode;
   return shape;
 }
 
