@@ -124,6 +124,8 @@ class BenchTest(ClusterTest):
         llama = self.tiny_model("llama")
         self.refused(2, "no such file", "bench", "-m", self.path("none.gguf"))
         self.refused(2, "exact", "bench", "-m", llama, "--ffn", "exact", *SMALL_PROBE)
+        self.refused(2, "too many positions", "bench", "-m", llama, "-n", "1M", "-b", "4096",
+                     "--ctx", "1M")
         self.refused(2, "--threads", "bench", "-m", llama, "-t", "1,x")
         self.refused(2, "--output", "bench", "-m", llama, "-o", "yaml")
         self.refused(2, "--model", "bench")

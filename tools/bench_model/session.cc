@@ -1,13 +1,13 @@
 #include "tools/bench_model/session.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <utility>
 
 #include "base/host_info.h"
 #include "base/str.h"
 #include "model/ffn_policy.h"
+#include "placement/context.h"
 #include "tools/machine/machine_info.h"
 
 namespace thermocline::tools {
@@ -27,30 +27,42 @@ void AddTo(kernels::Traffic* sum, const kernels::Traffic& more) {
   sum->n_neurons_active += more.n_neurons_active;
 }
 
+Result<model::FfnModes> FfnOf(const std::vector<worker::LoadedModel>& models,
+                              const BenchSetup& setup, std::optional<double> allowed_loss) {
+  const worker::LoadedModel& model = models[setup.i_model];
+  TC_ASSIGN_OR_RETURN(const model::FfnWish wish, model::ParseFfnWish(setup.ffn, allowed_loss));
+  return model::ResolveFfnModes(model.config, model.sparsity, wish);
+}
+
+// Keeps the bytes of the KV cache within 64 bits, whatever the model.
+Status CheckPositions(const BenchCases& cases) {
+  for (const BenchCase& test : cases.cases) {
+    const int64_t n = test.batch * test.n_positions();
+    if (n <= placement::kMaxKvTokens) continue;
+    return InvalidArgument(Str("too many positions in the context: ", TestName(test),
+                               Kv("sequences", test.batch), Kv("positions", n),
+                               Kv("max", placement::kMaxKvTokens)));
+  }
+  return OkStatus();
+}
+
 }  // namespace
 
 Result<std::unique_ptr<BenchSession>> BenchSession::Create(
     const std::vector<worker::LoadedModel>& models, const BenchCases& cases, const Against* against,
     const SessionOptions& options, BenchProgressFn on_progress) {
+  TC_RETURN_IF_ERROR(CheckPositions(cases));
+  for (const BenchSetup& setup : cases.setups) {
+    TC_RETURN_IF_ERROR(FfnOf(models, setup, options.allowed_loss).status());
+  }
   const uint64_t probe_bytes =
       options.probe_bytes > 0 ? options.probe_bytes
                               : ProbeBufferBytes(LastLevelCacheBytes(), AvailableMemoryBytes());
   TC_ASSIGN_OR_RETURN(BandwidthProbe probe, BandwidthProbe::Create(probe_bytes));
   std::unique_ptr<BenchSession> session(
       new BenchSession(models, cases, against, options, std::move(probe), std::move(on_progress)));
-  for (size_t i = 0; i < cases.setups.size(); ++i) {
-    TC_RETURN_IF_ERROR(session->FfnOf(i).status());
-  }
   TC_RETURN_IF_ERROR(session->MakePools());
   return session;
-}
-
-Result<model::FfnModes> BenchSession::FfnOf(size_t i_setup) const {
-  const BenchSetup& setup = cases_.setups[i_setup];
-  const worker::LoadedModel& model = models_[setup.i_model];
-  TC_ASSIGN_OR_RETURN(const model::FfnWish wish,
-                      model::ParseFfnWish(setup.ffn, options_.allowed_loss));
-  return model::ResolveFfnModes(model.config, model.sparsity, wish);
 }
 
 Status BenchSession::MakePools() {
@@ -69,7 +81,7 @@ placement::KvBudget BenchSession::KvOf(size_t i_setup) const {
   return kv;
 }
 
-// About what a loaded setup holds, should it copy all weights into a layout of its own.
+// About what a loaded setup holds: a copy of the weights as the device wants them, KV, scratch.
 uint64_t BenchSession::BytesOf(size_t i_setup) const {
   const worker::LoadedModel& model = models_[cases_.setups[i_setup].i_model];
   const model::ModelConfig& config = model.config;
@@ -86,7 +98,7 @@ Status BenchSession::Load(size_t i_setup) {
   const worker::LoadedModel& model = models_[setup.i_model];
   LocalStageOptions options;
   options.n_threads = setup.n_threads;
-  TC_ASSIGN_OR_RETURN(options.ffn, FfnOf(i_setup));
+  TC_ASSIGN_OR_RETURN(options.ffn, FfnOf(models_, setup, options_.allowed_loss));
   options.kv = KvOf(i_setup);
   options.max_step_tokens =
       NeedsOf(cases_, i_setup, options_.batch_size, options.kv.page_tokens).max_step_tokens;
@@ -183,9 +195,10 @@ Result<std::vector<CaseResult>> BenchSession::Run(const std::vector<std::string>
   results_.assign(cases_.cases.size(), CaseResult{});
   std::vector<uint64_t> needs;
   for (size_t i = 0; i < cases_.setups.size(); ++i) needs.push_back(BytesOf(i));
-  // The mapped files' pages count as available, but they should stay: an eighth is left free.
+  // An eighth is left for what the estimate does not know. 0: the system does not say.
   const uint64_t available = AvailableMemoryBytes();
-  const auto groups = GroupByMemory(needs, available - available / 8);
+  const uint64_t budget = available > 0 ? available - available / 8 : UINT64_MAX;
+  const auto groups = GroupByMemory(needs, budget);
   if (groups.size() > 1) {
     on_progress_(Str("memory does not hold all at once: ", groups.size(),
                      " groups of cases follow each other"));

@@ -36,7 +36,8 @@ using BenchProgressFn = std::function<void(const std::string& line)>;
 class BenchSession {
  public:
   // `models` as the setups number them; they outlive the session, as do `cases` and `against`,
-  // which may be null. kInvalidArgument for an FFN mode that a model cannot run.
+  // which may be null. kInvalidArgument for an FFN mode that a model cannot run, or more positions
+  // than any cache has.
   static Result<std::unique_ptr<BenchSession>> Create(
       const std::vector<worker::LoadedModel>& models, const BenchCases& cases,
       const Against* against, const SessionOptions& options, BenchProgressFn on_progress);
@@ -69,7 +70,6 @@ class BenchSession {
         on_progress_(std::move(on_progress)) {}
 
   Status MakePools();
-  Result<model::FfnModes> FfnOf(size_t i_setup) const;
   uint64_t BytesOf(size_t i_setup) const;
   placement::KvBudget KvOf(size_t i_setup) const;
   Status Load(size_t i_setup);

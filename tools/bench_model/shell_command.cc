@@ -12,6 +12,7 @@
 #include <csignal>
 #include <cstring>
 #include <sstream>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -38,11 +39,18 @@ class Shell {
   bool ReadAll(const Clock& clock, TimePoint deadline, std::string* text);
   void Kill() {
     kill(-pid_, SIGKILL);
-    (void)Wait();
+    while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+    }
+    pid_ = -1;
   }
-  int Wait() {
+  // The exit status; -1 when the command has closed its output but goes on past `deadline`.
+  int Wait(const Clock& clock, TimePoint deadline) {
     int status = 0;
-    while (waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
+    pid_t ended = 0;
+    while ((ended = waitpid(pid_, &status, WNOHANG)) != pid_) {
+      if (ended < 0 && errno != EINTR) break;
+      if (clock.Now() > deadline) return -1;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
     pid_ = -1;
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
@@ -109,7 +117,9 @@ Result<CommandOutput> RunShellCommand(const std::string& command, Duration timeo
   Shell shell;
   TC_RETURN_IF_ERROR(shell.Start(command));
   CommandOutput output;
-  if (!shell.ReadAll(clock, deadline, &output.text)) {
+  const bool read = shell.ReadAll(clock, deadline, &output.text);
+  output.exit_status = read ? shell.Wait(clock, deadline) : -1;
+  if (output.exit_status < 0) {
     shell.Kill();
     return DeadlineExceeded(Str("the command did not end within ", Seconds(timeout),
                                 " s; its output ends with\n", TailOf(output.text)));
@@ -117,7 +127,6 @@ Result<CommandOutput> RunShellCommand(const std::string& command, Duration timeo
   if (output.text.size() > kMaxOutputBytes) {
     output.text.erase(0, output.text.size() - kMaxOutputBytes);
   }
-  output.exit_status = shell.Wait();
   return output;
 }
 

@@ -29,6 +29,11 @@ TEST(ShellCommand, IsKilledWithItsChildrenPastItsTime) {
   EXPECT_NE(late.status().message().find("begun"), std::string::npos) << late.status();
 }
 
+TEST(ShellCommand, IsKilledWhenItOnlyClosesItsOutput) {
+  const auto silent = RunShellCommand("exec >&- 2>&-; sleep 600", std::chrono::milliseconds(300));
+  EXPECT_EQ(silent.status().code(), StatusCode::kDeadlineExceeded);
+}
+
 TEST(ShellCommand, KeepsTheEndOfALongOutput) {
   const auto output =
       RunShellCommand("head -c 10000000 /dev/zero | tr '\\0' x; echo last", kPatience);
