@@ -10,7 +10,7 @@ import sys
 
 SKIPPED = {"build", ".git", "node_modules"}
 PROGRAMS = ("thermocline-coordinator", "thermocline-worker", "thermocline-generate",
-            "thermocline-convert", "thermocline-synth")
+            "thermocline-bench", "thermocline-inspect", "thermocline-convert", "thermocline-synth")
 
 
 def documents(root):
