@@ -148,5 +148,10 @@ void Activate(CpuContext& context, Activation kind, TensorView gate, TensorView 
   });
 }
 
+float ActivateOne(Activation kind, float x) {
+  HWY_DYNAMIC_DISPATCH(ActivateRow)(kind, &x, nullptr, 1, &x);
+  return x;
+}
+
 }  // namespace thermocline::kernels::cpu
 #endif  // HWY_ONCE

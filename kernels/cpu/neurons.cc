@@ -1,7 +1,6 @@
 // The neurons of a list: each row is read once, while the next one is fetched, and multiplied with
 // the tokens that need it.
 #include <algorithm>
-#include <cmath>
 
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/row_dot.h"
@@ -12,7 +11,7 @@ namespace {
 float Activated(Activation kind, float x) {
   switch (kind) {
     case Activation::kSilu:
-      return x / (1.0f + std::exp(-x));
+      return ActivateOne(kind, x);
     case Activation::kRelu:
       return x > 0 ? x : 0.0f;
     case Activation::kReluSquared:

@@ -23,6 +23,8 @@ void Attention(CpuContext& context, TensorView q, std::span<const SequenceRows> 
                const KvPages& pages, float scale, TensorView y);
 void Add(CpuContext& context, TensorView a, TensorView b, TensorView y);
 void Activate(CpuContext& context, Activation kind, TensorView gate, TensorView up, TensorView y);
+// act(x) with the bits that Activate gives an element.
+float ActivateOne(Activation kind, float x);
 void SelectActive(CpuContext& context, TensorView a, ActiveIds active);
 void SelectAtLeast(CpuContext& context, TensorView scores, float threshold, ActiveIds active);
 void ZeroBelow(CpuContext& context, TensorView a, float threshold);

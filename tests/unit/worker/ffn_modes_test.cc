@@ -111,12 +111,7 @@ TEST(FfnModes, APredictorThatNamesEveryNeuronGivesTheBitsOfDense) {
             Make(c.spec, {.kind = kind, .input = input, .predictor_threshold = kEveryNeuron});
         const Logits dense = LogitsOf(files, FfnMode::kDense);
         const Logits predicted = LogitsOf(files, FfnMode::kPredicted);
-        if (c.name == std::string("swiglu")) {
-          // One neuron's silu and that of a whole row come from different exponentials.
-          EXPECT_LT(Distance(predicted, dense), kRounding) << kind << " " << input;
-        } else {
-          EXPECT_TRUE(predicted == dense) << c.name << " " << kind << " " << input;
-        }
+        EXPECT_TRUE(predicted == dense) << c.name << " " << kind << " " << input;
       }
     }
   }
