@@ -67,7 +67,12 @@ kernels::ActiveIds Executor::Ids(const Program& program, int slot) const {
 
 void Executor::Run(const Program& program, const BatchRows& rows, int64_t n_rows, KvCache* kv) {
   DCHECK(n_rows <= max_rows_);
-  for (const LoweredOp& op : program.ops()) RunOp(program, op, rows, n_rows, kv);
+  for (const LoweredOp& op : program.ops()) {
+    RunOp(program, op, rows, n_rows, kv);
+    if (observer_ != nullptr) {
+      observer_->OnOp(op, View(program, op.inputs[0], n_rows), View(program, op.output, n_rows));
+    }
+  }
 }
 
 void Executor::RunOp(const Program& program, const LoweredOp& op, const BatchRows& rows,

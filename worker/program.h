@@ -27,6 +27,7 @@ inline constexpr int kNoSlot = -1;
 struct LoweredOp {
   model::OpKind kind = model::OpKind::kNorm;
   int layer_in_stage = 0;
+  model::WeightKey key;  // of the first weight; the default for an op without weights
   std::array<int, 3> inputs = {kNoSlot, kNoSlot, kNoSlot};  // slots, or the id list for *Rows
   int output = kNoSlot;
   TensorView weight;

@@ -52,6 +52,7 @@ Status Stage::Build(const model::WeightIndex& weights, kernels::Device& device) 
   const auto body = layers.has_head ? all.first(all.size() - 1) : all;
   TC_ASSIGN_OR_RETURN(Executor executor, Executor::Create(config_, device, body, max_rows));
   executor_ = std::make_unique<Executor>(std::move(executor));
+  executor_->set_observer(options_.observer);
   if (layers.has_head) {
     TC_ASSIGN_OR_RETURN(Executor head,
                         Executor::Create(config_, device, all.last(1), kLogitsBlockRows));

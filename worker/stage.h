@@ -28,6 +28,7 @@ struct StageOptions {
   model::FfnOptions ffn;
   placement::KvBudget kv;
   int max_step_tokens = 512;
+  OpObserver* observer = nullptr;  // of the ops in the layers; outlives the stage
 };
 
 // What a model is and where its bytes are; all three outlive the stage.
