@@ -65,7 +65,7 @@ static_assert(InRoleOrder());
 constexpr bool kRequired = true;
 constexpr bool kOptional = false;
 
-// Without output.weight the head reads token_embd.weight.
+// Without output.weight the head reads token_embd.weight. A layer has either form of ffn_down.
 constexpr RoleUse kLlama[] = {
     {Role::kTokenEmbd, kRequired},      {Role::kOutputNorm, kRequired},
     {Role::kOutput, kOptional},         {Role::kRopeFreqs, kOptional},
@@ -76,7 +76,8 @@ constexpr RoleUse kLlama[] = {
     {Role::kAttnOutputBias, kOptional}, {Role::kFfnNorm, kRequired},
     {Role::kFfnGate, kRequired},        {Role::kFfnGateBias, kOptional},
     {Role::kFfnUp, kRequired},          {Role::kFfnUpBias, kOptional},
-    {Role::kFfnDown, kRequired},        {Role::kFfnDownBias, kOptional},
+    {Role::kFfnDown, kOptional},        {Role::kFfnDownT, kOptional},
+    {Role::kFfnDownBias, kOptional},
 };
 
 constexpr RoleUse kPowerInferLlama[] = {
@@ -96,7 +97,7 @@ constexpr RoleUse kQwen2[] = {
     {Role::kAttnQBias, kRequired}, {Role::kAttnK, kRequired},      {Role::kAttnKBias, kRequired},
     {Role::kAttnV, kRequired},     {Role::kAttnVBias, kRequired},  {Role::kAttnOutput, kRequired},
     {Role::kFfnNorm, kRequired},   {Role::kFfnGate, kRequired},    {Role::kFfnUp, kRequired},
-    {Role::kFfnDown, kRequired},
+    {Role::kFfnDown, kOptional},   {Role::kFfnDownT, kOptional},
 };
 
 constexpr RoleUse kArcee[] = {
@@ -104,7 +105,8 @@ constexpr RoleUse kArcee[] = {
     {Role::kRopeFreqs, kOptional}, {Role::kAttnNorm, kRequired},   {Role::kAttnQ, kRequired},
     {Role::kAttnQBias, kOptional}, {Role::kAttnK, kRequired},      {Role::kAttnKBias, kOptional},
     {Role::kAttnV, kRequired},     {Role::kAttnVBias, kOptional},  {Role::kAttnOutput, kRequired},
-    {Role::kFfnNorm, kRequired},   {Role::kFfnUp, kRequired},      {Role::kFfnDown, kRequired},
+    {Role::kFfnNorm, kRequired},   {Role::kFfnUp, kRequired},      {Role::kFfnDown, kOptional},
+    {Role::kFfnDownT, kOptional},
 };
 
 constexpr RoleUse kNemotron[] = {
@@ -117,8 +119,8 @@ constexpr RoleUse kNemotron[] = {
     {Role::kAttnVBias, kOptional},      {Role::kAttnOutput, kRequired},
     {Role::kAttnOutputBias, kOptional}, {Role::kFfnNorm, kRequired},
     {Role::kFfnNormBias, kRequired},    {Role::kFfnUp, kRequired},
-    {Role::kFfnUpBias, kOptional},      {Role::kFfnDown, kRequired},
-    {Role::kFfnDownBias, kOptional},
+    {Role::kFfnUpBias, kOptional},      {Role::kFfnDown, kOptional},
+    {Role::kFfnDownT, kOptional},       {Role::kFfnDownBias, kOptional},
 };
 
 }  // namespace

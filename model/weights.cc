@@ -96,6 +96,23 @@ Status CheckPredictor(const WeightIndex& index, int layer) {
   return OkStatus();
 }
 
+Status MissingTensor(const std::string& name, const ModelConfig& config) {
+  return InvalidArgument(Str("tensor is missing: ", name, " of a ", config.arch_name, " model",
+                             Kv("n_layer", config.n_layer)));
+}
+
+// The down projection is there once, by output or by neuron.
+Status CheckDown(const WeightIndex& index, int layer, const ModelConfig& config) {
+  const TensorInfo* by_output = index.Find(WeightRole::kFfnDown, layer);
+  const TensorInfo* by_neuron = index.Find(WeightRole::kFfnDownT, layer);
+  if (by_output == nullptr && by_neuron == nullptr) {
+    return MissingTensor(TensorName({layer, WeightRole::kFfnDown}), config);
+  }
+  if (by_output == nullptr || by_neuron == nullptr) return OkStatus();
+  return InvalidArgument(
+      Str("one down projection too many: ", by_output->name, " and ", by_neuron->name));
+}
+
 Status CheckAllKnown(const std::map<WeightKey, TensorInfo>& weights, const GgufFile& file,
                      const ModelConfig& config) {
   if (weights.size() == file.tensors().size()) return OkStatus();
@@ -132,15 +149,15 @@ Result<WeightIndex> WeightIndex::Build(const ModelConfig& config, const GgufFile
       const std::string name = TensorName(key);
       const TensorInfo* tensor = file.FindTensor(name);
       if (tensor == nullptr && !use.required) continue;
-      if (tensor == nullptr) {
-        return InvalidArgument(Str("tensor is missing: ", name, " of a ", config.arch_name,
-                                   " model", Kv("n_layer", config.n_layer)));
-      }
+      if (tensor == nullptr) return MissingTensor(name, config);
       TC_RETURN_IF_ERROR(CheckTensor(spec, *tensor, config));
       index.weights_.emplace(key, *tensor);
     }
   }
-  for (int i = 0; i < config.n_layer; ++i) TC_RETURN_IF_ERROR(CheckPredictor(index, i));
+  for (int i = 0; i < config.n_layer; ++i) {
+    TC_RETURN_IF_ERROR(CheckDown(index, i, config));
+    TC_RETURN_IF_ERROR(CheckPredictor(index, i));
+  }
   TC_RETURN_IF_ERROR(CheckAllKnown(index.weights_, file, config));
   return index;
 }

@@ -40,7 +40,7 @@ enum class WeightRole : uint8_t {
   kFfnUp,
   kFfnUpBias,
   kFfnDown,   // [n_embd, n_ff]: one row per output
-  kFfnDownT,  // [n_ff, n_embd]: one row per neuron (PowerInfer's files)
+  kFfnDownT,  // [n_ff, n_embd]: one row per neuron (PowerInfer's files and `convert`'s)
   kFfnDownBias,
   kPredictorFc1,  // PowerInfer's predictor [r, n_embd]
   kPredictorFc2,  // [n_ff, r]
