@@ -1,0 +1,49 @@
+// A whole model as one stage in this process, fed with windows of text.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "base/status.h"
+#include "kernels/device.h"
+#include "model/graph.h"
+#include "model/sampler.h"
+#include "tools/profile/text_windows.h"
+#include "worker/assignment.h"
+#include "worker/executor.h"
+#include "worker/stage.h"
+
+namespace thermocline::tools {
+
+struct RunnerOptions {
+  int n_threads = 1;
+  model::FfnOptions ffn;
+  int window_tokens = 256;                  // the longest window
+  worker::OpObserver* observer = nullptr;  // outlives the runner
+};
+
+// Owns device and stage; one thread.
+class WindowRunner {
+ public:
+  // Loads every layer of `model`, which outlives the runner. The codes of Stage::Create.
+  static Result<std::unique_ptr<WindowRunner>> Create(const worker::LoadedModel& model,
+                                                      const RunnerOptions& options);
+
+  // Reads one window as a sequence of its own. With `score`, scores() then has one entry per token
+  // but the first: how likely the model found it.
+  Status Run(const Window& window, bool score);
+  std::span<const model::SampledToken> scores() const {
+    return stage_->results().front().prompt_scores;
+  }
+  const kernels::Traffic& traffic() const { return device_->ops().traffic(); }
+
+ private:
+  WindowRunner() = default;
+
+  std::unique_ptr<kernels::Device> device_;
+  std::unique_ptr<worker::Stage> stage_;
+  uint64_t n_runs_ = 0;
+};
+
+}  // namespace thermocline::tools
