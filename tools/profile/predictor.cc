@@ -59,8 +59,9 @@ float CalibrateThreshold(kernels::Device& device, const Predictor& predictor,
   if (scores_of_active.empty()) return -std::numeric_limits<float>::infinity();
   const auto n = static_cast<double>(scores_of_active.size());
   const auto kept = static_cast<size_t>(std::ceil(recall * n));
-  const auto last = scores_of_active.begin() +
-                    static_cast<std::ptrdiff_t>(std::clamp<size_t>(kept, 1, scores_of_active.size()) - 1);
+  const auto last =
+      scores_of_active.begin() +
+      static_cast<std::ptrdiff_t>(std::clamp<size_t>(kept, 1, scores_of_active.size()) - 1);
   std::nth_element(scores_of_active.begin(), last, scores_of_active.end(), std::greater<>());
   return *last;
 }

@@ -44,8 +44,7 @@ class SampleCollector final : public worker::OpObserver {
   void AddMasks(int layer, TensorView values, LayerSamples* samples) {
     const float threshold = thresholds_.empty() ? 0 : thresholds_[static_cast<size_t>(layer)];
     for (int64_t row = 0; row < values.n_rows; ++row) {
-      const std::span<const float> before(values.f32_row(row),
-                                          static_cast<size_t>(values.n_cols));
+      const std::span<const float> before(values.f32_row(row), static_cast<size_t>(values.n_cols));
       Magnitudes(config_.activation, before, magnitudes_);
       samples->active.Add(magnitudes_, threshold, window_);
     }

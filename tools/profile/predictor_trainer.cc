@@ -47,7 +47,8 @@ PredictorTrainer::PredictorTrainer(TrainingDevice device, const LayerSamples& sa
   positive_weight_ = PositiveWeight(n_active, n_pairs);
 }
 
-// Sums of twelve uniform numbers, less 6, are nearly normal with deviation 1; three are enough here.
+// Sums of twelve uniform numbers, less 6, are nearly normal with deviation 1; three are enough
+// here.
 void PredictorTrainer::FillRandom(float deviation, std::span<float> values) {
   const float scale = deviation * 2;  // a sum of three uniforms has deviation 1/2
   for (float& v : values) {
@@ -153,7 +154,8 @@ void PredictorTrainer::Step(float rate) {
   Matrix d_scores = Product(kernels, network_.fc2.view(), hidden.view());
   LossGradient(tokens, &d_scores);
 
-  // fc2[n_ff, r]: d_scores^T hidden; hidden: d_scores fc2, where the unit was on; fc1: d_hidden^T x.
+  // fc2[n_ff, r]: d_scores^T hidden; hidden: d_scores fc2, where the unit was on; fc1: d_hidden^T
+  // x.
   Matrix d_hidden = Product(kernels, Transposed(network_.fc2.view()).view(), d_scores.view());
   for (size_t i = 0; i < d_hidden.data.size(); ++i) {
     if (hidden.data[i] == 0) d_hidden.data[i] = 0;

@@ -63,7 +63,7 @@ class PredictorTrainer {
   float positive_weight_ = 1;
   Predictor network_;
   Moments fc1_moments_, fc2_moments_;
-  int64_t n_updates_ = 0;        // since the moments were reset
+  int64_t n_updates_ = 0;         // since the moments were reset
   uint64_t random_position_ = 0;  // in the stream of options_.seed
 };
 
