@@ -57,8 +57,18 @@ void AddModelFlags(CLI::App* app, ServeFlags* flags) {
   app->add_option("--max-waiting", flags->max_waiting, "Queued sequences before 429")
       ->capture_default_str()
       ->group(kGroup);
-  app->add_option("--ffn", flags->ffn, "dense, or exact: skip the neurons a ReLU silenced")
+  app->add_option("--ffn", flags->ffn,
+                  "dense: every neuron; exact: skip those a ReLU silenced; predicted, thresholded: "
+                  "skip more, by a sparsity file; auto: the fastest allowed, measured per layer")
       ->capture_default_str()
+      ->group(kGroup);
+  app->add_option("--predictor", flags->predictor_path,
+                  "Sparsity file (default: M.predictor.gguf beside M.gguf, if there)")
+      ->group(kGroup);
+  app->add_option(
+         "--allow-loss", flags->allowed_loss,
+         "Perplexity that predicted or thresholded may cost, 0.01 = 1 % (default: what the "
+         "sparsity file allows)")
       ->group(kGroup);
   app->add_option("--kv-cache-dtype,--cache-type-k,--cache-type-v", flags->kv_dtype,
                   "Type of stored keys and values: f32 or f16")

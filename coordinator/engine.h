@@ -31,8 +31,8 @@ struct EngineOptions {
   std::string build;
 
   std::string plan_json;        // a hand-written plan; "": split by memory and bandwidth
-  placement::PlanRequest plan;  // context, parallelism, KV, link, wire, fingerprint
-  model::FfnMode ffn = model::FfnMode::kDense;
+  placement::PlanRequest plan;  // context, parallelism, KV, link, wire, fingerprint, FFN
+  std::string sparsity_path;    // on the workers' hosts; "": what the model file has
 
   std::string model_path;  // on the workers' hosts
   uint64_t model_bytes = 0;

@@ -10,7 +10,6 @@ namespace thermocline::coordinator {
 Result<placement::Plan> Engine::MakePlan() const {
   placement::PlanRequest request = options_.plan;
   request.epoch = {1};
-  request.relay_down_rows = options_.ffn == model::FfnMode::kExact;
   request.max_step_tokens = options_.max_step_tokens;
   const placement::ClusterProfile cluster = membership_.profile();
   if (options_.plan_json.empty()) {
@@ -49,7 +48,8 @@ Result<proto::AssignPlan> Engine::AssignmentOf(WorkerId worker) const {
                                .header_bytes = options_.header_bytes,
                                .weights_from = options_.weights_from,
                                .bulk_endpoint = options_.bulk_endpoint,
-                               .ffn = options_.ffn,
+                               .ffn = options_.plan.ffn,
+                               .sparsity_path = options_.sparsity_path,
                                .max_step_tokens = options_.max_step_tokens,
                                .dump_logits_dir = options_.dump_logits_dir};
   for (size_t i = 0; i < plan_.stages.size(); ++i) {

@@ -114,8 +114,6 @@ Status ResolvePlan(const ServeFlags& flags, WorkerSource workers, EngineOptions*
 
 Status ResolveEngine(const ServeFlags& flags, EngineOptions* engine) {
   engine->build = std::string(kVersion);
-  TC_ASSIGN_OR_RETURN(engine->ffn, model::ParseFfnMode(flags.ffn));
-  engine->plan.relay_down_rows = engine->ffn == model::FfnMode::kExact;
   TC_ASSIGN_OR_RETURN(engine->weights_from,
                       Choose("--weights-from", flags.weights_from, kWeightSources));
   engine->max_waiting = flags.max_waiting;
@@ -184,6 +182,7 @@ Result<ServeConfig> ResolveServeFlags(const ServeFlags& flags,
   ExpectWorkers(size > 1 ? size - 1 : std::max(1, flags.n_workers), &config.engine);
   TC_RETURN_IF_ERROR(ResolvePlan(flags, config.workers, &config.engine));
   TC_RETURN_IF_ERROR(ResolveEngine(flags, &config.engine));
+  TC_ASSIGN_OR_RETURN(config.ffn, model::ParseFfnWish(flags.ffn, flags.allowed_loss));
   TC_RETURN_IF_ERROR(ResolveHttp(flags, &config.http));
   if (flags.names.empty()) {
     const size_t slash = flags.model_path.rfind('/');

@@ -11,6 +11,7 @@
 #include "comm/mpi_launch.h"
 #include "coordinator/engine.h"
 #include "coordinator/http/options.h"
+#include "model/ffn_mode.h"
 
 namespace thermocline::coordinator {
 
@@ -31,7 +32,9 @@ struct ServeFlags {
   int max_step_tokens = 512;
   int prefill_chunk = 128;
   int max_waiting = 256;
-  std::string ffn = "dense";
+  std::string ffn = "auto";
+  std::string predictor_path;          // a sparsity file; "": beside the model, if there
+  std::optional<double> allowed_loss;  // of perplexity, relative
   std::string kv_dtype = "f32";
   std::string wire_dtype = "f32";
   std::string transport;  // "mpi" under mpirun, else "zmq"
@@ -59,6 +62,7 @@ struct ServeFlags {
 enum class WorkerSource : uint8_t { kMpi, kBesideCoordinator, kJoin };
 
 struct ServeConfig {
+  model::FfnWish ffn;
   EngineOptions engine;  // without what the model file tells
   http::HttpOptions http;
   WorkerSource workers = WorkerSource::kBesideCoordinator;

@@ -23,7 +23,8 @@
 #include "coordinator/terminal.h"
 #include "coordinator/weights_server.h"
 #include "coordinator/worker_process.h"
-#include "model/graph.h"
+#include "model/ffn_policy.h"
+#include "model/sparsity.h"
 
 namespace thermocline::coordinator {
 namespace {
@@ -74,7 +75,8 @@ std::string ModelLine(const ServeConfig& config, const ServedModel& model) {
   return Str("model ", config.http.model_name, ": ", model.config.arch_name, ", ",
              model.config.n_layer, " layers, ", model.card.n_params / 1000000, ".",
              model.card.n_params / 100000 % 10, " M parameters, ",
-             FormatBytes(model.card.size_bytes), ", ffn ", model::FfnModeName(config.engine.ffn));
+             FormatBytes(model.card.size_bytes), ", ffn ",
+             model::FfnWishText(config.ffn, config.engine.plan.ffn));
 }
 
 // Everything that serves, in the order it is built; torn down in reverse.
@@ -86,7 +88,7 @@ class Coordinator {
   // Opens the model, binds every port and starts HTTP; no worker is needed yet.
   Status Prepare() {
     TC_ASSIGN_OR_RETURN(model_, OpenServedModel(flags_.model_path, flags_.chat_template));
-    TC_RETURN_IF_ERROR(model::CheckFfnMode(model_.config, config_.engine.ffn));
+    TC_RETURN_IF_ERROR(ChooseFfn());
     TC_ASSIGN_OR_RETURN(ticket_.key, ChooseKey(config_));
     TC_ASSIGN_OR_RETURN(mailbox_, BindMailbox(ticket_.key, config_.bind_endpoint));
     ticket_.endpoints = mailbox_->endpoints();
@@ -159,6 +161,26 @@ class Coordinator {
     TC_ASSIGN_OR_RETURN(auto bulk, BindMailbox(ticket_.key, AnyPortOf(config_.bind_endpoint)));
     weights_server_ = std::make_unique<WeightsServer>(std::move(bulk), *model_.reader, clock_);
     config_.engine.bulk_endpoint = weights_server_->endpoints();
+    return OkStatus();
+  }
+
+  Status ChooseFfn() {
+    if (config_.ffn.needs_sparsity()) TC_RETURN_IF_ERROR(UseSparsityFile());
+    TC_ASSIGN_OR_RETURN(config_.engine.plan.ffn,
+                        model::ResolveFfnModes(model_.config, model_.sparsity, config_.ffn));
+    return OkStatus();
+  }
+
+  Status UseSparsityFile() {
+    const std::string path = model::FindSparsityFile(flags_.predictor_path, flags_.model_path);
+    if (path.empty()) return OkStatus();
+    if (config_.engine.weights_from == proto::WeightsFrom::kCoordinator) {
+      return InvalidArgument(
+          Str("--weights-from coordinator sends the model file only, not ", path,
+              ": share both files with the workers, or use --ffn exact or --ffn dense"));
+    }
+    TC_RETURN_IF_ERROR(AttachSparsityFile(path, &model_));
+    config_.engine.sparsity_path = AbsolutePath(path);
     return OkStatus();
   }
 

@@ -74,6 +74,7 @@ http::ModelCard CardOf(const ServedModel& model) {
 Status Read(const model::GgufFile& file, const std::string& chat_template, ServedModel* model) {
   TC_ASSIGN_OR_RETURN(model->config, model::ModelConfig::FromGguf(file));
   TC_ASSIGN_OR_RETURN(model->weights, model::WeightIndex::Build(model->config, file));
+  TC_ASSIGN_OR_RETURN(model->sparsity, model::SparsityOfModel(file, model->config, model->weights));
   TC_ASSIGN_OR_RETURN(model->tokenizer, model::Tokenizer::FromGguf(file));
   TC_ASSIGN_OR_RETURN(model->chat_template, OpenTemplate(file, chat_template));
   model->header_bytes = file.header_bytes();
@@ -91,6 +92,14 @@ Result<ServedModel> OpenServedModel(const std::string& path, const std::string& 
   const Status read = Read(file, chat_template, &model);
   if (!read.ok()) return read.WithContext(path);
   return model;
+}
+
+Status AttachSparsityFile(const std::string& path, ServedModel* model) {
+  TC_ASSIGN_OR_RETURN(model::SparsityFile file,
+                      model::OpenSparsityFile(path, model->config, model->fingerprint));
+  model->weights.AttachPredictors(file.predictors);
+  model->sparsity = std::move(file.sparsity);
+  return OkStatus();
 }
 
 }  // namespace thermocline::coordinator

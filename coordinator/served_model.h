@@ -9,6 +9,7 @@
 #include "model/chat_template.h"
 #include "model/config.h"
 #include "model/range_reader.h"
+#include "model/sparsity.h"
 #include "model/tokenizer.h"
 #include "model/weights.h"
 
@@ -18,6 +19,7 @@ struct ServedModel {
   std::unique_ptr<model::RangeReader> reader;
   model::ModelConfig config;
   model::WeightIndex weights;
+  model::Sparsity sparsity;
   uint64_t header_bytes = 0;
   std::string fingerprint;
   std::unique_ptr<model::Tokenizer> tokenizer;
@@ -29,5 +31,9 @@ struct ServedModel {
 // without either, ChatML is used and said so in the log. Errors name the path, and for a template
 // the construct that is not supported.
 Result<ServedModel> OpenServedModel(const std::string& path, const std::string& chat_template);
+
+// Takes predictors and thresholds from a sparsity file, which must be the model's. Errors name its
+// path.
+Status AttachSparsityFile(const std::string& path, ServedModel* model);
 
 }  // namespace thermocline::coordinator

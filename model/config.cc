@@ -20,6 +20,7 @@ struct ArchTraits {
   RopePairing pairing;
   bool ffn_gated;
   Activation activation;  // unless the file names another
+  bool ffn_up_activated = false;
 };
 
 constexpr std::string_view kRmsEps = "attention.layer_norm_rms_epsilon";
@@ -34,6 +35,9 @@ constexpr ArchTraits kArchitectures[] = {
      Activation::kReluSquared},
     {"nemotron", Architecture::kNemotron, NormKind::kLayer, kLayerEps, RopePairing::kHalves, false,
      Activation::kReluSquared},
+    // PowerInfer's: llama with a ReLU on gate and up.
+    {"bamboo", Architecture::kBamboo, NormKind::kRms, kRmsEps, RopePairing::kAdjacent, true,
+     Activation::kRelu, true},
 };
 
 // The names that checkpoints give to activations.
@@ -62,9 +66,10 @@ Result<ArchTraits> FindArchitecture(const GgufFile& file) {
   if (!name.ok()) return InvalidArgument(name.status().message());
   for (const ArchTraits& traits : kArchitectures) {
     if (traits.name != *name) continue;
-    if (file.dialect() == GgufDialect::kPowerInfer && traits.arch != Architecture::kLlama) {
+    if (file.dialect() == GgufDialect::kPowerInfer && traits.arch != Architecture::kLlama &&
+        traits.arch != Architecture::kBamboo) {
       return InvalidArgument(Str("unsupported architecture in a PowerInfer file: \"", *name,
-                                 "\"; supported there: llama"));
+                                 "\"; supported there: llama bamboo"));
     }
     return traits;
   }
@@ -78,13 +83,17 @@ Result<Activation> ReadActivation(const MetadataReader& meta, const ArchTraits& 
     if (!meta.Has(key)) continue;
     TC_ASSIGN_OR_RETURN(const std::string name, meta.StringOr(key, ""));
     for (const ActivationSpelling& spelling : kActivationSpellings) {
-      // Gated FFNs are SwiGLU or ReGLU, ungated ones are of the ReLU family.
+      // Gated FFNs are SwiGLU or ReGLU, ungated ones are of the ReLU family; dReLU is what it says.
       const Activation foreign = traits.ffn_gated ? Activation::kReluSquared : Activation::kSilu;
-      if (spelling.name == name && spelling.activation != foreign) return spelling.activation;
+      const bool fits = traits.ffn_up_activated ? spelling.activation == traits.activation
+                                                : spelling.activation != foreign;
+      if (spelling.name == name && fits) return spelling.activation;
     }
     return InvalidArgument(Str("unsupported activation: ", meta.Key(key), " \"", Printable(name),
                                "\"; supported by ", traits.name, ": ",
-                               traits.ffn_gated ? "silu relu" : "relu relu2"));
+                               traits.ffn_up_activated ? "relu"
+                               : traits.ffn_gated      ? "silu relu"
+                                                       : "relu relu2"));
   }
   // PowerInfer's llama is ReGLU and does not say so.
   return dialect == GgufDialect::kPowerInfer ? Activation::kRelu : traits.activation;
@@ -252,6 +261,7 @@ Result<ModelConfig> ModelConfig::FromGguf(const GgufFile& file) {
   config.dialect = file.dialect();
   config.norm = traits.norm;
   config.ffn_gated = traits.ffn_gated;
+  config.ffn_up_activated = traits.ffn_up_activated;
   config.rope.pairing = traits.pairing;
   config.tied_embeddings = file.FindTensor("output.weight") == nullptr;
   // A name is for people: a file whose name is missing or no string still runs.

@@ -12,7 +12,7 @@
 
 namespace thermocline::model {
 
-enum class Architecture : uint8_t { kLlama, kQwen2, kArcee, kNemotron };
+enum class Architecture : uint8_t { kLlama, kQwen2, kArcee, kNemotron, kBamboo };
 enum class NormKind : uint8_t { kRms, kLayer };
 // Which elements of a head are rotated together: (2i, 2i+1), or (i, i + n_rot/2).
 enum class RopePairing : uint8_t { kAdjacent, kHalves };
@@ -46,6 +46,7 @@ struct ModelConfig {
   float norm_eps = 1e-5f;
   Activation activation = Activation::kSilu;
   bool ffn_gated = true;
+  bool ffn_up_activated = false;  // dReLU: act(gate) * act(up)
   bool tied_embeddings = false;
   float attention_scale = 0;  // 1/sqrt(head_dim) unless the file says otherwise
   RopeConfig rope;

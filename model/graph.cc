@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/str.h"
+#include "model/ffn_policy.h"
 #include "model/weight_table.h"
 
 namespace thermocline::model {
@@ -42,9 +43,8 @@ class GraphBuilder {
     return Append(OpKind::kMatMul, {x}, NewValue(name, n_cols), WithOptional(weight, bias));
   }
   void Rope(ValueId q, ValueId k) {
-    Op op{OpKind::kRope, layer_, {q, k}, {q, k}, {}};
+    Op& op = AppendOp(OpKind::kRope, {q, k}, {q, k}, {});
     if (Has(Role::kRopeFreqs)) op.weights.push_back(Key(Role::kRopeFreqs));
-    graph_.ops.push_back(std::move(op));
   }
   ValueId Attention(ValueId q, ValueId k, ValueId v) {
     return Append(OpKind::kAttention, {q, k, v}, NewValue("attn", config_.n_embd_q()), {});
@@ -52,17 +52,32 @@ class GraphBuilder {
   ValueId Add(ValueId a, ValueId b, std::string_view name) {
     return Append(OpKind::kAdd, {a, b}, NewValue(name, config_.n_embd), {});
   }
-  ValueId Activate(std::initializer_list<ValueId> gate_and_up, std::string_view name) {
-    return Append(OpKind::kActivate, gate_and_up, NewValue(name, config_.n_ff), {});
+  ValueId Activate(Activation activation, std::initializer_list<ValueId> gate_and_up,
+                   std::string_view name, int64_t n_cols) {
+    const ValueId out = NewValue(name, n_cols);
+    AppendOp(OpKind::kActivate, gate_and_up, {out}, {}).activation = activation;
+    return out;
   }
-  ValueId SelectActive(ValueId a) {
-    const ValueId ids = NewValue("ffn_ids", config_.n_ff);
-    graph_.values[static_cast<size_t>(ids)].is_active_ids = true;
-    return Append(OpKind::kSelectActive, {a}, ids, {});
+  ValueId SelectActive(ValueId a) { return Append(OpKind::kSelectActive, {a}, NewIds(), {}); }
+  ValueId SelectAtLeast(ValueId scores, float threshold) {
+    const ValueId ids = NewIds();
+    AppendOp(OpKind::kSelectAtLeast, {scores}, {ids}, {}).threshold = threshold;
+    return ids;
   }
-  ValueId Neurons(ValueId x, ValueId ids, ValueId gate_act) {
-    return Append(OpKind::kNeurons, {x, ids, gate_act}, NewValue("ffn_act", config_.n_ff),
-                  WithOptional(Role::kFfnUp, Role::kFfnUpBias));
+  void ZeroBelow(ValueId a, float threshold) {
+    AppendOp(OpKind::kZeroBelow, {a}, {a}, {}).threshold = threshold;
+  }
+  // `gate_act`: already computed for all.
+  ValueId FinishNeurons(ValueId x, ValueId ids, ValueId gate_act) {
+    return Neurons({x, ids, gate_act}, WithOptional(Role::kFfnUp, Role::kFfnUpBias), 0);
+  }
+  ValueId PredictedNeurons(ValueId x, ValueId ids, ValueId scores, float threshold) {
+    std::vector<WeightKey> weights;
+    if (config_.ffn_gated) weights = WithOptional(Role::kFfnGate, Role::kFfnGateBias);
+    for (const WeightKey& key : WithOptional(Role::kFfnUp, Role::kFfnUpBias)) {
+      weights.push_back(key);
+    }
+    return Neurons({x, ids, scores}, std::move(weights), threshold);
   }
   // `ids` = kNoValue: every neuron.
   ValueId AxpyRows(ValueId a, ValueId ids) {
@@ -72,6 +87,10 @@ class GraphBuilder {
                   WithOptional(Role::kFfnDownT, Role::kFfnDownBias));
   }
 
+  void MarkScores(ValueId value) {
+    graph_.values[static_cast<size_t>(value)].kind = ValueKind::kScores;
+  }
+  void BeginFfn() { graph_.ffn_begin = graph_.ops.size(); }
   bool Has(Role role) const { return weights_->Find(role, Key(role).layer) != nullptr; }
 
  private:
@@ -83,16 +102,37 @@ class GraphBuilder {
     return keys;
   }
 
+  ValueId Neurons(std::vector<ValueId> inputs, std::vector<WeightKey> weights, float threshold) {
+    const ValueId out = NewValue("ffn_act", config_.n_ff);
+    Op& op = AppendOp(OpKind::kNeurons, std::move(inputs), {out}, std::move(weights));
+    op.activation = config_.activation;
+    op.activates_up = config_.ffn_up_activated;
+    op.threshold = threshold;
+    return out;
+  }
+
+  ValueId NewIds() {
+    const ValueId ids = NewValue("ffn_ids", config_.n_ff);
+    graph_.values[static_cast<size_t>(ids)].kind = ValueKind::kActiveIds;
+    return ids;
+  }
+
   ValueId NewValue(std::string_view name, int64_t n_cols) {
     std::string full = layer_ == kNoLayer ? std::string(name) : Str(name, "-", layer_);
-    graph_.values.push_back({std::move(full), n_cols, false});
+    graph_.values.push_back({std::move(full), n_cols});
     return static_cast<ValueId>(graph_.values.size()) - 1;
   }
 
   ValueId Append(OpKind kind, std::vector<ValueId> inputs, ValueId output,
                  std::vector<WeightKey> weights) {
-    graph_.ops.push_back({kind, layer_, std::move(inputs), {output}, std::move(weights)});
+    AppendOp(kind, std::move(inputs), {output}, std::move(weights));
     return output;
+  }
+
+  Op& AppendOp(OpKind kind, std::vector<ValueId> inputs, std::vector<ValueId> outputs,
+               std::vector<WeightKey> weights) {
+    graph_.ops.push_back({kind, layer_, std::move(inputs), std::move(outputs), std::move(weights)});
+    return graph_.ops.back();
   }
 
   const ModelConfig& config_;
@@ -114,40 +154,84 @@ ValueId AppendAttention(const ModelConfig& config, ValueId x, GraphBuilder* b) {
   return b->Add(x, out, "attn_residual");
 }
 
-// The neurons' activations and, in exact mode, the ids of those that are not 0.
+// The neurons' activations and, unless all are computed, the ids of those that are.
 struct Neurons {
   ValueId activations = kNoValue;
   ValueId ids = kNoValue;
 };
 
-Neurons AppendDenseNeurons(const ModelConfig& config, ValueId h, GraphBuilder* b) {
-  if (!config.ffn_gated) {
-    const ValueId up = b->MatMul(h, Role::kFfnUp, Role::kFfnUpBias, "ffn_up", config.n_ff);
-    return {b->Activate({up}, "ffn_act"), kNoValue};
-  }
-  const ValueId gate = b->MatMul(h, Role::kFfnGate, Role::kFfnGateBias, "ffn_gate", config.n_ff);
-  const ValueId up = b->MatMul(h, Role::kFfnUp, Role::kFfnUpBias, "ffn_up", config.n_ff);
-  return {b->Activate({gate, up}, "ffn_act"), kNoValue};
+ValueId AppendGate(const ModelConfig& config, ValueId h, GraphBuilder* b) {
+  return b->MatMul(h, Role::kFfnGate, Role::kFfnGateBias, "ffn_gate", config.n_ff);
 }
 
-Neurons AppendExactNeurons(const ModelConfig& config, ValueId h, GraphBuilder* b) {
+ValueId AppendUp(const ModelConfig& config, ValueId h, GraphBuilder* b) {
+  return b->MatMul(h, Role::kFfnUp, Role::kFfnUpBias, "ffn_up", config.n_ff);
+}
+
+ValueId AppendActivation(const ModelConfig& config, std::initializer_list<ValueId> gate_and_up,
+                         std::string_view name, GraphBuilder* b) {
+  return b->Activate(config.activation, gate_and_up, name, config.n_ff);
+}
+
+Neurons AppendDenseNeurons(const ModelConfig& config, ValueId h, GraphBuilder* b) {
   if (!config.ffn_gated) {
-    const Neurons dense = AppendDenseNeurons(config, h, b);
-    return {dense.activations, b->SelectActive(dense.activations)};
+    return {AppendActivation(config, {AppendUp(config, h, b)}, "ffn_act", b), kNoValue};
   }
-  const ValueId gate = b->MatMul(h, Role::kFfnGate, Role::kFfnGateBias, "ffn_gate", config.n_ff);
-  const ValueId gate_act = b->Activate({gate}, "ffn_gate_act");
-  const ValueId ids = b->SelectActive(gate_act);
-  return {b->Neurons(h, ids, gate_act), ids};
+  const ValueId gate = AppendGate(config, h, b);
+  ValueId up = AppendUp(config, h, b);
+  if (config.ffn_up_activated) up = AppendActivation(config, {up}, "ffn_up_act", b);
+  return {AppendActivation(config, {gate, up}, "ffn_act", b), kNoValue};
+}
+
+// Exact and thresholded: the first matrix for all, the rest where its activation remains. A
+// negative threshold leaves all but exact zeros.
+Neurons AppendRemainingNeurons(const ModelConfig& config, float threshold, ValueId h,
+                               GraphBuilder* b) {
+  const ValueId first = config.ffn_gated ? AppendGate(config, h, b) : AppendUp(config, h, b);
+  const ValueId act =
+      AppendActivation(config, {first}, config.ffn_gated ? "ffn_gate_act" : "ffn_act", b);
+  if (threshold >= 0) b->ZeroBelow(act, threshold);
+  const ValueId ids = b->SelectActive(act);
+  return {config.ffn_gated ? b->FinishNeurons(h, ids, act) : act, ids};
+}
+
+// `x` is the residual stream, `h` its norm.
+Neurons AppendPredictedNeurons(const ModelConfig& config, const LayerSparsity& layer, ValueId x,
+                               ValueId h, GraphBuilder* b) {
+  const ValueId input = layer.input == PredictorInput::kResidual ? x : h;
+  ValueId hidden = b->MatMul(input, Role::kPredictorFc1, "ffn_predictor", layer.n_hidden);
+  if (layer.predictor == PredictorKind::kRelu) {
+    hidden = b->Activate(Activation::kRelu, {hidden}, "ffn_predictor_act", layer.n_hidden);
+  }
+  const ValueId scores = b->MatMul(hidden, Role::kPredictorFc2, "ffn_scores", config.n_ff);
+  b->MarkScores(scores);
+  const ValueId ids = b->SelectAtLeast(scores, layer.predictor_threshold);
+  return {b->PredictedNeurons(h, ids, scores, layer.predictor_threshold), ids};
+}
+
+Neurons AppendNeurons(const ModelConfig& config, const FfnOptions& ffn, ValueId x, ValueId h,
+                      GraphBuilder* b) {
+  constexpr float kNoThreshold = -1;
+  switch (ffn.mode) {
+    case FfnMode::kDense:
+      return AppendDenseNeurons(config, h, b);
+    case FfnMode::kExact:
+      return AppendRemainingNeurons(config, kNoThreshold, h, b);
+    case FfnMode::kPredicted:
+      return AppendPredictedNeurons(config, ffn.sparsity, x, h, b);
+    case FfnMode::kThresholded:
+      return AppendRemainingNeurons(config, ffn.sparsity.activation_threshold, h, b);
+  }
+  CHECK(false);
 }
 
 // x -> x + ffn(norm(x)).
 ValueId AppendFfn(const ModelConfig& config, const FfnOptions& ffn, ValueId x, GraphBuilder* b) {
-  const bool is_exact = ffn.mode == FfnMode::kExact;
-  const bool down_by_neuron = ffn.down_by_neuron || is_exact || !b->Has(Role::kFfnDown);
+  const bool down_by_neuron =
+      ffn.down_by_neuron || ffn.mode != FfnMode::kDense || !b->Has(Role::kFfnDown);
+  b->BeginFfn();
   const ValueId h = b->Norm(x, Role::kFfnNorm, Role::kFfnNormBias, "ffn_norm");
-  const Neurons neurons =
-      is_exact ? AppendExactNeurons(config, h, b) : AppendDenseNeurons(config, h, b);
+  const Neurons neurons = AppendNeurons(config, ffn, x, h, b);
   const ValueId out = down_by_neuron ? b->AxpyRows(neurons.activations, neurons.ids)
                                      : b->MatMul(neurons.activations, Role::kFfnDown,
                                                  Role::kFfnDownBias, "ffn_out", config.n_embd);
@@ -155,23 +239,6 @@ ValueId AppendFfn(const ModelConfig& config, const FfnOptions& ffn, ValueId x, G
 }
 
 }  // namespace
-
-std::string_view FfnModeName(FfnMode mode) {
-  switch (mode) {
-    case FfnMode::kDense:
-      return "dense";
-    case FfnMode::kExact:
-      return "exact";
-  }
-  return "?";
-}
-
-Result<FfnMode> ParseFfnMode(std::string_view name) {
-  for (const FfnMode mode : {FfnMode::kDense, FfnMode::kExact}) {
-    if (FfnModeName(mode) == name) return mode;
-  }
-  return InvalidArgument(Str("unknown --ffn \"", Printable(name), "\"; one of dense exact"));
-}
 
 const char* OpKindName(OpKind kind) {
   switch (kind) {
@@ -191,6 +258,10 @@ const char* OpKindName(OpKind kind) {
       return "activate";
     case OpKind::kSelectActive:
       return "select_active";
+    case OpKind::kSelectAtLeast:
+      return "select_at_least";
+    case OpKind::kZeroBelow:
+      return "zero_below";
     case OpKind::kNeurons:
       return "neurons";
     case OpKind::kAxpyRows:
@@ -199,23 +270,21 @@ const char* OpKindName(OpKind kind) {
   return "?";
 }
 
-ValueId ActiveIdsOf(const Graph& graph, const Op& op) {
+ValueId InputOf(const Graph& graph, const Op& op, ValueKind kind) {
   for (const ValueId id : op.inputs) {
-    if (graph.values[static_cast<size_t>(id)].is_active_ids) return id;
+    if (graph.values[static_cast<size_t>(id)].kind == kind) return id;
   }
   return kNoValue;
 }
 
-Status CheckFfnMode(const ModelConfig& config, FfnMode mode) {
-  if (mode == FfnMode::kDense || config.relu_family()) return OkStatus();
-  return InvalidArgument(Str(
-      "FFN mode ", FfnModeName(mode), " needs an activation with exact zeros (relu, relu2); this ",
-      config.arch_name, " model has ", ActivationName(config.activation), ": use dense"));
+ValueId ActiveIdsOf(const Graph& graph, const Op& op) {
+  return InputOf(graph, op, ValueKind::kActiveIds);
 }
 
 Graph BuildLayerGraph(const ModelConfig& config, const WeightIndex& weights, int layer,
                       const FfnOptions& ffn) {
-  CHECK(CheckFfnMode(config, ffn.mode).ok());
+  CHECK(LayerFfnMode(config, ffn.sparsity, ffn.mode) == ffn.mode);
+  CHECK(ffn.mode != FfnMode::kExact || config.relu_family());
   GraphBuilder builder(config, &weights, layer);
   const ValueId x = builder.Input("x", config.n_embd);
   const ValueId after_attention = AppendAttention(config, x, &builder);

@@ -12,44 +12,47 @@
 
 #include "base/status.h"
 #include "model/config.h"
+#include "model/ffn_mode.h"
+#include "model/sparsity.h"
 #include "model/weights.h"
 
 namespace thermocline::model {
 
-// How the FFN decides which neurons to compute (DESIGN: four modes; the predicted and thresholded
-// ones come with profiles).
-enum class FfnMode : uint8_t {
-  kDense,  // every neuron
-  kExact,  // gate (or up, if ungated) for all, the rest only where the activation is not 0
-};
-std::string_view FfnModeName(FfnMode mode);
-// The inverse; kInvalidArgument lists the modes.
-Result<FfnMode> ParseFfnMode(std::string_view name);
-
-// Inputs in the order named here; [] may be absent.
+// Inputs in the order named here; [] may be absent. Lists of ids and scores are told apart from
+// plain rows by their ValueKind, weights by their role.
 enum class OpKind : uint8_t {
-  kEmbed,         // token ids of the batch -> x          weights: {token_embd}
-  kNorm,          // x -> y                               weights: {norm, norm_bias?}
-  kMatMul,        // x -> x w^T + bias                    weights: {w, bias?}
-  kRope,          // q, k -> the same q, k, rotated       weights: {rope_freqs?}
-  kAttention,     // q, k, v -> y; appends k, v to the layer's KV pages first
-  kAdd,           // a, b -> a + b; the output may be a's storage
-  kActivate,      // g, [u] -> act(g) or act(g) * u; the output may be g's or u's storage
-  kSelectActive,  // a -> ids of neurons that are not 0 for at least one token
-  kNeurons,       // x, ids, act(gate x) -> act(gate x) * (up x) for ids   weights: {up, bias?}
-  kAxpyRows,      // a, [ids] -> sum over ids of a_i * row weights: {w by neuron, bias?}
+  kEmbed,          // token ids of the batch -> x          weights: {token_embd}
+  kNorm,           // x -> y                               weights: {norm, norm_bias?}
+  kMatMul,         // x -> x w^T + bias                    weights: {w, bias?}
+  kRope,           // q, k -> the same q, k, rotated       weights: {rope_freqs?}
+  kAttention,      // q, k, v -> y; appends k, v to the layer's KV pages first
+  kAdd,            // a, b -> a + b; the output may be a's storage
+  kActivate,       // g, [u] -> act(g) or act(g) * u; the output may be g's or u's storage
+  kSelectActive,   // a -> ids of neurons that are not 0 for at least one token
+  kSelectAtLeast,  // scores -> ids of neurons whose score reaches the threshold for some token
+  kZeroBelow,      // a -> the same a, with 0 where |a| is below the threshold
+  // x, ids, act(gate x) or scores -> act(gate x) * (up x) for the ids and the tokens that need
+  // them: those whose act(gate x) is not 0, or whose score reaches the threshold. With the former
+  // given the gate is not computed again.  weights: {gate?, gate_bias?, up, up_bias?}
+  kNeurons,
+  kAxpyRows,  // a, [ids] -> sum over ids of a_i * row weights: {w by neuron, bias?}
 };
 const char* OpKindName(OpKind kind);
 
 using ValueId = int;
 inline constexpr ValueId kNoValue = -1;
 
-// What flows along an edge: [n_tokens, n_cols] of F32, or a list of active neuron ids (n_cols is
-// then their largest number).
+// What flows along an edge.
+enum class ValueKind : uint8_t {
+  kRows,       // [n_tokens, n_cols] of F32
+  kScores,     // the same: a predictor's word on each neuron
+  kActiveIds,  // a list of neuron ids for the whole batch; n_cols is their largest number
+};
+
 struct Value {
   std::string name;  // for traces and messages: "ffn_up-3"
   int64_t n_cols = 0;
-  bool is_active_ids = false;
+  ValueKind kind = ValueKind::kRows;
 };
 
 struct Op {
@@ -58,18 +61,25 @@ struct Op {
   std::vector<ValueId> inputs;
   std::vector<ValueId> outputs;
   std::vector<WeightKey> weights;  // in the order the op's comment gives; optional ones last
+  Activation activation = Activation::kSilu;  // of kActivate and kNeurons
+  bool activates_up = false;                  // of kNeurons: act(gate x) * act(up x)
+  float threshold = 0;                        // of kSelectAtLeast, kZeroBelow and kNeurons
 };
 
-// Every value is written by one op, or is the graph's input; only kRope writes values that another
-// op wrote: its outputs are its inputs, rotated in place, and ops after it in the list read them
-// rotated.
+// Every value is written by one op, or is the graph's input; only kRope and kZeroBelow write values
+// that another op wrote: their outputs are their inputs, changed in place, and ops after them in
+// the list read them changed.
 struct Graph {
   std::vector<Value> values;
   std::vector<Op> ops;
+  // Ops from here on are the layer's FFN; the ones before are the same in every mode.
+  size_t ffn_begin = 0;
   ValueId input = kNoValue;   // x[n_tokens, n_embd], or kNoValue when the graph starts with kEmbed
   ValueId output = kNoValue;  // x[n_tokens, n_embd], or the logits [n_rows, n_vocab]
 };
 
+// The first input of `op` of that kind; kNoValue when it has none.
+ValueId InputOf(const Graph& graph, const Op& op, ValueKind kind);
 // The input of `op` that lists active neurons; kNoValue when it has none, which for kAxpyRows means
 // that every neuron is active.
 ValueId ActiveIdsOf(const Graph& graph, const Op& op);
@@ -77,17 +87,19 @@ ValueId ActiveIdsOf(const Graph& graph, const Op& op);
 struct FfnOptions {
   FfnMode mode = FfnMode::kDense;
   // The down projection adds rows by neuron (kAxpyRows on kFfnDownT) instead of multiplying by
-  // kFfnDown. Implied by kExact and by a file that has kFfnDownT only. Where the file has kFfnDown
-  // only, the graph names kFfnDownT all the same: whoever loads the layer re-lays it into rows.
+  // kFfnDown. Implied by every other mode and by a file that has kFfnDownT only. Where the file has
+  // kFfnDown only, the graph names kFfnDownT all the same: whoever loads the layer re-lays it into
+  // rows.
   bool down_by_neuron = false;
+  LayerSparsity sparsity;  // of the layer; read by kPredicted and kThresholded
 };
 
-// kInvalidArgument when the model's activation gives no exact zeros and the mode needs them.
-Status CheckFfnMode(const ModelConfig& config, FfnMode mode);
-
-// x += attention(norm(x)); x += ffn(norm(x)) of one layer. `ffn.mode` has passed CheckFfnMode.
+// x += attention(norm(x)); x += ffn(norm(x)) of one layer. `ffn.mode` is one that the layer can run
+// (LayerFfnMode). With h = norm(x), gated:
 //
-// Exact, gated (ReGLU): g = relu(gate x); ids = active(g); a = g * (up x) for ids.
+// Exact (ReGLU):  g = relu(gate h); ids = active(g); a = g * (up h) for ids.
+// Predicted:      s = fc2 act(fc1 x or h); ids = at_least(s); a = act(gate h) * (up h) for ids.
+// Thresholded:    g = act(gate h), 0 below the threshold; the rest as exact.
 Graph BuildLayerGraph(const ModelConfig& config, const WeightIndex& weights, int layer,
                       const FfnOptions& ffn);
 // Token ids -> x.

@@ -152,6 +152,7 @@ const WeightSpec& SpecOf(WeightRole role) { return kSpecs[static_cast<size_t>(ro
 std::span<const RoleUse> RolesOf(const ModelConfig& config) {
   switch (config.arch) {
     case Architecture::kLlama:
+    case Architecture::kBamboo:
       if (config.dialect == GgufDialect::kPowerInfer) return kPowerInferLlama;
       return kLlama;
     case Architecture::kQwen2:

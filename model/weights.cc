@@ -80,6 +80,12 @@ Status CheckTensor(const WeightSpec& spec, const TensorInfo& tensor, const Model
   return OkStatus();
 }
 
+Status CheckHalvesFit(const TensorInfo& fc1, const TensorInfo& fc2) {
+  if (fc1.n_rows() == fc2.n_cols()) return OkStatus();
+  return InvalidArgument(Str("predictor halves do not fit: ", fc1.name, " and ", fc2.name,
+                             Kv("fc1", ShapeText(fc1.shape)), Kv("fc2", ShapeText(fc2.shape))));
+}
+
 // The two halves of a layer's predictor come together and share their hidden size.
 Status CheckPredictor(const WeightIndex& index, int layer) {
   const TensorInfo* fc1 = index.Find(WeightRole::kPredictorFc1, layer);
@@ -89,11 +95,7 @@ Status CheckPredictor(const WeightIndex& index, int layer) {
     return InvalidArgument(
         Str("half a predictor: ", fc1 != nullptr ? fc1->name : fc2->name, " is alone"));
   }
-  if (fc1->n_rows() != fc2->n_cols()) {
-    return InvalidArgument(Str("predictor halves do not fit: ", fc1->name, " and ", fc2->name,
-                               Kv("fc1", ShapeText(fc1->shape)), Kv("fc2", ShapeText(fc2->shape))));
-  }
-  return OkStatus();
+  return CheckHalvesFit(*fc1, *fc2);
 }
 
 Status MissingTensor(const std::string& name, const ModelConfig& config) {
@@ -124,6 +126,12 @@ Status CheckAllKnown(const std::map<WeightKey, TensorInfo>& weights, const GgufF
                                " model: ", Printable(tensor.name), Kv("n_layer", config.n_layer)));
   }
   return OkStatus();
+}
+
+uint64_t SumOf(const std::vector<ByteRange>& ranges) {
+  uint64_t n_bytes = 0;
+  for (const ByteRange& range : ranges) n_bytes += range.end - range.begin;
+  return n_bytes;
 }
 
 bool IsPredictor(WeightRole role) {
@@ -183,6 +191,11 @@ std::vector<WeightKey> WeightIndex::KeysOf(const LayerRange& layers) const {
         return layers.begin <= key.layer && key.layer < layers.end && !IsPredictor(key.role);
     }
   };
+  return InFileOrder(needed);
+}
+
+std::vector<WeightKey> WeightIndex::InFileOrder(
+    const std::function<bool(const WeightKey&)>& needed) const {
   std::vector<std::pair<uint64_t, WeightKey>> by_offset;
   for (const auto& [key, tensor] : weights_) {
     if (needed(key)) by_offset.emplace_back(tensor.offset_bytes, key);
@@ -194,8 +207,12 @@ std::vector<WeightKey> WeightIndex::KeysOf(const LayerRange& layers) const {
 }
 
 std::vector<ByteRange> WeightIndex::RangesOf(const LayerRange& layers) const {
+  return RangesOf(KeysOf(layers));
+}
+
+std::vector<ByteRange> WeightIndex::RangesOf(const std::vector<WeightKey>& keys) const {
   std::vector<ByteRange> ranges;
-  for (const WeightKey& key : KeysOf(layers)) {
+  for (const WeightKey& key : keys) {
     const TensorInfo& tensor = weights_.at(key);
     const ByteRange range{tensor.offset_bytes, tensor.offset_bytes + tensor.size_bytes};
     if (!ranges.empty() && ranges.back().end == range.begin) {
@@ -207,10 +224,33 @@ std::vector<ByteRange> WeightIndex::RangesOf(const LayerRange& layers) const {
   return ranges;
 }
 
-uint64_t WeightIndex::BytesOf(const LayerRange& layers) const {
-  uint64_t n_bytes = 0;
-  for (const ByteRange& range : RangesOf(layers)) n_bytes += range.end - range.begin;
-  return n_bytes;
+uint64_t WeightIndex::BytesOf(const LayerRange& layers) const { return SumOf(RangesOf(layers)); }
+
+void WeightIndex::AttachPredictors(const std::map<WeightKey, TensorInfo>& predictors) {
+  std::erase_if(weights_, [](const auto& weight) { return IsPredictor(weight.first.role); });
+  weights_.insert(predictors.begin(), predictors.end());
+  has_attached_predictors_ = true;
+}
+
+std::vector<WeightKey> WeightIndex::PredictorKeysOf(const LayerRange& layers) const {
+  return InFileOrder([&](const WeightKey& key) {
+    return layers.begin <= key.layer && key.layer < layers.end && IsPredictor(key.role);
+  });
+}
+
+std::vector<ByteRange> WeightIndex::PredictorRangesOf(const LayerRange& layers) const {
+  return RangesOf(PredictorKeysOf(layers));
+}
+
+uint64_t WeightIndex::PredictorBytesOf(const LayerRange& layers) const {
+  return SumOf(PredictorRangesOf(layers));
+}
+
+Status CheckPredictorShapes(const TensorInfo& fc1, const TensorInfo& fc2,
+                            const ModelConfig& config) {
+  TC_RETURN_IF_ERROR(CheckTensor(SpecOf(WeightRole::kPredictorFc1), fc1, config));
+  TC_RETURN_IF_ERROR(CheckTensor(SpecOf(WeightRole::kPredictorFc2), fc2, config));
+  return CheckHalvesFit(fc1, fc2);
 }
 
 }  // namespace thermocline::model

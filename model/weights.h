@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
 #include <string>
@@ -83,6 +84,11 @@ class WeightIndex {
   // file has no tensor that the architecture does not know (kInvalidArgument names it).
   static Result<WeightIndex> Build(const ModelConfig& config, const GgufFile& file);
 
+  // Adds predictors whose bytes lie in another file; they replace those of the model's own file.
+  void AttachPredictors(const std::map<WeightKey, TensorInfo>& predictors);
+  // Whether predictors were attached: their offsets are then those of the other file.
+  bool has_attached_predictors() const { return has_attached_predictors_; }
+
   // nullptr when the model has no such weight.
   const TensorInfo* Find(WeightRole role, int layer = kNoLayer) const;
   const std::map<WeightKey, TensorInfo>& all() const { return weights_; }
@@ -93,8 +99,22 @@ class WeightIndex {
   std::vector<ByteRange> RangesOf(const LayerRange& layers) const;
   uint64_t BytesOf(const LayerRange& layers) const;
 
+  // The predictors of `layers`, which only some FFN modes read.
+  std::vector<WeightKey> PredictorKeysOf(const LayerRange& layers) const;
+  std::vector<ByteRange> PredictorRangesOf(const LayerRange& layers) const;
+  uint64_t PredictorBytesOf(const LayerRange& layers) const;
+
  private:
+  std::vector<WeightKey> InFileOrder(const std::function<bool(const WeightKey&)>& needed) const;
+  std::vector<ByteRange> RangesOf(const std::vector<WeightKey>& keys) const;
+
   std::map<WeightKey, TensorInfo> weights_;
+  bool has_attached_predictors_ = false;
 };
+
+// The two halves of a layer's predictor against the model and each other. kInvalidArgument names
+// the tensor and its shape.
+Status CheckPredictorShapes(const TensorInfo& fc1, const TensorInfo& fc2,
+                            const ModelConfig& config);
 
 }  // namespace thermocline::model

@@ -23,6 +23,7 @@ void FillBytes(Plan* plan, const ModelBytes& model) {
   for (StagePlan& stage : plan->stages) {
     if (stage.weights_bytes == 0) stage.weights_bytes = model.Weights(stage.layers);
     if (stage.relay_bytes == 0) stage.relay_bytes = model.Relay(stage.layers);
+    if (stage.predictor_bytes == 0) stage.predictor_bytes = model.Predictors(stage.layers);
     if (stage.reason.empty()) stage.reason = "written by hand";
   }
 }
@@ -32,7 +33,8 @@ int64_t PagesThatFit(const Plan& plan, const ClusterProfile& cluster, uint64_t o
                      uint64_t page_bytes) {
   uint64_t least = std::numeric_limits<int64_t>::max();
   for (const StagePlan& stage : plan.stages) {
-    const uint64_t taken = overhead_bytes + stage.weights_bytes + stage.relay_bytes;
+    const uint64_t taken =
+        overhead_bytes + stage.weights_bytes + stage.relay_bytes + stage.predictor_bytes;
     for (const WorkerProfile& worker : cluster.workers) {
       if (worker.id != stage.lead) continue;
       const uint64_t room = worker.memory_bytes - std::min(worker.memory_bytes, taken);
@@ -83,7 +85,7 @@ Result<Plan> CompletePlan(Plan plan, const model::ModelConfig& config,
   TC_RETURN_IF_ERROR(FillIdentity(&plan, config, request));
   if (plan.kv.page_tokens == 0) plan.kv.page_tokens = request.kv.page_tokens;
   if (WithinModel(plan, config.n_layer)) {
-    FillBytes(&plan, ModelBytes::Of(config, weights, request.relay_down_rows));
+    FillBytes(&plan, ModelBytes::Of(config, weights, request.ffn));
     TC_RETURN_IF_ERROR(FillKv(&plan, config, cluster, request));
   }
   TC_RETURN_IF_ERROR(ValidatePlan(plan, config, weights, cluster, request));

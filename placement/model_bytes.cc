@@ -25,13 +25,14 @@ uint64_t RelayOf(const model::WeightIndex& weights, int layer) {
 ModelBytes::ModelBytes(const Parts& parts)
     : layers_(PrefixSums(parts.layers, parts.layers.size())),
       relay_(PrefixSums(parts.relay, parts.layers.size())),
+      predictors_(PrefixSums(parts.predictors, parts.layers.size())),
       shared_(parts.shared),
       embed_(parts.embed),
       head_(parts.head),
       both_ends_(parts.both_ends) {}
 
 ModelBytes ModelBytes::Of(const model::ModelConfig& config, const model::WeightIndex& weights,
-                          bool relay_down_rows) {
+                          model::FfnModes ffn) {
   const int n = config.n_layer;
   Parts parts;
   const auto bytes = [&](int begin, int end, bool embed, bool head) {
@@ -44,7 +45,10 @@ ModelBytes ModelBytes::Of(const model::ModelConfig& config, const model::WeightI
   }
   for (int layer = 0; layer < n; ++layer) {
     parts.layers.push_back(bytes(layer, layer + 1, false, false) - parts.shared);
-    if (relay_down_rows) parts.relay.push_back(RelayOf(weights, layer));
+    if (ffn.needs_neuron_rows()) parts.relay.push_back(RelayOf(weights, layer));
+    if (ffn.Has(model::FfnMode::kPredicted)) {
+      parts.predictors.push_back(weights.PredictorBytesOf({layer, layer + 1, false, false}));
+    }
   }
   const uint64_t inner = bytes(0, n, false, false);
   parts.embed = bytes(0, n, true, false) - inner;
@@ -63,6 +67,10 @@ uint64_t ModelBytes::Weights(const model::LayerRange& layers) const {
 
 uint64_t ModelBytes::Relay(const model::LayerRange& layers) const {
   return relay_[layers.end] - relay_[layers.begin];
+}
+
+uint64_t ModelBytes::Predictors(const model::LayerRange& layers) const {
+  return predictors_[layers.end] - predictors_[layers.begin];
 }
 
 uint64_t ModelBytes::Streamed(const model::LayerRange& layers) const {

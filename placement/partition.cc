@@ -106,7 +106,7 @@ class Table {
 
 uint64_t StageBytes(const ModelBytes& model, const model::LayerRange& layers,
                     uint64_t kv_bytes_per_layer) {
-  return model.Weights(layers) + model.Relay(layers) +
+  return model.Weights(layers) + model.Relay(layers) + model.Predictors(layers) +
          kv_bytes_per_layer * static_cast<uint64_t>(layers.end - layers.begin);
 }
 

@@ -12,6 +12,7 @@
 #include "base/status.h"
 #include "base/units.h"
 #include "model/config.h"
+#include "model/ffn_mode.h"
 #include "model/weights.h"
 #include "placement/profile.h"
 
@@ -25,8 +26,9 @@ Result<LinkKind> ParseLinkKind(std::string_view name);
 struct StagePlan {
   WorkerId lead;
   model::LayerRange layers;
-  uint64_t weights_bytes = 0;  // of the file, own ranges only
-  uint64_t relay_bytes = 0;    // more than that in memory: ffn_down re-laid as neuron rows
+  uint64_t weights_bytes = 0;    // of the file, own ranges only
+  uint64_t relay_bytes = 0;      // more than that in memory: ffn_down re-laid as neuron rows
+  uint64_t predictor_bytes = 0;  // of the file or the sparsity file beside it
   uint64_t kv_bytes = 0;
   std::string reason;  // why this worker got these layers, for people
   friend bool operator==(const StagePlan&, const StagePlan&) = default;
@@ -70,8 +72,9 @@ struct PlanRequest {
   KvBudget kv;         // page_tokens and dtype are taken, n_pages is computed (0) or wanted
   LinkKind link = LinkKind::kZmq;
   DType wire = DType::kF32;
-  int max_step_tokens = 512;     // rows of the largest step, 1 or more
-  bool relay_down_rows = false;  // ffn_down will be re-laid in memory (FfnMode::kExact)
+  int max_step_tokens = 512;  // rows of the largest step, 1 or more
+  // What the stages will choose from: ffn_down is re-laid and predictors are held as they need.
+  model::FfnModes ffn = model::FfnMode::kDense;
   Epoch epoch;
   std::string model_fingerprint;
 };
@@ -88,7 +91,7 @@ Result<Plan> SplitProportionally(const model::ModelConfig& config,
 
 // Checks that every layer is placed once and in order, that ends are marked, leads exist and
 // differ, the stated bytes are what the model needs, and every stage fits its worker's memory. Of
-// the request, max_step_tokens and relay_down_rows count. kInvalidArgument names the first violated
+// the request, max_step_tokens and ffn count. kInvalidArgument names the first violated
 // rule with its numbers.
 Status ValidatePlan(const Plan& plan, const model::ModelConfig& config,
                     const model::WeightIndex& weights, const ClusterProfile& cluster,

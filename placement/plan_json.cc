@@ -113,6 +113,7 @@ Status ReadStage(const Json& object, size_t i, StagePlan* stage) {
   ReadLayers(&reader, &stage->layers);
   reader.Integer("weights_bytes", 0, kAnyU64, &stage->weights_bytes);
   reader.Integer("relay_bytes", 0, kAnyU64, &stage->relay_bytes);
+  reader.Integer("predictor_bytes", 0, kAnyU64, &stage->predictor_bytes);
   reader.Integer("kv_bytes", 0, kAnyU64, &stage->kv_bytes);
   reader.Text("reason", kMaxReasonBytes, &stage->reason);
   return reader.Finish();
@@ -167,6 +168,7 @@ Json StageToJson(const StagePlan& stage) {
               {"layers", {stage.layers.begin, stage.layers.end}},
               {"weights_bytes", stage.weights_bytes},
               {"relay_bytes", stage.relay_bytes},
+              {"predictor_bytes", stage.predictor_bytes},
               {"kv_bytes", stage.kv_bytes},
               {"reason", stage.reason}};
 }

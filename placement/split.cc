@@ -99,6 +99,9 @@ std::string ReasonOf(const StagePlan& stage, const ModelBytes& model, const Work
   }
   reason += Str("; memory ", FormatBytes(stage.weights_bytes), " weights + ");
   if (stage.relay_bytes > 0) reason += Str(FormatBytes(stage.relay_bytes), " re-laid rows + ");
+  if (stage.predictor_bytes > 0) {
+    reason += Str(FormatBytes(stage.predictor_bytes), " predictors + ");
+  }
   return reason + Str(FormatBytes(stage.kv_bytes), " KV + ", FormatBytes(overhead_bytes),
                       " for itself, of ", FormatBytes(worker.memory_bytes));
 }
@@ -137,7 +140,7 @@ Result<Plan> SplitProportionally(const model::ModelConfig& config,
                                  const PlanRequest& request) {
   TC_RETURN_IF_ERROR(CheckCluster(config, cluster));
   TC_ASSIGN_OR_RETURN(const ContextDemand demand, DemandOf(config, request));
-  const ModelBytes model = ModelBytes::Of(config, weights, request.relay_down_rows);
+  const ModelBytes model = ModelBytes::Of(config, weights, request.ffn);
   const uint64_t overhead = OverheadBytes(config, request.max_step_tokens);
   const std::vector<StageRoom> rooms = RoomsOf(cluster, overhead);
   const uint64_t page_bytes = KvPageBytes(config, request.kv);
@@ -165,6 +168,7 @@ Result<Plan> SplitProportionally(const model::ModelConfig& config,
                     .layers = layers,
                     .weights_bytes = model.Weights(layers),
                     .relay_bytes = model.Relay(layers),
+                    .predictor_bytes = model.Predictors(layers),
                     .kv_bytes = page_bytes * n_pages * uint64_t(layers.end - layers.begin),
                     .reason = ""};
     stage.reason = ReasonOf(stage, model, cluster.workers[w], rooms[w], overhead);

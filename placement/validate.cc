@@ -105,8 +105,8 @@ Status CheckKv(const Plan& plan) {
 }
 
 Status CheckBytes(const Plan& plan, const model::ModelConfig& config,
-                  const model::WeightIndex& weights, bool relay_down_rows) {
-  const ModelBytes model = ModelBytes::Of(config, weights, relay_down_rows);
+                  const model::WeightIndex& weights, model::FfnModes ffn) {
+  const ModelBytes model = ModelBytes::Of(config, weights, ffn);
   const uint64_t page_bytes = KvPageBytes(config, plan.kv);
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const StagePlan& stage = plan.stages[i];
@@ -120,6 +120,11 @@ Status CheckBytes(const Plan& plan, const model::ModelConfig& config,
       return InvalidArgument(Str(StageName(plan, i), " states other re-laid rows than it has:",
                                  Kv("relay_bytes", stage.relay_bytes),
                                  Kv("model", model.Relay(stage.layers))));
+    }
+    if (stage.predictor_bytes != model.Predictors(stage.layers)) {
+      return InvalidArgument(Str(StageName(plan, i), " states other predictors than it holds:",
+                                 Kv("predictor_bytes", stage.predictor_bytes),
+                                 Kv("model", model.Predictors(stage.layers))));
     }
     const uint64_t n_layers = uint64_t(stage.layers.end - stage.layers.begin);
     const uint64_t kv_bytes = page_bytes * uint64_t(plan.kv.n_pages) * n_layers;
@@ -140,12 +145,14 @@ Status CheckMemory(const Plan& plan, const model::ModelConfig& config,
     uint64_t needed = overhead;
     const bool summed = AddChecked(needed, stage.weights_bytes, &needed) &&
                         AddChecked(needed, stage.relay_bytes, &needed) &&
+                        AddChecked(needed, stage.predictor_bytes, &needed) &&
                         AddChecked(needed, stage.kv_bytes, &needed);
     if (summed && needed <= memory) continue;
     return InvalidArgument(Str(
         StageName(plan, i), " does not fit its worker: weights ", FormatBytes(stage.weights_bytes),
-        " + re-laid rows ", FormatBytes(stage.relay_bytes), " + KV ", FormatBytes(stage.kv_bytes),
-        " + overhead ", FormatBytes(overhead), " is more than ", FormatBytes(memory)));
+        " + re-laid rows ", FormatBytes(stage.relay_bytes), " + predictors ",
+        FormatBytes(stage.predictor_bytes), " + KV ", FormatBytes(stage.kv_bytes), " + overhead ",
+        FormatBytes(overhead), " is more than ", FormatBytes(memory)));
   }
   return OkStatus();
 }
@@ -159,7 +166,7 @@ Status ValidatePlan(const Plan& plan, const model::ModelConfig& config,
   TC_RETURN_IF_ERROR(CheckEnds(plan));
   TC_RETURN_IF_ERROR(CheckLeads(plan, cluster));
   TC_RETURN_IF_ERROR(CheckKv(plan));
-  TC_RETURN_IF_ERROR(CheckBytes(plan, config, weights, request.relay_down_rows));
+  TC_RETURN_IF_ERROR(CheckBytes(plan, config, weights, request.ffn));
   return CheckMemory(plan, config, cluster, request.max_step_tokens);
 }
 

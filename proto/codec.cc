@@ -127,6 +127,13 @@ Status Get(const wire::Welcome& in, Welcome* out) {
 
 // ---- AssignPlan
 
+Status GetFfnModes(std::string_view field, uint32_t bits, model::FfnModes* out) {
+  const auto modes = model::FfnModes::FromBits(bits);
+  if (!modes.ok()) return DataLoss(Str("message: ", field, ": ", modes.status().message()));
+  *out = *modes;
+  return OkStatus();
+}
+
 void Put(const placement::StagePlan& in, wire::StagePlan* out) {
   out->set_lead(in.lead.value);
   out->set_layer_begin(in.layers.begin);
@@ -135,6 +142,7 @@ void Put(const placement::StagePlan& in, wire::StagePlan* out) {
   out->set_has_head(in.layers.has_head);
   out->set_weights_bytes(in.weights_bytes);
   out->set_relay_bytes(in.relay_bytes);
+  out->set_predictor_bytes(in.predictor_bytes);
   out->set_kv_bytes(in.kv_bytes);
   out->set_reason(Cut(in.reason));
 }
@@ -145,6 +153,7 @@ Status Get(const wire::StagePlan& in, placement::StagePlan* out) {
   out->layers.has_head = in.has_head();
   out->weights_bytes = in.weights_bytes();
   out->relay_bytes = in.relay_bytes();
+  out->predictor_bytes = in.predictor_bytes();
   out->kv_bytes = in.kv_bytes();
   TC_RETURN_IF_ERROR(
       GetInt("stage.layer_begin", in.layer_begin(), 0, model::kMaxLayers, &out->layers.begin));
@@ -200,7 +209,8 @@ void Put(const AssignPlan& in, wire::Message* message) {
   out->set_bulk_endpoint(in.bulk_endpoint);
   out->set_previous_address(in.previous_address);
   out->set_next_address(in.next_address);
-  out->set_ffn(static_cast<uint32_t>(in.ffn));
+  out->set_ffn(in.ffn.bits());
+  out->set_sparsity_path(in.sparsity_path);
   out->set_max_step_tokens(in.max_step_tokens);
   out->set_dump_logits_dir(in.dump_logits_dir);
 }
@@ -220,7 +230,8 @@ Status Get(const wire::AssignPlan& in, AssignPlan* out) {
   TC_RETURN_IF_ERROR(
       GetText("assign.previous_address", in.previous_address(), &out->previous_address));
   TC_RETURN_IF_ERROR(GetText("assign.next_address", in.next_address(), &out->next_address));
-  TC_RETURN_IF_ERROR(GetEnum("assign.ffn", in.ffn(), model::FfnMode::kExact, &out->ffn));
+  TC_RETURN_IF_ERROR(GetFfnModes("assign.ffn", in.ffn(), &out->ffn));
+  TC_RETURN_IF_ERROR(GetText("assign.sparsity_path", in.sparsity_path(), &out->sparsity_path));
   TC_RETURN_IF_ERROR(GetInt("assign.max_step_tokens", in.max_step_tokens(), 1, kMaxStepTokens,
                             &out->max_step_tokens));
   return GetText("assign.dump_logits_dir", in.dump_logits_dir(), &out->dump_logits_dir);

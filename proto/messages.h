@@ -15,7 +15,7 @@
 
 #include "base/ids.h"
 #include "base/status.h"
-#include "model/graph.h"
+#include "model/ffn_mode.h"
 #include "model/sampler.h"
 #include "model/sampling_params.h"
 #include "placement/plan.h"
@@ -61,7 +61,8 @@ struct AssignPlan {
   std::string bulk_endpoint;     // of the bulk channel; "" unless weights come by wire
   std::string previous_address;  // data-plane address of the previous stage; "" for the first
   std::string next_address;      // of the next stage; "" for the last
-  model::FfnMode ffn = model::FfnMode::kDense;
+  model::FfnModes ffn = model::FfnMode::kDense;  // to choose from per layer and batch
+  std::string sparsity_path;    // on this worker's host; "": what the model file itself has
   int max_step_tokens = 512;    // rows of scratch
   std::string dump_logits_dir;  // diagnostics: the last stage writes logits here; "" = off
   friend bool operator==(const AssignPlan&, const AssignPlan&) = default;

@@ -12,6 +12,8 @@ namespace {
 Status Describe(const model::GgufFile& file, LoadedModel* loaded) {
   TC_ASSIGN_OR_RETURN(loaded->config, model::ModelConfig::FromGguf(file));
   TC_ASSIGN_OR_RETURN(loaded->weights, model::WeightIndex::Build(loaded->config, file));
+  TC_ASSIGN_OR_RETURN(loaded->sparsity,
+                      model::SparsityOfModel(file, loaded->config, loaded->weights));
   return OkStatus();
 }
 
@@ -53,6 +55,19 @@ Result<std::unique_ptr<comm::Mailbox>> ConnectBulk(const Assignment& assignment,
   return comm::ConnectZmqMailbox(options);
 }
 
+// The stage's own weights and, when they lie in the same file, its predictors.
+std::vector<model::ByteRange> RangesToFetch(const Assignment& assignment,
+                                            const LoadedModel& loaded) {
+  const model::LayerRange& layers = assignment.stage().layers;
+  std::vector<model::ByteRange> ranges = loaded.weights.RangesOf(layers);
+  const proto::AssignPlan& message = assignment.message;
+  if (message.ffn.Has(model::FfnMode::kPredicted) && message.sparsity_path.empty()) {
+    const auto predictors = loaded.weights.PredictorRangesOf(layers);
+    ranges.insert(ranges.end(), predictors.begin(), predictors.end());
+  }
+  return ranges;
+}
+
 // The header first, since it says where the stage's ranges are.
 Result<LoadedModel> OpenFetched(const Assignment& assignment, const Clock& clock,
                                 const std::atomic<bool>& stop, const LoadProgressFn& on_progress) {
@@ -68,10 +83,18 @@ Result<LoadedModel> OpenFetched(const Assignment& assignment, const Clock& clock
   TC_RETURN_IF_ERROR(cache.Fetch({{0, message.header_bytes}}, *bulk, clock, on_header));
   TC_ASSIGN_OR_RETURN(auto reader, model::OpenMappedFile(cache.path()));
   TC_ASSIGN_OR_RETURN(LoadedModel loaded, ParseModel(cache.path(), std::move(reader), nullptr));
-  TC_RETURN_IF_ERROR(
-      cache.Fetch(loaded.weights.RangesOf(assignment.stage().layers), *bulk, clock, on_progress));
+  TC_RETURN_IF_ERROR(cache.Fetch(RangesToFetch(assignment, loaded), *bulk, clock, on_progress));
   loaded.fetched_bytes = cache.fetched_bytes();
   return loaded;
+}
+
+Status Attach(const std::string& path, const std::string& model_fingerprint, LoadedModel* model) {
+  TC_ASSIGN_OR_RETURN(model::SparsityFile file,
+                      model::OpenSparsityFile(path, model->config, model_fingerprint));
+  model->weights.AttachPredictors(file.predictors);
+  model->sparsity = std::move(file.sparsity);
+  model->predictor_reader = std::move(file.reader);
+  return OkStatus();
 }
 
 }  // namespace
@@ -81,13 +104,23 @@ Result<LoadedModel> OpenModel(const std::string& path) {
   return ParseModel(path, std::move(reader), nullptr);
 }
 
+Status AttachSparsityFile(const std::string& path, LoadedModel* model) {
+  TC_ASSIGN_OR_RETURN(const model::GgufFile header, model::GgufFile::Parse(*model->reader));
+  TC_ASSIGN_OR_RETURN(const std::string fingerprint, model::FingerprintOf(*model->reader, header));
+  return Attach(path, fingerprint, model);
+}
+
 Result<LoadedModel> OpenAssignedModel(const Assignment& assignment, const Clock& clock,
                                       const std::atomic<bool>& stop,
                                       const LoadProgressFn& on_progress) {
-  if (assignment.message.weights_from == proto::WeightsFrom::kCoordinator) {
-    return OpenFetched(assignment, clock, stop, on_progress);
+  const proto::AssignPlan& message = assignment.message;
+  TC_ASSIGN_OR_RETURN(LoadedModel loaded, message.weights_from == proto::WeightsFrom::kCoordinator
+                                              ? OpenFetched(assignment, clock, stop, on_progress)
+                                              : OpenLocal(message));
+  if (!message.sparsity_path.empty()) {
+    TC_RETURN_IF_ERROR(Attach(message.sparsity_path, message.model_fingerprint, &loaded));
   }
-  return OpenLocal(assignment.message);
+  return loaded;
 }
 
 }  // namespace thermocline::worker

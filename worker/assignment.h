@@ -11,6 +11,7 @@
 #include "model/config.h"
 #include "model/gguf.h"
 #include "model/range_reader.h"
+#include "model/sparsity.h"
 #include "model/weights.h"
 #include "proto/messages.h"
 #include "worker/shard.h"
@@ -27,8 +28,6 @@ struct Assignment {
   const placement::StagePlan& stage() const {
     return message.plan.stages[static_cast<size_t>(message.stage)];
   }
-  // In exact mode every active neuron adds one contiguous row, so ffn_down is kept by neuron.
-  model::FfnOptions ffn() const { return {message.ffn, message.ffn == model::FfnMode::kExact}; }
 };
 
 // An opened model. The header is parsed; no weight has been read.
@@ -36,11 +35,21 @@ struct LoadedModel {
   std::unique_ptr<model::RangeReader> reader;
   model::ModelConfig config;
   model::WeightIndex weights;
-  uint64_t fetched_bytes = 0;  // over the bulk channel
+  model::Sparsity sparsity;                              // one entry per layer, whatever is known
+  std::unique_ptr<model::RangeReader> predictor_reader;  // of a sparsity file; null without one
+  uint64_t fetched_bytes = 0;                            // over the bulk channel
+
+  ModelSource source() const {
+    return {config, weights, *reader, predictor_reader.get(), &sparsity};
+  }
 };
 
 // Opens and parses a model file. Errors name the path.
 Result<LoadedModel> OpenModel(const std::string& path);
+
+// Takes predictors and thresholds from a sparsity file, which must be the model's. Errors name its
+// path.
+Status AttachSparsityFile(const std::string& path, LoadedModel* model);
 
 // Opens the assigned model: the file on this host, checked against the coordinator's fingerprint,
 // or the cached copy with this stage's ranges fetched first. `on_progress` counts fetched bytes;

@@ -1,7 +1,5 @@
 #include "worker/executor.h"
 
-#include <algorithm>
-
 #include "base/str.h"
 
 namespace thermocline::worker {
@@ -41,14 +39,16 @@ kernels::RopeArgs RopeArgsOf(const model::RopeConfig& rope, TensorView freq_divi
 }  // namespace
 
 Result<Executor> Executor::Create(const model::ModelConfig& config, kernels::Device& device,
-                                  std::span<const Program> programs, int max_rows) {
+                                  int64_t scratch_cols, int max_rows) {
   Executor executor(config, device);
   executor.max_rows_ = max_rows;
-  int64_t widest = 0;
-  for (const Program& program : programs) widest = std::max(widest, program.scratch_cols());
-  TC_ASSIGN_OR_RETURN(executor.scratch_,
-                      device.Allocate(sizeof(float) * static_cast<uint64_t>(widest * max_rows)));
+  const auto n_elems = static_cast<uint64_t>(scratch_cols * max_rows);
+  TC_ASSIGN_OR_RETURN(executor.scratch_, device.Allocate(sizeof(float) * n_elems));
   return executor;
+}
+
+TensorView Executor::Input(int64_t n_rows) const {
+  return TensorView::F32(reinterpret_cast<float*>(scratch_.data()), n_rows, config_->n_embd);
 }
 
 TensorView Executor::View(const Program& program, int slot, int64_t n_rows) const {
@@ -65,9 +65,11 @@ kernels::ActiveIds Executor::Ids(const Program& program, int slot) const {
   return {words + 1, words, static_cast<int32_t>(list.n_cols - 1)};
 }
 
-void Executor::Run(const Program& program, const BatchRows& rows, int64_t n_rows, KvCache* kv) {
+void Executor::Run(const Program& program, OpRange range, const BatchRows& rows, int64_t n_rows,
+                   KvCache* kv) {
   DCHECK(n_rows <= max_rows_);
-  for (const LoweredOp& op : program.ops()) {
+  for (size_t i = range.begin; i < range.end; ++i) {
+    const LoweredOp& op = program.ops()[i];
     RunOp(program, op, rows, n_rows, kv);
     if (observer_ != nullptr) {
       observer_->OnOp(op, View(program, op.inputs[0], n_rows), View(program, op.output, n_rows));
@@ -94,18 +96,28 @@ void Executor::RunOp(const Program& program, const LoweredOp& op, const BatchRow
     case OpKind::kAdd:
       return ops.Add(in(0), in(1), out);
     case OpKind::kActivate:
-      return ops.Activate(ToKernel(config_->activation), in(0), in(1), out);
+      return ops.Activate(ToKernel(op.activation), in(0), in(1), out);
     case OpKind::kSelectActive:
       return ops.SelectActive(in(0), Ids(program, op.output));
-    case OpKind::kNeurons: {
-      const kernels::NeuronWeights weights = {
-          .gate = {}, .gate_bias = {}, .up = op.weight, .up_bias = op.bias};
-      return ops.Neurons(weights, ToKernel(config_->activation), in(0), Ids(program, op.inputs[1]),
-                         {.activations = in(2), .scores = {}}, out);
-    }
+    case OpKind::kSelectAtLeast:
+      return ops.SelectAtLeast(View(program, op.scores, n_rows), op.threshold,
+                               Ids(program, op.output));
+    case OpKind::kZeroBelow:
+      return ops.ZeroBelow(out, op.threshold);
+    case OpKind::kNeurons:
+      return RunNeurons(program, op, n_rows, out);
     case OpKind::kAxpyRows:
-      return ops.AxpyRows(op.weight, in(0), Ids(program, op.inputs[1]), op.bias, out);
+      return ops.AxpyRows(op.weight, in(0), Ids(program, op.active_ids), op.bias, out);
   }
+}
+
+void Executor::RunNeurons(const Program& program, const LoweredOp& op, int64_t n_rows,
+                          TensorView a) {
+  const kernels::NeuronNeeds needs = {.activations = View(program, op.inputs[1], n_rows),
+                                      .scores = View(program, op.scores, n_rows),
+                                      .threshold = op.threshold};
+  device_->ops().Neurons(op.neurons, ToKernel(op.activation), View(program, op.inputs[0], n_rows),
+                         Ids(program, op.active_ids), needs, a);
 }
 
 void Executor::RunNorm(const LoweredOp& op, TensorView x, TensorView y) {

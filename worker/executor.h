@@ -34,17 +34,20 @@ class OpObserver {
 // Owns the scratch region. Step thread only.
 class Executor {
  public:
-  // Scratch for the widest of `programs` at `max_rows` rows.
+  // Scratch for programs of up to `scratch_cols` at `max_rows` rows.
   static Result<Executor> Create(const model::ModelConfig& config, kernels::Device& device,
-                                 std::span<const Program> programs, int max_rows);
+                                 int64_t scratch_cols, int max_rows);
 
   // `observer` must outlive the executor; null: nobody watches.
   void set_observer(OpObserver* observer) { observer_ = observer; }
 
-  // Runs one program over `n_rows` rows; `kv` may be null when the program has no attention. Reads
-  // slot 0 as input and leaves the result in the program's output slot.
-  void Run(const Program& program, const BatchRows& rows, int64_t n_rows, KvCache* kv);
+  // Runs ops of one program over `n_rows` rows; `kv` may be null when they have no attention. The
+  // program reads slot 0 as input and leaves the result in its output slot.
+  void Run(const Program& program, OpRange range, const BatchRows& rows, int64_t n_rows,
+           KvCache* kv);
 
+  // The first `n_rows` rows of x[max_rows, n_embd], the input of every program, in the same place.
+  TensorView Input(int64_t n_rows) const;
   // The first `n_rows` rows of a slot of `program`.
   TensorView View(const Program& program, int slot, int64_t n_rows) const;
 
@@ -53,6 +56,7 @@ class Executor {
       : config_(&config), device_(&device) {}
   void RunOp(const Program& program, const LoweredOp& op, const BatchRows& rows, int64_t n_rows,
              KvCache* kv);
+  void RunNeurons(const Program& program, const LoweredOp& op, int64_t n_rows, TensorView a);
   void RunNorm(const LoweredOp& op, TensorView x, TensorView y);
   void RunRope(const LoweredOp& op, const BatchRows& rows, TensorView q, TensorView k);
   void RunAttention(const LoweredOp& op, const BatchRows& rows, KvCache& kv, TensorView q,

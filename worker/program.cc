@@ -27,6 +27,7 @@ class Lowering {
       TC_RETURN_IF_ERROR(LowerOp(graph_.ops[i], static_cast<int>(i)));
     }
     program_.output_slot_ = SlotOf(graph_.output);
+    program_.ffn_begin_ = graph_.ffn_begin;
     return std::move(program_);
   }
 
@@ -44,10 +45,10 @@ class Lowering {
     LoweredOp lowered;
     lowered.kind = op.kind;
     lowered.layer_in_stage = op.layer == model::kNoLayer ? 0 : op.layer - first_layer_;
-    if (op.inputs.size() > lowered.inputs.size() || op.outputs.empty()) {
-      return Internal(Str("op with unexpected operands:", Kv("op", index)));
-    }
-    for (size_t i = 0; i < op.inputs.size(); ++i) lowered.inputs[i] = SlotOf(op.inputs[i]);
+    lowered.activation = op.activation;
+    lowered.threshold = op.threshold;
+    if (op.outputs.empty()) return Internal(Str("op without an output:", Kv("op", index)));
+    TC_RETURN_IF_ERROR(ResolveInputs(op, index, &lowered));
     TC_RETURN_IF_ERROR(ResolveWeights(op, &lowered));
     lowered.output = PlaceOutput(op, index);
     program_.ops_.push_back(lowered);
@@ -57,7 +58,28 @@ class Lowering {
     return OkStatus();
   }
 
-  Status ResolveWeights(const model::Op& op, LoweredOp* lowered) {
+  Status ResolveInputs(const model::Op& op, int index, LoweredOp* lowered) const {
+    size_t n_rows_inputs = 0;
+    for (const ValueId input : op.inputs) {
+      switch (graph_.values[static_cast<size_t>(input)].kind) {
+        case model::ValueKind::kActiveIds:
+          lowered->active_ids = SlotOf(input);
+          break;
+        case model::ValueKind::kScores:
+          lowered->scores = SlotOf(input);
+          break;
+        case model::ValueKind::kRows:
+          if (n_rows_inputs == lowered->inputs.size()) {
+            return Internal(Str("op with too many operands:", Kv("op", index)));
+          }
+          lowered->inputs[n_rows_inputs++] = SlotOf(input);
+      }
+    }
+    return OkStatus();
+  }
+
+  Status ResolveWeights(const model::Op& op, LoweredOp* lowered) const {
+    lowered->neurons.activates_up = op.activates_up;
     if (!op.weights.empty()) lowered->key = op.weights.front();
     for (size_t i = 0; i < op.weights.size(); ++i) {
       const TensorView view = shard_.View(op.weights[i]);
@@ -65,9 +87,30 @@ class Lowering {
         return Internal(Str("weight is not loaded: ", model::WeightRoleName(op.weights[i].role),
                             Kv("layer", op.weights[i].layer)));
       }
-      (i == 0 && op.kind != OpKind::kRope ? lowered->weight : lowered->bias) = view;
+      if (op.kind == OpKind::kNeurons) {
+        PlaceNeuronWeight(op.weights[i].role, view, &lowered->neurons);
+      } else {
+        (i == 0 && op.kind != OpKind::kRope ? lowered->weight : lowered->bias) = view;
+      }
     }
     return OkStatus();
+  }
+
+  static void PlaceNeuronWeight(model::WeightRole role, TensorView view,
+                                kernels::NeuronWeights* neurons) {
+    switch (role) {
+      case model::WeightRole::kFfnGate:
+        neurons->gate = view;
+        break;
+      case model::WeightRole::kFfnGateBias:
+        neurons->gate_bias = view;
+        break;
+      case model::WeightRole::kFfnUp:
+        neurons->up = view;
+        break;
+      default:
+        neurons->up_bias = view;
+    }
   }
 
   // Ops that work in place name their input as their output; a residual add takes over the storage
@@ -91,7 +134,8 @@ class Lowering {
   int Assign(ValueId value) {
     const model::Value& described = graph_.values[static_cast<size_t>(value)];
     // A list of neuron ids is preceded by its length; one list serves all tokens.
-    const int64_t n_cols = described.n_cols + (described.is_active_ids ? 1 : 0);
+    const bool is_list = described.kind == model::ValueKind::kActiveIds;
+    const int64_t n_cols = described.n_cols + (is_list ? 1 : 0);
     auto best = free_.end();
     for (auto it = free_.begin(); it != free_.end(); ++it) {
       const int64_t width = program_.slots_[static_cast<size_t>(*it)].n_cols;

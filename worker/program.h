@@ -28,10 +28,22 @@ struct LoweredOp {
   model::OpKind kind = model::OpKind::kNorm;
   int layer_in_stage = 0;
   model::WeightKey key;  // of the first weight; the default for an op without weights
-  std::array<int, 3> inputs = {kNoSlot, kNoSlot, kNoSlot};  // slots, or the id list for *Rows
+  // Slots. `inputs` are those of plain rows, in the order of the op's comment in model/graph.h.
+  std::array<int, 3> inputs = {kNoSlot, kNoSlot, kNoSlot};
+  int active_ids = kNoSlot;
+  int scores = kNoSlot;
   int output = kNoSlot;
   TensorView weight;
-  TensorView bias;  // or rope_freqs for kRope
+  TensorView bias;                 // or rope_freqs for kRope
+  kernels::NeuronWeights neurons;  // of kNeurons, which has no `weight`
+  model::Activation activation = model::Activation::kSilu;
+  float threshold = 0;
+};
+
+// Ops [begin, end) of a program.
+struct OpRange {
+  size_t begin = 0;
+  size_t end = 0;
 };
 
 // The calls of one graph. Immutable; its input and output share slot 0.
@@ -44,6 +56,10 @@ class Program {
   const std::vector<LoweredOp>& ops() const { return ops_; }
   const std::vector<Slot>& slots() const { return slots_; }
   int output_slot() const { return output_slot_; }
+  OpRange all() const { return {0, ops_.size()}; }
+  // Of a layer: what is the same in every FFN mode, and what is not.
+  OpRange before_ffn() const { return {0, ffn_begin_}; }
+  OpRange ffn() const { return {ffn_begin_, ops_.size()}; }
   // Width of the scratch region: it takes this many floats per token.
   int64_t scratch_cols() const { return scratch_cols_; }
 
@@ -52,6 +68,7 @@ class Program {
   std::vector<LoweredOp> ops_;
   std::vector<Slot> slots_;
   int output_slot_ = 0;
+  size_t ffn_begin_ = 0;
   int64_t scratch_cols_ = 0;
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "base/str.h"
 #include "worker/residency.h"
 
@@ -26,9 +27,11 @@ TensorView MappedView(const model::TensorInfo& info, std::span<const std::byte> 
 
 }  // namespace
 
-Result<Shard> Shard::Load(const model::WeightIndex& weights, const model::RangeReader& reader,
-                          const model::LayerRange& layers, const model::FfnOptions& ffn,
-                          kernels::Device& device, const LoadProgressFn& on_progress) {
+Result<Shard> Shard::Load(const ModelSource& source, const model::LayerRange& layers,
+                          const FfnPlan& ffn, kernels::Device& device,
+                          const LoadProgressFn& on_progress) {
+  const model::WeightIndex& weights = source.weights;
+  const model::RangeReader& reader = source.reader;
   const auto mapping = reader.Mapping();
   if (mapping.empty()) {
     return Unavailable(Str("weights must lie in a mappable file: ", reader.name()));
@@ -38,6 +41,7 @@ Result<Shard> Shard::Load(const model::WeightIndex& weights, const model::RangeR
   }
   Shard shard;
   shard.report_.owned_bytes = weights.BytesOf(layers);
+  if (ffn.has_predictors()) shard.report_.owned_bytes += weights.PredictorBytesOf(layers);
   int n_relaid = 0;
   DType relaid_dtype = DType::kF32;
   for (const WeightKey& key : weights.KeysOf(layers)) {
@@ -45,7 +49,7 @@ Result<Shard> Shard::Load(const model::WeightIndex& weights, const model::RangeR
     const auto bytes = mapping.subspan(info.offset_bytes, info.size_bytes);
     TC_RETURN_IF_ERROR(shard.ReadBytes(bytes, on_progress).WithContext(info.name));
     const TensorView mapped = MappedView(info, mapping);
-    if (ffn.down_by_neuron && key.role == WeightRole::kFfnDown) {
+    if (ffn.has_neuron_rows() && key.role == WeightRole::kFfnDown) {
       TC_RETURN_IF_ERROR(shard.Relay(key.layer, mapped, device).WithContext(info.name));
       reader.Evict(info.offset_bytes, info.size_bytes);
       relaid_dtype = RelaidType(info.dtype);
@@ -54,11 +58,32 @@ Result<Shard> Shard::Load(const model::WeightIndex& weights, const model::RangeR
       shard.views_[key] = mapped;
     }
   }
+  if (ffn.has_predictors()) {
+    TC_RETURN_IF_ERROR(shard.LoadPredictors(source, layers, on_progress));
+  }
   if (n_relaid > 0) {
     shard.report_.note = Str("ffn_down of ", n_relaid, " layers re-laid to ",
                              DTypeName(relaid_dtype), " neuron rows");
   }
   return shard;
+}
+
+Status Shard::LoadPredictors(const ModelSource& source, const model::LayerRange& layers,
+                             const LoadProgressFn& on_progress) {
+  const bool apart = source.weights.has_attached_predictors();
+  CHECK(!apart || source.predictor_reader != nullptr);
+  const model::RangeReader& reader = apart ? *source.predictor_reader : source.reader;
+  const auto mapping = reader.Mapping();
+  if (mapping.empty()) {
+    return Unavailable(Str("predictors must lie in a mappable file: ", reader.name()));
+  }
+  for (const WeightKey& key : source.weights.PredictorKeysOf(layers)) {
+    const model::TensorInfo& info = *source.weights.Find(key.role, key.layer);
+    const auto bytes = mapping.subspan(info.offset_bytes, info.size_bytes);
+    TC_RETURN_IF_ERROR(ReadBytes(bytes, on_progress).WithContext(info.name));
+    views_[key] = MappedView(info, mapping);
+  }
+  return OkStatus();
 }
 
 Status Shard::ReadBytes(std::span<const std::byte> bytes, const LoadProgressFn& on_progress) {

@@ -13,8 +13,9 @@
 #include "base/status.h"
 #include "base/tensor_view.h"
 #include "kernels/device.h"
-#include "model/graph.h"
+#include "model/ffn_mode.h"
 #include "model/range_reader.h"
+#include "model/sparsity.h"
 #include "model/weights.h"
 
 namespace thermocline::worker {
@@ -25,6 +26,29 @@ using LoadProgressFn = std::function<Status(uint64_t bytes_done, uint64_t bytes_
 // For those who load without anybody watching.
 inline Status IgnoreProgress(uint64_t, uint64_t) { return OkStatus(); }
 
+// What a model is and where its bytes are; all of it outlives who runs it.
+struct ModelSource {
+  const model::ModelConfig& config;
+  const model::WeightIndex& weights;
+  const model::RangeReader& reader;
+  const model::RangeReader* predictor_reader = nullptr;  // of attached predictors
+  const model::Sparsity* sparsity = nullptr;             // null: nothing is known
+
+  model::LayerSparsity LayerSparsityOf(int layer) const {
+    return sparsity == nullptr ? model::LayerSparsity{}
+                               : sparsity->layers[static_cast<size_t>(layer)];
+  }
+};
+
+// The FFN modes that a stage's layers may run, and so what their weights must be.
+struct FfnPlan {
+  model::FfnModes modes = model::FfnMode::kDense;
+  bool down_by_neuron = false;  // ffn_down as rows by neuron; implied by every mode but dense
+
+  bool has_neuron_rows() const { return down_by_neuron || modes.needs_neuron_rows(); }
+  bool has_predictors() const { return modes.Has(model::FfnMode::kPredicted); }
+};
+
 struct LoadReport {
   uint64_t owned_bytes = 0;  // of the file, as the plan counts them
   uint64_t read_bytes = 0;   // touched in the file
@@ -34,20 +58,22 @@ struct LoadReport {
 // Immutable once loaded. The reader must outlive it.
 class Shard {
  public:
-  // Makes the weights of `layers` resident, and no other page of the file. With
-  // `ffn.down_by_neuron`, a file's ffn_down [n_embd, n_ff] is re-laid into rows per neuron: the
+  // Makes the weights of `layers` resident, and no other page of the file. With neuron rows, a
+  // file's ffn_down [n_embd, n_ff] is re-laid into rows per neuron: the
   // same dtype for float weights, F16 for quantised ones. kDataLoss or kUnavailable when bytes
   // cannot be read, kUnavailable when the device cannot use them where they lie,
   // kResourceExhausted without memory for copies, and what `on_progress` returns.
-  static Result<Shard> Load(const model::WeightIndex& weights, const model::RangeReader& reader,
-                            const model::LayerRange& layers, const model::FfnOptions& ffn,
-                            kernels::Device& device, const LoadProgressFn& on_progress);
+  static Result<Shard> Load(const ModelSource& source, const model::LayerRange& layers,
+                            const FfnPlan& ffn, kernels::Device& device,
+                            const LoadProgressFn& on_progress);
 
   // The view of a weight, empty when the model has none.
   TensorView View(const model::WeightKey& key) const;
   const LoadReport& report() const { return report_; }
 
  private:
+  Status LoadPredictors(const ModelSource& source, const model::LayerRange& layers,
+                        const LoadProgressFn& on_progress);
   Status ReadBytes(std::span<const std::byte> bytes, const LoadProgressFn& on_progress);
   Status Relay(int layer, TensorView mapped, kernels::Device& device);
 

@@ -5,6 +5,8 @@
 
 #include "base/str.h"
 #include "base/units.h"
+#include "model/ffn_policy.h"
+#include "model/graph.h"
 
 namespace thermocline::worker {
 namespace {
@@ -16,6 +18,15 @@ using proto::StepResultEntry;
 // Rows of logits computed together, as the plan has counted their scratch.
 using placement::kLogitsBlockRows;
 
+Status CheckModes(const ModelSource& source, model::FfnModes modes) {
+  const model::Sparsity nothing;
+  const model::Sparsity& sparsity = source.sparsity == nullptr ? nothing : *source.sparsity;
+  for (const model::FfnMode mode : model::kFfnModes) {
+    if (modes.Has(mode)) TC_RETURN_IF_ERROR(model::CheckFfnMode(source.config, sparsity, mode));
+  }
+  return OkStatus();
+}
+
 }  // namespace
 
 Stage::Stage(const ModelSource& source, StageOptions options, LogitsSink* logits_sink)
@@ -24,41 +35,48 @@ Stage::Stage(const ModelSource& source, StageOptions options, LogitsSink* logits
 Result<std::unique_ptr<Stage>> Stage::Create(const ModelSource& source, const StageOptions& options,
                                              kernels::Device& device, LogitsSink* logits_sink,
                                              const LoadProgressFn& on_progress) {
-  TC_RETURN_IF_ERROR(model::CheckFfnMode(source.config, options.ffn.mode));
+  TC_RETURN_IF_ERROR(CheckModes(source, options.ffn.modes));
   std::unique_ptr<Stage> stage(new Stage(source, options, logits_sink));
-  TC_ASSIGN_OR_RETURN(stage->shard_, Shard::Load(source.weights, source.reader, options.layers,
-                                                 options.ffn, device, on_progress));
+  TC_ASSIGN_OR_RETURN(stage->shard_,
+                      Shard::Load(source, options.layers, options.ffn, device, on_progress));
   const int n_layers = options.layers.end - options.layers.begin;
   TC_ASSIGN_OR_RETURN(stage->kv_, KvCache::Create(source.config, n_layers, options.kv, device));
-  TC_RETURN_IF_ERROR(stage->Build(source.weights, device));
+  TC_RETURN_IF_ERROR(stage->Build(source, device));
   return stage;
 }
 
-Status Stage::Build(const model::WeightIndex& weights, kernels::Device& device) {
+Status Stage::Build(const ModelSource& source, kernels::Device& device) {
   const model::LayerRange& layers = options_.layers;
-  const auto add = [&](const model::Graph& graph) -> Status {
-    TC_ASSIGN_OR_RETURN(Program program, Program::Lower(graph, shard_, layers.begin));
-    programs_.push_back(std::move(program));
-    return OkStatus();
-  };
-  if (layers.has_embed) TC_RETURN_IF_ERROR(add(model::BuildEmbedGraph(config_)));
-  for (int layer = layers.begin; layer < layers.end; ++layer) {
-    TC_RETURN_IF_ERROR(add(model::BuildLayerGraph(config_, weights, layer, options_.ffn)));
+  if (layers.has_embed) {
+    TC_ASSIGN_OR_RETURN(embed_,
+                        Program::Lower(model::BuildEmbedGraph(config_), shard_, layers.begin));
   }
-  if (layers.has_head) TC_RETURN_IF_ERROR(add(model::BuildHeadGraph(config_, weights)));
+  TC_ASSIGN_OR_RETURN(layers_, LayerStack::Lower(source, layers, options_.ffn, shard_, clock_));
   const int max_rows = std::max(options_.max_step_tokens, kLogitsBlockRows);
-  const auto all = std::span<const Program>(programs_);
-  // The head runs over at most kLogitsBlockRows rows: its logits must not be sized by the step.
-  const auto body = layers.has_head ? all.first(all.size() - 1) : all;
-  TC_ASSIGN_OR_RETURN(Executor executor, Executor::Create(config_, device, body, max_rows));
+  // The embedding's x is no wider than a layer's.
+  const int64_t scratch_cols = std::max<int64_t>(layers_->scratch_cols(), config_.n_embd);
+  TC_ASSIGN_OR_RETURN(Executor executor, Executor::Create(config_, device, scratch_cols, max_rows));
   executor_ = std::make_unique<Executor>(std::move(executor));
   executor_->set_observer(options_.observer);
-  if (layers.has_head) {
-    TC_ASSIGN_OR_RETURN(Executor head,
-                        Executor::Create(config_, device, all.last(1), kLogitsBlockRows));
-    head_executor_ = std::make_unique<Executor>(std::move(head));
-  }
+  if (layers.has_head) TC_RETURN_IF_ERROR(BuildHead(source.weights, device));
   return OkStatus();
+}
+
+// The head runs over at most kLogitsBlockRows rows: its logits must not be sized by the step.
+Status Stage::BuildHead(const model::WeightIndex& weights, kernels::Device& device) {
+  TC_ASSIGN_OR_RETURN(head_, Program::Lower(model::BuildHeadGraph(config_, weights), shard_,
+                                            options_.layers.begin));
+  TC_ASSIGN_OR_RETURN(Executor head,
+                      Executor::Create(config_, device, head_->scratch_cols(), kLogitsBlockRows));
+  head_executor_ = std::make_unique<Executor>(std::move(head));
+  return OkStatus();
+}
+
+std::string Stage::FfnText() const {
+  const std::string modes = layers_->ModesText();
+  const std::string asked =
+      options_.ffn.modes.size() > 1 ? "auto" : model::FfnModesText(options_.ffn.modes);
+  return modes == asked ? Str("ffn ", asked) : Str("ffn ", asked, ": ", modes);
 }
 
 Status Stage::Check(const StepBatch& batch, TensorView input) const {
@@ -167,16 +185,15 @@ Status Stage::Run(const StepBatch& batch, TensorView input) {
 
 void Stage::RunLayers(TensorView input, int64_t n_rows) {
   const BatchRows rows{tokens_, positions_, rows_};
-  // x stays in slot 0 of every program, which is the same memory for all of them.
-  activation_ = executor_->View(programs_.front(), 0, n_rows);
+  activation_ = executor_->Input(n_rows);
   if (!is_first()) {
     for (int64_t i = 0; i < n_rows; ++i) {
       std::memcpy(activation_.row(i), input.row(i),
                   RowBytes(DType::kF32, static_cast<uint64_t>(config_.n_embd)));
     }
   }
-  const size_t n_body = programs_.size() - (is_last() ? 1 : 0);
-  for (size_t i = 0; i < n_body; ++i) executor_->Run(programs_[i], rows, n_rows, &kv_);
+  if (embed_) executor_->Run(*embed_, embed_->all(), rows, n_rows, nullptr);
+  layers_->Run(rows, n_rows, executor_.get(), &kv_);
 }
 
 void Stage::RunHead(const StepBatch& batch) {
@@ -228,15 +245,14 @@ void Stage::CollectLogitsRows(const StepBatch& batch) {
 }
 
 void Stage::RunHeadBlock(const StepBatch& batch, std::span<const LogitsRow> rows) {
-  const Program& head = programs_.back();
   const auto n_rows = static_cast<int64_t>(rows.size());
-  const TensorView x = head_executor_->View(head, 0, n_rows);
+  const TensorView x = head_executor_->Input(n_rows);
   for (int64_t i = 0; i < n_rows; ++i) {
     std::memcpy(x.row(i), activation_.row(rows[static_cast<size_t>(i)].row),
                 RowBytes(DType::kF32, static_cast<uint64_t>(config_.n_embd)));
   }
-  head_executor_->Run(head, BatchRows{}, n_rows, nullptr);
-  const TensorView logits = head_executor_->View(head, head.output_slot(), n_rows);
+  head_executor_->Run(*head_, head_->all(), BatchRows{}, n_rows, nullptr);
+  const TensorView logits = head_executor_->View(*head_, head_->output_slot(), n_rows);
   for (int64_t i = 0; i < n_rows; ++i) {
     const LogitsRow& row = rows[static_cast<size_t>(i)];
     const auto entry = static_cast<size_t>(row.entry);

@@ -4,19 +4,22 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/status.h"
 #include "kernels/device.h"
 #include "model/config.h"
-#include "model/graph.h"
 #include "model/sampler.h"
 #include "placement/plan.h"
 #include "proto/messages.h"
 #include "worker/executor.h"
 #include "worker/kv_cache.h"
+#include "worker/layer_stack.h"
 #include "worker/logits_sink.h"
 #include "worker/program.h"
 #include "worker/shard.h"
@@ -25,17 +28,10 @@ namespace thermocline::worker {
 
 struct StageOptions {
   model::LayerRange layers;
-  model::FfnOptions ffn;
+  FfnPlan ffn;
   placement::KvBudget kv;
   int max_step_tokens = 512;
   OpObserver* observer = nullptr;  // of the ops in the layers; outlives the stage
-};
-
-// What a model is and where its bytes are; all three outlive the stage.
-struct ModelSource {
-  const model::ModelConfig& config;
-  const model::WeightIndex& weights;
-  const model::RangeReader& reader;
 };
 
 // Step thread only.
@@ -60,6 +56,8 @@ class Stage {
   // Of the last Run, on the last stage.
   const std::vector<proto::StepResultEntry>& results() const { return results_; }
   const LoadReport& load_report() const { return shard_.report(); }
+  // For people: "ffn auto: exact 12 layers, dense 4 layers", or "ffn dense". What runs most so far.
+  std::string FfnText() const;
   int64_t kv_pages_used() const { return kv_.n_pages_used(); }
   const model::ModelConfig& config() const { return config_; }
 
@@ -83,7 +81,8 @@ class Stage {
   };
 
   Stage(const ModelSource& source, StageOptions options, LogitsSink* logits_sink);
-  Status Build(const model::WeightIndex& weights, kernels::Device& device);
+  Status Build(const ModelSource& source, kernels::Device& device);
+  Status BuildHead(const model::WeightIndex& weights, kernels::Device& device);
 
   Status Check(const proto::StepBatch& batch, TensorView input) const;
   Status CheckEntry(const proto::StepEntry& entry, bool is_released) const;
@@ -108,7 +107,10 @@ class Stage {
   LogitsSink* const logits_sink_;
   Shard shard_;
   KvCache kv_;
-  std::vector<Program> programs_;  // embed?, layers, head?
+  const SteadyClock clock_;       // what FFN modes are measured by
+  std::optional<Program> embed_;  // first stage only
+  std::optional<LayerStack> layers_;
+  std::optional<Program> head_;  // last stage only
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<Executor> head_executor_;  // last stage only; scratch for a block of rows
   model::Sampler sampler_;

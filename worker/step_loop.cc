@@ -78,6 +78,7 @@ void StepLoop::Run() {
   pthread_setname_np(pthread_self(), "tc-step");
   Status status = Prepare();
   if (status.ok()) status = ServeUntilStopped();
+  if (stage_ != nullptr) LogFfn();
   // Links belong to this thread, MPI ones strictly so.
   previous_.reset();
   next_.reset();
@@ -96,11 +97,10 @@ Status StepLoop::Prepare() {
   if (!message.dump_logits_dir.empty() && assignment_.stage().layers.has_head) {
     TC_ASSIGN_OR_RETURN(logits_sink_, MakeLogitsDirectory(message.dump_logits_dir));
   }
-  const StageOptions options{assignment_.stage().layers, assignment_.ffn(), message.plan.kv,
-                             message.max_step_tokens};
-  TC_ASSIGN_OR_RETURN(stage_,
-                      Stage::Create({model_.config, model_.weights, *model_.reader}, options,
-                                    context_.device, logits_sink_.get(), on_progress));
+  const StageOptions options{
+      assignment_.stage().layers, {.modes = message.ffn}, message.plan.kv, message.max_step_tokens};
+  TC_ASSIGN_OR_RETURN(stage_, Stage::Create(model_.source(), options, context_.device,
+                                            logits_sink_.get(), on_progress));
   if (context_.data_port != nullptr) context_.data_port->SetSelf(assignment_.self);
   if (!message.previous_address.empty()) {
     const WorkerId peer = message.plan.stages[static_cast<size_t>(message.stage - 1)].lead;
@@ -110,6 +110,7 @@ Status StepLoop::Prepare() {
     const WorkerId peer = message.plan.stages[static_cast<size_t>(message.stage + 1)].lead;
     TC_ASSIGN_OR_RETURN(next_, context_.data_port->Open(peer, message.next_address));
   }
+  traffic_at_start_ = context_.device.ops().traffic();
   const LoadReport& report = stage_->load_report();
   std::string note = report.note;
   if (message.weights_from == proto::WeightsFrom::kCoordinator) {
@@ -118,6 +119,13 @@ Status StepLoop::Prepare() {
   return SendControl(proto::Ready{message.plan.epoch, report.owned_bytes,
                                   std::max(report.read_bytes, fetched_bytes), PeakRssBytes(),
                                   std::move(note)});
+}
+
+// At the end, since auto learns while it serves.
+void StepLoop::LogFfn() const {
+  const kernels::Traffic read = context_.device.ops().traffic() - traffic_at_start_;
+  if (read.n_neurons == 0) return LogInfo("worker", stage_->FfnText());
+  LogInfo("worker", Str(stage_->FfnText(), Kv("density", read.density())));
 }
 
 Status StepLoop::ReportProgress(uint64_t bytes_done, uint64_t bytes_total) {

@@ -56,6 +56,7 @@ class StepLoop {
   void Run();
   Status Prepare();
   Status ServeUntilStopped();
+  void LogFfn() const;
   // False when nothing arrived within a poll interval.
   Result<bool> NextBatch(proto::StepBatch* batch, TensorView* input);
   // A batch from the coordinator, or from the previous stage with its activation in frame_.
@@ -82,6 +83,7 @@ class StepLoop {
   LoadedModel model_;
   std::unique_ptr<LogitsSink> logits_sink_;
   std::unique_ptr<Stage> stage_;
+  kernels::Traffic traffic_at_start_;
   std::unique_ptr<comm::Link> previous_;
   std::unique_ptr<comm::Link> next_;
   comm::Frame frame_;         // reused from step to step

@@ -41,9 +41,8 @@ StageChain::StageChain(const std::string& path, const ChainOptions& options) {
     stage.kv.n_pages = options.n_pages;
     stage.max_step_tokens = options.max_step_tokens;
     stage.observer = options.observer;
-    auto created =
-        worker::Stage::Create({model_.config, model_.weights, *model_.reader}, stage, *device_,
-                              last ? &logits_ : nullptr, worker::IgnoreProgress);
+    auto created = worker::Stage::Create(model_.source(), stage, *device_,
+                                         last ? &logits_ : nullptr, worker::IgnoreProgress);
     EXPECT_TRUE(created.ok()) << created.status();
     stages_.push_back(std::move(created).value());
   }

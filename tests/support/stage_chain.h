@@ -27,7 +27,7 @@ class LogitsRecorder final : public worker::LogitsSink {
 
 struct ChainOptions {
   std::vector<int> cuts;  // layer numbers where a new stage begins; empty: one stage
-  model::FfnOptions ffn;
+  worker::FfnPlan ffn;
   int n_threads = 1;
   bool reference_device = false;
   DType kv_dtype = DType::kF32;

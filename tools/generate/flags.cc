@@ -3,7 +3,7 @@
 #include <charconv>
 
 #include "base/str.h"
-#include "model/graph.h"
+#include "model/ffn_mode.h"
 
 namespace thermocline::tools {
 
@@ -23,7 +23,7 @@ Status CheckGenerateFlags(const GenerateFlags& flags) {
     return InvalidArgument(
         Str("--batch-size out of range:", Kv("tokens", flags.prefill_chunk), Kv("max", kMaxChunk)));
   }
-  TC_RETURN_IF_ERROR(model::ParseFfnMode(flags.ffn).status());
+  TC_RETURN_IF_ERROR(model::ParseFfnWish(flags.ffn, flags.allowed_loss).status());
   TC_RETURN_IF_ERROR(ParseKvDtype(flags.kv_dtype).status());
   return flags.sampling.Validate();
 }

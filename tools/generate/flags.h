@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,9 @@ struct GenerateFlags {
   int64_t n_predict = 128;  // -1: until the context is full or the text ends
   std::string n_ctx;        // "" = the model's, no more than is needed
   int n_threads = 0;        // 0 = all cores
-  std::string ffn = "dense";
+  std::string ffn = "auto";
+  std::string predictor_path;          // a sparsity file; "": beside the model, if there
+  std::optional<double> allowed_loss;  // of perplexity, relative
   std::string kv_dtype = "f32";
   int prefill_chunk = 256;
   bool ignore_eos = false;

@@ -30,15 +30,14 @@ Result<LocalGenerator> LocalGenerator::Load(worker::LoadedModel model, int64_t n
   const worker::LoadedModel& loaded = *generator.model_;
   worker::StageOptions stage;
   stage.layers = {0, loaded.config.n_layer, true, true};
-  stage.ffn = {options.ffn, options.ffn == model::FfnMode::kExact};
+  stage.ffn.modes = options.ffn;
   stage.kv.dtype = options.kv_dtype;
   stage.kv.n_pages = static_cast<int64_t>(
       DivCeil(static_cast<uint64_t>(n_positions), static_cast<uint64_t>(stage.kv.page_tokens)));
   stage.max_step_tokens = options.prefill_chunk;
-  TC_ASSIGN_OR_RETURN(
-      generator.stage_,
-      worker::Stage::Create({loaded.config, loaded.weights, *loaded.reader}, stage,
-                            *generator.device_, generator.logits_.get(), on_progress));
+  TC_ASSIGN_OR_RETURN(generator.stage_,
+                      worker::Stage::Create(loaded.source(), stage, *generator.device_,
+                                            generator.logits_.get(), on_progress));
   generator.load_s_ = Seconds(generator.clock_.Now() - begin);
   return generator;
 }
@@ -80,6 +79,7 @@ Result<Generation> LocalGenerator::Run(const std::vector<int32_t>& prompt, int64
   TC_ASSIGN_OR_RETURN(int32_t token, ReadPrompt(prompt, params));
   const TimePoint read = clock_.Now();
   result.prompt_s = Seconds(read - begin);
+  const kernels::Traffic before = device_->ops().traffic();
   auto position = static_cast<int64_t>(prompt.size());
   while (static_cast<int64_t>(result.generated.size()) < n_predict) {
     result.generated.push_back(token);
@@ -92,6 +92,7 @@ Result<Generation> LocalGenerator::Run(const std::vector<int32_t>& prompt, int64
     token = *next;
   }
   result.generate_s = Seconds(clock_.Now() - read);
+  result.decode_traffic = device_->ops().traffic() - before;
   return result;
 }
 

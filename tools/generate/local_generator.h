@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "base/status.h"
 #include "kernels/device.h"
-#include "model/graph.h"
+#include "model/ffn_mode.h"
 #include "model/sampling_params.h"
 #include "placement/plan.h"
 #include "worker/assignment.h"
@@ -22,7 +22,7 @@ namespace thermocline::tools {
 
 struct LocalOptions {
   int n_threads = 1;
-  model::FfnMode ffn = model::FfnMode::kDense;
+  model::FfnModes ffn = model::FfnMode::kDense;  // to choose from
   DType kv_dtype = DType::kF32;
   int prefill_chunk = 256;  // tokens per step while reading the prompt
   std::string logits_path;  // "" = none
@@ -32,6 +32,7 @@ struct Generation {
   std::vector<int32_t> generated;
   bool ended = false;  // by an end id, which is the last of `generated`
   double load_s = 0, prompt_s = 0, generate_s = 0;
+  kernels::Traffic decode_traffic;  // of the steps after the prompt
 };
 
 // Owns model, device and stage. One thread.
@@ -51,6 +52,7 @@ class LocalGenerator {
 
   const model::ModelConfig& config() const { return model_->config; }
   const std::string& load_note() const { return stage_->load_report().note; }
+  std::string ffn_text() const { return stage_->FfnText(); }
   std::string device_name() const { return device_->name(); }
 
  private:

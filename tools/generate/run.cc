@@ -9,7 +9,9 @@
 #include "base/host_info.h"
 #include "base/str.h"
 #include "base/units.h"
+#include "model/ffn_policy.h"
 #include "model/gguf.h"
+#include "model/sparsity.h"
 #include "model/text_decoder.h"
 #include "model/tokenizer.h"
 
@@ -59,6 +61,16 @@ Result<Prompt> ReadPrompt(const GenerateFlags& flags, const worker::LoadedModel&
   return prompt;
 }
 
+Result<model::FfnModes> ChooseFfn(const GenerateFlags& flags, worker::LoadedModel* model) {
+  TC_ASSIGN_OR_RETURN(const model::FfnWish wish,
+                      model::ParseFfnWish(flags.ffn, flags.allowed_loss));
+  const std::string path = model::FindSparsityFile(flags.predictor_path, flags.model_path);
+  if (wish.needs_sparsity() && !path.empty()) {
+    TC_RETURN_IF_ERROR(worker::AttachSparsityFile(path, model));
+  }
+  return model::ResolveFfnModes(model->config, model->sparsity, wish);
+}
+
 // How many positions the KV cache holds: what the flags ask for, within the model's context.
 Result<int64_t> ChoosePositions(const GenerateFlags& flags, int64_t n_prompt, int n_ctx_train) {
   int64_t n_ctx = n_ctx_train;
@@ -90,6 +102,7 @@ nlohmann::ordered_json TimingsJson(const Prompt& prompt, const Generation& gener
           {"predicted_n", generation.generated.size()},
           {"predicted_ms", generation.generate_s * 1e3},
           {"predicted_per_second", PerSecond(n_steps, generation.generate_s)},
+          {"ffn_density", generation.decode_traffic.density()},
           {"peak_rss_bytes", PeakRssBytes()}};
 }
 
@@ -104,16 +117,26 @@ void PrintJson(const Prompt& prompt, const Generation& generation, const std::st
   std::printf("%s\n", line.c_str());
 }
 
+// "ffn exact, density 0.11": of the neurons that decoding could have added.
+std::string FfnReport(const LocalGenerator& generator, const Generation& generation) {
+  const kernels::Traffic& traffic = generation.decode_traffic;
+  if (traffic.n_neurons == 0) return generator.ffn_text();
+  char density[32];
+  std::snprintf(density, sizeof density, ", density %.3f", traffic.density());
+  return generator.ffn_text() + density;
+}
+
 void PrintReport(const LocalGenerator& generator, const Prompt& prompt,
                  const Generation& generation) {
   std::fprintf(stderr,
                "\nload %.2f s | prompt %zu tokens, %.1f tokens/s | generated %zu tokens, %.1f "
-               "tokens/s | %s | peak memory %s%s%s\n",
+               "tokens/s | %s | %s | peak memory %s%s%s\n",
                generation.load_s, prompt.ids.size(),
                PerSecond(prompt.ids.size(), generation.prompt_s), generation.generated.size(),
                PerSecond(generation.generated.size() - 1, generation.generate_s),
-               generator.device_name().c_str(), FormatBytes(PeakRssBytes()).c_str(),
-               generator.load_note().empty() ? "" : " | ", generator.load_note().c_str());
+               generator.device_name().c_str(), FfnReport(generator, generation).c_str(),
+               FormatBytes(PeakRssBytes()).c_str(), generator.load_note().empty() ? "" : " | ",
+               generator.load_note().c_str());
 }
 
 uint64_t RandomSeed() {
@@ -127,13 +150,14 @@ uint64_t RandomSeed() {
 Status RunGenerate(const GenerateFlags& flags) {
   TC_RETURN_IF_ERROR(CheckGenerateFlags(flags));
   TC_ASSIGN_OR_RETURN(worker::LoadedModel model, worker::OpenModel(flags.model_path));
+  TC_ASSIGN_OR_RETURN(const model::FfnModes ffn, ChooseFfn(flags, &model));
   TC_ASSIGN_OR_RETURN(const Prompt prompt, ReadPrompt(flags, model));
   TC_ASSIGN_OR_RETURN(
       const int64_t n_positions,
       ChoosePositions(flags, static_cast<int64_t>(prompt.ids.size()), model.config.n_ctx_train));
   LocalOptions options;
   options.n_threads = flags.n_threads > 0 ? flags.n_threads : AvailableCores();
-  TC_ASSIGN_OR_RETURN(options.ffn, model::ParseFfnMode(flags.ffn));
+  options.ffn = ffn;
   TC_ASSIGN_OR_RETURN(options.kv_dtype, ParseKvDtype(flags.kv_dtype));
   options.prefill_chunk = flags.prefill_chunk;
   options.logits_path = flags.logits_path;

@@ -18,9 +18,8 @@ Result<std::unique_ptr<WindowRunner>> WindowRunner::Create(const worker::LoadedM
                                                   static_cast<uint64_t>(stage.kv.page_tokens)));
   stage.max_step_tokens = options.window_tokens;
   stage.observer = options.observer;
-  TC_ASSIGN_OR_RETURN(runner->stage_,
-                      worker::Stage::Create({model.config, model.weights, *model.reader}, stage,
-                                            *runner->device_, nullptr, worker::IgnoreProgress));
+  TC_ASSIGN_OR_RETURN(runner->stage_, worker::Stage::Create(model.source(), stage, *runner->device_,
+                                                            nullptr, worker::IgnoreProgress));
   return runner;
 }
 

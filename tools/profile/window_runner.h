@@ -18,7 +18,7 @@ namespace thermocline::tools {
 
 struct RunnerOptions {
   int n_threads = 1;
-  model::FfnOptions ffn;
+  worker::FfnPlan ffn;
   int window_tokens = 256;                 // the longest window
   worker::OpObserver* observer = nullptr;  // outlives the runner
 };

@@ -155,13 +155,17 @@ TEST_F(SplitTest, EnormousWishesDoNotWrap) {
 
 TEST_F(SplitTest, RelaidRowsCountAsMemory) {
   const TinyModelParts quantised = MakeTinyModelParts({.n_layer = 2, .dtype = DType::kQ8_0});
-  const ModelBytes plain = ModelBytes::Of(quantised.config, quantised.weights, false);
-  const ModelBytes relaid = ModelBytes::Of(quantised.config, quantised.weights, true);
+  const ModelBytes plain =
+      ModelBytes::Of(quantised.config, quantised.weights, model::FfnMode::kDense);
+  const ModelBytes relaid =
+      ModelBytes::Of(quantised.config, quantised.weights, model::FfnMode::kExact);
   const model::LayerRange all{0, 2, true, true};
   EXPECT_EQ(plain.Relay(all), 0u);
   const uint64_t n_elems = 2 * 64 * 128;
   EXPECT_EQ(relaid.Relay(all), n_elems * 2 - n_elems / 32 * 34);
-  EXPECT_EQ(ModelBytes::Of(model_.config, model_.weights, true).Relay({0, 6, true, true}), 0u);
+  EXPECT_EQ(ModelBytes::Of(model_.config, model_.weights, model::FfnMode::kExact)
+                .Relay({0, 6, true, true}),
+            0u);
 }
 
 TEST(ModelBytes, AgreesWithTheIndexOnEveryRange) {
@@ -169,7 +173,7 @@ TEST(ModelBytes, AgreesWithTheIndexOnEveryRange) {
     for (const bool rope_freqs : {false, true}) {
       const TinyModelParts model =
           MakeTinyModelParts({.n_layer = 3, .tied = tied, .rope_freqs = rope_freqs});
-      const ModelBytes bytes = ModelBytes::Of(model.config, model.weights, false);
+      const ModelBytes bytes = ModelBytes::Of(model.config, model.weights, model::FfnMode::kDense);
       for (int begin = 0; begin < 3; ++begin) {
         for (int end = begin + 1; end <= 3; ++end) {
           const model::LayerRange layers{begin, end, begin == 0, end == 3};

@@ -163,7 +163,7 @@ TEST_F(ValidateTest, BytesAreTheModels) {
 TEST_F(ValidateTest, WrittenRelayBytesAreTheModels) {
   const TinyModelParts quantised = MakeTinyModelParts({.n_layer = 5, .dtype = DType::kQ4_0});
   PlanRequest request = request_;
-  request.relay_down_rows = true;
+  request.ffn = model::FfnMode::kExact;
   const auto complete = [&](std::string_view json) {
     return CompletePlan(*PlanFromJson(json), quantised.config, quantised.weights, cluster_,
                         request);

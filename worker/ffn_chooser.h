@@ -1,0 +1,58 @@
+// Which of a layer's programs to run for a batch: the one that was fastest when measured.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/clock.h"
+
+namespace thermocline::worker {
+
+// Keeps the times of each candidate per layer and size of batch. Reads no clock and draws no random
+// number: equal calls give equal choices. Calls allocate nothing. Step thread only.
+class FfnChooser {
+ public:
+  // `n_candidates[layer]` is 1 or more.
+  explicit FfnChooser(std::span<const int> n_candidates);
+
+  // The candidate to run next for `n_tokens` rows. While one has fewer than kSamples times it is
+  // tried, in turn, unless it took more than kHopeless times as long as another; then the fastest
+  // runs, and every kRecheckEvery batches one of the others again, in turn.
+  int Choose(int layer, int64_t n_tokens);
+  // What the chosen candidate took.
+  void Record(int layer, int64_t n_tokens, int candidate, Duration took);
+
+  // The fastest so far of the size of batch that the layer ran most often.
+  int Favourite(int layer) const;
+
+  // Times kept of each candidate; the median of three ignores one disturbance by another process.
+  static constexpr int kSamples = 3;
+  static constexpr double kHopeless = 2.0;
+  // A wrong candidate of at most twice the time costs 1/256 in all, and densities drift slowly.
+  static constexpr int kRecheckEvery = 256;
+  // Sizes 1, 2, 3-4, 5-8, ...: within one the union of active neurons changes little.
+  static constexpr int kBuckets = 24;
+  static int BucketOf(int64_t n_tokens);
+
+ private:
+  struct Candidate {
+    std::array<double, kSamples> ns_per_token{};  // the latest ones
+    int n_recorded = 0;
+    double Typical() const;  // the median, the lesser of two; infinite before the first
+  };
+  struct Cell {
+    int64_t n_batches = 0;
+    int until_recheck = kRecheckEvery;
+    int recheck_next = 0;
+    std::vector<Candidate> candidates;
+  };
+  Cell& At(int layer, int64_t n_tokens);
+  static int Fastest(const Cell& cell);
+  static int ToTry(const Cell& cell);
+
+  std::vector<Cell> cells_;  // [layer][bucket]
+};
+
+}  // namespace thermocline::worker

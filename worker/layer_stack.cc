@@ -1,0 +1,95 @@
+#include "worker/layer_stack.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/str.h"
+#include "model/ffn_policy.h"
+#include "model/graph.h"
+
+namespace thermocline::worker {
+namespace {
+
+using model::FfnMode;
+using model::FfnModes;
+
+// The modes that remain of `modes` in a layer that may lack a predictor or a threshold.
+FfnModes ModesOfLayer(const model::ModelConfig& config, const model::LayerSparsity& layer,
+                      FfnModes modes) {
+  FfnModes own;
+  for (const FfnMode mode : model::kFfnModes) {
+    if (modes.Has(mode)) own.Add(model::LayerFfnMode(config, layer, mode));
+  }
+  return own;
+}
+
+template <typename Layers>
+std::vector<int> Sizes(const Layers& layers) {
+  std::vector<int> sizes;
+  for (const auto& layer : layers) sizes.push_back(static_cast<int>(layer.size()));
+  return sizes;
+}
+
+}  // namespace
+
+LayerStack::LayerStack(std::vector<Layer> layers, const Clock& clock)
+    : layers_(std::move(layers)), chooser_(Sizes(layers_)), clock_(&clock) {}
+
+Result<LayerStack> LayerStack::Lower(const ModelSource& source, const model::LayerRange& layers,
+                                     const FfnPlan& ffn, const Shard& shard, const Clock& clock) {
+  std::vector<Layer> lowered;
+  for (int i = layers.begin; i < layers.end; ++i) {
+    const model::LayerSparsity sparsity = source.LayerSparsityOf(i);
+    const FfnModes modes = ModesOfLayer(source.config, sparsity, ffn.modes);
+    Layer& layer = lowered.emplace_back();
+    for (const FfnMode mode : model::kFfnModes) {
+      if (!modes.Has(mode)) continue;
+      const model::Graph graph = model::BuildLayerGraph(source.config, source.weights, i,
+                                                        {mode, ffn.has_neuron_rows(), sparsity});
+      TC_ASSIGN_OR_RETURN(Program program, Program::Lower(graph, shard, layers.begin));
+      layer.push_back({mode, std::move(program)});
+    }
+  }
+  return LayerStack(std::move(lowered), clock);
+}
+
+void LayerStack::Run(const BatchRows& rows, int64_t n_rows, Executor* executor, KvCache* kv) {
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const Layer& candidates = layers_[i];
+    const int layer = static_cast<int>(i);
+    const int chosen = chooser_.Choose(layer, n_rows);
+    const Program& program = candidates[static_cast<size_t>(chosen)].program;
+    executor->Run(program, program.before_ffn(), rows, n_rows, kv);
+    const TimePoint begin = candidates.size() > 1 ? clock_->Now() : TimePoint{};
+    executor->Run(program, program.ffn(), rows, n_rows, kv);
+    if (candidates.size() > 1) chooser_.Record(layer, n_rows, chosen, clock_->Now() - begin);
+  }
+}
+
+int64_t LayerStack::scratch_cols() const {
+  int64_t widest = 0;
+  for (const Layer& layer : layers_) {
+    for (const ModeProgram& candidate : layer) {
+      widest = std::max(widest, candidate.program.scratch_cols());
+    }
+  }
+  return widest;
+}
+
+std::string LayerStack::ModesText() const {
+  std::string text;
+  for (const FfnMode mode : model::kFfnModes) {
+    size_t n_layers = 0;
+    for (size_t i = 0; i < layers_.size(); ++i) {
+      const auto favourite = static_cast<size_t>(chooser_.Favourite(static_cast<int>(i)));
+      if (layers_[i][favourite].mode == mode) ++n_layers;
+    }
+    if (n_layers == 0) continue;
+    if (n_layers == layers_.size()) return std::string(model::FfnModeName(mode));
+    text += Str(text.empty() ? "" : ", ", model::FfnModeName(mode), " ", n_layers,
+                n_layers == 1 ? " layer" : " layers");
+  }
+  return text;
+}
+
+}  // namespace thermocline::worker
