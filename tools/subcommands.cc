@@ -17,10 +17,11 @@ struct Subcommand {
   std::string_view summary;
 };
 
-constexpr std::array<Subcommand, 3> kSubcommands = {{
+constexpr std::array<Subcommand, 4> kSubcommands = {{
     {"serve", "thermocline-coordinator", "serve a model over HTTP from all workers of the cluster"},
     {"worker", "thermocline-worker", "join a running cluster from this machine"},
     {"generate", "thermocline-generate", "complete one prompt in this process, without a cluster"},
+    {"profile", "thermocline-profile", "measure how a model uses its neurons; make predictors"},
 }};
 
 constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kLongSpellings = {{

@@ -23,19 +23,37 @@ Result<std::unique_ptr<WindowRunner>> WindowRunner::Create(const worker::LoadedM
   return runner;
 }
 
-Status WindowRunner::Run(const Window& window, bool score) {
+proto::StepBatch WindowRunner::BeginSequence(size_t n_tokens, bool score) {
   proto::StepBatch batch;
-  batch.step = StepId{n_runs_};
-  if (n_runs_ > 0) batch.released = {SeqId{n_runs_ - 1}};
+  batch.step = StepId{n_steps_++};
+  if (n_sequences_ > 0) batch.released = {SeqId{n_sequences_ - 1}};
   proto::StepEntry entry;
-  entry.seq = SeqId{n_runs_};
-  entry.tokens = window;
+  entry.seq = SeqId{n_sequences_++};
   entry.start.emplace();
   entry.start->params.n_prompt_logprobs = score ? 0 : -1;
-  entry.start->n_prompt = static_cast<int32_t>(window.size());
+  entry.start->n_prompt = static_cast<int32_t>(n_tokens);
   batch.entries.push_back(std::move(entry));
-  ++n_runs_;
+  return batch;
+}
+
+Status WindowRunner::Run(const Window& window, bool score) {
+  proto::StepBatch batch = BeginSequence(window.size(), score);
+  batch.entries.front().tokens = window;
   return stage_->Run(batch, TensorView{});
+}
+
+Status WindowRunner::Decode(const Window& window, const std::function<void()>& before_step) {
+  proto::StepBatch batch = BeginSequence(window.size(), false);
+  for (size_t i = 0; i < window.size(); ++i) {
+    batch.entries.front().tokens = {window[i]};
+    batch.entries.front().first_position = static_cast<int64_t>(i);
+    before_step();
+    TC_RETURN_IF_ERROR(stage_->Run(batch, TensorView{}));
+    batch.released.clear();
+    batch.entries.front().start.reset();
+    batch.step = StepId{n_steps_++};
+  }
+  return OkStatus();
 }
 
 }  // namespace thermocline::tools

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 
@@ -33,6 +34,9 @@ class WindowRunner {
   // Reads one window as a sequence of its own. With `score`, scores() then has one entry per token
   // but the first: how likely the model found it.
   Status Run(const Window& window, bool score);
+  // Reads the window one token after the other, as generation does; `before_step` is called before
+  // each.
+  Status Decode(const Window& window, const std::function<void()>& before_step);
   std::span<const model::SampledToken> scores() const {
     return stage_->results().front().prompt_scores;
   }
@@ -40,10 +44,13 @@ class WindowRunner {
 
  private:
   WindowRunner() = default;
+  // A batch with one entry and no tokens yet, which begins a sequence.
+  proto::StepBatch BeginSequence(size_t n_tokens, bool score);
 
   std::unique_ptr<kernels::Device> device_;
   std::unique_ptr<worker::Stage> stage_;
-  uint64_t n_runs_ = 0;
+  uint64_t n_sequences_ = 0;
+  uint64_t n_steps_ = 0;
 };
 
 }  // namespace thermocline::tools
