@@ -1,6 +1,7 @@
 #include "tools/profile/flags.h"
 
 #include <charconv>
+#include <limits>
 
 #include "base/str.h"
 #include "base/units.h"
@@ -12,6 +13,7 @@ namespace {
 constexpr int kMinWindow = 16;    // fewer tokens give a model no context to speak of
 constexpr int kMaxWindow = 8192;  // rows of scratch: 8192 * 16384 floats is 512 MiB
 constexpr int kMaxSteps = 1'000'000;
+constexpr int64_t kMaxCounted = std::numeric_limits<int32_t>::max();  // the file format's limit
 
 template <typename T>
 Status CheckRange(const char* flag, T value, T low, T high) {
@@ -55,6 +57,11 @@ Status CheckProfileFlags(const ProfileFlags& flags) {
   if (!n_tokens.ok()) return n_tokens.status().WithContext("--tokens");
   if (*n_tokens < 1)
     return InvalidArgument(Str("--tokens must be positive:", Kv("tokens", *n_tokens)));
+  if (!flags.n_counted_tokens.empty()) {
+    const auto n_counted = ParseCount(flags.n_counted_tokens);
+    if (!n_counted.ok()) return n_counted.status().WithContext("--import-tokens");
+    TC_RETURN_IF_ERROR(CheckRange("--import-tokens", *n_counted, int64_t{1}, kMaxCounted));
+  }
   const auto memory = ParseBytes(flags.sample_memory);
   if (!memory.ok()) return memory.status().WithContext("--sample-memory");
   const auto share = ParseShare(flags.held_out);

@@ -15,6 +15,8 @@
 #include "model/sparsity_profile.h"
 #include "tools/profile/activity_collector.h"
 #include "tools/profile/guard.h"
+#include "tools/profile/html_report.h"
+#include "tools/profile/import_counts.h"
 #include "tools/profile/progress.h"
 #include "tools/profile/sparsity_file.h"
 #include "tools/profile/table.h"
@@ -45,6 +47,22 @@ class Profiling {
         window_tokens_(std::min(flags.window_tokens, model_.config.n_ctx_train)) {
     profile_.fingerprint = std::move(fingerprint);
     profile_.model_name = model_.config.name;
+  }
+
+  Status RunImport() {
+    std::optional<uint64_t> n_tokens;
+    if (!flags_.n_counted_tokens.empty()) {
+      n_tokens = static_cast<uint64_t>(ParseCount(flags_.n_counted_tokens).value());
+    }
+    TC_RETURN_IF_ERROR(ImportCounts(flags_.counts_dir, model_.config, n_tokens, &profile_));
+    std::printf("%s", LayerTable(profile_).c_str());
+    if (profile_.n_tokens_is_guess) {
+      std::printf(
+          "The files do not say how many tokens were counted; taken as the largest count, "
+          "%llu (--import-tokens says it).\n",
+          static_cast<unsigned long long>(profile_.n_tokens));
+    }
+    return WriteProfile();
   }
 
   Status RunText() {
@@ -229,6 +247,9 @@ class Profiling {
                                  : flags_.output_path;
     TC_RETURN_IF_ERROR(model::WriteSparsityProfile(profile_, path));
     std::printf("written: %s\n", path.c_str());
+    if (flags_.html_path.empty()) return OkStatus();
+    TC_RETURN_IF_ERROR(WriteTextFile(flags_.html_path, HtmlReport(profile_, reports_)));
+    std::printf("written: %s\n", flags_.html_path.c_str());
     return OkStatus();
   }
 
@@ -250,7 +271,8 @@ Status RunProfile(const ProfileFlags& flags) {
   TC_ASSIGN_OR_RETURN(worker::LoadedModel model, worker::OpenModel(flags.model_path));
   TC_ASSIGN_OR_RETURN(const model::GgufFile file, model::GgufFile::Parse(*model.reader));
   TC_ASSIGN_OR_RETURN(std::string fingerprint, model::FingerprintOf(*model.reader, file));
-  return Profiling(flags, std::move(model), std::move(fingerprint)).RunText();
+  Profiling profiling(flags, std::move(model), std::move(fingerprint));
+  return flags.counts_dir.empty() ? profiling.RunText() : profiling.RunImport();
 }
 
 }  // namespace thermocline::tools
