@@ -120,7 +120,7 @@ std::string FrequencyCurves(const SparsityProfile& profile) {
 
 std::string LayerByRank(const SparsityProfile& profile) {
   HeatMap map;
-  map.column_label = "neurons, busiest first; darker fires more often";
+  map.column_label = "neurons, busiest first; the stronger the colour, the more often they fire";
   for (size_t i = 0; i < profile.layers.size(); ++i) {
     const std::vector<uint64_t> ranked = model::ByRank(profile.layers[i].fired);
     const size_t n = std::min(kHeatColumns, ranked.size());

@@ -11,7 +11,7 @@ namespace {
 
 // In SVG units, which the page scales to the width it has.
 constexpr double kWidth = 640, kHeight = 300;
-constexpr double kLeft = 52, kRight = 14, kTop = 12, kBottom = 44;
+constexpr double kLeft = 52, kRight = 26, kTop = 12, kBottom = 44;
 constexpr double kRowHeight = 18, kRowGap = 3;
 
 std::string Text(double x, double y, std::string_view anchor, std::string_view text) {
@@ -137,10 +137,10 @@ std::string HeatMapChart(const HeatMap& map) {
     const double width = (kWidth - kLeft - kRight) / static_cast<double>(row.size());
     svg += Text(kLeft - 6, y + kRowHeight - 5, "end", map.row_labels[r]);
     for (size_t c = 0; c < row.size(); ++c) {
-      // A hair wider than its place, so that no seam shows between cells.
-      svg += Rect(kLeft + static_cast<double>(c) * width, y, width + 0.3, kRowHeight - 1,
-                  Str("class='cell' fill-opacity='", ShortNumber(row[c], 3), "'><title>",
-                      HtmlEscaped(map.tips[r][c]), "</title></rect>"));
+      svg += Rect(
+          kLeft + static_cast<double>(c) * width, y, width, kRowHeight - 1,
+          Str("class='cell' shape-rendering='crispEdges' fill-opacity='", ShortNumber(row[c], 3),
+              "'><title>", HtmlEscaped(map.tips[r][c]), "</title></rect>"));
     }
   }
   return svg + Text((kLeft + kWidth - kRight) / 2, height - 6, "middle", map.column_label) +
