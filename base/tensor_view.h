@@ -12,17 +12,28 @@
 
 namespace thermocline {
 
+// How the bytes of a row are arranged.
+enum class RowLayout : uint8_t {
+  kFile,   // as in a GGUF file
+  kLanes,  // a quantised row re-arranged inside itself (kernels/lanes.h); the same size
+};
+
 struct TensorView {
   std::byte* data = nullptr;
   DType dtype = DType::kF32;
   int64_t n_rows = 0;
   int64_t n_cols = 0;
   int64_t row_stride_bytes = 0;
+  RowLayout layout = RowLayout::kFile;
 
   // A dense view: rows follow one another without a gap.
   static TensorView Dense(void* data, DType dtype, int64_t n_rows, int64_t n_cols) {
-    return {static_cast<std::byte*>(data), dtype, n_rows, n_cols,
-            static_cast<int64_t>(RowBytes(dtype, static_cast<uint64_t>(n_cols)))};
+    return {static_cast<std::byte*>(data),
+            dtype,
+            n_rows,
+            n_cols,
+            static_cast<int64_t>(RowBytes(dtype, static_cast<uint64_t>(n_cols))),
+            RowLayout::kFile};
   }
   static TensorView F32(float* data, int64_t n_rows, int64_t n_cols) {
     return Dense(data, DType::kF32, n_rows, n_cols);
@@ -37,12 +48,18 @@ struct TensorView {
   }
   // Rows [begin, begin + n).
   TensorView Rows(int64_t begin, int64_t n) const {
-    return {row(begin), dtype, n, n_cols, row_stride_bytes};
+    return {row(begin), dtype, n, n_cols, row_stride_bytes, layout};
   }
-  // Elements [begin, begin + n) of each row; `begin` is a multiple of the type's block.
+  // Elements [begin, begin + n) of each row; `begin` is a multiple of the type's block, and rows
+  // are arranged as in a file.
   TensorView Cols(int64_t begin, int64_t n) const {
-    return {data + RowBytes(dtype, static_cast<uint64_t>(begin)), dtype, n_rows, n,
-            row_stride_bytes};
+    DCHECK(layout == RowLayout::kFile);
+    return {data + RowBytes(dtype, static_cast<uint64_t>(begin)),
+            dtype,
+            n_rows,
+            n,
+            row_stride_bytes,
+            layout};
   }
   uint64_t bytes() const {
     return static_cast<uint64_t>(n_rows) * RowBytes(dtype, static_cast<uint64_t>(n_cols));

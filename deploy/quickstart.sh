@@ -44,7 +44,8 @@ say "Build (build/release)"
 [ -f build/release/build.ninja ] ||
   cmake --log-level=WARNING --preset release -DBUILD_TESTING=OFF >/dev/null
 cmake --build --preset release \
-  --target thermocline thermocline-coordinator thermocline-worker thermocline-generate
+  --target thermocline thermocline-coordinator thermocline-worker thermocline-generate \
+  thermocline-convert thermocline-synth
 
 say "Launch: mpirun -n 4, a coordinator and three workers"
 # Root in a container and more ranks than cores are fine for a try-out.

@@ -20,6 +20,8 @@ inline constexpr int kGroupElems = 32;
 // Elements of a K super-block.
 inline constexpr int kSuperElems = 256;
 inline constexpr int kGroupsPerSuper = kSuperElems / kGroupElems;
+// Elements of a Q6_K block that share a scale.
+inline constexpr int kSubScaleElems = 16;
 
 // w = d * q.
 struct Q8_0Layout {

@@ -5,6 +5,7 @@
 #include "base/half.h"
 #include "kernels/blocks.h"
 #include "kernels/device.h"
+#include "kernels/lanes.h"
 
 namespace thermocline::kernels {
 namespace {
@@ -82,6 +83,11 @@ void ForEachBlock(DType dtype, const uint8_t* row, int64_t n_elems, float* out,
 }
 
 }  // namespace
+
+void DequantizeRow(const TensorView& w, int64_t i, float* out) {
+  if (w.layout == RowLayout::kLanes) return DequantizeLanesRow(w.dtype, w.row(i), w.n_cols, out);
+  DequantizeRow(w.dtype, w.row(i), w.n_cols, out);
+}
 
 void DequantizeRow(DType dtype, const std::byte* row, int64_t n_elems, float* out) {
   const auto* bytes = reinterpret_cast<const uint8_t*>(row);

@@ -21,6 +21,11 @@ class Device {
   virtual Ops& ops() = 0;
   // Memory that the device's ops can read and write. kResourceExhausted when there is none.
   virtual Result<Buffer> Allocate(uint64_t n_bytes) = 0;
+  // The arrangement in which the ops read rows of this type fastest.
+  virtual RowLayout PreferredLayout(DType) const { return RowLayout::kFile; }
+  // Copies the rows of `from`, in the file's arrangement, to those of `to`, whose layout is
+  // PreferredLayout. Memory of packed rows needs kLanesSlackBytes after the last.
+  virtual void Pack(TensorView from, TensorView to) = 0;
   // Whether weights may be used where they lie in host memory (a mapped file).
   virtual bool reads_host_memory() const = 0;
 };
@@ -41,7 +46,9 @@ Result<std::unique_ptr<Device>> MakeCudaDevice(int ordinal);
 // rounded once. Used to store ffn_down with one row per neuron.
 void TransposeToRows(TensorView w, TensorView y);
 
-// Dequantises one row of any dtype to F32.
+// Dequantises row `i` of w, whatever its type and layout, to out[n_cols].
+void DequantizeRow(const TensorView& w, int64_t i, float* out);
+// The same for a row in the file's layout.
 void DequantizeRow(DType dtype, const std::byte* row, int64_t n_elems, float* out);
 
 }  // namespace thermocline::kernels

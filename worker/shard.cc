@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/str.h"
+#include "kernels/lanes.h"
 #include "worker/residency.h"
 
 namespace thermocline::worker {
@@ -23,6 +24,13 @@ TensorView MappedView(const model::TensorInfo& info, std::span<const std::byte> 
   // Weights are never written: views are mutable only because activations share the type.
   auto* data = const_cast<std::byte*>(mapping.data() + info.offset_bytes);
   return TensorView::Dense(data, info.dtype, info.n_rows(), info.n_cols());
+}
+
+// Matrices that a step reads row after row. A token embedding is looked up, a row per token, unless
+// it is the head too; vectors are a row each. Both stay where they are mapped.
+bool IsStreamed(const WeightKey& key, const model::WeightIndex& weights) {
+  if (weights.Find(key.role, key.layer)->n_rows() <= 1) return false;
+  return key.role != WeightRole::kTokenEmbd || weights.Find(WeightRole::kOutput) == nullptr;
 }
 
 }  // namespace
@@ -47,19 +55,22 @@ Result<Shard> Shard::Load(const ModelSource& source, const model::LayerRange& la
   for (const WeightKey& key : weights.KeysOf(layers)) {
     const model::TensorInfo& info = *weights.Find(key.role, key.layer);
     const auto bytes = mapping.subspan(info.offset_bytes, info.size_bytes);
-    TC_RETURN_IF_ERROR(shard.ReadBytes(bytes, on_progress).WithContext(info.name));
     const TensorView mapped = MappedView(info, mapping);
     if (ffn.has_neuron_rows() && key.role == WeightRole::kFfnDown) {
+      TC_RETURN_IF_ERROR(shard.ReadBytes(bytes, on_progress).WithContext(info.name));
       TC_RETURN_IF_ERROR(shard.Relay(key.layer, mapped, device).WithContext(info.name));
       reader.Evict(info.offset_bytes, info.size_bytes);
       relaid_dtype = RelaidType(info.dtype);
       ++n_relaid;
+    } else if (IsStreamed(key, weights)) {
+      TC_RETURN_IF_ERROR(shard.Pack(key, info, reader, device, on_progress).WithContext(info.name));
     } else {
+      TC_RETURN_IF_ERROR(shard.ReadBytes(bytes, on_progress).WithContext(info.name));
       shard.views_[key] = mapped;
     }
   }
   if (ffn.has_predictors()) {
-    TC_RETURN_IF_ERROR(shard.LoadPredictors(source, layers, on_progress));
+    TC_RETURN_IF_ERROR(shard.LoadPredictors(source, layers, device, on_progress));
   }
   if (n_relaid > 0) {
     shard.report_.note = Str("ffn_down of ", n_relaid, " layers re-laid to ",
@@ -69,19 +80,16 @@ Result<Shard> Shard::Load(const ModelSource& source, const model::LayerRange& la
 }
 
 Status Shard::LoadPredictors(const ModelSource& source, const model::LayerRange& layers,
-                             const LoadProgressFn& on_progress) {
+                             kernels::Device& device, const LoadProgressFn& on_progress) {
   const bool apart = source.weights.has_attached_predictors();
   CHECK(!apart || source.predictor_reader != nullptr);
   const model::RangeReader& reader = apart ? *source.predictor_reader : source.reader;
-  const auto mapping = reader.Mapping();
-  if (mapping.empty()) {
+  if (reader.Mapping().empty()) {
     return Unavailable(Str("predictors must lie in a mappable file: ", reader.name()));
   }
   for (const WeightKey& key : source.weights.PredictorKeysOf(layers)) {
     const model::TensorInfo& info = *source.weights.Find(key.role, key.layer);
-    const auto bytes = mapping.subspan(info.offset_bytes, info.size_bytes);
-    TC_RETURN_IF_ERROR(ReadBytes(bytes, on_progress).WithContext(info.name));
-    views_[key] = MappedView(info, mapping);
+    TC_RETURN_IF_ERROR(Pack(key, info, reader, device, on_progress).WithContext(info.name));
   }
   return OkStatus();
 }
@@ -93,6 +101,28 @@ Status Shard::ReadBytes(std::span<const std::byte> bytes, const LoadProgressFn& 
     report_.read_bytes += piece.size();
     TC_RETURN_IF_ERROR(on_progress(report_.read_bytes, report_.owned_bytes));
   }
+  return OkStatus();
+}
+
+Status Shard::Pack(const WeightKey& key, const model::TensorInfo& info,
+                   const model::RangeReader& reader, kernels::Device& device,
+                   const LoadProgressFn& on_progress) {
+  const TensorView mapped = MappedView(info, reader.Mapping());
+  TC_ASSIGN_OR_RETURN(Buffer copy, device.Allocate(mapped.bytes() + kernels::kLanesSlackBytes));
+  TensorView packed = TensorView::Dense(copy.data(), mapped.dtype, mapped.n_rows, mapped.n_cols);
+  packed.layout = device.PreferredLayout(mapped.dtype);
+  const int64_t row_bytes = mapped.row_stride_bytes;
+  const int64_t piece_rows =
+      std::max<int64_t>(1, static_cast<int64_t>(kProgressBytes) / std::max<int64_t>(1, row_bytes));
+  for (int64_t row = 0; row < mapped.n_rows; row += piece_rows) {
+    const int64_t n_rows = std::min(piece_rows, mapped.n_rows - row);
+    const auto n_bytes = static_cast<size_t>(n_rows * row_bytes);
+    TC_RETURN_IF_ERROR(ReadBytes({mapped.row(row), n_bytes}, on_progress));
+    device.Pack(mapped.Rows(row, n_rows), packed.Rows(row, n_rows));
+    reader.Evict(info.offset_bytes + static_cast<uint64_t>(row * row_bytes), n_bytes);
+  }
+  copies_.push_back(std::move(copy));
+  views_[key] = packed;
   return OkStatus();
 }
 

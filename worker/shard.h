@@ -1,5 +1,5 @@
-// The weights one worker holds: views of its own tensors in the mapped model file, and re-laid
-// copies where the program wants another layout.
+// The weights one worker holds: matrices copied out of the mapped model file into huge pages, in
+// the layout that the device's ops read fastest; lookup tables and vectors where they are mapped.
 #pragma once
 
 #include <cstdint>
@@ -58,7 +58,7 @@ struct LoadReport {
 // Immutable once loaded. The reader must outlive it.
 class Shard {
  public:
-  // Makes the weights of `layers` resident, and no other page of the file. With neuron rows, a
+  // Loads the weights of `layers`, and touches no other page of the file. With neuron rows, a
   // file's ffn_down [n_embd, n_ff] is re-laid into rows per neuron: the
   // same dtype for float weights, F16 for quantised ones. kDataLoss or kUnavailable when bytes
   // cannot be read, kUnavailable when the device cannot use them where they lie,
@@ -73,8 +73,13 @@ class Shard {
 
  private:
   Status LoadPredictors(const ModelSource& source, const model::LayerRange& layers,
-                        const LoadProgressFn& on_progress);
+                        kernels::Device& device, const LoadProgressFn& on_progress);
   Status ReadBytes(std::span<const std::byte> bytes, const LoadProgressFn& on_progress);
+  // Copies a matrix to the device's memory in the layout that its ops read fastest, piece by piece,
+  // handing each piece of the file back.
+  Status Pack(const model::WeightKey& key, const model::TensorInfo& info,
+              const model::RangeReader& reader, kernels::Device& device,
+              const LoadProgressFn& on_progress);
   Status Relay(int layer, TensorView mapped, kernels::Device& device);
 
   std::map<model::WeightKey, TensorView> views_;

@@ -6,9 +6,12 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/axpy_rows.cc"
 #include <hwy/foreach_target.h>
+// After foreach_target.h:
+#include <hwy/cache_control.h>
 
 #include <algorithm>
 
+#include "kernels/cpu/axpy_tile-inl.h"
 #include "kernels/cpu/decode-inl.h"
 #include "kernels/cpu/ops.h"
 
@@ -55,16 +58,23 @@ template <typename D, int n>
 HWY_INLINE void AddNeurons(const Job& job, int64_t first, int64_t begin, int64_t end) {
   const uint8_t* rows[n];
   VF factors[n];
+  const int64_t last = job.n_active() - 1;
+  const uint8_t* next[n];  // the rows of the next pass, fetched meanwhile
   for (int i = 0; i < n; ++i) {
     const int64_t id = job.active.id(first + i);
     rows[i] = job.w_row(id, begin);
+    next[i] = job.w_row(job.active.id(std::min(first + n + i, last)), begin);
     factors[i] = hn::Set(DF(), job.a.f32_row(0)[id]);
   }
   float* y = job.y.f32_row(0) + begin;
   float* const y_end = job.y.f32_row(0) + end;
   while (y < y_end) {
     typename D::State states[n];
-    for (int i = 0; i < n; ++i) states[i] = D::Prepare(rows[i]);
+    for (int i = 0; i < n; ++i) {
+      states[i] = D::Prepare(rows[i]);
+      for (int at = 0; at < D::kBlockBytes; at += 64) hwy::Prefetch(next[i] + at);
+      next[i] += D::kBlockBytes;
+    }
     for (int g = 0; g < D::kGroups; ++g, y += kGroupElems) {
       Group sum = LoadGroup(y);
       for (int i = 0; i < n; ++i) {
@@ -89,36 +99,6 @@ HWY_NOINLINE void OneToken(const Job& job, int64_t begin, int64_t end) {
   Finish(job, 0, begin, end, y + begin);
 }
 
-// sums[n tokens][kColBlock] += factors[n][kNeuronBlock] x w[n_neurons][kColBlock], four vectors of
-// columns at a time.
-template <int n>
-HWY_INLINE void AddTile(const float* w, int64_t n_neurons, const float* factors, float* sums) {
-  constexpr int kWide = 4;
-  for (int64_t c = 0; c < kColBlock; c += kWide * kLanes) {
-    VF tile[n][kWide];
-    for (int t = 0; t < n; ++t) {
-      for (int v = 0; v < kWide; ++v) {
-        tile[t][v] = hn::LoadU(DF(), sums + t * kColBlock + c + v * kLanes);
-      }
-    }
-    for (int64_t i = 0; i < n_neurons; ++i) {
-      VF w_vec[kWide];
-      for (int v = 0; v < kWide; ++v) {
-        w_vec[v] = hn::LoadU(DF(), w + i * kColBlock + c + v * kLanes);
-      }
-      for (int t = 0; t < n; ++t) {
-        const VF factor = hn::Set(DF(), factors[t * kNeuronBlock + i]);
-        for (int v = 0; v < kWide; ++v) tile[t][v] = hn::MulAdd(w_vec[v], factor, tile[t][v]);
-      }
-    }
-    for (int t = 0; t < n; ++t) {
-      for (int v = 0; v < kWide; ++v) {
-        hn::StoreU(tile[t][v], DF(), sums + t * kColBlock + c + v * kLanes);
-      }
-    }
-  }
-}
-
 // Decodes neurons [first, first + n) and gathers their factors, then adds them to the sums.
 template <typename D>
 HWY_INLINE void AddNeuronBlock(const Job& job, int64_t first, int64_t n, int64_t begin, int64_t end,
@@ -133,11 +113,7 @@ HWY_INLINE void AddNeuronBlock(const Job& job, int64_t first, int64_t n, int64_t
       factors[t * kNeuronBlock + i] = job.a.f32_row(t0 + t)[id];
     }
   }
-  int64_t t = 0;
-  for (; t + 2 <= n_tokens; t += 2) {
-    AddTile<2>(w, n, factors + t * kNeuronBlock, sums + t * kColBlock);
-  }
-  if (t < n_tokens) AddTile<1>(w, n, factors + t * kNeuronBlock, sums + t * kColBlock);
+  AxpyTile<kColBlock, kNeuronBlock>::AddTokens(w, n, factors, n_tokens, sums);
 }
 
 // Any number of tokens and columns.
@@ -174,8 +150,8 @@ HWY_NOINLINE void Run(CpuContext& context, const Job& job) {
 
 }  // namespace
 
-void AxpyRows(CpuContext& context, TensorView w, TensorView a, ActiveIds active, TensorView bias,
-              TensorView y) {
+void FileAxpyRows(CpuContext& context, TensorView w, TensorView a, ActiveIds active,
+                  TensorView bias, TensorView y) {
   Run(context, {w, a, active, bias.empty() ? nullptr : bias.f32_row(0), y});
 }
 
@@ -186,12 +162,13 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace thermocline::kernels::cpu {
 
-HWY_EXPORT(AxpyRows);
+HWY_EXPORT(FileAxpyRows);
 
 void AxpyRows(CpuContext& context, TensorView w, TensorView a, ActiveIds active, TensorView bias,
               TensorView y) {
   DCHECK(w.n_cols == y.n_cols && a.n_cols == w.n_rows && a.n_rows == y.n_rows);
-  HWY_DYNAMIC_DISPATCH(AxpyRows)(context, w, a, active, bias, y);
+  if (w.layout == RowLayout::kLanes) return AxpyLanes(context, w, a, active, bias, y);
+  HWY_DYNAMIC_DISPATCH(FileAxpyRows)(context, w, a, active, bias, y);
 }
 
 }  // namespace thermocline::kernels::cpu

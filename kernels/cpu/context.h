@@ -24,12 +24,27 @@ struct RopeTable {
   std::vector<float> sines;
 };
 
+// Memory that grows to the largest need so far and is kept: a step allocates only until it has
+// seen its widest batch. 64-byte aligned.
+class GrowingBytes {
+ public:
+  std::byte* Reserve(size_t n_bytes) {
+    constexpr size_t kAlign = 64;
+    if (memory_.size() < n_bytes + kAlign) memory_.resize(n_bytes + kAlign);
+    const auto at = reinterpret_cast<uintptr_t>(memory_.data());
+    return memory_.data() + (RoundUp(at, uint64_t{kAlign}) - at);
+  }
+
+ private:
+  std::vector<std::byte> memory_;
+};
+
 // Owned by the CPU device. Ops are called by one thread at a time and share chunks over the pool.
 struct CpuContext {
   ThreadPool* pool = nullptr;
   Buffer scratch;  // kScratchFloats for each thread
   RopeTable rope;
-  std::vector<float> neurons;  // of gate and up, while Neurons runs
+  GrowingBytes byte_rows;  // activations of the op that runs, rounded to bytes
 
   float* thread_scratch(int thread) const {
     return reinterpret_cast<float*>(scratch.data()) + thread * kScratchFloats;

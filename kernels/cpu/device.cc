@@ -1,10 +1,12 @@
 #include "kernels/device.h"
 
+#include <cstring>
 #include <utility>
 
 #include "base/str.h"
 #include "kernels/cpu/context.h"
 #include "kernels/cpu/ops.h"
+#include "kernels/lanes.h"
 
 namespace thermocline::kernels {
 namespace {
@@ -27,7 +29,7 @@ class CpuOps final : public Ops {
   }
   void MatMul(TensorView w, TensorView x, TensorView bias, TensorView y) override {
     traffic_.CountWeights(w, w.n_rows);
-    cpu::MatMulRows(context_, w, x, bias, ActiveIds::All(), y);
+    cpu::MatMul(context_, w, x, bias, y);
   }
   void Rope(const RopeArgs& args, std::span<const int64_t> positions, int head_dim,
             TensorView x) override {
@@ -64,6 +66,13 @@ class CpuOps final : public Ops {
     cpu::AxpyRows(context_, w, a, active, bias, y);
   }
 
+  // Calls fn(begin, end) over parts of 0 .. n on the pool.
+  template <typename Fn>
+  void ForEachPart(int64_t n, int64_t min_items, Fn fn) {
+    cpu::ForParts(context_, n, 1, min_items,
+                  [&](int64_t begin, int64_t end, int) { fn(begin, end); });
+  }
+
  private:
   cpu::CpuContext context_;
 };
@@ -73,13 +82,29 @@ class CpuDevice final : public Device {
  public:
   CpuDevice(std::unique_ptr<ThreadPool> pool, Buffer scratch)
       : pool_(std::move(pool)),
-        ops_({.pool = pool_.get(), .scratch = std::move(scratch), .rope = {}, .neurons = {}}) {}
+        ops_({.pool = pool_.get(), .scratch = std::move(scratch), .rope = {}, .byte_rows = {}}) {}
 
   std::string name() const override {
     return Str("cpu ", cpu::InstructionSetName(), " x", pool_->n_threads());
   }
   Ops& ops() override { return ops_; }
   Result<Buffer> Allocate(uint64_t n_bytes) override { return Buffer::Allocate(n_bytes); }
+  RowLayout PreferredLayout(DType dtype) const override {
+    return HasLanes(dtype) ? RowLayout::kLanes : RowLayout::kFile;
+  }
+  void Pack(TensorView from, TensorView to) override {
+    const auto row_bytes =
+        static_cast<int64_t>(RowBytes(from.dtype, static_cast<uint64_t>(from.n_cols)));
+    ops_.ForEachPart(from.n_rows, cpu::MinItems(row_bytes), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        if (to.layout == RowLayout::kLanes) {
+          PackLanesRow(from.dtype, from.row(i), from.n_cols, to.row(i));
+        } else {
+          std::memcpy(to.row(i), from.row(i), static_cast<size_t>(row_bytes));
+        }
+      }
+    });
+  }
   bool reads_host_memory() const override { return true; }
 
  private:

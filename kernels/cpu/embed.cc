@@ -43,6 +43,14 @@ HWY_EXPORT(Embed);
 
 void Embed(CpuContext& context, TensorView table, std::span<const int32_t> ids, TensorView y) {
   DCHECK(table.n_cols == y.n_cols && static_cast<int64_t>(ids.size()) == y.n_rows);
+  if (table.layout == RowLayout::kLanes) {
+    ForParts(context, y.n_rows, 1, MinItems(y.n_cols), [&](int64_t begin, int64_t end, int) {
+      for (int64_t t = begin; t < end; ++t) {
+        DequantizeRow(table, ids[static_cast<size_t>(t)], y.f32_row(t));
+      }
+    });
+    return;
+  }
   HWY_DYNAMIC_DISPATCH(Embed)(context, table, ids, y);
 }
 

@@ -10,6 +10,7 @@ std::string InstructionSetName() {
   const int64_t usable = hwy::SupportedTargets() & HWY_TARGETS;
   switch (usable & -usable) {
     case HWY_AVX3_DL:
+      return "avx512-vnni";
     case HWY_AVX3:
       return "avx512";
     case HWY_AVX2:

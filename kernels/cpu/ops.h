@@ -14,9 +14,7 @@ void Embed(CpuContext& context, TensorView table, std::span<const int32_t> ids, 
 void RmsNorm(CpuContext& context, TensorView x, TensorView weight, float eps, TensorView y);
 void LayerNorm(CpuContext& context, TensorView x, TensorView weight, TensorView bias, float eps,
                TensorView y);
-// The rows of w named by `active` (every row: ActiveIds::All()).
-void MatMulRows(CpuContext& context, TensorView w, TensorView x, TensorView bias, ActiveIds active,
-                TensorView y);
+void MatMul(CpuContext& context, TensorView w, TensorView x, TensorView bias, TensorView y);
 void Rope(CpuContext& context, const RopeArgs& args, std::span<const int64_t> positions,
           int head_dim, TensorView x);
 void StoreKv(CpuContext& context, TensorView k, TensorView v,
@@ -30,6 +28,9 @@ void SelectAtLeast(CpuContext& context, TensorView scores, float threshold, Acti
 void ZeroBelow(CpuContext& context, TensorView a, float threshold);
 void Neurons(CpuContext& context, const NeuronWeights& weights, Activation kind, TensorView x,
              ActiveIds active, const NeuronNeeds& needs, TensorView a);
+// AxpyRows for packed rows; the same sums as for the file's.
+void AxpyLanes(CpuContext& context, TensorView w, TensorView a, ActiveIds active, TensorView bias,
+               TensorView y);
 void AxpyRows(CpuContext& context, TensorView w, TensorView a, ActiveIds active, TensorView bias,
               TensorView y);
 

@@ -11,7 +11,7 @@ void AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView bias, Ten
   std::vector<double> sums(static_cast<size_t>(y.n_rows) * n_cols, 0.0);
   for (int64_t n = 0; n < active.count(w.n_rows); ++n) {
     const int64_t i = active.id(n);
-    DequantizeRow(w.dtype, w.row(i), w.n_cols, row.data());
+    DequantizeRow(w, i, row.data());
     for (int64_t t = 0; t < y.n_rows; ++t) {
       const double factor = a.f32_row(t)[i];
       double* sum = sums.data() + static_cast<size_t>(t) * n_cols;

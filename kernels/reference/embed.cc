@@ -7,7 +7,7 @@ namespace thermocline::kernels::reference {
 void Embed(TensorView table, std::span<const int32_t> ids, TensorView y) {
   for (size_t t = 0; t < ids.size(); ++t) {
     DCHECK(ids[t] >= 0 && ids[t] < table.n_rows);
-    DequantizeRow(table.dtype, table.row(ids[t]), table.n_cols, y.f32_row(static_cast<int64_t>(t)));
+    DequantizeRow(table, ids[t], y.f32_row(static_cast<int64_t>(t)));
   }
 }
 

@@ -5,8 +5,10 @@
 
 #include "base/check.h"
 #include "model/config.h"
+#include "model/ffn_policy.h"
 #include "model/gguf.h"
 #include "model/graph.h"
+#include "model/sparsity.h"
 #include "model/weights.h"
 
 namespace thermocline::model {
@@ -21,11 +23,13 @@ void CheckTensors(const GgufFile& file, uint64_t file_bytes) {
   }
 }
 
-void BuildGraphs(const ModelConfig& config, const WeightIndex& weights) {
-  for (const FfnMode mode : {FfnMode::kDense, FfnMode::kExact}) {
-    if (!CheckFfnMode(config, mode).ok()) continue;
+void BuildGraphs(const ModelConfig& config, const WeightIndex& weights, const Sparsity& sparsity) {
+  for (const FfnMode mode : kFfnModes) {
+    if (!CheckFfnMode(config, sparsity, mode).ok()) continue;
     for (int layer = 0; layer < config.n_layer; ++layer) {
-      const Graph graph = BuildLayerGraph(config, weights, layer, {mode, mode == FfnMode::kExact});
+      const LayerSparsity& own = sparsity.layers[static_cast<size_t>(layer)];
+      const Graph graph =
+          BuildLayerGraph(config, weights, layer, {LayerFfnMode(config, own, mode), false, own});
       for (const Op& op : graph.ops) CHECK(op.weights.empty() || WeightBytes(op, weights) > 0);
     }
   }
@@ -42,7 +46,8 @@ void ReadModel(std::span<const std::byte> bytes) {
   const auto weights = WeightIndex::Build(*config, *file);
   if (!weights.ok()) return;
   CHECK(weights->BytesOf({0, config->n_layer, true, true}) <= bytes.size());
-  BuildGraphs(*config, *weights);
+  const auto sparsity = SparsityOfModel(*file, *config, *weights);
+  if (sparsity.ok()) BuildGraphs(*config, *weights, *sparsity);
 }
 
 }  // namespace

@@ -9,7 +9,8 @@ import subprocess
 import sys
 
 SKIPPED = {"build", ".git", "node_modules"}
-PROGRAMS = ("thermocline-coordinator", "thermocline-worker", "thermocline-generate")
+PROGRAMS = ("thermocline-coordinator", "thermocline-worker", "thermocline-generate",
+            "thermocline-convert", "thermocline-synth")
 
 
 def documents(root):

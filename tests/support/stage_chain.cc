@@ -30,6 +30,10 @@ StageChain::StageChain(const std::string& path, const ChainOptions& options) {
   auto model = worker::OpenModel(path);
   EXPECT_TRUE(model.ok()) << model.status();
   model_ = std::move(model).value();
+  if (!options.sparsity_path.empty()) {
+    const Status attached = worker::AttachSparsityFile(options.sparsity_path, &model_);
+    EXPECT_TRUE(attached.ok()) << attached;
+  }
   std::vector<int> begins = {0};
   begins.insert(begins.end(), options.cuts.begin(), options.cuts.end());
   for (size_t i = 0; i < begins.size(); ++i) {

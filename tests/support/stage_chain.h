@@ -28,6 +28,7 @@ class LogitsRecorder final : public worker::LogitsSink {
 struct ChainOptions {
   std::vector<int> cuts;  // layer numbers where a new stage begins; empty: one stage
   worker::FfnPlan ffn;
+  std::string sparsity_path;  // "": what the model file has
   int n_threads = 1;
   bool reference_device = false;
   DType kv_dtype = DType::kF32;

@@ -133,7 +133,9 @@ void AddMetadata(const TinyModelSpec& spec, GgufImage* image) {
   if (!spec.activation.empty()) {
     image->AddString(Str(arch, ".hidden_activation"), spec.activation);
   }
-  if (spec.dialect == GgufDialect::kPowerInfer) image->AddF32("powerinfer.sparse_threshold", 0);
+  if (spec.dialect == GgufDialect::kPowerInfer) {
+    image->AddF32("powerinfer.sparse_threshold", spec.predictor_threshold);
+  }
 }
 
 // Adds tensors with a fresh seed for each.
@@ -152,6 +154,28 @@ class TensorWriter {
   void Vector(const std::string& name, int n, float deviation, float mean) {
     Random(name, DType::kF32, {n}, deviation, mean);
   }
+  // scores = fc2 relu(fc1 x) with fc1 = [I; -I] and fc2 = [W, -W], so W x, for the gate W with the
+  // norm's weights multiplied in: RMSNorm only scales each row of x besides.
+  void ExactPredictor(const std::string& block) {
+    CHECK(spec_.dtype == DType::kF32);
+    const auto n_embd = static_cast<size_t>(spec_.n_embd);
+    const std::vector<float> gate = Floats(block + "ffn_gate.weight");
+    const std::vector<float> norm = Floats(block + "ffn_norm.weight");
+    std::vector<float> fc1(2 * n_embd * n_embd, 0.0f);
+    std::vector<float> fc2(2 * gate.size());
+    for (size_t i = 0; i < n_embd; ++i) {
+      fc1[i * n_embd + i] = 1;
+      fc1[(n_embd + i) * n_embd + i] = -1;
+    }
+    for (size_t at = 0; at < gate.size(); ++at) {
+      const size_t col = at % n_embd;
+      float* row = fc2.data() + at / n_embd * 2 * n_embd;
+      row[col] = gate[at] * norm[col];
+      row[n_embd + col] = -row[col];
+    }
+    Given(block + "fc1.weight", 2 * spec_.n_embd, spec_.n_embd, fc1);
+    Given(block + "fc2.weight", spec_.n_ff, 2 * spec_.n_embd, fc2);
+  }
 
  private:
   void Random(const std::string& name, DType dtype, const std::vector<int64_t>& shape,
@@ -161,6 +185,17 @@ class TensorWriter {
     const uint64_t seed = spec_.seed * 1'000'003 + n_tensors_++;
     image_->AddTensor(name, dtype, shape,
                       RandomTensorData({dtype, n_elems, deviation, mean, seed}));
+  }
+
+  std::vector<float> Floats(const std::string& name) const {
+    const std::string& data = image_->Tensor(name).data;
+    std::vector<float> floats(data.size() / sizeof(float));
+    std::memcpy(floats.data(), data.data(), data.size());
+    return floats;
+  }
+  void Given(const std::string& name, int rows, int cols, const std::vector<float>& values) {
+    const auto* bytes = reinterpret_cast<const char*>(values.data());
+    image_->AddTensor(name, DType::kF32, {rows, cols}, {bytes, values.size() * sizeof(float)});
   }
 
   const TinyModelSpec& spec_;
@@ -189,12 +224,13 @@ void AddAttention(const TinyModelSpec& spec, const std::string& block, TensorWri
 
 void AddFfn(const TinyModelSpec& spec, const std::string& block, TensorWriter* out) {
   AddNorm(spec, block + "ffn_norm", out);
-  if (spec.arch == "llama" || spec.arch == "qwen2") {
+  if (spec.arch == "llama" || spec.arch == "qwen2" || spec.arch == "bamboo") {
     out->Matrix(block + "ffn_gate.weight", spec.n_ff, spec.n_embd, 1.5f);
   }
   out->Matrix(block + "ffn_up.weight", spec.n_ff, spec.n_embd, 1.0f);
   if (spec.dialect == GgufDialect::kPowerInfer) {
     out->MatrixByInput(block + "ffn_down_t.weight", spec.n_ff, spec.n_embd, 0.7f);
+    if (spec.exact_predictor) return out->ExactPredictor(block);
     out->Matrix(block + "fc1.weight", spec.n_predictor, spec.n_embd, 1.0f);
     out->Matrix(block + "fc2.weight", spec.n_ff, spec.n_predictor, 1.0f);
   } else {

@@ -15,8 +15,9 @@ namespace thermocline::testing {
 // clearly from token to token; equal specs give equal bytes. Rows must be whole blocks of `dtype`:
 // n_embd and n_ff multiples of 32 for Q8_0 and Q4_0, of 256 for the K types.
 struct TinyModelSpec {
-  std::string arch = "llama";                // llama, qwen2, arcee or nemotron
-  GgufDialect dialect = GgufDialect::kGguf;  // kPowerInfer: llama with predictors and ffn_down_t
+  std::string arch = "llama";  // llama, qwen2, arcee, nemotron or bamboo
+  GgufDialect dialect =
+      GgufDialect::kGguf;  // kPowerInfer: llama or bamboo with predictors and ffn_down_t
   int n_layer = 2;
   int n_embd = 64;
   int n_ff = 128;
@@ -24,8 +25,12 @@ struct TinyModelSpec {
   int n_head_kv = 2;
   int n_vocab = 288;  // from 259 on with byte tokens, so that any text can be encoded
   int n_ctx = 512;
-  int n_predictor = 32;       // hidden size of PowerInfer's predictors
-  DType dtype = DType::kF32;  // of all matrices; norms and biases are F32
+  int n_predictor = 32;  // hidden size of PowerInfer's predictors
+  // PowerInfer's predictors tell the sign of the gate up to rounding, with a hidden size of
+  // 2 n_embd; F32 only.
+  bool exact_predictor = false;
+  float predictor_threshold = 0;  // PowerInfer's
+  DType dtype = DType::kF32;      // of all matrices; norms and biases are F32
   uint64_t seed = 1;
   bool tied = false;
   bool rope_freqs = false;  // Llama-3 style divisors

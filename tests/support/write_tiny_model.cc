@@ -1,5 +1,5 @@
 // write_tiny_model ARCH OUT [key=value ...]: writes a random model; keys as in TinyModelSpec.
-// ARCH is llama, qwen2, arcee, nemotron or powerinfer.
+// ARCH is llama, qwen2, arcee, nemotron, bamboo, powerinfer or powerinfer-bamboo.
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -37,6 +37,8 @@ bool SetKey(const std::string& key, const std::string& value, TinyModelSpec* spe
     spec->seed = std::strtoull(value.c_str(), nullptr, 10);
   } else if (key == "tied") {
     spec->tied = value == "1";
+  } else if (key == "exact_predictor") {
+    spec->exact_predictor = value == "1";
   } else if (key == "rope_freqs") {
     spec->rope_freqs = value == "1";
   } else if (key == "activation") {
@@ -56,8 +58,8 @@ int main(int argc, char** argv) {
   }
   TinyModelSpec spec;
   spec.arch = argv[1];
-  if (spec.arch == "powerinfer") {
-    spec.arch = "llama";
+  if (spec.arch.starts_with("powerinfer")) {
+    spec.arch = spec.arch == "powerinfer-bamboo" ? "bamboo" : "llama";
     spec.dialect = thermocline::testing::GgufDialect::kPowerInfer;
   }
   for (int i = 3; i < argc; ++i) {

@@ -36,7 +36,7 @@ struct NarrowRule {
 const std::vector<NarrowRule>& NarrowRules() {
   static const std::vector<NarrowRule> rules = {
       {"proto", "placement", {"placement/plan.h", "placement/profile.h"}},
-      {"proto", "model", {"model/graph.h", "model/sampler.h", "model/sampling_params.h"}},
+      {"proto", "model", {"model/ffn_mode.h", "model/sampler.h", "model/sampling_params.h"}},
       {"worker", "placement", {"placement/plan.h", "placement/profile.h"}},
   };
   return rules;

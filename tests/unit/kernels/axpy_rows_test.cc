@@ -12,7 +12,7 @@ struct Shape {
 
 std::vector<Shape> Shapes(DType dtype) {
   std::vector<Shape> shapes = {{1, 37, 256}, {2, 16, 512}, {5, 51, 256}, {35, 7, 768}};
-  if (Traits(dtype).block_elems <= 32) shapes.push_back({3, 9, 352});
+  if (Traits(dtype).block_elems <= 32) shapes.push_back({3, 9, 352}), shapes.push_back({1, 9, 864});
   if (IsFloat(dtype)) shapes.push_back({1, 6, 77}), shapes.push_back({2, 6, 301});
   return shapes;
 }
@@ -89,6 +89,25 @@ TEST(AxpyRowsTest, AgreesWithTheReference) {
   });
 }
 
+TEST(AxpyRowsTest, PackedRowsGiveTheBitsOfTheFiles) {
+  const auto cpu = Cpu();
+  OnEachInstructionSet([&] {
+    for (const DType dtype : kWeightTypes) {
+      for (const Shape& shape : Shapes(dtype)) {
+        const Tensor w = RandomWeights(dtype, shape.n_ff, shape.n_embd, 13);
+        const Tensor a = SparseActivations(shape.n_tokens, shape.n_ff, 14);
+        const Tensor bias = RandomActivations(1, shape.n_embd, 15);
+        ActiveList list = Select(*cpu, a);
+        const Tensor expected = Axpy(*cpu, w, a, ActiveIds::All(), bias);
+        ExpectSameBits(Axpy(*cpu, w.Packed(), a, ActiveIds::All(), bias), expected,
+                       Name(dtype, shape) + " all");
+        ExpectSameBits(Axpy(*cpu, w.Packed(), a, list.get(), bias), expected,
+                       Name(dtype, shape) + " listed");
+      }
+    }
+  });
+}
+
 TEST(AxpyRowsTest, ListOfNonzerosEqualsAllBitForBit) {
   const auto cpu = Cpu();
   const auto check = [](Device& device) {
@@ -130,7 +149,7 @@ TEST(AxpyRowsTest, ATokenAloneHasTheSameBits) {
 TEST(AxpyRowsTest, ThreadsDoNotChangeABit) {
   for (const DType dtype : {DType::kF16, DType::kQ6_K}) {
     for (const int64_t n_tokens : {1, 6}) {
-      const Tensor w = RandomWeights(dtype, 67, 1536, 9);
+      const Tensor w = RandomWeights(dtype, 67, 1536, 9).Packed();
       const Tensor a = SparseActivations(n_tokens, 67, 10);
       const Tensor one = Axpy(*Cpu(1), w, a, ActiveIds::All(), Tensor());
       for (const int n_threads : {2, 3, 5}) {

@@ -24,9 +24,11 @@ TEST(EmbedTest, GathersRowsOfEveryType) {
         const int64_t n_embd = IsFloat(dtype) ? 77 : 512;
         const Tensor table = RandomWeights(dtype, 11, n_embd, 1);
         Tensor y(DType::kF32, 5, n_embd, 4);
-        device->ops().Embed(table.view(), ids, y.view());
-        for (size_t t = 0; t < ids.size(); ++t) {
-          EXPECT_EQ(y.Floats(static_cast<int64_t>(t)), table.Floats(ids[t])) << DTypeName(dtype);
+        for (const Tensor& stored : {table, table.Packed()}) {
+          device->ops().Embed(stored.view(), ids, y.view());
+          for (size_t t = 0; t < ids.size(); ++t) {
+            EXPECT_EQ(y.Floats(static_cast<int64_t>(t)), table.Floats(ids[t])) << DTypeName(dtype);
+          }
         }
       }
     });

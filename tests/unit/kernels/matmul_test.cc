@@ -15,7 +15,7 @@ struct Shape {
 std::vector<Shape> Shapes(DType dtype) {
   std::vector<Shape> shapes = {
       {1, 37, 256}, {2, 8, 512}, {3, 1, 256}, {7, 11, 1280}, {17, 13, 256}};
-  if (Traits(dtype).block_elems <= 32) shapes.push_back({5, 9, 96});
+  if (Traits(dtype).block_elems <= 32) shapes.push_back({5, 9, 96}), shapes.push_back({1, 9, 864});
   if (IsFloat(dtype)) shapes.push_back({4, 6, 77}), shapes.push_back({1, 5, 45});
   return shapes;
 }
@@ -23,7 +23,7 @@ std::vector<Shape> Shapes(DType dtype) {
 // What the sum of n products may be off by: each product passes at most n / 8 + 8 roundings (two
 // chains of at least four lanes, the lanes' own sum, the bias).
 double Bound(const std::vector<float>& w, const float* x, float bias) {
-  double norm = std::abs(bias);
+  double norm = std::abs(bias) + 1e-30;
   for (size_t i = 0; i < w.size(); ++i) norm += std::abs(static_cast<double>(w[i]) * x[i]);
   return (static_cast<double>(w.size()) / 8 + 8) * kRounding * norm;
 }
@@ -45,16 +45,18 @@ TEST(MatMulTest, AgreesWithTheReference) {
   OnEachInstructionSet([&] {
     for (const DType dtype : kWeightTypes) {
       for (const Shape& shape : Shapes(dtype)) {
-        const Tensor w = RandomWeights(dtype, shape.n_out, shape.n_in, 1);
+        const Tensor file = RandomWeights(dtype, shape.n_out, shape.n_in, 1);
         const Tensor x = RandomActivations(shape.n_tokens, shape.n_in, 2);
         const Tensor bias = shape.n_out % 2 ? RandomActivations(1, shape.n_out, 3) : Tensor();
-        ExpectNear(
-            MatMul(*cpu, w, x, bias), MatMul(*reference, w, x, bias),
-            [&](int64_t t, int64_t i) {
-              return Bound(w.Floats(i), x.view().f32_row(t),
-                           bias.view().empty() ? 0 : bias.at(0, i));
-            },
-            Name(dtype, shape));
+        for (const Tensor& w : {file, file.Packed()}) {
+          ExpectNear(
+              MatMul(*cpu, w, x, bias), MatMul(*reference, w, x, bias),
+              [&](int64_t t, int64_t i) {
+                return Bound(w.Floats(i), x.view().f32_row(t),
+                             bias.view().empty() ? 0 : bias.at(0, i));
+              },
+              Name(dtype, shape));
+        }
       }
     }
   });
@@ -65,12 +67,14 @@ TEST(MatMulTest, ATokenAloneHasTheSameBits) {
   OnEachInstructionSet([&] {
     for (const DType dtype : kWeightTypes) {
       for (const Shape& shape : Shapes(dtype)) {
-        const Tensor w = RandomWeights(dtype, shape.n_out, shape.n_in, 4);
+        const Tensor file = RandomWeights(dtype, shape.n_out, shape.n_in, 4);
         const Tensor x = RandomActivations(shape.n_tokens, shape.n_in, 5);
-        const Tensor together = MatMul(*cpu, w, x, Tensor());
-        for (int64_t t = 0; t < shape.n_tokens; ++t) {
-          ExpectSameBits(MatMul(*cpu, w, x.Rows(t, 1), Tensor()), together.Rows(t, 1),
-                         Name(dtype, shape));
+        for (const Tensor& w : {file, file.Packed()}) {
+          const Tensor together = MatMul(*cpu, w, x, Tensor());
+          for (int64_t t = 0; t < shape.n_tokens; ++t) {
+            ExpectSameBits(MatMul(*cpu, w, x.Rows(t, 1), Tensor()), together.Rows(t, 1),
+                           Name(dtype, shape));
+          }
         }
       }
     }
@@ -80,13 +84,49 @@ TEST(MatMulTest, ATokenAloneHasTheSameBits) {
 TEST(MatMulTest, ThreadsDoNotChangeABit) {
   for (const DType dtype : {DType::kF16, DType::kQ4_K}) {
     for (const int64_t n_tokens : {1, 9, 65}) {
-      const Tensor w = RandomWeights(dtype, 203, 512, 6);
+      const Tensor w = RandomWeights(dtype, 203, 512, 6).Packed();
       const Tensor x = RandomActivations(n_tokens, 512, 7);
       const Tensor one = MatMul(*Cpu(1), w, x, Tensor());
       for (const int n_threads : {2, 3, 5}) {
         ExpectSameBits(MatMul(*Cpu(n_threads), w, x, Tensor()), one, std::string(DTypeName(dtype)));
       }
     }
+  }
+}
+
+TEST(MatMulTest, PackedRowsGiveTheSameBitsOnEverySetWithFusedMultiplyAdd) {
+  const auto cpu = Cpu();
+  for (const DType dtype : kWeightTypes) {
+    if (!HasLanes(dtype)) continue;
+    for (const int64_t n_tokens : {1, 6}) {
+      const Tensor w = RandomWeights(dtype, 21, 1280, 16).Packed();
+      const Tensor x = RandomActivations(n_tokens, 1280, 17);
+      const Tensor best = MatMul(*cpu, w, x, Tensor());
+      OnEachInstructionSet([&] {
+        if ((hwy::SupportedTargets() & (HWY_AVX3_DL | HWY_AVX3 | HWY_AVX2 | HWY_NEON)) == 0) return;
+        ExpectSameBits(MatMul(*cpu, w, x, Tensor()), best, std::string(DTypeName(dtype)));
+      });
+    }
+  }
+}
+
+TEST(MatMulTest, PackedRowsAndActivationsOfExtremes) {
+  for (const DType dtype : kWeightTypes) {
+    if (!HasLanes(dtype)) continue;
+    const Tensor w = RandomWeights(dtype, 5, 512, 18).Packed();
+    Tensor x(DType::kF32, 3, 512);
+    for (int64_t c = 0; c < 512; ++c) {
+      x.at(1, c) = c % 2 == 0 ? 1e30f : -1e30f;
+      x.at(2, c) = 1e-42f;
+    }
+    OnEachInstructionSet([&] {
+      const Tensor y = MatMul(*Cpu(), w, x, Tensor());
+      for (int64_t i = 0; i < 5; ++i) {
+        EXPECT_EQ(y.at(0, i), 0.0f) << DTypeName(dtype);
+        EXPECT_TRUE(std::isfinite(y.at(1, i))) << DTypeName(dtype);
+        EXPECT_TRUE(std::isfinite(y.at(2, i))) << DTypeName(dtype);
+      }
+    });
   }
 }
 

@@ -29,8 +29,8 @@ struct Operands {
   int32_t n_active = 0;
 
   Operands(DType dtype, const Case& test, int64_t n_tokens)
-      : gate(RandomWeights(dtype, kNeurons, kEmbd, 1)),
-        up(RandomWeights(dtype, kNeurons, kEmbd, 2)),
+      : gate(RandomWeights(dtype, kNeurons, kEmbd, 1).Packed()),
+        up(RandomWeights(dtype, kNeurons, kEmbd, 2).Packed()),
         gate_bias(RandomActivations(1, kNeurons, 3)),
         up_bias(RandomActivations(1, kNeurons, 4)),
         x(RandomActivations(n_tokens, kEmbd, 5)),

@@ -15,6 +15,7 @@
 #include "base/tensor_view.h"
 #include "kernels/blocks.h"
 #include "kernels/device.h"
+#include "kernels/lanes.h"
 
 namespace thermocline::kernels {
 
@@ -43,13 +44,25 @@ class Tensor {
     return *this;
   }
 
+  // The same rows in the packed layout, when the type has one.
+  Tensor Packed() const {
+    if (!HasLanes(view_.dtype)) return *this;
+    Tensor packed(view_.dtype, view_.n_rows, view_.n_cols);
+    packed.bytes_.resize(packed.bytes_.size() + kLanesSlackBytes, std::byte{0xff});
+    packed.view_.data = packed.bytes_.data();
+    packed.view_.layout = RowLayout::kLanes;
+    for (int64_t i = 0; i < view_.n_rows; ++i) {
+      PackLanesRow(view_.dtype, view_.row(i), view_.n_cols, packed.view_.row(i));
+    }
+    return packed;
+  }
   TensorView view() const { return view_; }
   float at(int64_t row, int64_t col) const { return view_.f32_row(row)[col]; }
   float& at(int64_t row, int64_t col) { return view_.f32_row(row)[col]; }
   // Row `row` as floats, whatever the type.
   std::vector<float> Floats(int64_t row) const {
     std::vector<float> values(static_cast<size_t>(view_.n_cols));
-    DequantizeRow(view_.dtype, view_.row(row), view_.n_cols, values.data());
+    DequantizeRow(view_, row, values.data());
     return values;
   }
   // A copy of rows [begin, begin + n).

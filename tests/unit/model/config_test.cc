@@ -94,6 +94,19 @@ TEST(ModelConfig, PowerInfersLlamaIsReGlu) {
   EXPECT_TRUE(config.ffn_gated);
 }
 
+TEST(ModelConfig, BambooActivatesGateAndUp) {
+  TinyModelSpec spec;
+  spec.arch = "bamboo";
+  for (const auto dialect : {GgufDialect::kGguf, GgufDialect::kPowerInfer}) {
+    spec.dialect = dialect;
+    const ModelConfig config = ConfigOf(spec);
+    EXPECT_EQ(config.activation, Activation::kRelu);
+    EXPECT_TRUE(config.ffn_gated);
+    EXPECT_TRUE(config.ffn_up_activated);
+    EXPECT_EQ(config.rope.pairing, RopePairing::kAdjacent);
+  }
+}
+
 TEST(ModelConfig, TheFileMayNameItsActivation) {
   TinyModelSpec spec;
   spec.activation = "relu";
@@ -200,7 +213,8 @@ std::vector<BadKey> BadKeys() {
   const std::string per_layer = "llama.attention.head_count";
   std::vector<BadKey> cases = {
       {"no architecture", "llama", Remove("general.architecture"), "general.architecture"},
-      {"falcon", "llama", Rename("falcon"), "\"falcon\"; supported: llama qwen2 arcee nemotron"},
+      {"falcon", "llama", Rename("falcon"),
+       "\"falcon\"; supported: llama qwen2 arcee nemotron bamboo"},
       {"opt in a PowerInfer file", "llama",
        [](GgufImage& f) {
          f.magic = "PWRI";

@@ -19,6 +19,11 @@ using testing::TinyModelSpec;
 constexpr FfnOptions kDense{};
 constexpr FfnOptions kDenseByNeuron{FfnMode::kDense, true};
 constexpr FfnOptions kExact{FfnMode::kExact, true};
+constexpr FfnOptions kThresholded{FfnMode::kThresholded, true, {.activation_threshold = 0.25f}};
+constexpr FfnOptions kPredicted{
+    FfnMode::kPredicted,
+    true,
+    {.predictor = PredictorKind::kRelu, .n_hidden = 32, .predictor_threshold = 0.5f}};
 
 struct Model {
   ModelConfig config;
@@ -43,8 +48,8 @@ TinyModelSpec Spec(const std::string& arch, const std::string& activation = "") 
   return spec;
 }
 
-TinyModelSpec PowerInferSpec() {
-  TinyModelSpec spec;
+TinyModelSpec PowerInferSpec(const std::string& arch = "llama") {
+  TinyModelSpec spec = Spec(arch);
   spec.dialect = GgufDialect::kPowerInfer;
   return spec;
 }
@@ -64,14 +69,14 @@ const Op& Last(const Graph& graph, OpKind kind) {
   return *found;
 }
 
-// Inputs exist before they are read; every value but the input is written once, and only kRope
-// writes what it reads; the output is written.
+// Inputs exist before they are read; every value but the input is written once, and only kRope and
+// kZeroBelow write what they read; the output is written.
 void ExpectWellFormed(const Graph& graph) {
   std::map<ValueId, int> n_writes;
   if (graph.input != kNoValue) n_writes[graph.input] = 1;
   for (const Op& op : graph.ops) {
     for (const ValueId input : op.inputs) EXPECT_EQ(n_writes[input], 1) << OpKindName(op.kind);
-    if (op.kind == OpKind::kRope) {
+    if (op.kind == OpKind::kRope || op.kind == OpKind::kZeroBelow) {
       EXPECT_EQ(op.inputs, op.outputs);
       continue;
     }
@@ -92,19 +97,36 @@ void ExpectShapesFit(const Graph& graph, const WeightIndex& weights) {
   }
 }
 
+// Every mode that the layers of these models can be made to run.
+std::vector<FfnOptions> OptionsOf(const Model& model) {
+  std::vector<FfnOptions> all = {kDense, kDenseByNeuron};
+  if (model.config.relu_family()) all.push_back(kExact);
+  all.push_back(kThresholded);
+  if (model.weights.Find(WeightRole::kPredictorFc1, 0) == nullptr) return all;
+  for (const PredictorKind kind : {PredictorKind::kRelu, PredictorKind::kLinear}) {
+    for (const PredictorInput input : {PredictorInput::kResidual, PredictorInput::kFfnNorm}) {
+      FfnOptions predicted = kPredicted;
+      predicted.sparsity.predictor = kind;
+      predicted.sparsity.input = input;
+      all.push_back(predicted);
+    }
+  }
+  return all;
+}
+
 TEST(Graph, EveryArchitectureAndModeIsWellFormed) {
   for (const TinyModelSpec& spec :
        {Spec("llama"), Spec("llama", "relu"), Spec("qwen2"), Spec("qwen2", "relu"), Spec("arcee"),
-        Spec("nemotron"), PowerInferSpec()}) {
+        Spec("nemotron"), Spec("bamboo"), PowerInferSpec(), PowerInferSpec("bamboo")}) {
     const Model model = Load(TinyModelImage(spec));
-    for (const FfnOptions& ffn : {kDense, kDenseByNeuron, kExact}) {
-      if (!CheckFfnMode(model.config, ffn.mode).ok()) continue;
+    for (const FfnOptions& ffn : OptionsOf(model)) {
       for (int layer = 0; layer < model.config.n_layer; ++layer) {
         const Graph graph = BuildLayerGraph(model.config, model.weights, layer, ffn);
-        SCOPED_TRACE(spec.arch + " " + spec.activation);
+        SCOPED_TRACE(spec.arch + " " + spec.activation + " " + std::string(FfnModeName(ffn.mode)));
         ExpectWellFormed(graph);
         ExpectShapesFit(graph, model.weights);
         for (const Op& op : graph.ops) EXPECT_EQ(op.layer, layer);
+        EXPECT_EQ(graph.ops[graph.ffn_begin].weights[0], (WeightKey{layer, WeightRole::kFfnNorm}));
       }
     }
   }
@@ -158,15 +180,77 @@ TEST(Graph, ExactUngatedSelectsAfterTheActivation) {
 TEST(Graph, ExactGatedComputesUpForActiveNeuronsOnly) {
   const Model model = Load(TinyModelImage(Spec("llama", "relu")));
   const Graph graph = BuildLayerGraph(model.config, model.weights, 0, kExact);
-  EXPECT_THAT(Kinds(graph), ElementsAre(kNorm, kMatMul, kMatMul, kMatMul, kRope, kAttention,
-                                        kMatMul, kAdd, kNorm, kMatMul, kActivate, kSelectActive,
-                                        kNeurons, kAxpyRows, kAdd));
+  EXPECT_THAT(Kinds(graph),
+              ElementsAre(kNorm, kMatMul, kMatMul, kMatMul, kRope, kAttention, kMatMul, kAdd, kNorm,
+                          kMatMul, kActivate, kSelectActive, kNeurons, kAxpyRows, kAdd));
   const ValueId ids = Last(graph, kSelectActive).outputs[0];
   const Op& neurons = Last(graph, kNeurons);
   EXPECT_EQ(ActiveIdsOf(graph, neurons), ids);
   EXPECT_THAT(neurons.weights, ElementsAre(WeightKey{0, WeightRole::kFfnUp}));
   EXPECT_EQ(neurons.inputs[2], Last(graph, kSelectActive).inputs[0]);
   EXPECT_EQ(ActiveIdsOf(graph, Last(graph, kAxpyRows)), ids);
+}
+
+TEST(Graph, PredictedComputesWhatThePredictorNames) {
+  const Model model = Load(TinyModelImage(PowerInferSpec()));
+  const Graph graph = BuildLayerGraph(model.config, model.weights, 0, kPredicted);
+  EXPECT_THAT(Kinds(graph),
+              ElementsAre(kNorm, kMatMul, kMatMul, kMatMul, kRope, kAttention, kMatMul, kAdd, kNorm,
+                          kMatMul, kActivate, kMatMul, kSelectAtLeast, kNeurons, kAxpyRows, kAdd));
+  const Op& residual = graph.ops[7];
+  const Op& fc1 = graph.ops[9];
+  EXPECT_THAT(fc1.inputs, ElementsAre(residual.outputs[0]));
+  EXPECT_EQ(graph.ops[10].activation, Activation::kRelu);
+  const Op& select = Last(graph, kSelectAtLeast);
+  EXPECT_EQ(select.threshold, 0.5f);
+  const Op& neurons = Last(graph, kNeurons);
+  EXPECT_EQ(neurons.inputs[0], graph.ops[8].outputs[0]);
+  EXPECT_EQ(ActiveIdsOf(graph, neurons), select.outputs[0]);
+  EXPECT_EQ(InputOf(graph, neurons, ValueKind::kScores), select.inputs[0]);
+  EXPECT_EQ(neurons.threshold, 0.5f);
+  EXPECT_THAT(neurons.weights,
+              ElementsAre(WeightKey{0, WeightRole::kFfnGate}, WeightKey{0, WeightRole::kFfnUp}));
+}
+
+TEST(Graph, ALinearPredictorMayReadTheNorm) {
+  const Model model = Load(TinyModelImage(PowerInferSpec()));
+  FfnOptions options = kPredicted;
+  options.sparsity.predictor = PredictorKind::kLinear;
+  options.sparsity.input = PredictorInput::kFfnNorm;
+  const Graph graph = BuildLayerGraph(model.config, model.weights, 0, options);
+  const Op& fc1 = graph.ops[9];
+  const Op& fc2 = graph.ops[10];
+  EXPECT_THAT(fc1.inputs, ElementsAre(graph.ops[8].outputs[0]));
+  EXPECT_THAT(fc2.inputs, ElementsAre(fc1.outputs[0]));
+  EXPECT_THAT(fc2.weights, ElementsAre(WeightKey{0, WeightRole::kPredictorFc2}));
+}
+
+TEST(Graph, ThresholdedZeroesSmallActivationsBeforeSelecting) {
+  const Model model = Load(TinyModelImage(Spec("qwen2")));
+  const Graph graph = BuildLayerGraph(model.config, model.weights, 0, kThresholded);
+  EXPECT_THAT(Kinds(graph), ElementsAre(kNorm, kMatMul, kMatMul, kMatMul, kRope, kAttention,
+                                        kMatMul, kAdd, kNorm, kMatMul, kActivate, kZeroBelow,
+                                        kSelectActive, kNeurons, kAxpyRows, kAdd));
+  const Op& zero = Last(graph, kZeroBelow);
+  EXPECT_EQ(zero.threshold, 0.25f);
+  EXPECT_EQ(zero.inputs, zero.outputs);
+  EXPECT_EQ(Last(graph, kSelectActive).inputs, zero.outputs);
+  EXPECT_EQ(Last(graph, kNeurons).activation, Activation::kSilu);
+}
+
+TEST(Graph, BambooActivatesUpInEveryMode) {
+  const Model model = Load(TinyModelImage(PowerInferSpec("bamboo")));
+  const Graph dense = BuildLayerGraph(model.config, model.weights, 0, kDense);
+  EXPECT_THAT(Kinds(dense),
+              ElementsAre(kNorm, kMatMul, kMatMul, kMatMul, kRope, kAttention, kMatMul, kAdd, kNorm,
+                          kMatMul, kMatMul, kActivate, kActivate, kAxpyRows, kAdd));
+  const Op& act_up = dense.ops[11];
+  EXPECT_THAT(act_up.inputs, ElementsAre(dense.ops[10].outputs[0]));
+  EXPECT_THAT(dense.ops[12].inputs, ElementsAre(dense.ops[9].outputs[0], act_up.outputs[0]));
+  for (const FfnOptions& ffn : {kExact, kPredicted}) {
+    const Graph graph = BuildLayerGraph(model.config, model.weights, 0, ffn);
+    EXPECT_TRUE(Last(graph, kNeurons).activates_up);
+  }
 }
 
 TEST(Graph, NeuronRowsOfTheFileAreUsedInDenseModeToo) {
@@ -217,23 +301,11 @@ TEST(Graph, EmbedAndHead) {
   }
 }
 
-TEST(Graph, ExactModeNeedsExactZeros) {
-  const Model swiglu = Load(TinyModelImage(Spec("qwen2")));
-  EXPECT_TRUE(CheckFfnMode(swiglu.config, FfnMode::kDense).ok());
-  const Status status = CheckFfnMode(swiglu.config, FfnMode::kExact);
-  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
-  EXPECT_THAT(status.message(), HasSubstr("exact"));
-  EXPECT_THAT(status.message(), HasSubstr("qwen2 model has silu"));
-  const Model reglu = Load(TinyModelImage(Spec("qwen2", "relu")));
-  EXPECT_TRUE(CheckFfnMode(reglu.config, FfnMode::kExact).ok());
-}
-
 // Counted by the graph's ops or by the index: the same bytes, in whichever way down is computed.
 TEST(Graph, WeightBytesAddUpToTheLayer) {
   for (const TinyModelSpec& spec : {Spec("arcee"), Spec("llama", "relu"), Spec("qwen2")}) {
     const Model model = Load(TinyModelImage(spec));
-    for (const FfnOptions& ffn : {kDense, kDenseByNeuron, kExact}) {
-      if (!CheckFfnMode(model.config, ffn.mode).ok()) continue;
+    for (const FfnOptions& ffn : OptionsOf(model)) {
       uint64_t n_bytes = 0;
       for (const Op& op : BuildLayerGraph(model.config, model.weights, 0, ffn).ops) {
         n_bytes += WeightBytes(op, model.weights);
@@ -246,15 +318,7 @@ TEST(Graph, WeightBytesAddUpToTheLayer) {
 TEST(Graph, KindsHaveNames) {
   EXPECT_STREQ(OpKindName(kEmbed), "embed");
   EXPECT_STREQ(OpKindName(kAxpyRows), "axpy_rows");
-  EXPECT_EQ(FfnModeName(FfnMode::kExact), "exact");
-}
-
-TEST(FfnModes, NamesReadBack) {
-  for (const FfnMode mode : {FfnMode::kDense, FfnMode::kExact}) {
-    EXPECT_EQ(*ParseFfnMode(FfnModeName(mode)), mode);
-  }
-  EXPECT_EQ(ParseFfnMode("sparse").status().message(),
-            "unknown --ffn \"sparse\"; one of dense exact");
+  EXPECT_STREQ(OpKindName(kZeroBelow), "zero_below");
 }
 
 }  // namespace

@@ -70,6 +70,37 @@ TEST(WeightIndex, PowerInferFilesHaveNeuronRowsAndPredictors) {
   }
 }
 
+TEST(WeightIndex, PredictorsAreCountedApart) {
+  TinyModelSpec spec;
+  spec.dialect = GgufDialect::kPowerInfer;
+  Model model = MustLoad(TinyModelImage(spec));
+  const LayerRange second{1, 2, false, false};
+  EXPECT_THAT(model.weights.PredictorKeysOf(second),
+              ElementsAre(WeightKey{1, WeightRole::kPredictorFc1},
+                          WeightKey{1, WeightRole::kPredictorFc2}));
+  EXPECT_EQ(model.weights.PredictorBytesOf(second), (32u * 64 + 128u * 32) * 4);
+  EXPECT_FALSE(model.weights.has_attached_predictors());
+  TensorInfo smaller = *model.weights.Find(WeightRole::kPredictorFc1, 1);
+  smaller.size_bytes = 12;
+  model.weights.AttachPredictors({{{1, WeightRole::kPredictorFc1}, smaller}});
+  EXPECT_TRUE(model.weights.has_attached_predictors());
+  EXPECT_EQ(model.weights.PredictorBytesOf({0, 2, true, true}), 12u);
+  EXPECT_EQ(model.weights.Find(WeightRole::kPredictorFc1, 0), nullptr);
+}
+
+// What `thermocline convert --neuron-rows` makes.
+TEST(WeightIndex, EveryArchitectureMayHaveNeuronRows) {
+  for (const std::string arch : {"llama", "qwen2", "arcee", "nemotron"}) {
+    GgufImage image = Image(arch);
+    image.RemoveTensor("blk.1.ffn_down.weight");
+    image.AddZeros("blk.1.ffn_down_t.weight", DType::kF16, {128, 64});
+    const Model model = MustLoad(image);
+    EXPECT_EQ(model.weights.Find(WeightRole::kFfnDown, 1), nullptr) << arch;
+    EXPECT_NE(model.weights.Find(WeightRole::kFfnDownT, 1), nullptr) << arch;
+    EXPECT_NE(model.weights.Find(WeightRole::kFfnDown, 0), nullptr) << arch;
+  }
+}
+
 TEST(WeightIndex, MatricesMayHaveAnyWeightType) {
   for (const DType dtype : {DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_K,
                             DType::kQ5_K, DType::kQ6_K}) {
@@ -174,6 +205,13 @@ std::vector<BadTensor> BadTensors() {
   return {
       {"missing", kGguf, [](GgufImage& f) { f.RemoveTensor("blk.1.attn_k.weight"); },
        "tensor is missing: blk.1.attn_k.weight"},
+      {"no ffn_down", kGguf, [](GgufImage& f) { f.RemoveTensor("blk.1.ffn_down.weight"); },
+       "tensor is missing: blk.1.ffn_down.weight"},
+      {"ffn_down twice", kGguf,
+       [](GgufImage& f) {
+         f.AddZeros("blk.0.ffn_down_t.weight", DType::kF32, {128, 64});
+       },
+       "too many: blk.0.ffn_down.weight and blk.0.ffn_down_t.weight"},
       {"unknown", kGguf, [](GgufImage& f) { f.AddZeros("blk.0.extra.weight", DType::kF32, {4}); },
        "not part of a llama model: blk.0.extra.weight"},
       {"layer beyond the count", kGguf,

@@ -16,8 +16,8 @@ Plan FullPlan() {
             .wire = DType::kBF16,
             .kv = {32, 77, DType::kF16},
             .n_ctx = 2048};
-  plan.stages = {{{1}, {0, 2, true, false}, 100, 7, 50, "fast \"disk\""},
-                 {{2}, {2, 5, false, true}, 1ull << 40, 0, 75, ""}};
+  plan.stages = {{{1}, {0, 2, true, false}, 100, 7, 9, 50, "fast \"disk\""},
+                 {{2}, {2, 5, false, true}, 1ull << 40, 0, 0, 75, ""}};
   return plan;
 }
 

@@ -90,7 +90,7 @@ class Generator {
                          .n_ctx = Int(0, 1 << 17)};
     plan.stages.resize(Int(1, 4));
     for (placement::StagePlan& stage : plan.stages) {
-      stage = {{U64()}, {Int(0, 5), Int(5, 9), Coin(), Coin()}, U64(), U64(), U64(), Text()};
+      stage = {{U64()}, {Int(0, 5), Int(5, 9), Coin(), Coin()}, U64(), U64(), U64(), U64(), Text()};
     }
     return plan;
   }
@@ -105,7 +105,8 @@ class Generator {
                       .bulk_endpoint = Text(),
                       .previous_address = Text(),
                       .next_address = Text(),
-                      .ffn = model::FfnMode(Int(0, 1)),
+                      .ffn = *model::FfnModes::FromBits(static_cast<uint32_t>(Int(1, 15))),
+                      .sparsity_path = Text(),
                       .max_step_tokens = Int(1, kMaxStepTokens),
                       .dump_logits_dir = Text()};
     assign.stage = Int(-1, static_cast<int>(assign.plan.stages.size()) - 1);

@@ -9,6 +9,8 @@ TEST(Subcommands, NamesTheProgramOfEach) {
   EXPECT_EQ(*FindSubcommand("serve"), "thermocline-coordinator");
   EXPECT_EQ(*FindSubcommand("worker"), "thermocline-worker");
   EXPECT_EQ(*FindSubcommand("generate"), "thermocline-generate");
+  EXPECT_EQ(*FindSubcommand("convert"), "thermocline-convert");
+  EXPECT_EQ(*FindSubcommand("synth"), "thermocline-synth");
 }
 
 TEST(Subcommands, SuggestsTheNearest) {
@@ -19,7 +21,7 @@ TEST(Subcommands, SuggestsTheNearest) {
 }
 
 TEST(Subcommands, HelpListsAll) {
-  for (const char* name : {"serve", "worker", "generate"}) {
+  for (const char* name : {"serve", "worker", "generate", "convert", "synth"}) {
     EXPECT_NE(ListSubcommands().find(name), std::string::npos) << name;
   }
 }

@@ -93,7 +93,8 @@ INSTANTIATE_TEST_SUITE_P(Dequantized, EachQuantisedFile,
                            return name;
                          });
 
-// Only the order of sums may differ.
+// Float weights: only the order of sums may differ. Quantised ones multiply activations rounded to
+// 8 bits per block, 0.3 % of their norm in every product.
 TEST_P(EachQuantisedFile, GivesTheLogitsOfItsWidenedWeights) {
   const std::string path = std::string(TC_TEST_DATA_DIR "/") + GetParam() + ".gguf";
   const TempFile widened(Dequantized(path));
@@ -102,7 +103,11 @@ TEST_P(EachQuantisedFile, GivesTheLogitsOfItsWidenedWeights) {
   const auto wanted = StageChain(widened.path(), {}).Logits(SeqId{1}, tokens, 24);
   const auto got = StageChain(path, {}).Logits(SeqId{1}, tokens, 24);
   ASSERT_EQ(got.size(), tokens.size());
-  for (size_t i = 0; i < wanted.size(); ++i) EXPECT_LE(RelativeError(got[i], wanted[i]), 1e-4) << i;
+  const std::string name = GetParam();
+  const bool is_float = name.ends_with("bf16") || name.ends_with("f16");
+  const double bound = is_float ? 1e-4 : 2e-2;
+  for (size_t i = 0; i < wanted.size(); ++i)
+    EXPECT_LE(RelativeError(got[i], wanted[i]), bound) << i;
 }
 
 }  // namespace

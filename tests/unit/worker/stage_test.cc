@@ -109,7 +109,8 @@ TEST(Stage, ExactFfnOfAQuantisedModelStaysWithinTheRelayingsRounding) {
   exact.ffn = {model::FfnMode::kExact, true};
   const auto dense = StageChain(file.path(), {}).Logits(SeqId{1}, kTokens, 64);
   const auto got = StageChain(file.path(), exact).Logits(SeqId{1}, kTokens, 64);
-  for (size_t i = 0; i < dense.size(); ++i) EXPECT_LT(RelativeError(got[i], dense[i]), 1e-3);
+  // Dense rounds the activations that ffn_down multiplies to 8 bits, neuron rows do not.
+  for (size_t i = 0; i < dense.size(); ++i) EXPECT_LT(RelativeError(got[i], dense[i]), 2e-2);
 }
 
 TEST(Stage, ExactFfnOfASiluModelIsRefused) {
@@ -120,8 +121,8 @@ TEST(Stage, ExactFfnOfASiluModelIsRefused) {
   StageOptions options;
   options.layers = {0, 3, true, true};
   options.ffn = {model::FfnMode::kExact, true};
-  const auto stage = Stage::Create({model->config, model->weights, *model->reader}, options,
-                                   *device, nullptr, IgnoreProgress);
+  const auto stage =
+      Stage::Create(model->source(), options, *device, nullptr, IgnoreProgress);
   EXPECT_EQ(stage.status().code(), StatusCode::kInvalidArgument);
 }
 

@@ -1,0 +1,49 @@
+// Products of one weight row with one token, and of many rows with one token: the sparse case and
+// the decoding of a single sequence.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cpu/context.h"
+#include "kernels/ops.h"
+
+namespace thermocline::kernels::cpu {
+
+// Returns row . x. `next` is fetched into the cache meanwhile: the row that is wanted after this
+// one, or a place some KiB ahead in a run of rows; it is only ever prefetched. x is F32, or for
+// packed rows a ByteRow.
+using RowDot = float (*)(const std::byte* row, const std::byte* next, const std::byte* x,
+                         int64_t n_elems);
+
+// For rows of w's type and layout on this machine.
+RowDot RowDotOf(const TensorView& w);
+
+// Tokens as products want them: the rows of x, or the same rounded to bytes.
+class TokenRows {
+ public:
+  explicit TokenRows(const TensorView& x) : data_(x.data), stride_bytes_(x.row_stride_bytes) {}
+  // ByteRows in the context's memory, until the next op. x has a multiple of 32 columns.
+  static TokenRows Rounded(CpuContext& context, const TensorView& x);
+
+  const std::byte* row(int64_t t) const { return data_ + t * stride_bytes_; }
+
+ private:
+  const std::byte* data_ = nullptr;
+  int64_t stride_bytes_ = 0;
+};
+
+// y[i] = w[i] . x + bias[i] for packed rows [begin, end); bias may be null.
+void DotLanesOneToken(const TensorView& w, const std::byte* x, const float* bias, float* y,
+                      int64_t begin, int64_t end);
+
+// The same for a few tokens, whose rounded rows fit a cache: each row of w is unpacked for groups
+// of four.
+void DotLanesFewTokens(const TensorView& w, const TokenRows& x, const float* bias,
+                       const TensorView& y, int64_t begin, int64_t end);
+
+// The same for many tokens of packed rows; `scratch` is a thread's.
+void DotLanesTokens(const TensorView& w, const TokenRows& x, const float* bias, const TensorView& y,
+                    int64_t begin, int64_t end, float* scratch);
+
+}  // namespace thermocline::kernels::cpu

@@ -1,0 +1,206 @@
+// Re-arranging rows by way of plain quants: one reader per type of the file's blocks, one writer
+// and one reader per type of a unit.
+#include "kernels/lanes.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "base/half.h"
+
+namespace thermocline::kernels {
+namespace {
+
+// The quants of one block of 32 weights, as stored: unsigned, but int8 for Q8_0.
+using Quants = std::array<uint8_t, kGroupElems>;
+
+// The quants of block `b` of a row in the file's layout.
+Quants FileQuants(DType dtype, const uint8_t* row, int64_t b) {
+  const auto block_elems = static_cast<int64_t>(Traits(dtype).block_elems);
+  const uint8_t* block = row + b * kGroupElems / block_elems * Traits(dtype).block_bytes;
+  const int g = static_cast<int>(b % (block_elems / kGroupElems));
+  Quants quants;
+  for (int i = 0; i < kGroupElems; ++i) {
+    const auto q = static_cast<size_t>(i);
+    switch (dtype) {
+      case DType::kQ8_0:
+        quants[q] = block[Q8_0Layout::kQuants + i];
+        break;
+      case DType::kQ4_0:
+        quants[q] = (block[Q4_0Layout::kNibbles + i % 16] >> (i / 16 * 4)) & 0xf;
+        break;
+      case DType::kQ4_K:
+        quants[q] = (block[Q4_KLayout::kNibbles + g / 2 * 32 + i] >> (g % 2 * 4)) & 0xf;
+        break;
+      case DType::kQ5_K:
+        quants[q] = static_cast<uint8_t>(
+            ((block[Q5_KLayout::kNibbles + g / 2 * 32 + i] >> (g % 2 * 4)) & 0xf) |
+            (((block[Q5_KLayout::kHigh + i] >> g) & 1) << 4));
+        break;
+      case DType::kQ6_K: {
+        const int half = g / 4, part = g % 4;
+        const uint8_t low = block[Q6_KLayout::kLow + half * 64 + part % 2 * 32 + i];
+        const uint8_t high = block[Q6_KLayout::kHigh + half * 32 + i];
+        quants[q] = static_cast<uint8_t>(((low >> (part / 2 * 4)) & 0xf) |
+                                         (((high >> (part * 2)) & 3) << 4));
+        break;
+      }
+      default:
+        break;
+    }
+  }
+  return quants;
+}
+
+void WriteNibbles(const Quants& quants, int lane, int n_lanes, uint8_t* unit) {
+  for (int u = 0; u < 4; ++u) {
+    for (int c = 0; c < kLaneStep; ++c) {
+      const auto low = static_cast<size_t>(u * kLaneStep + c);
+      unit[4 * (u * n_lanes + lane) + c] =
+          static_cast<uint8_t>((quants[low] & 0xf) | ((quants[low + 16] & 0xf) << 4));
+    }
+  }
+}
+
+void WriteQuants(DType dtype, const Quants& quants, int lane, int n_lanes, uint8_t* unit) {
+  const UnitLayout at = UnitLayout::Of(dtype, n_lanes);
+  if (dtype == DType::kQ8_0) {
+    for (int t = 0; t < kDwordsPerBlock; ++t) {
+      std::memcpy(unit + 4 * (t * n_lanes + lane), quants.data() + t * kLaneStep, kLaneStep);
+    }
+    return;
+  }
+  WriteNibbles(quants, lane, n_lanes, unit + at.quants);
+  for (int i = 0; i < kGroupElems; ++i) {
+    const int t = i / kLaneStep, c = i % kLaneStep, q = quants[static_cast<size_t>(i)];
+    if (dtype == DType::kQ5_K) {
+      unit[at.high + 4 * lane + c] |= static_cast<uint8_t>(((q >> 4) & 1) << t);
+    } else if (dtype == DType::kQ6_K) {
+      unit[at.high + 4 * (t / 4 * n_lanes + lane) + c] |=
+          static_cast<uint8_t>(((q >> 4) & 3) << (t % 4 * 2));
+    }
+  }
+}
+
+Quants UnitQuants(DType dtype, const uint8_t* unit, int lane, int n_lanes) {
+  const UnitLayout at = UnitLayout::Of(dtype, n_lanes);
+  Quants quants;
+  for (int i = 0; i < kGroupElems; ++i) {
+    const int t = i / kLaneStep, c = i % kLaneStep;
+    if (dtype == DType::kQ8_0) {
+      quants[static_cast<size_t>(i)] = unit[4 * (t * n_lanes + lane) + c];
+      continue;
+    }
+    int q = (unit[at.quants + 4 * (t % 4 * n_lanes + lane) + c] >> (t / 4 * 4)) & 0xf;
+    if (dtype == DType::kQ5_K) q |= ((unit[at.high + 4 * lane + c] >> t) & 1) << 4;
+    if (dtype == DType::kQ6_K) {
+      q |= ((unit[at.high + 4 * (t / 4 * n_lanes + lane) + c] >> (t % 4 * 2)) & 3) << 4;
+    }
+    quants[static_cast<size_t>(i)] = static_cast<uint8_t>(q);
+  }
+  return quants;
+}
+
+// Scales of `n_lanes` blocks from block b0 of the file's row on.
+void WriteScales(DType dtype, const uint8_t* row, int64_t b0, int n_lanes, uint8_t* unit) {
+  const UnitLayout at = UnitLayout::Of(dtype, n_lanes);
+  const auto block_bytes = static_cast<int64_t>(Traits(dtype).block_bytes);
+  if (dtype == DType::kQ8_0 || dtype == DType::kQ4_0) {
+    for (int j = 0; j < n_lanes; ++j) {
+      std::memcpy(unit + at.scales + 2 * j, row + (b0 + j) * block_bytes, 2);
+    }
+    return;
+  }
+  for (int s = 0; s < n_lanes / kGroupsPerSuper; ++s) {
+    const uint8_t* block = row + (b0 / kGroupsPerSuper + s) * block_bytes;
+    if (dtype == DType::kQ6_K) {
+      for (int g = 0; g < kGroupsPerSuper; ++g) {
+        const int lane = s * kGroupsPerSuper + g;
+        unit[at.scales + lane] = block[Q6_KLayout::kScales + 2 * g];
+        unit[at.scales + n_lanes + lane] = block[Q6_KLayout::kScales + 2 * g + 1];
+      }
+      std::memcpy(unit + at.super_scale + 2 * s, block + Q6_KLayout::kScale, 2);
+      continue;
+    }
+    static_assert(Q4_KLayout::kPacked == Q5_KLayout::kPacked);
+    uint8_t* super = unit + at.scales + s * SuperScaleLayout::kBytes;
+    std::memcpy(super + SuperScaleLayout::kPacked, block + Q4_KLayout::kPacked, 12);
+    std::memcpy(super + SuperScaleLayout::kScale, block + Q4_KLayout::kScale, 2);
+    std::memcpy(super + SuperScaleLayout::kMinScale, block + Q4_KLayout::kMinScale, 2);
+  }
+}
+
+float HalfAt(const uint8_t* bytes) { return F16ToF32(LoadU16(bytes)); }
+
+// The 32 weights of one lane, with the products in the order that DequantizeRow has them.
+void DequantizeLane(DType dtype, const uint8_t* unit, int lane, int n_lanes, float* out) {
+  const UnitLayout at = UnitLayout::Of(dtype, n_lanes);
+  const Quants quants = UnitQuants(dtype, unit, lane, n_lanes);
+  const uint8_t* super = unit + at.scales + lane / kGroupsPerSuper * SuperScaleLayout::kBytes;
+  const auto group = static_cast<size_t>(lane % kGroupsPerSuper);
+  for (int i = 0; i < kGroupElems; ++i) {
+    const uint8_t q = quants[static_cast<size_t>(i)];
+    switch (dtype) {
+      case DType::kQ8_0:
+        out[i] = HalfAt(unit + at.scales + 2 * lane) * static_cast<float>(static_cast<int8_t>(q));
+        break;
+      case DType::kQ4_0:
+        out[i] = HalfAt(unit + at.scales + 2 * lane) * static_cast<float>(q - Q4_0Layout::kOffset);
+        break;
+      case DType::kQ4_K:
+      case DType::kQ5_K: {
+        const SuperScales packed = UnpackSuperScales(super + SuperScaleLayout::kPacked);
+        out[i] = HalfAt(super + SuperScaleLayout::kScale) * packed.scales[group] *
+                     static_cast<float>(q) -
+                 HalfAt(super + SuperScaleLayout::kMinScale) * packed.mins[group];
+        break;
+      }
+      case DType::kQ6_K: {
+        const auto scale =
+            static_cast<int8_t>(unit[at.scales + i / kSubScaleElems * n_lanes + lane]);
+        out[i] = HalfAt(unit + at.super_scale + lane / kGroupsPerSuper * 2) *
+                 static_cast<float>(scale) * static_cast<float>(q - Q6_KLayout::kOffset);
+        break;
+      }
+      default:
+        break;
+    }
+  }
+}
+
+// Calls fn(unit index, first block, lanes) for the units of a row.
+template <typename Fn>
+void ForEachUnit(int64_t n_elems, Fn fn) {
+  const int64_t n_blocks = n_elems / kGroupElems;
+  for (int64_t b = 0; b < n_blocks; b += kUnitLanes) {
+    fn(b, static_cast<int>(std::min<int64_t>(kUnitLanes, n_blocks - b)));
+  }
+}
+
+}  // namespace
+
+void PackLanesRow(DType dtype, const std::byte* row, int64_t n_elems, std::byte* packed) {
+  const auto* file = reinterpret_cast<const uint8_t*>(row);
+  auto* unit = reinterpret_cast<uint8_t*>(packed);
+  ForEachUnit(n_elems, [&](int64_t b0, int n_lanes) {
+    const UnitLayout at = UnitLayout::Of(dtype, n_lanes);
+    std::memset(unit, 0, static_cast<size_t>(at.n_bytes));
+    for (int lane = 0; lane < n_lanes; ++lane) {
+      WriteQuants(dtype, FileQuants(dtype, file, b0 + lane), lane, n_lanes, unit);
+    }
+    WriteScales(dtype, file, b0, n_lanes, unit);
+    unit += at.n_bytes;
+  });
+}
+
+void DequantizeLanesRow(DType dtype, const std::byte* packed, int64_t n_elems, float* out) {
+  const auto* unit = reinterpret_cast<const uint8_t*>(packed);
+  ForEachUnit(n_elems, [&](int64_t b0, int n_lanes) {
+    for (int lane = 0; lane < n_lanes; ++lane) {
+      DequantizeLane(dtype, unit, lane, n_lanes, out + (b0 + lane) * kGroupElems);
+    }
+    unit += UnitLayout::Of(dtype, n_lanes).n_bytes;
+  });
+}
+
+}  // namespace thermocline::kernels
