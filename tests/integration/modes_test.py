@@ -1,0 +1,181 @@
+"""The FFN modes through the programs: the same tokens where nothing may be lost, and clear words
+where a mode cannot be had."""
+
+import json
+import os
+import re
+import subprocess
+
+from cluster import DATA_DIR, TEST_BIN_DIR, ClusterTest, main
+
+PROMPT = [5, 17, 99, 200, 61, 7, 33, 250]
+N_GENERATED = 24
+POWERINFER = os.path.join(DATA_DIR, "powerinfer-q4_0.gguf")
+
+
+def read_bytes(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+class ModesTest(ClusterTest):
+    def tokens(self, model, *flags):
+        return self.generate(model, PROMPT, N_GENERATED, *flags)[0]["generated"]
+
+    def density(self, model, mode):
+        answer, _ = self.generate(model, PROMPT, N_GENERATED, "--ffn", mode)
+        return answer["timings"]["ffn_density"]
+
+    def write_sparsity(self, model, path=None, **settings):
+        """Predictors that name every neuron, unless `settings` say otherwise."""
+        path = path or self.path("side.gguf")
+        settings = {"predictor_threshold": "-inf", **settings}
+        subprocess.run([os.path.join(TEST_BIN_DIR, "write_sparsity_file"), model, path,
+                        *[f"{k}={v}" for k, v in settings.items()]], check=True)
+        return path
+
+    def check_refused(self, pattern, model, *flags):
+        code, output = self.run_program("generate", "--model", model, "--prompt-tokens", "1",
+                                        *flags)
+        self.assertEqual(code, 2, output)
+        self.assertRegex(output, pattern)
+        code, output = self.run_program("serve", "--model", model, "--port", "0", *flags)
+        self.assertEqual(code, 2, output)
+        self.assertRegex(output, pattern)
+
+    def check_cluster(self, model, *flags, plan_ends=(2,), **worker_options):
+        """Two workers' logits are those of one process."""
+        answer, logits = self.generate(model, PROMPT, N_GENERATED, *flags)
+        dump = self.path("dump")
+        os.mkdir(dump)
+        begins = [0, *plan_ends[:-1]]
+        with open(self.path("plan.json"), "w", encoding="utf-8") as file:
+            json.dump({"stages": [{"lead": i + 1, "layers": [b, e]}
+                                  for i, (b, e) in enumerate(zip(begins, plan_ends))]}, file)
+        cluster, _ = self.serve_joined(model, len(plan_ends), *flags, "--dump-logits", dump,
+                                       "--plan", self.path("plan.json"), **worker_options)
+        got, _ = cluster.ready().api.complete(PROMPT, N_GENERATED)
+        self.assertEqual(got, answer["generated"])
+        wanted = read_bytes(logits)
+        row_bytes = len(wanted) // (len(PROMPT) + N_GENERATED)
+        self.assertEqual(read_bytes(os.path.join(dump, "seq-1.f32")), wanted[:-row_bytes])
+        self.stop(cluster)
+        return cluster
+
+
+class PowerInferTest(ModesTest):
+    def test_every_mode_gives_the_same_tokens(self):
+        models = [self.tiny_model("powerinfer", exact_predictor=1),
+                  self.tiny_model("powerinfer-bamboo", exact_predictor=1), POWERINFER]
+        for model in models:
+            wanted = self.tokens(model, "--ffn", "dense")
+            for mode in ["exact", "predicted", "auto"]:
+                with self.subTest(model=model, mode=mode):
+                    self.assertEqual(self.tokens(model, "--ffn", mode), wanted)
+
+    def test_the_planted_density_is_measured_back(self):
+        # 128 neurons in each of 2 layers over 23 tokens: a deviation of some 0.004 of its own.
+        for mode in ["exact", "predicted"]:
+            self.assertAlmostEqual(self.density(POWERINFER, mode), 0.10, delta=0.03)
+        self.assertEqual(self.density(POWERINFER, "dense"), 1.0)
+
+    def test_predictors_travel_with_the_plan(self):
+        model = self.tiny_model("powerinfer", n_layer=3, exact_predictor=1)
+        cluster = self.check_cluster(model, "--ffn", "predicted", plan_ends=[1, 3])
+        self.assertRegex(cluster.output, "ffn predicted")
+
+    def test_predictors_come_over_the_wire(self):
+        model = self.tiny_model("powerinfer", n_layer=3, exact_predictor=1)
+        dense, _ = self.serve_joined(model, 1, "--ffn", "dense", "--weights-from", "coordinator",
+                                     worker_flags=["--cache-dir", self.path("cache")])
+        dense.ready()
+        self.stop(dense)
+        # The rest comes now: what a cache lacks is fetched.
+        cluster, _ = self.serve_joined(model, 1, "--ffn", "predicted", "--weights-from",
+                                       "coordinator",
+                                       worker_flags=["--cache-dir", self.path("cache")])
+        got, _ = cluster.ready().api.complete(PROMPT, N_GENERATED)
+        self.assertEqual(got, self.tokens(model, "--ffn", "predicted"))
+        self.stop(cluster)
+
+
+class SparsityFileTest(ModesTest):
+    def test_a_file_beside_the_model_is_found(self):
+        model = self.tiny_model("llama", n_layer=2)
+        self.check_refused("no predictor: make one by thermocline profile", model, "--ffn",
+                           "predicted")
+        self.write_sparsity(model, self.path("llama.predictor.gguf"), predicted_loss=0.001,
+                            allowed_loss=0.01)
+        self.assertEqual(self.tokens(model, "--ffn", "predicted"),
+                         self.tokens(model, "--ffn", "dense"))
+        code, output = self.run_program("generate", "--model", model, "--prompt-tokens", "1,2,3",
+                                        "-n", "4")
+        self.assertEqual(code, 0, output)
+        self.assertRegex(output, r"\| ffn auto: .*density")
+
+    def test_a_cluster_runs_it(self):
+        model = self.tiny_model("llama", n_layer=3)
+        side = self.write_sparsity(model, predictor_threshold=0.1, activation_threshold=0.2,
+                                   predicted_loss=0, thresholded_loss=0)
+        for mode in ["predicted", "thresholded"]:
+            with self.subTest(mode=mode):
+                self.check_cluster(model, "--ffn", mode, "--predictor", side, plan_ends=[1, 3])
+                os.rename(self.path("dump"), self.path(f"dump-{mode}"))
+
+    def test_modes_that_lose_too_much(self):
+        model = self.tiny_model("qwen2", n_layer=2)
+        side = self.write_sparsity(model, activation_threshold=0, predicted_loss=0.0625,
+                                   allowed_loss=0.01)
+        flags = ["--predictor", side]
+        self.check_refused("more perplexity than allowed.*loss=0.0625 allowed=0.01", model,
+                           "--ffn", "predicted", *flags)
+        self.check_refused("no measured loss.*side.gguf", model, "--ffn", "thresholded", *flags)
+        dense = self.tokens(model, "--ffn", "dense")
+        for mode, loss in [("predicted", "0.07"), ("thresholded", "inf")]:
+            got = self.tokens(model, "--ffn", mode, "--allow-loss", loss, *flags)
+            self.assertEqual(got, dense)
+
+    def test_files_that_do_not_fit(self):
+        model = self.tiny_model("llama", n_layer=2)
+        self.check_refused("this llama model has silu: use --ffn dense", model, "--ffn", "exact")
+        self.check_refused("no/such/file", model, "--predictor", "/no/such/file")
+        self.check_refused("not a sparsity file", model, "--predictor", model)
+        self.check_refused("loss=-1", model, "--allow-loss", "-1")
+        other = self.tiny_model("arcee", n_layer=2)
+        self.check_refused("made for another model", model, "--predictor",
+                           self.write_sparsity(other))
+        side = self.write_sparsity(model, predicted_loss=0)
+        code, output = self.run_program("serve", "--model", model, "--port", "0", "--predictor",
+                                        side, "--weights-from", "coordinator")
+        self.assertEqual(code, 2, output)
+        self.assertRegex(output, "--weights-from coordinator sends the model file only, not .*side")
+
+
+class AutoTest(ModesTest):
+    def test_auto_changes_no_bit_of_a_relu_model(self):
+        model = self.tiny_model("arcee", n_layer=3)
+        exact, exact_logits = self.generate(model, PROMPT, N_GENERATED, "--ffn", "exact")
+        auto, auto_logits = self.generate(model, PROMPT, N_GENERATED)
+        self.assertEqual(auto["generated"], exact["generated"])
+        self.assertEqual(read_bytes(auto_logits), read_bytes(exact_logits))
+        self.check_cluster(model, plan_ends=[1, 3])
+
+    def test_auto_leaves_other_models_as_they_are(self):
+        model = self.tiny_model("llama", n_layer=2)
+        _, dense = self.generate(model, PROMPT, N_GENERATED, "--ffn", "dense")
+        _, auto = self.generate(model, PROMPT, N_GENERATED)
+        self.assertEqual(read_bytes(auto), read_bytes(dense))
+
+    def test_the_worker_says_what_was_chosen(self):
+        model = self.tiny_model("arcee", n_layer=3)
+        cluster, workers = self.serve_joined(model, 1)
+        cluster.ready().api.complete(PROMPT, N_GENERATED)
+        self.assertTrue(cluster.lines(r"^model .*, ffn auto \(dense or exact\)"), cluster.output)
+        self.stop(cluster)
+        self.assertEqual(workers[0].wait(5), 0)
+        self.assertTrue(re.search(r"ffn auto: .* density=0\.\d", workers[0].output),
+                        workers[0].output)
+
+
+if __name__ == "__main__":
+    main()
