@@ -10,7 +10,7 @@ import sys
 
 SKIPPED = {"build", ".git", "node_modules"}
 PROGRAMS = ("thermocline-coordinator", "thermocline-worker", "thermocline-generate",
-            "thermocline-convert", "thermocline-synth")
+            "thermocline-convert", "thermocline-synth", "thermocline-profile")
 
 
 def documents(root):
