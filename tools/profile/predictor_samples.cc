@@ -14,11 +14,12 @@ namespace {
 class SampleCollector final : public worker::OpObserver {
  public:
   SampleCollector(const model::ModelConfig& config, int begin, int end,
-                  const std::vector<float>& thresholds)
+                  const std::vector<float>& thresholds, uint64_t n_tokens)
       : config_(config), begin_(begin), thresholds_(thresholds) {
     samples_.resize(static_cast<size_t>(end - begin));
     for (LayerSamples& layer : samples_) {
       layer.n_embd = config.n_embd;
+      layer.inputs.reserve(n_tokens * static_cast<uint64_t>(config.n_embd));
       layer.active = model::ActivityMasks(config.n_ff);
     }
     magnitudes_.resize(static_cast<size_t>(config.n_ff));
@@ -63,7 +64,7 @@ class SampleCollector final : public worker::OpObserver {
 Result<std::vector<LayerSamples>> CollectSamples(const worker::LoadedModel& model,
                                                  const TextWindows& text, int begin, int end,
                                                  const SampleOptions& options) {
-  SampleCollector collector(model.config, begin, end, options.active_thresholds);
+  SampleCollector collector(model.config, begin, end, options.active_thresholds, text.n_tokens());
   RunnerOptions runner_options;
   runner_options.n_threads = options.n_threads;
   runner_options.window_tokens = options.window_tokens;

@@ -56,7 +56,9 @@ class Training {
         TC_RETURN_IF_ERROR(MakeLayer(layer, samples[static_cast<size_t>(layer - begin)]));
       }
     }
-    return std::move(made_);
+    if (used_bytes_ > 0) return std::move(made_);
+    return InvalidArgument(Str("the budget is too small for any predictor:",
+                               Kv("budget_bytes", budget_bytes_), Kv("ffn_bytes", ffn_bytes)));
   }
 
  private:

@@ -42,8 +42,8 @@ struct TrainedPredictors {
 };
 
 // `activity` is that of the same text: its density and skew start the search for sizes, its
-// thresholds say what is active. kInvalidArgument when the text is too short; the codes of
-// WindowRunner.
+// thresholds say what is active. kInvalidArgument when the text is too short or the budget too
+// small; the codes of WindowRunner.
 Result<TrainedPredictors> TrainPredictors(const worker::LoadedModel& model, const TextWindows& text,
                                           const std::vector<model::LayerActivity>& activity,
                                           const PredictorOptions& options);
