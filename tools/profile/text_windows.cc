@@ -56,7 +56,10 @@ Result<std::string> ReadText(const std::string& path) {
 Result<std::unique_ptr<model::Tokenizer>> OpenTokenizer(const worker::LoadedModel& model) {
   TC_ASSIGN_OR_RETURN(const model::GgufFile file, model::GgufFile::Parse(*model.reader));
   auto tokenizer = model::Tokenizer::FromGguf(file);
-  if (tokenizer.status().code() != StatusCode::kNotFound) return tokenizer;
+  if (tokenizer.ok()) return tokenizer;
+  if (tokenizer.status().code() != StatusCode::kNotFound) {
+    return tokenizer.status().WithContext(Str("tokenizer of ", model.reader->name()));
+  }
   return InvalidArgument(
       Str("the model has no tokenizer, so it cannot read a text: ", model.reader->name()));
 }
