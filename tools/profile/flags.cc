@@ -1,5 +1,6 @@
 #include "tools/profile/flags.h"
 
+#include <algorithm>
 #include <charconv>
 #include <limits>
 
@@ -44,7 +45,7 @@ Status CheckProfileFlags(const ProfileFlags& flags) {
   TC_RETURN_IF_ERROR(CheckRange("--recall", flags.recall, 0.5, 1.0));
   TC_RETURN_IF_ERROR(CheckRange("--predictor-budget", flags.predictor_budget, 0.0, 1.0));
   TC_RETURN_IF_ERROR(CheckRange("--train-steps", flags.train_steps, 1, kMaxSteps));
-  TC_RETURN_IF_ERROR(CheckRange("--allowed-loss", flags.allowed_loss, 0.0, 10.0));
+  TC_RETURN_IF_ERROR(CheckRange("--allowed-loss", AllowedLoss(flags), 0.0, 10.0));
   if (flags.threshold_target >= 0) {
     TC_RETURN_IF_ERROR(CheckRange("--threshold-target", flags.threshold_target, 0.0, 10.0));
   }
@@ -70,6 +71,11 @@ Status CheckProfileFlags(const ProfileFlags& flags) {
         Str("--held-out as a share must lie between 0 and 1:", Kv("share", *share)));
   }
   return OkStatus();
+}
+
+double AllowedLoss(const ProfileFlags& flags) {
+  constexpr double kDefault = 0.01;
+  return flags.allowed_loss >= 0 ? flags.allowed_loss : std::max(kDefault, flags.threshold_target);
 }
 
 std::string BesideModel(const std::string& model_path, std::string_view suffix) {

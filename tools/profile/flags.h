@@ -27,7 +27,7 @@ struct ProfileFlags {
   bool perplexity_only = false;
   std::string ffn = "all";     // of perplexity_only
   std::string predictor_path;  // the sparsity file: read by perplexity_only, else written
-  double allowed_loss = 0.01;  // of perplexity, relative
+  double allowed_loss = -1;    // of perplexity, relative; negative: see AllowedLoss
   bool skip_guard = false;
 
   bool train_predictor = false;
@@ -42,6 +42,10 @@ struct ProfileFlags {
 
 // Checks what can be checked without the model. kInvalidArgument names the flag.
 Status CheckProfileFlags(const ProfileFlags& flags);
+
+// The loss a mode may have: --allowed-loss, else 1 % or, where thresholds are looked for that cost
+// more, what was asked of them.
+double AllowedLoss(const ProfileFlags& flags);
 
 // M.gguf -> M.profile.gguf, or whatever `suffix` says.
 std::string BesideModel(const std::string& model_path, std::string_view suffix);

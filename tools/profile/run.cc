@@ -85,7 +85,7 @@ class Profiling {
 
  private:
   GuardOptions GuardOptionsOf() const {
-    return {n_threads_, window_tokens_, flags_.allowed_loss, flags_.quiet};
+    return {n_threads_, window_tokens_, AllowedLoss(flags_), flags_.quiet};
   }
   std::string SparsityPath() const {
     return flags_.predictor_path.empty() ? BesideModel(flags_.model_path, ".predictor.gguf")
@@ -227,7 +227,7 @@ class Profiling {
     if (!HasSparsityContent()) return OkStatus();
     content_.guard.predicted = LossOf(profile_.guard, model::FfnMode::kPredicted);
     content_.guard.thresholded = LossOf(profile_.guard, model::FfnMode::kThresholded);
-    content_.guard.allowed = static_cast<float>(flags_.allowed_loss);
+    content_.guard.allowed = static_cast<float>(AllowedLoss(flags_));
     TC_RETURN_IF_ERROR(WriteSparsityFile(content_, SparsityPath()));
     std::printf("\nwritten: %s\n", SparsityPath().c_str());
     return OkStatus();
