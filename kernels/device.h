@@ -24,7 +24,8 @@ class Device {
   // The arrangement in which the ops read rows of this type fastest.
   virtual RowLayout PreferredLayout(DType) const { return RowLayout::kFile; }
   // Copies the rows of `from`, in the file's arrangement, to those of `to`, whose layout is
-  // PreferredLayout. Memory of packed rows needs kLanesSlackBytes after the last.
+  // PreferredLayout. `to` may have another type when `from` is F32 (kernels/quantize.h). Memory of
+  // packed rows needs kLanesSlackBytes after the last.
   virtual void Pack(TensorView from, TensorView to) = 0;
   // Whether weights may be used where they lie in host memory (a mapped file).
   virtual bool reads_host_memory() const = 0;

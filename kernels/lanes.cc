@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <vector>
 
+#include "base/check.h"
 #include "base/half.h"
+#include "kernels/quantize.h"
 
 namespace thermocline::kernels {
 namespace {
@@ -15,70 +18,72 @@ namespace {
 using Quants = std::array<uint8_t, kGroupElems>;
 
 // The quants of block `b` of a row in the file's layout.
-Quants FileQuants(DType dtype, const uint8_t* row, int64_t b) {
-  const auto block_elems = static_cast<int64_t>(Traits(dtype).block_elems);
-  const uint8_t* block = row + b * kGroupElems / block_elems * Traits(dtype).block_bytes;
-  const int g = static_cast<int>(b % (block_elems / kGroupElems));
+template <DType kType>
+Quants FileQuants(const uint8_t* row, int64_t b) {
+  constexpr int64_t kBlockElems = Traits(kType).block_elems;
+  const uint8_t* block = row + b * kGroupElems / kBlockElems * Traits(kType).block_bytes;
+  const int g = static_cast<int>(b % (kBlockElems / kGroupElems));
   Quants quants;
   for (int i = 0; i < kGroupElems; ++i) {
-    const auto q = static_cast<size_t>(i);
-    switch (dtype) {
-      case DType::kQ8_0:
-        quants[q] = block[Q8_0Layout::kQuants + i];
-        break;
-      case DType::kQ4_0:
-        quants[q] = (block[Q4_0Layout::kNibbles + i % 16] >> (i / 16 * 4)) & 0xf;
-        break;
-      case DType::kQ4_K:
-        quants[q] = (block[Q4_KLayout::kNibbles + g / 2 * 32 + i] >> (g % 2 * 4)) & 0xf;
-        break;
-      case DType::kQ5_K:
-        quants[q] = static_cast<uint8_t>(
-            ((block[Q5_KLayout::kNibbles + g / 2 * 32 + i] >> (g % 2 * 4)) & 0xf) |
-            (((block[Q5_KLayout::kHigh + i] >> g) & 1) << 4));
-        break;
-      case DType::kQ6_K: {
-        const int half = g / 4, part = g % 4;
-        const uint8_t low = block[Q6_KLayout::kLow + half * 64 + part % 2 * 32 + i];
-        const uint8_t high = block[Q6_KLayout::kHigh + half * 32 + i];
-        quants[q] = static_cast<uint8_t>(((low >> (part / 2 * 4)) & 0xf) |
-                                         (((high >> (part * 2)) & 3) << 4));
-        break;
-      }
-      default:
-        break;
+    uint8_t& q = quants[static_cast<size_t>(i)];
+    if constexpr (kType == DType::kQ8_0) {
+      q = block[Q8_0Layout::kQuants + i];
+    } else if constexpr (kType == DType::kQ4_0) {
+      q = (block[Q4_0Layout::kNibbles + i % 16] >> (i / 16 * 4)) & 0xf;
+    } else if constexpr (kType == DType::kQ4_K) {
+      q = (block[Q4_KLayout::kNibbles + g / 2 * 32 + i] >> (g % 2 * 4)) & 0xf;
+    } else if constexpr (kType == DType::kQ5_K) {
+      q = static_cast<uint8_t>(
+          ((block[Q5_KLayout::kNibbles + g / 2 * 32 + i] >> (g % 2 * 4)) & 0xf) |
+          (((block[Q5_KLayout::kHigh + i] >> g) & 1) << 4));
+    } else {
+      static_assert(kType == DType::kQ6_K);
+      const int half = g / 4, part = g % 4;
+      const uint8_t low = block[Q6_KLayout::kLow + half * 64 + part % 2 * 32 + i];
+      const uint8_t high = block[Q6_KLayout::kHigh + half * 32 + i];
+      q = static_cast<uint8_t>(((low >> (part / 2 * 4)) & 0xf) | (((high >> (part * 2)) & 3) << 4));
     }
   }
   return quants;
 }
 
+// Stores 16 low nibbles below 16 high ones, four bytes to each dword of the lane.
 void WriteNibbles(const Quants& quants, int lane, int n_lanes, uint8_t* unit) {
-  for (int u = 0; u < 4; ++u) {
-    for (int c = 0; c < kLaneStep; ++c) {
-      const auto low = static_cast<size_t>(u * kLaneStep + c);
-      unit[4 * (u * n_lanes + lane) + c] =
-          static_cast<uint8_t>((quants[low] & 0xf) | ((quants[low + 16] & 0xf) << 4));
+  uint8_t bytes[kGroupElems / 2];
+  for (size_t i = 0; i < sizeof bytes; ++i) {
+    bytes[i] = static_cast<uint8_t>((quants[i] & 0xf) | (quants[i + 16] << 4));
+  }
+  for (int u = 0; u < 4; ++u) std::memcpy(unit + 4 * (u * n_lanes + lane), bytes + 4 * u, 4);
+}
+
+// Stores the upper bits of each quant, `kBits` of them: byte c of a dword holds those of weights c,
+// 4 + c, 8 + c, ...
+template <int kBits>
+void WriteHighBits(const Quants& quants, int lane, int n_lanes, uint8_t* high) {
+  constexpr int kPerByte = 8 / kBits;
+  for (int h = 0; h < kDwordsPerBlock / kPerByte; ++h) {
+    uint8_t bytes[kLaneStep] = {};
+    for (int t = 0; t < kPerByte; ++t) {
+      for (int c = 0; c < kLaneStep; ++c) {
+        const uint8_t q = quants[static_cast<size_t>((h * kPerByte + t) * kLaneStep + c)];
+        bytes[c] |= static_cast<uint8_t>((q >> 4) << (t * kBits));
+      }
     }
+    std::memcpy(high + 4 * (h * n_lanes + lane), bytes, kLaneStep);
   }
 }
 
-void WriteQuants(DType dtype, const Quants& quants, int lane, int n_lanes, uint8_t* unit) {
-  const UnitLayout at = UnitLayout::Of(dtype, n_lanes);
-  if (dtype == DType::kQ8_0) {
+template <DType kType>
+void WriteQuants(const Quants& quants, int lane, int n_lanes, uint8_t* unit) {
+  const UnitLayout at = UnitLayout::Of(kType, n_lanes);
+  if constexpr (kType == DType::kQ8_0) {
     for (int t = 0; t < kDwordsPerBlock; ++t) {
       std::memcpy(unit + 4 * (t * n_lanes + lane), quants.data() + t * kLaneStep, kLaneStep);
     }
-    return;
-  }
-  WriteNibbles(quants, lane, n_lanes, unit + at.quants);
-  for (int i = 0; i < kGroupElems; ++i) {
-    const int t = i / kLaneStep, c = i % kLaneStep, q = quants[static_cast<size_t>(i)];
-    if (dtype == DType::kQ5_K) {
-      unit[at.high + 4 * lane + c] |= static_cast<uint8_t>(((q >> 4) & 1) << t);
-    } else if (dtype == DType::kQ6_K) {
-      unit[at.high + 4 * (t / 4 * n_lanes + lane) + c] |=
-          static_cast<uint8_t>(((q >> 4) & 3) << (t % 4 * 2));
-    }
+  } else {
+    WriteNibbles(quants, lane, n_lanes, unit + at.quants);
+    if constexpr (kType == DType::kQ5_K) WriteHighBits<1>(quants, lane, n_lanes, unit + at.high);
+    if constexpr (kType == DType::kQ6_K) WriteHighBits<2>(quants, lane, n_lanes, unit + at.high);
   }
 }
 
@@ -179,18 +184,50 @@ void ForEachUnit(int64_t n_elems, Fn fn) {
 
 }  // namespace
 
+namespace {
+
+template <DType kType>
+void PackUnits(const uint8_t* row, int64_t n_elems, uint8_t* unit) {
+  ForEachUnit(n_elems, [&](int64_t b0, int n_lanes) {
+    for (int lane = 0; lane < n_lanes; ++lane) {
+      WriteQuants<kType>(FileQuants<kType>(row, b0 + lane), lane, n_lanes, unit);
+    }
+    WriteScales(kType, row, b0, n_lanes, unit);
+    unit += UnitLayout::Of(kType, n_lanes).n_bytes;
+  });
+}
+
+}  // namespace
+
 void PackLanesRow(DType dtype, const std::byte* row, int64_t n_elems, std::byte* packed) {
   const auto* file = reinterpret_cast<const uint8_t*>(row);
   auto* unit = reinterpret_cast<uint8_t*>(packed);
-  ForEachUnit(n_elems, [&](int64_t b0, int n_lanes) {
-    const UnitLayout at = UnitLayout::Of(dtype, n_lanes);
-    std::memset(unit, 0, static_cast<size_t>(at.n_bytes));
-    for (int lane = 0; lane < n_lanes; ++lane) {
-      WriteQuants(dtype, FileQuants(dtype, file, b0 + lane), lane, n_lanes, unit);
-    }
-    WriteScales(dtype, file, b0, n_lanes, unit);
-    unit += at.n_bytes;
-  });
+  switch (dtype) {
+    case DType::kQ8_0:
+      return PackUnits<DType::kQ8_0>(file, n_elems, unit);
+    case DType::kQ4_0:
+      return PackUnits<DType::kQ4_0>(file, n_elems, unit);
+    case DType::kQ4_K:
+      return PackUnits<DType::kQ4_K>(file, n_elems, unit);
+    case DType::kQ5_K:
+      return PackUnits<DType::kQ5_K>(file, n_elems, unit);
+    case DType::kQ6_K:
+      return PackUnits<DType::kQ6_K>(file, n_elems, unit);
+    default:
+      DCHECK(false);  // float types have no lanes
+  }
+}
+
+void PackRow(const TensorView& from, int64_t i, const TensorView& to) {
+  const std::byte* row = from.row(i);
+  std::vector<std::byte> encoded;
+  if (from.dtype != to.dtype) {
+    encoded.resize(RowBytes(to.dtype, static_cast<uint64_t>(to.n_cols)));
+    QuantizeRow(to.dtype, {from.f32_row(i), static_cast<size_t>(from.n_cols)}, encoded.data());
+    row = encoded.data();
+  }
+  if (to.layout == RowLayout::kLanes) return PackLanesRow(to.dtype, row, to.n_cols, to.row(i));
+  std::memcpy(to.row(i), row, RowBytes(to.dtype, static_cast<uint64_t>(to.n_cols)));
 }
 
 void DequantizeLanesRow(DType dtype, const std::byte* packed, int64_t n_elems, float* out) {

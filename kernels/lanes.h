@@ -75,6 +75,10 @@ constexpr bool HasLanes(DType dtype) { return !IsFloat(dtype) && dtype != DType:
 // Re-arranges one row of n_elems from the file's layout. `packed` has RowBytes and may not overlap.
 void PackLanesRow(DType dtype, const std::byte* row, int64_t n_elems, std::byte* packed);
 
+// Stores row i of `from`, in the file's layout, as row i of `to`: in its layout and, when `from` is
+// F32, its type.
+void PackRow(const TensorView& from, int64_t i, const TensorView& to);
+
 // Dequantises a row in this layout: bit for bit what DequantizeRow makes of the file's row.
 void DequantizeLanesRow(DType dtype, const std::byte* packed, int64_t n_elems, float* out);
 

@@ -140,6 +140,12 @@ bool IsPredictor(WeightRole role) {
 
 }  // namespace
 
+DType NeuronRowType(DType type, int64_t n_embd) {
+  if (IsFloat(type)) return type;
+  const bool divides = n_embd % Traits(DType::kQ8_0).block_elems == 0;
+  return type == DType::kQ8_0 || !divides ? DType::kF16 : DType::kQ8_0;
+}
+
 std::string_view WeightRoleName(WeightRole role) { return SpecOf(role).name; }
 
 std::string TensorName(const WeightKey& key) {

@@ -77,6 +77,12 @@ struct LayerRange {
   friend bool operator==(const LayerRange&, const LayerRange&) = default;
 };
 
+// The type that ffn_down[n_embd, n_ff] of `type` has when it is re-laid as one row per neuron.
+// Float weights keep theirs. Blocks along n_ff cannot be cut per neuron, so quantised weights are
+// rounded once more, at a fraction of the error they have: types of up to 6 bits to Q8_0 (half a
+// step of 1/127 of a block's largest weight), Q8_0 itself, or rows that Q8_0 cannot divide, to F16.
+DType NeuronRowType(DType type, int64_t n_embd);
+
 // Maps each weight of the model to its tensor in the file. Immutable, so thread-safe.
 class WeightIndex {
  public:

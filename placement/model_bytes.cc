@@ -11,13 +11,12 @@ std::vector<uint64_t> PrefixSums(const std::vector<uint64_t>& values, size_t n) 
   return sums;
 }
 
-// Rows of quantised blocks along n_ff cannot be cut per neuron, so they become F16; float types
-// keep their size.
 uint64_t RelayOf(const model::WeightIndex& weights, int layer) {
   const model::TensorInfo* down = weights.Find(model::WeightRole::kFfnDown, layer);
-  if (down == nullptr || IsFloat(down->dtype)) return 0;
-  const uint64_t as_f16 = RowBytes(DType::kF16, uint64_t(down->n_rows()) * down->n_cols());
-  return as_f16 - std::min(as_f16, down->size_bytes);
+  if (down == nullptr) return 0;
+  const DType type = model::NeuronRowType(down->dtype, down->n_rows());
+  const uint64_t as_rows = RowBytes(type, uint64_t(down->n_rows()) * down->n_cols());
+  return as_rows - std::min(as_rows, down->size_bytes);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/str.h"
 #include "kernels/lanes.h"
+#include "kernels/quantize.h"
 #include "worker/residency.h"
 
 namespace thermocline::worker {
@@ -16,9 +17,19 @@ using model::WeightRole;
 // Between two progress reports: a few ms of disk reading.
 constexpr size_t kProgressBytes = 8 << 20;
 
-// Quantised columns cannot be cut into rows without dequantising them; F16 keeps 11 bits of each
-// weight, four more than the widest quantised type here.
-DType RelaidType(DType type) { return IsFloat(type) ? type : DType::kF16; }
+// Values re-encoded at a time, as F32: 1 MiB, an L2 cache.
+constexpr int64_t kChunkElems = 256 * 1024;
+// Neurons re-laid at a time: whole blocks of every type.
+constexpr int64_t kRelayNeurons = 256;
+
+// Predictors choose neurons, for which 8 bits a weight are plenty: half the bytes of the halves
+// that files bring. F32 stays, for those who want every bit; so does a row that blocks of 32 do not
+// divide.
+DType PredictorType(const model::TensorInfo& info) {
+  const bool divides = info.n_cols() % Traits(DType::kQ8_0).block_elems == 0;
+  const bool is_half = info.dtype == DType::kF16 || info.dtype == DType::kBF16;
+  return is_half && divides ? DType::kQ8_0 : info.dtype;
+}
 
 TensorView MappedView(const model::TensorInfo& info, std::span<const std::byte> mapping) {
   // Weights are never written: views are mutable only because activations share the type.
@@ -60,10 +71,11 @@ Result<Shard> Shard::Load(const ModelSource& source, const model::LayerRange& la
       TC_RETURN_IF_ERROR(shard.ReadBytes(bytes, on_progress).WithContext(info.name));
       TC_RETURN_IF_ERROR(shard.Relay(key.layer, mapped, device).WithContext(info.name));
       reader.Evict(info.offset_bytes, info.size_bytes);
-      relaid_dtype = RelaidType(info.dtype);
+      relaid_dtype = model::NeuronRowType(info.dtype, info.n_rows());
       ++n_relaid;
     } else if (IsStreamed(key, weights)) {
-      TC_RETURN_IF_ERROR(shard.Pack(key, info, reader, device, on_progress).WithContext(info.name));
+      TC_RETURN_IF_ERROR(
+          shard.Pack({key, info, info.dtype}, reader, device, on_progress).WithContext(info.name));
     } else {
       TC_RETURN_IF_ERROR(shard.ReadBytes(bytes, on_progress).WithContext(info.name));
       shard.views_[key] = mapped;
@@ -89,7 +101,9 @@ Status Shard::LoadPredictors(const ModelSource& source, const model::LayerRange&
   }
   for (const WeightKey& key : source.weights.PredictorKeysOf(layers)) {
     const model::TensorInfo& info = *source.weights.Find(key.role, key.layer);
-    TC_RETURN_IF_ERROR(Pack(key, info, reader, device, on_progress).WithContext(info.name));
+    const DType dtype = PredictorType(info);
+    TC_RETURN_IF_ERROR(
+        Pack({key, info, dtype}, reader, device, on_progress).WithContext(info.name));
   }
   return OkStatus();
 }
@@ -104,13 +118,11 @@ Status Shard::ReadBytes(std::span<const std::byte> bytes, const LoadProgressFn& 
   return OkStatus();
 }
 
-Status Shard::Pack(const WeightKey& key, const model::TensorInfo& info,
-                   const model::RangeReader& reader, kernels::Device& device,
+Status Shard::Pack(const Source& source, const model::RangeReader& reader, kernels::Device& device,
                    const LoadProgressFn& on_progress) {
-  const TensorView mapped = MappedView(info, reader.Mapping());
-  TC_ASSIGN_OR_RETURN(Buffer copy, device.Allocate(mapped.bytes() + kernels::kLanesSlackBytes));
-  TensorView packed = TensorView::Dense(copy.data(), mapped.dtype, mapped.n_rows, mapped.n_cols);
-  packed.layout = device.PreferredLayout(mapped.dtype);
+  const TensorView mapped = MappedView(source.info, reader.Mapping());
+  TC_ASSIGN_OR_RETURN(const TensorView packed,
+                      Allocate(source.key, source.dtype, mapped.n_rows, mapped.n_cols, device));
   const int64_t row_bytes = mapped.row_stride_bytes;
   const int64_t piece_rows =
       std::max<int64_t>(1, static_cast<int64_t>(kProgressBytes) / std::max<int64_t>(1, row_bytes));
@@ -118,23 +130,66 @@ Status Shard::Pack(const WeightKey& key, const model::TensorInfo& info,
     const int64_t n_rows = std::min(piece_rows, mapped.n_rows - row);
     const auto n_bytes = static_cast<size_t>(n_rows * row_bytes);
     TC_RETURN_IF_ERROR(ReadBytes({mapped.row(row), n_bytes}, on_progress));
-    device.Pack(mapped.Rows(row, n_rows), packed.Rows(row, n_rows));
-    reader.Evict(info.offset_bytes + static_cast<uint64_t>(row * row_bytes), n_bytes);
+    const TensorView from = mapped.Rows(row, n_rows), to = packed.Rows(row, n_rows);
+    if (source.dtype == mapped.dtype) {
+      device.Pack(from, to);
+    } else {
+      TC_RETURN_IF_ERROR(Reencode(from, to, device));
+    }
+    reader.Evict(source.info.offset_bytes + static_cast<uint64_t>(row * row_bytes), n_bytes);
   }
+  return OkStatus();
+}
+
+Result<TensorView> Shard::Allocate(const WeightKey& key, DType dtype, int64_t n_rows,
+                                   int64_t n_cols, kernels::Device& device) {
+  const uint64_t n_bytes =
+      static_cast<uint64_t>(n_rows) * RowBytes(dtype, static_cast<uint64_t>(n_cols));
+  TC_ASSIGN_OR_RETURN(Buffer copy, device.Allocate(n_bytes + kernels::kLanesSlackBytes));
+  TensorView view = TensorView::Dense(copy.data(), dtype, n_rows, n_cols);
+  view.layout = device.PreferredLayout(dtype);
   copies_.push_back(std::move(copy));
-  views_[key] = packed;
+  views_[key] = view;
+  return view;
+}
+
+Status Shard::Reencode(TensorView from, TensorView to, kernels::Device& device) {
+  const int64_t chunk_rows = std::max<int64_t>(1, kChunkElems / from.n_cols);
+  std::vector<float> memory(static_cast<size_t>(std::min(chunk_rows, from.n_rows) * from.n_cols));
+  for (int64_t row = 0; row < from.n_rows; row += chunk_rows) {
+    const int64_t n_rows = std::min(chunk_rows, from.n_rows - row);
+    const TensorView floats = TensorView::F32(memory.data(), n_rows, from.n_cols);
+    for (int64_t i = 0; i < n_rows; ++i) kernels::DequantizeRow(from, row + i, floats.f32_row(i));
+    TC_RETURN_IF_ERROR(PackFloats(floats, to.Rows(row, n_rows), device));
+  }
+  return OkStatus();
+}
+
+Status Shard::PackFloats(TensorView floats, TensorView to, kernels::Device& device) {
+  for (int64_t i = 0; i < floats.n_rows; ++i) {
+    const int64_t at =
+        kernels::FirstNonFinite({floats.f32_row(i), static_cast<size_t>(floats.n_cols)});
+    if (at >= 0) return DataLoss(Str("weight is not a number:", Kv("row", i), Kv("column", at)));
+  }
+  device.Pack(floats, to);
   return OkStatus();
 }
 
 Status Shard::Relay(int layer, TensorView mapped, kernels::Device& device) {
-  const DType dtype = RelaidType(mapped.dtype);
-  const uint64_t n_bytes =
-      RowBytes(dtype, static_cast<uint64_t>(mapped.n_rows)) * static_cast<uint64_t>(mapped.n_cols);
-  TC_ASSIGN_OR_RETURN(Buffer copy, device.Allocate(n_bytes));
-  const TensorView rows = TensorView::Dense(copy.data(), dtype, mapped.n_cols, mapped.n_rows);
-  kernels::TransposeToRows(mapped, rows);
-  copies_.push_back(std::move(copy));
-  views_[WeightKey{layer, WeightRole::kFfnDownT}] = rows;
+  const DType dtype = model::NeuronRowType(mapped.dtype, mapped.n_rows);
+  TC_ASSIGN_OR_RETURN(const TensorView rows, Allocate({layer, WeightRole::kFfnDownT}, dtype,
+                                                      mapped.n_cols, mapped.n_rows, device));
+  if (IsFloat(dtype)) {
+    kernels::TransposeToRows(mapped, rows);
+    return OkStatus();
+  }
+  std::vector<float> memory(static_cast<size_t>(kRelayNeurons * mapped.n_rows));
+  for (int64_t first = 0; first < mapped.n_cols; first += kRelayNeurons) {
+    const int64_t n = std::min(kRelayNeurons, mapped.n_cols - first);
+    const TensorView floats = TensorView::F32(memory.data(), n, mapped.n_rows);
+    kernels::TransposeToRows(mapped.Cols(first, n), floats);
+    TC_RETURN_IF_ERROR(PackFloats(floats, rows.Rows(first, n), device));
+  }
   return OkStatus();
 }
 

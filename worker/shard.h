@@ -59,10 +59,10 @@ struct LoadReport {
 class Shard {
  public:
   // Loads the weights of `layers`, and touches no other page of the file. With neuron rows, a
-  // file's ffn_down [n_embd, n_ff] is re-laid into rows per neuron: the
-  // same dtype for float weights, F16 for quantised ones. kDataLoss or kUnavailable when bytes
-  // cannot be read, kUnavailable when the device cannot use them where they lie,
-  // kResourceExhausted without memory for copies, and what `on_progress` returns.
+  // file's ffn_down [n_embd, n_ff] is re-laid into rows per neuron (model::NeuronRowType); 16-bit
+  // predictors are kept as Q8_0. kDataLoss or kUnavailable when bytes cannot be read, kDataLoss
+  // when a weight that is re-encoded is not a number, kUnavailable when the device cannot use them
+  // where they lie, kResourceExhausted without memory for copies, and what `on_progress` returns.
   static Result<Shard> Load(const ModelSource& source, const model::LayerRange& layers,
                             const FfnPlan& ffn, kernels::Device& device,
                             const LoadProgressFn& on_progress);
@@ -75,11 +75,21 @@ class Shard {
   Status LoadPredictors(const ModelSource& source, const model::LayerRange& layers,
                         kernels::Device& device, const LoadProgressFn& on_progress);
   Status ReadBytes(std::span<const std::byte> bytes, const LoadProgressFn& on_progress);
+  // A matrix of a file, and the type it is to have in memory.
+  struct Source {
+    model::WeightKey key;
+    const model::TensorInfo& info;
+    DType dtype;
+  };
   // Copies a matrix to the device's memory in the layout that its ops read fastest, piece by piece,
   // handing each piece of the file back.
-  Status Pack(const model::WeightKey& key, const model::TensorInfo& info,
-              const model::RangeReader& reader, kernels::Device& device,
+  Status Pack(const Source& source, const model::RangeReader& reader, kernels::Device& device,
               const LoadProgressFn& on_progress);
+  // Memory for a matrix that from now on is the view of `key`.
+  Result<TensorView> Allocate(const model::WeightKey& key, DType dtype, int64_t n_rows,
+                              int64_t n_cols, kernels::Device& device);
+  static Status Reencode(TensorView from, TensorView to, kernels::Device& device);
+  static Status PackFloats(TensorView floats, TensorView to, kernels::Device& device);
   Status Relay(int layer, TensorView mapped, kernels::Device& device);
 
   std::map<model::WeightKey, TensorView> views_;

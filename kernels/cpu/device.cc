@@ -1,6 +1,5 @@
 #include "kernels/device.h"
 
-#include <cstring>
 #include <utility>
 
 #include "base/str.h"
@@ -96,13 +95,7 @@ class CpuDevice final : public Device {
     const auto row_bytes =
         static_cast<int64_t>(RowBytes(from.dtype, static_cast<uint64_t>(from.n_cols)));
     ops_.ForEachPart(from.n_rows, cpu::MinItems(row_bytes), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        if (to.layout == RowLayout::kLanes) {
-          PackLanesRow(from.dtype, from.row(i), from.n_cols, to.row(i));
-        } else {
-          std::memcpy(to.row(i), from.row(i), static_cast<size_t>(row_bytes));
-        }
-      }
+      for (int64_t i = begin; i < end; ++i) PackRow(from, i, to);
     });
   }
   bool reads_host_memory() const override { return true; }

@@ -1,7 +1,6 @@
 #include "kernels/device.h"
 
-#include <cstring>
-
+#include "kernels/lanes.h"
 #include "kernels/reference/ops.h"
 
 namespace thermocline::kernels {
@@ -61,9 +60,7 @@ class ReferenceDevice final : public Device {
   Ops& ops() override { return ops_; }
   Result<Buffer> Allocate(uint64_t n_bytes) override { return Buffer::Allocate(n_bytes); }
   void Pack(TensorView from, TensorView to) override {
-    for (int64_t i = 0; i < from.n_rows; ++i) {
-      std::memcpy(to.row(i), from.row(i), RowBytes(from.dtype, static_cast<uint64_t>(from.n_cols)));
-    }
+    for (int64_t i = 0; i < from.n_rows; ++i) PackRow(from, i, to);
   }
   bool reads_host_memory() const override { return true; }
 

@@ -31,9 +31,9 @@ class ConvertTest(ClusterTest):
         self.assertEqual(got, code, output)
         return output
 
-    def generated(self, model, *flags):
+    def generated(self, model, ffn="dense"):
         output = self.output_of("generate", "-m", model, "-n", "8", "--json", "--ignore-eos",
-                                "--prompt-tokens", ",".join(map(str, PROMPT)), *flags)
+                                "--ffn", ffn, "--prompt-tokens", ",".join(map(str, PROMPT)))
         return json.loads(output.splitlines()[-1])["generated"]
 
 
@@ -81,7 +81,7 @@ class TypesTest(ConvertTest):
         after = GgufFile(path)
         self.assertEqual(after.magic, "PWRI")
         self.assertEqual(after.tensors["blk.1.fc1.weight"].type, TYPES["Q4_0"])
-        self.assertEqual(len(self.generated(path, "--ffn", "exact")), 8)
+        self.assertEqual(len(self.generated(path, "exact")), 8)
 
 
 class NeuronRowsTest(ConvertTest):
@@ -97,9 +97,9 @@ class NeuronRowsTest(ConvertTest):
                 rows = GgufFile(path).tensors["blk.1.ffn_down_t.weight"]
                 self.assertEqual(rows.shape, down.shape[::-1])
                 self.assertEqual(rows.data, columns(*down.shape, down.data, size), (arch, dtype))
-                expected = self.generated(source, "--ffn", "exact")
-                self.assertEqual(self.generated(path, "--ffn", "exact"), expected)
-                self.assertEqual(self.generated(path, "--ffn", "dense"), expected)
+                expected = self.generated(source, "exact")
+                self.assertEqual(self.generated(path, "exact"), expected)
+                self.assertEqual(self.generated(path, "dense"), expected)
 
     def test_quantised_rows_say_what_they_lost(self):
         path, table = self.convert(os.path.join(DATA_DIR, "arcee-q4_0.gguf"), "--neuron-rows")
@@ -318,6 +318,13 @@ class CheckpointTest(ConvertTest):
         prompt = json.loads(output.splitlines()[-1])["prompt"]
         self.assertGreater(len(prompt), 2)
         self.assertLess(len(prompt), 16)
+
+    def test_a_checkpoint_with_holes_makes_no_file(self):
+        folder = self.checkpoint("llama", self.tiny_model("llama", n_vocab=N_VOCAB))
+        os.remove(os.path.join(folder, "model-2-of-2.safetensors"))
+        out, text = self.convert(folder, code=2)
+        self.assertIn("tensor is missing", text)
+        self.assertFalse(os.path.exists(out))
 
     def test_what_is_not_supported_is_named(self):
         model = self.tiny_model("llama", n_vocab=N_VOCAB)

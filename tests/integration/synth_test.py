@@ -26,9 +26,9 @@ class SynthTest(ClusterTest):
         return path, {row[0]: [float(v) for v in row[1:]] for row in rows
                       if row and (row[0].isdigit() or row[0] == "mean")}
 
-    def generated(self, model, *flags):
+    def generated(self, model, ffn="dense"):
         output = self.output_of("generate", "-m", model, "-p", "Hello you", "-n", "12", "--temp",
-                                "1", "--seed", "3", "--json", *flags)
+                                "1", "--seed", "3", "--json", "--ffn", ffn)
         return json.loads(output.splitlines()[-1])["generated"]
 
     def assert_density(self, table, column):
@@ -47,7 +47,7 @@ class SynthTest(ClusterTest):
                 self.assertEqual(file.magic, "GGUF")
                 self.assertEqual(file.tensors["blk.2.ffn_up.weight"].type, TYPES[dtype.upper()])
                 self.assertEqual(self.generated(path), self.generated(path))
-                self.assertEqual(len(self.generated(path, "--ffn", "exact")), 12)
+                self.assertEqual(len(self.generated(path, "exact")), 12)
 
     def test_powerinfer_predictors_are_exact_in_f16(self):
         path, table = self.synth("f16.pwri", "--pwri", "--predictor", "128", "--check",
@@ -62,7 +62,8 @@ class SynthTest(ClusterTest):
         self.assertEqual(file.tensors["blk.0.fc1.weight"].shape, [128, 256])
         self.assertEqual(file.tensors["blk.0.fc2.weight"].shape, [1024, 128])
         self.assertEqual(file.tensors["blk.0.ffn_down_t.weight"].shape, [1024, 256])
-        self.assertEqual(self.generated(path, "--ffn", "exact"), self.generated(path))
+        for ffn in ("exact", "predicted"):
+            self.assertEqual(self.generated(path, ffn), self.generated(path))
 
     def test_quantised_predictors_keep_the_density(self):
         _, table = self.synth("q4_0.pwri", "--pwri", "--predictor", "128", "--type", "q4_0",

@@ -115,8 +115,9 @@ Status AddFile(const std::string& path, const CheckpointConfig& config, SourceMo
 Result<std::vector<std::string>> SafetensorsFiles(const std::string& folder) {
   std::vector<std::string> paths;
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    if (entry.path().extension() == ".safetensors") paths.push_back(entry.path().string());
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    if (entry->path().extension() == ".safetensors") paths.push_back(entry->path().string());
   }
   if (error) return Unavailable(Str("cannot list: ", folder, ": ", error.message()));
   if (paths.empty()) return NotFound(Str("no *.safetensors in ", folder));

@@ -1,6 +1,5 @@
 #include "tools/convert/checkpoint_tokenizer.h"
 
-#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -16,7 +15,6 @@ namespace thermocline::tools {
 namespace {
 
 using nlohmann::json;
-namespace fs = std::filesystem;
 
 // Types of tokens in GGUF.
 constexpr int32_t kNormal = 1, kControl = 3, kUserDefined = 4, kUnused = 5;
@@ -163,7 +161,7 @@ void SetId(std::string_view name, std::optional<int64_t> id, model::GgufMetadata
 // Tokens that were added to the vocabulary after training: {"content": id} in added_tokens.json.
 Status ReadLaterTokens(const std::string& folder, int64_t n_vocab, Vocab* vocab) {
   const std::string path = folder + "/added_tokens.json";
-  if (!fs::exists(path)) return OkStatus();
+  if (!FileExists(path)) return OkStatus();
   TC_ASSIGN_OR_RETURN(const json added, ReadJsonFile(path));
   const auto n_trained = static_cast<int64_t>(vocab->tokens.size());
   for (const auto& [text, id] : added.items()) {
@@ -224,7 +222,7 @@ Result<std::optional<std::string>> TemplateField(const json& config) {
 Status SetTemplate(const std::string& folder, const json& config, model::GgufMetadata* metadata) {
   TC_ASSIGN_OR_RETURN(auto text, TemplateField(config));
   const std::string path = folder + "/chat_template.jinja";
-  if (fs::exists(path)) {
+  if (FileExists(path)) {
     TC_ASSIGN_OR_RETURN(text, ReadWholeFile(path, kMaxJsonFileBytes));
   }
   if (text) metadata->SetString("tokenizer.chat_template", *text);
@@ -233,7 +231,7 @@ Status SetTemplate(const std::string& folder, const json& config, model::GgufMet
 
 Status SetSpecial(const std::string& folder, const Vocab& vocab, model::GgufMetadata* metadata) {
   json config = json::object();
-  if (const std::string path = folder + "/tokenizer_config.json"; fs::exists(path)) {
+  if (const std::string path = folder + "/tokenizer_config.json"; FileExists(path)) {
     TC_ASSIGN_OR_RETURN(config, ReadJsonFile(path));
   }
   const std::pair<const char*, const char*> kNames[] = {{"bos_token", "bos"},
@@ -269,9 +267,9 @@ Status SetIdsOfConfig(const std::string& folder, model::GgufMetadata* metadata) 
 Status SetTokenizerMetadata(const std::string& folder, int64_t n_vocab,
                             model::GgufMetadata* metadata) {
   Vocab vocab;
-  if (fs::exists(folder + "/tokenizer.model")) {
+  if (FileExists(folder + "/tokenizer.model")) {
     TC_ASSIGN_OR_RETURN(vocab, SetSentencePiece(folder, n_vocab, metadata));
-  } else if (const std::string path = folder + "/tokenizer.json"; fs::exists(path)) {
+  } else if (const std::string path = folder + "/tokenizer.json"; FileExists(path)) {
     TC_ASSIGN_OR_RETURN(vocab, SetBpe(path, n_vocab, metadata));
   } else {
     metadata->SetString("tokenizer.ggml.model", "none");

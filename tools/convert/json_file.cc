@@ -18,6 +18,11 @@ Status WrongType(std::string_view key, std::string_view wanted) {
 
 }  // namespace
 
+bool FileExists(const std::string& path) {
+  std::error_code error;
+  return std::filesystem::exists(path, error);
+}
+
 Result<std::string> ReadWholeFile(const std::string& path, uint64_t max_bytes) {
   std::error_code error;
   const uint64_t n_bytes = std::filesystem::file_size(path, error);

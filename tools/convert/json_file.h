@@ -14,6 +14,8 @@ namespace thermocline::tools {
 // Longest JSON file: tokenizer.json of the largest vocabularies has about 35 MiB.
 inline constexpr uint64_t kMaxJsonFileBytes = uint64_t{128} << 20;
 
+// Whether there is something of that name that can be looked up.
+bool FileExists(const std::string& path);
 // The whole file. kNotFound, kUnavailable; kInvalidArgument beyond `max_bytes`.
 Result<std::string> ReadWholeFile(const std::string& path, uint64_t max_bytes);
 // An object. The codes of ReadWholeFile; kDataLoss when the file is no JSON object.

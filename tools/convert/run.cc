@@ -11,6 +11,7 @@
 #include "tools/convert/report.h"
 #include "tools/convert/tensor_converter.h"
 #include "tools/progress_bar.h"
+#include "worker/assignment.h"
 
 namespace thermocline::tools {
 namespace {
@@ -34,6 +35,16 @@ Status CheckNotSource(const ConvertFlags& flags) {
   return InvalidArgument(Str("output is the input: ", flags.output));
 }
 
+// A checkpoint may lack tensors, or contradict its config.json; the model made of it then does not
+// load, and is removed.
+Status CheckLoads(const ConvertFlags& flags) {
+  const Status status = worker::OpenModel(flags.output).status();
+  if (status.ok()) return OkStatus();
+  std::error_code ignored;
+  std::filesystem::remove(flags.output, ignored);
+  return status.WithContext(Str("the checkpoint makes no whole model: ", flags.input));
+}
+
 Status Convert(const SourceModel& source, const ConversionPlan& plan, const ConvertFlags& flags) {
   TC_ASSIGN_OR_RETURN(auto writer, model::GgufWriter::Create(flags.output, source.dialect,
                                                              plan.metadata, TargetsOf(plan)));
@@ -49,6 +60,8 @@ Status Convert(const SourceModel& source, const ConversionPlan& plan, const Conv
     }
   }
   TC_RETURN_IF_ERROR(writer->Finish());
+  std::error_code error;
+  if (std::filesystem::is_directory(flags.input, error)) TC_RETURN_IF_ERROR(CheckLoads(flags));
   std::fputs(report.Text({true, flags.explain}).c_str(), stdout);
   if (flags.explain) {
     std::puts(

@@ -40,8 +40,9 @@ Planter::Planter(const SynthOptions& options, const Tools& tools)
 Result<std::unique_ptr<Planter>> Planter::Create(const SynthOptions& options, const Tools& tools) {
   std::unique_ptr<Planter> planter(new Planter(options, tools));
   const FiringLaw law{options.density, options.hot_frac, options.hot_share};
-  TC_ASSIGN_OR_RETURN(planter->probabilities_, FiringProbabilities(law, options.shape.n_ff));
-  for (const double p : planter->probabilities_) {
+  TC_ASSIGN_OR_RETURN(const std::vector<double> probabilities,
+                      FiringProbabilities(law, options.shape.n_ff));
+  for (const double p : probabilities) {
     planter->quantiles_.push_back(NormalQuantile(1 - p));
   }
   TC_ASSIGN_OR_RETURN(planter->forward_, LayerForward::Create(options, kCalibration, tools.device));

@@ -63,9 +63,8 @@ class Planter {
   const SynthOptions options_;
   const Tools tools_;
   std::unique_ptr<LayerForward> forward_;
-  std::vector<int32_t> tokens_;        // that calibration runs over
-  std::vector<double> probabilities_;  // descending
-  std::vector<double> quantiles_;      // NormalQuantile of 1 - p
+  std::vector<int32_t> tokens_;    // that calibration runs over
+  std::vector<double> quantiles_;  // NormalQuantile of 1 - p, p descending
   std::vector<double> density_;
 };
 

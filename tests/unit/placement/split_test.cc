@@ -168,6 +168,17 @@ TEST_F(SplitTest, RelaidRowsCountAsMemory) {
             0u);
 }
 
+// PowerInfer's files, and others that `thermocline convert --neuron-rows` wrote.
+TEST(ModelBytes, RowsThatLieByNeuronAreNotRelaid) {
+  const TinyModelParts rows = MakeTinyModelParts(
+      {.dialect = model::GgufDialect::kPowerInfer, .n_layer = 2, .dtype = DType::kQ8_0});
+  ASSERT_NE(rows.weights.Find(model::WeightRole::kFfnDownT, 0), nullptr);
+  const model::LayerRange all{0, 2, true, true};
+  const ModelBytes bytes = ModelBytes::Of(rows.config, rows.weights, model::FfnMode::kExact);
+  EXPECT_EQ(bytes.Relay(all), 0u);
+  EXPECT_EQ(bytes.Weights(all), rows.weights.BytesOf(all));
+}
+
 TEST(ModelBytes, AgreesWithTheIndexOnEveryRange) {
   for (const bool tied : {false, true}) {
     for (const bool rope_freqs : {false, true}) {
