@@ -175,9 +175,12 @@ class Coordinator {
     const std::string path = model::FindSparsityFile(flags_.predictor_path, flags_.model_path);
     if (path.empty()) return OkStatus();
     if (config_.engine.weights_from == proto::WeightsFrom::kCoordinator) {
-      return InvalidArgument(
+      const std::string fact =
           Str("--weights-from coordinator sends the model file only, not ", path,
-              ": share both files with the workers, or use --ffn exact or --ffn dense"));
+              ": share both files with the workers, or use --ffn exact or --ffn dense");
+      if (config_.ffn.forced || !flags_.predictor_path.empty()) return InvalidArgument(fact);
+      LogWarn("coordinator", fact);
+      return OkStatus();
     }
     TC_RETURN_IF_ERROR(AttachSparsityFile(path, &model_));
     config_.engine.sparsity_path = AbsolutePath(path);

@@ -25,12 +25,16 @@ int FfnChooser::BucketOf(int64_t n_tokens) {
 }
 
 double FfnChooser::Candidate::Typical() const {
-  static_assert(kSamples == 3);
-  const auto [a, b, c] = ns_per_token;
-  if (n_recorded == 0) return std::numeric_limits<double>::infinity();
-  if (n_recorded == 1) return a;
-  if (n_recorded == 2) return std::min(a, b);
-  return std::max(std::min(a, b), std::min(std::max(a, b), c));
+  static_assert(kSamples == 8, "the quartile is the second of 8 and the first of up to 4");
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const int n = std::min(n_recorded, kSamples);
+  double least = kInfinity, second = kInfinity;
+  for (int i = 0; i < n; ++i) {
+    const double time = ns_per_token[static_cast<size_t>(i)];
+    second = std::min(second, std::max(least, time));
+    least = std::min(least, time);
+  }
+  return n > kSamples / 2 ? second : least;
 }
 
 FfnChooser::Cell& FfnChooser::At(int layer, int64_t n_tokens) {
@@ -49,7 +53,7 @@ int FfnChooser::Fastest(const Cell& cell) {
 int FfnChooser::ToTry(const Cell& cell) {
   const double limit = kHopeless * cell.candidates[static_cast<size_t>(Fastest(cell))].Typical();
   int least = kNoCandidate;
-  int least_recorded = kSamples;
+  int least_recorded = kTrials;
   for (size_t i = 0; i < cell.candidates.size(); ++i) {
     const Candidate& candidate = cell.candidates[i];
     const bool hopeless = candidate.n_recorded > 0 && candidate.Typical() > limit;

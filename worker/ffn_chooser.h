@@ -12,12 +12,16 @@ namespace thermocline::worker {
 
 // Keeps the times of each candidate per layer and size of batch. Reads no clock and draws no random
 // number: equal calls give equal choices. Calls allocate nothing. Step thread only.
+//
+// A candidate counts as its lower quartile over the latest times: other processes only ever
+// lengthen a time, often most of them, while a least time alone would favour modes that a token of
+// low density makes fast.
 class FfnChooser {
  public:
   // `n_candidates[layer]` is 1 or more.
   explicit FfnChooser(std::span<const int> n_candidates);
 
-  // The candidate to run next for `n_tokens` rows. While one has fewer than kSamples times it is
+  // The candidate to run next for `n_tokens` rows. While one has fewer than kTrials times it is
   // tried, in turn, unless it took more than kHopeless times as long as another; then the fastest
   // runs, and every kRecheckEvery batches one of the others again, in turn.
   int Choose(int layer, int64_t n_tokens);
@@ -27,8 +31,10 @@ class FfnChooser {
   // The fastest so far of the size of batch that the layer ran most often.
   int Favourite(int layer) const;
 
-  // Times kept of each candidate; the median of three ignores one disturbance by another process.
-  static constexpr int kSamples = 3;
+  // Times taken of each candidate before one is preferred.
+  static constexpr int kTrials = 3;
+  // Times kept: the candidate that runs is judged anew within as many batches.
+  static constexpr int kSamples = 8;
   static constexpr double kHopeless = 2.0;
   // A wrong candidate of at most twice the time costs 1/256 in all, and densities drift slowly.
   static constexpr int kRecheckEvery = 256;
@@ -40,7 +46,7 @@ class FfnChooser {
   struct Candidate {
     std::array<double, kSamples> ns_per_token{};  // the latest ones
     int n_recorded = 0;
-    double Typical() const;  // the median, the lesser of two; infinite before the first
+    double Typical() const;  // the lower quartile; infinite before the first
   };
   struct Cell {
     int64_t n_batches = 0;

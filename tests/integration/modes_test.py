@@ -144,11 +144,21 @@ class SparsityFileTest(ModesTest):
         other = self.tiny_model("arcee", n_layer=2)
         self.check_refused("made for another model", model, "--predictor",
                            self.write_sparsity(other))
-        side = self.write_sparsity(model, predicted_loss=0)
-        code, output = self.run_program("serve", "--model", model, "--port", "0", "--predictor",
-                                        side, "--weights-from", "coordinator")
-        self.assertEqual(code, 2, output)
-        self.assertRegex(output, "--weights-from coordinator sends the model file only, not .*side")
+
+    def test_auto_goes_on_without_a_file_that_is_not_sent(self):
+        model = self.tiny_model("llama", n_layer=2)
+        side = self.write_sparsity(model, self.path("llama.predictor.gguf"), predicted_loss=0)
+        fact = "--weights-from coordinator sends the model file only, not .*llama.predictor"
+        for flags in [["--predictor", side], ["--ffn", "predicted"]]:
+            code, output = self.run_program("serve", "--model", model, "--port", "0", *flags,
+                                            "--weights-from", "coordinator")
+            self.assertEqual(code, 2, output)
+            self.assertRegex(output, fact)
+        cluster, _ = self.serve_joined(model, 1, "--weights-from", "coordinator",
+                                       worker_flags=["--cache-dir", self.path("cache")])
+        self.assertRegex(cluster.ready().output, fact)
+        self.assertTrue(cluster.lines(r"ffn auto \(dense\)"), cluster.output)
+        self.stop(cluster)
 
 
 class AutoTest(ModesTest):

@@ -113,6 +113,26 @@ TEST_F(SplitTest, LargerStepsLeaveLessForTheKv) {
   EXPECT_THAT(Split(one).status().message(), HasSubstr("max_step_tokens out of range: 0"));
 }
 
+TEST_F(SplitTest, PredictorsTakeMemoryWhereTheyMayRun) {
+  testing::TinyModelSpec spec{.n_layer = 6};
+  spec.dialect = model::GgufDialect::kPowerInfer;
+  const TinyModelParts own = MakeTinyModelParts(spec);
+  const model::LayerRange all{0, 6, true, true};
+  const uint64_t predictors = own.weights.PredictorBytesOf(all);
+  const uint64_t needed = OverheadBytes(own.config, request_.max_step_tokens) +
+                          own.weights.BytesOf(all) + 4 * KvPageBytes(own.config, request_.kv) * 6;
+  const auto split = [&](uint64_t memory_bytes) {
+    return SplitProportionally(own.config, own.weights, {{Worker(1, memory_bytes, 1e9)}}, request_);
+  };
+  EXPECT_TRUE(split(needed).ok());
+  request_.ffn.Add(model::FfnMode::kPredicted);
+  EXPECT_EQ(split(needed).status().code(), StatusCode::kResourceExhausted);
+  const auto plan = split(needed + predictors);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->stages[0].predictor_bytes, predictors);
+  EXPECT_THAT(plan->stages[0].reason, HasSubstr("predictors"));
+}
+
 TEST_F(SplitTest, ContextIsShortenedOnlyWhenItWasNotAskedFor) {
   const uint64_t overhead = OverheadBytes(model_.config, request_.max_step_tokens);
   const uint64_t weights = model_.weights.BytesOf({0, 6, true, true});

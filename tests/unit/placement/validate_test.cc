@@ -10,6 +10,7 @@ namespace {
 using ::testing::HasSubstr;
 using testing::MakeTinyModelParts;
 using testing::TinyModelParts;
+using testing::TinyModelSpec;
 
 // Made once: random weights take longer than the tests.
 const TinyModelParts& FiveLayers() {
@@ -174,6 +175,25 @@ TEST_F(ValidateTest, WrittenRelayBytesAreTheModels) {
   EXPECT_THAT(
       complete(R"({"stages":[{"lead":1,"layers":[0,5],"relay_bytes":1}]})").status().message(),
       HasSubstr("states other re-laid rows than it has: relay_bytes=1 model="));
+}
+
+TEST_F(ValidateTest, PredictorsAreCountedWhereTheyAreHeld) {
+  TinyModelSpec spec{.n_layer = 5};
+  spec.dialect = model::GgufDialect::kPowerInfer;
+  const TinyModelParts own = MakeTinyModelParts(spec);
+  PlanRequest request = request_;
+  const auto complete = [&](std::string_view json) {
+    return CompletePlan(*PlanFromJson(json), own.config, own.weights, cluster_, request);
+  };
+  constexpr std::string_view kOneStage = R"({"stages":[{"lead":1,"layers":[0,5]}]})";
+  EXPECT_EQ(complete(kOneStage)->stages[0].predictor_bytes, 0u);
+  request.ffn = model::FfnMode::kPredicted;
+  const uint64_t predictor_bytes = own.weights.PredictorBytesOf({0, 5, true, true});
+  EXPECT_GT(predictor_bytes, 0u);
+  EXPECT_EQ(complete(kOneStage)->stages[0].predictor_bytes, predictor_bytes);
+  EXPECT_THAT(
+      complete(R"({"stages":[{"lead":1,"layers":[0,5],"predictor_bytes":1}]})").status().message(),
+      HasSubstr("states other predictors than it holds: predictor_bytes=1 model="));
 }
 
 TEST_F(ValidateTest, StagesFitTheirWorkers) {
