@@ -1,6 +1,6 @@
 #include "tools/profile/guard.h"
 
-#include <optional>
+#include <algorithm>
 
 #include "base/clock.h"
 #include "base/str.h"
@@ -15,37 +15,55 @@ constexpr size_t kTimedTokens = 128;
 // Attributes the time between two calls to the later one's op. Step thread only.
 class PredictorTimer final : public worker::OpObserver {
  public:
-  explicit PredictorTimer(int n_layers)
-      : all_s_(static_cast<size_t>(n_layers), 0), predictor_s_(all_s_) {}
+  explicit PredictorTimer(int n_layers) : layers_(static_cast<size_t>(n_layers)) {}
 
   // Before each step: what lies between steps belongs to no op.
-  void Restart() { last_ = clock_.Now(); }
-
-  void OnOp(const worker::LoweredOp& op, TensorView, TensorView) override {
-    const TimePoint now = clock_.Now();
-    const double seconds = Seconds(now - last_);
-    const auto layer = static_cast<size_t>(op.layer_in_stage);
-    const bool is_predictor = op.key.role == model::WeightRole::kPredictorFc1 ||
-                              op.key.role == model::WeightRole::kPredictorFc2 ||
-                              op.kind == model::OpKind::kSelectAtLeast;
-    // The embedding has no layer.
-    if (op.kind != model::OpKind::kEmbed) all_s_[layer] += seconds;
-    if (is_predictor) predictor_s_[layer] += seconds;
+  void BeginStep() {
+    EndStep();
     last_ = clock_.Now();
   }
 
-  std::vector<double> Shares() const {
-    std::vector<double> shares;
-    for (size_t i = 0; i < all_s_.size(); ++i) {
-      shares.push_back(all_s_[i] > 0 ? predictor_s_[i] / all_s_[i] : 0);
+  void OnOp(const worker::LoweredOp& op, TensorView, TensorView) override {
+    const double seconds = Seconds(clock_.Now() - last_);
+    const bool is_predictor = op.key.role == model::WeightRole::kPredictorFc1 ||
+                              op.key.role == model::WeightRole::kPredictorFc2 ||
+                              op.kind == model::OpKind::kSelectAtLeast;
+    Layer& layer = layers_[static_cast<size_t>(op.layer_in_stage)];
+    // The embedding has no layer.
+    if (op.kind != model::OpKind::kEmbed) layer.step_s += seconds;
+    if (is_predictor) layer.predictor_s += seconds;
+    last_ = clock_.Now();
+  }
+
+  // The median over the steps: one in which the system ran somebody else says nothing.
+  std::vector<double> Shares() {
+    EndStep();
+    std::vector<double> medians;
+    for (Layer& layer : layers_) {
+      const auto middle =
+          layer.shares.begin() + static_cast<std::ptrdiff_t>(layer.shares.size() / 2);
+      std::nth_element(layer.shares.begin(), middle, layer.shares.end());
+      medians.push_back(layer.shares.empty() ? 0 : *middle);
     }
-    return shares;
+    return medians;
   }
 
  private:
+  struct Layer {
+    double step_s = 0, predictor_s = 0;  // of the step being run
+    std::vector<double> shares;          // one per step
+  };
+
+  void EndStep() {
+    for (Layer& layer : layers_) {
+      if (layer.step_s > 0) layer.shares.push_back(layer.predictor_s / layer.step_s);
+      layer.step_s = layer.predictor_s = 0;
+    }
+  }
+
   SteadyClock clock_;
   TimePoint last_;
-  std::vector<double> all_s_, predictor_s_;
+  std::vector<Layer> layers_;
 };
 
 RunnerOptions RunnerOf(const GuardOptions& options, model::FfnMode mode) {
@@ -95,7 +113,7 @@ Result<std::vector<double>> PredictorTimeShares(const worker::LoadedModel& model
   size_t n_timed = 0;
   for (const Window& window : text.windows) {
     if (n_timed >= kTimedTokens) break;
-    TC_RETURN_IF_ERROR(runner->Decode(window, [&] { timer.Restart(); }));
+    TC_RETURN_IF_ERROR(runner->Decode(window, [&] { timer.BeginStep(); }));
     n_timed += window.size();
   }
   return timer.Shares();

@@ -1,6 +1,7 @@
 // Measures what each FFN mode costs, and what predictors take of the time.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
