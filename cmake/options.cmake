@@ -2,6 +2,7 @@
 include(CTest)
 
 set(WITH_MPI AUTO CACHE STRING "MPI launch and links: AUTO, ON or OFF")
+set(TC_BUILD_BENCHMARKS AUTO CACHE STRING "Micro-benchmarks of the operators: AUTO, ON or OFF")
 set(TC_SANITIZE "" CACHE STRING "Sanitizers, e.g. address,undefined or thread")
 option(TC_WERROR "Treat warnings as errors (presets turn it on)" OFF)
 option(TC_FUZZERS "Build the libFuzzer targets (needs clang)" OFF)

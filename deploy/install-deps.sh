@@ -14,7 +14,7 @@ build_packages=(
   curl jq procps
 )
 test_packages=(
-  libgtest-dev libgmock-dev libsentencepiece-dev
+  libgtest-dev libgmock-dev libsentencepiece-dev libbenchmark-dev
   clang libclang-rt-14-dev
   python3 iproute2 nodejs npm
 )

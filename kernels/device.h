@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "base/buffer.h"
 #include "base/status.h"
@@ -26,7 +28,9 @@ class Device {
   // Copies the rows of `from`, in the file's arrangement, to those of `to`, whose layout is
   // PreferredLayout. `to` may have another type when `from` is F32 (kernels/quantize.h). Memory of
   // packed rows needs kLanesSlackBytes after the last.
-  virtual void Pack(TensorView from, TensorView to) = 0;
+  // Returns the first row of `from` that holds an infinite weight or one that is not a number; -1
+  // when all are finite.
+  virtual int64_t Pack(TensorView from, TensorView to) = 0;
   // Whether weights may be used where they lie in host memory (a mapped file).
   virtual bool reads_host_memory() const = 0;
 };
@@ -34,6 +38,14 @@ class Device {
 struct CpuDeviceOptions {
   int n_threads = 1;
 };
+
+// The instruction sets that this machine can run, best first: "avx512-vnni", "avx512", "avx2",
+// "sse4", "neon", "scalar".
+std::vector<std::string> InstructionSets();
+// Lets every CPU device of this process use `name` and nothing better; "auto" is the best there is.
+// For tests and measurements, before a device is made. kInvalidArgument names what this machine
+// has.
+Status UseInstructionSet(std::string_view name);
 
 // Scalar loops with double accumulators: the oracle of every other backend.
 std::unique_ptr<Device> MakeReferenceDevice();
@@ -46,6 +58,9 @@ Result<std::unique_ptr<Device>> MakeCudaDevice(int ordinal);
 // when the dtypes are the same float type; from a quantised type each value is dequantised and
 // rounded once. Used to store ffn_down with one row per neuron.
 void TransposeToRows(TensorView w, TensorView y);
+
+// Whether every weight of a row in the file's layout is finite; of quantised types, every scale.
+bool IsFiniteRow(DType dtype, const std::byte* row, int64_t n_elems);
 
 // Dequantises row `i` of w, whatever its type and layout, to out[n_cols].
 void DequantizeRow(const TensorView& w, int64_t i, float* out);

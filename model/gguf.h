@@ -39,13 +39,17 @@ struct TensorInfo {
   int64_t n_rows() const;  // product of all but the last dimension
 };
 
+// Whether one part of a model that is split over several files may be parsed by itself: its header
+// is whole, but its tensors are not all there are.
+enum class GgufParts : uint8_t { kRefuse, kAllow };
+
 // A parsed header; owns no weight bytes. Immutable, so thread-safe.
 class GgufFile {
  public:
   // Parses the header of `reader`. Errors name the field and, for tensors, the tensor:
   // kInvalidArgument for a file that is not GGUF or is of an unsupported version or tensor type,
   // kDataLoss for one that is truncated or contradicts itself.
-  static Result<GgufFile> Parse(const RangeReader& reader);
+  static Result<GgufFile> Parse(const RangeReader& reader, GgufParts parts = GgufParts::kRefuse);
 
   GgufDialect dialect() const { return dialect_; }
   uint32_t version() const { return version_; }

@@ -35,7 +35,7 @@ Result<GgufFile> GgufParser::Run() {
       return status.WithContext(Str("metadata key ", i));
     }
   }
-  TC_RETURN_IF_ERROR(CheckNoSplit());
+  if (parts_ == GgufParts::kRefuse) TC_RETURN_IF_ERROR(CheckNoSplit());
   for (uint64_t i = 0; i < n_tensors_; ++i) {
     if (Status status = ParseTensorInfo(); !status.ok()) {
       return status.WithContext(Str("tensor ", i));
@@ -243,8 +243,8 @@ Status GgufParser::CheckOverlap() const {
   return OkStatus();
 }
 
-Result<GgufFile> GgufFile::Parse(const RangeReader& reader) {
-  Result<GgufFile> file = GgufParser(reader).Run();
+Result<GgufFile> GgufFile::Parse(const RangeReader& reader, GgufParts parts) {
+  Result<GgufFile> file = GgufParser(reader, parts).Run();
   if (!file.ok()) return file.status().WithContext(reader.name());
   return file;
 }

@@ -27,8 +27,8 @@ inline constexpr uint64_t kMaxAlignment = 65536;   // the largest page size in c
 // read, so a length that lies costs nothing. Thread-compatible.
 class GgufParser {
  public:
-  explicit GgufParser(const RangeReader& reader)
-      : cursor_(reader), file_bytes_(reader.size_bytes()) {}
+  GgufParser(const RangeReader& reader, GgufParts parts)
+      : cursor_(reader), file_bytes_(reader.size_bytes()), parts_(parts) {}
   // The codes of GgufFile::Parse.
   Result<GgufFile> Run();
 
@@ -48,6 +48,7 @@ class GgufParser {
 
   GgufCursor cursor_;
   const uint64_t file_bytes_;
+  const GgufParts parts_;
   uint64_t n_tensors_ = 0;
   uint64_t n_keys_ = 0;
   uint64_t alignment_ = kDefaultAlignment;

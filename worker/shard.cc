@@ -5,7 +5,6 @@
 #include "base/check.h"
 #include "base/str.h"
 #include "kernels/lanes.h"
-#include "kernels/quantize.h"
 #include "worker/residency.h"
 
 namespace thermocline::worker {
@@ -29,6 +28,12 @@ DType PredictorType(const model::TensorInfo& info) {
   const bool divides = info.n_cols() % Traits(DType::kQ8_0).block_elems == 0;
   const bool is_half = info.dtype == DType::kF16 || info.dtype == DType::kBF16;
   return is_half && divides ? DType::kQ8_0 : info.dtype;
+}
+
+// An error for the row that Device::Pack names; the rows it was given began at `first_row`.
+Status CheckFinite(int64_t first_row, int64_t bad_row) {
+  if (bad_row < 0) return OkStatus();
+  return DataLoss(Str("a weight is infinite or not a number:", Kv("row", first_row + bad_row)));
 }
 
 TensorView MappedView(const model::TensorInfo& info, std::span<const std::byte> mapping) {
@@ -78,6 +83,10 @@ Result<Shard> Shard::Load(const ModelSource& source, const model::LayerRange& la
           shard.Pack({key, info, info.dtype}, reader, device, on_progress).WithContext(info.name));
     } else {
       TC_RETURN_IF_ERROR(shard.ReadBytes(bytes, on_progress).WithContext(info.name));
+      for (int64_t i = 0; i < mapped.n_rows; ++i) {
+        if (kernels::IsFiniteRow(mapped.dtype, mapped.row(i), mapped.n_cols)) continue;
+        return CheckFinite(0, i).WithContext(info.name);
+      }
       shard.views_[key] = mapped;
     }
   }
@@ -131,11 +140,8 @@ Status Shard::Pack(const Source& source, const model::RangeReader& reader, kerne
     const auto n_bytes = static_cast<size_t>(n_rows * row_bytes);
     TC_RETURN_IF_ERROR(ReadBytes({mapped.row(row), n_bytes}, on_progress));
     const TensorView from = mapped.Rows(row, n_rows), to = packed.Rows(row, n_rows);
-    if (source.dtype == mapped.dtype) {
-      device.Pack(from, to);
-    } else {
-      TC_RETURN_IF_ERROR(Reencode(from, to, device));
-    }
+    TC_RETURN_IF_ERROR(source.dtype == mapped.dtype ? CheckFinite(row, device.Pack(from, to))
+                                                    : Reencode(from, row, to, device));
     reader.Evict(source.info.offset_bytes + static_cast<uint64_t>(row * row_bytes), n_bytes);
   }
   return OkStatus();
@@ -153,25 +159,15 @@ Result<TensorView> Shard::Allocate(const WeightKey& key, DType dtype, int64_t n_
   return view;
 }
 
-Status Shard::Reencode(TensorView from, TensorView to, kernels::Device& device) {
+Status Shard::Reencode(TensorView from, int64_t first_row, TensorView to, kernels::Device& device) {
   const int64_t chunk_rows = std::max<int64_t>(1, kChunkElems / from.n_cols);
   std::vector<float> memory(static_cast<size_t>(std::min(chunk_rows, from.n_rows) * from.n_cols));
   for (int64_t row = 0; row < from.n_rows; row += chunk_rows) {
     const int64_t n_rows = std::min(chunk_rows, from.n_rows - row);
     const TensorView floats = TensorView::F32(memory.data(), n_rows, from.n_cols);
     for (int64_t i = 0; i < n_rows; ++i) kernels::DequantizeRow(from, row + i, floats.f32_row(i));
-    TC_RETURN_IF_ERROR(PackFloats(floats, to.Rows(row, n_rows), device));
+    TC_RETURN_IF_ERROR(CheckFinite(first_row + row, device.Pack(floats, to.Rows(row, n_rows))));
   }
-  return OkStatus();
-}
-
-Status Shard::PackFloats(TensorView floats, TensorView to, kernels::Device& device) {
-  for (int64_t i = 0; i < floats.n_rows; ++i) {
-    const int64_t at =
-        kernels::FirstNonFinite({floats.f32_row(i), static_cast<size_t>(floats.n_cols)});
-    if (at >= 0) return DataLoss(Str("weight is not a number:", Kv("row", i), Kv("column", at)));
-  }
-  device.Pack(floats, to);
   return OkStatus();
 }
 
@@ -179,6 +175,9 @@ Status Shard::Relay(int layer, TensorView mapped, kernels::Device& device) {
   const DType dtype = model::NeuronRowType(mapped.dtype, mapped.n_rows);
   TC_ASSIGN_OR_RETURN(const TensorView rows, Allocate({layer, WeightRole::kFfnDownT}, dtype,
                                                       mapped.n_cols, mapped.n_rows, device));
+  for (int64_t i = 0; i < mapped.n_rows; ++i) {
+    if (!kernels::IsFiniteRow(mapped.dtype, mapped.row(i), mapped.n_cols)) return CheckFinite(0, i);
+  }
   if (IsFloat(dtype)) {
     kernels::TransposeToRows(mapped, rows);
     return OkStatus();
@@ -188,7 +187,7 @@ Status Shard::Relay(int layer, TensorView mapped, kernels::Device& device) {
     const int64_t n = std::min(kRelayNeurons, mapped.n_cols - first);
     const TensorView floats = TensorView::F32(memory.data(), n, mapped.n_rows);
     kernels::TransposeToRows(mapped.Cols(first, n), floats);
-    TC_RETURN_IF_ERROR(PackFloats(floats, rows.Rows(first, n), device));
+    device.Pack(floats, rows.Rows(first, n));
   }
   return OkStatus();
 }

@@ -88,8 +88,8 @@ class Shard {
   // Memory for a matrix that from now on is the view of `key`.
   Result<TensorView> Allocate(const model::WeightKey& key, DType dtype, int64_t n_rows,
                               int64_t n_cols, kernels::Device& device);
-  static Status Reencode(TensorView from, TensorView to, kernels::Device& device);
-  static Status PackFloats(TensorView floats, TensorView to, kernels::Device& device);
+  static Status Reencode(TensorView from, int64_t first_row, TensorView to,
+                         kernels::Device& device);
   Status Relay(int layer, TensorView mapped, kernels::Device& device);
 
   std::map<model::WeightKey, TensorView> views_;

@@ -43,6 +43,22 @@ struct Job {
   }
 };
 
+// Byte c of each dword of quants, less the type's offset, as a float.
+template <typename D>
+HWY_INLINE LaneVF Values(LaneVI quants, int c) {
+  const LaneVI shifted = hn::ShiftRightSame(quants, 8 * c);
+#if HWY_TARGET == HWY_AVX3
+  // Up to 4 bits: a table of all values, indexed by the low bits of each lane, in place of masking,
+  // offset and conversion.
+  if constexpr (D::kDType == DType::kQ4_0 || D::kDType == DType::kQ4_K) {
+    const LaneVF table = hn::Iota(LaneF(), -static_cast<float>(D::kOffset));
+    return LaneVF{_mm512_permutexvar_ps(shifted.raw, table.raw)};
+  }
+#endif
+  const LaneVI byte = hn::And(shifted, hn::Set(LaneI(), 0xff));
+  return hn::ConvertTo(LaneF(), hn::Sub(byte, hn::Set(LaneI(), D::kOffset)));
+}
+
 // Scales and mins of one part of a unit.
 template <typename D>
 struct PartScales {
@@ -54,11 +70,10 @@ struct PartScales {
   }
   // The weights of dword t, byte c: of each lane one.
   HWY_INLINE LaneVF Weights(LaneVI quants, int t, int c) const {
-    const LaneVI byte = hn::And(hn::ShiftRightSame(quants, 8 * c), hn::Set(LaneI(), 0xff));
-    const LaneVI q = D::kOffset == 0 ? byte : hn::Sub(byte, hn::Set(LaneI(), D::kOffset));
+    const LaneVF q = Values<D>(quants, c);
     const LaneVF scale = scales[t * D::kHalves / kDwordsPerBlock];
-    if constexpr (D::kHasMin) return hn::MulSub(hn::ConvertTo(LaneF(), q), scale, min);
-    return hn::Mul(hn::ConvertTo(LaneF(), q), scale);
+    if constexpr (D::kHasMin) return hn::MulSub(q, scale, min);
+    return hn::Mul(q, scale);
   }
 };
 

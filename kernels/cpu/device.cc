@@ -1,5 +1,6 @@
 #include "kernels/device.h"
 
+#include <atomic>
 #include <utility>
 
 #include "base/str.h"
@@ -91,12 +92,23 @@ class CpuDevice final : public Device {
   RowLayout PreferredLayout(DType dtype) const override {
     return HasLanes(dtype) ? RowLayout::kLanes : RowLayout::kFile;
   }
-  void Pack(TensorView from, TensorView to) override {
+  int64_t Pack(TensorView from, TensorView to) override {
     const auto row_bytes =
         static_cast<int64_t>(RowBytes(from.dtype, static_cast<uint64_t>(from.n_cols)));
+    std::atomic<int64_t> first_bad = from.n_rows;
     ops_.ForEachPart(from.n_rows, cpu::MinItems(row_bytes), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) PackRow(from, i, to);
+      for (int64_t i = begin; i < end; ++i) {
+        if (IsFiniteRow(from.dtype, from.row(i), from.n_cols)) {
+          PackRow(from, i, to);
+          continue;
+        }
+        int64_t least = first_bad;
+        while (i < least && !first_bad.compare_exchange_weak(least, i)) {
+        }
+        return;
+      }
     });
+    return first_bad < from.n_rows ? first_bad.load() : -1;
   }
   bool reads_host_memory() const override { return true; }
 

@@ -1,27 +1,65 @@
+// Highway's list of what this machine runs, by the names people know.
 #include <hwy/highway.h>
 #include <hwy/targets.h>
 
+#include "base/str.h"
 #include "kernels/cpu/ops.h"
+#include "kernels/device.h"
 
-namespace thermocline::kernels::cpu {
+namespace thermocline::kernels {
+namespace {
 
-// Highway's list of what this machine runs, best first, by the names people know.
-std::string InstructionSetName() {
-  const int64_t usable = hwy::SupportedTargets() & HWY_TARGETS;
-  switch (usable & -usable) {
-    case HWY_AVX3_DL:
-      return "avx512-vnni";
-    case HWY_AVX3:
-      return "avx512";
-    case HWY_AVX2:
-      return "avx2";
-    case HWY_SSE4:
-      return "sse4";
-    case HWY_NEON:
-      return "neon";
-    default:
-      return "scalar";
+struct InstructionSet {
+  std::string_view name;
+  int64_t target;
+};
+
+// Best first.
+constexpr InstructionSet kSets[] = {
+    {"avx512-vnni", HWY_AVX3_DL}, {"avx512", HWY_AVX3}, {"avx2", HWY_AVX2},
+    {"sse4", HWY_SSE4},           {"neon", HWY_NEON},
+};
+// What is left when no vector set is: not one of Highway's targets that a machine may lack.
+constexpr std::string_view kScalar = "scalar";
+
+bool IsUsable(int64_t target) { return (hwy::SupportedTargets() & HWY_TARGETS & target) != 0; }
+
+}  // namespace
+
+std::string cpu::InstructionSetName() {
+  for (const InstructionSet& set : kSets) {
+    if (IsUsable(set.target)) return std::string(set.name);
   }
+  return std::string(kScalar);
 }
 
-}  // namespace thermocline::kernels::cpu
+std::vector<std::string> InstructionSets() {
+  std::vector<std::string> names;
+  for (const InstructionSet& set : kSets) {
+    if (IsUsable(set.target)) names.emplace_back(set.name);
+  }
+  names.emplace_back(kScalar);
+  return names;
+}
+
+Status UseInstructionSet(std::string_view name) {
+  int64_t better = 0;
+  bool is_found = name == "auto";
+  for (const InstructionSet& set : kSets) {
+    if (is_found) break;
+    is_found = set.name == name && IsUsable(set.target);
+    if (!is_found) better |= set.target;
+  }
+  if (!is_found && name != kScalar) {
+    std::string usable = "auto";
+    for (const std::string& one : InstructionSets()) usable += " " + one;
+    return InvalidArgument(Str("this machine does not have the instruction set \"", Printable(name),
+                               "\"; it has ", usable));
+  }
+  if (better == 0) return OkStatus();
+  hwy::DisableTargets(better);
+  hwy::GetChosenTarget().DeInit();
+  return OkStatus();
+}
+
+}  // namespace thermocline::kernels

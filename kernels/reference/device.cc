@@ -59,8 +59,12 @@ class ReferenceDevice final : public Device {
   std::string name() const override { return "reference"; }
   Ops& ops() override { return ops_; }
   Result<Buffer> Allocate(uint64_t n_bytes) override { return Buffer::Allocate(n_bytes); }
-  void Pack(TensorView from, TensorView to) override {
-    for (int64_t i = 0; i < from.n_rows; ++i) PackRow(from, i, to);
+  int64_t Pack(TensorView from, TensorView to) override {
+    for (int64_t i = 0; i < from.n_rows; ++i) {
+      if (!IsFiniteRow(from.dtype, from.row(i), from.n_cols)) return i;
+      PackRow(from, i, to);
+    }
+    return -1;
   }
   bool reads_host_memory() const override { return true; }
 

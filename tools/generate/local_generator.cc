@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/units.h"
-
 namespace thermocline::tools {
 namespace {
 
@@ -23,21 +21,14 @@ Result<LocalGenerator> LocalGenerator::Load(worker::LoadedModel model, int64_t n
   const TimePoint begin = generator.clock_.Now();
   generator.options_ = options;
   generator.model_ = std::make_unique<worker::LoadedModel>(std::move(model));
-  TC_ASSIGN_OR_RETURN(generator.device_, kernels::MakeCpuDevice({options.n_threads}));
-  if (!options.logits_path.empty()) {
-    TC_ASSIGN_OR_RETURN(generator.logits_, worker::MakeLogitsFile(options.logits_path));
-  }
-  const worker::LoadedModel& loaded = *generator.model_;
-  worker::StageOptions stage;
-  stage.layers = {0, loaded.config.n_layer, true, true};
-  stage.ffn.modes = options.ffn;
+  LocalStageOptions stage;
+  stage.n_threads = options.n_threads;
+  stage.ffn = options.ffn;
   stage.kv.dtype = options.kv_dtype;
-  stage.kv.n_pages = static_cast<int64_t>(
-      DivCeil(static_cast<uint64_t>(n_positions), static_cast<uint64_t>(stage.kv.page_tokens)));
+  stage.kv.n_pages = PagesFor(1, n_positions, stage.kv.page_tokens);
   stage.max_step_tokens = options.prefill_chunk;
-  TC_ASSIGN_OR_RETURN(generator.stage_,
-                      worker::Stage::Create(loaded.source(), stage, *generator.device_,
-                                            generator.logits_.get(), on_progress));
+  stage.logits_path = options.logits_path;
+  TC_ASSIGN_OR_RETURN(generator.stage_, LocalStage::Load(*generator.model_, stage, on_progress));
   generator.load_s_ = Seconds(generator.clock_.Now() - begin);
   return generator;
 }
@@ -49,7 +40,7 @@ Result<std::optional<int32_t>> LocalGenerator::Step(std::vector<int32_t> tokens,
   batch.step = StepId{next_step_++};
   batch.entries.push_back(
       {kTheSequence, first_position, std::move(tokens), sample, std::move(start)});
-  TC_RETURN_IF_ERROR(stage_->Run(batch, TensorView{}));
+  TC_RETURN_IF_ERROR(stage_->Run(batch));
   const auto& sampled = stage_->results().front().sampled;
   return sampled ? std::optional<int32_t>(sampled->token) : std::nullopt;
 }
@@ -79,20 +70,20 @@ Result<Generation> LocalGenerator::Run(const std::vector<int32_t>& prompt, int64
   TC_ASSIGN_OR_RETURN(int32_t token, ReadPrompt(prompt, params));
   const TimePoint read = clock_.Now();
   result.prompt_s = Seconds(read - begin);
-  const kernels::Traffic before = device_->ops().traffic();
+  const kernels::Traffic before = stage_->traffic();
   auto position = static_cast<int64_t>(prompt.size());
   while (static_cast<int64_t>(result.generated.size()) < n_predict) {
     result.generated.push_back(token);
     on_token(token);
     result.ended = Contains(end_ids, token);
     const bool last = result.ended || static_cast<int64_t>(result.generated.size()) == n_predict;
-    if (last && logits_ == nullptr) break;
+    if (last && !stage_->keeps_logits()) break;
     TC_ASSIGN_OR_RETURN(const auto next, Step({token}, position++, !last, std::nullopt));
     if (last) break;
     token = *next;
   }
   result.generate_s = Seconds(clock_.Now() - read);
-  result.decode_traffic = device_->ops().traffic() - before;
+  result.decode_traffic = stage_->traffic() - before;
   return result;
 }
 

@@ -10,13 +10,10 @@
 
 #include "base/clock.h"
 #include "base/status.h"
-#include "kernels/device.h"
 #include "model/ffn_mode.h"
 #include "model/sampling_params.h"
-#include "placement/plan.h"
+#include "tools/local/local_stage.h"
 #include "worker/assignment.h"
-#include "worker/logits_sink.h"
-#include "worker/stage.h"
 
 namespace thermocline::tools {
 
@@ -35,7 +32,7 @@ struct Generation {
   kernels::Traffic decode_traffic;  // of the steps after the prompt
 };
 
-// Owns model, device and stage. One thread.
+// Owns model and stage. One thread.
 class LocalGenerator {
  public:
   // Loads all layers with room for `n_positions` tokens.
@@ -51,9 +48,9 @@ class LocalGenerator {
                          const TokenFn& on_token);
 
   const model::ModelConfig& config() const { return model_->config; }
-  const std::string& load_note() const { return stage_->load_report().note; }
-  std::string ffn_text() const { return stage_->FfnText(); }
-  std::string device_name() const { return device_->name(); }
+  const std::string& load_note() const { return stage_->load_note(); }
+  std::string ffn_text() const { return stage_->ffn_text(); }
+  std::string device_name() const { return stage_->device_name(); }
 
  private:
   LocalGenerator() = default;
@@ -64,9 +61,7 @@ class LocalGenerator {
 
   LocalOptions options_;
   std::unique_ptr<worker::LoadedModel> model_;
-  std::unique_ptr<kernels::Device> device_;
-  std::unique_ptr<worker::LogitsSink> logits_;
-  std::unique_ptr<worker::Stage> stage_;
+  std::unique_ptr<LocalStage> stage_;
   SteadyClock clock_;
   double load_s_ = 0;
   uint64_t next_step_ = 0;

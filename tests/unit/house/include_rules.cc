@@ -59,6 +59,7 @@ const std::vector<LibraryHome>& LibraryHomes() {
       {"nccl", {"comm/"}},
       {"google/protobuf", {"proto/codec"}},
       {"boost/", {"coordinator/http/server", "coordinator/http/connection"}},
+      {"benchmark/", {"tools/bench/"}},
       {"CLI/", {"tools/", "worker/main.cc", "coordinator/command_line.cc"}},
   };
   return homes;

@@ -23,6 +23,34 @@ TEST(DeviceTest, NamesTheInstructionSetAndTheThreads) {
   EXPECT_TRUE(names.contains("cpu scalar x3"));
 }
 
+TEST(DeviceTest, AForcedInstructionSetMustBeThere) {
+  const std::string best = InstructionSets().front();
+  EXPECT_TRUE(UseInstructionSet("auto").ok());
+  EXPECT_TRUE(UseInstructionSet(best).ok());
+  const Status refused = UseInstructionSet("avx1024");
+  EXPECT_EQ(refused.code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(refused.message().find(best), std::string::npos) << refused;
+}
+
+TEST(DeviceTest, PackingNamesTheFirstRowWithAWeightThatIsNotANumber) {
+  for (const auto& device : {Cpu(), MakeReferenceDevice()}) {
+    for (const DType dtype : kWeightTypes) {
+      Tensor w = RandomWeights(dtype, 40, 512, 1);
+      Tensor packed = w.Packed();
+      TensorView to = packed.view();
+      to.layout = device->PreferredLayout(dtype);
+      EXPECT_EQ(device->Pack(w.view(), to), -1) << DTypeName(dtype);
+      // The high byte of the first scale or value of a row, with all bits of the exponent set.
+      const int at = dtype == DType::kF32 ? 3 : dtype == DType::kQ6_K ? 209 : 1;
+      for (const int64_t row : {31, 7}) {
+        w.view().row(row)[at] = std::byte{0x7f};
+        w.view().row(row)[at - 1] = std::byte{0xff};
+      }
+      EXPECT_EQ(device->Pack(w.view(), to), 7) << DTypeName(dtype);
+    }
+  }
+}
+
 TEST(DeviceTest, AllocatesAlignedMemory) {
   for (const auto& device : {Cpu(), MakeReferenceDevice()}) {
     auto buffer = device->Allocate(1000);

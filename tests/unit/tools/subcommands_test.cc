@@ -21,7 +21,8 @@ TEST(Subcommands, SuggestsTheNearest) {
 }
 
 TEST(Subcommands, HelpListsAll) {
-  for (const char* name : {"serve", "worker", "generate", "convert", "synth"}) {
+  for (const char* name :
+       {"serve", "worker", "generate", "bench", "inspect", "convert", "synth"}) {
     EXPECT_NE(ListSubcommands().find(name), std::string::npos) << name;
   }
 }

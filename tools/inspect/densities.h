@@ -1,0 +1,31 @@
+// Which share of its neurons each layer of a model needs for a token, as far as anybody has
+// measured.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+
+namespace thermocline::tools {
+
+struct Densities {
+  std::vector<double> layers;  // one per layer, 0 to 1; empty: unknown
+  std::string source;          // for people: where they come from
+};
+
+struct DensityRequest {
+  std::string model_path;
+  std::string fingerprint;
+  int n_layer = 0;
+  double active = -1;  // of every layer, instead of what a profile says; negative: not given
+};
+
+// From the profile M.profile.gguf beside M.gguf, where there is one. kInvalidArgument or kDataLoss
+// for a file that is no profile, is of another model, or has densities that are none.
+Result<Densities> FindDensities(const DensityRequest& request);
+
+// "dir/M.gguf" -> "dir/M.profile.gguf".
+std::string ProfilePathOf(const std::string& model_path);
+
+}  // namespace thermocline::tools

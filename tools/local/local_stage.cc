@@ -1,0 +1,31 @@
+#include "tools/local/local_stage.h"
+
+#include "base/units.h"
+
+namespace thermocline::tools {
+
+int64_t PagesFor(int64_t n_sequences, int64_t n_positions, int page_tokens) {
+  const uint64_t pages =
+      DivCeil(static_cast<uint64_t>(n_positions), static_cast<uint64_t>(page_tokens));
+  return n_sequences * static_cast<int64_t>(pages);
+}
+
+Result<std::unique_ptr<LocalStage>> LocalStage::Load(const worker::LoadedModel& model,
+                                                     const LocalStageOptions& options,
+                                                     const worker::LoadProgressFn& on_progress) {
+  std::unique_ptr<LocalStage> local(new LocalStage());
+  TC_ASSIGN_OR_RETURN(local->device_, kernels::MakeCpuDevice({options.n_threads}));
+  if (!options.logits_path.empty()) {
+    TC_ASSIGN_OR_RETURN(local->logits_, worker::MakeLogitsFile(options.logits_path));
+  }
+  worker::StageOptions stage;
+  stage.layers = {0, model.config.n_layer, true, true};
+  stage.ffn.modes = options.ffn;
+  stage.kv = options.kv;
+  stage.max_step_tokens = options.max_step_tokens;
+  TC_ASSIGN_OR_RETURN(local->stage_, worker::Stage::Create(model.source(), stage, *local->device_,
+                                                           local->logits_.get(), on_progress));
+  return local;
+}
+
+}  // namespace thermocline::tools

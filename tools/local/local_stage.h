@@ -1,0 +1,59 @@
+// A whole model as one stage on this machine's CPU: what programs without a cluster compute with.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "kernels/device.h"
+#include "model/ffn_mode.h"
+#include "placement/plan.h"
+#include "proto/messages.h"
+#include "worker/assignment.h"
+#include "worker/logits_sink.h"
+#include "worker/stage.h"
+
+namespace thermocline::tools {
+
+struct LocalStageOptions {
+  int n_threads = 1;
+  model::FfnModes ffn = model::FfnMode::kDense;  // to choose from
+  placement::KvBudget kv;  // n_pages: room for every position of every sequence
+  int max_step_tokens = 256;
+  std::string logits_path;  // "" = none
+};
+
+// Pages of `page_tokens` positions for sequences of at most `n_positions` each.
+int64_t PagesFor(int64_t n_sequences, int64_t n_positions, int page_tokens);
+
+// Owns device and stage; the model outlives it. One thread.
+class LocalStage {
+ public:
+  // Loads all layers. Errors as MakeCpuDevice, MakeLogitsFile and worker::Stage::Create.
+  static Result<std::unique_ptr<LocalStage>> Load(const worker::LoadedModel& model,
+                                                  const LocalStageOptions& options,
+                                                  const worker::LoadProgressFn& on_progress);
+
+  Status Run(const proto::StepBatch& batch) { return stage_->Run(batch, TensorView{}); }
+  // Of the last Run.
+  const std::vector<proto::StepResultEntry>& results() const { return stage_->results(); }
+
+  // What the ops have read so far.
+  const kernels::Traffic& traffic() const { return device_->ops().traffic(); }
+  // What runs in the layers: "exact", "auto: exact 12 layers, dense 4 layers".
+  std::string ffn_text() const { return stage_->FfnText(); }
+  std::string device_name() const { return device_->name(); }
+  const std::string& load_note() const { return stage_->load_report().note; }
+  bool keeps_logits() const { return logits_ != nullptr; }
+
+ private:
+  LocalStage() = default;
+
+  std::unique_ptr<kernels::Device> device_;
+  std::unique_ptr<worker::LogitsSink> logits_;
+  std::unique_ptr<worker::Stage> stage_;
+};
+
+}  // namespace thermocline::tools
