@@ -121,8 +121,7 @@ TEST(Stage, ExactFfnOfASiluModelIsRefused) {
   StageOptions options;
   options.layers = {0, 3, true, true};
   options.ffn = {model::FfnMode::kExact, true};
-  const auto stage =
-      Stage::Create(model->source(), options, *device, nullptr, IgnoreProgress);
+  const auto stage = Stage::Create(model->source(), options, *device, nullptr, IgnoreProgress);
   EXPECT_EQ(stage.status().code(), StatusCode::kInvalidArgument);
 }
 
