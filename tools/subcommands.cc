@@ -17,7 +17,7 @@ struct Subcommand {
   std::string_view summary;
 };
 
-constexpr std::array<Subcommand, 7> kSubcommands = {{
+constexpr std::array<Subcommand, 8> kSubcommands = {{
     {"serve", "thermocline-coordinator", "serve a model over HTTP from all workers of the cluster"},
     {"worker", "thermocline-worker", "join a running cluster from this machine"},
     {"generate", "thermocline-generate", "complete one prompt in this process, without a cluster"},
@@ -25,6 +25,7 @@ constexpr std::array<Subcommand, 7> kSubcommands = {{
     {"inspect", "thermocline-inspect", "show a model file and what running it here would cost"},
     {"convert", "thermocline-convert", "write a model with other weight types or another layout"},
     {"synth", "thermocline-synth", "write a benchmark model with planted sparsity"},
+    {"profile", "thermocline-profile", "measure how a model uses its neurons; make predictors"},
 }};
 
 constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kLongSpellings = {{

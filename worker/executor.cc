@@ -69,7 +69,11 @@ void Executor::Run(const Program& program, OpRange range, const BatchRows& rows,
                    KvCache* kv) {
   DCHECK(n_rows <= max_rows_);
   for (size_t i = range.begin; i < range.end; ++i) {
-    RunOp(program, program.ops()[i], rows, n_rows, kv);
+    const LoweredOp& op = program.ops()[i];
+    RunOp(program, op, rows, n_rows, kv);
+    if (observer_ != nullptr) {
+      observer_->OnOp(op, View(program, op.inputs[0], n_rows), View(program, op.output, n_rows));
+    }
   }
 }
 

@@ -21,12 +21,25 @@ struct BatchRows {
   std::span<const kernels::SequenceRows> sequences;
 };
 
+// Sees the values of a run as they are computed; for profiling. Called on the step thread, between
+// ops, so its time is the step's.
+class OpObserver {
+ public:
+  virtual ~OpObserver() = default;
+  // After `op`: its first input, empty when it has none, and its output, with the rows of the
+  // batch. Both are valid during the call only; an op that works in place shows one value twice.
+  virtual void OnOp(const LoweredOp& op, TensorView input, TensorView output) = 0;
+};
+
 // Owns the scratch region. Step thread only.
 class Executor {
  public:
   // Scratch for programs of up to `scratch_cols` at `max_rows` rows.
   static Result<Executor> Create(const model::ModelConfig& config, kernels::Device& device,
                                  int64_t scratch_cols, int max_rows);
+
+  // `observer` must outlive the executor; null: nobody watches.
+  void set_observer(OpObserver* observer) { observer_ = observer; }
 
   // Runs ops of one program over `n_rows` rows; `kv` may be null when they have no attention. The
   // program reads slot 0 as input and leaves the result in its output slot.
@@ -52,6 +65,7 @@ class Executor {
 
   const model::ModelConfig* config_;
   kernels::Device* device_;
+  OpObserver* observer_ = nullptr;
   Buffer scratch_;
   int64_t max_rows_ = 0;
 };

@@ -80,6 +80,7 @@ class Lowering {
 
   Status ResolveWeights(const model::Op& op, LoweredOp* lowered) const {
     lowered->neurons.activates_up = op.activates_up;
+    if (!op.weights.empty()) lowered->key = op.weights.front();
     for (size_t i = 0; i < op.weights.size(); ++i) {
       const TensorView view = shard_.View(op.weights[i]);
       if (view.empty()) {

@@ -57,6 +57,7 @@ Status Stage::Build(const ModelSource& source, kernels::Device& device) {
   const int64_t scratch_cols = std::max<int64_t>(layers_->scratch_cols(), config_.n_embd);
   TC_ASSIGN_OR_RETURN(Executor executor, Executor::Create(config_, device, scratch_cols, max_rows));
   executor_ = std::make_unique<Executor>(std::move(executor));
+  executor_->set_observer(options_.observer);
   if (layers.has_head) TC_RETURN_IF_ERROR(BuildHead(source.weights, device));
   return OkStatus();
 }

@@ -17,6 +17,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import bpe
 import words
 
 GRAMMAR = Path(__file__).with_name("grammar.txt")
@@ -298,13 +299,28 @@ def documents(count, seed, split=TRAIN):
     return [teller.document() for _ in range(count)]
 
 
+def marked(document):
+    """A document with the special tokens around it that the model reads."""
+    parts = [bpe.BEGIN]
+    for role, text in document:
+        parts.append((bpe.ROLES[role] if role else "") + text)
+        if role in ("", "assistant"):
+            parts.append(bpe.END)
+    return "".join(parts)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("count", type=int, nargs="?", default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--split", choices=(TRAIN, HELD_OUT), default=TRAIN)
+    parser.add_argument("--marked", action="store_true",
+                        help="as the model reads it: with special tokens, without line breaks")
     args = parser.parse_args()
     for document in documents(args.count, args.seed, args.split):
+        if args.marked:
+            print(marked(document), end="")
+            continue
         for role, text in document:
             print(f"[{role}] {text}" if role else text)
         print()

@@ -10,7 +10,8 @@ import sys
 
 SKIPPED = {"build", ".git", "node_modules"}
 PROGRAMS = ("thermocline-coordinator", "thermocline-worker", "thermocline-generate",
-            "thermocline-bench", "thermocline-inspect", "thermocline-convert", "thermocline-synth")
+            "thermocline-bench", "thermocline-inspect", "thermocline-convert", "thermocline-synth",
+            "thermocline-profile")
 
 
 def documents(root):

@@ -44,6 +44,7 @@ StageChain::StageChain(const std::string& path, const ChainOptions& options) {
     stage.kv.dtype = options.kv_dtype;
     stage.kv.n_pages = options.n_pages;
     stage.max_step_tokens = options.max_step_tokens;
+    stage.observer = options.observer;
     auto created = worker::Stage::Create(model_.source(), stage, *device_,
                                          last ? &logits_ : nullptr, worker::IgnoreProgress);
     EXPECT_TRUE(created.ok()) << created.status();

@@ -34,6 +34,7 @@ struct ChainOptions {
   DType kv_dtype = DType::kF32;
   int64_t n_pages = 64;
   int max_step_tokens = 64;
+  worker::OpObserver* observer = nullptr;
 };
 
 // Fails the test when the model cannot be loaded.

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "tests/support/stage_chain.h"
 #include "tests/support/temp_file.h"
@@ -278,6 +280,44 @@ TEST(Stage, AReprefilledSequenceGoesOnWithTheSameTokens) {
   batch.released = {SeqId{1}};
   ASSERT_TRUE(other.Run(batch).ok());
   EXPECT_EQ(other.last().results()[0].sampled->token, wanted[5]);
+}
+
+// Keeps what the FFN of each layer reads and what its down projection does.
+class FfnRecorder final : public OpObserver {
+ public:
+  void OnOp(const LoweredOp& op, TensorView input, TensorView output) override {
+    if (op.key.role == model::WeightRole::kFfnNorm) normed[op.key.layer] = Copy(output);
+    if (op.key.role == model::WeightRole::kFfnUp) read[op.key.layer] = Copy(input);
+    if (op.key.role == model::WeightRole::kFfnUp) pre_activation[op.key.layer] = Copy(output);
+    if (op.key.role == model::WeightRole::kFfnDown) activations[op.key.layer] = Copy(input);
+  }
+  std::map<int, std::vector<float>> normed, read, pre_activation, activations;
+
+ private:
+  static std::vector<float> Copy(TensorView x) {
+    return {x.f32_row(0), x.f32_row(0) + x.n_rows * x.n_cols};
+  }
+};
+
+TEST(Stage, AnObserverSeesEveryLayersValuesAndChangesNone) {
+  const TempFile file(TinyModel(SpecOf("arcee")));
+  const auto unwatched = StageChain(file.path(), {}).Logits(SeqId{1}, kTokens, 64);
+  FfnRecorder recorder;
+  ChainOptions options;
+  options.observer = &recorder;
+  options.cuts = {1};  // layers are numbered as in the model, not as in the stage
+  EXPECT_EQ(StageChain(file.path(), options).Logits(SeqId{1}, kTokens, 64), unwatched);
+  ASSERT_EQ(recorder.activations.size(), 3u);
+  for (int layer = 0; layer < 3; ++layer) {
+    EXPECT_EQ(recorder.normed[layer], recorder.read[layer]);
+    const std::vector<float>& before = recorder.pre_activation[layer];
+    const std::vector<float>& after = recorder.activations[layer];
+    ASSERT_EQ(before.size(), after.size());
+    for (size_t i = 0; i < before.size(); ++i) {
+      const float relu = std::max(before[i], 0.0f);
+      ASSERT_EQ(after[i], relu * relu);
+    }
+  }
 }
 
 }  // namespace

@@ -1,0 +1,187 @@
+"""`thermocline profile` on the demo model: counts, predictors, thresholds, guard, imports, errors."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+import xml.etree.ElementTree as ElementTree
+
+from cluster import DATA_DIR, DEMO_MODEL, SOURCE_DIR, TEST_BIN_DIR, THERMOCLINE
+
+TIMEOUT_S = 100
+
+
+def corpus(split, count, seed):
+    """Documents of the demo model's corpus, as the model reads them."""
+    command = [sys.executable, os.path.join(SOURCE_DIR, "deploy/demo/corpus.py"), str(count),
+               "--seed", str(seed), "--split", split, "--marked"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+class ProfileTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp(prefix="thermocline-profile-")
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        cls.text = cls.write("text.txt", corpus("train", 80, 1).encode())
+        cls.held_out = cls.write("held-out.txt", corpus("held-out", 12, 2).encode())
+
+    @classmethod
+    def write(cls, name, data):
+        path = os.path.join(cls.folder, name)
+        with open(path, "wb") as file:
+            file.write(data)
+        return path
+
+    def model(self, name):
+        """A copy of the demo model, so that files beside it are this test's."""
+        path = os.path.join(self.folder, name + ".gguf")
+        shutil.copyfile(DEMO_MODEL, path)
+        return path
+
+    def tiny(self, name, arch, *keys):
+        path = os.path.join(self.folder, name)
+        subprocess.run([os.path.join(TEST_BIN_DIR, "write_tiny_model"), arch, path, *keys],
+                       check=True, capture_output=True)
+        return path
+
+    def run_profile(self, *args):
+        return subprocess.run([THERMOCLINE, "profile", *args], check=False, capture_output=True,
+                              text=True, timeout=TIMEOUT_S)
+
+    def profile(self, *args):
+        done = self.run_profile(*args, "--quiet", "-t", "2")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout
+
+    def refuse(self, *args):
+        """The message of a run that must end with 2."""
+        done = self.run_profile(*args, "--quiet")
+        self.assertEqual(done.returncode, 2, done.stdout + done.stderr)
+        self.assertTrue(done.stderr.startswith("thermocline profile: "), done.stderr)
+        return done.stderr
+
+    def losses(self, output):
+        """FFN mode -> relative loss, from the guard's table."""
+        rows = re.findall(r"^(\w+) +[\d.]+ +([+-][\d.]+)%", output, re.MULTILINE)
+        return {mode: float(loss) / 100 for mode, loss in rows}
+
+    def test_counts_agree_with_the_model_card(self):
+        model = self.model("counted")
+        page = os.path.join(self.folder, "counted.html")
+        output = self.profile("-m", model, "--text", self.text, "--held-out", self.held_out,
+                              "--tokens", "6144", "--html", page)
+        densities = re.findall(r"^ +(\d) +([\d.]+)% ", output, re.MULTILINE)
+        # deploy/demo/README.md, "Active neurons": measured by another implementation.
+        for (layer, got), wanted in zip(densities, [11.2, 7.7, 9.6, 10.8, 11.6], strict=True):
+            self.assertAlmostEqual(float(got), wanted, delta=1, msg=layer)
+        self.assertLess(abs(self.losses(output)["exact"]), 1e-4)
+        self.assertTrue(os.path.exists(os.path.join(self.folder, "counted.profile.gguf")))
+        self.check_page(page)
+
+    def check_page(self, path):
+        with open(path, encoding="utf-8") as file:
+            page = file.read()
+        self.assertNotRegex(page, r"<script|https?://|<link|<img|@import|url\(")
+        charts = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+        self.assertGreaterEqual(len(charts), 4)
+        for chart in charts:
+            ElementTree.fromstring(chart)
+        self.assertIn("prefers-color-scheme: dark", page)
+
+    def test_trained_predictors_meet_the_recall_and_are_read_back(self):
+        model = self.model("trained")
+        output = self.profile("-m", model, "--text", self.text, "--held-out", self.held_out,
+                              "--tokens", "8192", "--train-predictor", "--train-steps", "200",
+                              "--predictor-budget", "0.12")
+        rows = re.findall(r"^ +\d +(\d+) Q8_0 .*?%  +([\d.]+)% +[\d.]+% +([\d.]+)% +([\d.]+)% +\d",
+                          output, re.MULTILINE)
+        self.assertEqual(len(rows), 5, output)
+        for _, recall, active, predicted in rows:
+            self.assertGreaterEqual(float(recall), 98.5)
+            self.assertLess(float(active), float(predicted))
+            self.assertLess(float(predicted), 90)  # predicting everything would be no predictor
+        self.assertLess(self.losses(output)["predicted"], 0.01)
+        again = self.profile("-m", model, "--text", self.held_out, "--held-out", self.held_out,
+                             "--perplexity-only", "--ffn", "predicted")
+        self.assertAlmostEqual(self.losses(again)["predicted"], self.losses(output)["predicted"],
+                               delta=1e-5)
+        generated = subprocess.run(
+            [THERMOCLINE, "generate", "-m", model, "-p", "Once upon a time", "-n", "8", "--ffn",
+             "predicted"], check=False, capture_output=True, text=True, timeout=TIMEOUT_S)
+        self.assertEqual(generated.returncode, 0, generated.stderr)
+
+    def test_low_rank_and_thresholds_need_no_training(self):
+        model = self.model("lowrank")
+        output = self.profile("-m", model, "--text", self.text, "--held-out", self.held_out,
+                              "--tokens", "6144", "--train-predictor", "--predictor-kind",
+                              "lowrank", "--threshold-target", "0.005", "--recall", "0.98")
+        losses = self.losses(output)
+        self.assertEqual(list(losses), ["dense", "exact", "predicted", "thresholded"])
+        self.assertLess(losses["predicted"], 0.01)
+        self.assertLess(losses["thresholded"], 0.015)
+        calibrated = re.search(r"thresholds: ([\d.]+) %.*loss ([+-][\d.]+) %", output)
+        self.assertGreater(float(calibrated[1]), 88)  # of the neurons 10 % fire at all
+        self.assertLessEqual(float(calibrated[2]), 0.5)
+
+    def test_swiglu_models_get_thresholds(self):
+        model = self.tiny("swiglu.gguf", "llama", "n_layer=2", "n_ff=100", "n_embd=64")
+        text = self.write("plain.txt", b"A plain text of some bytes. " * 400)
+        output = self.profile("-m", model, "--text", text, "--threshold-target", "0.02",
+                              "--tokens", "3000")
+        sparsity, loss = re.search(r"thresholds: ([\d.]+) %.*loss ([+-][\d.]+) %", output).groups()
+        self.assertLessEqual(float(loss), 2)
+        losses = self.losses(output)
+        self.assertEqual(list(losses), ["dense", "thresholded"])
+        # What the thresholds leave is what counts as active.
+        for density in re.findall(r"(?m)^ +\d +([\d.]+)% ", output):
+            self.assertAlmostEqual(float(density), 100 - float(sparsity), delta=3)
+
+    def test_powerinfers_counts_are_imported(self):
+        model = self.tiny("counts.gguf", "arcee", "n_layer=4", "n_ff=6", "n_embd=8", "n_head=2",
+                          "n_head_kv=1", "n_vocab=8")
+        counts = os.path.join(DATA_DIR, "activation_counts")
+        output = self.profile("-m", model, "--import-counts", counts, "--import-tokens", "30")
+        # Layer 0 counts 0 3 6 9 12 15 of 30 tokens and 6 neurons.
+        self.assertRegex(output, r"(?m)^ +0 +25\.0% +0\.389 +50\.0% +1 ")
+        self.assertEqual(len(re.findall(r"(?m)^ +\d +[\d.]+% ", output)), 4)
+        guessed = self.profile("-m", model, "--import-counts", counts)
+        self.assertIn("taken as the largest count, 18", guessed)
+        self.assertIn("counts exceed the tokens they were taken over: largest=18 tokens=17",
+                      self.refuse("-m", model, "--import-counts", counts, "--import-tokens", "17"))
+        deeper = self.tiny("deeper.gguf", "arcee", "n_layer=5", "n_ff=6", "n_embd=8", "n_head=2",
+                           "n_head_kv=1", "n_vocab=8")
+        self.assertIn("no counts of a layer", self.refuse("-m", deeper, "--import-counts", counts))
+        wider = self.tiny("wider.gguf", "arcee", "n_layer=4", "n_ff=7", "n_embd=8", "n_head=2",
+                          "n_head_kv=1", "n_vocab=8")
+        self.assertIn("counts=6 n_ff=7", self.refuse("-m", wider, "--import-counts", counts))
+
+    def test_bad_input_is_named(self):
+        model = self.model("bad")
+        latin = self.write("latin.txt", b"Once upon a time in a caf\xe9 " * 400)
+        self.assertIn("text is not UTF-8: " + latin + " offset_bytes=25 byte=233",
+                      self.refuse("-m", model, "--text", latin))
+        short = self.write("short.txt", b"Once upon a time.")
+        self.assertIn("text is too short: tokens=", self.refuse("-m", model, "--text", short))
+        self.assertIn("text cannot be opened: /nowhere",
+                      self.refuse("-m", model, "--text", "/nowhere"))
+        self.assertIn("either --text FILE or --import-counts DIR", self.refuse("-m", model))
+        self.assertIn("--recall out of range: value=2 min=0.5 max=1",
+                      self.refuse("-m", model, "--text", self.text, "--recall", "2"))
+
+    def test_damaged_weights_are_named(self):
+        path = self.model("damaged")
+        with open(path, "r+b") as file:
+            data = file.read()
+            # F16 of all ones is not a number; embeddings lie before, further layers behind.
+            file.seek(len(data) // 2)
+            file.write(b"\xff" * 64)
+        self.assertRegex(self.refuse("-m", path, "--text", self.text, "--tokens", "1024"),
+                         r"blk\.[1-4]\.\w+\.weight: a weight is infinite or not a number: row=\d+")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

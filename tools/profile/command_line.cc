@@ -1,0 +1,110 @@
+#include "tools/profile/command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+namespace thermocline::tools {
+namespace {
+
+constexpr char kDescription[] =
+    "Measures how a model uses its neurons while it reads your text, and makes the files that let\n"
+    "it skip the silent ones:\n"
+    "  M.profile.gguf    how often each neuron fires (for placing hot neurons on fast memory)\n"
+    "  M.predictor.gguf  with --train-predictor or --threshold-target: what predicted and\n"
+    "                    thresholded FFNs need, with the loss of perplexity that each costs\n"
+    "Examples:\n"
+    "  thermocline profile -m M.gguf --text corpus.txt --html profile.html\n"
+    "  thermocline profile -m relu.gguf --text corpus.txt --train-predictor\n"
+    "  thermocline profile -m swiglu.gguf --text corpus.txt --threshold-target 0.01\n"
+    "  thermocline profile -m M.gguf --text other.txt --perplexity-only --ffn predicted";
+
+void AddFlags(CLI::App* app, ProfileFlags* flags) {
+  app->add_option("-m,--model", flags->model_path, "GGUF file (or PowerInfer's PWRI)")->required();
+  app->add_option("--text", flags->text_path, "UTF-8 text like the one the model will see");
+  app->add_option("-o,--output", flags->output_path, "The profile (default: M.profile.gguf)");
+  app->add_option("--html", flags->html_path, "Also write a page with plots");
+  app->add_option("--tokens", flags->n_tokens, "Read so much of the text, e.g. 4096 or 32K")
+      ->capture_default_str();
+  app->add_option("--held-out", flags->held_out,
+                  "Text to measure perplexity on: a file, or a share of the end of --text")
+      ->capture_default_str();
+  app->add_option("--window", flags->window_tokens, "Tokens read as one sequence")
+      ->capture_default_str();
+  app->add_option("-t,--threads", flags->n_threads, "Compute threads (default: all cores)");
+  app->add_option("-s,--seed", flags->seed, "Of draws and of training")->capture_default_str();
+  app->add_flag("-q,--quiet", flags->quiet, "No progress on stderr");
+  app->add_option("--log-level", flags->log_level, "trace, debug, info, warn, error or off")
+      ->capture_default_str();
+  app->add_option("--import-counts", flags->counts_dir,
+                  "Instead of --text: a folder with PowerInfer's activation_<layer>.pt (or .npy)");
+  app->add_option("--import-tokens", flags->n_counted_tokens,
+                  "Tokens those counts were taken over (default: the largest count)");
+}
+
+void AddGuardFlags(CLI::App* app, ProfileFlags* flags) {
+  constexpr char kGroup[] = "Perplexity";
+  app->add_flag("--perplexity-only", flags->perplexity_only,
+                "Only compare perplexities on the held-out text; write nothing")
+      ->group(kGroup);
+  app->add_option(
+         "--ffn", flags->ffn,
+         "With it: all modes that can be had, or dense and exact, predicted or thresholded")
+      ->capture_default_str()
+      ->group(kGroup);
+  app->add_option("--allowed-loss", flags->allowed_loss,
+                  "Relative loss of perplexity that a mode may have to be used (default: 0.01, or "
+                  "--threshold-target where that is more)")
+      ->group(kGroup);
+  app->add_flag("--no-guard", flags->skip_guard,
+                "Measure no perplexity; the modes are then refused unless their user insists")
+      ->group(kGroup);
+}
+
+void AddPredictorFlags(CLI::App* app, ProfileFlags* flags) {
+  constexpr char kGroup[] = "Predictors and thresholds";
+  app->add_flag("--train-predictor", flags->train_predictor, "Make a predictor per layer")
+      ->group(kGroup);
+  app->add_option("--predictor", flags->predictor_path,
+                  "The sparsity file (default: M.predictor.gguf)")
+      ->group(kGroup);
+  app->add_option("--predictor-kind", flags->predictor_kind,
+                  "trained: a small network; lowrank: from the weights, in seconds, less exact")
+      ->capture_default_str()
+      ->group(kGroup);
+  app->add_option("--recall", flags->recall, "Share of the active neurons that must be found")
+      ->capture_default_str()
+      ->group(kGroup);
+  app->add_option("--predictor-budget", flags->predictor_budget,
+                  "Largest size of all predictors, as a share of the FFN's bytes")
+      ->capture_default_str()
+      ->group(kGroup);
+  app->add_option("--train-steps", flags->train_steps, "Steps of training per layer")
+      ->capture_default_str()
+      ->group(kGroup);
+  app->add_option("--sample-memory", flags->sample_memory, "Memory for what is trained on")
+      ->capture_default_str()
+      ->group(kGroup);
+  app->add_option("--threshold-target", flags->threshold_target,
+                  "Find thresholds that cost this relative loss of perplexity, e.g. 0.01")
+      ->group(kGroup);
+}
+
+}  // namespace
+
+int ParseProfileCommandLine(int argc, char** argv, ProfileFlags* flags) {
+  CLI::App app(kDescription, "thermocline profile");
+  AddFlags(&app, flags);
+  AddGuardFlags(&app, flags);
+  AddPredictorFlags(&app, flags);
+  app.failure_message([](const CLI::App* self, const CLI::Error& error) {
+    return self->get_name() + ": " + error.what() + "; see --help\n";
+  });
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  return -1;
+}
+
+}  // namespace thermocline::tools

@@ -1,0 +1,106 @@
+#include "tools/profile/text_windows.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <iterator>
+#include <memory>
+#include <utility>
+
+#include "base/str.h"
+#include "base/units.h"
+#include "model/gguf.h"
+#include "model/unicode.h"
+
+namespace thermocline::tools {
+namespace {
+
+// Tokens take about four times the bytes of their text; profiles need some hundred KB of it.
+constexpr uint64_t kMaxTextBytes = kGiB;
+constexpr size_t kMinWindowTokens = 2;  // one to read and one to score
+
+struct CloseFile {
+  void operator()(std::FILE* file) const { std::fclose(file); }
+};
+
+}  // namespace
+
+uint64_t TextWindows::n_tokens() const {
+  uint64_t n = 0;
+  for (const Window& window : windows) n += window.size();
+  return n;
+}
+
+Result<std::string> ReadText(const std::string& path) {
+  const std::unique_ptr<std::FILE, CloseFile> file(std::fopen(path.c_str(), "rb"));
+  if (file == nullptr) {
+    return NotFound(Str("text cannot be opened: ", path, Kv("error", std::strerror(errno))));
+  }
+  std::string text;
+  std::vector<char> block(1 << 16);
+  while (const size_t n = std::fread(block.data(), 1, block.size(), file.get())) {
+    if (text.size() + n > kMaxTextBytes) {
+      return InvalidArgument(Str("text is too large: ", path, Kv("max_bytes", kMaxTextBytes)));
+    }
+    text.append(block.data(), n);
+  }
+  if (std::ferror(file.get()) != 0) return NotFound(Str("text cannot be read: ", path));
+  const size_t valid = model::ValidUtf8Prefix(text);
+  if (valid == text.size()) return text;
+  const auto byte = static_cast<int>(static_cast<unsigned char>(text[valid]));
+  return InvalidArgument(
+      Str("text is not UTF-8: ", path, Kv("offset_bytes", valid), Kv("byte", byte)));
+}
+
+Result<std::unique_ptr<model::Tokenizer>> OpenTokenizer(const worker::LoadedModel& model) {
+  TC_ASSIGN_OR_RETURN(const model::GgufFile file, model::GgufFile::Parse(*model.reader));
+  auto tokenizer = model::Tokenizer::FromGguf(file);
+  if (tokenizer.ok()) return tokenizer;
+  if (tokenizer.status().code() != StatusCode::kNotFound) {
+    return tokenizer.status().WithContext(Str("tokenizer of ", model.reader->name()));
+  }
+  return InvalidArgument(
+      Str("the model has no tokenizer, so it cannot read a text: ", model.reader->name()));
+}
+
+Result<TextWindows> CutWindows(const model::Tokenizer& tokenizer, std::string_view text,
+                               uint64_t max_tokens, int window_tokens, uint64_t min_tokens) {
+  const std::vector<int32_t> ids = tokenizer.Encode(text, {.add_special = false});
+  if (ids.size() < min_tokens) {
+    return InvalidArgument(Str("text is too short:", Kv("tokens", ids.size()),
+                               Kv("needed", min_tokens), Kv("bytes", text.size())));
+  }
+  const model::SpecialTokens& special = tokenizer.special();
+  const bool has_begin = special.add_bos && special.bos.has_value();
+  const auto body = static_cast<size_t>(window_tokens) - (has_begin ? 1 : 0);
+  const size_t n_used = std::min<uint64_t>(ids.size(), max_tokens);
+  TextWindows cut;
+  for (size_t at = 0; at < n_used; at += body) {
+    Window window;
+    if (has_begin && ids[at] != *special.bos) window.push_back(*special.bos);
+    const auto begin = ids.begin() + static_cast<std::ptrdiff_t>(at);
+    window.insert(window.end(), begin,
+                  begin + static_cast<std::ptrdiff_t>(std::min(body, n_used - at)));
+    if (window.size() >= kMinWindowTokens) cut.windows.push_back(std::move(window));
+  }
+  return cut;
+}
+
+Result<TextWindows> SplitHeldOut(double fraction, TextWindows* windows) {
+  const size_t n = windows->windows.size();
+  if (n < 2) {
+    return InvalidArgument(Str("text is too short to hold a part of it out:", Kv("windows", n),
+                               "; give a longer one, or --held-out FILE, or a smaller --window"));
+  }
+  const auto wanted = static_cast<size_t>(fraction * static_cast<double>(n) + 0.5);
+  const size_t n_held_out = std::clamp<size_t>(wanted, 1, n - 1);
+  const auto begin = windows->windows.end() - static_cast<std::ptrdiff_t>(n_held_out);
+  TextWindows held_out;
+  held_out.windows.assign(std::make_move_iterator(begin),
+                          std::make_move_iterator(windows->windows.end()));
+  windows->windows.erase(begin, windows->windows.end());
+  return held_out;
+}
+
+}  // namespace thermocline::tools
