@@ -4,6 +4,7 @@
 #include "comm/join_ticket.h"
 #include "comm/mailbox.h"
 #include "model/fingerprint.h"
+#include "model/sparsity_profile.h"
 #include "worker/slice_store.h"
 
 namespace thermocline::worker {
@@ -14,6 +15,36 @@ Status Describe(const model::GgufFile& file, LoadedModel* loaded) {
   TC_ASSIGN_OR_RETURN(loaded->weights, model::WeightIndex::Build(loaded->config, file));
   TC_ASSIGN_OR_RETURN(loaded->sparsity,
                       model::SparsityOfModel(file, loaded->config, loaded->weights));
+  return OkStatus();
+}
+
+// "m.gguf" -> "m.profile.gguf".
+std::string ProfileBeside(const std::string& model_path) {
+  constexpr std::string_view kEnding = ".gguf";
+  std::string path = model_path;
+  if (path.ends_with(kEnding)) path.resize(path.size() - kEnding.size());
+  return path + ".profile.gguf";
+}
+
+Status OrderNeurons(const std::string& model_path, const model::GgufFile& file,
+                    LoadedModel* loaded) {
+  const std::string path = ProfileBeside(model_path);
+  const auto reader = model::OpenMappedFile(path);
+  if (reader.status().code() == StatusCode::kNotFound) return OkStatus();
+  TC_RETURN_IF_ERROR(reader.status());
+  const auto profile = model::ReadSparsityProfile(**reader);
+  if (!profile.ok()) return profile.status().WithContext(path);
+  TC_ASSIGN_OR_RETURN(const std::string fingerprint, model::FingerprintOf(*loaded->reader, file));
+  const Status same = model::CheckProfileOf(*profile, fingerprint);
+  if (!same.ok()) {
+    return same.WithContext(Str(path, " (remove it, or run `thermocline profile` again)"));
+  }
+  if (profile->n_ff() != loaded->config.n_ff ||
+      profile->layers.size() != static_cast<size_t>(loaded->config.n_layer)) {
+    return InvalidArgument(Str(path, ": profile of another shape:", Kv("n_ff", profile->n_ff()),
+                               Kv("layers", profile->layers.size())));
+  }
+  loaded->neuron_order = model::HeatOrder(*profile);
   return OkStatus();
 }
 
@@ -28,6 +59,7 @@ Result<LoadedModel> ParseModel(const std::string& path, std::unique_ptr<model::R
     TC_ASSIGN_OR_RETURN(*fingerprint, model::FingerprintOf(*reader, file));
   }
   loaded.reader = std::move(reader);
+  TC_RETURN_IF_ERROR(OrderNeurons(path, file, &loaded));
   return loaded;
 }
 

@@ -10,6 +10,7 @@
 #include "comm/cluster_key.h"
 #include "model/config.h"
 #include "model/gguf.h"
+#include "model/neuron_order.h"
 #include "model/range_reader.h"
 #include "model/sparsity.h"
 #include "model/weights.h"
@@ -37,14 +38,17 @@ struct LoadedModel {
   model::WeightIndex weights;
   model::Sparsity sparsity;                              // one entry per layer, whatever is known
   std::unique_ptr<model::RangeReader> predictor_reader;  // of a sparsity file; null without one
+  model::NeuronOrder neuron_order;                       // from a profile beside the model
   uint64_t fetched_bytes = 0;                            // over the bulk channel
 
   ModelSource source() const {
-    return {config, weights, *reader, predictor_reader.get(), &sparsity};
+    return {config, weights, *reader, predictor_reader.get(), &sparsity, &neuron_order};
   }
 };
 
-// Opens and parses a model file. Errors name the path.
+// Opens and parses a model file, and takes the order of its neurons from M.profile.gguf when that
+// lies beside M.gguf; kInvalidArgument when it is the profile of another model. Errors name the
+// path.
 Result<LoadedModel> OpenModel(const std::string& path);
 
 // Takes predictors and thresholds from a sparsity file, which must be the model's. Errors name its

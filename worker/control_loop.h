@@ -23,6 +23,7 @@ struct WorkerOptions {
   comm::JoinTicket ticket;
   std::optional<WorkerId> wanted_id;  // the MPI rank under mpirun
   int n_threads = 1;
+  std::string isa = "auto";   // instruction set of the kernels
   uint64_t memory_bytes = 0;  // what the plan may use here
   std::string cache_dir;      // for weights that come by wire
 };

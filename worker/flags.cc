@@ -133,6 +133,7 @@ Result<WorkerOptions> ResolveWorkerFlags(const WorkerFlags& flags,
   const int n_sharing = WorkersOnThisHost(flags, environment);
   options.n_threads =
       flags.n_threads > 0 ? flags.n_threads : std::max(1, AvailableCores() / n_sharing);
+  options.isa = flags.isa;
   options.memory_bytes =
       AvailableMemoryBytes() / 100 * kMemoryPercent / static_cast<uint64_t>(n_sharing);
   if (!flags.memory.empty()) {

@@ -16,9 +16,10 @@ struct WorkerFlags {
   std::string key;         // of the cluster; default: $THERMOCLINE_CLUSTER_KEY
   bool under_mpi = false;  // the ticket comes from rank 0
   bool die_with_parent = false;
-  int n_threads = 0;      // default: this worker's share of the cores
-  std::string memory;     // "1.8G"; default: this worker's share of 90 % of what is available
-  std::string cache_dir;  // default: $XDG_CACHE_HOME/thermocline or ~/.cache/thermocline
+  int n_threads = 0;         // default: this worker's share of the cores
+  std::string isa = "auto";  // instruction set of the kernels
+  std::string memory;        // "1.8G"; default: this worker's share of 90 % of what is available
+  std::string cache_dir;     // default: $XDG_CACHE_HOME/thermocline or ~/.cache/thermocline
   std::string log_level = "info";
   std::string log_format = "text";
 };

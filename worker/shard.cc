@@ -66,28 +66,39 @@ Result<Shard> Shard::Load(const ModelSource& source, const model::LayerRange& la
   Shard shard;
   shard.report_.owned_bytes = weights.BytesOf(layers);
   if (ffn.has_predictors()) shard.report_.owned_bytes += weights.PredictorBytesOf(layers);
+  if (ffn.has_neuron_rows() && source.neuron_order != nullptr) {
+    for (int layer = layers.begin; layer < layers.end; ++layer) {
+      const auto order = source.neuron_order->Of(layer);
+      if (!order.empty()) shard.places_[layer] = model::PlacesOf(order);
+    }
+  }
   int n_relaid = 0;
   DType relaid_dtype = DType::kF32;
   for (const WeightKey& key : weights.KeysOf(layers)) {
     const model::TensorInfo& info = *weights.Find(key.role, key.layer);
     const auto bytes = mapping.subspan(info.offset_bytes, info.size_bytes);
     const TensorView mapped = MappedView(info, mapping);
+    const auto places = shard.PlacesFor(key);
     if (ffn.has_neuron_rows() && key.role == WeightRole::kFfnDown) {
       TC_RETURN_IF_ERROR(shard.ReadBytes(bytes, on_progress).WithContext(info.name));
-      TC_RETURN_IF_ERROR(shard.Relay(key.layer, mapped, device).WithContext(info.name));
+      TC_RETURN_IF_ERROR(shard.Relay(key.layer, mapped, places, device).WithContext(info.name));
       reader.Evict(info.offset_bytes, info.size_bytes);
       relaid_dtype = model::NeuronRowType(info.dtype, info.n_rows());
       ++n_relaid;
     } else if (IsStreamed(key, weights)) {
-      TC_RETURN_IF_ERROR(
-          shard.Pack({key, info, info.dtype}, reader, device, on_progress).WithContext(info.name));
+      TC_RETURN_IF_ERROR(shard.Pack({key, info, info.dtype, places}, reader, device, on_progress)
+                             .WithContext(info.name));
     } else {
       TC_RETURN_IF_ERROR(shard.ReadBytes(bytes, on_progress).WithContext(info.name));
       for (int64_t i = 0; i < mapped.n_rows; ++i) {
         if (kernels::IsFiniteRow(mapped.dtype, mapped.row(i), mapped.n_cols)) continue;
         return CheckFinite(0, i).WithContext(info.name);
       }
-      shard.views_[key] = mapped;
+      if (places.empty()) {
+        shard.views_[key] = mapped;
+      } else {
+        TC_RETURN_IF_ERROR(shard.PlaceVector(key, mapped, places, device));
+      }
     }
   }
   if (ffn.has_predictors()) {
@@ -96,6 +107,9 @@ Result<Shard> Shard::Load(const ModelSource& source, const model::LayerRange& la
   if (n_relaid > 0) {
     shard.report_.note = Str("ffn_down of ", n_relaid, " layers re-laid to ",
                              DTypeName(relaid_dtype), " neuron rows");
+  }
+  if (!shard.places_.empty()) {
+    shard.report_.note += Str(shard.report_.note.empty() ? "" : ", ", "neurons in heat order");
   }
   return shard;
 }
@@ -111,8 +125,8 @@ Status Shard::LoadPredictors(const ModelSource& source, const model::LayerRange&
   for (const WeightKey& key : source.weights.PredictorKeysOf(layers)) {
     const model::TensorInfo& info = *source.weights.Find(key.role, key.layer);
     const DType dtype = PredictorType(info);
-    TC_RETURN_IF_ERROR(
-        Pack({key, info, dtype}, reader, device, on_progress).WithContext(info.name));
+    TC_RETURN_IF_ERROR(Pack({key, info, dtype, PlacesFor(key)}, reader, device, on_progress)
+                           .WithContext(info.name));
   }
   return OkStatus();
 }
@@ -139,9 +153,10 @@ Status Shard::Pack(const Source& source, const model::RangeReader& reader, kerne
     const int64_t n_rows = std::min(piece_rows, mapped.n_rows - row);
     const auto n_bytes = static_cast<size_t>(n_rows * row_bytes);
     TC_RETURN_IF_ERROR(ReadBytes({mapped.row(row), n_bytes}, on_progress));
-    const TensorView from = mapped.Rows(row, n_rows), to = packed.Rows(row, n_rows);
-    TC_RETURN_IF_ERROR(source.dtype == mapped.dtype ? CheckFinite(row, device.Pack(from, to))
-                                                    : Reencode(from, row, to, device));
+    const TensorView from = mapped.Rows(row, n_rows);
+    TC_RETURN_IF_ERROR(source.dtype == mapped.dtype
+                           ? Place(from, row, packed, source.places, device)
+                           : Reencode(from, row, packed, source.places, device));
     reader.Evict(source.info.offset_bytes + static_cast<uint64_t>(row * row_bytes), n_bytes);
   }
   return OkStatus();
@@ -159,35 +174,77 @@ Result<TensorView> Shard::Allocate(const WeightKey& key, DType dtype, int64_t n_
   return view;
 }
 
-Status Shard::Reencode(TensorView from, int64_t first_row, TensorView to, kernels::Device& device) {
+Status Shard::Place(TensorView from, int64_t first_row, TensorView to,
+                    std::span<const int32_t> places, kernels::Device& device) {
+  if (places.empty())
+    return CheckFinite(first_row, device.Pack(from, to.Rows(first_row, from.n_rows)));
+  for (int64_t i = 0; i < from.n_rows; ++i) {
+    const int64_t place = places[static_cast<size_t>(first_row + i)];
+    if (device.Pack(from.Rows(i, 1), to.Rows(place, 1)) >= 0) return CheckFinite(first_row, i);
+  }
+  return OkStatus();
+}
+
+Status Shard::Reencode(TensorView from, int64_t first_row, TensorView to,
+                       std::span<const int32_t> places, kernels::Device& device) {
   const int64_t chunk_rows = std::max<int64_t>(1, kChunkElems / from.n_cols);
   std::vector<float> memory(static_cast<size_t>(std::min(chunk_rows, from.n_rows) * from.n_cols));
   for (int64_t row = 0; row < from.n_rows; row += chunk_rows) {
     const int64_t n_rows = std::min(chunk_rows, from.n_rows - row);
     const TensorView floats = TensorView::F32(memory.data(), n_rows, from.n_cols);
     for (int64_t i = 0; i < n_rows; ++i) kernels::DequantizeRow(from, row + i, floats.f32_row(i));
-    TC_RETURN_IF_ERROR(CheckFinite(first_row + row, device.Pack(floats, to.Rows(row, n_rows))));
+    TC_RETURN_IF_ERROR(Place(floats, first_row + row, to, places, device));
   }
   return OkStatus();
 }
 
-Status Shard::Relay(int layer, TensorView mapped, kernels::Device& device) {
+Status Shard::PlaceVector(const WeightKey& key, TensorView mapped, std::span<const int32_t> places,
+                          kernels::Device& device) {
+  TC_ASSIGN_OR_RETURN(const TensorView to,
+                      Allocate(key, mapped.dtype, mapped.n_rows, mapped.n_cols, device));
+  for (int64_t i = 0; i < mapped.n_cols; ++i) {
+    to.f32_row(0)[places[static_cast<size_t>(i)]] = mapped.f32_row(0)[i];
+  }
+  return OkStatus();
+}
+
+std::span<const int32_t> Shard::PlacesFor(const WeightKey& key) const {
+  switch (key.role) {
+    case WeightRole::kFfnGate:
+    case WeightRole::kFfnGateBias:
+    case WeightRole::kFfnUp:
+    case WeightRole::kFfnUpBias:
+    case WeightRole::kFfnDown:  // becomes kFfnDownT
+    case WeightRole::kFfnDownT:
+    case WeightRole::kPredictorFc2:
+      break;
+    default:
+      return {};
+  }
+  const auto found = places_.find(key.layer);
+  return found == places_.end() ? std::span<const int32_t>() : found->second;
+}
+
+Status Shard::Relay(int layer, TensorView mapped, std::span<const int32_t> places,
+                    kernels::Device& device) {
   const DType dtype = model::NeuronRowType(mapped.dtype, mapped.n_rows);
   TC_ASSIGN_OR_RETURN(const TensorView rows, Allocate({layer, WeightRole::kFfnDownT}, dtype,
                                                       mapped.n_cols, mapped.n_rows, device));
   for (int64_t i = 0; i < mapped.n_rows; ++i) {
     if (!kernels::IsFiniteRow(mapped.dtype, mapped.row(i), mapped.n_cols)) return CheckFinite(0, i);
   }
-  if (IsFloat(dtype)) {
+  if (IsFloat(dtype) && places.empty()) {
     kernels::TransposeToRows(mapped, rows);
     return OkStatus();
   }
-  std::vector<float> memory(static_cast<size_t>(kRelayNeurons * mapped.n_rows));
+  const DType between = IsFloat(mapped.dtype) ? mapped.dtype : DType::kF32;
+  std::vector<std::byte> memory(
+      RowBytes(between, static_cast<uint64_t>(kRelayNeurons * mapped.n_rows)));
   for (int64_t first = 0; first < mapped.n_cols; first += kRelayNeurons) {
     const int64_t n = std::min(kRelayNeurons, mapped.n_cols - first);
-    const TensorView floats = TensorView::F32(memory.data(), n, mapped.n_rows);
-    kernels::TransposeToRows(mapped.Cols(first, n), floats);
-    device.Pack(floats, rows.Rows(first, n));
+    const TensorView part = TensorView::Dense(memory.data(), between, n, mapped.n_rows);
+    kernels::TransposeToRows(mapped.Cols(first, n), part);
+    TC_RETURN_IF_ERROR(Place(part, first, rows, places, device));
   }
   return OkStatus();
 }

@@ -14,6 +14,7 @@
 #include "base/tensor_view.h"
 #include "kernels/device.h"
 #include "model/ffn_mode.h"
+#include "model/neuron_order.h"
 #include "model/range_reader.h"
 #include "model/sparsity.h"
 #include "model/weights.h"
@@ -33,6 +34,7 @@ struct ModelSource {
   const model::RangeReader& reader;
   const model::RangeReader* predictor_reader = nullptr;  // of attached predictors
   const model::Sparsity* sparsity = nullptr;             // null: nothing is known
+  const model::NeuronOrder* neuron_order = nullptr;      // null: the file's
 
   model::LayerSparsity LayerSparsityOf(int layer) const {
     return sparsity == nullptr ? model::LayerSparsity{}
@@ -67,6 +69,9 @@ class Shard {
                             const FfnPlan& ffn, kernels::Device& device,
                             const LoadProgressFn& on_progress);
 
+  // Neurons stand in the source's order when the plan has neuron rows: rows of gate, up, down and
+  // of the predictor's output alike, so that ids of active neurons are places.
+
   // The view of a weight, empty when the model has none.
   TensorView View(const model::WeightKey& key) const;
   const LoadReport& report() const { return report_; }
@@ -75,11 +80,12 @@ class Shard {
   Status LoadPredictors(const ModelSource& source, const model::LayerRange& layers,
                         kernels::Device& device, const LoadProgressFn& on_progress);
   Status ReadBytes(std::span<const std::byte> bytes, const LoadProgressFn& on_progress);
-  // A matrix of a file, and the type it is to have in memory.
+  // A matrix of a file, the type it is to have in memory, and where its rows stand there.
   struct Source {
     model::WeightKey key;
     const model::TensorInfo& info;
     DType dtype;
+    std::span<const int32_t> places;  // of each row; empty: in the file's order
   };
   // Copies a matrix to the device's memory in the layout that its ops read fastest, piece by piece,
   // handing each piece of the file back.
@@ -88,12 +94,23 @@ class Shard {
   // Memory for a matrix that from now on is the view of `key`.
   Result<TensorView> Allocate(const model::WeightKey& key, DType dtype, int64_t n_rows,
                               int64_t n_cols, kernels::Device& device);
+  // Rows of `from`, which are first_row and on of the matrix, to their places in `to`.
+  static Status Place(TensorView from, int64_t first_row, TensorView to,
+                      std::span<const int32_t> places, kernels::Device& device);
+  // The same for rows of another type, by way of F32.
   static Status Reencode(TensorView from, int64_t first_row, TensorView to,
-                         kernels::Device& device);
-  Status Relay(int layer, TensorView mapped, kernels::Device& device);
+                         std::span<const int32_t> places, kernels::Device& device);
+  // Copies a vector with one value per neuron.
+  Status PlaceVector(const model::WeightKey& key, TensorView mapped,
+                     std::span<const int32_t> places, kernels::Device& device);
+  Status Relay(int layer, TensorView mapped, std::span<const int32_t> places,
+               kernels::Device& device);
+  // Of the rows of `key`, which are one layer's neurons or not; empty in the file's order.
+  std::span<const int32_t> PlacesFor(const model::WeightKey& key) const;
 
   std::map<model::WeightKey, TensorView> views_;
   std::vector<Buffer> copies_;
+  std::map<int, std::vector<int32_t>> places_;  // by layer: where each neuron stands
   LoadReport report_;
 };
 

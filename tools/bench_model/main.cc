@@ -34,6 +34,9 @@ void AddCaseFlags(CLI::App* app, BenchFlags* flags) {
                   "Tokens of each sequence in the context before the time is taken")
       ->capture_default_str();
   app->add_option("-t,--threads", flags->threads, "Compute threads (default: all cores)");
+  app->add_option("--isa", flags->isa,
+                  "Instruction set of the kernels: auto, or one this machine has (avx512-vnni, "
+                  "avx512, avx2, sse4, neon, scalar)");
   app->add_option("--ffn", flags->ffn, "FFN modes: dense, exact, predicted, thresholded, auto")
       ->capture_default_str();
   app->add_option("--predictor", flags->predictor_path,

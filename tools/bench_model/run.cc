@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/host_info.h"
+#include "kernels/device.h"
 #include "model/ffn_mode.h"
 #include "model/sparsity.h"
 #include "tools/bench_model/against.h"
@@ -73,6 +74,7 @@ BenchReport DescribeRun(const BenchFlags& flags, const std::vector<std::string>&
 }  // namespace
 
 Status RunBench(const BenchFlags& flags) {
+  TC_RETURN_IF_ERROR(kernels::UseInstructionSet(flags.isa).WithContext("--isa"));
   TC_ASSIGN_OR_RETURN(const BenchOptions options, ParseBenchFlags(flags));
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<Against> against, MakeAgainst(flags));
   TC_ASSIGN_OR_RETURN(const std::vector<worker::LoadedModel> models, OpenModels(flags, options));

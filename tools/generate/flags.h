@@ -17,9 +17,10 @@ struct GenerateFlags {
   std::string prompt;
   std::string prompt_tokens;  // "1,2,3"
   bool has_prompt = false;
-  int64_t n_predict = 128;  // -1: until the context is full or the text ends
-  std::string n_ctx;        // "" = the model's, no more than is needed
-  int n_threads = 0;        // 0 = all cores
+  int64_t n_predict = 128;   // -1: until the context is full or the text ends
+  std::string n_ctx;         // "" = the model's, no more than is needed
+  int n_threads = 0;         // 0 = all cores
+  std::string isa = "auto";  // instruction set of the kernels
   std::string ffn = "auto";
   std::string predictor_path;          // a sparsity file; "": beside the model, if there
   std::optional<double> allowed_loss;  // of perplexity, relative

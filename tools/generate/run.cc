@@ -9,6 +9,7 @@
 #include "base/host_info.h"
 #include "base/str.h"
 #include "base/units.h"
+#include "kernels/device.h"
 #include "model/ffn_policy.h"
 #include "model/gguf.h"
 #include "model/sparsity.h"
@@ -149,6 +150,7 @@ uint64_t RandomSeed() {
 
 Status RunGenerate(const GenerateFlags& flags) {
   TC_RETURN_IF_ERROR(CheckGenerateFlags(flags));
+  TC_RETURN_IF_ERROR(kernels::UseInstructionSet(flags.isa).WithContext("--isa"));
   TC_ASSIGN_OR_RETURN(worker::LoadedModel model, worker::OpenModel(flags.model_path));
   TC_ASSIGN_OR_RETURN(const model::FfnModes ffn, ChooseFfn(flags, &model));
   TC_ASSIGN_OR_RETURN(const Prompt prompt, ReadPrompt(flags, model));

@@ -1,0 +1,28 @@
+#include "model/neuron_order.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace thermocline::model {
+
+NeuronOrder HeatOrder(const SparsityProfile& profile) {
+  NeuronOrder order;
+  for (const LayerActivity& layer : profile.layers) {
+    std::vector<int32_t>& ids = order.layers.emplace_back(layer.fired.size());
+    std::iota(ids.begin(), ids.end(), 0);
+    std::stable_sort(ids.begin(), ids.end(), [&](int32_t a, int32_t b) {
+      return layer.fired[static_cast<size_t>(a)] > layer.fired[static_cast<size_t>(b)];
+    });
+  }
+  return order;
+}
+
+std::vector<int32_t> PlacesOf(std::span<const int32_t> order) {
+  std::vector<int32_t> places(order.size());
+  for (size_t place = 0; place < order.size(); ++place) {
+    places[static_cast<size_t>(order[place])] = static_cast<int32_t>(place);
+  }
+  return places;
+}
+
+}  // namespace thermocline::model
