@@ -7,7 +7,7 @@
 namespace thermocline::tools {
 namespace {
 
-constexpr AgainstCase kCase{.n_threads = 2, .n_prompt = 64, .n_gen = 0, .batch = 4};
+const AgainstCase kCase{.n_threads = 2, .n_prompt = 64, .n_gen = 0, .batch = 4};
 
 TEST(FillPlaceholders, ReplacesEachAndQuotesThePath) {
   AgainstCase test = kCase;
