@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/half.h"
+#include "kernels/device.h"
 #include "kernels/quantize.h"
 
 namespace thermocline::kernels {
@@ -218,16 +219,22 @@ void PackLanesRow(DType dtype, const std::byte* row, int64_t n_elems, std::byte*
   }
 }
 
-void PackRow(const TensorView& from, int64_t i, const TensorView& to) {
+bool PackRow(const TensorView& from, int64_t i, const TensorView& to) {
   const std::byte* row = from.row(i);
+  if (!IsFiniteRow(from.dtype, row, from.n_cols)) return false;
   std::vector<std::byte> encoded;
   if (from.dtype != to.dtype) {
     encoded.resize(RowBytes(to.dtype, static_cast<uint64_t>(to.n_cols)));
     QuantizeRow(to.dtype, {from.f32_row(i), static_cast<size_t>(from.n_cols)}, encoded.data());
     row = encoded.data();
+    if (!IsFiniteRow(to.dtype, row, to.n_cols)) return false;
   }
-  if (to.layout == RowLayout::kLanes) return PackLanesRow(to.dtype, row, to.n_cols, to.row(i));
-  std::memcpy(to.row(i), row, RowBytes(to.dtype, static_cast<uint64_t>(to.n_cols)));
+  if (to.layout == RowLayout::kLanes) {
+    PackLanesRow(to.dtype, row, to.n_cols, to.row(i));
+  } else {
+    std::memcpy(to.row(i), row, RowBytes(to.dtype, static_cast<uint64_t>(to.n_cols)));
+  }
+  return true;
 }
 
 void DequantizeLanesRow(DType dtype, const std::byte* packed, int64_t n_elems, float* out) {

@@ -76,8 +76,8 @@ constexpr bool HasLanes(DType dtype) { return !IsFloat(dtype) && dtype != DType:
 void PackLanesRow(DType dtype, const std::byte* row, int64_t n_elems, std::byte* packed);
 
 // Stores row i of `from`, in the file's layout, as row i of `to`: in its layout and, when `from` is
-// F32, its type.
-void PackRow(const TensorView& from, int64_t i, const TensorView& to);
+// F32, its type. False when it holds, or becomes, something infinite or not a number.
+bool PackRow(const TensorView& from, int64_t i, const TensorView& to);
 
 // Dequantises a row in this layout: bit for bit what DequantizeRow makes of the file's row.
 void DequantizeLanesRow(DType dtype, const std::byte* packed, int64_t n_elems, float* out);

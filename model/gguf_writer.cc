@@ -46,6 +46,13 @@ Status CheckShape(const GgufTensorSpec& tensor) {
                              Kv("row", tensor.n_cols()), Kv("block", traits.block_elems)));
 }
 
+// The finished file is renamed over its target, which would replace a device or a link by a file.
+Status CheckTarget(const std::string& path) {
+  struct stat target = {};
+  if (lstat(path.c_str(), &target) != 0 || S_ISREG(target.st_mode)) return OkStatus();
+  return InvalidArgument(Str("not a regular file, so it cannot be written to: ", path));
+}
+
 // What other files get: everything that the process's mask does not take away.
 mode_t DefaultMode() {
   const mode_t mask = umask(0);
@@ -68,6 +75,7 @@ uint64_t GgufTensorSpec::size_bytes() const {
 Result<std::unique_ptr<GgufWriter>> GgufWriter::Create(const std::string& path, GgufDialect dialect,
                                                        const GgufMetadata& metadata,
                                                        std::vector<GgufTensorSpec> tensors) {
+  TC_RETURN_IF_ERROR(CheckTarget(path));
   std::unique_ptr<GgufWriter> writer(new GgufWriter(path));
   writer->tensors_ = std::move(tensors);
   TC_RETURN_IF_ERROR(writer->CheckTensors(dialect));

@@ -164,6 +164,24 @@ namespace thermocline::kernels::cpu {
 
 HWY_EXPORT(FileAxpyRows);
 
+ActiveIds WithoutZeros(CpuContext& context, TensorView a, ActiveIds active) {
+  if (active.all()) return active;
+  const int64_t n = active.count(a.n_cols);
+  auto* words = reinterpret_cast<int32_t*>(
+      context.adding_ids.Reserve(sizeof(int32_t) * static_cast<size_t>(n + 1)));
+  int32_t* const ids = words + 1;
+  int32_t n_adding = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const int32_t id = active.ids[i];
+    bool adds = false;
+    for (int64_t t = 0; t < a.n_rows && !adds; ++t) adds = a.f32_row(t)[id] != 0.0f;
+    ids[n_adding] = id;
+    n_adding += adds ? 1 : 0;
+  }
+  words[0] = n_adding;
+  return {ids, words, static_cast<int32_t>(n)};
+}
+
 void AxpyRows(CpuContext& context, TensorView w, TensorView a, ActiveIds active, TensorView bias,
               TensorView y) {
   DCHECK(w.n_cols == y.n_cols && a.n_cols == w.n_rows && a.n_rows == y.n_rows);

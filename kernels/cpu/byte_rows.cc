@@ -26,12 +26,15 @@ struct RoundedBlock {
 
 HWY_INLINE RoundedBlock RoundBlock(const float* x) {
   auto max = hn::Zero(DF());
+  auto not_a_number = hn::Zero(DF());  // 0, unless a value is infinite or none: comparing loses it
   for (int i = 0; i < kGroupElems; i += kVecElems) {
-    max = hn::Max(max, hn::Abs(hn::LoadU(DF(), x + i)));
+    const auto values = hn::LoadU(DF(), x + i);
+    max = hn::Max(max, hn::Abs(values));
+    not_a_number = hn::MulAdd(values, hn::Zero(DF()), not_a_number);
   }
   RoundedBlock block;
   const float largest = hn::GetLane(hn::MaxOfLanes(DF(), max));
-  block.d = largest / 127.0f;
+  block.d = largest / 127.0f + hn::GetLane(hn::SumOfLanes(DF(), not_a_number));
   const auto inverse = hn::Set(DF(), largest > 0 ? 127.0f / largest : 0.0f);
   HWY_ALIGN int32_t q[kGroupElems];
   for (int i = 0; i < kGroupElems; i += kVecElems) {

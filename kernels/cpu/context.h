@@ -44,7 +44,8 @@ struct CpuContext {
   ThreadPool* pool = nullptr;
   Buffer scratch;  // kScratchFloats for each thread
   RopeTable rope;
-  GrowingBytes byte_rows;  // activations of the op that runs, rounded to bytes
+  GrowingBytes byte_rows;   // activations of the op that runs, rounded to bytes
+  GrowingBytes adding_ids;  // of AxpyRows: the neurons that are not 0, preceded by their number
 
   float* thread_scratch(int thread) const {
     return reinterpret_cast<float*>(scratch.data()) + thread * kScratchFloats;

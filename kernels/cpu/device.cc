@@ -62,8 +62,9 @@ class CpuOps final : public Ops {
   }
   void AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView bias,
                 TensorView y) override {
-    traffic_.CountAxpyRows(w, active);
-    cpu::AxpyRows(context_, w, a, active, bias, y);
+    const ActiveIds adding = cpu::WithoutZeros(context_, a, active);
+    traffic_.CountAxpyRows(w, adding);
+    cpu::AxpyRows(context_, w, a, adding, bias, y);
   }
 
   // Calls fn(begin, end) over parts of 0 .. n on the pool.
@@ -82,7 +83,11 @@ class CpuDevice final : public Device {
  public:
   CpuDevice(std::unique_ptr<ThreadPool> pool, Buffer scratch)
       : pool_(std::move(pool)),
-        ops_({.pool = pool_.get(), .scratch = std::move(scratch), .rope = {}, .byte_rows = {}}) {}
+        ops_({.pool = pool_.get(),
+              .scratch = std::move(scratch),
+              .rope = {},
+              .byte_rows = {},
+              .adding_ids = {}}) {}
 
   std::string name() const override {
     return Str("cpu ", cpu::InstructionSetName(), " x", pool_->n_threads());
@@ -98,10 +103,7 @@ class CpuDevice final : public Device {
     std::atomic<int64_t> first_bad = from.n_rows;
     ops_.ForEachPart(from.n_rows, cpu::MinItems(row_bytes), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        if (IsFiniteRow(from.dtype, from.row(i), from.n_cols)) {
-          PackRow(from, i, to);
-          continue;
-        }
+        if (PackRow(from, i, to)) continue;
         int64_t least = first_bad;
         while (i < least && !first_bad.compare_exchange_weak(least, i)) {
         }

@@ -30,6 +30,10 @@ void SelectAtLeast(CpuContext& context, TensorView scores, float threshold, Acti
 void ZeroBelow(CpuContext& context, TensorView a, float threshold);
 void Neurons(CpuContext& context, const NeuronWeights& weights, Activation kind, TensorView x,
              ActiveIds active, const NeuronNeeds& needs, TensorView a);
+// The listed neurons whose activation is not 0 for some token: the others add nothing, so their
+// rows are not wanted. A predictor lists some of those. In the context's memory, until the next
+// call.
+ActiveIds WithoutZeros(CpuContext& context, TensorView a, ActiveIds active);
 // AxpyRows for packed rows; the same sums as for the file's.
 void AxpyLanes(CpuContext& context, TensorView w, TensorView a, ActiveIds active, TensorView bias,
                TensorView y);

@@ -61,8 +61,7 @@ class ReferenceDevice final : public Device {
   Result<Buffer> Allocate(uint64_t n_bytes) override { return Buffer::Allocate(n_bytes); }
   int64_t Pack(TensorView from, TensorView to) override {
     for (int64_t i = 0; i < from.n_rows; ++i) {
-      if (!IsFiniteRow(from.dtype, from.row(i), from.n_cols)) return i;
-      PackRow(from, i, to);
+      if (!PackRow(from, i, to)) return i;
     }
     return -1;
   }

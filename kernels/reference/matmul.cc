@@ -13,6 +13,7 @@ void RoundBlocks(const float* x, int64_t n, std::vector<double>* rounded) {
   for (int64_t b = 0; b < n; b += 32) {
     float largest = 0;
     for (int64_t i = b; i < b + 32; ++i) largest = std::max(largest, std::abs(x[i]));
+    for (int64_t i = b; i < b + 32; ++i) largest += x[i] * 0.0f;  // infinite or no number: NaN
     const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
     for (int64_t i = b; i < b + 32; ++i) {
       (*rounded)[static_cast<size_t>(i)] =

@@ -220,17 +220,35 @@ class Profiling {
       TC_RETURN_IF_ERROR(MeasurePredictorTime());
       std::printf("\n%s", PredictorTable(reports_).c_str());
     }
-    if (flags_.skip_guard) return OkStatus();
+    if (flags_.skip_guard) {
+      if (HasSparsityContent()) std::printf("\nwritten: %s\n", SparsityPath().c_str());
+      return OkStatus();
+    }
     TC_ASSIGN_OR_RETURN(profile_.guard,
                         MeasureModes(model_, held_out_, AvailableModes(model_), GuardOptionsOf()));
     std::printf("\n%s", GuardTable(profile_.guard).c_str());
     if (!HasSparsityContent()) return OkStatus();
-    content_.guard.predicted = LossOf(profile_.guard, model::FfnMode::kPredicted);
-    content_.guard.thresholded = LossOf(profile_.guard, model::FfnMode::kThresholded);
-    content_.guard.allowed = static_cast<float>(AllowedLoss(flags_));
+    RecordLosses();
     TC_RETURN_IF_ERROR(WriteSparsityFile(content_, SparsityPath()));
     std::printf("\nwritten: %s\n", SparsityPath().c_str());
     return OkStatus();
+  }
+
+  // A loss over a few tokens is noise, which may even look like a gain: it is not recorded, and
+  // modes whose loss is unknown are refused when the model is run.
+  void RecordLosses() {
+    constexpr uint64_t kMinTokens = 256;
+    if (profile_.guard.n_tokens < kMinTokens) {
+      std::printf(
+          "\nthe losses are not recorded: %llu held-out tokens are too few to judge by, %llu are "
+          "needed; give a longer text or --held-out FILE\n",
+          static_cast<unsigned long long>(profile_.guard.n_tokens),
+          static_cast<unsigned long long>(kMinTokens));
+      return;
+    }
+    content_.guard.predicted = LossOf(profile_.guard, model::FfnMode::kPredicted);
+    content_.guard.thresholded = LossOf(profile_.guard, model::FfnMode::kThresholded);
+    content_.guard.allowed = static_cast<float>(AllowedLoss(flags_));
   }
 
   Status MeasurePredictorTime() {

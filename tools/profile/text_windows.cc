@@ -93,8 +93,11 @@ Result<TextWindows> SplitHeldOut(double fraction, TextWindows* windows) {
     return InvalidArgument(Str("text is too short to hold a part of it out:", Kv("windows", n),
                                "; give a longer one, or --held-out FILE, or a smaller --window"));
   }
-  const auto wanted = static_cast<size_t>(fraction * static_cast<double>(n) + 0.5);
-  const size_t n_held_out = std::clamp<size_t>(wanted, 1, n - 1);
+  const double wanted = fraction * static_cast<double>(windows->n_tokens());
+  size_t n_held_out = 0;
+  for (double held = 0; n_held_out < n - 1 && (n_held_out == 0 || held < wanted); ++n_held_out) {
+    held += static_cast<double>(windows->windows[n - 1 - n_held_out].size());
+  }
   const auto begin = windows->windows.end() - static_cast<std::ptrdiff_t>(n_held_out);
   TextWindows held_out;
   held_out.windows.assign(std::make_move_iterator(begin),

@@ -130,6 +130,25 @@ TEST(MatMulTest, PackedRowsAndActivationsOfExtremes) {
   }
 }
 
+TEST(MatMulTest, AnActivationThatIsNotANumberShowsInEveryProduct) {
+  for (const DType dtype : kWeightTypes) {
+    const Tensor w = RandomWeights(dtype, 5, 512, 19).Packed();
+    for (const int64_t column : {0, 17, 30, 511}) {
+      Tensor x = RandomActivations(2, 512, 20);
+      x.at(1, column) = column == 17 ? INFINITY : NAN;
+      OnEachInstructionSet([&] {
+        for (const auto& device : {Cpu(), MakeReferenceDevice()}) {
+          const Tensor y = MatMul(*device, w, x, Tensor());
+          for (int64_t i = 0; i < 5; ++i) {
+            EXPECT_TRUE(std::isfinite(y.at(0, i))) << DTypeName(dtype);
+            EXPECT_FALSE(std::isfinite(y.at(1, i))) << DTypeName(dtype) << " column=" << column;
+          }
+        }
+      });
+    }
+  }
+}
+
 TEST(MatMulTest, NoTokens) {
   const Tensor w = RandomWeights(DType::kF32, 3, 32, 8);
   for (const auto& device : {Cpu(2), MakeReferenceDevice()}) {
