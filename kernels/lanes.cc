@@ -183,10 +183,6 @@ void ForEachUnit(int64_t n_elems, Fn fn) {
   }
 }
 
-}  // namespace
-
-namespace {
-
 template <DType kType>
 void PackUnits(const uint8_t* row, int64_t n_elems, uint8_t* unit) {
   ForEachUnit(n_elems, [&](int64_t b0, int n_lanes) {

@@ -43,11 +43,10 @@ class TrafficCounter {
   void CountWeights(const TensorView& w, int64_t n_rows) {
     sums_.weight_bytes += BytesOfRows(w, n_rows);
   }
-  void CountNeurons(const NeuronWeights& weights, ActiveIds active, const NeuronNeeds& needs) {
-    const int64_t n_rows = active.count(weights.up.n_rows);
-    const bool reads_gate = needs.activations.empty();
+  // Rows of gate and of up: up is not read where the gate is 0.
+  void CountNeurons(const NeuronWeights& weights, int64_t n_gate_rows, int64_t n_up_rows) {
     const uint64_t bytes =
-        BytesOfRows(weights.up, n_rows) + (reads_gate ? BytesOfRows(weights.gate, n_rows) : 0);
+        BytesOfRows(weights.gate, n_gate_rows) + BytesOfRows(weights.up, n_up_rows);
     sums_.weight_bytes += bytes;
     sums_.neuron_bytes += bytes;
   }

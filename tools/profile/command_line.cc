@@ -51,7 +51,7 @@ void AddGuardFlags(CLI::App* app, ProfileFlags* flags) {
          "With it: all modes that can be had, or dense and exact, predicted or thresholded")
       ->capture_default_str()
       ->group(kGroup);
-  app->add_option("--allowed-loss", flags->allowed_loss,
+  app->add_option("--allowed-loss,--allow-loss", flags->allowed_loss,
                   "Relative loss of perplexity that a mode may have to be used (default: 0.01, or "
                   "--threshold-target where that is more)")
       ->group(kGroup);

@@ -9,7 +9,8 @@ namespace thermocline::kernels {
 
 template <typename Body>
 void OnEachInstructionSet(Body body) {
-  for (const int64_t target : {HWY_AVX3_DL | HWY_AVX3, HWY_AVX3, HWY_AVX2, HWY_SSE4, HWY_NEON, HWY_EMU128}) {
+  for (const int64_t target :
+       {HWY_AVX3_DL | HWY_AVX3, HWY_AVX3, HWY_AVX2, HWY_SSE4, HWY_NEON, HWY_EMU128}) {
     hwy::SetSupportedTargetsForTest(0);
     if (target != HWY_EMU128 && (hwy::SupportedTargets() & target) != target) continue;
     SCOPED_TRACE(hwy::TargetName(target & -target));
