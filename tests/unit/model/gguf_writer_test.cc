@@ -194,6 +194,15 @@ TEST_F(GgufWriterTest, BytesBeyondATensorAreRefused) {
   EXPECT_EQ((*writer)->IndexOf("e.weight").status().code(), StatusCode::kNotFound);
 }
 
+TEST_F(GgufWriterTest, WhatIsNotARegularFileIsLeftAlone) {
+  fs::create_symlink("elsewhere.gguf", Path());
+  const auto writer = GgufWriter::Create(Path(), GgufDialect::kGguf, {}, SomeTensors());
+  EXPECT_EQ(writer.status().code(), StatusCode::kInvalidArgument);
+  EXPECT_THAT(writer.status().message(), HasSubstr(Path()));
+  EXPECT_TRUE(fs::is_symlink(Path()));
+  EXPECT_EQ(NumFiles(), 1u);
+}
+
 TEST_F(GgufWriterTest, AMissingFolderIsNamed) {
   const auto writer =
       GgufWriter::Create(Path("no/such/out.gguf"), GgufDialect::kGguf, {}, SomeTensors());
