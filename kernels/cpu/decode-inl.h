@@ -35,6 +35,8 @@ constexpr int kVecs = kGroupElems / kLanes;
 
 // 32 consecutive elements of a row.
 struct Group {
+  // Written out, since a constructor that the compiler makes is not for this instruction set.
+  HWY_INLINE Group() {}
   VF v[kVecs];
 };
 
@@ -46,12 +48,6 @@ HWY_INLINE Group LoadGroup(const float* p) {
 
 HWY_INLINE void StoreGroup(const Group& group, float* p) {
   for (int v = 0; v < kVecs; ++v) hn::StoreU(group.v[v], DF(), p + v * kLanes);
-}
-
-// The half at `p` in every lane.
-HWY_INLINE VF HalfInAllLanes(const uint8_t* p) {
-  const hn::Rebind<hwy::float16_t, DF> d16;
-  return hn::PromoteTo(DF(), hn::BitCast(d16, hn::Set(hn::Rebind<uint16_t, DF>(), LoadU16(p))));
 }
 
 HWY_INLINE VI LoadBytes(const uint8_t* p) { return hn::PromoteTo(DI(), hn::LoadU(DU8(), p)); }
@@ -118,17 +114,17 @@ struct Decoder<DType::kBF16> : FloatDecoder<DType::kBF16> {
 template <>
 struct Decoder<DType::kQ8_0> : BlockDecoder<DType::kQ8_0> {
   struct State {
-    VF scale;
+    float scale;
   };
   static HWY_INLINE State Prepare(const uint8_t* block) {
-    return {HalfInAllLanes(block + Q8_0Layout::kScale)};
+    return {F16ToF32(LoadU16(block + Q8_0Layout::kScale))};
   }
   static HWY_INLINE Group Decode(const State& state, const uint8_t* block, int) {
     const auto* quants = reinterpret_cast<const int8_t*>(block + Q8_0Layout::kQuants);
     Group group;
     for (int v = 0; v < kVecs; ++v) {
       const VI q = hn::PromoteTo(DI(), hn::LoadU(hn::Rebind<int8_t, DF>(), quants + v * kLanes));
-      group.v[v] = hn::Mul(hn::ConvertTo(DF(), q), state.scale);
+      group.v[v] = hn::Mul(hn::ConvertTo(DF(), q), hn::Set(DF(), state.scale));
     }
     return group;
   }
@@ -137,14 +133,14 @@ struct Decoder<DType::kQ8_0> : BlockDecoder<DType::kQ8_0> {
 template <>
 struct Decoder<DType::kQ4_0> : BlockDecoder<DType::kQ4_0> {
   struct State {
-    VF scale;
+    float scale;
   };
   static HWY_INLINE State Prepare(const uint8_t* block) {
-    return {HalfInAllLanes(block + Q4_0Layout::kScale)};
+    return {F16ToF32(LoadU16(block + Q4_0Layout::kScale))};
   }
   static HWY_INLINE VF Value(const State& state, VI nibble) {
     const VI q = hn::Sub(nibble, hn::Set(DI(), Q4_0Layout::kOffset));
-    return hn::Mul(hn::ConvertTo(DF(), q), state.scale);
+    return hn::Mul(hn::ConvertTo(DF(), q), hn::Set(DF(), state.scale));
   }
   static HWY_INLINE Group Decode(const State& state, const uint8_t* block, int) {
     Group group;

@@ -26,6 +26,8 @@ constexpr int kVecLanes = static_cast<int>(hn::MaxLanes(SumF()));
 constexpr int kParts = kSumLanes / kVecLanes;
 
 struct LaneSums {
+  // Written out, since a constructor that the compiler makes is not for this instruction set.
+  HWY_INLINE LaneSums() {}
   SumVF v[kParts];
 };
 
