@@ -43,9 +43,7 @@ say "Build (build/release)"
 # The tests need packages that users do not. A folder that has been configured stays as it is.
 [ -f build/release/build.ninja ] ||
   cmake --log-level=WARNING --preset release -DBUILD_TESTING=OFF >/dev/null
-cmake --build --preset release \
-  --target thermocline thermocline-coordinator thermocline-worker thermocline-generate \
-  thermocline-convert thermocline-synth
+cmake --build --preset release --target programs
 
 say "Launch: mpirun -n 4, a coordinator and three workers"
 # Root in a container and more ranks than cores are fine for a try-out.

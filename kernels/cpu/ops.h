@@ -1,6 +1,6 @@
 // The CPU operators as functions. Contracts, shapes and sources are those of kernels/ops.h; the
-// instruction set is chosen inside each, and results may differ between instruction sets in the
-// last bits, since vectors of different lengths add in different orders.
+// instruction set is chosen inside each. Products are the same on every set with fused multiply-add
+// (kernels/cpu/sum-inl.h); exponentials may differ between sets in the last bits.
 #pragma once
 
 #include <string>
