@@ -54,6 +54,9 @@ Result<std::unique_ptr<BenchSession>> BenchSession::Create(
   TC_RETURN_IF_ERROR(CheckPositions(cases));
   for (const BenchSetup& setup : cases.setups) {
     TC_RETURN_IF_ERROR(FfnOf(models, setup, options.allowed_loss).status());
+    for (const BenchCase& test : cases.cases) {
+      TC_RETURN_IF_ERROR(model::CheckContext(models[setup.i_model].config, test.n_positions()));
+    }
   }
   const uint64_t probe_bytes =
       options.probe_bytes > 0 ? options.probe_bytes
