@@ -9,7 +9,7 @@ import opt_model
 from cluster import TEST_BIN_DIR, ClusterTest, main, read_floats
 from gguf_file import GgufFile
 
-PROMPT = [5, 17, 99, 200, 2, 7, 33, 250, 17, 17, 298]
+PROMPT = [5, 17, 99, 200, 2, 7, 33, 250, 17, 17, 279]
 
 
 def relative_error(got, wanted):
@@ -75,10 +75,11 @@ class OptTest(ClusterTest):
         self.generate(path, full, 1)
         text = self.output_of("generate", "-m", path, "-c", "41", "--prompt-tokens", "1", code=2)
         self.assertIn("n_ctx=41 positions=40", text)
-        text = self.output_of("serve", "-m", path, "-c", "41", "--port", "0", code=2)
-        self.assertIn("n_ctx=41 positions=40", text)
         text = self.output_of("bench", "-m", path, "-p", "41", "-n", "0", "-t", "1", code=2)
         self.assertIn("n_ctx=41 positions=40", text)
+        with_tokenizer = self.tiny_model("opt")
+        text = self.output_of("serve", "-m", with_tokenizer, "-c", "513", "--port", "0", code=2)
+        self.assertIn("n_ctx=513 positions=512", text)
 
     def test_other_kinds_of_opt_are_refused(self):
         _, folder = self.checkpoint()
