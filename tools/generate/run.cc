@@ -6,6 +6,7 @@
 #include <random>
 #include <utility>
 
+#include "base/cpu_list.h"
 #include "base/host_info.h"
 #include "base/str.h"
 #include "base/units.h"
@@ -148,6 +149,14 @@ uint64_t RandomSeed() {
   return (high << 32) | random();
 }
 
+Status ChooseThreads(const GenerateFlags& flags, LocalOptions* options) {
+  auto cpus = ParseCpuList(flags.cpus);
+  if (!cpus.ok()) return cpus.status().WithContext("--cpus");
+  options->cpus = std::move(*cpus);
+  TC_ASSIGN_OR_RETURN(options->n_threads, ThreadsOn(options->cpus, flags.n_threads));
+  return RunOn(options->cpus);
+}
+
 }  // namespace
 
 Status RunGenerate(const GenerateFlags& flags) {
@@ -160,7 +169,7 @@ Status RunGenerate(const GenerateFlags& flags) {
       const int64_t n_positions,
       ChoosePositions(flags, static_cast<int64_t>(prompt.ids.size()), model.config));
   LocalOptions options;
-  options.n_threads = flags.n_threads > 0 ? flags.n_threads : AvailableCores();
+  TC_RETURN_IF_ERROR(ChooseThreads(flags, &options));
   options.ffn = ffn;
   TC_ASSIGN_OR_RETURN(options.kv_dtype, ParseKvDtype(flags.kv_dtype));
   options.prefill_chunk = flags.prefill_chunk;
