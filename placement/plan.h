@@ -18,10 +18,6 @@
 
 namespace thermocline::placement {
 
-enum class LinkKind : uint8_t { kMpi, kZmq };
-std::string_view LinkKindName(LinkKind kind);
-Result<LinkKind> ParseLinkKind(std::string_view name);
-
 // Contiguous layers on one lead worker.
 struct StagePlan {
   WorkerId lead;

@@ -175,15 +175,6 @@ Json StageToJson(const StagePlan& stage) {
 
 }  // namespace
 
-std::string_view LinkKindName(LinkKind kind) { return kind == LinkKind::kMpi ? "mpi" : "zmq"; }
-
-Result<LinkKind> ParseLinkKind(std::string_view name) {
-  for (const LinkKind kind : {LinkKind::kMpi, LinkKind::kZmq}) {
-    if (name == LinkKindName(kind)) return kind;
-  }
-  return InvalidArgument(Str("link is not mpi or zmq: ", Printable(name)));
-}
-
 std::string PlanToJson(const Plan& plan) {
   Json stages = Json::array();
   for (const StagePlan& stage : plan.stages) stages.push_back(StageToJson(stage));
