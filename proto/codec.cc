@@ -195,6 +195,42 @@ Status GetFfnModes(std::string_view field, uint32_t bits, model::FfnModes* out) 
   return OkStatus();
 }
 
+void Put(const std::vector<placement::NeuronRange>& in, wire::NeuronRanges* out) {
+  for (const placement::NeuronRange& range : in) {
+    out->add_begin(range.begin);
+    out->add_end(range.end);
+  }
+}
+
+Status Get(std::string_view field, const wire::NeuronRanges& in,
+           std::vector<placement::NeuronRange>* out) {
+  TC_RETURN_IF_ERROR(CheckCount(field, in.begin_size(), model::kMaxLayers));
+  if (in.begin_size() != in.end_size()) return DataLoss(Str("message: ", field, " has odd ends"));
+  out->resize(static_cast<size_t>(in.begin_size()));
+  for (int i = 0; i < in.begin_size(); ++i) {
+    placement::NeuronRange& range = (*out)[static_cast<size_t>(i)];
+    TC_RETURN_IF_ERROR(GetInt(field, in.begin(i), 0, model::kMaxFf, &range.begin));
+    TC_RETURN_IF_ERROR(GetInt(field, in.end(i), in.begin(i), model::kMaxFf, &range.end));
+  }
+  return OkStatus();
+}
+
+void Put(const placement::HelperPlan& in, wire::HelperPlan* out) {
+  out->set_worker(in.worker.value);
+  Put(in.neurons, out->mutable_neurons());
+  out->set_weights_bytes(in.bytes.weights);
+  out->set_relay_bytes(in.bytes.relay);
+  out->set_predictor_bytes(in.bytes.predictors);
+  out->set_reason(Cut(in.reason));
+}
+
+Status Get(const wire::HelperPlan& in, placement::HelperPlan* out) {
+  out->worker = {in.worker()};
+  out->bytes = {in.weights_bytes(), in.relay_bytes(), in.predictor_bytes()};
+  TC_RETURN_IF_ERROR(Get("helper.neurons", in.neurons(), &out->neurons));
+  return GetText("helper.reason", in.reason(), &out->reason);
+}
+
 void Put(const placement::StagePlan& in, wire::StagePlan* out) {
   out->set_lead(in.lead.value);
   out->set_layer_begin(in.layers.begin);
@@ -206,6 +242,8 @@ void Put(const placement::StagePlan& in, wire::StagePlan* out) {
   out->set_predictor_bytes(in.predictor_bytes);
   out->set_kv_bytes(in.kv_bytes);
   out->set_reason(Cut(in.reason));
+  Put(in.neurons, out->mutable_neurons());
+  for (const placement::HelperPlan& helper : in.helpers) Put(helper, out->add_helpers());
 }
 
 Status Get(const wire::StagePlan& in, placement::StagePlan* out) {
@@ -220,7 +258,14 @@ Status Get(const wire::StagePlan& in, placement::StagePlan* out) {
       GetInt("stage.layer_begin", in.layer_begin(), 0, model::kMaxLayers, &out->layers.begin));
   TC_RETURN_IF_ERROR(GetInt("stage.layer_end", in.layer_end(), in.layer_begin(), model::kMaxLayers,
                             &out->layers.end));
-  return GetText("stage.reason", in.reason(), &out->reason);
+  TC_RETURN_IF_ERROR(GetText("stage.reason", in.reason(), &out->reason));
+  TC_RETURN_IF_ERROR(Get("stage.neurons", in.neurons(), &out->neurons));
+  TC_RETURN_IF_ERROR(CheckCount("stage.helpers", in.helpers_size(), placement::kMaxHelpers));
+  out->helpers.resize(static_cast<size_t>(in.helpers_size()));
+  for (int i = 0; i < in.helpers_size(); ++i) {
+    TC_RETURN_IF_ERROR(Get(in.helpers(i), &out->helpers[static_cast<size_t>(i)]));
+  }
+  return OkStatus();
 }
 
 void Put(const placement::Plan& in, wire::Plan* out) {

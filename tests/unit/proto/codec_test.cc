@@ -113,8 +113,19 @@ class Generator {
     plan.stages.resize(Int(1, 4));
     for (placement::StagePlan& stage : plan.stages) {
       stage = {{U64()}, {Int(0, 5), Int(5, 9), Coin(), Coin()}, U64(), U64(), U64(), U64(), Text()};
+      stage.neurons = MakeNeurons();
+      stage.helpers.resize(Int(0, 3));
+      for (placement::HelperPlan& helper : stage.helpers) {
+        helper = {{U64()}, MakeNeurons(), {U64(), U64(), U64()}, Text()};
+      }
     }
     return plan;
+  }
+
+  std::vector<placement::NeuronRange> MakeNeurons() {
+    std::vector<placement::NeuronRange> neurons(Int(0, 4));
+    for (placement::NeuronRange& range : neurons) range = {Int(0, 500), Int(500, 1000)};
+    return neurons;
   }
 
   AssignPlan MakeAssignPlan() {
