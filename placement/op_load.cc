@@ -42,6 +42,7 @@ class LoadWalk {
     }
     switch (op.kind) {
       case OpKind::kEmbed:
+      case OpKind::kEmbedPosition:
         load.bytes = n_rows_ * MatrixOf(op.weights.front()).row_bytes();
         break;
       case OpKind::kMatMul:

@@ -78,8 +78,8 @@ Result<Generation> LocalGenerator::Run(const std::vector<int32_t>& prompt, int64
   auto position = static_cast<int64_t>(prompt.size());
   while (static_cast<int64_t>(result.generated.size()) < n_predict) {
     result.generated.push_back(token);
-    on_token(token);
-    result.ended = Contains(end_ids, token);
+    const bool goes_on = on_token(token);
+    result.ended = !goes_on || Contains(end_ids, token);
     const bool last = result.ended || static_cast<int64_t>(result.generated.size()) == n_predict;
     if (last && !stage_->keeps_logits()) break;
     TC_ASSIGN_OR_RETURN(const auto next, Step({token}, position++, !last, std::nullopt));

@@ -14,6 +14,8 @@ using thermocline::tools::GenerateFlags;
 void AddFlags(CLI::App* app, GenerateFlags* flags) {
   app->add_option("-m,--model", flags->model_path, "GGUF file (or PowerInfer's PWRI)")->required();
   app->add_option("-p,--prompt", flags->prompt, "Text to continue");
+  app->add_option("-f,--file", flags->prompt_path,
+                  "File with the text to continue, without its last newline; -: standard input");
   app->add_option("--prompt-tokens", flags->prompt_tokens, "The prompt as token ids: 1,2,3");
   app->add_option("-n,--n-predict,--predict,--max-tokens", flags->n_predict,
                   "Tokens to generate; -1: until the context is full")
@@ -43,6 +45,9 @@ void AddFlags(CLI::App* app, GenerateFlags* flags) {
   app->add_option("--kv-cache-dtype,--cache-type-k,--cache-type-v", flags->kv_dtype,
                   "Type of stored keys and values: f32 or f16")
       ->capture_default_str();
+  app->add_option("--stop", flags->stops,
+                  "End before this text, which is not printed; may be given several times")
+      ->allow_extra_args(false);
   app->add_flag("--ignore-eos", flags->ignore_eos, "Go on after an end-of-text token");
   app->add_flag("--json", flags->json, "Print one JSON object instead of the text");
   app->add_option("--logits-out", flags->logits_path,

@@ -44,7 +44,7 @@ Result<std::vector<int32_t>> SampleText(const std::string& path, const SynthOpti
   params.seed = options.seed;
   std::vector<int32_t> text = RandomPrompt(options);
   TC_ASSIGN_OR_RETURN(const Generation generation,
-                      generator.Run(text, n_tokens, params, {}, [](int32_t) {}));
+                      generator.Run(text, n_tokens, params, {}, [](int32_t) { return true; }));
   text.insert(text.end(), generation.generated.begin(), generation.generated.end());
   return text;
 }
