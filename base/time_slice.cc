@@ -9,8 +9,8 @@
 namespace thermocline {
 namespace {
 
-// The shortest that Linux grants. Measured on 2 cores beside 2 busy processes: half of the quiet
-// speed, our share, where slices of 0.5 ms left 37 % and the usual ones (2.8 ms) 27 %.
+// The shortest that Linux grants. Measured on 2 cores beside 2 busy processes: 39 to 50 % of the
+// quiet speed, where the usual slices (2.8 ms) left 26 % (docs/benchmarks.md, "Busy neighbours").
 constexpr unsigned long long kShortSliceNs = 100'000;
 
 // 0: the usual. All else stays as it is.
