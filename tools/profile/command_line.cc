@@ -1,7 +1,8 @@
 #include "tools/profile/command_line.h"
 
 #include <CLI/CLI.hpp>
-#include <string>
+
+#include "tools/program.h"
 
 namespace thermocline::tools {
 namespace {
@@ -33,8 +34,7 @@ void AddFlags(CLI::App* app, ProfileFlags* flags) {
   app->add_option("-t,--threads", flags->n_threads, "Compute threads (default: all cores)");
   app->add_option("-s,--seed", flags->seed, "Of draws and of training")->capture_default_str();
   app->add_flag("-q,--quiet", flags->quiet, "No progress on stderr");
-  app->add_option("--log-level", flags->log_level, "trace, debug, info, warn, error or off")
-      ->capture_default_str();
+  AddLogLevel(app, &flags->log_level);
   app->add_option("--import-counts", flags->counts_dir,
                   "Instead of --text: a folder with PowerInfer's activation_<layer>.pt (or .npy)");
   app->add_option("--import-tokens", flags->n_counted_tokens,
@@ -91,20 +91,11 @@ void AddPredictorFlags(CLI::App* app, ProfileFlags* flags) {
 
 }  // namespace
 
-int ParseProfileCommandLine(int argc, char** argv, ProfileFlags* flags) {
-  CLI::App app(kDescription, "thermocline profile");
-  AddFlags(&app, flags);
-  AddGuardFlags(&app, flags);
-  AddPredictorFlags(&app, flags);
-  app.failure_message([](const CLI::App* self, const CLI::Error& error) {
-    return self->get_name() + ": " + error.what() + "; see --help\n";
-  });
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  }
-  return -1;
+void DescribeProfile(CLI::App* app, ProfileFlags* flags) {
+  app->description(kDescription);
+  AddFlags(app, flags);
+  AddGuardFlags(app, flags);
+  AddPredictorFlags(app, flags);
 }
 
 }  // namespace thermocline::tools
