@@ -17,7 +17,8 @@ constexpr char kDescription[] =
     "  thermocline profile -m M.gguf --text corpus.txt --html profile.html\n"
     "  thermocline profile -m relu.gguf --text corpus.txt --train-predictor\n"
     "  thermocline profile -m swiglu.gguf --text corpus.txt --threshold-target 0.01\n"
-    "  thermocline profile -m M.gguf --text other.txt --perplexity-only --ffn predicted";
+    "  thermocline profile -m M.gguf --text other.txt --perplexity-only --ffn predicted\n"
+    "  thermocline profile -m powerinfer.gguf --text corpus.txt --guard";
 
 void AddFlags(CLI::App* app, ProfileFlags* flags) {
   app->add_option("-m,--model", flags->model_path, "GGUF file (or PowerInfer's PWRI)")->required();
@@ -46,6 +47,10 @@ void AddGuardFlags(CLI::App* app, ProfileFlags* flags) {
   app->add_flag("--perplexity-only", flags->perplexity_only,
                 "Only compare perplexities on the held-out text; write nothing")
       ->group(kGroup);
+  app->add_flag("--guard", flags->guard_only,
+                "Only measure what the modes lose on the held-out text, by the predictors and "
+                "thresholds there are, and record it in the sparsity file")
+      ->group(kGroup);
   app->add_option(
          "--ffn", flags->ffn,
          "With it: all modes that can be had, or dense and exact, predicted or thresholded")
@@ -65,7 +70,10 @@ void AddPredictorFlags(CLI::App* app, ProfileFlags* flags) {
   app->add_flag("--train-predictor", flags->train_predictor, "Make a predictor per layer")
       ->group(kGroup);
   app->add_option("--predictor", flags->predictor_path,
-                  "The sparsity file (default: M.predictor.gguf)")
+                  "The sparsity file (default: M.predictor.gguf); what it has and this run does "
+                  "not make anew is kept")
+      ->group(kGroup);
+  app->add_flag("--replace", flags->replace, "Keep nothing of a sparsity file that is there")
       ->group(kGroup);
   app->add_option("--predictor-kind", flags->predictor_kind,
                   "trained: a small network; lowrank: from the weights, in seconds, less exact")
