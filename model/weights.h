@@ -83,6 +83,20 @@ struct LayerRange {
 // step of 1/127 of a block's largest weight), Q8_0 itself, or rows that Q8_0 cannot divide, to F16.
 DType NeuronRowType(DType type, int64_t n_embd);
 
+// A weight as a worker holds it in memory.
+struct HeldWeight {
+  DType dtype = DType::kF32;
+  int64_t n_rows = 0;
+  int64_t n_cols = 0;
+
+  uint64_t size_bytes() const;
+};
+// What a worker makes of a tensor of the file: with `neuron_rows` ffn_down becomes one row per
+// neuron (NeuronRowType); predictors of 16 bits a weight become Q8_0, since 8 bits are plenty to
+// choose neurons by, where blocks of 32 divide a row. F32 predictors stay, for those who want every
+// bit, and so does everything else.
+HeldWeight HeldAs(WeightRole role, const TensorInfo& tensor, bool neuron_rows);
+
 // Maps each weight of the model to its tensor in the file. Immutable, so thread-safe.
 class WeightIndex {
  public:
