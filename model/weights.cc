@@ -146,19 +146,21 @@ DType NeuronRowType(DType type, int64_t n_embd) {
   return type == DType::kQ8_0 || !divides ? DType::kF16 : DType::kQ8_0;
 }
 
+DType MemoryType(WeightRole role, const TensorInfo& info) {
+  const bool divides = info.n_cols() % Traits(DType::kQ8_0).block_elems == 0;
+  const bool is_half = info.dtype == DType::kF16 || info.dtype == DType::kBF16;
+  return IsPredictor(role) && is_half && divides ? DType::kQ8_0 : info.dtype;
+}
+
 uint64_t HeldWeight::size_bytes() const {
   return static_cast<uint64_t>(n_rows) * RowBytes(dtype, static_cast<uint64_t>(n_cols));
 }
 
-HeldWeight HeldAs(WeightRole role, const TensorInfo& tensor, bool neuron_rows) {
-  HeldWeight held{tensor.dtype, tensor.n_rows(), tensor.n_cols()};
+HeldWeight HeldAs(WeightRole role, const TensorInfo& info, bool neuron_rows) {
   if (role == WeightRole::kFfnDown && neuron_rows) {
-    return {NeuronRowType(tensor.dtype, held.n_rows), held.n_cols, held.n_rows};
+    return {NeuronRowType(info.dtype, info.n_rows()), info.n_cols(), info.n_rows()};
   }
-  const bool divides = held.n_cols % Traits(DType::kQ8_0).block_elems == 0;
-  const bool is_half = tensor.dtype == DType::kF16 || tensor.dtype == DType::kBF16;
-  if (IsPredictor(role) && is_half && divides) held.dtype = DType::kQ8_0;
-  return held;
+  return {MemoryType(role, info), info.n_rows(), info.n_cols()};
 }
 
 std::string_view WeightRoleName(WeightRole role) { return SpecOf(role).name; }

@@ -83,7 +83,13 @@ struct LayerRange {
 // step of 1/127 of a block's largest weight), Q8_0 itself, or rows that Q8_0 cannot divide, to F16.
 DType NeuronRowType(DType type, int64_t n_embd);
 
-// A weight as a worker holds it in memory.
+// The type in which workers keep a weight that is not re-laid. Predictors choose neurons, for which
+// 8 bits a weight are plenty: those that files bring as halves are kept as Q8_0, half the bytes.
+// F32 stays, for those who want every bit; so does a row that blocks of 32 do not divide.
+DType MemoryType(WeightRole role, const TensorInfo& info);
+
+// A weight as a worker holds it in memory: of MemoryType, or, for ffn_down with `neuron_rows`,
+// re-laid as one row per neuron (NeuronRowType).
 struct HeldWeight {
   DType dtype = DType::kF32;
   int64_t n_rows = 0;
@@ -91,11 +97,7 @@ struct HeldWeight {
 
   uint64_t size_bytes() const;
 };
-// What a worker makes of a tensor of the file: with `neuron_rows` ffn_down becomes one row per
-// neuron (NeuronRowType); predictors of 16 bits a weight become Q8_0, since 8 bits are plenty to
-// choose neurons by, where blocks of 32 divide a row. F32 predictors stay, for those who want every
-// bit, and so does everything else.
-HeldWeight HeldAs(WeightRole role, const TensorInfo& tensor, bool neuron_rows);
+HeldWeight HeldAs(WeightRole role, const TensorInfo& info, bool neuron_rows);
 
 // Maps each weight of the model to its tensor in the file. Immutable, so thread-safe.
 class WeightIndex {

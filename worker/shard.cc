@@ -115,7 +115,7 @@ Status Shard::LoadPredictors(const ModelSource& source, const model::LayerRange&
   }
   for (const WeightKey& key : source.weights.PredictorKeysOf(layers)) {
     const model::TensorInfo& info = *source.weights.Find(key.role, key.layer);
-    const DType dtype = model::HeldAs(key.role, info, true).dtype;
+    const DType dtype = model::MemoryType(key.role, info);
     TC_RETURN_IF_ERROR(Pack({key, info, dtype, PlacesFor(key)}, reader, device, on_progress)
                            .WithContext(info.name));
   }
