@@ -60,10 +60,11 @@ PredictorSet Encode(const std::vector<StoredPredictor>& predictors) {
     set.thresholds.push_back(stored.threshold);
     if (stored.kind == model::PredictorKind::kNone) continue;
     const auto add = [&](model::WeightRole role, const Matrix& matrix) {
-      set.tensors.push_back({{model::TensorName({static_cast<int>(i), role}),
-                              stored.dtype,
-                              {matrix.rows, matrix.cols}},
-                             [&] { return EncodeRows(matrix, stored.dtype); }});
+      set.tensors.push_back(
+          {{model::TensorName({static_cast<int>(i), role}),
+            stored.dtype,
+            {matrix.rows, matrix.cols}},
+           [rows = &matrix, dtype = stored.dtype] { return EncodeRows(*rows, dtype); }});
     };
     add(model::WeightRole::kPredictorFc1, stored.predictor.fc1);
     add(model::WeightRole::kPredictorFc2, stored.predictor.fc2);
@@ -80,7 +81,8 @@ PredictorSet Copy(const model::SparsityFile& file) {
     set.thresholds.push_back(layer.predictor_threshold);
   }
   for (const auto& [key, info] : file.predictors) {
-    set.tensors.push_back({{info.name, info.dtype, info.shape}, [&] { return Read(file, info); }});
+    set.tensors.push_back({{info.name, info.dtype, info.shape},
+                           [&file, tensor = &info] { return Read(file, *tensor); }});
   }
   return set;
 }
