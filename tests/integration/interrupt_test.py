@@ -47,12 +47,12 @@ class InterruptTest(ClusterTest):
     def test_profile(self):
         model, text = self.path("demo.gguf"), self.path("text.txt")
         os.symlink(DEMO_MODEL, model)
-        command = [sys.executable, os.path.join(SOURCE_DIR, "deploy/demo/corpus.py"), "40",
+        command = [sys.executable, os.path.join(SOURCE_DIR, "deploy/demo/corpus.py"), "20",
                    "--seed", "1", "--split", "train", "--marked"]
         with open(text, "wb") as file:
             subprocess.run(command, check=True, stdout=file)
         process = self.start([THERMOCLINE, "profile", "-m", model, "--text", text, "--tokens",
-                              "4096", "--train-predictor", "--train-steps", "1000000"])
+                              "2048", "--train-predictor", "--train-steps", "1000000"])
         # The table of the counts; training follows.
         process.wait_line(r"^ +4 +[\d.]+%")
         self.end(process, signal.SIGINT, 130)
