@@ -53,7 +53,8 @@ void AddGuardFlags(CLI::App* app, ProfileFlags* flags) {
       ->group(kGroup);
   app->add_option(
          "--ffn", flags->ffn,
-         "With it: all modes that can be had, or dense and exact, predicted or thresholded")
+         "With --perplexity-only: all modes that can be had, or dense and exact, predicted or "
+         "thresholded")
       ->capture_default_str()
       ->group(kGroup);
   app->add_option("--allowed-loss,--allow-loss", flags->allowed_loss,
