@@ -160,6 +160,17 @@ DType MemoryType(WeightRole role, const TensorInfo& info) {
   return IsPredictor(role) && is_half && divides ? DType::kQ8_0 : info.dtype;
 }
 
+uint64_t HeldWeight::size_bytes() const {
+  return static_cast<uint64_t>(n_rows) * RowBytes(dtype, static_cast<uint64_t>(n_cols));
+}
+
+HeldWeight HeldAs(WeightRole role, const TensorInfo& info, bool neuron_rows) {
+  if (role == WeightRole::kFfnDown && neuron_rows) {
+    return {NeuronRowType(info.dtype, info.n_rows()), info.n_cols(), info.n_rows()};
+  }
+  return {MemoryType(role, info), info.n_rows(), info.n_cols()};
+}
+
 std::string_view WeightRoleName(WeightRole role) { return SpecOf(role).name; }
 
 std::string TensorName(const WeightKey& key) {

@@ -89,6 +89,17 @@ DType NeuronRowType(DType type, int64_t n_embd);
 // F32 stays, for those who want every bit; so does a row that blocks of 32 do not divide.
 DType MemoryType(WeightRole role, const TensorInfo& info);
 
+// A weight as a worker holds it in memory: of MemoryType, or, for ffn_down with `neuron_rows`,
+// re-laid as one row per neuron (NeuronRowType).
+struct HeldWeight {
+  DType dtype = DType::kF32;
+  int64_t n_rows = 0;
+  int64_t n_cols = 0;
+
+  uint64_t size_bytes() const;
+};
+HeldWeight HeldAs(WeightRole role, const TensorInfo& info, bool neuron_rows);
+
 // Maps each weight of the model to its tensor in the file. Immutable, so thread-safe.
 class WeightIndex {
  public:

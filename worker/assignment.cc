@@ -123,8 +123,7 @@ Result<LoadedModel> OpenFetched(const Assignment& assignment, const Clock& clock
 Status Attach(const std::string& path, const std::string& model_fingerprint, LoadedModel* model) {
   TC_ASSIGN_OR_RETURN(model::SparsityFile file,
                       model::OpenSparsityFile(path, model->config, model_fingerprint));
-  model->weights.AttachPredictors(file.predictors);
-  model->sparsity = std::move(file.sparsity);
+  model::AttachSparsity(file, &model->weights, &model->sparsity);
   model->predictor_reader = std::move(file.reader);
   return OkStatus();
 }

@@ -51,8 +51,8 @@ struct LoadedModel {
 // path.
 Result<LoadedModel> OpenModel(const std::string& path);
 
-// Takes predictors and thresholds from a sparsity file, which must be the model's. Errors name its
-// path.
+// Takes predictors, thresholds and measured losses from a sparsity file, which must be the model's.
+// Errors name its path.
 Status AttachSparsityFile(const std::string& path, LoadedModel* model);
 
 // Opens the assigned model: the file on this host, checked against the coordinator's fingerprint,

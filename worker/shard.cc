@@ -76,7 +76,7 @@ Result<Shard> Shard::Load(const ModelSource& source, const model::LayerRange& la
       TC_RETURN_IF_ERROR(shard.ReadBytes(bytes, on_progress).WithContext(info.name));
       TC_RETURN_IF_ERROR(shard.Relay(key.layer, mapped, places, device).WithContext(info.name));
       reader.Evict(info.offset_bytes, info.size_bytes);
-      relaid_dtype = model::NeuronRowType(info.dtype, info.n_rows());
+      relaid_dtype = model::HeldAs(key.role, info, true).dtype;
       ++n_relaid;
     } else if (IsStreamed(key, weights)) {
       TC_RETURN_IF_ERROR(shard.Pack({key, info, info.dtype, places}, reader, device, on_progress)

@@ -16,6 +16,7 @@
 #include "tools/bench_model/against.h"
 #include "tools/bench_model/cases.h"
 #include "tools/bench_model/report.h"
+#include "tools/bench_model/runnable.h"
 #include "tools/bench_model/session.h"
 #include "tools/machine/machine_info.h"
 #include "worker/assignment.h"
@@ -80,9 +81,17 @@ Status RunBench(const BenchFlags& flags) {
   TC_RETURN_IF_ERROR(RunOn(options.cpus));
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<Against> against, MakeAgainst(flags));
   TC_ASSIGN_OR_RETURN(const std::vector<worker::LoadedModel> models, OpenModels(flags, options));
-  const BenchCases cases = CombineCases(options);
+  const BenchModels named = {models, options.model_paths};
+  TC_ASSIGN_OR_RETURN(RunnableCases runnable,
+                      KeepRunnable(named, CombineCases(options), flags.allowed_loss));
+  const BenchCases& cases = runnable.cases;
   BenchReport report = DescribeRun(flags, options.model_paths, models, cases);
+  report.notes = std::move(runnable.notes);
+  for (std::string& note : CautionsFor(named, cases, report.n_cores, flags.allowed_loss)) {
+    report.notes.push_back(std::move(note));
+  }
   const auto show = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
+  for (const std::string& note : report.notes) show("note: " + note);
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<BenchSession> session,
                       BenchSession::Create(models, cases, against.get(),
                                            {flags.repetitions, flags.batch_size, flags.seed,

@@ -7,8 +7,8 @@
 #include "base/cpu_list.h"
 #include "base/host_info.h"
 #include "base/str.h"
-#include "model/ffn_policy.h"
 #include "placement/context.h"
+#include "tools/bench_model/runnable.h"
 #include "tools/machine/machine_info.h"
 
 namespace thermocline::tools {
@@ -26,13 +26,6 @@ void AddTo(kernels::Traffic* sum, const kernels::Traffic& more) {
   sum->kv_bytes += more.kv_bytes;
   sum->n_neurons += more.n_neurons;
   sum->n_neurons_active += more.n_neurons_active;
-}
-
-Result<model::FfnModes> FfnOf(const std::vector<worker::LoadedModel>& models,
-                              const BenchSetup& setup, std::optional<double> allowed_loss) {
-  const worker::LoadedModel& model = models[setup.i_model];
-  TC_ASSIGN_OR_RETURN(const model::FfnWish wish, model::ParseFfnWish(setup.ffn, allowed_loss));
-  return model::ResolveFfnModes(model.config, model.sparsity, wish);
 }
 
 // Keeps the bytes of the KV cache within 64 bits, whatever the model.
@@ -54,7 +47,7 @@ Result<std::unique_ptr<BenchSession>> BenchSession::Create(
     const SessionOptions& options, BenchProgressFn on_progress) {
   TC_RETURN_IF_ERROR(CheckPositions(cases));
   for (const BenchSetup& setup : cases.setups) {
-    TC_RETURN_IF_ERROR(FfnOf(models, setup, options.allowed_loss).status());
+    TC_RETURN_IF_ERROR(FfnModesOf(models[setup.i_model], setup.ffn, options.allowed_loss).status());
     for (const BenchCase& test : cases.cases) {
       TC_RETURN_IF_ERROR(model::CheckContext(models[setup.i_model].config, test.n_positions()));
     }
@@ -105,7 +98,7 @@ Status BenchSession::Load(size_t i_setup) {
   LocalStageOptions options;
   options.n_threads = setup.n_threads;
   options.cpus = options_.cpus;
-  TC_ASSIGN_OR_RETURN(options.ffn, FfnOf(models_, setup, options_.allowed_loss));
+  TC_ASSIGN_OR_RETURN(options.ffn, FfnModesOf(model, setup.ffn, options_.allowed_loss));
   options.kv = KvOf(i_setup);
   options.max_step_tokens =
       NeedsOf(cases_, i_setup, options_.batch_size, options.kv.page_tokens).max_step_tokens;

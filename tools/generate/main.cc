@@ -1,11 +1,9 @@
 // thermocline-generate: completes one prompt in this process.
 #include <CLI/CLI.hpp>
-#include <csignal>
-#include <cstdio>
 
-#include "base/log.h"
 #include "tools/generate/flags.h"
 #include "tools/generate/run.h"
+#include "tools/program.h"
 
 namespace {
 
@@ -52,8 +50,7 @@ void AddFlags(CLI::App* app, GenerateFlags* flags) {
   app->add_flag("--json", flags->json, "Print one JSON object instead of the text");
   app->add_option("--logits-out", flags->logits_path,
                   "Write one float32 row of n_vocab per token of prompt and completion");
-  app->add_option("--log-level", flags->log_level, "trace, debug, info, warn, error or off")
-      ->capture_default_str();
+  thermocline::tools::AddLogLevel(app, &flags->log_level);
 }
 
 void AddSamplingFlags(CLI::App* app, GenerateFlags* flags) {
@@ -88,24 +85,10 @@ int main(int argc, char** argv) {
   CLI::App app("Completes one prompt in this process, without a cluster.", "thermocline generate");
   AddFlags(&app, &flags);
   AddSamplingFlags(&app, &flags);
-  app.failure_message([](const CLI::App* self, const CLI::Error& error) {
-    return self->get_name() + ": " + error.what() + "; see --help\n";
-  });
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  }
+  if (const auto code = tools::ParseArguments(app, argc, argv)) return *code;
   flags.has_prompt = app.count("--prompt") > 0;
   flags.has_seed = app.count("--seed") > 0;
-  std::signal(SIGPIPE, SIG_IGN);
-  const auto level = ParseLogLevel(flags.log_level);
-  if (level.ok()) ConfigureLog({*level, LogFormat::kText, ""});
-  const Status status = level.ok() ? tools::RunGenerate(flags) : level.status();
-  if (status.ok()) return 0;
-  std::fprintf(stderr, "thermocline generate: %s\n", status.message().c_str());
-  return status.code() == StatusCode::kInvalidArgument || status.code() == StatusCode::kNotFound ||
-                 status.code() == StatusCode::kDataLoss
-             ? 2
-             : 1;
+  tools::IgnoreClosedPipes();
+  const Status log = tools::StartLog(flags.log_level);
+  return tools::EndProgram(app, log.ok() ? tools::RunGenerate(flags) : log);
 }

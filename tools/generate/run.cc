@@ -103,7 +103,11 @@ Result<model::FfnModes> ChooseFfn(const GenerateFlags& flags, worker::LoadedMode
   if (wish.needs_sparsity() && !path.empty()) {
     TC_RETURN_IF_ERROR(worker::AttachSparsityFile(path, model));
   }
-  return model::ResolveFfnModes(model->config, model->sparsity, wish);
+  TC_ASSIGN_OR_RETURN(const model::FfnModes modes,
+                      model::ResolveFfnModes(model->config, model->sparsity, wish));
+  const std::string note = model::UnmeasuredNote(model->sparsity, modes);
+  if (!note.empty()) std::fprintf(stderr, "note: %s\n", note.c_str());
+  return modes;
 }
 
 // How many positions the KV cache holds: what the flags ask for, within the model's context.

@@ -7,6 +7,7 @@
 #include "model/range_reader.h"
 #include "model/weights.h"
 #include "tools/generate/local_generator.h"
+#include "tools/interrupt.h"
 #include "tools/synth/layer_forward.h"
 #include "worker/assignment.h"
 
@@ -112,6 +113,7 @@ Result<std::vector<LayerDensity>> MeasureDensity(const std::string& path,
   forward->Embed(weights.View(WeightRole::kTokenEmbd), text);
   std::vector<LayerDensity> densities;
   for (int i = 0; i < options.shape.n_layer; ++i) {
+    TC_RETURN_IF_ERROR(CheckInterrupted());
     const LayerViews layer = weights.Layer(i, options);
     forward->Attend(layer);
     const TensorView z = forward->Decide(layer);
