@@ -33,6 +33,10 @@ class GraphBuilder {
     return Append(OpKind::kEmbed, {}, NewValue("embd", config_.n_embd),
                   {{kNoLayer, Role::kTokenEmbd}});
   }
+  ValueId EmbedPosition() {
+    return Append(OpKind::kEmbedPosition, {}, NewValue("position_embd", config_.n_embd),
+                  {{kNoLayer, Role::kPositionEmbd}});
+  }
   ValueId Norm(ValueId x, Role weight, Role bias, std::string_view name) {
     return Append(OpKind::kNorm, {x}, NewValue(name, config_.n_embd), WithOptional(weight, bias));
   }
@@ -147,7 +151,7 @@ ValueId AppendAttention(const ModelConfig& config, ValueId x, GraphBuilder* b) {
   const ValueId q = b->MatMul(h, Role::kAttnQ, Role::kAttnQBias, "attn_q", config.n_embd_q());
   const ValueId k = b->MatMul(h, Role::kAttnK, Role::kAttnKBias, "attn_k", config.n_embd_kv());
   const ValueId v = b->MatMul(h, Role::kAttnV, Role::kAttnVBias, "attn_v", config.n_embd_kv());
-  b->Rope(q, k);
+  if (config.rope.n_rot > 0) b->Rope(q, k);
   const ValueId attn = b->Attention(q, k, v);
   const ValueId out =
       b->MatMul(attn, Role::kAttnOutput, Role::kAttnOutputBias, "attn_out", config.n_embd);
@@ -244,6 +248,8 @@ const char* OpKindName(OpKind kind) {
   switch (kind) {
     case OpKind::kEmbed:
       return "embed";
+    case OpKind::kEmbedPosition:
+      return "embed_position";
     case OpKind::kNorm:
       return "norm";
     case OpKind::kMatMul:
@@ -294,7 +300,8 @@ Graph BuildLayerGraph(const ModelConfig& config, const WeightIndex& weights, int
 
 Graph BuildEmbedGraph(const ModelConfig& config) {
   GraphBuilder builder(config, nullptr, kNoLayer);
-  const ValueId x = builder.Embed();
+  ValueId x = builder.Embed();
+  if (config.has_learned_positions()) x = builder.Add(x, builder.EmbedPosition(), "embd_sum");
   return std::move(builder).Finish(x);
 }
 

@@ -22,6 +22,7 @@ namespace thermocline::model {
 // plain rows by their ValueKind, weights by their role.
 enum class OpKind : uint8_t {
   kEmbed,          // token ids of the batch -> x          weights: {token_embd}
+  kEmbedPosition,  // positions of the batch -> x          weights: {position_embd}
   kNorm,           // x -> y                               weights: {norm, norm_bias?}
   kMatMul,         // x -> x w^T + bias                    weights: {w, bias?}
   kRope,           // q, k -> the same q, k, rotated       weights: {rope_freqs?}
@@ -74,7 +75,7 @@ struct Graph {
   std::vector<Op> ops;
   // Ops from here on are the layer's FFN; the ones before are the same in every mode.
   size_t ffn_begin = 0;
-  ValueId input = kNoValue;   // x[n_tokens, n_embd], or kNoValue when the graph starts with kEmbed
+  ValueId input = kNoValue;   // x[n_tokens, n_embd], or kNoValue of the embed graph
   ValueId output = kNoValue;  // x[n_tokens, n_embd], or the logits [n_rows, n_vocab]
 };
 
@@ -102,7 +103,7 @@ struct FfnOptions {
 // Thresholded:    g = act(gate h), 0 below the threshold; the rest as exact.
 Graph BuildLayerGraph(const ModelConfig& config, const WeightIndex& weights, int layer,
                       const FfnOptions& ffn);
-// Token ids -> x.
+// Token ids, and positions where they are learned -> x.
 Graph BuildEmbedGraph(const ModelConfig& config);
 // x -> logits: final norm and output projection (token_embd when tied).
 Graph BuildHeadGraph(const ModelConfig& config, const WeightIndex& weights);

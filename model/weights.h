@@ -19,6 +19,7 @@ namespace thermocline::model {
 enum class WeightRole : uint8_t {
   // Of the whole model; layer = kNoLayer.
   kTokenEmbd,
+  kPositionEmbd,  // [n_position_rows, n_embd] where positions are learned
   kOutputNorm,
   kOutputNormBias,
   kOutput,     // absent when tied: the head then reads kTokenEmbd

@@ -5,6 +5,7 @@
 #include <utility>
 #include <variant>
 
+#include "base/cpu_list.h"
 #include "base/host_info.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -154,8 +155,8 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
   assignment.cache_dir = options_.cache_dir;
   assignment.peer = peer_.value;
   step_loop_ = std::make_unique<StepLoop>(
-      StepContext{clock_, mailbox_, port, *device_, counters_}, std::move(assignment),
-      [this](Status status) { OnStepLoopEnd(std::move(status)); });
+      StepContext{clock_, mailbox_, port, *device_, counters_, FirstOf(options_.cpus)},
+      std::move(assignment), [this](Status status) { OnStepLoopEnd(std::move(status)); });
   return OkStatus();
 }
 

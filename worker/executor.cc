@@ -42,6 +42,9 @@ Result<Executor> Executor::Create(const model::ModelConfig& config, kernels::Dev
                                   int64_t scratch_cols, int max_rows) {
   Executor executor(config, device);
   executor.max_rows_ = max_rows;
+  if (config.has_learned_positions()) {
+    executor.position_ids_.reserve(static_cast<size_t>(max_rows));
+  }
   const auto n_elems = static_cast<uint64_t>(scratch_cols * max_rows);
   TC_ASSIGN_OR_RETURN(executor.scratch_, device.Allocate(sizeof(float) * n_elems));
   return executor;
@@ -85,6 +88,8 @@ void Executor::RunOp(const Program& program, const LoweredOp& op, const BatchRow
   switch (op.kind) {
     case OpKind::kEmbed:
       return ops.Embed(op.weight, rows.tokens, out);
+    case OpKind::kEmbedPosition:
+      return RunEmbedPosition(op, rows, out);
     case OpKind::kNorm:
       return RunNorm(op, in(0), out);
     case OpKind::kMatMul:
@@ -118,6 +123,14 @@ void Executor::RunNeurons(const Program& program, const LoweredOp& op, int64_t n
                                       .threshold = op.threshold};
   device_->ops().Neurons(op.neurons, ToKernel(op.activation), View(program, op.inputs[0], n_rows),
                          Ids(program, op.active_ids), needs, a);
+}
+
+void Executor::RunEmbedPosition(const LoweredOp& op, const BatchRows& rows, TensorView x) {
+  position_ids_.clear();
+  for (const int64_t position : rows.positions) {
+    position_ids_.push_back(static_cast<int32_t>(position + config_->position_offset));
+  }
+  device_->ops().Embed(op.weight, position_ids_, x);
 }
 
 void Executor::RunNorm(const LoweredOp& op, TensorView x, TensorView y) {

@@ -57,6 +57,7 @@ class Executor {
   void RunOp(const Program& program, const LoweredOp& op, const BatchRows& rows, int64_t n_rows,
              KvCache* kv);
   void RunNeurons(const Program& program, const LoweredOp& op, int64_t n_rows, TensorView a);
+  void RunEmbedPosition(const LoweredOp& op, const BatchRows& rows, TensorView x);
   void RunNorm(const LoweredOp& op, TensorView x, TensorView y);
   void RunRope(const LoweredOp& op, const BatchRows& rows, TensorView q, TensorView k);
   void RunAttention(const LoweredOp& op, const BatchRows& rows, KvCache& kv, TensorView q,
@@ -68,6 +69,7 @@ class Executor {
   OpObserver* observer_ = nullptr;
   Buffer scratch_;
   int64_t max_rows_ = 0;
+  std::vector<int32_t> position_ids_;  // rows of the table of learned positions; max_rows_ fit
 };
 
 }  // namespace thermocline::worker

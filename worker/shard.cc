@@ -34,9 +34,11 @@ TensorView MappedView(const model::TensorInfo& info, std::span<const std::byte> 
 }
 
 // Matrices that a step reads row after row. A token embedding is looked up, a row per token, unless
-// it is the head too; vectors are a row each. Both stay where they are mapped.
+// it is the head too, and so are learned positions; vectors are a row each. They stay where they
+// are mapped.
 bool IsStreamed(const WeightKey& key, const model::WeightIndex& weights) {
   if (weights.Find(key.role, key.layer)->n_rows() <= 1) return false;
+  if (key.role == WeightRole::kPositionEmbd) return false;
   return key.role != WeightRole::kTokenEmbd || weights.Find(WeightRole::kOutput) == nullptr;
 }
 

@@ -53,8 +53,8 @@ Status Stage::Build(const ModelSource& source, kernels::Device& device) {
   }
   TC_ASSIGN_OR_RETURN(layers_, LayerStack::Lower(source, layers, options_.ffn, shard_, clock_));
   const int max_rows = std::max(options_.max_step_tokens, kLogitsBlockRows);
-  // The embedding's x is no wider than a layer's.
-  const int64_t scratch_cols = std::max<int64_t>(layers_->scratch_cols(), config_.n_embd);
+  const int64_t embed_cols = embed_ ? embed_->scratch_cols() : config_.n_embd;
+  const int64_t scratch_cols = std::max(layers_->scratch_cols(), embed_cols);
   TC_ASSIGN_OR_RETURN(Executor executor, Executor::Create(config_, device, scratch_cols, max_rows));
   executor_ = std::make_unique<Executor>(std::move(executor));
   executor_->set_observer(options_.observer);
@@ -119,6 +119,8 @@ Status Stage::CheckEntry(const StepEntry& entry, bool is_released) const {
         Str("step entry does not follow the sequence's kv:", Kv("seq", entry.seq),
             Kv("position", entry.first_position), Kv("expected", expected)));
   }
+  const auto n_tokens = static_cast<int64_t>(entry.tokens.size());
+  TC_RETURN_IF_ERROR(model::CheckContext(config_, entry.first_position + n_tokens));
   for (const int32_t token : entry.tokens) {
     if (token < 0 || token >= config_.n_vocab) {
       return InvalidArgument(Str("token outside the vocabulary:", Kv("seq", entry.seq),

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/cpu_list.h"
 #include "base/half.h"
 #include "base/host_info.h"
 #include "base/log.h"
@@ -86,6 +87,7 @@ void StepLoop::Run() {
 }
 
 Status StepLoop::Prepare() {
+  TC_RETURN_IF_ERROR(RunOn(context_.cpus));
   const proto::AssignPlan& message = assignment_.message;
   // The fetch counts the bytes that come, the stage then those it reads from its copy.
   const auto on_progress = [&](uint64_t done, uint64_t total) {

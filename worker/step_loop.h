@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <thread>
 
@@ -38,6 +39,7 @@ struct StepContext {
   comm::DataPort* data_port;  // of the plan's transport; null when the plan has one stage
   kernels::Device& device;
   StepCounters& counters;
+  std::span<const int> cpus;  // that the step thread runs on; none: wherever the system puts it
 };
 
 // Created by the control thread, which joins it in the destructor.

@@ -34,6 +34,9 @@ void AddCaseFlags(CLI::App* app, BenchFlags* flags) {
                   "Tokens of each sequence in the context before the time is taken")
       ->capture_default_str();
   app->add_option("-t,--threads", flags->threads, "Compute threads (default: all cores)");
+  app->add_option("--cpus", flags->cpus,
+                  "CPUs to compute on, e.g. 0-3,8: each thread stays on one of them, --against may "
+                  "use them too (default: wherever the system puts threads)");
   app->add_option("--isa", flags->isa,
                   "Instruction set of the kernels: auto, or one this machine has (avx512-vnni, "
                   "avx512, avx2, sse4, neon, scalar)");

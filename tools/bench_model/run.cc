@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/cpu_list.h"
 #include "base/host_info.h"
 #include "kernels/device.h"
 #include "model/ffn_mode.h"
@@ -76,6 +77,7 @@ BenchReport DescribeRun(const BenchFlags& flags, const std::vector<std::string>&
 Status RunBench(const BenchFlags& flags) {
   TC_RETURN_IF_ERROR(kernels::UseInstructionSet(flags.isa).WithContext("--isa"));
   TC_ASSIGN_OR_RETURN(const BenchOptions options, ParseBenchFlags(flags));
+  TC_RETURN_IF_ERROR(RunOn(options.cpus));
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<Against> against, MakeAgainst(flags));
   TC_ASSIGN_OR_RETURN(const std::vector<worker::LoadedModel> models, OpenModels(flags, options));
   const BenchCases cases = CombineCases(options);
@@ -84,7 +86,7 @@ Status RunBench(const BenchFlags& flags) {
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<BenchSession> session,
                       BenchSession::Create(models, cases, against.get(),
                                            {flags.repetitions, flags.batch_size, flags.seed,
-                                            flags.allowed_loss, options.probe_bytes},
+                                            flags.allowed_loss, options.probe_bytes, options.cpus},
                                            show));
   TC_ASSIGN_OR_RETURN(report.results, session->Run(options.model_paths));
   report.probe_bytes = session->probe_bytes();

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "base/cpu_list.h"
 #include "base/host_info.h"
 #include "base/str.h"
 #include "model/ffn_policy.h"
@@ -54,6 +55,9 @@ Result<std::unique_ptr<BenchSession>> BenchSession::Create(
   TC_RETURN_IF_ERROR(CheckPositions(cases));
   for (const BenchSetup& setup : cases.setups) {
     TC_RETURN_IF_ERROR(FfnOf(models, setup, options.allowed_loss).status());
+    for (const BenchCase& test : cases.cases) {
+      TC_RETURN_IF_ERROR(model::CheckContext(models[setup.i_model].config, test.n_positions()));
+    }
   }
   const uint64_t probe_bytes =
       options.probe_bytes > 0 ? options.probe_bytes
@@ -69,7 +73,9 @@ Status BenchSession::MakePools() {
   for (const BenchSetup& setup : cases_.setups) {
     std::unique_ptr<ThreadPool>& pool = pools_[setup.n_threads];
     if (pool != nullptr) continue;
-    TC_ASSIGN_OR_RETURN(pool, ThreadPool::Create({.n_threads = setup.n_threads, .name = "probe"}));
+    TC_ASSIGN_OR_RETURN(
+        pool,
+        ThreadPool::Create({.n_threads = setup.n_threads, .name = "probe", .cpus = options_.cpus}));
   }
   return OkStatus();
 }
@@ -98,6 +104,7 @@ Status BenchSession::Load(size_t i_setup) {
   const worker::LoadedModel& model = models_[setup.i_model];
   LocalStageOptions options;
   options.n_threads = setup.n_threads;
+  options.cpus = options_.cpus;
   TC_ASSIGN_OR_RETURN(options.ffn, FfnOf(models_, setup, options_.allowed_loss));
   options.kv = KvOf(i_setup);
   options.max_step_tokens =
@@ -130,7 +137,15 @@ Status BenchSession::WarmUp(const BenchCase& test) {
   return loaded.runner->Run(brief, -1).status();
 }
 
+// While we compute, this thread stays on its CPU; a peer that it starts may use the whole list.
 Status BenchSession::Measure(size_t i_case, int repetition) {
+  TC_RETURN_IF_ERROR(RunOn(FirstOf(options_.cpus)));
+  const Status measured = MeasurePinned(i_case, repetition);
+  TC_RETURN_IF_ERROR(RunOn(options_.cpus));
+  return measured;
+}
+
+Status BenchSession::MeasurePinned(size_t i_case, int repetition) {
   const BenchCase& test = cases_.cases[i_case];
   ThreadPool& pool = *pools_.at(cases_.setups[test.i_setup].n_threads);
   CaseResult& result = results_[i_case];

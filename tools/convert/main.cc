@@ -25,7 +25,7 @@ void AddFlags(CLI::App* app, ConvertFlags* flags) {
   app->add_option(
          "input", flags->input,
          "GGUF file (or PowerInfer's PWRI), or a folder with config.json and *.safetensors "
-         "of a llama, qwen2, nemotron or arcee model")
+         "of a llama, qwen2, nemotron, arcee or opt model")
       ->required();
   app->add_option("-o,--output", flags->output, "GGUF file to write");
   app->add_option("--type", flags->dtype,

@@ -19,7 +19,8 @@ struct GenerateFlags {
   bool has_prompt = false;
   int64_t n_predict = 128;   // -1: until the context is full or the text ends
   std::string n_ctx;         // "" = the model's, no more than is needed
-  int n_threads = 0;         // 0 = all cores
+  int n_threads = 0;         // 0 = one per CPU of `cpus`, or all cores
+  std::string cpus;          // "0-3,8"; "" = wherever the system puts the threads
   std::string isa = "auto";  // instruction set of the kernels
   std::string ffn = "auto";
   std::string predictor_path;          // a sparsity file; "": beside the model, if there

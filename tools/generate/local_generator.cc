@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/cpu_list.h"
+
 namespace thermocline::tools {
 namespace {
 
@@ -23,12 +25,14 @@ Result<LocalGenerator> LocalGenerator::Load(worker::LoadedModel model, int64_t n
   generator.model_ = std::make_unique<worker::LoadedModel>(std::move(model));
   LocalStageOptions stage;
   stage.n_threads = options.n_threads;
+  stage.cpus = options.cpus;
   stage.ffn = options.ffn;
   stage.kv.dtype = options.kv_dtype;
   stage.kv.n_pages = PagesFor(1, n_positions, stage.kv.page_tokens);
   stage.max_step_tokens = options.prefill_chunk;
   stage.logits_path = options.logits_path;
   TC_ASSIGN_OR_RETURN(generator.stage_, LocalStage::Load(*generator.model_, stage, on_progress));
+  TC_RETURN_IF_ERROR(RunOn(FirstOf(options.cpus)));
   generator.load_s_ = Seconds(generator.clock_.Now() - begin);
   return generator;
 }

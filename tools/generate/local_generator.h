@@ -19,6 +19,7 @@ namespace thermocline::tools {
 
 struct LocalOptions {
   int n_threads = 1;
+  std::vector<int> cpus;  // thread i stays on the i-th, the calling one on the first
   model::FfnModes ffn = model::FfnMode::kDense;  // to choose from
   DType kv_dtype = DType::kF32;
   int prefill_chunk = 256;  // tokens per step while reading the prompt

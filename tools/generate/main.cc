@@ -21,6 +21,9 @@ void AddFlags(CLI::App* app, GenerateFlags* flags) {
   app->add_option("-c,--ctx-size,--max-model-len", flags->n_ctx,
                   "Longest sequence, e.g. 4096 or 32K (default: what this prompt needs)");
   app->add_option("-t,--threads", flags->n_threads, "Compute threads (default: all cores)");
+  app->add_option("--cpus", flags->cpus,
+                  "CPUs to compute on, e.g. 0-3,8: each thread stays on one of them, and --threads "
+                  "is their number unless given (default: wherever the system puts threads)");
   app->add_option("--isa", flags->isa,
                   "Instruction set of the kernels: auto, or one this machine has (avx512-vnni, "
                   "avx512, avx2, sse4, neon, scalar)");

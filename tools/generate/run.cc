@@ -6,6 +6,7 @@
 #include <random>
 #include <utility>
 
+#include "base/cpu_list.h"
 #include "base/host_info.h"
 #include "base/str.h"
 #include "base/units.h"
@@ -73,12 +74,14 @@ Result<model::FfnModes> ChooseFfn(const GenerateFlags& flags, worker::LoadedMode
 }
 
 // How many positions the KV cache holds: what the flags ask for, within the model's context.
-Result<int64_t> ChoosePositions(const GenerateFlags& flags, int64_t n_prompt, int n_ctx_train) {
-  int64_t n_ctx = n_ctx_train;
+Result<int64_t> ChoosePositions(const GenerateFlags& flags, int64_t n_prompt,
+                                const model::ModelConfig& config) {
+  int64_t n_ctx = config.n_ctx_train;
   if (!flags.n_ctx.empty()) {
     auto wanted = ParseCount(flags.n_ctx);
     if (!wanted.ok()) return wanted.status().WithContext("--ctx-size");
-    n_ctx = *wanted == 0 ? n_ctx_train : *wanted;
+    n_ctx = *wanted == 0 ? config.n_ctx_train : *wanted;
+    TC_RETURN_IF_ERROR(model::CheckContext(config, n_ctx));
   }
   const int64_t needed = flags.n_predict < 0 ? n_ctx : n_prompt + flags.n_predict;
   if (n_prompt >= n_ctx || needed > n_ctx) {
@@ -146,6 +149,14 @@ uint64_t RandomSeed() {
   return (high << 32) | random();
 }
 
+Status ChooseThreads(const GenerateFlags& flags, LocalOptions* options) {
+  auto cpus = ParseCpuList(flags.cpus);
+  if (!cpus.ok()) return cpus.status().WithContext("--cpus");
+  options->cpus = std::move(*cpus);
+  TC_ASSIGN_OR_RETURN(options->n_threads, ThreadsOn(options->cpus, flags.n_threads));
+  return RunOn(options->cpus);
+}
+
 }  // namespace
 
 Status RunGenerate(const GenerateFlags& flags) {
@@ -156,9 +167,9 @@ Status RunGenerate(const GenerateFlags& flags) {
   TC_ASSIGN_OR_RETURN(const Prompt prompt, ReadPrompt(flags, model));
   TC_ASSIGN_OR_RETURN(
       const int64_t n_positions,
-      ChoosePositions(flags, static_cast<int64_t>(prompt.ids.size()), model.config.n_ctx_train));
+      ChoosePositions(flags, static_cast<int64_t>(prompt.ids.size()), model.config));
   LocalOptions options;
-  options.n_threads = flags.n_threads > 0 ? flags.n_threads : AvailableCores();
+  TC_RETURN_IF_ERROR(ChooseThreads(flags, &options));
   options.ffn = ffn;
   TC_ASSIGN_OR_RETURN(options.kv_dtype, ParseKvDtype(flags.kv_dtype));
   options.prefill_chunk = flags.prefill_chunk;

@@ -37,7 +37,7 @@ class CostWalk {
     ++line.count;
     if (op.kind == OpKind::kAttention) {
       AddAttention(&line, n_tokens);
-    } else if (op.kind == OpKind::kEmbed) {
+    } else if (op.kind == OpKind::kEmbed || op.kind == OpKind::kEmbedPosition) {
       line.bytes += static_cast<double>(RowBytes(
           weight->dtype, static_cast<uint64_t>(n_tokens) * static_cast<uint64_t>(config_.n_embd)));
     } else {

@@ -30,7 +30,9 @@ class PredictorTimer final : public worker::OpObserver {
                               op.kind == model::OpKind::kSelectAtLeast;
     Layer& layer = layers_[static_cast<size_t>(op.layer_in_stage)];
     // The embedding has no layer.
-    if (op.kind != model::OpKind::kEmbed) layer.step_s += seconds;
+    const bool is_embedding =
+        op.kind == model::OpKind::kEmbed || op.kind == model::OpKind::kEmbedPosition;
+    if (!is_embedding) layer.step_s += seconds;
     if (is_predictor) layer.predictor_s += seconds;
     last_ = clock_.Now();
   }

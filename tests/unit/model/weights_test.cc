@@ -45,7 +45,7 @@ Model MustLoad(const GgufImage& image) {
 }
 
 TEST(WeightIndex, EveryArchitectureIsWholeAndNamedAsInItsFile) {
-  for (const std::string arch : {"llama", "qwen2", "arcee", "nemotron"}) {
+  for (const std::string arch : {"llama", "qwen2", "arcee", "nemotron", "opt"}) {
     const GgufImage image = Image(arch);
     const Model model = MustLoad(image);
     EXPECT_EQ(model.weights.all().size(), image.tensors.size()) << arch;
@@ -70,6 +70,24 @@ TEST(WeightIndex, PowerInferFilesHaveNeuronRowsAndPredictors) {
   }
 }
 
+TEST(WeightIndex, PowerInfersNameOfTheDownBiasIsKnown) {
+  TinyModelSpec spec;
+  spec.arch = "opt";
+  spec.dialect = GgufDialect::kPowerInfer;
+  const Model model = MustLoad(TinyModelImage(spec));
+  EXPECT_EQ(model.weights.Find(WeightRole::kFfnDownBias, 1)->name, "blk.1.ffn_down_t.bias");
+}
+
+TEST(WeightIndex, LearnedPositionsGoWithTheEmbedding) {
+  const Model model = MustLoad(Image("opt"));
+  const WeightKey table{kNoLayer, WeightRole::kPositionEmbd};
+  EXPECT_THAT(model.weights.Find(table.role)->shape, ElementsAre(514, 64));
+  EXPECT_THAT(model.weights.KeysOf({0, 1, true, false}), ::testing::Contains(table));
+  // The head is tied to the tokens' table, not to that of the positions.
+  EXPECT_THAT(model.weights.KeysOf({1, 2, false, true}),
+              ::testing::Not(::testing::Contains(table)));
+}
+
 TEST(WeightIndex, PredictorsAreCountedApart) {
   TinyModelSpec spec;
   spec.dialect = GgufDialect::kPowerInfer;
@@ -90,7 +108,7 @@ TEST(WeightIndex, PredictorsAreCountedApart) {
 
 // What `thermocline convert --neuron-rows` makes.
 TEST(WeightIndex, EveryArchitectureMayHaveNeuronRows) {
-  for (const std::string arch : {"llama", "qwen2", "arcee", "nemotron"}) {
+  for (const std::string arch : {"llama", "qwen2", "arcee", "nemotron", "opt"}) {
     GgufImage image = Image(arch);
     image.RemoveTensor("blk.1.ffn_down.weight");
     image.AddZeros("blk.1.ffn_down_t.weight", DType::kF16, {128, 64});

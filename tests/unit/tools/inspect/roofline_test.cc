@@ -40,7 +40,8 @@ double VectorBytes(const model::WeightIndex& weights) {
 
 class EachModel : public ::testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Roofline, EachModel,
-                         ::testing::Values("llama", "qwen2", "arcee", "nemotron", "powerinfer"));
+                         ::testing::Values("llama", "qwen2", "arcee", "nemotron", "opt",
+                                           "powerinfer"));
 
 // The oracle: what the ops counted while they ran.
 TEST_P(EachModel, BytesAreThoseThatTheOpsRead) {
