@@ -75,7 +75,7 @@ Status Engine::On(comm::PeerId from, const proto::Failure& failure) {
   const auto worker = membership_.FindId(from);
   if (!worker) return CountStale();
   const Status why = failure.status.WithContext(Str(membership_.NameOf(*worker), " failed"));
-  const bool may_be_a_link = why.code() == StatusCode::kUnavailable && plan_.stages.size() > 1;
+  const bool may_be_a_link = why.code() == StatusCode::kUnavailable && plan_.has_links();
   if (may_be_a_link && !membership_.IsSpare(*worker)) return HoldLinkReport(*worker, why);
   return Lose(*worker, why);
 }

@@ -171,6 +171,7 @@ void Membership::OnPlan(const placement::Plan& plan, TimePoint now) {
     member.ready = false;
     member.last_seen = now;
     member.status.stage = -1;
+    member.status.is_helper = false;
   }
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const placement::StagePlan& stage = plan.stages[i];
@@ -179,6 +180,14 @@ void Membership::OnPlan(const placement::Plan& plan, TimePoint now) {
     status.layer_begin = stage.layers.begin;
     status.layer_end = stage.layers.end;
     status.bytes_total = stage.weights_bytes;
+    for (const placement::HelperPlan& helper : stage.helpers) {
+      WorkerStatus& own = members_.at(helper.worker).status;
+      own.stage = static_cast<int>(i);
+      own.is_helper = true;
+      own.layer_begin = stage.layers.begin;
+      own.layer_end = stage.layers.end;
+      own.bytes_total = helper.bytes.weights;
+    }
   }
 }
 
@@ -192,7 +201,7 @@ void Membership::OnStepTimes(const std::vector<uint32_t>& stage_compute_us) {
   for (auto& [id, member] : members_) {
     WorkerStatus& status = member.status;
     const auto stage = static_cast<size_t>(status.stage);
-    if (status.stage < 0 || stage >= stage_compute_us.size()) continue;
+    if (status.stage < 0 || status.is_helper || stage >= stage_compute_us.size()) continue;
     status.last_step_us = stage_compute_us[stage];
     status.step_us_total += stage_compute_us[stage];
   }

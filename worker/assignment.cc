@@ -142,6 +142,25 @@ Status AttachSparsityFile(const std::string& path, LoadedModel* model) {
   return Attach(path, fingerprint, model);
 }
 
+FfnPlan Assignment::ffn() const {
+  const placement::StagePlan& plan = stage();
+  FfnPlan ffn{.modes = message.ffn};
+  if (!plan.is_split()) return ffn;
+  if (is_helper()) {
+    ffn.neurons = plan.helpers[static_cast<size_t>(message.helper)].neurons;
+    ffn.is_helper = true;
+    return ffn;
+  }
+  ffn.neurons = plan.neurons;
+  ffn.n_helpers.assign(plan.neurons.size(), 0);
+  for (const placement::HelperPlan& helper : plan.helpers) {
+    for (size_t layer = 0; layer < ffn.n_helpers.size(); ++layer) {
+      ffn.n_helpers[layer] += helper.neurons[layer].empty() ? 0 : 1;
+    }
+  }
+  return ffn;
+}
+
 Result<LoadedModel> OpenAssignedModel(const Assignment& assignment, const Clock& clock,
                                       const std::atomic<bool>& stop,
                                       const LoadProgressFn& on_progress) {
