@@ -50,7 +50,9 @@ Status Engine::On(comm::PeerId from, const proto::Ready& ready) {
   if (!membership_.OnReady(from, ready, clock_.Now()).ok()) return CountStale();
   workers_changed_ = true;
   observer_.OnReady(StatusOf(*membership_.FindId(from)), ready);
-  if (!scheduler_ && membership_.all_ready()) StartServing();
+  if (scheduler_ || !membership_.all_ready()) return OkStatus();
+  TC_RETURN_IF_ERROR(membership_.CheckNeuronOrders(plan_));
+  StartServing();
   return OkStatus();
 }
 

@@ -160,6 +160,7 @@ Status Membership::OnReady(comm::PeerId peer, const proto::Ready& ready, TimePoi
   if (member == nullptr) return NotAMember(peer);
   member->status.bytes_done = member->status.bytes_total = ready.owned_bytes;
   member->status.peak_rss_bytes = ready.peak_rss_bytes;
+  member->neuron_order = ready.neuron_order;
   member->ready = true;
   member->last_seen = now;
   return OkStatus();
@@ -195,6 +196,19 @@ bool Membership::all_ready() const {
   return std::all_of(members_.begin(), members_.end(), [](const auto& entry) {
     return entry.second.ready || entry.second.status.stage < 0;
   });
+}
+
+Status Membership::CheckNeuronOrders(const placement::Plan& plan) const {
+  for (const placement::StagePlan& stage : plan.stages) {
+    for (const placement::HelperPlan& helper : stage.helpers) {
+      if (members_.at(helper.worker).neuron_order == members_.at(stage.lead).neuron_order) continue;
+      return InvalidArgument(
+          Str(NameOf(helper.worker), " and ", NameOf(stage.lead),
+              " share neurons that stand in different orders: the same "
+              "M.profile.gguf must lie beside M.gguf on both hosts, or on none"));
+    }
+  }
+  return OkStatus();
 }
 
 void Membership::OnStepTimes(const std::vector<uint32_t>& stage_compute_us) {

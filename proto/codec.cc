@@ -381,6 +381,7 @@ void Put(const Ready& in, wire::Message* message) {
   out->set_owned_bytes(in.owned_bytes);
   out->set_read_bytes(in.read_bytes);
   out->set_peak_rss_bytes(in.peak_rss_bytes);
+  out->set_neuron_order(in.neuron_order);
   out->set_note(Cut(in.note));
 }
 
@@ -389,6 +390,7 @@ Status Get(const wire::Ready& in, Ready* out) {
   out->owned_bytes = in.owned_bytes();
   out->read_bytes = in.read_bytes();
   out->peak_rss_bytes = in.peak_rss_bytes();
+  out->neuron_order = in.neuron_order();
   return GetText("ready.note", in.note(), &out->note);
 }
 

@@ -83,6 +83,9 @@ struct Ready {
   uint64_t owned_bytes = 0;  // of the plan
   uint64_t read_bytes = 0;   // touched in the file or fetched
   uint64_t peak_rss_bytes = 0;
+  // Checksum of the order in which its neurons stand, 0 for the file's: members of a stage that is
+  // shared must agree on it.
+  uint64_t neuron_order = 0;
   std::string note;  // "ffn_down of 6 layers re-laid to F16 rows", for the log
   friend bool operator==(const Ready&, const Ready&) = default;
 };

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/str.h"
 #include "kernels/lanes.h"
+#include "worker/held_weights.h"
 #include "worker/residency.h"
 
 namespace thermocline::worker {
@@ -32,16 +33,6 @@ TensorView MappedView(const model::TensorInfo& info, std::span<const std::byte> 
   // Weights are never written: views are mutable only because activations share the type.
   auto* data = const_cast<std::byte*>(mapping.data() + info.offset_bytes);
   return TensorView::Dense(data, info.dtype, info.n_rows(), info.n_cols());
-}
-
-// Of a helper's layers: its neurons' rows, and what computing them takes: the norm of x and the
-// first half of a predictor. The bias of the sum is the lead's.
-bool IsHeld(const WeightKey& key, const model::LayerRange& layers, const FfnPlan& ffn) {
-  if (!ffn.is_helper) return true;
-  if (key.layer == model::kNoLayer) return false;
-  if (ffn.neurons[static_cast<size_t>(key.layer - layers.begin)].empty()) return false;
-  return model::IsPerNeuron(key.role) || key.role == WeightRole::kFfnNorm ||
-         key.role == WeightRole::kFfnNormBias || key.role == WeightRole::kPredictorFc1;
 }
 
 // Matrices that a step reads row after row. A token embedding is looked up, a row per token, unless

@@ -80,9 +80,12 @@ Status StepLoop::Prepare() {
   if (message.weights_from == proto::WeightsFrom::kCoordinator) {
     note += Str(note.empty() ? "" : ", ", "fetched ", FormatBytes(fetched_bytes));
   }
-  return SendControl(proto::Ready{message.plan.epoch, report.owned_bytes,
-                                  std::max(report.read_bytes, fetched_bytes), PeakRssBytes(),
-                                  std::move(note)});
+  return SendControl(proto::Ready{.epoch = message.plan.epoch,
+                                  .owned_bytes = report.owned_bytes,
+                                  .read_bytes = std::max(report.read_bytes, fetched_bytes),
+                                  .peak_rss_bytes = PeakRssBytes(),
+                                  .neuron_order = model::ChecksumOf(model_.neuron_order),
+                                  .note = std::move(note)});
 }
 
 Status StepLoop::LoadStage(const LoadProgressFn& on_progress) {

@@ -29,7 +29,7 @@ class Generator {
       case 3:
         return LoadProgress{{U64()}, U64(), U64()};
       case 4:
-        return Ready{{U64()}, U64(), U64(), U64(), Text()};
+        return Ready{{U64()}, U64(), U64(), U64(), U64(), Text()};
       case 5:
         return MakeStepBatch();
       case 6:
