@@ -148,6 +148,21 @@ bool IsPredictor(WeightRole role) {
 
 }  // namespace
 
+bool IsPerNeuron(WeightRole role) {
+  switch (role) {
+    case WeightRole::kFfnGate:
+    case WeightRole::kFfnGateBias:
+    case WeightRole::kFfnUp:
+    case WeightRole::kFfnUpBias:
+    case WeightRole::kFfnDown:
+    case WeightRole::kFfnDownT:
+    case WeightRole::kPredictorFc2:
+      return true;
+    default:
+      return false;
+  }
+}
+
 DType NeuronRowType(DType type, int64_t n_embd) {
   if (IsFloat(type)) return type;
   const bool divides = n_embd % Traits(DType::kQ8_0).block_elems == 0;

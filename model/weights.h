@@ -78,6 +78,18 @@ struct LayerRange {
   friend bool operator==(const LayerRange&, const LayerRange&) = default;
 };
 
+// Neurons [begin, end) of a layer, in heat order where there is a profile, else in the file's.
+struct NeuronRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+  int64_t size() const { return end - begin; }
+  bool empty() const { return begin >= end; }
+  friend bool operator==(const NeuronRange&, const NeuronRange&) = default;
+};
+
+// Whether the weight has a row, a column (ffn_down) or a value (biases) per neuron.
+bool IsPerNeuron(WeightRole role);
+
 // The type that ffn_down[n_embd, n_ff] of `type` has when it is re-laid as one row per neuron.
 // Float weights keep theirs. Blocks along n_ff cannot be cut per neuron, so quantised weights are
 // rounded once more, at a fraction of the error they have: types of up to 6 bits to Q8_0 (half a

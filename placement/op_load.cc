@@ -65,6 +65,8 @@ class LoadWalk {
       case OpKind::kSelectActive:
       case OpKind::kSelectAtLeast:
       case OpKind::kZeroBelow:
+      case OpKind::kSend:
+      case OpKind::kReceive:
         break;  // what they read lies in the caches
     }
     return load;

@@ -29,6 +29,9 @@ struct Assignment {
   const placement::StagePlan& stage() const {
     return message.plan.stages[static_cast<size_t>(message.stage)];
   }
+  bool is_helper() const { return message.helper >= 0; }
+  // The layers' neurons held here, and who else has some.
+  FfnPlan ffn() const;
 };
 
 // An opened model. The header is parsed; no weight has been read.

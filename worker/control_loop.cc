@@ -142,9 +142,13 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
   if (message.stage >= static_cast<int>(message.plan.stages.size())) {
     return DataLoss(Str("plan without the assigned stage:", Kv("stage", message.stage)));
   }
+  const auto& helpers = message.plan.stages[static_cast<size_t>(message.stage)].helpers;
+  if (message.helper >= static_cast<int>(helpers.size())) {
+    return DataLoss(Str("plan without the assigned helper:", Kv("helper", message.helper)));
+  }
   comm::DataPort* port =
       message.plan.link == placement::LinkKind::kMpi ? ports_.mpi.get() : ports_.zmq.get();
-  if (port == nullptr && message.plan.stages.size() > 1) {
+  if (port == nullptr && message.plan.has_links()) {
     return Unavailable(Str("this worker has no port for the plan's transport:",
                            Kv("transport", placement::LinkKindName(message.plan.link))));
   }

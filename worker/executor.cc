@@ -68,52 +68,70 @@ kernels::ActiveIds Executor::Ids(const Program& program, int slot) const {
   return {words + 1, words, static_cast<int32_t>(list.n_cols - 1)};
 }
 
-void Executor::Run(const Program& program, OpRange range, const BatchRows& rows, int64_t n_rows,
-                   KvCache* kv) {
+Status Executor::Run(const Program& program, OpRange range, const BatchRows& rows, int64_t n_rows,
+                     KvCache* kv) {
   DCHECK(n_rows <= max_rows_);
   for (size_t i = range.begin; i < range.end; ++i) {
     const LoweredOp& op = program.ops()[i];
-    RunOp(program, op, rows, n_rows, kv);
+    TC_RETURN_IF_ERROR(RunOp(program, op, rows, n_rows, kv));
     if (observer_ != nullptr) {
       observer_->OnOp(op, View(program, op.inputs[0], n_rows), View(program, op.output, n_rows));
     }
   }
+  return OkStatus();
 }
 
-void Executor::RunOp(const Program& program, const LoweredOp& op, const BatchRows& rows,
-                     int64_t n_rows, KvCache* kv) {
+Status Executor::RunOp(const Program& program, const LoweredOp& op, const BatchRows& rows,
+                       int64_t n_rows, KvCache* kv) {
   kernels::Ops& ops = device_->ops();
   const auto in = [&](int i) { return View(program, op.inputs[static_cast<size_t>(i)], n_rows); };
   const TensorView out = View(program, op.output, n_rows);
   switch (op.kind) {
     case OpKind::kEmbed:
-      return ops.Embed(op.weight, rows.tokens, out);
+      ops.Embed(op.weight, rows.tokens, out);
+      break;
     case OpKind::kEmbedPosition:
-      return RunEmbedPosition(op, rows, out);
+      RunEmbedPosition(op, rows, out);
+      break;
     case OpKind::kNorm:
-      return RunNorm(op, in(0), out);
+      RunNorm(op, in(0), out);
+      break;
     case OpKind::kMatMul:
-      return ops.MatMul(op.weight, in(0), op.bias, out);
+      ops.MatMul(op.weight, in(0), op.bias, out);
+      break;
     case OpKind::kRope:
-      return RunRope(op, rows, in(0), in(1));
+      RunRope(op, rows, in(0), in(1));
+      break;
     case OpKind::kAttention:
-      return RunAttention(op, rows, *kv, in(0), in(1), in(2), out);
+      RunAttention(op, rows, *kv, in(0), in(1), in(2), out);
+      break;
     case OpKind::kAdd:
-      return ops.Add(in(0), in(1), out);
+      ops.Add(in(0), in(1), out);
+      break;
     case OpKind::kActivate:
-      return ops.Activate(ToKernel(op.activation), in(0), in(1), out);
+      ops.Activate(ToKernel(op.activation), in(0), in(1), out);
+      break;
     case OpKind::kSelectActive:
-      return ops.SelectActive(in(0), Ids(program, op.output));
+      ops.SelectActive(in(0), Ids(program, op.output));
+      break;
     case OpKind::kSelectAtLeast:
-      return ops.SelectAtLeast(View(program, op.scores, n_rows), op.threshold,
-                               Ids(program, op.output));
+      ops.SelectAtLeast(View(program, op.scores, n_rows), op.threshold, Ids(program, op.output));
+      break;
     case OpKind::kZeroBelow:
-      return ops.ZeroBelow(out, op.threshold);
+      ops.ZeroBelow(out, op.threshold);
+      break;
     case OpKind::kNeurons:
-      return RunNeurons(program, op, n_rows, out);
+      RunNeurons(program, op, n_rows, out);
+      break;
     case OpKind::kAxpyRows:
-      return ops.AxpyRows(op.weight, in(0), Ids(program, op.active_ids), op.bias, out);
+      ops.AxpyRows(op.weight, in(0), Ids(program, op.active_ids), op.bias, out);
+      break;
+    case OpKind::kSend:
+      return exchange_->Send(op.layer_in_stage, in(0));
+    case OpKind::kReceive:
+      return exchange_->Receive(op.layer_in_stage, op.peer, out);
   }
+  return OkStatus();
 }
 
 void Executor::RunNeurons(const Program& program, const LoweredOp& op, int64_t n_rows,
