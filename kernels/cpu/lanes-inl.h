@@ -163,7 +163,8 @@ struct LaneDecoder;
 
 struct NibbleLanes {
   static HWY_INLINE LaneVI Nibbles(const uint8_t* unit, int n_lanes, int t, int part) {
-    const LaneVI bytes = LoadDwords(unit + 4 * (t % 4 * n_lanes + part * kVecLanes));
+    LaneVI bytes = LoadDwords(unit + 4 * (t % 4 * n_lanes + part * kVecLanes));
+    KeepInRegister(bytes);  // for dword t + 4: loads across cache lines are the dear ones
     const LaneVI mask = hn::Set(LaneI(), 0x0f0f0f0f);
     return hn::And(t < 4 ? bytes : hn::ShiftRight<4>(bytes), mask);
   }
