@@ -84,7 +84,7 @@ Status RunBench(const BenchFlags& flags) {
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<BenchSession> session,
                       BenchSession::Create(models, cases, against.get(),
                                            {flags.repetitions, flags.batch_size, flags.seed,
-                                            flags.allowed_loss, options.probe_bytes},
+                                            flags.allowed_loss, options.probe_bytes, flags.per_op},
                                            show));
   TC_ASSIGN_OR_RETURN(report.results, session->Run(options.model_paths));
   report.probe_bytes = session->probe_bytes();
