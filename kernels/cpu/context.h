@@ -45,6 +45,7 @@ struct CpuContext {
   Buffer scratch;  // kScratchFloats for each thread
   RopeTable rope;
   GrowingBytes byte_rows;   // activations of the op that runs, rounded to bytes
+  GrowingBytes neuron_ids;  // of Neurons: those that remain, part by part
   GrowingBytes adding_ids;  // of AxpyRows: the neurons that are not 0, preceded by their number
 
   float* thread_scratch(int thread) const {
