@@ -99,10 +99,9 @@ class PartRunner {
       needed_[t] = needed;
       n_groups += (std::popcount(needed) + RowGroup::kRows - 1) / RowGroup::kRows;
     }
-    const int64_t to_fetch = fetch_end_ - fetched_;
-    n_ahead_ = n_groups == 0
-                   ? 0
-                   : std::min<int64_t>((to_fetch + n_groups - 1) / n_groups, RowGroup::kRows);
+    fetch_begin_ = fetched_;
+    n_groups_ = n_groups;
+    group_ = 0;
   }
 
   // The rows that token t needs, a group at a time.
@@ -117,7 +116,9 @@ class PartRunner {
         group.rows[group.n_rows] = matrix.w.row(id(members[group.n_rows]));
         ++group.n_rows;
       }
-      for (; group.n_ahead < n_ahead_ && fetched_ < fetch_end_; ++fetched_) {
+      ++group_;
+      const int64_t goal = fetch_begin_ + (fetch_end_ - fetch_begin_) * group_ / n_groups_;
+      for (; group.n_ahead < RowGroup::kRows && fetched_ < goal; ++fetched_) {
         group.ahead[group.n_ahead++] = matrix.w.row(ids_[static_cast<size_t>(fetched_)]);
       }
       float products[RowGroup::kRows];
@@ -147,12 +148,13 @@ class PartRunner {
 
   const Pass& pass_;
   const std::span<const int32_t> ids_;
-  float* const values_;                  // products of a chunk, [kTokens, kChunk]
-  uint64_t needed_[kTokens];             // bit i: the token needs neuron i of the chunk
-  int64_t first_ = 0, n_ = 0;            // the chunk, as positions in the list
-  int64_t t0_ = 0, n_tokens_ = 0;        // the tokens of a word
-  int64_t fetched_ = 0, fetch_end_ = 0;  // rows asked for so far, and wanted in this chunk
-  int64_t n_ahead_ = 0;                  // rows to ask for during each group
+  float* const values_;               // products of a chunk, [kTokens, kChunk]
+  uint64_t needed_[kTokens];          // bit i: the token needs neuron i of the chunk
+  int64_t first_ = 0, n_ = 0;         // the chunk, as positions in the list
+  int64_t t0_ = 0, n_tokens_ = 0;     // the tokens of a word
+  int64_t group_ = 0, n_groups_ = 0;  // groups run, and all of this chunk and word
+  // Rows asked for so far; those from `begin` to `end` are spread over the groups.
+  int64_t fetched_ = 0, fetch_begin_ = 0, fetch_end_ = 0;
 };
 
 bool IsActive(const TensorView& a, int64_t i) {
