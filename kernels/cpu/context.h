@@ -12,8 +12,9 @@
 
 namespace thermocline::kernels::cpu {
 
-// Scratch of one thread, in floats: the largest need is MatMul's, which asserts that it fits.
-inline constexpr int64_t kScratchFloats = 24 * 1024;
+// Scratch of one thread, in floats, a part of its L2 cache: the largest need is that of AxpyRows
+// for many tokens, which asserts that it fits.
+inline constexpr int64_t kScratchFloats = 40 * 1024;
 
 // Cosines and sines of the last rope calls: the layers of a step all turn by the same angles.
 struct RopeTable {
