@@ -37,8 +37,7 @@ constexpr int kAxpyNeurons = 4;
 // sums of 128 tokens, 128 KiB, which stream from an L2 cache. Rows are decoded once per tile.
 constexpr int64_t kNeuronBlock = 16;
 constexpr int64_t kTokenBlock = 128;
-static_assert(kNeuronBlock * kAxpyCols + kTokenBlock * (kAxpyCols + kNeuronBlock) <=
-              kScratchFloats);
+static_assert(kAxpyCols * (kNeuronBlock + kTokenBlock) <= kScratchFloats);
 
 struct AxpyJob {
   TensorView w, a;
@@ -52,6 +51,53 @@ struct AxpyJob {
   }
   float factor(int64_t t, int64_t position) const { return a.f32_row(t)[active.id(position)]; }
 };
+
+// Tokens [first, first + n) of a job and their factors, packed as the tiles of all columns want
+// them: [block of neurons][token][neuron], 0 beyond the end of the list.
+struct TokenBlock {
+  int64_t first = 0;
+  int64_t n = 0;
+  const float* factors = nullptr;
+
+  const float* FactorsOf(int64_t block) const { return factors + block * n * kNeuronBlock; }
+};
+
+HWY_INLINE int64_t NeuronBlocks(const AxpyJob& job) {
+  return (job.n_active() + kNeuronBlock - 1) / kNeuronBlock;
+}
+
+// Packs one block of neurons.
+HWY_INLINE void PackFactors(const AxpyJob& job, const TokenBlock& tokens, int64_t block,
+                            float* packed) {
+  int32_t ids[kNeuronBlock];
+  const int64_t first = block * kNeuronBlock;
+  const int64_t n = std::min(kNeuronBlock, job.n_active() - first);
+  for (int64_t i = 0; i < n; ++i) ids[i] = static_cast<int32_t>(job.active.id(first + i));
+  for (int64_t t = 0; t < tokens.n; ++t, packed += kNeuronBlock) {
+    const float* const a = job.a.f32_row(tokens.first + t);
+    for (int64_t i = 0; i < n; ++i) packed[i] = a[ids[i]];
+    std::fill(packed + n, packed + kNeuronBlock, 0.0f);
+  }
+}
+
+// Calls use(tokens) for all tokens of a job, kTokenBlock at a time.
+template <typename Use>
+HWY_INLINE void ForTokenBlocks(CpuContext& context, const AxpyJob& job, Use use) {
+  const int64_t n_blocks = NeuronBlocks(job);
+  for (int64_t t0 = 0; t0 < job.y.n_rows; t0 += kTokenBlock) {
+    const int64_t n = std::min(kTokenBlock, job.y.n_rows - t0);
+    auto* const packed = reinterpret_cast<float*>(context.axpy_factors.Reserve(
+        sizeof(float) * static_cast<size_t>(n_blocks * n * kNeuronBlock)));
+    const TokenBlock tokens = {t0, n, packed};
+    ForParts(context, n_blocks, 1, MinItems(n * kNeuronBlock),
+             [&](int64_t begin, int64_t end, int) {
+               for (int64_t block = begin; block < end; ++block) {
+                 PackFactors(job, tokens, block, packed + block * n * kNeuronBlock);
+               }
+             });
+    use(tokens);
+  }
+}
 
 // Fetches lines into the L2 cache: an L1 cache has too few line buffers to wait for memory in.
 HWY_INLINE void FetchLines(const uint8_t* at, int64_t n_bytes) {
@@ -88,9 +134,10 @@ HWY_INLINE void AddDense(const float* w, int64_t n_neurons, const float* factors
   }
 }
 
-// The same for one token and the neurons whose bit is set: 8 sums hide a multiply-add's latency.
+// The same for one token and the neurons whose bit is set: half of the registers hold sums, so that
+// the bits, which no branch predictor knows, are walked once or twice.
 HWY_INLINE void AddListed(const float* w, uint32_t listed, const float* factors, float* sums) {
-  constexpr int kWide = 8;
+  constexpr int kWide = kTileLanes == 16 ? 16 : 8;
   for (int64_t c = 0; c < kAxpyCols; c += kWide * kTileLanes) {
     TileVF tile[kWide];
     for (int v = 0; v < kWide; ++v) tile[v] = hn::LoadU(TileF(), sums + c + v * kTileLanes);
@@ -124,58 +171,49 @@ HWY_INLINE uint32_t NonZeros(const float* factors) {
 template <typename Between>
 HWY_INLINE void AddTokens(const float* w, int64_t n_neurons, const float* factors, int64_t n_tokens,
                           float* sums, Between between) {
-  const auto is_dense = [&](int64_t t) {
-    return 8 * std::popcount(NonZeros(factors + t * kNeuronBlock)) >= 7 * n_neurons;
-  };
+  const auto is_dense = [&](uint32_t bits) { return 8 * std::popcount(bits) >= 7 * n_neurons; };
+  uint32_t next = NonZeros(factors);
   for (int64_t t = 0; t < n_tokens; ++t) {
     between(t);
     const float* own = factors + t * kNeuronBlock;
-    if (t + 1 < n_tokens && is_dense(t) && is_dense(t + 1)) {
+    const uint32_t bits = next;
+    next = t + 1 < n_tokens ? NonZeros(own + kNeuronBlock) : 0;
+    if (is_dense(bits) && is_dense(next)) {
       AddDense<2>(w, n_neurons, own, sums + t * kAxpyCols);
       between(++t);
+      next = t + 1 < n_tokens ? NonZeros(own + 2 * kNeuronBlock) : 0;
     } else {
-      AddListed(w, NonZeros(own), own, sums + t * kAxpyCols);
+      AddListed(w, bits, own, sums + t * kAxpyCols);
     }
   }
 }
 
-// One tile of columns for tokens [t0, t0 + n_tokens). Columns says how rows are read:
-// Slice(row): where the tile's columns begin; kSliceBytes: bytes to fetch for them;
+// One tile of columns for a block of tokens. Columns says how rows are read:
+// Slice(row): where the tile's columns begin; slice_bytes(): what to fetch for them;
 // Decode(row, w): their weights; Finish(job, t, sums): stores y.
 template <typename Columns>
-HWY_INLINE void AddTile(const AxpyJob& job, const Columns& columns, int64_t t0, int64_t n_tokens,
+HWY_INLINE void AddTile(const AxpyJob& job, const TokenBlock& tokens, const Columns& columns,
                         float* scratch) {
-  float* const sums = scratch;
-  float* const w = sums + kTokenBlock * kAxpyCols;
-  float* const factors = w + kNeuronBlock * kAxpyCols;
-  std::fill_n(sums, n_tokens * kAxpyCols, 0.0f);
+  float* const w = scratch;
+  float* const sums = w + kNeuronBlock * kAxpyCols;
+  std::fill_n(sums, tokens.n * kAxpyCols, 0.0f);
   const int64_t n_active = job.n_active();
   int64_t fetched = 0;
-  for (int64_t first = 0; first < n_active; first += kNeuronBlock) {
+  for (int64_t block = 0; block < NeuronBlocks(job); ++block) {
+    const int64_t first = block * kNeuronBlock;
     const int64_t n = std::min(kNeuronBlock, n_active - first);
     for (int64_t i = 0; i < n; ++i) columns.Decode(job.w_row(first + i), w + i * kAxpyCols);
-    for (int64_t t = 0; t < n_tokens; ++t) {
-      for (int64_t i = 0; i < kNeuronBlock; ++i) {
-        factors[t * kNeuronBlock + i] = i < n ? job.factor(t0 + t, first + i) : 0.0f;
-      }
-    }
-    // The block after the next one is fetched meanwhile, evenly.
-    const int64_t begin = first + kNeuronBlock, end = std::min(n_active, begin + 2 * kNeuronBlock);
-    fetched = std::max(fetched, begin);
-    AddTokens(w, n, factors, n_tokens, sums, [&](int64_t t) {
-      const int64_t goal = end - kNeuronBlock + kNeuronBlock * (t + 1) / n_tokens;
-      for (; fetched < std::min(goal, end); ++fetched) {
+    // The next block was fetched during the last one; that after it is fetched now, evenly.
+    fetched = std::max(fetched, first + kNeuronBlock);
+    AddTokens(w, n, tokens.FactorsOf(block), tokens.n, sums, [&](int64_t t) {
+      const int64_t goal = first + 2 * kNeuronBlock + kNeuronBlock * (t + 1) / tokens.n;
+      for (; fetched < std::min(goal, n_active); ++fetched) {
         FetchLines(columns.Slice(job.w_row(fetched)), columns.slice_bytes());
       }
     });
   }
-  for (int64_t t = 0; t < n_tokens; ++t) columns.Finish(job, t0 + t, sums + t * kAxpyCols);
-}
-
-template <typename Columns>
-HWY_INLINE void AddTiles(const AxpyJob& job, const Columns& columns, float* scratch) {
-  for (int64_t t0 = 0; t0 < job.y.n_rows; t0 += kTokenBlock) {
-    AddTile(job, columns, t0, std::min(kTokenBlock, job.y.n_rows - t0), scratch);
+  for (int64_t t = 0; t < tokens.n; ++t) {
+    columns.Finish(job, tokens.first + t, sums + t * kAxpyCols);
   }
 }
 

@@ -199,20 +199,34 @@ int64_t GranuleOf(const CpuContext& context, int64_t n_units) {
   return n_units >= 2 * context.pool->n_threads() ? 2 : 1;
 }
 
+template <typename D>
+HWY_NOINLINE void ManyTokens(const AxpyJob& job, const TokenBlock& tokens, int64_t begin,
+                             int64_t end, float* scratch) {
+  for (int64_t half = begin; half < end; ++half) {
+    AddTile(job, tokens, LaneColumns<D>(job, half), scratch);
+  }
+}
+
 HWY_NOINLINE void Run(CpuContext& context, const AxpyJob& job) {
   const int64_t n_units = (job.w.n_cols / kGroupElems + kUnitLanes - 1) / kUnitLanes;
-  const int64_t n_products = std::max<int64_t>(1, job.n_active() * job.y.n_rows) * kAxpyCols;
-  ForParts(context, 2 * n_units, GranuleOf(context, n_units), MinItems(n_products),
-           [&](int64_t begin, int64_t end, int thread) {
-             float* const scratch = context.thread_scratch(thread);
-             WithLaneType(job.w.dtype, [&](auto decoder) {
-               using D = decltype(decoder);
-               if (job.y.n_rows == 1) return OneToken<D>(job, begin, end, scratch);
-               for (int64_t half = begin; half < end; ++half) {
-                 AddTiles(job, LaneColumns<D>(job, half), scratch);
-               }
+  const auto for_parts = [&](int64_t n_tokens, auto fn) {
+    const int64_t n_products = std::max<int64_t>(1, job.n_active() * n_tokens) * kAxpyCols;
+    ForParts(context, 2 * n_units, GranuleOf(context, n_units), MinItems(n_products),
+             [&](int64_t begin, int64_t end, int thread) {
+               float* const scratch = context.thread_scratch(thread);
+               WithLaneType(job.w.dtype, [&](auto decoder) { fn(decoder, begin, end, scratch); });
              });
-           });
+  };
+  if (job.y.n_rows == 1) {
+    return for_parts(1, [&](auto decoder, int64_t begin, int64_t end, float* scratch) {
+      OneToken<decltype(decoder)>(job, begin, end, scratch);
+    });
+  }
+  ForTokenBlocks(context, job, [&](const TokenBlock& tokens) {
+    for_parts(tokens.n, [&](auto decoder, int64_t begin, int64_t end, float* scratch) {
+      ManyTokens<decltype(decoder)>(job, tokens, begin, end, scratch);
+    });
+  });
 }
 
 }  // namespace

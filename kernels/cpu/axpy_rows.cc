@@ -79,23 +79,32 @@ HWY_NOINLINE void OneToken(const AxpyJob& job, int64_t begin, int64_t end) {
 
 // Any number of tokens and columns.
 template <typename D>
-HWY_NOINLINE void ManyTokens(const AxpyJob& job, int64_t first, int64_t last, float* scratch) {
+HWY_NOINLINE void ManyTokens(const AxpyJob& job, const TokenBlock& tokens, int64_t first,
+                             int64_t last, float* scratch) {
   for (int64_t begin = first; begin < last; begin += kAxpyCols) {
-    AddTiles(job, FileColumns<D>{begin, std::min(last, begin + kAxpyCols)}, scratch);
+    AddTile(job, tokens, FileColumns<D>{begin, std::min(last, begin + kAxpyCols)}, scratch);
   }
 }
 
 HWY_NOINLINE void Run(CpuContext& context, const AxpyJob& job) {
-  const int64_t n_products = std::max<int64_t>(1, job.n_active() * job.y.n_rows);
-  const bool one_token = job.y.n_rows == 1 && job.y.n_cols % kGroupElems == 0;
-  ForParts(context, job.y.n_cols, kAxpyCols, MinItems(n_products),
-           [&](int64_t begin, int64_t end, int thread) {
-             WithDType(job.w.dtype, [&](auto decoder) {
-               using D = decltype(decoder);
-               if (one_token) return OneToken<D>(job, begin, end);
-               ManyTokens<D>(job, begin, end, context.thread_scratch(thread));
+  const auto for_parts = [&](int64_t n_tokens, auto fn) {
+    const int64_t n_products = std::max<int64_t>(1, job.n_active() * n_tokens);
+    ForParts(context, job.y.n_cols, kAxpyCols, MinItems(n_products),
+             [&](int64_t begin, int64_t end, int thread) {
+               WithDType(job.w.dtype, [&](auto decoder) { fn(decoder, begin, end, thread); });
              });
-           });
+  };
+  if (job.y.n_rows == 1 && job.y.n_cols % kGroupElems == 0) {
+    return for_parts(1, [&](auto decoder, int64_t begin, int64_t end, int) {
+      OneToken<decltype(decoder)>(job, begin, end);
+    });
+  }
+  ForTokenBlocks(context, job, [&](const TokenBlock& tokens) {
+    for_parts(tokens.n, [&](auto decoder, int64_t begin, int64_t end, int thread) {
+      float* const scratch = context.thread_scratch(thread);
+      ManyTokens<decltype(decoder)>(job, tokens, begin, end, scratch);
+    });
+  });
 }
 
 }  // namespace

@@ -45,9 +45,10 @@ struct CpuContext {
   ThreadPool* pool = nullptr;
   Buffer scratch;  // kScratchFloats for each thread
   RopeTable rope;
-  GrowingBytes byte_rows;   // activations of the op that runs, rounded to bytes
-  GrowingBytes neuron_ids;  // of Neurons: those that remain, part by part
-  GrowingBytes adding_ids;  // of AxpyRows: the neurons that are not 0, preceded by their number
+  GrowingBytes byte_rows;     // activations of the op that runs, rounded to bytes
+  GrowingBytes neuron_ids;    // of Neurons: those that remain, part by part
+  GrowingBytes axpy_factors;  // of AxpyRows: activations of a block of tokens, neuron by neuron
+  GrowingBytes adding_ids;    // of AxpyRows: the neurons that are not 0, preceded by their number
 
   float* thread_scratch(int thread) const {
     return reinterpret_cast<float*>(scratch.data()) + thread * kScratchFloats;

@@ -89,6 +89,7 @@ class CpuDevice final : public Device {
               .rope = {},
               .byte_rows = {},
               .neuron_ids = {},
+              .axpy_factors = {},
               .adding_ids = {}}) {}
 
   std::string name() const override {
