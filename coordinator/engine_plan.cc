@@ -23,6 +23,12 @@ Result<placement::Plan> Engine::MakePlan() const {
 
 Status Engine::StartLoading() {
   TC_ASSIGN_OR_RETURN(plan_, MakePlan());
+  for (const placement::StagePlan& stage : plan_.stages) {
+    if (!stage.is_split()) continue;
+    return Unavailable(
+        Str("workers cannot share the neurons of a stage yet: the plan gives worker ", stage.lead,
+            " helpers; leave them out"));
+  }
   // All assignments are made before the first is sent: an impossible one must not start a load.
   std::vector<std::pair<WorkerId, proto::AssignPlan>> assignments;
   for (const WorkerId worker : membership_.ids()) {

@@ -25,13 +25,13 @@ void ShareBandwidthOfHosts(std::vector<placement::WorkerProfile>* workers) {
   std::map<std::string, Host> hosts;
   for (const auto& worker : *workers) {
     Host& host = hosts[worker.host];
-    host.bytes_per_s += worker.read_bytes_per_s;
+    host.bytes_per_s += worker.read_bytes_per_s.value;
     host.n_cores += worker.n_cores;
   }
   for (auto& worker : *workers) {
     const Host& host = hosts[worker.host];
     if (host.n_cores > 0)
-      worker.read_bytes_per_s = host.bytes_per_s * worker.n_cores / host.n_cores;
+      worker.read_bytes_per_s.value = host.bytes_per_s * worker.n_cores / host.n_cores;
   }
 }
 

@@ -146,6 +146,12 @@ DType NeuronRowType(DType type, int64_t n_embd) {
   return type == DType::kQ8_0 || !divides ? DType::kF16 : DType::kQ8_0;
 }
 
+DType MemoryType(WeightRole role, const TensorInfo& info) {
+  const bool divides = info.n_cols() % Traits(DType::kQ8_0).block_elems == 0;
+  const bool is_half = info.dtype == DType::kF16 || info.dtype == DType::kBF16;
+  return IsPredictor(role) && is_half && divides ? DType::kQ8_0 : info.dtype;
+}
+
 std::string_view WeightRoleName(WeightRole role) { return SpecOf(role).name; }
 
 std::string TensorName(const WeightKey& key) {

@@ -83,6 +83,11 @@ struct LayerRange {
 // step of 1/127 of a block's largest weight), Q8_0 itself, or rows that Q8_0 cannot divide, to F16.
 DType NeuronRowType(DType type, int64_t n_embd);
 
+// The type in which workers keep a weight that is not re-laid. Predictors choose neurons, for which
+// 8 bits a weight are plenty: those that files bring as halves are kept as Q8_0, half the bytes.
+// F32 stays, for those who want every bit; so does a row that blocks of 32 do not divide.
+DType MemoryType(WeightRole role, const TensorInfo& info);
+
 // Maps each weight of the model to its tensor in the file. Immutable, so thread-safe.
 class WeightIndex {
  public:

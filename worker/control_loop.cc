@@ -78,7 +78,9 @@ Status ControlLoop::SendHello() {
   hello.profile.host = hello.host;
   hello.profile.n_cores = options_.n_threads;
   hello.profile.memory_bytes = options_.memory_bytes;
-  hello.profile.read_bytes_per_s = MeasureReadBandwidth(options_.n_threads);
+  hello.profile.read_bytes_per_s =
+      placement::Figure::Measured(MeasureReadBandwidth(options_.n_threads));
+  hello.profile.n_threads = options_.n_threads;
   hello.device = device_->name();
   if (ports_.mpi != nullptr) hello.mpi_address = ports_.mpi->address();
   if (ports_.zmq != nullptr) hello.zmq_address = ports_.zmq->address();

@@ -21,15 +21,6 @@ constexpr int64_t kChunkElems = 256 * 1024;
 // Neurons re-laid at a time: whole blocks of every type.
 constexpr int64_t kRelayNeurons = 256;
 
-// Predictors choose neurons, for which 8 bits a weight are plenty: half the bytes of the halves
-// that files bring. F32 stays, for those who want every bit; so does a row that blocks of 32 do not
-// divide.
-DType PredictorType(const model::TensorInfo& info) {
-  const bool divides = info.n_cols() % Traits(DType::kQ8_0).block_elems == 0;
-  const bool is_half = info.dtype == DType::kF16 || info.dtype == DType::kBF16;
-  return is_half && divides ? DType::kQ8_0 : info.dtype;
-}
-
 // An error for the row that Device::Pack names; the rows it was given began at `first_row`.
 Status CheckFinite(int64_t first_row, int64_t bad_row) {
   if (bad_row < 0) return OkStatus();
@@ -124,7 +115,7 @@ Status Shard::LoadPredictors(const ModelSource& source, const model::LayerRange&
   }
   for (const WeightKey& key : source.weights.PredictorKeysOf(layers)) {
     const model::TensorInfo& info = *source.weights.Find(key.role, key.layer);
-    const DType dtype = PredictorType(info);
+    const DType dtype = model::MemoryType(key.role, info);
     TC_RETURN_IF_ERROR(Pack({key, info, dtype, PlacesFor(key)}, reader, device, on_progress)
                            .WithContext(info.name));
   }

@@ -148,7 +148,7 @@ class EngineTest : public ::testing::Test {
                        .host = Str("node", id),
                        .pid = 7,
                        .zmq_address = Str("tcp://node", id, ":1")};
-    hello.profile = {.n_cores = 2, .memory_bytes = kGiB, .read_bytes_per_s = 1e9};
+    hello.profile = {.n_cores = 2, .memory_bytes = kGiB, .read_bytes_per_s = placement::Figure::Measured(1e9)};
     return hello;
   }
   void Join() {

@@ -76,8 +76,30 @@ class Generator {
                 .mpi_address = Text(),
                 .zmq_address = Text()};
     if (Coin()) hello.wanted_id = WorkerId{U64()};
-    hello.profile = {{U64()}, Text(), Int(0, 512), U64(), std::abs(double(Float()))};
+    hello.profile = MakeProfile();
     return hello;
+  }
+
+  placement::Figure MakeFigure() {
+    return {std::abs(double(Float())), placement::Origin(Int(0, 3))};
+  }
+
+  placement::WorkerProfile MakeProfile() {
+    placement::WorkerProfile profile{.id = {U64()},
+                                     .host = Text(),
+                                     .n_cores = Int(0, 512),
+                                     .n_threads = Int(0, 512),
+                                     .n_numa_nodes = Int(0, 8),
+                                     .huge_pages = Coin(),
+                                     .memory_bytes = U64(),
+                                     .read_bytes_per_s = MakeFigure(),
+                                     .gather_bytes_per_s = MakeFigure(),
+                                     .op_overhead_s = MakeFigure()};
+    profile.read_rates.resize(Int(0, 3));
+    for (auto& rate : profile.read_rates) rate = {Int(1, 64), MakeFigure()};
+    profile.compute_rates.resize(Int(0, 3));
+    for (auto& rate : profile.compute_rates) rate = {DType(Int(0, 8)), Int(1, 64), MakeFigure()};
+    return profile;
   }
 
   placement::Plan MakePlan() {
@@ -91,8 +113,19 @@ class Generator {
     plan.stages.resize(Int(1, 4));
     for (placement::StagePlan& stage : plan.stages) {
       stage = {{U64()}, {Int(0, 5), Int(5, 9), Coin(), Coin()}, U64(), U64(), U64(), U64(), Text()};
+      stage.neurons = MakeNeurons();
+      stage.helpers.resize(Int(0, 3));
+      for (placement::HelperPlan& helper : stage.helpers) {
+        helper = {{U64()}, MakeNeurons(), {U64(), U64(), U64()}, Text()};
+      }
     }
     return plan;
+  }
+
+  std::vector<placement::NeuronRange> MakeNeurons() {
+    std::vector<placement::NeuronRange> neurons(Int(0, 4));
+    for (placement::NeuronRange& range : neurons) range = {Int(0, 500), Int(500, 1000)};
+    return neurons;
   }
 
   AssignPlan MakeAssignPlan() {

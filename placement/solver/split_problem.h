@@ -1,0 +1,47 @@
+// The inner problem of placement: the FFNs of one stage over the devices of its group, in seconds
+// and bytes alone. Whoever states it has turned model, profile and cluster into these numbers.
+//
+// Neurons of a layer lie in heat order, in blocks; block 0 holds those that fire most. At fixed
+// memory prices an optimal split gives each device one interval of blocks (docs/placement.md), so an
+// interval per layer and device is all there is to decide.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace thermocline::placement {
+
+// One member of the group. The first is the stage's lead: attention, predictors and the sum are its.
+struct SplitDevice {
+  uint64_t memory_bytes = 0;  // for neurons: what everything else on the device leaves
+  double part_s = 0;          // per layer that it computes a part of, whatever the part's size
+  // Of the others, per layer they take part in; 0 for the lead.
+  double send_s = 0;        // of the lead's time or wire, one member after the other
+  double round_trip_s = 0;  // both latencies and transfers, besides send_s
+  double merge_s = 0;       // of the lead's time: adding the part that came back
+};
+
+struct SplitLayer {
+  double fixed_s = 0;                 // of the lead before the FFN is split: attention and the like
+  std::vector<uint64_t> block_bytes;  // in memory, by block
+  // seconds[d][k]: what device d needs for blocks 0 .. k-1; n_blocks + 1 entries, not descending.
+  std::vector<std::vector<double>> seconds;
+};
+
+struct SplitProblem {
+  std::vector<SplitDevice> devices;  // 1 or more
+  std::vector<SplitLayer> layers;
+};
+
+// Blocks [begin, end) of a layer; empty: the device takes no part.
+struct BlockRange {
+  int begin = 0;
+  int end = 0;
+  bool empty() const { return begin >= end; }
+  friend bool operator==(const BlockRange&, const BlockRange&) = default;
+};
+
+// ranges[l][d]; of each layer they cover every block exactly once.
+using Split = std::vector<std::vector<BlockRange>>;
+
+}  // namespace thermocline::placement
