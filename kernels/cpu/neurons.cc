@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <bit>
+#include <span>
 
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/row_dot.h"
