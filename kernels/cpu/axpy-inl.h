@@ -136,7 +136,7 @@ HWY_INLINE void AddDense(const float* w, int64_t n_neurons, const float* factors
 }
 
 // The same for one token and the neurons whose bit is set: half of the registers hold sums, so that
-// the bits, which no branch predictor knows, are walked once or twice.
+// the bits, which no branch predictor knows, are walked as few times as can be: once with AVX-512.
 HWY_INLINE void AddListed(const float* w, uint32_t listed, const float* factors, float* sums) {
   constexpr int kWide = kTileLanes == 16 ? 16 : 8;
   for (int64_t c = 0; c < kAxpyCols; c += kWide * kTileLanes) {
