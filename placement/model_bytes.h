@@ -11,14 +11,7 @@
 
 namespace thermocline::placement {
 
-// Neurons [begin, end) of a layer, in heat order where there is a profile, else in the file's.
-struct NeuronRange {
-  int64_t begin = 0;
-  int64_t end = 0;
-  int64_t size() const { return end - begin; }
-  bool empty() const { return begin >= end; }
-  friend bool operator==(const NeuronRange&, const NeuronRange&) = default;
-};
+using model::NeuronRange;
 
 // What one member of a stage holds.
 struct PartBytes {

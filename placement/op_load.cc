@@ -42,6 +42,7 @@ class LoadWalk {
     }
     switch (op.kind) {
       case OpKind::kEmbed:
+      case OpKind::kEmbedPosition:
         load.bytes = n_rows_ * MatrixOf(op.weights.front()).row_bytes();
         break;
       case OpKind::kMatMul:
@@ -64,6 +65,8 @@ class LoadWalk {
       case OpKind::kSelectActive:
       case OpKind::kSelectAtLeast:
       case OpKind::kZeroBelow:
+      case OpKind::kSend:
+      case OpKind::kReceive:
         break;  // what they read lies in the caches
     }
     return load;

@@ -64,6 +64,8 @@ struct Plan {
   DType wire = DType::kF32;  // of activations between stages
   KvBudget kv;
   int n_ctx = 0;  // longest sequence
+  // Whether any two workers are joined by a link.
+  bool has_links() const;
   friend bool operator==(const Plan&, const Plan&) = default;
 };
 

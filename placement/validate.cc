@@ -252,6 +252,11 @@ Status CheckMemory(const Plan& plan, const model::ModelConfig& config,
 
 }  // namespace
 
+bool Plan::has_links() const {
+  return stages.size() > 1 || std::any_of(stages.begin(), stages.end(),
+                                          [](const StagePlan& stage) { return stage.is_split(); });
+}
+
 Status ValidatePlan(const Plan& plan, const model::ModelConfig& config,
                     const model::WeightIndex& weights, const ClusterProfile& cluster,
                     const PlanRequest& request) {

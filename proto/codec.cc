@@ -307,6 +307,7 @@ void Put(const AssignPlan& in, wire::Message* message) {
   wire::AssignPlan* out = message->mutable_assign_plan();
   Put(in.plan, out->mutable_plan());
   out->set_stage(in.stage);
+  out->set_helper(in.helper);
   out->set_model_path(in.model_path);
   out->set_model_fingerprint(in.model_fingerprint);
   out->set_model_bytes(in.model_bytes);
@@ -315,16 +316,31 @@ void Put(const AssignPlan& in, wire::Message* message) {
   out->set_bulk_endpoint(in.bulk_endpoint);
   out->set_previous_address(in.previous_address);
   out->set_next_address(in.next_address);
+  for (const std::string& address : in.helper_addresses) out->add_helper_addresses(address);
+  out->set_lead_address(in.lead_address);
   out->set_ffn(in.ffn.bits());
   out->set_sparsity_path(in.sparsity_path);
   out->set_max_step_tokens(in.max_step_tokens);
   out->set_dump_logits_dir(in.dump_logits_dir);
 }
 
+Status GetHelperAddresses(const wire::AssignPlan& in, AssignPlan* out) {
+  TC_RETURN_IF_ERROR(
+      CheckCount("assign.helper_addresses", in.helper_addresses_size(), placement::kMaxHelpers));
+  for (const std::string& address : in.helper_addresses()) {
+    TC_RETURN_IF_ERROR(
+        GetText("assign.helper_addresses", address, &out->helper_addresses.emplace_back()));
+  }
+  return GetText("assign.lead_address", in.lead_address(), &out->lead_address);
+}
+
 Status Get(const wire::AssignPlan& in, AssignPlan* out) {
   TC_RETURN_IF_ERROR(Get(in.plan(), &out->plan));
   TC_RETURN_IF_ERROR(
       GetInt("assign.stage", in.stage(), -1, in.plan().stages_size() - 1, &out->stage));
+  TC_RETURN_IF_ERROR(
+      GetInt("assign.helper", in.helper(), -1, placement::kMaxHelpers - 1, &out->helper));
+  TC_RETURN_IF_ERROR(GetHelperAddresses(in, out));
   out->model_bytes = in.model_bytes();
   out->header_bytes = in.header_bytes();
   TC_RETURN_IF_ERROR(GetText("assign.model_path", in.model_path(), &out->model_path));
@@ -365,6 +381,7 @@ void Put(const Ready& in, wire::Message* message) {
   out->set_owned_bytes(in.owned_bytes);
   out->set_read_bytes(in.read_bytes);
   out->set_peak_rss_bytes(in.peak_rss_bytes);
+  out->set_neuron_order(in.neuron_order);
   out->set_note(Cut(in.note));
 }
 
@@ -373,6 +390,7 @@ Status Get(const wire::Ready& in, Ready* out) {
   out->owned_bytes = in.owned_bytes();
   out->read_bytes = in.read_bytes();
   out->peak_rss_bytes = in.peak_rss_bytes();
+  out->neuron_order = in.neuron_order();
   return GetText("ready.note", in.note(), &out->note);
 }
 
@@ -570,6 +588,23 @@ Status Get(const wire::StepResult& in, StepResult* out) {
   return GetStageTimes(in.stage_compute_us(), &out->stage_compute_us);
 }
 
+// ---- Part
+
+void Put(const Part& in, wire::Message* message) {
+  wire::Part* out = message->mutable_part();
+  out->set_epoch(in.epoch.value);
+  out->set_step(in.step.value);
+  out->set_layer(in.layer);
+  out->set_n_rows(in.n_rows);
+}
+
+Status Get(const wire::Part& in, Part* out) {
+  out->epoch = {in.epoch()};
+  out->step = {in.step()};
+  TC_RETURN_IF_ERROR(GetInt("part.layer", in.layer(), 0, model::kMaxLayers, &out->layer));
+  return GetInt("part.n_rows", in.n_rows(), 1, kMaxStepTokens, &out->n_rows);
+}
+
 // ---- Heartbeat, Failure, Shutdown
 
 void Put(const Heartbeat& in, wire::Message* message) {
@@ -658,6 +693,8 @@ Result<Message> Decode(std::span<const std::byte> bytes) {
       return GetKind<StepBatch>(wire.step_batch());
     case wire::Message::kStepResult:
       return GetKind<StepResult>(wire.step_result());
+    case wire::Message::kPart:
+      return GetKind<Part>(wire.part());
     case wire::Message::kHeartbeat:
       return GetKind<Heartbeat>(wire.heartbeat());
     case wire::Message::kFailure:

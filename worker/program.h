@@ -38,6 +38,7 @@ struct LoweredOp {
   kernels::NeuronWeights neurons;  // of kNeurons, which has no `weight`
   model::Activation activation = model::Activation::kSilu;
   float threshold = 0;
+  int peer = 0;  // of kReceive
 };
 
 // Ops [begin, end) of a program.

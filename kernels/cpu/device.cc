@@ -125,8 +125,9 @@ class CpuDevice final : public Device {
 }  // namespace
 
 Result<std::unique_ptr<Device>> MakeCpuDevice(const CpuDeviceOptions& options) {
-  TC_ASSIGN_OR_RETURN(std::unique_ptr<ThreadPool> pool,
-                      ThreadPool::Create({.n_threads = options.n_threads, .name = "ops"}));
+  TC_ASSIGN_OR_RETURN(
+      std::unique_ptr<ThreadPool> pool,
+      ThreadPool::Create({.n_threads = options.n_threads, .name = "ops", .cpus = options.cpus}));
   const uint64_t scratch_bytes =
       static_cast<uint64_t>(options.n_threads) * cpu::kScratchFloats * sizeof(float);
   TC_ASSIGN_OR_RETURN(Buffer scratch, Buffer::Allocate(scratch_bytes));

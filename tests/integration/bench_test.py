@@ -136,6 +136,19 @@ class BenchTest(ClusterTest):
         self.refused(1, "did not end within 1 s",
                      *against("--against", "sleep 60", "--against-timeout", "1"))
 
+    def test_a_mode_that_cannot_be_had_does_not_end_the_list(self):
+        model = self.tiny_model("llama", n_ctx=64)
+        text = self.bench(model, "-p", "0", "-n", "2", "--ffn", "exact,dense,predicted", "-t",
+                          "1,64", "--ctx", "0,80")
+        rows = [line for line in text.splitlines() if line.startswith("|")]
+        self.assertEqual({row.count("|") for row in rows}, {16})
+        self.assertEqual(len(rows), 2 + 4)
+        for note in (f"not available: exact of {model}: FFN mode exact needs",
+                     f"not available: predicted of {model}: ", "threads=64 cores=",
+                     "positions=82 trained=64"):
+            self.assertIn(note, text)
+            self.assertIn(note, self.progress)
+
     def test_bad_input_of_bench(self):
         llama = self.tiny_model("llama")
         self.refused(2, "no such file", "bench", "-m", self.path("none.gguf"))

@@ -120,6 +120,7 @@ std::string JsonReport(const BenchReport& report) {
   if (!report.against.empty()) out["against"] = report.against;
   out["models"] = Json::array();
   for (const ModelSummary& model : report.models) out["models"].push_back(ModelJson(model));
+  if (!report.notes.empty()) out["notes"] = report.notes;
   out["cases"] = Json::array();
   for (size_t i = 0; i < report.cases.size(); ++i) {
     out["cases"].push_back(CaseJson(LineOf(report, i)));
@@ -256,7 +257,10 @@ std::string MarkdownReport(const BenchReport& report) {
     table.AddRow(MarkdownCells(report, LineOf(report, i)));
     gather = std::max(gather, MedianOf(report.results[i].gather_bytes_per_s));
   }
-  return Str(MarkdownHead(report), table.Markdown(), "\n", report.repetitions,
+  std::string notes;
+  for (const std::string& note : report.notes) notes += Str("- ", note, "\n");
+  return Str(MarkdownHead(report), table.Markdown(), "\n", notes, notes.empty() ? "" : "\n",
+             report.repetitions,
              " repetitions, the cases in turns; t/s: mean ± standard deviation, the rest medians",
              " | stream: reading ", FormatBytes(report.probe_bytes),
              " with the same threads, GB/s | gathering 10 % of its 4 KiB rows: up to ",

@@ -46,7 +46,8 @@ struct BenchReport {
   int n_cores = 0;
   int repetitions = 0;
   uint64_t probe_bytes = 0;
-  std::string against;  // the command, "" = none
+  std::string against;             // the command, "" = none
+  std::vector<std::string> notes;  // what did not run, and what says little; a sentence each
   std::vector<ModelSummary> models;
   std::vector<BenchSetup> setups;
   std::vector<BenchCase> cases;

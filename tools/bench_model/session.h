@@ -29,6 +29,7 @@ struct SessionOptions {
   uint64_t seed = 1;
   std::optional<double> allowed_loss;  // of FFN modes; none: what the sparsity files allow
   uint64_t probe_bytes = 0;            // 0: ProbeBufferBytes of this machine
+  std::vector<int> cpus;               // thread i stays on the i-th; none: not pinned
   bool per_op = false;                 // take the time of each operator too
 };
 
@@ -79,6 +80,7 @@ class BenchSession {
   Status RunGroup(const std::vector<size_t>& setups, const std::vector<std::string>& model_paths);
   Status WarmUp(const BenchCase& test);
   Status Measure(size_t i_case, int repetition);
+  Status MeasurePinned(size_t i_case, int repetition);
   Status MeasureAgainst(size_t i_case, const std::string& model_path);
   std::string Describe(const BenchCase& test) const;
 

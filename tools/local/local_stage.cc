@@ -14,7 +14,7 @@ Result<std::unique_ptr<LocalStage>> LocalStage::Load(const worker::LoadedModel& 
                                                      const LocalStageOptions& options,
                                                      const worker::LoadProgressFn& on_progress) {
   std::unique_ptr<LocalStage> local(new LocalStage());
-  TC_ASSIGN_OR_RETURN(local->device_, kernels::MakeCpuDevice({options.n_threads}));
+  TC_ASSIGN_OR_RETURN(local->device_, kernels::MakeCpuDevice({options.n_threads, options.cpus}));
   if (!options.logits_path.empty()) {
     TC_ASSIGN_OR_RETURN(local->logits_, worker::MakeLogitsFile(options.logits_path));
   }

@@ -19,6 +19,7 @@ namespace thermocline::tools {
 
 struct LocalStageOptions {
   int n_threads = 1;
+  std::vector<int> cpus;                         // of the threads, as in CpuDeviceOptions
   model::FfnModes ffn = model::FfnMode::kDense;  // to choose from
   placement::KvBudget kv;  // n_pages: room for every position of every sequence
   int max_step_tokens = 256;

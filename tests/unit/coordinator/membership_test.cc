@@ -21,7 +21,8 @@ MembershipOptions ThreeWorkers() {
 
 proto::Hello HelloOf(uint64_t wanted, const std::string& host) {
   proto::Hello hello{.build = "b1", .wanted_id = WorkerId{wanted}, .host = host, .pid = 10};
-  hello.profile = {.n_cores = 4, .memory_bytes = 1000, .read_bytes_per_s = placement::Figure::Measured(5)};
+  hello.profile = {
+      .n_cores = 4, .memory_bytes = 1000, .read_bytes_per_s = placement::Figure::Measured(5)};
   return hello;
 }
 
@@ -147,6 +148,28 @@ TEST(Membership, IsReadyWhenEveryLeadIs) {
   EXPECT_FALSE(membership.all_ready());
   ASSERT_TRUE(membership.OnReady({101}, {.owned_bytes = 60}, At(2)).ok());
   EXPECT_TRUE(membership.all_ready());  // worker 2 is spare
+}
+
+TEST(Membership, HelpersLoadTooAndOrderNeuronsAsTheirLead) {
+  Membership membership = WithThree();
+  placement::Plan plan;
+  plan.stages = {{.lead = {3}, .layers = {0, 5, true, true}}};
+  plan.stages[0].helpers = {{.worker = {1}, .bytes = {.weights = 7}}};
+  membership.OnPlan(plan, At(1));
+  const std::vector<WorkerStatus> statuses = membership.Statuses(At(1));
+  EXPECT_TRUE(statuses[0].is_helper);
+  EXPECT_EQ(statuses[0].stage, 0);
+  EXPECT_EQ(statuses[0].bytes_total, 7u);
+  EXPECT_FALSE(statuses[2].is_helper);
+  EXPECT_FALSE(membership.IsSpare({1}));
+  ASSERT_TRUE(membership.OnReady({103}, {.neuron_order = 5}, At(2)).ok());
+  EXPECT_FALSE(membership.all_ready());
+  ASSERT_TRUE(membership.OnReady({101}, {.neuron_order = 5}, At(2)).ok());
+  EXPECT_TRUE(membership.all_ready());
+  EXPECT_TRUE(membership.CheckNeuronOrders(plan).ok());
+  ASSERT_TRUE(membership.OnReady({101}, {.neuron_order = 6}, At(2)).ok());
+  EXPECT_THAT(membership.CheckNeuronOrders(plan).message(),
+              HasSubstr("share neurons that stand in different orders"));
 }
 
 TEST(Membership, SpareWorkersMayLeaveAndNobodyTakesTheirPlace) {

@@ -29,14 +29,16 @@ class Generator {
       case 3:
         return LoadProgress{{U64()}, U64(), U64()};
       case 4:
-        return Ready{{U64()}, U64(), U64(), U64(), Text()};
+        return Ready{{U64()}, U64(), U64(), U64(), U64(), Text()};
       case 5:
         return MakeStepBatch();
       case 6:
         return MakeStepResult();
       case 7:
-        return Heartbeat{{U64()}, U64(), U64(), U64(), U64(), U64(), U64(), Int(0, 1 << 30)};
+        return Part{{U64()}, {U64()}, Int(0, model::kMaxLayers), Int(1, kMaxStepTokens)};
       case 8:
+        return Heartbeat{{U64()}, U64(), U64(), U64(), U64(), U64(), U64(), Int(0, 1 << 30)};
+      case 9:
         return Failure{Status(StatusCode(Int(1, 8)), Text())};
       default:
         return Shutdown{Text()};
@@ -143,6 +145,10 @@ class Generator {
                       .max_step_tokens = Int(1, kMaxStepTokens),
                       .dump_logits_dir = Text()};
     assign.stage = Int(-1, static_cast<int>(assign.plan.stages.size()) - 1);
+    assign.helper = Int(-1, placement::kMaxHelpers - 1);
+    assign.helper_addresses.resize(Int(0, 3));
+    for (std::string& address : assign.helper_addresses) address = Text();
+    assign.lead_address = Text();
     return assign;
   }
 
