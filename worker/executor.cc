@@ -71,6 +71,7 @@ kernels::ActiveIds Executor::Ids(const Program& program, int slot) const {
 Status Executor::Run(const Program& program, OpRange range, const BatchRows& rows, int64_t n_rows,
                      KvCache* kv) {
   DCHECK(n_rows <= max_rows_);
+  if (observer_ != nullptr) observer_->OnRun();
   for (size_t i = range.begin; i < range.end; ++i) {
     const LoweredOp& op = program.ops()[i];
     TC_RETURN_IF_ERROR(RunOp(program, op, rows, n_rows, kv));

@@ -38,6 +38,8 @@ class PartExchange {
 class OpObserver {
  public:
   virtual ~OpObserver() = default;
+  // Before the first op of a run, such as a layer's FFN: what lay before it belongs to no op.
+  virtual void OnRun() {}
   // After `op`: its first input, empty when it has none, and its output, with the rows of the
   // batch. Both are valid during the call only; an op that works in place shows one value twice.
   virtual void OnOp(const LoweredOp& op, TensorView input, TensorView output) = 0;

@@ -44,7 +44,7 @@ class Lowering {
   Status LowerOp(const model::Op& op, int index) {
     LoweredOp lowered;
     lowered.kind = op.kind;
-    lowered.layer_in_stage = op.layer == model::kNoLayer ? 0 : op.layer - first_layer_;
+    lowered.layer_in_stage = op.layer == model::kNoLayer ? op.layer : op.layer - first_layer_;
     lowered.activation = op.activation;
     lowered.threshold = op.threshold;
     lowered.peer = op.peer;

@@ -60,6 +60,7 @@ Status Stage::BuildHead(const model::WeightIndex& weights, kernels::Device& devi
   TC_ASSIGN_OR_RETURN(Executor head,
                       Executor::Create(config_, device, head_->scratch_cols(), kLogitsBlockRows));
   head_executor_ = std::make_unique<Executor>(std::move(head));
+  head_executor_->set_observer(options_.observer);
   return OkStatus();
 }
 

@@ -31,7 +31,7 @@ struct StageOptions {
   FfnPlan ffn;
   placement::KvBudget kv;
   int max_step_tokens = 512;
-  OpObserver* observer = nullptr;  // of the ops in the layers; outlives the stage
+  OpObserver* observer = nullptr;  // of all ops; outlives the stage
 };
 
 // Step thread only.

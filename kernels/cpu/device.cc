@@ -57,11 +57,9 @@ class CpuOps final : public Ops {
   void ZeroBelow(TensorView a, float threshold) override { cpu::ZeroBelow(context_, a, threshold); }
   void Neurons(const NeuronWeights& weights, Activation kind, TensorView x, ActiveIds active,
                const NeuronNeeds& needs, TensorView a) override {
-    cpu::Neurons(context_, weights, kind, x, active, needs, a);
+    const int64_t n_ups = cpu::Neurons(context_, weights, kind, x, active, needs, a);
     const bool reads_gate = needs.activations.empty() && !weights.gate.empty();
-    const ActiveIds adding = reads_gate ? cpu::WithoutZeros(context_, a, active) : active;
-    traffic_.CountNeurons(weights, reads_gate ? active.count(weights.up.n_rows) : 0,
-                          adding.count(weights.up.n_rows));
+    traffic_.CountNeurons(weights, reads_gate ? active.count(weights.up.n_rows) : 0, n_ups);
   }
   void AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView bias,
                 TensorView y) override {
@@ -90,6 +88,8 @@ class CpuDevice final : public Device {
               .scratch = std::move(scratch),
               .rope = {},
               .byte_rows = {},
+              .neuron_ids = {},
+              .axpy_factors = {},
               .adding_ids = {}}) {}
 
   std::string name() const override {

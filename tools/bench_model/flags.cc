@@ -108,6 +108,9 @@ Result<BenchOptions> ParseBenchFlags(const BenchFlags& flags) {
   TC_ASSIGN_OR_RETURN(options.cache_types, ParseCacheTypes(flags.cache_types));
   TC_ASSIGN_OR_RETURN(options.format, ParseFormat(flags.format));
   TC_ASSIGN_OR_RETURN(options.probe_bytes, ParseProbeMemory(flags.probe_memory));
+  if (flags.per_op && options.format == ReportFormat::kCsv) {
+    return InvalidArgument("--per-op needs --output md or json: a line of CSV is one case");
+  }
   if (options.prompts.empty() && options.gens.empty()) {
     return InvalidArgument("nothing to measure: --n-prompt and --n-gen are both 0");
   }

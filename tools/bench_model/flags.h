@@ -31,6 +31,7 @@ struct BenchFlags {
   int batch_size = 512;
   uint64_t seed = 1;
   std::string format = "md";
+  bool per_op = false;       // a table of operators for each case
   std::string probe_memory;  // "": chosen by the machine's caches and memory
   std::string against;
   std::string against_pattern;

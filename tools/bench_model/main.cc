@@ -10,9 +10,9 @@ namespace {
 using thermocline::tools::BenchFlags;
 
 constexpr char kDescription[] =
-    "Measures how fast a model reads prompts (pp) and decodes (tg) in this process, how many bytes "
-    "each token reads, and what share of the memory's speed that is. Lists like 1,2,4 give every "
-    "combination; the cases run in turns. Example:\n"
+    "Measures how fast a model reads prompts (pp) and decodes (tg), the bytes each token reads, "
+    "and "
+    "the share of the memory's speed. Lists like 1,2,4 give every combination, run in turns:\n"
     "  thermocline bench -m model.gguf -p 64 -n 64 -t 1,2 -b 1,4,16 --ffn dense,exact";
 constexpr char kAgainstHelp[] =
     "Run this command line once beside each repetition, read its tokens/s and print the ratio. It "
@@ -42,10 +42,9 @@ void AddCaseFlags(CLI::App* app, BenchFlags* flags) {
       ->capture_default_str();
   app->add_option("--predictor", flags->predictor_path,
                   "Sparsity file (default: M.predictor.gguf beside M.gguf, if there)");
-  app->add_option(
-      "--allow-loss", flags->allowed_loss,
-      "Perplexity that predicted or thresholded may cost, 0.01 = 1 % (default: what the "
-      "sparsity file allows)");
+  app->add_option("--allow-loss", flags->allowed_loss,
+                  "Perplexity that predicted or thresholded may cost, 0.01 = 1 % (default: what "
+                  "the sparsity file allows)");
   app->add_option("--cache-type,--kv-cache-dtype,--cache-type-k,--cache-type-v", flags->cache_types,
                   "Types of stored keys and values: f32, f16")
       ->capture_default_str();
@@ -59,6 +58,8 @@ void AddRunFlags(CLI::App* app, BenchFlags* flags) {
   app->add_option("-s,--seed", flags->seed, "Of prompts and sampling")->capture_default_str();
   app->add_option("-o,--output", flags->format, "md, json (every sample) or csv")
       ->capture_default_str();
+  app->add_flag("--per-op", flags->per_op,
+                "Also tell for each operator its time per step, bytes and GB/s (md, json)");
   app->add_option("--probe-memory", flags->probe_memory,
                   "Memory to measure the bandwidth on, e.g. 512M (default: four times the largest "
                   "cache, 512M to 2G)");

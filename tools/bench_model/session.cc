@@ -104,10 +104,13 @@ Status BenchSession::Load(size_t i_setup) {
       NeedsOf(cases_, i_setup, options_.batch_size, options.kv.page_tokens).max_step_tokens;
   Loaded& loaded = loaded_[i_setup];
   loaded.chooses_ffn = options.ffn.size() > 1;
+  if (options_.per_op) loaded.op_times = std::make_unique<OpTimes>();
+  options.observer = loaded.op_times.get();
   TC_ASSIGN_OR_RETURN(loaded.stage, LocalStage::Load(model, options, worker::IgnoreProgress));
+  if (options_.per_op) loaded.op_times->Watch(&loaded.stage->traffic());
   loaded.runner = std::make_unique<CaseRunner>(
-      loaded.stage.get(),
-      CaseRunner::Options{model.config.n_vocab, options_.batch_size, options_.seed});
+      loaded.stage.get(), CaseRunner::Options{model.config.n_vocab, options_.batch_size,
+                                              options_.seed, loaded.op_times.get()});
   const std::string device = loaded.stage->device_name();  // "cpu avx512 x2"
   instruction_set_ = device.substr(0, device.rfind(' '));
   return OkStatus();
@@ -153,6 +156,9 @@ Status BenchSession::MeasurePinned(size_t i_case, int repetition) {
   result.bytes_per_s.push_back(static_cast<double>(n_bytes) / sample.seconds);
   AddTo(&result.traffic, sample.traffic);
   result.n_tokens += test.n_tokens();
+  result.n_steps += sample.n_steps;
+  result.seconds += sample.seconds;
+  AddOpTimes(sample.ops, &result.ops);
   result.ffn_text = loaded_.at(test.i_setup).stage->ffn_text();
   const uint64_t peak = PeakRssBytes();
   result.peak_rss_bytes = peak - std::min(peak, probe_bytes());
