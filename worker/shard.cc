@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/str.h"
+#include "base/units.h"
 #include "kernels/lanes.h"
 #include "worker/held_weights.h"
 #include "worker/residency.h"
@@ -20,6 +21,11 @@ constexpr size_t kProgressBytes = 8 << 20;
 
 // Values re-encoded at a time, as F32: 1 MiB, an L2 cache.
 constexpr int64_t kChunkElems = 256 * 1024;
+// Matrices share regions of this size, so that small ones lie on huge pages too. What is left of a
+// region when the next matrix does not fit is never touched, and so never memory.
+constexpr uint64_t kRegionBytes = 256 * kMiB;
+constexpr uint64_t kAlignBytes = 64;  // a cache line
+
 // Neurons re-laid at a time: whole blocks of every type.
 constexpr int64_t kRelayNeurons = 256;
 
@@ -213,10 +219,15 @@ Result<TensorView> Shard::Allocate(const WeightKey& key, DType dtype, int64_t n_
                                    int64_t n_cols, kernels::Device& device) {
   const uint64_t n_bytes =
       static_cast<uint64_t>(n_rows) * RowBytes(dtype, static_cast<uint64_t>(n_cols));
-  TC_ASSIGN_OR_RETURN(Buffer copy, device.Allocate(n_bytes + kernels::kLanesSlackBytes));
-  TensorView view = TensorView::Dense(copy.data(), dtype, n_rows, n_cols);
+  const uint64_t taken = RoundUp(n_bytes + kernels::kLanesSlackBytes, kAlignBytes);
+  if (copies_.empty() || copies_.back().size() - used_bytes_ < taken) {
+    TC_ASSIGN_OR_RETURN(Buffer region, device.Allocate(std::max(taken, kRegionBytes)));
+    copies_.push_back(std::move(region));
+    used_bytes_ = 0;
+  }
+  TensorView view = TensorView::Dense(copies_.back().data() + used_bytes_, dtype, n_rows, n_cols);
   view.layout = device.PreferredLayout(dtype);
-  copies_.push_back(std::move(copy));
+  used_bytes_ += taken;
   views_[key] = view;
   return view;
 }

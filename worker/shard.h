@@ -137,7 +137,8 @@ class Shard {
   std::span<const int32_t> PlacesFor(const model::WeightKey& key) const;
 
   std::map<model::WeightKey, TensorView> views_;
-  std::vector<Buffer> copies_;
+  std::vector<Buffer> copies_;  // regions; matrices are taken from the last
+  uint64_t used_bytes_ = 0;     // of the last
   // By layer: where each neuron of the file stands. No entry: all are there in the file's order.
   std::map<int, std::vector<int32_t>> places_;
   std::map<int, int64_t> n_held_;  // neurons, for layers with an entry above
