@@ -105,13 +105,12 @@ std::optional<Split> FrequencyGreedy(const SplitProblem& problem) {
 }
 
 // Inequality 4: C blocks on device d instead of the slowest save C (slow - fast) and cost one
-// synchronisation.
+// synchronisation. Devices no faster than the slowest are of its class and hold what is left.
 double LeastBlocks(const SplitProblem& problem, const SplitLayer& layer, int d, int slowest) {
   const SplitDevice& device = problem.devices[d];
   const double sync = device.send_s + device.round_trip_s + device.part_s + device.merge_s;
   const double saved = (layer.seconds[slowest].back() - layer.seconds[d].back()) / layer.n_blocks();
-  if (sync <= 0) return 0;
-  return saved > 0 ? sync / saved : kNever;
+  return saved > 0 ? sync / saved : 0;
 }
 
 std::optional<Split> PowerInfer(const SplitProblem& problem, int item_blocks) {

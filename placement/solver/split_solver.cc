@@ -85,7 +85,7 @@ Result<SplitSolution> SolveOptimal(const SplitProblem& problem, const SplitOptio
     for (const Split& start : starts) generation.Add(start);
     generation.Run(options.max_rounds, options.gap);
     rounds = generation.rounds();
-    bound = std::max(work, generation.Bound());
+    if (options.certify) bound = std::max(work, generation.Bound());
     if (auto split = generation.Round()) incumbent.Offer(std::move(*split));
     if (incumbent.found()) {
       incumbent.Offer(Polish(problem, tables, options.objective, generation.prices(),

@@ -12,6 +12,7 @@ struct SplitOptions {
   int item_blocks = 1;     // of kPowerInfer
   double gap = 5e-4;       // at which column generation may stop
   int max_rounds = 100;    // of column generation
+  bool certify = true;     // false: lower_bound is WorkBound alone, for estimates
 };
 
 struct SplitSolution {

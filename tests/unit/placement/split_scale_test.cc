@@ -37,7 +37,9 @@ TEST(SplitScale, GapAndMarginOverFrequencyGreedyAtEveryLatency) {
                 over(Value(problem, SplitPolicy::kPowerInfer)));
     EXPECT_THAT(CheckSplit(problem, solution->split), IsOk());
     EXPECT_LE(solution->gap(), 0.02) << one_way_us;
-    if (one_way_us == 200) EXPECT_GE(greedy, 1.25 * solution->value);
+    if (one_way_us == 200) {
+      EXPECT_GE(greedy, 1.25 * solution->value);
+    }
   }
 }
 
