@@ -233,14 +233,21 @@ class StageSearch {
     return true;
   }
 
+  // One stage of all devices, under the two leads that seem best.
   void OfferWholeCluster() {
+    constexpr size_t kLeads = 2;
+    std::vector<std::pair<double, std::vector<int>>> groups;
     for (size_t t = 0; t < types_.size(); ++t) {
-      Cut cut{0, model_.n_layer(), {devices_[t].front()}};
+      std::vector<int> group = {devices_[t].front()};
       for (int d = 0; d < model_.n_devices(); ++d) {
-        if (d != cut.group[0]) cut.group.push_back(d);
+        if (d != group[0]) group.push_back(d);
       }
-      Offer({cut});
+      const double seconds = EstimateGroup(model_, group, options_.inner).back().seconds;
+      groups.emplace_back(seconds, std::move(group));
     }
+    std::sort(groups.begin(), groups.end());
+    groups.resize(std::min(groups.size(), kLeads));
+    for (auto& [seconds, group] : groups) Offer({{0, model_.n_layer(), std::move(group)}});
   }
 
   // Moves the cut between neighbours by one layer while that helps.
