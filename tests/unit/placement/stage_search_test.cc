@@ -102,7 +102,8 @@ TEST(StageSearch, ForLatencyFastLinksSplitTheLayers) {
   const StageSearchResult plan = Search(model, {});
   ASSERT_EQ(plan.stages.size(), 1u);
   EXPECT_EQ(plan.stages[0].group.size(), 2u);
-  EXPECT_LT(plan.seconds, 0.6 * 8 * 19);
+  // Of 8 * 19 the lead's 8 * 1 cannot be shared.
+  EXPECT_LT(plan.seconds, 0.55 * 8 * 18 + 8 + 8 * 0.02 + 5);
 }
 
 TEST(StageSearch, ForThroughputWorkersShareTheLoad) {
