@@ -7,6 +7,9 @@
 namespace thermocline::placement {
 namespace {
 
+// The share of `latency` that devices after one in the lead's order carry, on average.
+constexpr double kDelayed = 0.5;
+
 class Path {
  public:
   Path(const LayerTables& tables, const SplitPrices& prices, const std::vector<double>& room)
@@ -16,7 +19,9 @@ class Path {
   }
 
   void Add(int d, double seconds) {
-    const double open = tables_.OpenPrice(prices_, d);
+    // A send delays those sent to later, whose time is worth a part of `latency`.
+    const double open = tables_.OpenPrice(prices_, d) +
+                        kDelayed * prices_.latency * tables_.device(d).send_s;
     const std::vector<double>& work = tables_.layer().seconds[d];
     const std::vector<double>& bytes = tables_.prefix_bytes();
     const double room = room_.empty() ? kNever : room_[d];

@@ -86,10 +86,15 @@ Result<SplitSolution> SolveOptimal(const SplitProblem& problem, const SplitOptio
     generation.Run(options.max_rounds, options.gap);
     rounds = generation.rounds();
     if (options.certify) bound = std::max(work, generation.Bound());
-    if (auto split = generation.Round()) incumbent.Offer(std::move(*split));
-    if (incumbent.found()) {
+    if (auto split = generation.Round()) starts.push_back(std::move(*split));
+    // What was rounded and the best baseline may end in different places; both are improved.
+    std::vector<Split> polished;
+    if (incumbent.found()) polished.push_back(incumbent.best().split);
+    if (CheckSplit(problem, starts.back()).ok()) polished.push_back(starts.back());
+    for (Split& split : polished) {
+      incumbent.Offer(split);
       incumbent.Offer(Polish(problem, tables, options.objective, generation.prices(),
-                             incumbent.best().split));
+                             std::move(split)));
     }
   }
   if (!incumbent.found()) {
