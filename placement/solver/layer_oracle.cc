@@ -85,7 +85,7 @@ class Search {
       const double before = price_;
       const std::vector<double> starts = Starts(-1);
       const double T = TryTimes(starts);
-      if (T != kNever && round == 0) TryPaths(starts, T);
+      if (T != kNever && round < 2) TryPaths(starts, T);
       if (price_ >= before) break;
     }
   }
@@ -97,12 +97,12 @@ class Search {
     for (int d = 1; d < tables_.n_devices(); ++d) {
       if (!from[d].empty()) members.push_back(d);
     }
-    // The smallest part is the likeliest not to be worth its message; two are tried.
+    // The smallest part is the likeliest not to be worth its message; a few are tried.
     std::stable_sort(members.begin(), members.end(), [&](int a, int b) {
       return tables_.seconds(a, from[a].begin, from[a].end) <
              tables_.seconds(b, from[b].begin, from[b].end);
     });
-    constexpr size_t kTries = 2;
+    constexpr size_t kTries = 4;
     members.resize(std::min(members.size(), kTries));
     for (const int d : members) {
       TryTimes(Starts(d));

@@ -25,7 +25,6 @@ SplitLayer FullLayer(const FullShape& shape, const std::vector<double>& p,
                      const std::vector<double>& bytes_per_s) {
   constexpr double kNeuronBytes = 3.0 * kEmbd * 2;  // gate, up, down rows in F16
   SplitLayer layer;
-  layer.fixed_s = 20e-6;
   layer.seconds.assign(bytes_per_s.size(), {0.0});
   for (int i = 0; i < shape.n_neurons; i += shape.block_neurons) {
     const int end = std::min(i + shape.block_neurons, shape.n_neurons);
@@ -112,7 +111,7 @@ SplitProblem FullSizeProblem(const FullShape& shape) {
   std::mt19937_64 random(7);
   for (int l = 0; l < shape.n_layers; ++l) {
     // Sparser in the middle of the model than at its end.
-    const double mean = 0.08 + 0.08 * static_cast<double>(l) / shape.n_layers;
+    const double mean = 0.14 + 0.12 * static_cast<double>(l) / shape.n_layers;
     problem.layers.push_back(FullLayer(shape, Frequencies(shape, mean, random), bytes_per_s));
   }
   return problem;
