@@ -13,7 +13,7 @@ namespace thermocline::placement {
 namespace {
 
 constexpr double kNear = 1e-4;       // of the upper bound: what more segments could gain at most
-constexpr int kMaxSegments = 12;     // of one layer
+constexpr int kMaxSegments = 24;     // of one layer
 constexpr double kRounding = 1e-11;  // of the bound, taken off for the rounding of its sums
 
 // T_l - fixed lies in [from, to); then the layer costs at least `bound`.
@@ -75,7 +75,7 @@ class Bound {
  private:
   static double CutOf(const Segment& segment) {
     const double width = segment.to - segment.from;
-    return std::clamp(segment.best_T, segment.from + 0.1 * width, segment.to - 0.1 * width);
+    return std::clamp(segment.best_T, segment.from + 0.3 * width, segment.to - 0.3 * width);
   }
 
   // Tries a few families of multipliers and climbs from the best; each is valid, the largest bound
