@@ -114,10 +114,39 @@ class Bound {
     segment.best_T = T;
     fill.CostAt(T);
     if (possible) {
-      for (const double total : kPossible) Offer(Multipliers(fill, total, segment.to), segment);
+      for (const double total : kPossible) OfferFamily(fill, total, segment);
     } else {
-      for (const double total : kImpossible) Offer(Multipliers(fill, total, segment.to), segment);
+      for (const double total : kImpossible) OfferFamily(fill, total, segment);
     }
+  }
+
+  void OfferFamily(const LayerFill& fill, double total, Segment& segment) {
+    std::vector<double> m = Multipliers(fill, total, segment.to);
+    Offer(m, segment);
+    if (PriceOut(fill, segment.to, m)) Offer(m, segment);
+  }
+
+  // Makes those whom the fill gives nothing no cheaper on any block than those whom it gives some.
+  bool PriceOut(const LayerFill& fill, double to, std::vector<double>& m) {
+    std::vector<int> members, idle;
+    for (const int d : fill.order()) {
+      if (starts_[d] < to) (fill.ranges()[d].empty() ? idle : members).push_back(d);
+    }
+    if (idle.empty() || members.empty()) return false;
+    const auto price = [&](int d, int k) {
+      return prices_.byte[d] * tables_.block_bytes()[k] +
+             (prices_.busy[d] + m[d]) * tables_.block_seconds(d)[k];
+    };
+    for (int k = 0; k < tables_.n_blocks(); ++k) {
+      double least = kNever;
+      for (const int d : members) least = std::min(least, price(d, k));
+      for (const int d : idle) {
+        const double seconds = tables_.block_seconds(d)[k];
+        const double short_of = least - price(d, k);
+        if (short_of > 0 && seconds > 0) m[d] += short_of / seconds;
+      }
+    }
+    return true;
   }
 
   // Starts when all that may take part do, the fastest first.
