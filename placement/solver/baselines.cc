@@ -153,14 +153,16 @@ std::optional<LayerSplit> Balance(const LayerTables& tables, const SplitPrices& 
 
 std::optional<Split> Proportional(const SplitProblem& problem) {
   const size_t n = problem.devices.size();
-  SplitPrices prices{.latency = 1, .byte = std::vector<double>(n, 0.0), .busy = std::vector<double>(n, 0.0)};
+  SplitPrices prices{
+      .latency = 1, .byte = std::vector<double>(n, 0.0), .busy = std::vector<double>(n, 0.0)};
   std::vector<double> left;
   for (const SplitDevice& device : problem.devices) {
     left.push_back(static_cast<double>(device.memory_bytes));
   }
   std::vector<double> bytes;
   for (const SplitLayer& layer : problem.layers) {
-    bytes.push_back(static_cast<double>(std::accumulate(layer.block_bytes.begin(), layer.block_bytes.end(), uint64_t{0})));
+    bytes.push_back(static_cast<double>(
+        std::accumulate(layer.block_bytes.begin(), layer.block_bytes.end(), uint64_t{0})));
   }
   double bytes_left = std::accumulate(bytes.begin(), bytes.end(), 0.0);
   Split split;

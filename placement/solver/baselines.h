@@ -10,7 +10,8 @@ namespace thermocline::placement {
 
 enum class SplitPolicy : uint8_t {
   kOptimal,          // SolveSplit's own
-  kFrequencyGreedy,  // what PowerInfer ships: the hottest blocks of all layers to the fastest memory
+  kFrequencyGreedy,  // what PowerInfer ships: the hottest blocks of all layers to the fastest
+                     // memory
   kProportional,     // every layer's work by the devices' speeds, as far as memory goes
   kPipelineOnly,     // no split: the lead has it all
   kPowerInfer,       // PowerInfer's program: as kFrequencyGreedy, but a device's part of a layer is

@@ -37,8 +37,8 @@ SplitPrices Between(const SplitPrices& from, const SplitPrices& to, double step)
 }  // namespace
 
 ColumnGeneration::ColumnGeneration(const SplitProblem& problem,
-                                   const std::vector<LayerTables>& tables,
-                                   SplitObjective objective, double value)
+                                   const std::vector<LayerTables>& tables, SplitObjective objective,
+                                   double value)
     : problem_(problem),
       tables_(tables),
       objective_(objective),

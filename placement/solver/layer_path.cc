@@ -20,13 +20,15 @@ class Path {
 
   void Add(int d, double seconds) {
     // A send delays those sent to later, whose time is worth a part of `latency`.
-    const double open = tables_.OpenPrice(prices_, d) +
-                        kDelayed * prices_.latency * tables_.device(d).send_s;
+    const double open =
+        tables_.OpenPrice(prices_, d) + kDelayed * prices_.latency * tables_.device(d).send_s;
     const std::vector<double>& work = tables_.layer().seconds[d];
     const std::vector<double>& bytes = tables_.prefix_bytes();
     const double room = room_.empty() ? kNever : room_[d];
     const int least = tables_.min_blocks(d);
-    const auto prefix = [&](int k) { return prices_.byte[d] * bytes[k] + prices_.busy[d] * work[k]; };
+    const auto prefix = [&](int k) {
+      return prices_.byte[d] * bytes[k] + prices_.busy[d] * work[k];
+    };
     std::vector<double> next = cost_;
     std::vector<int>& from = from_.emplace_back(n_ + 1, -1);
     device_.push_back(d);
@@ -42,8 +44,8 @@ class Path {
         queue_[tail] = entering;
         values_[tail++] = value;
       }
-      while (tail > head && (work[queue_[head]] - work[k] > seconds ||
-                             bytes[queue_[head]] - bytes[k] > room)) {
+      while (tail > head &&
+             (work[queue_[head]] - work[k] > seconds || bytes[queue_[head]] - bytes[k] > room)) {
         ++head;
       }
       if (tail == head) continue;

@@ -204,9 +204,7 @@ double MasterLp::weight(int column) const {
   return 0;
 }
 
-double MasterLp::price(int resource) const {
-  return std::max(0.0, -prices_[n_layers_ + resource]);
-}
+double MasterLp::price(int resource) const { return std::max(0.0, -prices_[n_layers_ + resource]); }
 
 double MasterLp::ReducedCost(int layer, double cost, const std::vector<double>& usage) const {
   double reduced = cost - prices_[layer];

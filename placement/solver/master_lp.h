@@ -43,7 +43,7 @@ class MasterLp {
 
  private:
   struct Column {
-    int layer = -1;             // -1: slack, excess or z
+    int layer = -1;  // -1: slack, excess or z
     double cost = 0;
     std::vector<double> usage;  // of a column of a layer or z
     int resource = -1;          // of a slack or an excess
@@ -68,8 +68,8 @@ class MasterLp {
   std::vector<Column> others_;   // slacks, excesses, z; variable -1 - i
   std::vector<int> basis_;       // variable by row
   std::vector<double> inverse_;
-  std::vector<double> values_;   // of basic variables
-  std::vector<double> prices_;   // by row
+  std::vector<double> values_;  // of basic variables
+  std::vector<double> prices_;  // by row
   std::vector<double> rhs_;
 };
 

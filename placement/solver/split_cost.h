@@ -15,8 +15,8 @@
 namespace thermocline::placement {
 
 struct SplitCost {
-  double seconds = 0;         // sum of T_l: one token of one stream
-  std::vector<double> busy_s;  // by device; the lead's with what is fixed, its sends and merges
+  double seconds = 0;           // sum of T_l: one token of one stream
+  std::vector<double> busy_s;   // by device; the lead's with what is fixed, its sends and merges
   std::vector<uint64_t> bytes;  // by device
 
   // The most tokens per second are 1 / bottleneck: other micro-batches hide the links.

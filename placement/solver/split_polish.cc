@@ -12,8 +12,8 @@ namespace {
 // but its order.
 constexpr double kPriceFactors[] = {1.0, 0.3, 1e-6, 1e-6};
 
-constexpr double kGain = 1e-6;           // of the value: smaller gains end the search
-constexpr size_t kMaxPairMoves = 400;    // whose pairs are all tried
+constexpr double kGain = 1e-6;         // of the value: smaller gains end the search
+constexpr size_t kMaxPairMoves = 400;  // whose pairs are all tried
 constexpr int kMaxShiftRounds = 60;
 
 class Polisher {
@@ -93,8 +93,8 @@ class Polisher {
         if (a == b) continue;
         add(a, now[b], b, now[a]);
         if (now[b].empty()) {
-          for (const int cut : {begin + 1, begin + tables_[l].min_blocks(static_cast<int>(b)),
-                                (begin + end) / 2}) {
+          for (const int cut :
+               {begin + 1, begin + tables_[l].min_blocks(static_cast<int>(b)), (begin + end) / 2}) {
             if (cut <= begin || cut >= end) continue;
             add(a, {cut, end}, b, {begin, cut});
             add(a, {begin, begin + end - cut}, b, {begin + end - cut, end});
@@ -158,8 +158,8 @@ class Polisher {
     const std::vector<double> before = tables_[l].Bytes(split_[l]);
     const std::vector<double> after = tables_[l].Bytes(ranges);
     for (size_t d = 0; d < after.size(); ++d) {
-      cost.busy_s[d] += BusySeconds(problem_, layer, ranges, d) -
-                        BusySeconds(problem_, layer, split_[l], d);
+      cost.busy_s[d] +=
+          BusySeconds(problem_, layer, ranges, d) - BusySeconds(problem_, layer, split_[l], d);
       cost.bytes[d] += static_cast<uint64_t>(after[d]) - static_cast<uint64_t>(before[d]);
     }
     return cost;

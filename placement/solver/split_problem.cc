@@ -47,8 +47,8 @@ Status CheckLayer(const SplitLayer& layer, size_t l, size_t n_devices) {
                            " want=" + std::to_string(n_devices));
   }
   for (size_t d = 0; d < n_devices; ++d) {
-    const Status status = CheckTable(layer.seconds[d], layer.n_blocks(),
-                                     where + " device=" + std::to_string(d));
+    const Status status =
+        CheckTable(layer.seconds[d], layer.n_blocks(), where + " device=" + std::to_string(d));
     if (!status.ok()) return status;
   }
   return OkStatus();
@@ -64,12 +64,11 @@ Status CheckLayerSplit(const SplitLayer& layer, const LayerSplit& ranges, size_t
     const BlockRange& range = ranges[d];
     if (range.empty()) continue;
     if (range.begin < 0 || range.end > layer.n_blocks()) {
-      return InvalidArgument("range outside the layer: " + where +
-                             " device=" + std::to_string(d));
+      return InvalidArgument("range outside the layer: " + where + " device=" + std::to_string(d));
     }
     if (!layer.min_blocks.empty() && range.size() < layer.min_blocks[d]) {
-      return InvalidArgument("part below the least one: " + where + " device=" +
-                             std::to_string(d) + " blocks=" + std::to_string(range.size()) +
+      return InvalidArgument("part below the least one: " + where + " device=" + std::to_string(d) +
+                             " blocks=" + std::to_string(range.size()) +
                              " least=" + std::to_string(layer.min_blocks[d]));
     }
     for (int k = range.begin; k < range.end; ++k) ++times[k];

@@ -2,8 +2,8 @@
 // and bytes alone. Whoever states it has turned model, profile and cluster into these numbers.
 //
 // Neurons of a layer lie in heat order, in blocks; block 0 holds those that fire most. At fixed
-// memory prices an optimal split gives each device one interval of blocks (docs/placement.md), so an
-// interval per layer and device is all there is to decide.
+// memory prices an optimal split gives each device one interval of blocks (docs/placement.md), so
+// an interval per layer and device is all there is to decide.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,8 @@
 
 namespace thermocline::placement {
 
-// One member of the group. The first is the stage's lead: attention, predictors and the sum are its.
+// One member of the group. The first is the stage's lead: attention, predictors and the sum are
+// its.
 struct SplitDevice {
   uint64_t memory_bytes = 0;  // for neurons: what everything else on the device leaves
   double part_s = 0;          // per layer that it computes a part of, whatever the part's size
@@ -58,9 +59,11 @@ inline constexpr size_t kMaxSplitDevices = 64;
 inline constexpr size_t kMaxSplitLayers = 1024;
 inline constexpr size_t kMaxSplitBlocks = 1 << 16;
 
-// kInvalidArgument names the first table of the wrong size, or number that is negative or not finite.
+// kInvalidArgument names the first table of the wrong size, or number that is negative or not
+// finite.
 Status CheckProblem(const SplitProblem& problem);
-// kInvalidArgument names the first rule that the split breaks: each block once, memory, least parts.
+// kInvalidArgument names the first rule that the split breaks: each block once, memory, least
+// parts.
 Status CheckSplit(const SplitProblem& problem, const Split& split);
 
 }  // namespace thermocline::placement

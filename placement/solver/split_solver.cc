@@ -93,8 +93,8 @@ Result<SplitSolution> SolveOptimal(const SplitProblem& problem, const SplitOptio
     if (CheckSplit(problem, starts.back()).ok()) polished.push_back(starts.back());
     for (Split& split : polished) {
       incumbent.Offer(split);
-      incumbent.Offer(Polish(problem, tables, options.objective, generation.prices(),
-                             std::move(split)));
+      incumbent.Offer(
+          Polish(problem, tables, options.objective, generation.prices(), std::move(split)));
     }
   }
   if (!incumbent.found()) {
@@ -131,8 +131,7 @@ double WorkBound(const SplitProblem& problem, SplitObjective objective) {
   const double seconds = fixed + (speeds > 0 ? work / speeds : 0);
   const double bottleneck = std::max(fixed, speeds > 0 ? (work + lead) / speeds : 0);
   constexpr double kRounding = 1 - 1e-11;
-  return kRounding *
-         (objective.latency * seconds + (1 - objective.latency) * bottleneck);
+  return kRounding * (objective.latency * seconds + (1 - objective.latency) * bottleneck);
 }
 
 Result<SplitSolution> SolveSplit(const SplitProblem& problem, const SplitOptions& options) {

@@ -9,10 +9,10 @@ namespace thermocline::placement {
 struct SplitOptions {
   SplitObjective objective;
   SplitPolicy policy = SplitPolicy::kOptimal;
-  int item_blocks = 1;     // of kPowerInfer
-  double gap = 5e-4;       // at which column generation may stop
-  int max_rounds = 100;    // of column generation
-  bool certify = true;     // false: lower_bound is WorkBound alone, for estimates
+  int item_blocks = 1;   // of kPowerInfer
+  double gap = 5e-4;     // at which column generation may stop
+  int max_rounds = 100;  // of column generation
+  bool certify = true;   // false: lower_bound is WorkBound alone, for estimates
 };
 
 struct SplitSolution {

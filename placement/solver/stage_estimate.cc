@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 namespace thermocline::placement {
 namespace {
@@ -27,13 +28,27 @@ SplitProblem Sample(const SplitProblem& whole, int length) {
   SplitProblem sample;
   sample.devices = whole.devices;
   for (SplitDevice& device : sample.devices) {
-    device.memory_bytes = static_cast<uint64_t>(static_cast<double>(device.memory_bytes) *
-                                                samples / length);
+    device.memory_bytes =
+        static_cast<uint64_t>(static_cast<double>(device.memory_bytes) * samples / length);
   }
   for (int s = 0; s < samples; ++s) {
     sample.layers.push_back(whole.layers[(2 * s + 1) * n / (2 * samples)]);
   }
   return sample;
+}
+
+// The most that a device can have for neurons: with one layer, leading or helping.
+uint64_t MostMemory(const StageModel& model, int device) {
+  const int middle = model.n_layer() / 2;
+  uint64_t most = 0;
+  if (const auto lead = model.Problem(middle, middle + 1, {device})) {
+    most = lead->devices[0].memory_bytes;
+  }
+  if (model.n_devices() < 2) return most;
+  if (const auto helper = model.Problem(middle, middle + 1, {device == 0 ? 1 : 0, device})) {
+    most = std::max(most, helper->devices[1].memory_bytes);
+  }
+  return most;
 }
 
 }  // namespace
@@ -76,25 +91,29 @@ std::vector<StageEstimate> EstimateGroup(const StageModel& model, const std::vec
 
 double ClusterBound(const StageModel& model, SplitObjective objective) {
   std::optional<SplitProblem> all;
+  std::vector<double> fixed(model.n_layer(), kNoFit);
   for (int d = 0; d < model.n_devices(); ++d) {
-    const std::optional<SplitProblem> one = model.Problem(0, model.n_layer(), {d});
-    if (!one) continue;
+    std::optional<SplitProblem> one = model.Problem(0, model.n_layer(), {d});
+    if (!one) return 0;
+    for (size_t l = 0; l < fixed.size(); ++l) {
+      fixed[l] = std::min(fixed[l], one->layers[l].fixed_s);
+      one->layers[l].fixed_s = 0;
+      one->layers[l].min_blocks.clear();
+    }
+    one->devices = {SplitDevice{.memory_bytes = MostMemory(model, d)}};
     if (!all) {
-      all = one;
+      all = std::move(one);
       continue;
     }
     all->devices.push_back(one->devices[0]);
-    for (size_t l = 0; l < all->layers.size(); ++l) {
-      all->layers[l].seconds.push_back(one->layers[l].seconds[0]);
-      all->layers[l].fixed_s = std::min(all->layers[l].fixed_s, one->layers[l].fixed_s);
+    for (size_t l = 0; l < fixed.size(); ++l) {
+      all->layers[l].seconds.push_back(std::move(one->layers[l].seconds[0]));
     }
   }
-  if (!all) return 0;
   // Stages have leads of their own, so of the bottleneck only the neurons' work is sure.
-  const double latency = WorkBound(*all, {.latency = 1});
-  for (SplitLayer& layer : all->layers) layer.fixed_s = 0;
-  const double bottleneck = WorkBound(*all, {.latency = 0});
-  return objective.latency * latency + (1 - objective.latency) * bottleneck;
+  const double alone = objective.latency * std::accumulate(fixed.begin(), fixed.end(), 0.0);
+  const Result<SplitSolution> relaxed = SolveSplit(*all, {.objective = objective});
+  return alone + (relaxed.ok() ? relaxed->lower_bound : WorkBound(*all, objective));
 }
 
 }  // namespace thermocline::placement

@@ -159,9 +159,8 @@ class StageSearch {
   std::vector<const State*> Best(const std::map<std::vector<int>, State>& states) const {
     std::vector<const State*> best;
     for (const auto& [used, state] : states) best.push_back(&state);
-    std::stable_sort(best.begin(), best.end(), [&](const State* a, const State* b) {
-      return Estimated(*a) < Estimated(*b);
-    });
+    std::stable_sort(best.begin(), best.end(),
+                     [&](const State* a, const State* b) { return Estimated(*a) < Estimated(*b); });
     best.resize(std::min(best.size(), kBeam));
     return best;
   }
@@ -221,8 +220,8 @@ class StageSearch {
       bound_bottleneck = std::max(bound_bottleneck, solution->lower_bound);
       result.stages.push_back({cut.begin, cut.end, cut.group, *solution});
     }
-    result.value = objective.latency * result.seconds +
-                   (1 - objective.latency) * result.bottleneck_s;
+    result.value =
+        objective.latency * result.seconds + (1 - objective.latency) * result.bottleneck_s;
     // With the bottleneck in the objective a stage's bound has its own in it, which only one may
     // count.
     result.structure_bound =
@@ -309,16 +308,15 @@ void LeaveOutIdle(StageChoice& stage) {
 Result<StageSearchResult> SearchStages(const StageModel& model, const StageSearchOptions& options) {
   if (model.n_layer() < 1 || model.n_devices() < 1 ||
       model.n_devices() > static_cast<int>(kMaxSplitDevices) || options.max_group < 1) {
-    return InvalidArgument("layers, devices or group size out of range: n_layer=" +
-                           std::to_string(model.n_layer()) +
-                           " n_devices=" + std::to_string(model.n_devices()) +
-                           " max_group=" + std::to_string(options.max_group));
+    return InvalidArgument(
+        "layers, devices or group size out of range: n_layer=" + std::to_string(model.n_layer()) +
+        " n_devices=" + std::to_string(model.n_devices()) +
+        " max_group=" + std::to_string(options.max_group));
   }
   std::optional<StageSearchResult> result = StageSearch(model, options).Run();
   if (!result) return ResourceExhausted("no plan of stages fits the devices' memory");
   for (StageChoice& stage : result->stages) LeaveOutIdle(stage);
-  result->lower_bound =
-      std::min(result->value, ClusterBound(model, options.inner.objective));
+  result->lower_bound = std::min(result->value, ClusterBound(model, options.inner.objective));
   return std::move(*result);
 }
 

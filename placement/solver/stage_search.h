@@ -18,7 +18,8 @@ class StageModel {
   virtual int DeviceType(int device) const = 0;
   // Layers [begin, end) on a group whose first device leads; with the embedding when begin is 0 and
   // the head when end is n_layer, in fixed_s and in memory left. Nullopt: does not fit at all. The
-  // seconds of a device for a layer's blocks depend on the device alone.
+  // seconds of a device for a layer's blocks depend on the device alone, and its memory does not
+  // grow with the layers of the stage.
   virtual std::optional<SplitProblem> Problem(int begin, int end,
                                               const std::vector<int>& group) const = 0;
   // From one stage's lead to the next one's, per token.
@@ -43,8 +44,8 @@ struct StageSearchResult {
   double seconds = 0;       // a token through all stages and hops
   double bottleneck_s = 0;  // the busiest device
   double value = 0;
-  // Of any plan on these devices: all at work all the time, links and memory for nothing; and of
-  // the stages as chosen, the best splits.
+  // Of any plan on these devices (links for nothing: ClusterBound); and of the stages as chosen,
+  // with any splits.
   double lower_bound = 0;
   double structure_bound = 0;
   double gap() const { return value > 0 ? (value - lower_bound) / value : 0; }

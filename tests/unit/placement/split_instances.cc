@@ -79,8 +79,8 @@ SplitProblem RandomProblem(const SmallShape& shape, uint64_t seed) {
   }
   for (SplitDevice& device : problem.devices) {
     // Together at least 1.2 times what is needed.
-    device.memory_bytes = static_cast<uint64_t>(
-        static_cast<double>(bytes) * draw(1.2, 2.4) / shape.n_devices);
+    device.memory_bytes =
+        static_cast<uint64_t>(static_cast<double>(bytes) * draw(1.2, 2.4) / shape.n_devices);
   }
   return problem;
 }

@@ -55,8 +55,8 @@ TEST(SplitSolver, BoundNeverAboveAndValueNeverBelowBruteForce) {
     }
     // Few layers are the worst case of rounding one split per layer (docs/placement.md).
     EXPECT_LE(sum / kSeeds, 0.03) << latency;
-    std::printf("latency weight %.1f: above the optimum by %.3f on average, %.3f at most\n", latency,
-                sum / kSeeds, worst);
+    std::printf("latency weight %.1f: above the optimum by %.3f on average, %.3f at most\n",
+                latency, sum / kSeeds, worst);
   }
 }
 

@@ -127,8 +127,8 @@ TEST(StageSearch, NeverWorseThanPoliciesOfTheWhole) {
   for (const double link_s : {0.1, 2.0, 20.0}) {
     const Workers model(6, {{3, 150}, {1, 300}, {1, 300}}, link_s);
     const StageSearchResult best = Search(model, {});
-    for (const SplitPolicy policy : {SplitPolicy::kPipelineOnly, SplitPolicy::kFrequencyGreedy,
-                                     SplitPolicy::kProportional}) {
+    for (const SplitPolicy policy :
+         {SplitPolicy::kPipelineOnly, SplitPolicy::kFrequencyGreedy, SplitPolicy::kProportional}) {
       EXPECT_GE(Search(model, {.policy = policy}).value, best.value * (1 - 1e-9))
           << SplitPolicyName(policy) << " " << link_s;
     }
