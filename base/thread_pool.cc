@@ -6,6 +6,7 @@
 #include <system_error>
 
 #include "base/str.h"
+#include "base/time_slice.h"
 
 namespace thermocline {
 namespace {
@@ -27,6 +28,14 @@ int AvailableCpus() {
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
   return CPU_COUNT(&set);
+}
+
+// For callers, whose thread is not ours: as often as they call, one request each.
+void RequestShortSlicesOnce() {
+  thread_local bool requested = false;
+  if (requested) return;
+  requested = true;
+  RequestShortSlices();
 }
 
 Status PinTo(std::thread& thread, int cpu) {
@@ -81,6 +90,7 @@ void ThreadPool::Run(const Loop& loop) {
     for (int64_t chunk = 0; chunk < loop.n_chunks; ++chunk) loop.call(loop.body, chunk, 0);
     return;
   }
+  RequestShortSlicesOnce();
   loop_ = loop;
   next_chunk_.store(0, std::memory_order_relaxed);
   gate_.store(kOpen, std::memory_order_release);
@@ -113,6 +123,7 @@ void ThreadPool::AwaitHelpers() {
 }
 
 void ThreadPool::WorkerMain(int thread) {
+  RequestShortSlices();
   int seen = 0;
   while (true) {
     seen = AwaitRound(seen);

@@ -4,7 +4,8 @@
 //
 // A call allocates nothing. Waiting threads spin for some microseconds, in which the next loop of a
 // step usually comes, then sleep in the kernel, so an idle pool uses no CPU. A loop never waits for
-// a thread that has not woken yet: the caller and whoever is awake take all its chunks.
+// a thread that has not woken yet: the caller and whoever is awake take all its chunks. Threads of
+// a pool, callers included, ask the system for short time slices (base/time_slice.h).
 #pragma once
 
 #include <atomic>

@@ -110,6 +110,9 @@ void AddClusterFlags(CLI::App* app, ServeFlags* flags) {
   app->add_option("-t,--threads", flags->n_threads, "Compute threads of each worker")
       ->check(CLI::Range(0, 1024))
       ->group(kGroup);
+  app->add_option("--cpus", flags->cpus,
+                  "CPUs that the workers of a host compute on, e.g. 0-3,8, a thread on each")
+      ->group(kGroup);
   app->add_option("--memory", flags->memory, "Memory of each worker, e.g. 1.8G")->group(kGroup);
   app->add_option("--cache-dir", flags->cache_dir, "Each worker's folder for fetched weights")
       ->group(kGroup);

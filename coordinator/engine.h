@@ -171,7 +171,8 @@ class Engine final : public GenerationService {
   Result<placement::Plan> MakePlan() const;
   Status StartLoading();
   Result<proto::AssignPlan> AssignmentOf(WorkerId worker) const;
-  Result<std::string> AddressOf(size_t stage) const;
+  Status AddressNeighbours(size_t i, proto::AssignPlan* assignment) const;
+  Result<std::string> AddressOf(WorkerId worker) const;
   void StartServing();
   void SetState(ServiceState state);
 

@@ -89,7 +89,7 @@ Status Engine::CheckStepDeadline(TimePoint now) const {
 std::string Engine::StepsDone() const {
   std::string text;
   for (const WorkerStatus& worker : membership_.Statuses(clock_.Now())) {
-    if (worker.stage < 0) continue;
+    if (worker.stage < 0 || worker.is_helper) continue;
     text += Str(text.empty() ? "" : ", ", "stage ", worker.stage, " (",
                 membership_.NameOf(worker.id), ") ", worker.steps_done);
   }

@@ -50,7 +50,9 @@ Status Engine::On(comm::PeerId from, const proto::Ready& ready) {
   if (!membership_.OnReady(from, ready, clock_.Now()).ok()) return CountStale();
   workers_changed_ = true;
   observer_.OnReady(StatusOf(*membership_.FindId(from)), ready);
-  if (!scheduler_ && membership_.all_ready()) StartServing();
+  if (scheduler_ || !membership_.all_ready()) return OkStatus();
+  TC_RETURN_IF_ERROR(membership_.CheckNeuronOrders(plan_));
+  StartServing();
   return OkStatus();
 }
 
@@ -75,7 +77,7 @@ Status Engine::On(comm::PeerId from, const proto::Failure& failure) {
   const auto worker = membership_.FindId(from);
   if (!worker) return CountStale();
   const Status why = failure.status.WithContext(Str(membership_.NameOf(*worker), " failed"));
-  const bool may_be_a_link = why.code() == StatusCode::kUnavailable && plan_.stages.size() > 1;
+  const bool may_be_a_link = why.code() == StatusCode::kUnavailable && plan_.has_links();
   if (may_be_a_link && !membership_.IsSpare(*worker)) return HoldLinkReport(*worker, why);
   return Lose(*worker, why);
 }

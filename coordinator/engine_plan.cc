@@ -53,20 +53,37 @@ Result<proto::AssignPlan> Engine::AssignmentOf(WorkerId worker) const {
                                .max_step_tokens = options_.max_step_tokens,
                                .dump_logits_dir = options_.dump_logits_dir};
   for (size_t i = 0; i < plan_.stages.size(); ++i) {
-    if (plan_.stages[i].lead != worker) continue;
-    assignment.stage = static_cast<int>(i);
-    if (i > 0) {
-      TC_ASSIGN_OR_RETURN(assignment.previous_address, AddressOf(i - 1));
+    if (plan_.stages[i].lead == worker) {
+      assignment.stage = static_cast<int>(i);
+      TC_RETURN_IF_ERROR(AddressNeighbours(i, &assignment));
     }
-    if (i + 1 < plan_.stages.size()) {
-      TC_ASSIGN_OR_RETURN(assignment.next_address, AddressOf(i + 1));
+    const auto& helpers = plan_.stages[i].helpers;
+    for (size_t h = 0; h < helpers.size(); ++h) {
+      if (helpers[h].worker != worker) continue;
+      assignment.stage = static_cast<int>(i);
+      assignment.helper = static_cast<int>(h);
+      TC_ASSIGN_OR_RETURN(assignment.lead_address, AddressOf(plan_.stages[i].lead));
     }
   }
   return assignment;
 }
 
-Result<std::string> Engine::AddressOf(size_t stage) const {
-  const WorkerId worker = plan_.stages[stage].lead;
+// Of the lead of stage `i`.
+Status Engine::AddressNeighbours(size_t i, proto::AssignPlan* assignment) const {
+  if (i > 0) {
+    TC_ASSIGN_OR_RETURN(assignment->previous_address, AddressOf(plan_.stages[i - 1].lead));
+  }
+  if (i + 1 < plan_.stages.size()) {
+    TC_ASSIGN_OR_RETURN(assignment->next_address, AddressOf(plan_.stages[i + 1].lead));
+  }
+  for (const placement::HelperPlan& helper : plan_.stages[i].helpers) {
+    TC_ASSIGN_OR_RETURN(std::string address, AddressOf(helper.worker));
+    assignment->helper_addresses.push_back(std::move(address));
+  }
+  return OkStatus();
+}
+
+Result<std::string> Engine::AddressOf(WorkerId worker) const {
   const proto::Hello& hello = membership_.hello(worker);
   const bool mpi = plan_.link == placement::LinkKind::kMpi;
   const std::string& address = mpi ? hello.mpi_address : hello.zmq_address;

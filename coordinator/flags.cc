@@ -4,6 +4,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "base/cpu_list.h"
 #include "base/str.h"
 #include "base/units.h"
 #include "base/version.h"
@@ -161,7 +162,15 @@ std::vector<std::string> WorkerArguments(const ServeFlags& flags) {
   pass_on("--memory", flags.memory);
   pass_on("--cache-dir", flags.cache_dir);
   if (flags.n_threads > 0) pass_on("--threads", std::to_string(flags.n_threads));
+  pass_on("--cpus", flags.cpus);
   return arguments;
+}
+
+// Of the worker that this host will have: it would say the same, but later.
+Status CheckCpus(const ServeFlags& flags) {
+  const auto cpus = ParseCpuList(flags.cpus);
+  if (!cpus.ok()) return cpus.status().WithContext("--cpus");
+  return ThreadsOn(*cpus, flags.n_threads).status();
 }
 
 }  // namespace
@@ -200,6 +209,7 @@ Result<ServeConfig> ResolveServeFlags(const ServeFlags& flags,
                                                              : "0.0.0.0";
   config.bind_endpoint = BindEndpoint(address);
   config.key = flags.key.empty() ? environment("THERMOCLINE_CLUSTER_KEY") : flags.key;
+  if (config.workers == WorkerSource::kBesideCoordinator) TC_RETURN_IF_ERROR(CheckCpus(flags));
   config.worker_arguments = WorkerArguments(flags);
   return config;
 }

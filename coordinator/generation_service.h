@@ -51,6 +51,7 @@ struct WorkerStatus {
   std::string device;
   int n_cores = 0;
   int stage = -1;
+  bool is_helper = false;  // computes some of the neurons of its stage, which another worker leads
   int layer_begin = 0, layer_end = 0;
   uint64_t bytes_done = 0, bytes_total = 0;  // of its weights
   uint64_t memory_bytes = 0, peak_rss_bytes = 0;

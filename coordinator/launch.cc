@@ -168,13 +168,18 @@ class Coordinator {
     if (config_.ffn.needs_sparsity()) TC_RETURN_IF_ERROR(UseSparsityFile());
     TC_ASSIGN_OR_RETURN(config_.engine.plan.ffn,
                         model::ResolveFfnModes(model_.config, model_.sparsity, config_.ffn));
+    const std::string note = model::UnmeasuredNote(model_.sparsity, config_.engine.plan.ffn);
+    if (!note.empty()) LogInfo("coordinator", note);
     return OkStatus();
   }
 
   Status UseSparsityFile() {
     const std::string path = model::FindSparsityFile(flags_.predictor_path, flags_.model_path);
     if (path.empty()) return OkStatus();
-    if (config_.engine.weights_from == proto::WeightsFrom::kCoordinator) {
+    TC_ASSIGN_OR_RETURN(const model::SparsityFile file,
+                        model::OpenSparsityFile(path, model_.config, model_.fingerprint));
+    // Losses are judged here; a file that has nothing else is of no use to workers.
+    if (file.has_parts() && config_.engine.weights_from == proto::WeightsFrom::kCoordinator) {
       const std::string fact =
           Str("--weights-from coordinator sends the model file only, not ", path,
               ": share both files with the workers, or use --ffn exact or --ffn dense");
@@ -182,8 +187,8 @@ class Coordinator {
       LogWarn("coordinator", fact);
       return OkStatus();
     }
-    TC_RETURN_IF_ERROR(AttachSparsityFile(path, &model_));
-    config_.engine.sparsity_path = AbsolutePath(path);
+    model::AttachSparsity(file, &model_.weights, &model_.sparsity);
+    if (file.has_parts()) config_.engine.sparsity_path = AbsolutePath(path);
     return OkStatus();
   }
 

@@ -25,13 +25,13 @@ void ShareBandwidthOfHosts(std::vector<placement::WorkerProfile>* workers) {
   std::map<std::string, Host> hosts;
   for (const auto& worker : *workers) {
     Host& host = hosts[worker.host];
-    host.bytes_per_s += worker.read_bytes_per_s;
+    host.bytes_per_s += worker.read_bytes_per_s.value;
     host.n_cores += worker.n_cores;
   }
   for (auto& worker : *workers) {
     const Host& host = hosts[worker.host];
     if (host.n_cores > 0)
-      worker.read_bytes_per_s = host.bytes_per_s * worker.n_cores / host.n_cores;
+      worker.read_bytes_per_s.value = host.bytes_per_s * worker.n_cores / host.n_cores;
   }
 }
 
@@ -160,6 +160,7 @@ Status Membership::OnReady(comm::PeerId peer, const proto::Ready& ready, TimePoi
   if (member == nullptr) return NotAMember(peer);
   member->status.bytes_done = member->status.bytes_total = ready.owned_bytes;
   member->status.peak_rss_bytes = ready.peak_rss_bytes;
+  member->neuron_order = ready.neuron_order;
   member->ready = true;
   member->last_seen = now;
   return OkStatus();
@@ -171,6 +172,7 @@ void Membership::OnPlan(const placement::Plan& plan, TimePoint now) {
     member.ready = false;
     member.last_seen = now;
     member.status.stage = -1;
+    member.status.is_helper = false;
   }
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const placement::StagePlan& stage = plan.stages[i];
@@ -179,6 +181,14 @@ void Membership::OnPlan(const placement::Plan& plan, TimePoint now) {
     status.layer_begin = stage.layers.begin;
     status.layer_end = stage.layers.end;
     status.bytes_total = stage.weights_bytes;
+    for (const placement::HelperPlan& helper : stage.helpers) {
+      WorkerStatus& own = members_.at(helper.worker).status;
+      own.stage = static_cast<int>(i);
+      own.is_helper = true;
+      own.layer_begin = stage.layers.begin;
+      own.layer_end = stage.layers.end;
+      own.bytes_total = helper.bytes.weights;
+    }
   }
 }
 
@@ -188,11 +198,24 @@ bool Membership::all_ready() const {
   });
 }
 
+Status Membership::CheckNeuronOrders(const placement::Plan& plan) const {
+  for (const placement::StagePlan& stage : plan.stages) {
+    for (const placement::HelperPlan& helper : stage.helpers) {
+      if (members_.at(helper.worker).neuron_order == members_.at(stage.lead).neuron_order) continue;
+      return InvalidArgument(
+          Str(NameOf(helper.worker), " and ", NameOf(stage.lead),
+              " share neurons that stand in different orders: the same "
+              "M.profile.gguf must lie beside M.gguf on both hosts, or on none"));
+    }
+  }
+  return OkStatus();
+}
+
 void Membership::OnStepTimes(const std::vector<uint32_t>& stage_compute_us) {
   for (auto& [id, member] : members_) {
     WorkerStatus& status = member.status;
     const auto stage = static_cast<size_t>(status.stage);
-    if (status.stage < 0 || stage >= stage_compute_us.size()) continue;
+    if (status.stage < 0 || status.is_helper || stage >= stage_compute_us.size()) continue;
     status.last_step_us = stage_compute_us[stage];
     status.step_us_total += stage_compute_us[stage];
   }

@@ -50,6 +50,9 @@ class Membership {
   // Tells the table which stage each worker leads.
   void OnPlan(const placement::Plan& plan, TimePoint now);
 
+  // kInvalidArgument names two members of a stage that order its neurons differently; when all are
+  // ready.
+  Status CheckNeuronOrders(const placement::Plan& plan) const;
   // What a step's stages took, by the plan's order.
   void OnStepTimes(const std::vector<uint32_t>& stage_compute_us);
 
@@ -84,6 +87,7 @@ class Membership {
     TimePoint last_seen;
     TimePoint last_heartbeat;
     bool ready = false;
+    uint64_t neuron_order = 0;  // as it said when ready
   };
 
   Member* Find(comm::PeerId peer);

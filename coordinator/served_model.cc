@@ -94,12 +94,4 @@ Result<ServedModel> OpenServedModel(const std::string& path, const std::string& 
   return model;
 }
 
-Status AttachSparsityFile(const std::string& path, ServedModel* model) {
-  TC_ASSIGN_OR_RETURN(model::SparsityFile file,
-                      model::OpenSparsityFile(path, model->config, model->fingerprint));
-  model->weights.AttachPredictors(file.predictors);
-  model->sparsity = std::move(file.sparsity);
-  return OkStatus();
-}
-
 }  // namespace thermocline::coordinator

@@ -32,8 +32,4 @@ struct ServedModel {
 // the construct that is not supported.
 Result<ServedModel> OpenServedModel(const std::string& path, const std::string& chat_template);
 
-// Takes predictors and thresholds from a sparsity file, which must be the model's. Errors name its
-// path.
-Status AttachSparsityFile(const std::string& path, ServedModel* model);
-
 }  // namespace thermocline::coordinator

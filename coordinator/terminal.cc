@@ -30,6 +30,11 @@ std::string LayersOf(const WorkerStatus& worker) {
   return Str(worker.layer_begin, "-", worker.layer_end - 1);
 }
 
+std::string StageOf(const WorkerStatus& worker) {
+  if (worker.stage < 0) return "-";
+  return Str(worker.stage, worker.is_helper ? " (helps)" : "");
+}
+
 std::string NameOf(const WorkerStatus& worker) {
   return Str("worker ", worker.id, " on ", Printable(worker.host));
 }
@@ -52,8 +57,8 @@ std::string NodeTable(const std::vector<WorkerStatus>& workers) {
       {"worker", "host", "device", "memory", "stage", "layers", "weights", "peak rss"}};
   for (const WorkerStatus& worker : workers) {
     rows.push_back({Str(worker.id), worker.host, worker.device, FormatBytes(worker.memory_bytes),
-                    worker.stage < 0 ? "-" : Str(worker.stage), LayersOf(worker),
-                    FormatBytes(worker.bytes_total), FormatBytes(worker.peak_rss_bytes)});
+                    StageOf(worker), LayersOf(worker), FormatBytes(worker.bytes_total),
+                    FormatBytes(worker.peak_rss_bytes)});
   }
   std::string table;
   for (const auto& row : rows) {
@@ -132,12 +137,15 @@ void Terminal::OnWorkerLeft(const WorkerStatus&, const Status& why) {
 
 void Terminal::OnPlan(const placement::Plan& plan) {
   Line(Str("plan: ", plan.stages.size(), plan.stages.size() == 1 ? " stage" : " stages",
-           plan.stages.size() > 1 ? Str(" joined by ", placement::LinkKindName(plan.link),
-                                        " links (", DTypeName(plan.wire), ")")
-                                  : "",
+           plan.has_links() ? Str(", joined by ", placement::LinkKindName(plan.link), " links (",
+                                  DTypeName(plan.wire), ")")
+                            : "",
            ", context ", plan.n_ctx, ", kv cache for ", plan.kv.n_tokens(), " tokens"));
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     Line(Str("  stage ", i, ": ", plan.stages[i].reason));
+    for (const placement::HelperPlan& helper : plan.stages[i].helpers) {
+      Line(Str("    helped by worker ", helper.worker, ": ", helper.reason));
+    }
   }
 }
 

@@ -10,7 +10,7 @@ build_packages=(
   libzmq3-dev libsodium-dev
   libprotobuf-dev protobuf-compiler
   libboost1.81-dev libhwy-dev libpcre2-dev libxxhash-dev
-  libspdlog-dev libcli11-dev nlohmann-json3-dev
+  libspdlog-dev libcli11-dev nlohmann-json3-dev libyaml-cpp-dev
   curl jq procps
 )
 test_packages=(

@@ -59,6 +59,12 @@ inline uint32_t LoadU32(const void* bytes) {
   return value;
 }
 
+inline uint64_t LoadU64(const void* bytes) {
+  uint64_t value;
+  std::memcpy(&value, bytes, sizeof(value));
+  return value;
+}
+
 // The 6-bit scales and mins of the 8 groups of a Q4_K or Q5_K block.
 struct SuperScales {
   uint8_t scales[kGroupsPerSuper];

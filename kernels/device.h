@@ -37,6 +37,9 @@ class Device {
 
 struct CpuDeviceOptions {
   int n_threads = 1;
+  // Thread i stays on cpus[i % cpus.size()], but for thread 0, which is the caller of the ops;
+  // none: wherever the system puts them.
+  std::vector<int> cpus;
 };
 
 // The instruction sets that this machine can run, best first: "avx512-vnni", "avx512", "avx2",
@@ -49,7 +52,8 @@ Status UseInstructionSet(std::string_view name);
 
 // Scalar loops with double accumulators: the oracle of every other backend.
 std::unique_ptr<Device> MakeReferenceDevice();
-// Vector code for the instruction set found at run time; kInvalidArgument when n_threads < 1.
+// Vector code for the instruction set found at run time; kInvalidArgument when n_threads < 1
+// or a thread cannot run on its CPU.
 Result<std::unique_ptr<Device>> MakeCpuDevice(const CpuDeviceOptions& options);
 // kUnavailable when built without CUDA or when there is no such GPU.
 Result<std::unique_ptr<Device>> MakeCudaDevice(int ordinal);

@@ -107,6 +107,22 @@ Quants UnitQuants(DType dtype, const uint8_t* unit, int lane, int n_lanes) {
   return quants;
 }
 
+// The scales of a Q4_K or Q5_K block of the file, the unit's super-block `s`, as SuperLayout says.
+void WriteSuperScales(const uint8_t* block, int s, int n_lanes, uint8_t* scales) {
+  static_assert(Q4_KLayout::kPacked == Q5_KLayout::kPacked);
+  const SuperScales unpacked = UnpackSuperScales(block + Q4_KLayout::kPacked);
+  uint32_t nibbles = 0;
+  for (int g = 0; g < kGroupsPerSuper; ++g) {
+    const int min = unpacked.mins[g];
+    scales[s * kGroupsPerSuper + g] = static_cast<uint8_t>(unpacked.scales[g] | (min >> 4 << 6));
+    nibbles |= static_cast<uint32_t>(min & 0xf) << (4 * g);
+  }
+  std::memcpy(scales + SuperLayout::Nibbles(n_lanes) + 4 * s, &nibbles, 4);
+  uint8_t* halves = scales + SuperLayout::Halves(n_lanes) + 4 * s;
+  std::memcpy(halves, block + Q4_KLayout::kScale, 2);
+  std::memcpy(halves + 2, block + Q4_KLayout::kMinScale, 2);
+}
+
 // Scales of `n_lanes` blocks from block b0 of the file's row on.
 void WriteScales(DType dtype, const uint8_t* row, int64_t b0, int n_lanes, uint8_t* unit) {
   const UnitLayout at = UnitLayout::Of(dtype, n_lanes);
@@ -128,22 +144,30 @@ void WriteScales(DType dtype, const uint8_t* row, int64_t b0, int n_lanes, uint8
       std::memcpy(unit + at.super_scale + 2 * s, block + Q6_KLayout::kScale, 2);
       continue;
     }
-    static_assert(Q4_KLayout::kPacked == Q5_KLayout::kPacked);
-    uint8_t* super = unit + at.scales + s * SuperScaleLayout::kBytes;
-    std::memcpy(super + SuperScaleLayout::kPacked, block + Q4_KLayout::kPacked, 12);
-    std::memcpy(super + SuperScaleLayout::kScale, block + Q4_KLayout::kScale, 2);
-    std::memcpy(super + SuperScaleLayout::kMinScale, block + Q4_KLayout::kMinScale, 2);
+    WriteSuperScales(block, s, n_lanes, unit + at.scales);
   }
 }
 
 float HalfAt(const uint8_t* bytes) { return F16ToF32(LoadU16(bytes)); }
 
+// The scale and the min of a lane of a Q4_K or Q5_K unit.
+struct SuperScale {
+  float scale, min;
+};
+
+SuperScale SuperScaleOf(const uint8_t* scales, int lane, int n_lanes) {
+  const int s = lane / kGroupsPerSuper, g = lane % kGroupsPerSuper;
+  const uint8_t* halves = scales + SuperLayout::Halves(n_lanes) + 4 * s;
+  const uint32_t nibbles = LoadU32(scales + SuperLayout::Nibbles(n_lanes) + 4 * s);
+  const int min = (scales[lane] >> 6 << 4) | static_cast<int>((nibbles >> (4 * g)) & 0xf);
+  return {HalfAt(halves) * static_cast<float>(scales[lane] & 0x3f),
+          HalfAt(halves + 2) * static_cast<float>(min)};
+}
+
 // The 32 weights of one lane, with the products in the order that DequantizeRow has them.
 void DequantizeLane(DType dtype, const uint8_t* unit, int lane, int n_lanes, float* out) {
   const UnitLayout at = UnitLayout::Of(dtype, n_lanes);
   const Quants quants = UnitQuants(dtype, unit, lane, n_lanes);
-  const uint8_t* super = unit + at.scales + lane / kGroupsPerSuper * SuperScaleLayout::kBytes;
-  const auto group = static_cast<size_t>(lane % kGroupsPerSuper);
   for (int i = 0; i < kGroupElems; ++i) {
     const uint8_t q = quants[static_cast<size_t>(i)];
     switch (dtype) {
@@ -155,10 +179,8 @@ void DequantizeLane(DType dtype, const uint8_t* unit, int lane, int n_lanes, flo
         break;
       case DType::kQ4_K:
       case DType::kQ5_K: {
-        const SuperScales packed = UnpackSuperScales(super + SuperScaleLayout::kPacked);
-        out[i] = HalfAt(super + SuperScaleLayout::kScale) * packed.scales[group] *
-                     static_cast<float>(q) -
-                 HalfAt(super + SuperScaleLayout::kMinScale) * packed.mins[group];
+        const SuperScale super = SuperScaleOf(unit + at.scales, lane, n_lanes);
+        out[i] = super.scale * static_cast<float>(q) - super.min;
         break;
       }
       case DType::kQ6_K: {

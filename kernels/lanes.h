@@ -12,8 +12,7 @@
 //   Q8_0  8 dwords of int8 quants; L half scales
 //   Q4_0  4 dwords of nibbles, byte c of dword u: low = weight 4u + c, high = weight 16 + 4u + c;
 //         L half scales
-//   Q4_K  nibbles as Q4_0; then per super-block (8 lanes) 12 bytes of packed scales and mins, half
-//         d, half dmin
+//   Q4_K  nibbles as Q4_0; then the scales of SuperLayout
 //   Q5_K  nibbles; 1 dword of fifth bits, bit t of byte c = weight 4t + c; then as Q4_K
 //   Q6_K  low nibbles; 2 dwords of high bit pairs, bits 2t, 2t+1 of byte c of dword h = weight
 //         16h + 4t + c; L int8 scales of weights 0-15, L of weights 16-31; half d per super-block
@@ -41,7 +40,7 @@ inline constexpr uint64_t kLanesSlackBytes = 64;
 struct UnitLayout {
   int quants = 0;
   int high = 0;    // Q5_K, Q6_K
-  int scales = 0;  // the halves of Q8_0 and Q4_0, the super-blocks of Q4_K and Q5_K, int8 of Q6_K
+  int scales = 0;  // the halves of Q8_0 and Q4_0, the SuperLayout of Q4_K and Q5_K, int8 of Q6_K
   int super_scale = 0;  // Q6_K: the halves d
   int n_bytes = 0;
 
@@ -64,9 +63,13 @@ struct UnitLayout {
   }
 };
 
-// Bytes of a super-block's scales after its quants, and where they lie.
-struct SuperScaleLayout {
-  static constexpr int kPacked = 0, kScale = 12, kMinScale = 14, kBytes = 16;
+// The scales and mins of the L lanes of a Q4_K or Q5_K unit, 6 bits each, so that a vector of lanes
+// takes them apart by a few shifts: L bytes, byte j = scale of lane j | upper two bits of its min
+// << 6; then a dword per super-block (8 lanes), nibble j = lower four bits of the min of its lane
+// j; then halves d and dmin per super-block. They are as many bytes as in the file.
+struct SuperLayout {
+  static constexpr int Nibbles(int n_lanes) { return n_lanes; }
+  static constexpr int Halves(int n_lanes) { return n_lanes + n_lanes / 2; }
 };
 
 // Whether the type has this layout: the quantised types do.

@@ -1,5 +1,6 @@
 #include "model/config.h"
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <span>
@@ -21,6 +22,7 @@ struct ArchTraits {
   bool ffn_gated;
   Activation activation;  // unless the file names another
   bool ffn_up_activated = false;
+  bool in_powerinfer = false;  // PowerInfer's dialect has it
 };
 
 constexpr std::string_view kRmsEps = "attention.layer_norm_rms_epsilon";
@@ -28,7 +30,7 @@ constexpr std::string_view kLayerEps = "attention.layer_norm_epsilon";
 
 constexpr ArchTraits kArchitectures[] = {
     {"llama", Architecture::kLlama, NormKind::kRms, kRmsEps, RopePairing::kAdjacent, true,
-     Activation::kSilu},
+     Activation::kSilu, false, true},
     {"qwen2", Architecture::kQwen2, NormKind::kRms, kRmsEps, RopePairing::kHalves, true,
      Activation::kSilu},
     {"arcee", Architecture::kArcee, NormKind::kRms, kRmsEps, RopePairing::kAdjacent, false,
@@ -37,8 +39,17 @@ constexpr ArchTraits kArchitectures[] = {
      Activation::kReluSquared},
     // PowerInfer's: llama with a ReLU on gate and up.
     {"bamboo", Architecture::kBamboo, NormKind::kRms, kRmsEps, RopePairing::kAdjacent, true,
-     Activation::kRelu, true},
+     Activation::kRelu, true, true},
+    // PowerInfer's, as upstream has no OPT: positions are learned, not rotated.
+    {"opt", Architecture::kOpt, NormKind::kLayer, kLayerEps, RopePairing::kAdjacent, false,
+     Activation::kRelu, false, true},
 };
+
+// OPT's table of positions begins with two rows that no position reads (its authors' padding).
+constexpr int kOptPositionOffset = 2;
+// What LayerNorm of OPT's framework has unless told; PowerInfer's files do not say it.
+constexpr float kOptEps = 1e-5f;
+constexpr std::string_view kPositionTable = "position_embd.weight";
 
 // The names that checkpoints give to activations.
 struct ActivationSpelling {
@@ -55,9 +66,11 @@ constexpr ActivationSpelling kActivationSpellings[] = {
 // Keys under which files state the activation; upstream's first.
 constexpr std::string_view kActivationKeys[] = {"hidden_activation", "activation_function"};
 
-std::string SupportedNames() {
+std::string SupportedNames(GgufDialect dialect) {
   std::string names;
-  for (const ArchTraits& traits : kArchitectures) names += Str(" ", traits.name);
+  for (const ArchTraits& traits : kArchitectures) {
+    if (dialect == GgufDialect::kGguf || traits.in_powerinfer) names += Str(" ", traits.name);
+  }
   return names;
 }
 
@@ -66,15 +79,14 @@ Result<ArchTraits> FindArchitecture(const GgufFile& file) {
   if (!name.ok()) return InvalidArgument(name.status().message());
   for (const ArchTraits& traits : kArchitectures) {
     if (traits.name != *name) continue;
-    if (file.dialect() == GgufDialect::kPowerInfer && traits.arch != Architecture::kLlama &&
-        traits.arch != Architecture::kBamboo) {
+    if (file.dialect() == GgufDialect::kPowerInfer && !traits.in_powerinfer) {
       return InvalidArgument(Str("unsupported architecture in a PowerInfer file: \"", *name,
-                                 "\"; supported there: llama bamboo"));
+                                 "\"; supported there:", SupportedNames(file.dialect())));
     }
     return traits;
   }
-  return InvalidArgument(
-      Str("unsupported architecture: \"", Printable(*name), "\"; supported:", SupportedNames()));
+  return InvalidArgument(Str("unsupported architecture: \"", Printable(*name),
+                             "\"; supported:", SupportedNames(GgufDialect::kGguf)));
 }
 
 Result<Activation> ReadActivation(const MetadataReader& meta, const ArchTraits& traits,
@@ -139,11 +151,16 @@ Status ReadHeads(const MetadataReader& meta, ModelConfig* config) {
   return OkStatus();
 }
 
-Status ReadAttention(const MetadataReader& meta, std::string_view eps_key, ModelConfig* config) {
-  TC_ASSIGN_OR_RETURN(config->norm_eps, meta.Float(eps_key));
+Result<float> ReadEps(const MetadataReader& meta, const ArchTraits& traits) {
+  if (traits.arch == Architecture::kOpt) return meta.FloatOr(traits.eps_key, kOptEps);
+  return meta.Float(traits.eps_key);
+}
+
+Status ReadAttention(const MetadataReader& meta, const ArchTraits& traits, ModelConfig* config) {
+  TC_ASSIGN_OR_RETURN(config->norm_eps, ReadEps(meta, traits));
   if (config->norm_eps < 0) {
-    return InvalidArgument(
-        Str("metadata value is negative: ", meta.Key(eps_key), Kv("value", config->norm_eps)));
+    return InvalidArgument(Str("metadata value is negative: ", meta.Key(traits.eps_key),
+                               Kv("value", config->norm_eps)));
   }
   TC_ASSIGN_OR_RETURN(config->attention_scale, meta.FloatOr("attention.scale", 0));
   if (config->attention_scale < 0) {
@@ -203,6 +220,29 @@ Status ReadRope(const MetadataReader& meta, const GgufFile& file, ModelConfig* c
                                Kv("value", factor)));
   }
   return OkStatus();
+}
+
+// The context ends where the table does; PowerInfer's files state the table's length for it.
+Status ReadLearnedPositions(const GgufFile& file, ModelConfig* config) {
+  const TensorInfo* table = file.FindTensor(kPositionTable);
+  if (table == nullptr) {
+    return InvalidArgument(
+        Str("tensor is missing: ", kPositionTable, " of a ", config->arch_name, " model"));
+  }
+  if (table->n_rows() <= kOptPositionOffset || table->n_rows() > kMaxContext) {
+    return InvalidArgument(Str("number of positions out of bounds: ", kPositionTable,
+                               Kv("rows", table->n_rows()), Kv("min", kOptPositionOffset + 1),
+                               Kv("max", kMaxContext)));
+  }
+  config->n_position_rows = static_cast<int>(table->n_rows());
+  config->position_offset = kOptPositionOffset;
+  config->n_ctx_train = std::min(config->n_ctx_train, config->n_position_rows - kOptPositionOffset);
+  return OkStatus();
+}
+
+Status ReadPositions(const MetadataReader& meta, const GgufFile& file, ModelConfig* config) {
+  return config->arch == Architecture::kOpt ? ReadLearnedPositions(file, config)
+                                            : ReadRope(meta, file, config);
 }
 
 Status CheckNoExperts(const MetadataReader& meta) {
@@ -270,10 +310,17 @@ Result<ModelConfig> ModelConfig::FromGguf(const GgufFile& file) {
   TC_ASSIGN_OR_RETURN(config.activation, ReadActivation(meta, traits, config.dialect));
   TC_RETURN_IF_ERROR(ReadSizes(meta, &config));
   TC_RETURN_IF_ERROR(ReadHeads(meta, &config));
-  TC_RETURN_IF_ERROR(ReadAttention(meta, traits.eps_key, &config));
-  TC_RETURN_IF_ERROR(ReadRope(meta, file, &config));
+  TC_RETURN_IF_ERROR(ReadAttention(meta, traits, &config));
+  TC_RETURN_IF_ERROR(ReadPositions(meta, file, &config));
   TC_RETURN_IF_ERROR(ReadVocab(meta, file, &config));
   return config;
+}
+
+Status CheckContext(const ModelConfig& config, int64_t n_ctx) {
+  const int n_positions = config.n_position_rows - config.position_offset;
+  if (!config.has_learned_positions() || n_ctx <= n_positions) return OkStatus();
+  return InvalidArgument(Str("this ", config.arch_name, " model has learned fewer positions:",
+                             Kv("n_ctx", n_ctx), Kv("positions", n_positions)));
 }
 
 }  // namespace thermocline::model

@@ -12,7 +12,7 @@
 
 namespace thermocline::model {
 
-enum class Architecture : uint8_t { kLlama, kQwen2, kArcee, kNemotron, kBamboo };
+enum class Architecture : uint8_t { kLlama, kQwen2, kArcee, kNemotron, kBamboo, kOpt };
 enum class NormKind : uint8_t { kRms, kLayer };
 // Which elements of a head are rotated together: (2i, 2i+1), or (i, i + n_rot/2).
 enum class RopePairing : uint8_t { kAdjacent, kHalves };
@@ -49,8 +49,14 @@ struct ModelConfig {
   bool ffn_up_activated = false;  // dReLU: act(gate) * act(up)
   bool tied_embeddings = false;
   float attention_scale = 0;  // 1/sqrt(head_dim) unless the file says otherwise
-  RopeConfig rope;
+  RopeConfig rope;            // n_rot is 0 where positions are learned
 
+  // Learned positions: row position_offset + p of a table of n_position_rows is added to the token
+  // at position p. 0 rows: the model has none.
+  int n_position_rows = 0;
+  int position_offset = 0;
+
+  bool has_learned_positions() const { return n_position_rows > 0; }
   // ReLU-family activations give exact zeros, so that FfnMode::kExact may skip rows.
   bool relu_family() const { return activation != Activation::kSilu; }
   int64_t n_embd_q() const { return int64_t{n_head} * head_dim; }
@@ -59,6 +65,10 @@ struct ModelConfig {
   // kInvalidArgument names an unknown architecture, a missing or impossible key.
   static Result<ModelConfig> FromGguf(const GgufFile& file);
 };
+
+// A context of `n_ctx` positions. Rotations reach as far as anybody counts; a table of learned
+// positions ends: kInvalidArgument beyond it.
+Status CheckContext(const ModelConfig& config, int64_t n_ctx);
 
 // Upper bounds that a header must respect before anything is sized by it.
 inline constexpr int kMaxLayers = 1024;      // the deepest published models have ~130

@@ -16,6 +16,11 @@ std::string InsteadText(const ModelConfig& config) {
   return Str(", or use --ffn ", FfnModeName(SafeMode(config)));
 }
 
+// Accepted as they came with the model.
+bool IsOwnUnmeasured(const Sparsity& sparsity, FfnMode mode) {
+  return mode == FfnMode::kPredicted && sparsity.is_part_of_model && !sparsity.guard.predicted;
+}
+
 bool LosesSomething(FfnMode mode) {
   return mode == FfnMode::kPredicted || mode == FfnMode::kThresholded;
 }
@@ -50,7 +55,7 @@ Status CheckFfnMode(const ModelConfig& config, const Sparsity& sparsity, FfnMode
 }
 
 Status CheckFfnLoss(const Sparsity& sparsity, const FfnWish& wish, FfnMode mode) {
-  if (!LosesSomething(mode) || sparsity.is_part_of_model) return OkStatus();
+  if (!LosesSomething(mode) || IsOwnUnmeasured(sparsity, mode)) return OkStatus();
   constexpr double kNotMeasured = std::numeric_limits<double>::infinity();
   const std::optional<float>& measured =
       mode == FfnMode::kPredicted ? sparsity.guard.predicted : sparsity.guard.thresholded;
@@ -76,6 +81,13 @@ Result<FfnModes> ResolveFfnModes(const ModelConfig& config, const Sparsity& spar
     if (can && CheckFfnLoss(sparsity, wish, mode).ok()) modes.Add(mode);
   }
   return modes;
+}
+
+std::string UnmeasuredNote(const Sparsity& sparsity, FfnModes modes) {
+  if (!modes.Has(FfnMode::kPredicted) || !IsOwnUnmeasured(sparsity, FfnMode::kPredicted)) return "";
+  return "nobody has measured what perplexity the model's own predictors lose; `thermocline "
+         "profile "
+         "--guard` does, and records it";
 }
 
 FfnMode LayerFfnMode(const ModelConfig& config, const LayerSparsity& layer, FfnMode mode) {

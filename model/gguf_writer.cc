@@ -6,7 +6,6 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <set>
 #include <utility>
@@ -23,6 +22,10 @@ constexpr uint32_t kVersion = 3;
 constexpr std::string_view kAlignmentKey = "general.alignment";
 // Keys of one part of a split file; the file written is whole.
 constexpr std::string_view kSplitKeys[] = {"split.no", "split.count", "split.tensors.count"};
+
+// Temporary files of one target that others of this process may be writing, or that an earlier one
+// with its number left when it was killed.
+constexpr int kMaxTemporaryNames = 100;
 
 template <typename T>
 void Append(std::string* bytes, T value) {
@@ -51,13 +54,6 @@ Status CheckTarget(const std::string& path) {
   struct stat target = {};
   if (lstat(path.c_str(), &target) != 0 || S_ISREG(target.st_mode)) return OkStatus();
   return InvalidArgument(Str("not a regular file, so it cannot be written to: ", path));
-}
-
-// What other files get: everything that the process's mask does not take away.
-mode_t DefaultMode() {
-  const mode_t mask = umask(0);
-  umask(mask);
-  return 0666 & ~mask;
 }
 
 }  // namespace
@@ -153,13 +149,18 @@ Status GgufWriter::SystemError(std::string_view fact, int error) const {
   return Unavailable(std::move(message));
 }
 
+// Not by mkostemp, whose files are the owner's alone: opened so, the file gets the permissions that
+// every other file of this process gets.
 Status GgufWriter::OpenTemporary() {
-  std::string path = path_ + ".XXXXXX";
-  fd_ = mkostemp(path.data(), O_CLOEXEC);
-  if (fd_ < 0) return SystemError("cannot create", errno);
-  temporary_path_ = std::move(path);
-  (void)fchmod(fd_, DefaultMode());
-  return OkStatus();
+  for (int attempt = 0; attempt < kMaxTemporaryNames; ++attempt) {
+    std::string path = Str(path_, ".", getpid(), "-", attempt, ".tmp");
+    fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd_ < 0 && errno == EEXIST) continue;
+    if (fd_ < 0) return SystemError("cannot create", errno);
+    temporary_path_ = std::move(path);
+    return OkStatus();
+  }
+  return SystemError("cannot create", EEXIST);
 }
 
 Status GgufWriter::Reserve() {

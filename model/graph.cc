@@ -17,8 +17,12 @@ using Role = WeightRole;
 // Appends ops and the values they write to one graph; lives in one Build function.
 class GraphBuilder {
  public:
-  GraphBuilder(const ModelConfig& config, const WeightIndex* weights, int layer)
-      : config_(config), weights_(weights), layer_(layer) {}
+  GraphBuilder(const ModelConfig& config, const WeightIndex* weights, int layer,
+               const FfnShare& share = {})
+      : config_(config),
+        weights_(weights),
+        layer_(layer),
+        n_neurons_(share.is_shared() ? share.n_neurons : config.n_ff) {}
 
   ValueId Input(std::string_view name, int64_t n_cols) {
     graph_.input = NewValue(name, n_cols);
@@ -32,6 +36,10 @@ class GraphBuilder {
   ValueId Embed() {
     return Append(OpKind::kEmbed, {}, NewValue("embd", config_.n_embd),
                   {{kNoLayer, Role::kTokenEmbd}});
+  }
+  ValueId EmbedPosition() {
+    return Append(OpKind::kEmbedPosition, {}, NewValue("position_embd", config_.n_embd),
+                  {{kNoLayer, Role::kPositionEmbd}});
   }
   ValueId Norm(ValueId x, Role weight, Role bias, std::string_view name) {
     return Append(OpKind::kNorm, {x}, NewValue(name, config_.n_embd), WithOptional(weight, bias));
@@ -80,17 +88,25 @@ class GraphBuilder {
     return Neurons({x, ids, scores}, std::move(weights), threshold);
   }
   // `ids` = kNoValue: every neuron.
-  ValueId AxpyRows(ValueId a, ValueId ids) {
+  ValueId AxpyRows(ValueId a, ValueId ids, bool with_bias) {
     std::vector<ValueId> inputs = {a};
     if (ids != kNoValue) inputs.push_back(ids);
     return Append(OpKind::kAxpyRows, std::move(inputs), NewValue("ffn_out", config_.n_embd),
-                  WithOptional(Role::kFfnDownT, Role::kFfnDownBias));
+                  with_bias ? WithOptional(Role::kFfnDownT, Role::kFfnDownBias)
+                            : std::vector<WeightKey>{Key(Role::kFfnDownT)});
+  }
+  void Send(ValueId x) { AppendOp(OpKind::kSend, {x}, {}, {}); }
+  ValueId Receive(int peer, std::string_view name) {
+    const ValueId x = NewValue(name, config_.n_embd);
+    AppendOp(OpKind::kReceive, {}, {x}, {}).peer = peer;
+    return x;
   }
 
   void MarkScores(ValueId value) {
     graph_.values[static_cast<size_t>(value)].kind = ValueKind::kScores;
   }
   void BeginFfn() { graph_.ffn_begin = graph_.ops.size(); }
+  int64_t n_neurons() const { return n_neurons_; }
   bool Has(Role role) const { return weights_->Find(role, Key(role).layer) != nullptr; }
 
  private:
@@ -103,7 +119,7 @@ class GraphBuilder {
   }
 
   ValueId Neurons(std::vector<ValueId> inputs, std::vector<WeightKey> weights, float threshold) {
-    const ValueId out = NewValue("ffn_act", config_.n_ff);
+    const ValueId out = NewValue("ffn_act", n_neurons_);
     Op& op = AppendOp(OpKind::kNeurons, std::move(inputs), {out}, std::move(weights));
     op.activation = config_.activation;
     op.activates_up = config_.ffn_up_activated;
@@ -112,7 +128,7 @@ class GraphBuilder {
   }
 
   ValueId NewIds() {
-    const ValueId ids = NewValue("ffn_ids", config_.n_ff);
+    const ValueId ids = NewValue("ffn_ids", n_neurons_);
     graph_.values[static_cast<size_t>(ids)].kind = ValueKind::kActiveIds;
     return ids;
   }
@@ -138,6 +154,7 @@ class GraphBuilder {
   const ModelConfig& config_;
   const WeightIndex* weights_;  // null in the embed graph, which has no optional weights
   const int layer_;
+  const int64_t n_neurons_;  // of the layer that are computed here
   Graph graph_;
 };
 
@@ -147,7 +164,7 @@ ValueId AppendAttention(const ModelConfig& config, ValueId x, GraphBuilder* b) {
   const ValueId q = b->MatMul(h, Role::kAttnQ, Role::kAttnQBias, "attn_q", config.n_embd_q());
   const ValueId k = b->MatMul(h, Role::kAttnK, Role::kAttnKBias, "attn_k", config.n_embd_kv());
   const ValueId v = b->MatMul(h, Role::kAttnV, Role::kAttnVBias, "attn_v", config.n_embd_kv());
-  b->Rope(q, k);
+  if (config.rope.n_rot > 0) b->Rope(q, k);
   const ValueId attn = b->Attention(q, k, v);
   const ValueId out =
       b->MatMul(attn, Role::kAttnOutput, Role::kAttnOutputBias, "attn_out", config.n_embd);
@@ -160,25 +177,25 @@ struct Neurons {
   ValueId ids = kNoValue;
 };
 
-ValueId AppendGate(const ModelConfig& config, ValueId h, GraphBuilder* b) {
-  return b->MatMul(h, Role::kFfnGate, Role::kFfnGateBias, "ffn_gate", config.n_ff);
+ValueId AppendGate(ValueId h, GraphBuilder* b) {
+  return b->MatMul(h, Role::kFfnGate, Role::kFfnGateBias, "ffn_gate", b->n_neurons());
 }
 
-ValueId AppendUp(const ModelConfig& config, ValueId h, GraphBuilder* b) {
-  return b->MatMul(h, Role::kFfnUp, Role::kFfnUpBias, "ffn_up", config.n_ff);
+ValueId AppendUp(ValueId h, GraphBuilder* b) {
+  return b->MatMul(h, Role::kFfnUp, Role::kFfnUpBias, "ffn_up", b->n_neurons());
 }
 
 ValueId AppendActivation(const ModelConfig& config, std::initializer_list<ValueId> gate_and_up,
                          std::string_view name, GraphBuilder* b) {
-  return b->Activate(config.activation, gate_and_up, name, config.n_ff);
+  return b->Activate(config.activation, gate_and_up, name, b->n_neurons());
 }
 
 Neurons AppendDenseNeurons(const ModelConfig& config, ValueId h, GraphBuilder* b) {
   if (!config.ffn_gated) {
-    return {AppendActivation(config, {AppendUp(config, h, b)}, "ffn_act", b), kNoValue};
+    return {AppendActivation(config, {AppendUp(h, b)}, "ffn_act", b), kNoValue};
   }
-  const ValueId gate = AppendGate(config, h, b);
-  ValueId up = AppendUp(config, h, b);
+  const ValueId gate = AppendGate(h, b);
+  ValueId up = AppendUp(h, b);
   if (config.ffn_up_activated) up = AppendActivation(config, {up}, "ffn_up_act", b);
   return {AppendActivation(config, {gate, up}, "ffn_act", b), kNoValue};
 }
@@ -187,7 +204,7 @@ Neurons AppendDenseNeurons(const ModelConfig& config, ValueId h, GraphBuilder* b
 // negative threshold leaves all but exact zeros.
 Neurons AppendRemainingNeurons(const ModelConfig& config, float threshold, ValueId h,
                                GraphBuilder* b) {
-  const ValueId first = config.ffn_gated ? AppendGate(config, h, b) : AppendUp(config, h, b);
+  const ValueId first = config.ffn_gated ? AppendGate(h, b) : AppendUp(h, b);
   const ValueId act =
       AppendActivation(config, {first}, config.ffn_gated ? "ffn_gate_act" : "ffn_act", b);
   if (threshold >= 0) b->ZeroBelow(act, threshold);
@@ -196,14 +213,13 @@ Neurons AppendRemainingNeurons(const ModelConfig& config, float threshold, Value
 }
 
 // `x` is the residual stream, `h` its norm.
-Neurons AppendPredictedNeurons(const ModelConfig& config, const LayerSparsity& layer, ValueId x,
-                               ValueId h, GraphBuilder* b) {
+Neurons AppendPredictedNeurons(const LayerSparsity& layer, ValueId x, ValueId h, GraphBuilder* b) {
   const ValueId input = layer.input == PredictorInput::kResidual ? x : h;
   ValueId hidden = b->MatMul(input, Role::kPredictorFc1, "ffn_predictor", layer.n_hidden);
   if (layer.predictor == PredictorKind::kRelu) {
     hidden = b->Activate(Activation::kRelu, {hidden}, "ffn_predictor_act", layer.n_hidden);
   }
-  const ValueId scores = b->MatMul(hidden, Role::kPredictorFc2, "ffn_scores", config.n_ff);
+  const ValueId scores = b->MatMul(hidden, Role::kPredictorFc2, "ffn_scores", b->n_neurons());
   b->MarkScores(scores);
   const ValueId ids = b->SelectAtLeast(scores, layer.predictor_threshold);
   return {b->PredictedNeurons(h, ids, scores, layer.predictor_threshold), ids};
@@ -218,23 +234,33 @@ Neurons AppendNeurons(const ModelConfig& config, const FfnOptions& ffn, ValueId 
     case FfnMode::kExact:
       return AppendRemainingNeurons(config, kNoThreshold, h, b);
     case FfnMode::kPredicted:
-      return AppendPredictedNeurons(config, ffn.sparsity, x, h, b);
+      return AppendPredictedNeurons(ffn.sparsity, x, h, b);
     case FfnMode::kThresholded:
       return AppendRemainingNeurons(config, ffn.sparsity.activation_threshold, h, b);
   }
   CHECK(false);
 }
 
-// x -> x + ffn(norm(x)).
-ValueId AppendFfn(const ModelConfig& config, const FfnOptions& ffn, ValueId x, GraphBuilder* b) {
-  const bool down_by_neuron =
-      ffn.down_by_neuron || ffn.mode != FfnMode::kDense || !b->Has(Role::kFfnDown);
-  b->BeginFfn();
+// The sum over the neurons held here; `x` is the residual stream.
+ValueId AppendOwnNeurons(const ModelConfig& config, const FfnOptions& ffn, bool with_bias,
+                         ValueId x, GraphBuilder* b) {
+  const bool down_by_neuron = ffn.down_by_neuron || ffn.share.is_shared() ||
+                              ffn.mode != FfnMode::kDense || !b->Has(Role::kFfnDown);
   const ValueId h = b->Norm(x, Role::kFfnNorm, Role::kFfnNormBias, "ffn_norm");
   const Neurons neurons = AppendNeurons(config, ffn, x, h, b);
-  const ValueId out = down_by_neuron ? b->AxpyRows(neurons.activations, neurons.ids)
-                                     : b->MatMul(neurons.activations, Role::kFfnDown,
-                                                 Role::kFfnDownBias, "ffn_out", config.n_embd);
+  if (down_by_neuron) return b->AxpyRows(neurons.activations, neurons.ids, with_bias);
+  return b->MatMul(neurons.activations, Role::kFfnDown, Role::kFfnDownBias, "ffn_out",
+                   config.n_embd);
+}
+
+// x -> x + ffn(norm(x)).
+ValueId AppendFfn(const ModelConfig& config, const FfnOptions& ffn, ValueId x, GraphBuilder* b) {
+  b->BeginFfn();
+  if (ffn.share.n_helpers > 0) b->Send(x);
+  ValueId out = AppendOwnNeurons(config, ffn, true, x, b);
+  for (int helper = 1; helper <= ffn.share.n_helpers; ++helper) {
+    out = b->Add(out, b->Receive(helper, "ffn_part"), "ffn_sum");
+  }
   return b->Add(x, out, "ffn_residual");
 }
 
@@ -244,6 +270,8 @@ const char* OpKindName(OpKind kind) {
   switch (kind) {
     case OpKind::kEmbed:
       return "embed";
+    case OpKind::kEmbedPosition:
+      return "embed_position";
     case OpKind::kNorm:
       return "norm";
     case OpKind::kMatMul:
@@ -266,6 +294,10 @@ const char* OpKindName(OpKind kind) {
       return "neurons";
     case OpKind::kAxpyRows:
       return "axpy_rows";
+    case OpKind::kSend:
+      return "send";
+    case OpKind::kReceive:
+      return "receive";
   }
   return "?";
 }
@@ -285,16 +317,28 @@ Graph BuildLayerGraph(const ModelConfig& config, const WeightIndex& weights, int
                       const FfnOptions& ffn) {
   CHECK(LayerFfnMode(config, ffn.sparsity, ffn.mode) == ffn.mode);
   CHECK(ffn.mode != FfnMode::kExact || config.relu_family());
-  GraphBuilder builder(config, &weights, layer);
+  GraphBuilder builder(config, &weights, layer, ffn.share);
   const ValueId x = builder.Input("x", config.n_embd);
   const ValueId after_attention = AppendAttention(config, x, &builder);
   const ValueId output = AppendFfn(config, ffn, after_attention, &builder);
   return std::move(builder).Finish(output);
 }
 
+Graph BuildHelperGraph(const ModelConfig& config, const WeightIndex& weights, int layer,
+                       const FfnOptions& ffn) {
+  CHECK(LayerFfnMode(config, ffn.sparsity, ffn.mode) == ffn.mode && ffn.share.is_shared());
+  constexpr int kLead = 0;
+  GraphBuilder builder(config, &weights, layer, ffn.share);
+  const ValueId x = builder.Receive(kLead, "x");
+  const ValueId sum = AppendOwnNeurons(config, ffn, false, x, &builder);
+  builder.Send(sum);
+  return std::move(builder).Finish(sum);
+}
+
 Graph BuildEmbedGraph(const ModelConfig& config) {
   GraphBuilder builder(config, nullptr, kNoLayer);
-  const ValueId x = builder.Embed();
+  ValueId x = builder.Embed();
+  if (config.has_learned_positions()) x = builder.Add(x, builder.EmbedPosition(), "embd_sum");
   return std::move(builder).Finish(x);
 }
 

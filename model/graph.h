@@ -22,6 +22,7 @@ namespace thermocline::model {
 // plain rows by their ValueKind, weights by their role.
 enum class OpKind : uint8_t {
   kEmbed,          // token ids of the batch -> x          weights: {token_embd}
+  kEmbedPosition,  // positions of the batch -> x          weights: {position_embd}
   kNorm,           // x -> y                               weights: {norm, norm_bias?}
   kMatMul,         // x -> x w^T + bias                    weights: {w, bias?}
   kRope,           // q, k -> the same q, k, rotated       weights: {rope_freqs?}
@@ -36,6 +37,8 @@ enum class OpKind : uint8_t {
   // given the gate is not computed again.  weights: {gate?, gate_bias?, up, up_bias?}
   kNeurons,
   kAxpyRows,  // a, [ids] -> sum over ids of a_i * row weights: {w by neuron, bias?}
+  kSend,      // x ->; to the other members of the stage that share the layer
+  kReceive,   // -> x, from the op's peer
 };
 const char* OpKindName(OpKind kind);
 
@@ -64,6 +67,7 @@ struct Op {
   Activation activation = Activation::kSilu;  // of kActivate and kNeurons
   bool activates_up = false;                  // of kNeurons: act(gate x) * act(up x)
   float threshold = 0;                        // of kSelectAtLeast, kZeroBelow and kNeurons
+  int peer = 0;  // of kReceive: among the members that share the layer, the lead being 0
 };
 
 // Every value is written by one op, or is the graph's input; only kRope and kZeroBelow write values
@@ -74,7 +78,7 @@ struct Graph {
   std::vector<Op> ops;
   // Ops from here on are the layer's FFN; the ones before are the same in every mode.
   size_t ffn_begin = 0;
-  ValueId input = kNoValue;   // x[n_tokens, n_embd], or kNoValue when the graph starts with kEmbed
+  ValueId input = kNoValue;   // x[n_tokens, n_embd], or kNoValue of the embed graph
   ValueId output = kNoValue;  // x[n_tokens, n_embd], or the logits [n_rows, n_vocab]
 };
 
@@ -84,6 +88,15 @@ ValueId InputOf(const Graph& graph, const Op& op, ValueKind kind);
 // that every neuron is active.
 ValueId ActiveIdsOf(const Graph& graph, const Op& op);
 
+// What part of a layer's FFN a graph computes. Shared by several workers, the FFN is a branch on
+// each of them: the lead sends them x, each computes its own neurons, and the lead adds what comes
+// back in the order of the members.
+struct FfnShare {
+  int64_t n_neurons = -1;  // held here; -1: all
+  int n_helpers = 0;       // members beside the lead that hold some
+  bool is_shared() const { return n_neurons >= 0; }
+};
+
 struct FfnOptions {
   FfnMode mode = FfnMode::kDense;
   // The down projection adds rows by neuron (kAxpyRows on kFfnDownT) instead of multiplying by
@@ -92,6 +105,7 @@ struct FfnOptions {
   // rows.
   bool down_by_neuron = false;
   LayerSparsity sparsity;  // of the layer; read by kPredicted and kThresholded
+  FfnShare share;
 };
 
 // x += attention(norm(x)); x += ffn(norm(x)) of one layer. `ffn.mode` is one that the layer can run
@@ -100,9 +114,15 @@ struct FfnOptions {
 // Exact (ReGLU):  g = relu(gate h); ids = active(g); a = g * (up h) for ids.
 // Predicted:      s = fc2 act(fc1 x or h); ids = at_least(s); a = act(gate h) * (up h) for ids.
 // Thresholded:    g = act(gate h), 0 below the threshold; the rest as exact.
+//
+// Shared: send(x) before h, and the partial sums received are added to the lead's own.
 Graph BuildLayerGraph(const ModelConfig& config, const WeightIndex& weights, int layer,
                       const FfnOptions& ffn);
-// Token ids -> x.
+// A helper's branch of that FFN: receives x from the lead, sends back the sum over its own neurons,
+// ffn.share.n_neurons of them. No bias of the sum and no residual: those are the lead's.
+Graph BuildHelperGraph(const ModelConfig& config, const WeightIndex& weights, int layer,
+                       const FfnOptions& ffn);
+// Token ids, and positions where they are learned -> x.
 Graph BuildEmbedGraph(const ModelConfig& config);
 // x -> logits: final norm and output projection (token_embd when tied).
 Graph BuildHeadGraph(const ModelConfig& config, const WeightIndex& weights);

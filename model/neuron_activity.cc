@@ -106,6 +106,24 @@ void ActivityMasks::Add(std::span<const float> values, float threshold, int wind
   windows_.push_back(window);
 }
 
+double UnionShareAt(const UnionShares& curve, double density, int64_t n_tokens) {
+  const auto n = static_cast<double>(n_tokens);
+  if (n_tokens <= 1) return density;
+  if (curve.back() == 0) return 1 - std::pow(1 - density, n);
+  if (n_tokens >= kUnionBatches.back()) {
+    return 1 - std::pow(1 - static_cast<double>(curve.back()), n / kUnionBatches.back());
+  }
+  const auto above =
+      static_cast<size_t>(std::upper_bound(kUnionBatches.begin(), kUnionBatches.end(), n_tokens) -
+                          kUnionBatches.begin());
+  // The first point is the density itself, but for the choice of tokens.
+  const double low = above == 1 ? density : static_cast<double>(curve[above - 1]);
+  const double way =
+      std::log2(n / kUnionBatches[above - 1]) /
+      std::log2(static_cast<double>(kUnionBatches[above]) / kUnionBatches[above - 1]);
+  return low + way * (static_cast<double>(curve[above]) - low);
+}
+
 UnionShares UnionCurve(const ActivityMasks& masks, uint64_t seed) {
   UnionShares shares = {};
   const std::vector<std::vector<size_t>> by_window = TokensByWindow(masks);

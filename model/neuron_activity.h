@@ -90,6 +90,11 @@ class ActivityMasks {
 // draws that `seed` fixes; equal to the density at B = 1 up to the choice of tokens.
 UnionShares UnionCurve(const ActivityMasks& masks, uint64_t seed);
 
+// The share of neurons that B tokens need, one needing `density`: by the curve, between its points
+// by straight lines over log B, beyond the last as if groups of that many tokens chose
+// independently. Without a curve (zeros) as if all tokens did: 1 - (1 - density)^B.
+double UnionShareAt(const UnionShares& curve, double density, int64_t n_tokens);
+
 // Values by magnitude, in constant memory: quantiles are right to one part in 32.
 // Thread-compatible.
 class MagnitudeHistogram {

@@ -2,8 +2,20 @@
 
 #include <algorithm>
 #include <numeric>
+#include <span>
+
+#include "base/hash.h"
 
 namespace thermocline::model {
+
+uint64_t ChecksumOf(const NeuronOrder& order) {
+  if (order.layers.empty()) return 0;
+  std::vector<uint64_t> layers;
+  for (const std::vector<int32_t>& layer : order.layers) {
+    layers.push_back(Checksum64(std::as_bytes(std::span(layer))));
+  }
+  return Checksum64(std::as_bytes(std::span(layers)));
+}
 
 NeuronOrder HeatOrder(const SparsityProfile& profile) {
   NeuronOrder order;

@@ -22,6 +22,9 @@ struct NeuronOrder {
   }
 };
 
+// Of the whole order, to tell two apart: 0 for the file's.
+uint64_t ChecksumOf(const NeuronOrder& order);
+
 // By how often each fired in the profile, most first, ties in the file's order.
 NeuronOrder HeatOrder(const SparsityProfile& profile);
 

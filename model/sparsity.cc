@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::string_view kArchitecture = "thermocline.sparsity";
 constexpr int64_t kVersion = 1;
+constexpr std::string_view kPredictedLoss = "guard.predicted.ppl_loss";
 constexpr std::string_view kPowerInferThreshold = "powerinfer.sparse_threshold";
 
 std::string Key(std::string_view suffix) { return Str(kArchitecture, ".", suffix); }
@@ -55,9 +56,10 @@ class SparsityReader {
     sparsity.layers.resize(n_layer());
     const bool has_predictors = file_.Has(Key("predictor.kinds"));
     const bool has_thresholds = file_.Has(Key("activation.thresholds"));
-    if (!has_predictors && !has_thresholds) {
-      return InvalidArgument(Str("neither predictors nor thresholds: ", Key("predictor.kinds"),
-                                 " and ", Key("activation.thresholds"), " are missing"));
+    if (!has_predictors && !has_thresholds && !file_.Has(Key(kPredictedLoss))) {
+      return InvalidArgument(
+          Str("neither predictors nor thresholds nor a measured loss: ", Key("predictor.kinds"),
+              ", ", Key("activation.thresholds"), " and ", Key(kPredictedLoss), " are missing"));
     }
     if (has_predictors) TC_RETURN_IF_ERROR(ReadPredictors(&sparsity.layers));
     if (has_thresholds) TC_RETURN_IF_ERROR(ReadActivationThresholds(&sparsity.layers));
@@ -154,7 +156,7 @@ class SparsityReader {
   }
 
   Status ReadGuard(LossGuard* guard) const {
-    TC_ASSIGN_OR_RETURN(guard->predicted, OptionalLoss("guard.predicted.ppl_loss"));
+    TC_ASSIGN_OR_RETURN(guard->predicted, OptionalLoss(kPredictedLoss));
     TC_ASSIGN_OR_RETURN(guard->thresholded, OptionalLoss("guard.thresholded.ppl_loss"));
     TC_ASSIGN_OR_RETURN(guard->allowed, OptionalLoss("guard.allowed_loss"));
     return OkStatus();
@@ -240,6 +242,20 @@ Result<SparsityFile> OpenSparsityFile(const std::string& path, const ModelConfig
                                       const std::string& model_fingerprint) {
   TC_ASSIGN_OR_RETURN(auto reader, OpenMappedFile(path));
   return ReadSparsityFile(std::move(reader), config, model_fingerprint);
+}
+
+void AttachSparsity(const SparsityFile& file, WeightIndex* weights, Sparsity* sparsity) {
+  Sparsity own = std::exchange(*sparsity, file.sparsity);
+  if (file.sparsity.has_predictors()) {
+    weights->AttachPredictors(file.predictors);
+    return;
+  }
+  if (!own.has_predictors()) return;
+  sparsity->is_part_of_model = own.is_part_of_model;
+  for (size_t i = 0; i < own.layers.size(); ++i) {
+    own.layers[i].activation_threshold = file.sparsity.layers[i].activation_threshold;
+  }
+  sparsity->layers = std::move(own.layers);
 }
 
 std::string FindSparsityFile(const std::string& given, const std::string& model_path) {

@@ -53,7 +53,8 @@ struct Sparsity {
   std::string path;                   // of the sparsity file; "": the model file tells, if anyone
   std::vector<LayerSparsity> layers;  // one per layer of the model
   LossGuard guard;
-  // PowerInfer's predictors belong to their model: whoever chose the file chose their loss.
+  // The predictors are PowerInfer's, of the model file itself: whoever chose the file chose their
+  // loss, as long as nobody has measured it.
   bool is_part_of_model = false;
 
   bool has_predictors() const;
@@ -69,6 +70,9 @@ struct SparsityFile {
   std::unique_ptr<RangeReader> reader;
   Sparsity sparsity;
   std::map<WeightKey, TensorInfo> predictors;  // offsets are those of this file
+
+  // Whether a stage computes with anything in it: else it only records measured losses.
+  bool has_parts() const { return sparsity.has_predictors() || sparsity.has_thresholds(); }
 };
 // kInvalidArgument or kDataLoss name the key or tensor that is wrong, and the path.
 Result<SparsityFile> OpenSparsityFile(const std::string& path, const ModelConfig& config,
@@ -77,6 +81,10 @@ Result<SparsityFile> OpenSparsityFile(const std::string& path, const ModelConfig
 Result<SparsityFile> ReadSparsityFile(std::unique_ptr<RangeReader> reader,
                                       const ModelConfig& config,
                                       const std::string& model_fingerprint);
+
+// Gives a model what the file has: its thresholds and measured losses, and its predictors instead
+// of the model's own when it has any.
+void AttachSparsity(const SparsityFile& file, WeightIndex* weights, Sparsity* sparsity);
 
 // `given` unless that is empty; else M.predictor.gguf beside M.gguf, when there is such a file;
 // else "".

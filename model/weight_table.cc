@@ -20,13 +20,15 @@ constexpr WeightSpec Layer(Role role, std::string_view name, Dim rows, Dim cols)
 constexpr WeightSpec WholeVector(Role role, std::string_view name, Dim cols) {
   return {role, name, Dim::kNone, cols, false, true};
 }
-constexpr WeightSpec LayerVector(Role role, std::string_view name, Dim cols) {
-  return {role, name, Dim::kNone, cols, true, true};
+constexpr WeightSpec LayerVector(Role role, std::string_view name, Dim cols,
+                                 std::string_view alias = {}) {
+  return {role, name, Dim::kNone, cols, true, true, alias};
 }
 
 // In the order of WeightRole.
 constexpr std::array<WeightSpec, kNumWeightRoles> kSpecs = {
     Whole(Role::kTokenEmbd, "token_embd.weight", Dim::kVocab, Dim::kEmbd),
+    Whole(Role::kPositionEmbd, "position_embd.weight", Dim::kPositions, Dim::kEmbd),
     WholeVector(Role::kOutputNorm, "output_norm.weight", Dim::kEmbd),
     WholeVector(Role::kOutputNormBias, "output_norm.bias", Dim::kEmbd),
     Whole(Role::kOutput, "output.weight", Dim::kVocab, Dim::kEmbd),
@@ -49,7 +51,8 @@ constexpr std::array<WeightSpec, kNumWeightRoles> kSpecs = {
     LayerVector(Role::kFfnUpBias, "ffn_up.bias", Dim::kFf),
     Layer(Role::kFfnDown, "ffn_down.weight", Dim::kEmbd, Dim::kFf),
     Layer(Role::kFfnDownT, "ffn_down_t.weight", Dim::kFf, Dim::kEmbd),
-    LayerVector(Role::kFfnDownBias, "ffn_down.bias", Dim::kEmbd),
+    LayerVector(Role::kFfnDownBias, "ffn_down.bias", Dim::kEmbd,
+                "ffn_down_t.bias"),  // PowerInfer's
     Layer(Role::kPredictorFc1, "fc1.weight", Dim::kPredictor, Dim::kEmbd),
     Layer(Role::kPredictorFc2, "fc2.weight", Dim::kFf, Dim::kPredictor),
 };
@@ -123,6 +126,21 @@ constexpr RoleUse kNemotron[] = {
     {Role::kFfnDownT, kOptional},       {Role::kFfnDownBias, kOptional},
 };
 
+constexpr RoleUse kOpt[] = {
+    {Role::kTokenEmbd, kRequired},      {Role::kPositionEmbd, kRequired},
+    {Role::kOutputNorm, kRequired},     {Role::kOutputNormBias, kRequired},
+    {Role::kOutput, kOptional},         {Role::kAttnNorm, kRequired},
+    {Role::kAttnNormBias, kRequired},   {Role::kAttnQ, kRequired},
+    {Role::kAttnQBias, kRequired},      {Role::kAttnK, kRequired},
+    {Role::kAttnKBias, kRequired},      {Role::kAttnV, kRequired},
+    {Role::kAttnVBias, kRequired},      {Role::kAttnOutput, kRequired},
+    {Role::kAttnOutputBias, kRequired}, {Role::kFfnNorm, kRequired},
+    {Role::kFfnNormBias, kRequired},    {Role::kFfnUp, kRequired},
+    {Role::kFfnUpBias, kRequired},      {Role::kFfnDown, kOptional},
+    {Role::kFfnDownT, kOptional},       {Role::kFfnDownBias, kRequired},
+    {Role::kPredictorFc1, kOptional},   {Role::kPredictorFc2, kOptional},
+};
+
 }  // namespace
 
 std::string_view DimName(Dim dim) {
@@ -131,6 +149,8 @@ std::string_view DimName(Dim dim) {
       return "";
     case Dim::kVocab:
       return "n_vocab";
+    case Dim::kPositions:
+      return "n_position_rows";
     case Dim::kEmbd:
       return "n_embd";
     case Dim::kQ:
@@ -161,6 +181,8 @@ std::span<const RoleUse> RolesOf(const ModelConfig& config) {
       return kArcee;
     case Architecture::kNemotron:
       return kNemotron;
+    case Architecture::kOpt:
+      return kOpt;
   }
   CHECK(false);
 }

@@ -14,6 +14,7 @@ namespace thermocline::model {
 enum class Dim : uint8_t {
   kNone,       // the tensor has one dimension only
   kVocab,      // n_vocab
+  kPositions,  // n_position_rows
   kEmbd,       // n_embd
   kQ,          // n_head * head_dim
   kKv,         // n_head_kv * head_dim
@@ -30,7 +31,8 @@ struct WeightSpec {
   Dim rows;
   Dim cols;
   bool per_layer;
-  bool f32_only;  // norms, biases and rope divisors: every writer keeps them F32
+  bool f32_only;                // norms, biases and rope divisors: every writer keeps them F32
+  std::string_view alias = {};  // another name that files give it
 };
 const WeightSpec& SpecOf(WeightRole role);
 

@@ -19,6 +19,8 @@ int64_t LengthOf(Dim dim, const ModelConfig& config) {
       return 1;
     case Dim::kVocab:
       return config.n_vocab;
+    case Dim::kPositions:
+      return config.n_position_rows;
     case Dim::kEmbd:
       return config.n_embd;
     case Dim::kQ:
@@ -103,6 +105,12 @@ Status MissingTensor(const std::string& name, const ModelConfig& config) {
                              Kv("n_layer", config.n_layer)));
 }
 
+const TensorInfo* FindTensor(const GgufFile& file, const WeightSpec& spec, const WeightKey& key) {
+  const TensorInfo* tensor = file.FindTensor(TensorName(key));
+  if (tensor != nullptr || spec.alias.empty()) return tensor;
+  return file.FindTensor(Str("blk.", key.layer, ".", spec.alias));
+}
+
 // The down projection is there once, by output or by neuron.
 Status CheckDown(const WeightIndex& index, int layer, const ModelConfig& config) {
   const TensorInfo* by_output = index.Find(WeightRole::kFfnDown, layer);
@@ -140,10 +148,42 @@ bool IsPredictor(WeightRole role) {
 
 }  // namespace
 
+bool IsPerNeuron(WeightRole role) {
+  switch (role) {
+    case WeightRole::kFfnGate:
+    case WeightRole::kFfnGateBias:
+    case WeightRole::kFfnUp:
+    case WeightRole::kFfnUpBias:
+    case WeightRole::kFfnDown:
+    case WeightRole::kFfnDownT:
+    case WeightRole::kPredictorFc2:
+      return true;
+    default:
+      return false;
+  }
+}
+
 DType NeuronRowType(DType type, int64_t n_embd) {
   if (IsFloat(type)) return type;
   const bool divides = n_embd % Traits(DType::kQ8_0).block_elems == 0;
   return type == DType::kQ8_0 || !divides ? DType::kF16 : DType::kQ8_0;
+}
+
+DType MemoryType(WeightRole role, const TensorInfo& info) {
+  const bool divides = info.n_cols() % Traits(DType::kQ8_0).block_elems == 0;
+  const bool is_half = info.dtype == DType::kF16 || info.dtype == DType::kBF16;
+  return IsPredictor(role) && is_half && divides ? DType::kQ8_0 : info.dtype;
+}
+
+uint64_t HeldWeight::size_bytes() const {
+  return static_cast<uint64_t>(n_rows) * RowBytes(dtype, static_cast<uint64_t>(n_cols));
+}
+
+HeldWeight HeldAs(WeightRole role, const TensorInfo& info, bool neuron_rows) {
+  if (role == WeightRole::kFfnDown && neuron_rows) {
+    return {NeuronRowType(info.dtype, info.n_rows()), info.n_cols(), info.n_rows()};
+  }
+  return {MemoryType(role, info), info.n_rows(), info.n_cols()};
 }
 
 std::string_view WeightRoleName(WeightRole role) { return SpecOf(role).name; }
@@ -161,7 +201,7 @@ Result<WeightIndex> WeightIndex::Build(const ModelConfig& config, const GgufFile
     for (int i = 0; i < n_copies; ++i) {
       const WeightKey key{spec.per_layer ? i : kNoLayer, use.role};
       const std::string name = TensorName(key);
-      const TensorInfo* tensor = file.FindTensor(name);
+      const TensorInfo* tensor = FindTensor(file, spec, key);
       if (tensor == nullptr && !use.required) continue;
       if (tensor == nullptr) return MissingTensor(name, config);
       TC_RETURN_IF_ERROR(CheckTensor(spec, *tensor, config));
@@ -187,6 +227,8 @@ std::vector<WeightKey> WeightIndex::KeysOf(const LayerRange& layers) const {
     switch (key.role) {
       case WeightRole::kTokenEmbd:
         return layers.has_embed || (layers.has_head && is_tied);
+      case WeightRole::kPositionEmbd:
+        return layers.has_embed;
       case WeightRole::kOutputNorm:
       case WeightRole::kOutputNormBias:
       case WeightRole::kOutput:

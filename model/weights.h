@@ -19,6 +19,7 @@ namespace thermocline::model {
 enum class WeightRole : uint8_t {
   // Of the whole model; layer = kNoLayer.
   kTokenEmbd,
+  kPositionEmbd,  // [n_position_rows, n_embd] where positions are learned
   kOutputNorm,
   kOutputNormBias,
   kOutput,     // absent when tied: the head then reads kTokenEmbd
@@ -77,11 +78,39 @@ struct LayerRange {
   friend bool operator==(const LayerRange&, const LayerRange&) = default;
 };
 
+// Neurons [begin, end) of a layer, in heat order where there is a profile, else in the file's.
+struct NeuronRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+  int64_t size() const { return end - begin; }
+  bool empty() const { return begin >= end; }
+  friend bool operator==(const NeuronRange&, const NeuronRange&) = default;
+};
+
+// Whether the weight has a row, a column (ffn_down) or a value (biases) per neuron.
+bool IsPerNeuron(WeightRole role);
+
 // The type that ffn_down[n_embd, n_ff] of `type` has when it is re-laid as one row per neuron.
 // Float weights keep theirs. Blocks along n_ff cannot be cut per neuron, so quantised weights are
 // rounded once more, at a fraction of the error they have: types of up to 6 bits to Q8_0 (half a
 // step of 1/127 of a block's largest weight), Q8_0 itself, or rows that Q8_0 cannot divide, to F16.
 DType NeuronRowType(DType type, int64_t n_embd);
+
+// The type in which workers keep a weight that is not re-laid. Predictors choose neurons, for which
+// 8 bits a weight are plenty: those that files bring as halves are kept as Q8_0, half the bytes.
+// F32 stays, for those who want every bit; so does a row that blocks of 32 do not divide.
+DType MemoryType(WeightRole role, const TensorInfo& info);
+
+// A weight as a worker holds it in memory: of MemoryType, or, for ffn_down with `neuron_rows`,
+// re-laid as one row per neuron (NeuronRowType).
+struct HeldWeight {
+  DType dtype = DType::kF32;
+  int64_t n_rows = 0;
+  int64_t n_cols = 0;
+
+  uint64_t size_bytes() const;
+};
+HeldWeight HeldAs(WeightRole role, const TensorInfo& info, bool neuron_rows);
 
 // Maps each weight of the model to its tensor in the file. Immutable, so thread-safe.
 class WeightIndex {

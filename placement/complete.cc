@@ -19,8 +19,51 @@ bool WithinModel(const Plan& plan, int n_layer) {
   });
 }
 
+// What the helpers leave of a layer: the first gap between their ranges. Where there are more,
+// ValidatePlan tells so.
+NeuronRange NeuronsLeft(const StagePlan& stage, size_t layer, int64_t n_ff) {
+  std::vector<NeuronRange> taken = {{n_ff, n_ff}};
+  for (const HelperPlan& helper : stage.helpers) {
+    if (!helper.neurons[layer].empty()) taken.push_back(helper.neurons[layer]);
+  }
+  std::sort(taken.begin(), taken.end(),
+            [](const NeuronRange& a, const NeuronRange& b) { return a.begin < b.begin; });
+  int64_t next = 0;
+  for (const NeuronRange& range : taken) {
+    if (range.begin > next) return {next, range.begin};
+    next = std::max(next, range.end);
+  }
+  return {};
+}
+
+void FillSplit(StagePlan* stage, const ModelBytes& model) {
+  const auto n_layers = static_cast<size_t>(stage->layers.end - stage->layers.begin);
+  const auto all_named = [&](const std::vector<NeuronRange>& neurons) {
+    return neurons.size() == n_layers &&
+           std::all_of(neurons.begin(), neurons.end(),
+                       [&](const NeuronRange& range) { return range.end <= model.n_ff(); });
+  };
+  for (HelperPlan& helper : stage->helpers) {
+    if (!all_named(helper.neurons)) return;  // ValidatePlan tells why
+    const PartBytes bytes = model.HelperPart(stage->layers, helper.neurons);
+    if (helper.bytes.weights == 0) helper.bytes.weights = bytes.weights;
+    if (helper.bytes.relay == 0) helper.bytes.relay = bytes.relay;
+    if (helper.bytes.predictors == 0) helper.bytes.predictors = bytes.predictors;
+    if (helper.reason.empty()) helper.reason = "written by hand";
+  }
+  for (size_t layer = stage->neurons.size(); layer < n_layers; ++layer) {
+    stage->neurons.push_back(NeuronsLeft(*stage, layer, model.n_ff()));
+  }
+  if (!all_named(stage->neurons)) return;
+  const PartBytes bytes = model.LeadPart(stage->layers, stage->neurons);
+  if (stage->weights_bytes == 0) stage->weights_bytes = bytes.weights;
+  if (stage->relay_bytes == 0) stage->relay_bytes = bytes.relay;
+  if (stage->predictor_bytes == 0) stage->predictor_bytes = bytes.predictors;
+}
+
 void FillBytes(Plan* plan, const ModelBytes& model) {
   for (StagePlan& stage : plan->stages) {
+    if (stage.is_split()) FillSplit(&stage, model);
     if (stage.weights_bytes == 0) stage.weights_bytes = model.Weights(stage.layers);
     if (stage.relay_bytes == 0) stage.relay_bytes = model.Relay(stage.layers);
     if (stage.predictor_bytes == 0) stage.predictor_bytes = model.Predictors(stage.layers);

@@ -27,6 +27,7 @@ Result<ContextDemand> DemandOf(const model::ModelConfig& config, const PlanReque
   TC_RETURN_IF_ERROR(CheckRange("n_parallel", request.n_parallel, 1, kMaxParallel));
   TC_RETURN_IF_ERROR(CheckRange("max_step_tokens", request.max_step_tokens, 1, kMaxPlanStepTokens));
   TC_RETURN_IF_ERROR(CheckRange("kv.page_tokens", request.kv.page_tokens, 1, kMaxPageTokens));
+  TC_RETURN_IF_ERROR(model::CheckContext(config, request.n_ctx));
   const int64_t max_pages = kMaxKvTokens / request.kv.page_tokens;
   TC_RETURN_IF_ERROR(CheckRange("kv.n_pages", request.kv.n_pages, 0, max_pages));
   const int trained = config.n_ctx_train > 0 ? std::min(config.n_ctx_train, kMaxContextTokens)

@@ -1,5 +1,7 @@
 #include "placement/model_bytes.h"
 
+#include <algorithm>
+
 #include "base/dtype.h"
 
 namespace thermocline::placement {
@@ -19,7 +21,59 @@ uint64_t RelayOf(const model::WeightIndex& weights, int layer) {
   return as_rows - std::min(as_rows, down->size_bytes);
 }
 
+// Gate, up and down with their biases; the bias of down is added once, by the lead.
+PartBytes NeuronBytesOf(const model::WeightIndex& weights, int layer, bool predicted) {
+  using Role = model::WeightRole;
+  PartBytes bytes;
+  for (const Role role : {Role::kFfnGate, Role::kFfnGateBias, Role::kFfnUp, Role::kFfnUpBias,
+                          Role::kFfnDown, Role::kFfnDownT}) {
+    const model::TensorInfo* tensor = weights.Find(role, layer);
+    if (tensor != nullptr) bytes.weights += tensor->size_bytes;
+  }
+  bytes.relay = RelayOf(weights, layer);
+  const model::TensorInfo* fc2 = weights.Find(Role::kPredictorFc2, layer);
+  if (predicted && fc2 != nullptr) bytes.predictors = fc2->size_bytes;
+  return bytes;
+}
+
+// The FFN's norm, which a helper computes again from x, and the predictor's first half.
+PartBytes HelperBytesOf(const model::WeightIndex& weights, int layer, bool predicted) {
+  using Role = model::WeightRole;
+  PartBytes bytes;
+  for (const Role role : {Role::kFfnNorm, Role::kFfnNormBias}) {
+    const model::TensorInfo* tensor = weights.Find(role, layer);
+    if (tensor != nullptr) bytes.weights += tensor->size_bytes;
+  }
+  const model::TensorInfo* fc1 = weights.Find(Role::kPredictorFc1, layer);
+  if (predicted && fc1 != nullptr) bytes.predictors = fc1->size_bytes;
+  return bytes;
+}
+
+// n * numerator / denominator without a product beyond 64 bits.
+uint64_t Portion(uint64_t n, int64_t numerator, int64_t denominator) {
+  return static_cast<uint64_t>(static_cast<unsigned __int128>(n) *
+                               static_cast<uint64_t>(numerator) /
+                               static_cast<uint64_t>(denominator));
+}
+
+PartBytes Portion(const PartBytes& bytes, int64_t numerator, int64_t denominator) {
+  return {Portion(bytes.weights, numerator, denominator),
+          Portion(bytes.relay, numerator, denominator),
+          Portion(bytes.predictors, numerator, denominator)};
+}
+
+PartBytes operator-(const PartBytes& a, const PartBytes& b) {
+  return {a.weights - b.weights, a.relay - b.relay, a.predictors - b.predictors};
+}
+
 }  // namespace
+
+PartBytes& PartBytes::operator+=(const PartBytes& other) {
+  weights += other.weights;
+  relay += other.relay;
+  predictors += other.predictors;
+  return *this;
+}
 
 ModelBytes::ModelBytes(const Parts& parts)
     : layers_(PrefixSums(parts.layers, parts.layers.size())),
@@ -28,12 +82,17 @@ ModelBytes::ModelBytes(const Parts& parts)
       shared_(parts.shared),
       embed_(parts.embed),
       head_(parts.head),
-      both_ends_(parts.both_ends) {}
+      both_ends_(parts.both_ends),
+      n_ff_(parts.n_ff),
+      neurons_(parts.neurons),
+      helper_(parts.helper) {}
 
 ModelBytes ModelBytes::Of(const model::ModelConfig& config, const model::WeightIndex& weights,
                           model::FfnModes ffn) {
   const int n = config.n_layer;
+  const bool predicted = ffn.Has(model::FfnMode::kPredicted);
   Parts parts;
+  parts.n_ff = std::max(config.n_ff, 1);
   const auto bytes = [&](int begin, int end, bool embed, bool head) {
     return weights.BytesOf({begin, end, embed, head});
   };
@@ -45,7 +104,9 @@ ModelBytes ModelBytes::Of(const model::ModelConfig& config, const model::WeightI
   for (int layer = 0; layer < n; ++layer) {
     parts.layers.push_back(bytes(layer, layer + 1, false, false) - parts.shared);
     if (ffn.needs_neuron_rows()) parts.relay.push_back(RelayOf(weights, layer));
-    if (ffn.Has(model::FfnMode::kPredicted)) {
+    parts.neurons.push_back(NeuronBytesOf(weights, layer, predicted));
+    parts.helper.push_back(HelperBytesOf(weights, layer, predicted));
+    if (predicted) {
       parts.predictors.push_back(weights.PredictorBytesOf({layer, layer + 1, false, false}));
     }
   }
@@ -70,6 +131,34 @@ uint64_t ModelBytes::Relay(const model::LayerRange& layers) const {
 
 uint64_t ModelBytes::Predictors(const model::LayerRange& layers) const {
   return predictors_[layers.end] - predictors_[layers.begin];
+}
+
+PartBytes ModelBytes::Neurons(int layer, const NeuronRange& range) const {
+  const PartBytes& whole = neurons_[static_cast<size_t>(layer)];
+  return Portion(whole, range.end, n_ff_) - Portion(whole, range.begin, n_ff_);
+}
+
+PartBytes ModelBytes::LeadPart(const model::LayerRange& layers,
+                               std::span<const NeuronRange> neurons) const {
+  PartBytes bytes = {Weights(layers), 0, Predictors(layers)};
+  for (int layer = layers.begin; layer < layers.end; ++layer) {
+    const PartBytes& whole = neurons_[static_cast<size_t>(layer)];
+    bytes = bytes - PartBytes{whole.weights, 0, whole.predictors};
+    bytes += Neurons(layer, neurons[static_cast<size_t>(layer - layers.begin)]);
+  }
+  return bytes;
+}
+
+PartBytes ModelBytes::HelperPart(const model::LayerRange& layers,
+                                 std::span<const NeuronRange> neurons) const {
+  PartBytes bytes;
+  for (int layer = layers.begin; layer < layers.end; ++layer) {
+    const NeuronRange& range = neurons[static_cast<size_t>(layer - layers.begin)];
+    if (range.empty()) continue;
+    bytes += Neurons(layer, range);
+    bytes += helper_[static_cast<size_t>(layer)];
+  }
+  return bytes;
 }
 
 uint64_t ModelBytes::Streamed(const model::LayerRange& layers) const {

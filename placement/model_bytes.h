@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "model/config.h"
@@ -9,6 +10,18 @@
 #include "model/weights.h"
 
 namespace thermocline::placement {
+
+using model::NeuronRange;
+
+// What one member of a stage holds.
+struct PartBytes {
+  uint64_t weights = 0;     // of the file, own ranges only
+  uint64_t relay = 0;       // more than that in memory: ffn_down re-laid as neuron rows
+  uint64_t predictors = 0;  // of the file or the sparsity file beside it
+  uint64_t sum() const { return weights + relay + predictors; }
+  PartBytes& operator+=(const PartBytes& other);
+  friend bool operator==(const PartBytes&, const PartBytes&) = default;
+};
 
 // Bytes of contiguous ranges of layers, by prefix sums. Immutable.
 class ModelBytes {
@@ -22,24 +35,38 @@ class ModelBytes {
     uint64_t embed = 0;                // the first stage holds it
     uint64_t head = 0;                 // the last stage holds it
     uint64_t both_ends = 0;            // a single stage holds this instead of embed + head (tied)
+    int64_t n_ff = 1;
+    // Of `layers` and of what re-laying adds, what belongs to the neurons: rows of gate, up and
+    // down with their biases, and of the predictor's output; and what a helper holds whatever its
+    // neurons. By layer; empty: stages cannot be split.
+    std::vector<PartBytes> neurons, helper;
   };
   explicit ModelBytes(const Parts& parts);
   // Counts what `ffn` adds in memory: ffn_down as neuron rows, and predictors.
   static ModelBytes Of(const model::ModelConfig& config, const model::WeightIndex& weights,
                        model::FfnModes ffn);
 
+  int64_t n_ff() const { return n_ff_; }
   int n_layer() const { return static_cast<int>(layers_.size()) - 1; }
   // Of the file, held by a stage of `layers`.
   uint64_t Weights(const model::LayerRange& layers) const;
   // What re-laying adds to them in memory.
   uint64_t Relay(const model::LayerRange& layers) const;
   uint64_t Predictors(const model::LayerRange& layers) const;
+  // Of a lead that shares its neurons: those of `neurons`, by layer of the range, and all the rest.
+  PartBytes LeadPart(const model::LayerRange& layers, std::span<const NeuronRange> neurons) const;
+  // Of a helper: `neurons`, and per layer where it has any what computing them takes besides.
+  PartBytes HelperPart(const model::LayerRange& layers, std::span<const NeuronRange> neurons) const;
+  // Of neurons of one layer. Ranges that follow one another add up to the whole layer's bytes.
+  PartBytes Neurons(int layer, const NeuronRange& range) const;
   // What one token reads of them: everything but the embedding, unless the head shares it.
   uint64_t Streamed(const model::LayerRange& layers) const;
 
  private:
   std::vector<uint64_t> layers_, relay_, predictors_;  // prefix sums
   uint64_t shared_, embed_, head_, both_ends_;
+  int64_t n_ff_;
+  std::vector<PartBytes> neurons_, helper_;  // by layer
 };
 
 }  // namespace thermocline::placement

@@ -14,15 +14,21 @@
 #include "model/config.h"
 #include "model/ffn_mode.h"
 #include "model/weights.h"
+#include "placement/model_bytes.h"
 #include "placement/profile.h"
 
 namespace thermocline::placement {
 
-enum class LinkKind : uint8_t { kMpi, kZmq };
-std::string_view LinkKindName(LinkKind kind);
-Result<LinkKind> ParseLinkKind(std::string_view name);
+// A worker that computes some of the neurons of another worker's stage.
+struct HelperPlan {
+  WorkerId worker;
+  std::vector<NeuronRange> neurons;  // by layer of the stage; empty: it takes no part in that layer
+  PartBytes bytes;
+  std::string reason;  // what it saves and what it costs, for people
+  friend bool operator==(const HelperPlan&, const HelperPlan&) = default;
+};
 
-// Contiguous layers on one lead worker.
+// Contiguous layers on one lead worker, which computes everything but the neurons of its helpers.
 struct StagePlan {
   WorkerId lead;
   model::LayerRange layers;
@@ -31,6 +37,13 @@ struct StagePlan {
   uint64_t predictor_bytes = 0;  // of the file or the sparsity file beside it
   uint64_t kv_bytes = 0;
   std::string reason;  // why this worker got these layers, for people
+  // The lead's own neurons, by layer of the stage; no entry: every neuron of every layer. With
+  // those of the helpers they are all neurons of a layer, each once.
+  std::vector<NeuronRange> neurons;
+  std::vector<HelperPlan> helpers;  // partial sums are added in this order
+
+  PartBytes bytes() const { return {weights_bytes, relay_bytes, predictor_bytes}; }
+  bool is_split() const { return !helpers.empty(); }
   friend bool operator==(const StagePlan&, const StagePlan&) = default;
 };
 
@@ -51,6 +64,8 @@ struct Plan {
   DType wire = DType::kF32;  // of activations between stages
   KvBudget kv;
   int n_ctx = 0;  // longest sequence
+  // Whether any two workers are joined by a link.
+  bool has_links() const;
   friend bool operator==(const Plan&, const Plan&) = default;
 };
 
@@ -89,9 +104,10 @@ Result<Plan> SplitProportionally(const model::ModelConfig& config,
                                  const model::WeightIndex& weights, const ClusterProfile& cluster,
                                  const PlanRequest& request);
 
-// Checks that every layer is placed once and in order, that ends are marked, leads exist and
-// differ, the stated bytes are what the model needs, and every stage fits its worker's memory. Of
-// the request, max_step_tokens and ffn count. kInvalidArgument names the first violated
+// Checks that every layer is placed once and in order, that ends are marked, leads and helpers
+// exist and have one place each, the members of a stage hold every neuron of a layer once, the
+// stated bytes are what the model needs, and every member fits its worker's memory. Of the request,
+// max_step_tokens and ffn count. kInvalidArgument names the first violated
 // rule with its numbers.
 Status ValidatePlan(const Plan& plan, const model::ModelConfig& config,
                     const model::WeightIndex& weights, const ClusterProfile& cluster,
@@ -113,6 +129,7 @@ Result<Plan> PlanFromJson(std::string_view json, const Plan& defaults = {});
 // A plan of the deepest model with one layer per stage and a long reason each stays far below.
 inline constexpr size_t kMaxPlanJsonBytes = 4 * kMiB;
 inline constexpr int kMaxStages = model::kMaxLayers;
+inline constexpr int kMaxHelpers = 64;  // of one stage; a star of more would wait for its own link
 inline constexpr size_t kMaxReasonBytes = 1024;
 
 }  // namespace thermocline::placement

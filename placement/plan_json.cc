@@ -1,4 +1,5 @@
 // Plans as JSON; the only file that sees nlohmann's library, which throws and is caught here.
+#include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -106,6 +107,68 @@ void ReadLayers(FieldReader* reader, model::LayerRange* layers) {
   layers->end = (*field)[1].get<int>();
 }
 
+bool IsNeuronRange(const Json& value) {
+  if (!value.is_array() || value.size() != 2) return false;
+  for (const Json& bound : value) {
+    if (!bound.is_number_unsigned() || bound.get<uint64_t>() > model::kMaxFf) return false;
+  }
+  return value[0].get<int64_t>() <= value[1].get<int64_t>();
+}
+
+NeuronRange ToNeuronRange(const Json& pair) {
+  return {pair[0].get<int64_t>(), pair[1].get<int64_t>()};
+}
+
+// [[begin, end], ...] by layer, or one [begin, end] for every layer.
+void ReadNeurons(FieldReader* reader, size_t n_layers, std::vector<NeuronRange>* out) {
+  const Json* field = reader->Find("neurons");
+  if (field == nullptr) return;
+  if (IsNeuronRange(*field)) {
+    out->assign(n_layers, ToNeuronRange(*field));
+    return;
+  }
+  if (!field->is_array() || field->size() != n_layers ||
+      !std::all_of(field->begin(), field->end(), IsNeuronRange)) {
+    return reader->Fail(reader->Name("neurons"),
+                        Str("is neither [begin, end) nor a list of one per layer (", n_layers,
+                            "), within 0..", model::kMaxFf));
+  }
+  out->clear();
+  for (const Json& pair : *field) out->push_back(ToNeuronRange(pair));
+}
+
+Status ReadHelper(const Json& object, const std::string& path, size_t n_layers,
+                  HelperPlan* helper) {
+  FieldReader reader(object, path);
+  for (const char* required : {"worker", "neurons"}) {
+    if (reader.Find(required) == nullptr) reader.Fail(reader.Name(required), "is missing");
+  }
+  reader.Integer("worker", 0, kAnyU64, &helper->worker.value);
+  ReadNeurons(&reader, n_layers, &helper->neurons);
+  reader.Integer("weights_bytes", 0, kAnyU64, &helper->bytes.weights);
+  reader.Integer("relay_bytes", 0, kAnyU64, &helper->bytes.relay);
+  reader.Integer("predictor_bytes", 0, kAnyU64, &helper->bytes.predictors);
+  reader.Text("reason", kMaxReasonBytes, &helper->reason);
+  return reader.Finish();
+}
+
+Status ReadHelpers(FieldReader* reader, StagePlan* stage) {
+  const Json* field = reader->Find("helpers");
+  if (field == nullptr) return OkStatus();
+  if (!field->is_array() || field->size() > kMaxHelpers) {
+    reader->Fail(reader->Name("helpers"), Str("is not a list of at most ", kMaxHelpers));
+    return OkStatus();
+  }
+  const auto n_layers = static_cast<size_t>(std::max(0, stage->layers.end - stage->layers.begin));
+  ReadNeurons(reader, n_layers, &stage->neurons);
+  stage->helpers.resize(field->size());
+  for (size_t i = 0; i < field->size(); ++i) {
+    const std::string path = Str(reader->Name("helpers"), "[", i, "]");
+    TC_RETURN_IF_ERROR(ReadHelper((*field)[i], path, n_layers, &stage->helpers[i]));
+  }
+  return OkStatus();
+}
+
 Status ReadStage(const Json& object, size_t i, StagePlan* stage) {
   FieldReader reader(object, Str("stages[", i, "]"));
   if (reader.Find("lead") == nullptr) reader.Fail(reader.Name("lead"), "is missing");
@@ -116,6 +179,7 @@ Status ReadStage(const Json& object, size_t i, StagePlan* stage) {
   reader.Integer("predictor_bytes", 0, kAnyU64, &stage->predictor_bytes);
   reader.Integer("kv_bytes", 0, kAnyU64, &stage->kv_bytes);
   reader.Text("reason", kMaxReasonBytes, &stage->reason);
+  TC_RETURN_IF_ERROR(ReadHelpers(&reader, stage));
   return reader.Finish();
 }
 
@@ -163,26 +227,37 @@ Result<Plan> ReadPlan(const Json& json, const Plan& defaults) {
   return plan;
 }
 
+Json NeuronsToJson(const std::vector<NeuronRange>& neurons) {
+  Json json = Json::array();
+  for (const NeuronRange& range : neurons) json.push_back({range.begin, range.end});
+  return json;
+}
+
+Json HelperToJson(const HelperPlan& helper) {
+  return Json{{"worker", helper.worker.value},
+              {"neurons", NeuronsToJson(helper.neurons)},
+              {"weights_bytes", helper.bytes.weights},
+              {"relay_bytes", helper.bytes.relay},
+              {"predictor_bytes", helper.bytes.predictors},
+              {"reason", helper.reason}};
+}
+
 Json StageToJson(const StagePlan& stage) {
-  return Json{{"lead", stage.lead.value},
-              {"layers", {stage.layers.begin, stage.layers.end}},
-              {"weights_bytes", stage.weights_bytes},
-              {"relay_bytes", stage.relay_bytes},
-              {"predictor_bytes", stage.predictor_bytes},
-              {"kv_bytes", stage.kv_bytes},
-              {"reason", stage.reason}};
+  Json json{{"lead", stage.lead.value},
+            {"layers", {stage.layers.begin, stage.layers.end}},
+            {"weights_bytes", stage.weights_bytes},
+            {"relay_bytes", stage.relay_bytes},
+            {"predictor_bytes", stage.predictor_bytes},
+            {"kv_bytes", stage.kv_bytes},
+            {"reason", stage.reason}};
+  if (!stage.is_split()) return json;
+  json["neurons"] = NeuronsToJson(stage.neurons);
+  json["helpers"] = Json::array();
+  for (const HelperPlan& helper : stage.helpers) json["helpers"].push_back(HelperToJson(helper));
+  return json;
 }
 
 }  // namespace
-
-std::string_view LinkKindName(LinkKind kind) { return kind == LinkKind::kMpi ? "mpi" : "zmq"; }
-
-Result<LinkKind> ParseLinkKind(std::string_view name) {
-  for (const LinkKind kind : {LinkKind::kMpi, LinkKind::kZmq}) {
-    if (name == LinkKindName(kind)) return kind;
-  }
-  return InvalidArgument(Str("link is not mpi or zmq: ", Printable(name)));
-}
 
 std::string PlanToJson(const Plan& plan) {
   Json stages = Json::array();

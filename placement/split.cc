@@ -18,14 +18,14 @@ std::vector<StageRoom> RoomsOf(const ClusterProfile& cluster, uint64_t overhead_
   double sum = 0;
   int n_known = 0;
   for (const WorkerProfile& worker : cluster.workers) {
-    if (!(worker.read_bytes_per_s > 0)) continue;
-    sum += worker.read_bytes_per_s;
+    if (!(worker.read_bytes_per_s.value > 0)) continue;
+    sum += worker.read_bytes_per_s.value;
     ++n_known;
   }
   const double mean = n_known > 0 ? sum / n_known : 1.0;
   std::vector<StageRoom> rooms;
   for (const WorkerProfile& worker : cluster.workers) {
-    rooms.push_back({worker.read_bytes_per_s > 0 ? worker.read_bytes_per_s : mean,
+    rooms.push_back({worker.read_bytes_per_s.value > 0 ? worker.read_bytes_per_s.value : mean,
                      worker.memory_bytes - std::min(worker.memory_bytes, overhead_bytes)});
   }
   return rooms;
@@ -91,7 +91,7 @@ std::string ReasonOf(const StagePlan& stage, const ModelBytes& model, const Work
   const double percent = 100.0 * double(streamed) / double(std::max<uint64_t>(whole, 1));
   std::string reason = Str(n_layers, " of ", model.n_layer(), " layers, ", std::lround(percent),
                            " % of the bytes a token reads (", FormatBytes(streamed), ")");
-  if (worker.read_bytes_per_s > 0) {
+  if (worker.read_bytes_per_s.value > 0) {
     reason += Str(", at ", FormatBytes(uint64_t(room.bytes_per_s)), "/s ",
                   std::lround(1e6 * double(streamed) / room.bytes_per_s), " us");
   } else {

@@ -1,4 +1,5 @@
 // The rules of a plan, one function each; the first that is broken is named with its numbers.
+#include <algorithm>
 #include <set>
 
 #include "base/str.h"
@@ -78,6 +79,75 @@ Status CheckLeads(const Plan& plan, const ClusterProfile& cluster) {
   return OkStatus();
 }
 
+// Every worker has one place in a plan: two would wait for each other's layers.
+Status CheckHelpers(const Plan& plan, const ClusterProfile& cluster) {
+  std::set<WorkerId> taken;
+  for (const StagePlan& stage : plan.stages) taken.insert(stage.lead);
+  for (size_t i = 0; i < plan.stages.size(); ++i) {
+    for (const HelperPlan& helper : plan.stages[i].helpers) {
+      if (FindWorker(cluster, helper.worker) == nullptr) {
+        return InvalidArgument(Str(StageName(plan, i), " has a helper that is not in the cluster:",
+                                   Kv("worker", helper.worker),
+                                   Kv("n_workers", cluster.workers.size())));
+      }
+      if (taken.insert(helper.worker).second) continue;
+      return InvalidArgument(Str("worker has two places in the plan: the second is as a helper of ",
+                                 StageName(plan, i), Kv("worker", helper.worker)));
+    }
+  }
+  return OkStatus();
+}
+
+// The ranges of one layer's members, which must be all of 0 .. n_ff, each neuron once.
+Status CheckNeuronsOfLayer(std::vector<NeuronRange> ranges, int64_t n_ff,
+                           const std::string& where) {
+  std::erase_if(ranges, [](const NeuronRange& range) { return range.empty(); });
+  std::sort(ranges.begin(), ranges.end(),
+            [](const NeuronRange& a, const NeuronRange& b) { return a.begin < b.begin; });
+  int64_t next = 0;
+  for (const NeuronRange& range : ranges) {
+    if (range.begin != next) {
+      return InvalidArgument(
+          Str(where, ": neurons are placed ",
+              range.begin > next ? "nowhere:" : "twice:", Kv("from", std::min(next, range.begin)),
+              Kv("to", std::max(next, range.begin)), Kv("n_ff", n_ff)));
+    }
+    next = range.end;
+  }
+  if (next == n_ff) return OkStatus();
+  return InvalidArgument(
+      Str(where, ": neurons end elsewhere than the layer:", Kv("end", next), Kv("n_ff", n_ff)));
+}
+
+Status CheckNeurons(const Plan& plan, int64_t n_ff) {
+  for (size_t i = 0; i < plan.stages.size(); ++i) {
+    const StagePlan& stage = plan.stages[i];
+    const auto n_layers = static_cast<size_t>(stage.layers.end - stage.layers.begin);
+    if (!stage.is_split()) {
+      if (stage.neurons.empty()) continue;
+      return InvalidArgument(Str(StageName(plan, i), " shares its neurons with no helper"));
+    }
+    if (stage.neurons.size() != n_layers) {
+      return InvalidArgument(Str(StageName(plan, i), " does not name its neurons of every layer:",
+                                 Kv("layers", n_layers), Kv("named", stage.neurons.size())));
+    }
+    for (const HelperPlan& helper : stage.helpers) {
+      if (helper.neurons.size() == n_layers) continue;
+      return InvalidArgument(Str("helper ", helper.worker, " of ", StageName(plan, i),
+                                 " does not name its neurons of every layer:",
+                                 Kv("layers", n_layers), Kv("named", helper.neurons.size())));
+    }
+    for (size_t layer = 0; layer < n_layers; ++layer) {
+      std::vector<NeuronRange> ranges = {stage.neurons[layer]};
+      for (const HelperPlan& helper : stage.helpers) ranges.push_back(helper.neurons[layer]);
+      TC_RETURN_IF_ERROR(CheckNeuronsOfLayer(
+          std::move(ranges), n_ff,
+          Str(StageName(plan, i), " layer ", stage.layers.begin + static_cast<int>(layer))));
+    }
+  }
+  return OkStatus();
+}
+
 Status CheckKv(const Plan& plan) {
   const KvBudget& kv = plan.kv;
   if (kv.page_tokens < 1 || kv.page_tokens > kMaxPageTokens) {
@@ -104,27 +174,40 @@ Status CheckKv(const Plan& plan) {
                              Kv("page_tokens", kv.page_tokens), Kv("n_ctx", plan.n_ctx)));
 }
 
+Status CheckPart(const PartBytes& stated, const PartBytes& model, const std::string& who) {
+  if (stated.weights != model.weights) {
+    return InvalidArgument(Str(who, " states other weights than the model has:",
+                               Kv("weights_bytes", stated.weights), Kv("model", model.weights)));
+  }
+  if (stated.relay != model.relay) {
+    return InvalidArgument(Str(who, " states other re-laid rows than it has:",
+                               Kv("relay_bytes", stated.relay), Kv("model", model.relay)));
+  }
+  if (stated.predictors == model.predictors) return OkStatus();
+  return InvalidArgument(
+      Str(who, " states other predictors than it holds:", Kv("predictor_bytes", stated.predictors),
+          Kv("model", model.predictors)));
+}
+
+PartBytes LeadBytes(const StagePlan& stage, const ModelBytes& model) {
+  if (stage.is_split()) return model.LeadPart(stage.layers, stage.neurons);
+  return {model.Weights(stage.layers), model.Relay(stage.layers), model.Predictors(stage.layers)};
+}
+
+std::string HelperName(const Plan& plan, size_t i, const HelperPlan& helper) {
+  return Str("helper ", helper.worker, " of ", StageName(plan, i));
+}
+
 Status CheckBytes(const Plan& plan, const model::ModelConfig& config,
                   const model::WeightIndex& weights, model::FfnModes ffn) {
   const ModelBytes model = ModelBytes::Of(config, weights, ffn);
   const uint64_t page_bytes = KvPageBytes(config, plan.kv);
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const StagePlan& stage = plan.stages[i];
-    const uint64_t weights_bytes = weights.BytesOf(stage.layers);
-    if (stage.weights_bytes != weights_bytes) {
-      return InvalidArgument(Str(StageName(plan, i), " states other weights than the model has:",
-                                 Kv("weights_bytes", stage.weights_bytes),
-                                 Kv("model", weights_bytes)));
-    }
-    if (stage.relay_bytes != model.Relay(stage.layers)) {
-      return InvalidArgument(Str(StageName(plan, i), " states other re-laid rows than it has:",
-                                 Kv("relay_bytes", stage.relay_bytes),
-                                 Kv("model", model.Relay(stage.layers))));
-    }
-    if (stage.predictor_bytes != model.Predictors(stage.layers)) {
-      return InvalidArgument(Str(StageName(plan, i), " states other predictors than it holds:",
-                                 Kv("predictor_bytes", stage.predictor_bytes),
-                                 Kv("model", model.Predictors(stage.layers))));
+    TC_RETURN_IF_ERROR(CheckPart(stage.bytes(), LeadBytes(stage, model), StageName(plan, i)));
+    for (const HelperPlan& helper : stage.helpers) {
+      TC_RETURN_IF_ERROR(CheckPart(helper.bytes, model.HelperPart(stage.layers, helper.neurons),
+                                   HelperName(plan, i, helper)));
     }
     const uint64_t n_layers = uint64_t(stage.layers.end - stage.layers.begin);
     const uint64_t kv_bytes = page_bytes * uint64_t(plan.kv.n_pages) * n_layers;
@@ -136,28 +219,43 @@ Status CheckBytes(const Plan& plan, const model::ModelConfig& config,
   return OkStatus();
 }
 
+Status CheckFits(const PartBytes& bytes, uint64_t kv_bytes, uint64_t overhead, uint64_t memory,
+                 const std::string& who) {
+  uint64_t needed = overhead;
+  const bool summed =
+      AddChecked(needed, bytes.weights, &needed) && AddChecked(needed, bytes.relay, &needed) &&
+      AddChecked(needed, bytes.predictors, &needed) && AddChecked(needed, kv_bytes, &needed);
+  if (summed && needed <= memory) return OkStatus();
+  return InvalidArgument(Str(who, " does not fit its worker: weights ", FormatBytes(bytes.weights),
+                             " + re-laid rows ", FormatBytes(bytes.relay), " + predictors ",
+                             FormatBytes(bytes.predictors), " + KV ", FormatBytes(kv_bytes),
+                             " + overhead ", FormatBytes(overhead), " is more than ",
+                             FormatBytes(memory)));
+}
+
 Status CheckMemory(const Plan& plan, const model::ModelConfig& config,
                    const ClusterProfile& cluster, int max_step_tokens) {
   const uint64_t overhead = OverheadBytes(config, max_step_tokens);
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const StagePlan& stage = plan.stages[i];
-    const uint64_t memory = FindWorker(cluster, stage.lead)->memory_bytes;
-    uint64_t needed = overhead;
-    const bool summed = AddChecked(needed, stage.weights_bytes, &needed) &&
-                        AddChecked(needed, stage.relay_bytes, &needed) &&
-                        AddChecked(needed, stage.predictor_bytes, &needed) &&
-                        AddChecked(needed, stage.kv_bytes, &needed);
-    if (summed && needed <= memory) continue;
-    return InvalidArgument(Str(
-        StageName(plan, i), " does not fit its worker: weights ", FormatBytes(stage.weights_bytes),
-        " + re-laid rows ", FormatBytes(stage.relay_bytes), " + predictors ",
-        FormatBytes(stage.predictor_bytes), " + KV ", FormatBytes(stage.kv_bytes), " + overhead ",
-        FormatBytes(overhead), " is more than ", FormatBytes(memory)));
+    TC_RETURN_IF_ERROR(CheckFits(stage.bytes(), stage.kv_bytes, overhead,
+                                 FindWorker(cluster, stage.lead)->memory_bytes,
+                                 StageName(plan, i)));
+    for (const HelperPlan& helper : stage.helpers) {
+      TC_RETURN_IF_ERROR(CheckFits(helper.bytes, 0, overhead,
+                                   FindWorker(cluster, helper.worker)->memory_bytes,
+                                   HelperName(plan, i, helper)));
+    }
   }
   return OkStatus();
 }
 
 }  // namespace
+
+bool Plan::has_links() const {
+  return stages.size() > 1 || std::any_of(stages.begin(), stages.end(),
+                                          [](const StagePlan& stage) { return stage.is_split(); });
+}
 
 Status ValidatePlan(const Plan& plan, const model::ModelConfig& config,
                     const model::WeightIndex& weights, const ClusterProfile& cluster,
@@ -165,6 +263,8 @@ Status ValidatePlan(const Plan& plan, const model::ModelConfig& config,
   TC_RETURN_IF_ERROR(CheckLayers(plan, config));
   TC_RETURN_IF_ERROR(CheckEnds(plan));
   TC_RETURN_IF_ERROR(CheckLeads(plan, cluster));
+  TC_RETURN_IF_ERROR(CheckHelpers(plan, cluster));
+  TC_RETURN_IF_ERROR(CheckNeurons(plan, config.n_ff));
   TC_RETURN_IF_ERROR(CheckKv(plan));
   TC_RETURN_IF_ERROR(CheckBytes(plan, config, weights, request.ffn));
   return CheckMemory(plan, config, cluster, request.max_step_tokens);

@@ -68,25 +68,86 @@ Status GetTokens(std::string_view field, const Repeated& wire, int64_t limit,
 std::string Cut(const std::string& text) { return text.substr(0, kMaxTextBytes); }
 
 constexpr int64_t kMaxInt = std::numeric_limits<int32_t>::max();
+// Thread counts, or weight types times batch sizes, that a worker may have measured.
+constexpr int64_t kMaxRates = 1024;
 constexpr int64_t kMaxInt64 = std::numeric_limits<int64_t>::max();
 
 // ---- Hello and Welcome
+
+void Put(const placement::Figure& in, wire::Figure* out) {
+  out->set_value(in.value);
+  out->set_origin(static_cast<uint32_t>(in.origin));
+}
+
+// Rates and times: none is negative.
+Status Get(std::string_view field, const wire::Figure& in, placement::Figure* out) {
+  TC_RETURN_IF_ERROR(GetFinite(field, in.value(), &out->value));
+  if (in.value() < 0) return DataLoss(Str("message: ", field, " is negative"));
+  return GetEnum(field, in.origin(), placement::Origin::kMeasured, &out->origin);
+}
+
+void PutRates(const placement::WorkerProfile& in, wire::WorkerProfile* out) {
+  for (const placement::ReadRate& rate : in.read_rates) {
+    wire::ReadRate* const added = out->add_read_rates();
+    added->set_n_threads(rate.n_threads);
+    Put(rate.bytes_per_s, added->mutable_bytes_per_s());
+  }
+  for (const placement::ComputeRate& rate : in.compute_rates) {
+    wire::ComputeRate* const added = out->add_compute_rates();
+    added->set_dtype(static_cast<uint32_t>(rate.dtype));
+    added->set_n_tokens(rate.n_tokens);
+    Put(rate.flops_per_s, added->mutable_flops_per_s());
+  }
+}
+
+Status GetRates(const wire::WorkerProfile& in, placement::WorkerProfile* out) {
+  TC_RETURN_IF_ERROR(CheckCount("profile.read_rates", in.read_rates_size(), kMaxRates));
+  for (const wire::ReadRate& rate : in.read_rates()) {
+    placement::ReadRate& added = out->read_rates.emplace_back();
+    TC_RETURN_IF_ERROR(
+        GetInt("read_rates.n_threads", rate.n_threads(), 1, kMaxInt, &added.n_threads));
+    TC_RETURN_IF_ERROR(Get("read_rates.bytes_per_s", rate.bytes_per_s(), &added.bytes_per_s));
+  }
+  TC_RETURN_IF_ERROR(CheckCount("profile.compute_rates", in.compute_rates_size(), kMaxRates));
+  for (const wire::ComputeRate& rate : in.compute_rates()) {
+    placement::ComputeRate& added = out->compute_rates.emplace_back();
+    TC_RETURN_IF_ERROR(GetEnum("compute_rates.dtype", rate.dtype(), DType::kI32, &added.dtype));
+    TC_RETURN_IF_ERROR(
+        GetInt("compute_rates.n_tokens", rate.n_tokens(), 1, kMaxInt, &added.n_tokens));
+    TC_RETURN_IF_ERROR(Get("compute_rates.flops_per_s", rate.flops_per_s(), &added.flops_per_s));
+  }
+  return OkStatus();
+}
 
 void Put(const placement::WorkerProfile& in, wire::WorkerProfile* out) {
   out->set_id(in.id.value);
   out->set_host(in.host);
   out->set_n_cores(in.n_cores);
+  out->set_n_threads(in.n_threads);
+  out->set_n_numa_nodes(in.n_numa_nodes);
+  out->set_huge_pages(in.huge_pages);
   out->set_memory_bytes(in.memory_bytes);
-  out->set_read_bytes_per_s(in.read_bytes_per_s);
+  Put(in.read_bytes_per_s, out->mutable_read_bytes_per_s());
+  Put(in.gather_bytes_per_s, out->mutable_gather_bytes_per_s());
+  Put(in.op_overhead_s, out->mutable_op_overhead_s());
+  PutRates(in, out);
 }
 
 Status Get(const wire::WorkerProfile& in, placement::WorkerProfile* out) {
   out->id = {in.id()};
-  out->memory_bytes = in.memory_bytes();
   TC_RETURN_IF_ERROR(GetText("profile.host", in.host(), &out->host));
   TC_RETURN_IF_ERROR(GetInt("profile.n_cores", in.n_cores(), 0, kMaxInt, &out->n_cores));
-  if (in.read_bytes_per_s() < 0) return DataLoss("message: profile.read_bytes_per_s is negative");
-  return GetFinite("profile.read_bytes_per_s", in.read_bytes_per_s(), &out->read_bytes_per_s);
+  TC_RETURN_IF_ERROR(GetInt("profile.n_threads", in.n_threads(), 0, kMaxInt, &out->n_threads));
+  TC_RETURN_IF_ERROR(
+      GetInt("profile.n_numa_nodes", in.n_numa_nodes(), 0, kMaxInt, &out->n_numa_nodes));
+  out->huge_pages = in.huge_pages();
+  out->memory_bytes = in.memory_bytes();
+  TC_RETURN_IF_ERROR(
+      Get("profile.read_bytes_per_s", in.read_bytes_per_s(), &out->read_bytes_per_s));
+  TC_RETURN_IF_ERROR(
+      Get("profile.gather_bytes_per_s", in.gather_bytes_per_s(), &out->gather_bytes_per_s));
+  TC_RETURN_IF_ERROR(Get("profile.op_overhead_s", in.op_overhead_s(), &out->op_overhead_s));
+  return GetRates(in, out);
 }
 
 void Put(const Hello& in, wire::Message* message) {
@@ -134,6 +195,42 @@ Status GetFfnModes(std::string_view field, uint32_t bits, model::FfnModes* out) 
   return OkStatus();
 }
 
+void Put(const std::vector<placement::NeuronRange>& in, wire::NeuronRanges* out) {
+  for (const placement::NeuronRange& range : in) {
+    out->add_begin(range.begin);
+    out->add_end(range.end);
+  }
+}
+
+Status Get(std::string_view field, const wire::NeuronRanges& in,
+           std::vector<placement::NeuronRange>* out) {
+  TC_RETURN_IF_ERROR(CheckCount(field, in.begin_size(), model::kMaxLayers));
+  if (in.begin_size() != in.end_size()) return DataLoss(Str("message: ", field, " has odd ends"));
+  out->resize(static_cast<size_t>(in.begin_size()));
+  for (int i = 0; i < in.begin_size(); ++i) {
+    placement::NeuronRange& range = (*out)[static_cast<size_t>(i)];
+    TC_RETURN_IF_ERROR(GetInt(field, in.begin(i), 0, model::kMaxFf, &range.begin));
+    TC_RETURN_IF_ERROR(GetInt(field, in.end(i), in.begin(i), model::kMaxFf, &range.end));
+  }
+  return OkStatus();
+}
+
+void Put(const placement::HelperPlan& in, wire::HelperPlan* out) {
+  out->set_worker(in.worker.value);
+  Put(in.neurons, out->mutable_neurons());
+  out->set_weights_bytes(in.bytes.weights);
+  out->set_relay_bytes(in.bytes.relay);
+  out->set_predictor_bytes(in.bytes.predictors);
+  out->set_reason(Cut(in.reason));
+}
+
+Status Get(const wire::HelperPlan& in, placement::HelperPlan* out) {
+  out->worker = {in.worker()};
+  out->bytes = {in.weights_bytes(), in.relay_bytes(), in.predictor_bytes()};
+  TC_RETURN_IF_ERROR(Get("helper.neurons", in.neurons(), &out->neurons));
+  return GetText("helper.reason", in.reason(), &out->reason);
+}
+
 void Put(const placement::StagePlan& in, wire::StagePlan* out) {
   out->set_lead(in.lead.value);
   out->set_layer_begin(in.layers.begin);
@@ -145,6 +242,8 @@ void Put(const placement::StagePlan& in, wire::StagePlan* out) {
   out->set_predictor_bytes(in.predictor_bytes);
   out->set_kv_bytes(in.kv_bytes);
   out->set_reason(Cut(in.reason));
+  Put(in.neurons, out->mutable_neurons());
+  for (const placement::HelperPlan& helper : in.helpers) Put(helper, out->add_helpers());
 }
 
 Status Get(const wire::StagePlan& in, placement::StagePlan* out) {
@@ -159,7 +258,14 @@ Status Get(const wire::StagePlan& in, placement::StagePlan* out) {
       GetInt("stage.layer_begin", in.layer_begin(), 0, model::kMaxLayers, &out->layers.begin));
   TC_RETURN_IF_ERROR(GetInt("stage.layer_end", in.layer_end(), in.layer_begin(), model::kMaxLayers,
                             &out->layers.end));
-  return GetText("stage.reason", in.reason(), &out->reason);
+  TC_RETURN_IF_ERROR(GetText("stage.reason", in.reason(), &out->reason));
+  TC_RETURN_IF_ERROR(Get("stage.neurons", in.neurons(), &out->neurons));
+  TC_RETURN_IF_ERROR(CheckCount("stage.helpers", in.helpers_size(), placement::kMaxHelpers));
+  out->helpers.resize(static_cast<size_t>(in.helpers_size()));
+  for (int i = 0; i < in.helpers_size(); ++i) {
+    TC_RETURN_IF_ERROR(Get(in.helpers(i), &out->helpers[static_cast<size_t>(i)]));
+  }
+  return OkStatus();
 }
 
 void Put(const placement::Plan& in, wire::Plan* out) {
@@ -201,6 +307,7 @@ void Put(const AssignPlan& in, wire::Message* message) {
   wire::AssignPlan* out = message->mutable_assign_plan();
   Put(in.plan, out->mutable_plan());
   out->set_stage(in.stage);
+  out->set_helper(in.helper);
   out->set_model_path(in.model_path);
   out->set_model_fingerprint(in.model_fingerprint);
   out->set_model_bytes(in.model_bytes);
@@ -209,16 +316,31 @@ void Put(const AssignPlan& in, wire::Message* message) {
   out->set_bulk_endpoint(in.bulk_endpoint);
   out->set_previous_address(in.previous_address);
   out->set_next_address(in.next_address);
+  for (const std::string& address : in.helper_addresses) out->add_helper_addresses(address);
+  out->set_lead_address(in.lead_address);
   out->set_ffn(in.ffn.bits());
   out->set_sparsity_path(in.sparsity_path);
   out->set_max_step_tokens(in.max_step_tokens);
   out->set_dump_logits_dir(in.dump_logits_dir);
 }
 
+Status GetHelperAddresses(const wire::AssignPlan& in, AssignPlan* out) {
+  TC_RETURN_IF_ERROR(
+      CheckCount("assign.helper_addresses", in.helper_addresses_size(), placement::kMaxHelpers));
+  for (const std::string& address : in.helper_addresses()) {
+    TC_RETURN_IF_ERROR(
+        GetText("assign.helper_addresses", address, &out->helper_addresses.emplace_back()));
+  }
+  return GetText("assign.lead_address", in.lead_address(), &out->lead_address);
+}
+
 Status Get(const wire::AssignPlan& in, AssignPlan* out) {
   TC_RETURN_IF_ERROR(Get(in.plan(), &out->plan));
   TC_RETURN_IF_ERROR(
       GetInt("assign.stage", in.stage(), -1, in.plan().stages_size() - 1, &out->stage));
+  TC_RETURN_IF_ERROR(
+      GetInt("assign.helper", in.helper(), -1, placement::kMaxHelpers - 1, &out->helper));
+  TC_RETURN_IF_ERROR(GetHelperAddresses(in, out));
   out->model_bytes = in.model_bytes();
   out->header_bytes = in.header_bytes();
   TC_RETURN_IF_ERROR(GetText("assign.model_path", in.model_path(), &out->model_path));
@@ -259,6 +381,7 @@ void Put(const Ready& in, wire::Message* message) {
   out->set_owned_bytes(in.owned_bytes);
   out->set_read_bytes(in.read_bytes);
   out->set_peak_rss_bytes(in.peak_rss_bytes);
+  out->set_neuron_order(in.neuron_order);
   out->set_note(Cut(in.note));
 }
 
@@ -267,6 +390,7 @@ Status Get(const wire::Ready& in, Ready* out) {
   out->owned_bytes = in.owned_bytes();
   out->read_bytes = in.read_bytes();
   out->peak_rss_bytes = in.peak_rss_bytes();
+  out->neuron_order = in.neuron_order();
   return GetText("ready.note", in.note(), &out->note);
 }
 
@@ -464,6 +588,23 @@ Status Get(const wire::StepResult& in, StepResult* out) {
   return GetStageTimes(in.stage_compute_us(), &out->stage_compute_us);
 }
 
+// ---- Part
+
+void Put(const Part& in, wire::Message* message) {
+  wire::Part* out = message->mutable_part();
+  out->set_epoch(in.epoch.value);
+  out->set_step(in.step.value);
+  out->set_layer(in.layer);
+  out->set_n_rows(in.n_rows);
+}
+
+Status Get(const wire::Part& in, Part* out) {
+  out->epoch = {in.epoch()};
+  out->step = {in.step()};
+  TC_RETURN_IF_ERROR(GetInt("part.layer", in.layer(), 0, model::kMaxLayers, &out->layer));
+  return GetInt("part.n_rows", in.n_rows(), 1, kMaxStepTokens, &out->n_rows);
+}
+
 // ---- Heartbeat, Failure, Shutdown
 
 void Put(const Heartbeat& in, wire::Message* message) {
@@ -552,6 +693,8 @@ Result<Message> Decode(std::span<const std::byte> bytes) {
       return GetKind<StepBatch>(wire.step_batch());
     case wire::Message::kStepResult:
       return GetKind<StepResult>(wire.step_result());
+    case wire::Message::kPart:
+      return GetKind<Part>(wire.part());
     case wire::Message::kHeartbeat:
       return GetKind<Heartbeat>(wire.heartbeat());
     case wire::Message::kFailure:

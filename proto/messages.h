@@ -4,7 +4,7 @@
 // Control plane (Mailbox): Hello -> Welcome -> AssignPlan -> LoadProgress* -> Ready, then StepBatch
 // to the first stage and StepResult from the last one, Heartbeat both ways, and
 // Drain/Shutdown/Failure. Data plane (Link): a StepBatch is the header of the frame whose payload
-// is the activation x[n_tokens, n_embd].
+// is the activation x[n_tokens, n_embd]; a Part is that of x and of sums within a stage.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,7 @@
 namespace thermocline::proto {
 
 // Peers of another version are refused by name: layouts of frames may differ.
-inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr uint32_t kProtocolVersion = 2;
 
 // Worker -> coordinator, first message: who I am and what I have.
 struct Hello {
@@ -53,6 +53,7 @@ enum class WeightsFrom : uint8_t { kFile, kCoordinator };
 struct AssignPlan {
   placement::Plan plan;
   int stage = -1;                 // index into plan.stages; -1: spare
+  int helper = -1;                // index into the stage's helpers; -1: its lead
   std::string model_path;         // on this worker's host, unless weights come from the coordinator
   std::string model_fingerprint;  // see model/fingerprint.h; a different file is refused
   uint64_t model_bytes = 0;
@@ -61,6 +62,8 @@ struct AssignPlan {
   std::string bulk_endpoint;     // of the bulk channel; "" unless weights come by wire
   std::string previous_address;  // data-plane address of the previous stage; "" for the first
   std::string next_address;      // of the next stage; "" for the last
+  std::vector<std::string> helper_addresses;  // for the lead: of its helpers, in the plan's order
+  std::string lead_address;                   // for a helper
   model::FfnModes ffn = model::FfnMode::kDense;  // to choose from per layer and batch
   std::string sparsity_path;    // on this worker's host; "": what the model file itself has
   int max_step_tokens = 512;    // rows of scratch
@@ -80,6 +83,9 @@ struct Ready {
   uint64_t owned_bytes = 0;  // of the plan
   uint64_t read_bytes = 0;   // touched in the file or fetched
   uint64_t peak_rss_bytes = 0;
+  // Checksum of the order in which its neurons stand, 0 for the file's: members of a stage that is
+  // shared must agree on it.
+  uint64_t neuron_order = 0;
   std::string note;  // "ffn_down of 6 layers re-laid to F16 rows", for the log
   friend bool operator==(const Ready&, const Ready&) = default;
 };
@@ -138,6 +144,16 @@ struct StepResult {
   friend bool operator==(const StepResult&, const StepResult&) = default;
 };
 
+// Between the members of a stage that share its neurons, as the header of x from the lead and of
+// the sum from a helper: rows of one step, before or after the FFN of one layer.
+struct Part {
+  Epoch epoch;
+  StepId step;
+  int layer = 0;  // of the model
+  int64_t n_rows = 0;
+  friend bool operator==(const Part&, const Part&) = default;
+};
+
 // Both ways, every heartbeat interval; a worker's carries its numbers.
 struct Heartbeat {
   Epoch epoch;
@@ -163,6 +179,6 @@ struct Shutdown {
 };
 
 using Message = std::variant<Hello, Welcome, AssignPlan, LoadProgress, Ready, StepBatch, StepResult,
-                             Heartbeat, Failure, Shutdown>;
+                             Part, Heartbeat, Failure, Shutdown>;
 
 }  // namespace thermocline::proto

@@ -84,6 +84,14 @@ int main(int argc, char** argv) {
     return 2;
   }
   const auto launch = thermocline::comm::DetectMpiLaunch(LookUp);
+  const bool is_cluster = command == "serve" || command == "worker";
+  if (!is_cluster && launch && launch->size > 1) {
+    if (launch->rank > 0) return 0;
+    std::fprintf(stderr,
+                 "thermocline %s: one process does this; the other %d of mpirun have ended "
+                 "(`thermocline serve` uses them all)\n",
+                 command.c_str(), launch->size - 1);
+  }
   if (command == "serve" && launch && launch->rank > 0) {
     arguments.insert(arguments.begin(), "--mpi");
     return Become("thermocline-worker", std::move(arguments));

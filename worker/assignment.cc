@@ -5,6 +5,7 @@
 #include "comm/mailbox.h"
 #include "model/fingerprint.h"
 #include "model/sparsity_profile.h"
+#include "worker/held_weights.h"
 #include "worker/slice_store.h"
 
 namespace thermocline::worker {
@@ -87,14 +88,18 @@ Result<std::unique_ptr<comm::Mailbox>> ConnectBulk(const Assignment& assignment,
   return comm::ConnectZmqMailbox(options);
 }
 
-// The stage's own weights and, when they lie in the same file, its predictors.
+// This member's own weights and, when they lie in the same file, its predictors. A copy has no
+// profile beside it, so neurons stand in the file's order.
 std::vector<model::ByteRange> RangesToFetch(const Assignment& assignment,
                                             const LoadedModel& loaded) {
   const model::LayerRange& layers = assignment.stage().layers;
-  std::vector<model::ByteRange> ranges = loaded.weights.RangesOf(layers);
-  const proto::AssignPlan& message = assignment.message;
-  if (message.ffn.Has(model::FfnMode::kPredicted) && message.sparsity_path.empty()) {
-    const auto predictors = loaded.weights.PredictorRangesOf(layers);
+  const FfnPlan ffn = assignment.ffn();
+  const auto held = [&](const std::vector<model::WeightKey>& keys) {
+    return HeldRanges(loaded.weights, keys, layers, ffn);
+  };
+  std::vector<model::ByteRange> ranges = held(loaded.weights.KeysOf(layers));
+  if (ffn.has_predictors() && assignment.message.sparsity_path.empty()) {
+    const auto predictors = held(loaded.weights.PredictorKeysOf(layers));
     ranges.insert(ranges.end(), predictors.begin(), predictors.end());
   }
   return ranges;
@@ -123,8 +128,7 @@ Result<LoadedModel> OpenFetched(const Assignment& assignment, const Clock& clock
 Status Attach(const std::string& path, const std::string& model_fingerprint, LoadedModel* model) {
   TC_ASSIGN_OR_RETURN(model::SparsityFile file,
                       model::OpenSparsityFile(path, model->config, model_fingerprint));
-  model->weights.AttachPredictors(file.predictors);
-  model->sparsity = std::move(file.sparsity);
+  model::AttachSparsity(file, &model->weights, &model->sparsity);
   model->predictor_reader = std::move(file.reader);
   return OkStatus();
 }
@@ -140,6 +144,25 @@ Status AttachSparsityFile(const std::string& path, LoadedModel* model) {
   TC_ASSIGN_OR_RETURN(const model::GgufFile header, model::GgufFile::Parse(*model->reader));
   TC_ASSIGN_OR_RETURN(const std::string fingerprint, model::FingerprintOf(*model->reader, header));
   return Attach(path, fingerprint, model);
+}
+
+FfnPlan Assignment::ffn() const {
+  const placement::StagePlan& plan = stage();
+  FfnPlan ffn{.modes = message.ffn};
+  if (!plan.is_split()) return ffn;
+  if (is_helper()) {
+    ffn.neurons = plan.helpers[static_cast<size_t>(message.helper)].neurons;
+    ffn.is_helper = true;
+    return ffn;
+  }
+  ffn.neurons = plan.neurons;
+  ffn.n_helpers.assign(plan.neurons.size(), 0);
+  for (const placement::HelperPlan& helper : plan.helpers) {
+    for (size_t layer = 0; layer < ffn.n_helpers.size(); ++layer) {
+      ffn.n_helpers[layer] += helper.neurons[layer].empty() ? 0 : 1;
+    }
+  }
+  return ffn;
 }
 
 Result<LoadedModel> OpenAssignedModel(const Assignment& assignment, const Clock& clock,

@@ -29,6 +29,9 @@ struct Assignment {
   const placement::StagePlan& stage() const {
     return message.plan.stages[static_cast<size_t>(message.stage)];
   }
+  bool is_helper() const { return message.helper >= 0; }
+  // The layers' neurons held here, and who else has some.
+  FfnPlan ffn() const;
 };
 
 // An opened model. The header is parsed; no weight has been read.
@@ -51,8 +54,8 @@ struct LoadedModel {
 // path.
 Result<LoadedModel> OpenModel(const std::string& path);
 
-// Takes predictors and thresholds from a sparsity file, which must be the model's. Errors name its
-// path.
+// Takes predictors, thresholds and measured losses from a sparsity file, which must be the model's.
+// Errors name its path.
 Status AttachSparsityFile(const std::string& path, LoadedModel* model);
 
 // Opens the assigned model: the file on this host, checked against the coordinator's fingerprint,

@@ -5,6 +5,7 @@
 #include <utility>
 #include <variant>
 
+#include "base/cpu_list.h"
 #include "base/host_info.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -78,7 +79,9 @@ Status ControlLoop::SendHello() {
   hello.profile.host = hello.host;
   hello.profile.n_cores = options_.n_threads;
   hello.profile.memory_bytes = options_.memory_bytes;
-  hello.profile.read_bytes_per_s = MeasureReadBandwidth(options_.n_threads);
+  hello.profile.read_bytes_per_s =
+      placement::Figure::Measured(MeasureReadBandwidth(options_.n_threads));
+  hello.profile.n_threads = options_.n_threads;
   hello.device = device_->name();
   if (ports_.mpi != nullptr) hello.mpi_address = ports_.mpi->address();
   if (ports_.zmq != nullptr) hello.zmq_address = ports_.zmq->address();
@@ -139,9 +142,13 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
   if (message.stage >= static_cast<int>(message.plan.stages.size())) {
     return DataLoss(Str("plan without the assigned stage:", Kv("stage", message.stage)));
   }
+  const auto& helpers = message.plan.stages[static_cast<size_t>(message.stage)].helpers;
+  if (message.helper >= static_cast<int>(helpers.size())) {
+    return DataLoss(Str("plan without the assigned helper:", Kv("helper", message.helper)));
+  }
   comm::DataPort* port =
       message.plan.link == placement::LinkKind::kMpi ? ports_.mpi.get() : ports_.zmq.get();
-  if (port == nullptr && message.plan.stages.size() > 1) {
+  if (port == nullptr && message.plan.has_links()) {
     return Unavailable(Str("this worker has no port for the plan's transport:",
                            Kv("transport", placement::LinkKindName(message.plan.link))));
   }
@@ -152,8 +159,8 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
   assignment.cache_dir = options_.cache_dir;
   assignment.peer = peer_.value;
   step_loop_ = std::make_unique<StepLoop>(
-      StepContext{clock_, mailbox_, port, *device_, counters_}, std::move(assignment),
-      [this](Status status) { OnStepLoopEnd(std::move(status)); });
+      StepContext{clock_, mailbox_, port, *device_, counters_, FirstOf(options_.cpus)},
+      std::move(assignment), [this](Status status) { OnStepLoopEnd(std::move(status)); });
   return OkStatus();
 }
 

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/mutex.h"
@@ -23,6 +24,7 @@ struct WorkerOptions {
   comm::JoinTicket ticket;
   std::optional<WorkerId> wanted_id;  // the MPI rank under mpirun
   int n_threads = 1;
+  std::vector<int> cpus;      // thread i of the step stays on the i-th; none: not pinned
   std::string isa = "auto";   // instruction set of the kernels
   uint64_t memory_bytes = 0;  // what the plan may use here
   std::string cache_dir;      // for weights that come by wire

@@ -42,6 +42,9 @@ Result<Executor> Executor::Create(const model::ModelConfig& config, kernels::Dev
                                   int64_t scratch_cols, int max_rows) {
   Executor executor(config, device);
   executor.max_rows_ = max_rows;
+  if (config.has_learned_positions()) {
+    executor.position_ids_.reserve(static_cast<size_t>(max_rows));
+  }
   const auto n_elems = static_cast<uint64_t>(scratch_cols * max_rows);
   TC_ASSIGN_OR_RETURN(executor.scratch_, device.Allocate(sizeof(float) * n_elems));
   return executor;
@@ -65,50 +68,71 @@ kernels::ActiveIds Executor::Ids(const Program& program, int slot) const {
   return {words + 1, words, static_cast<int32_t>(list.n_cols - 1)};
 }
 
-void Executor::Run(const Program& program, OpRange range, const BatchRows& rows, int64_t n_rows,
-                   KvCache* kv) {
+Status Executor::Run(const Program& program, OpRange range, const BatchRows& rows, int64_t n_rows,
+                     KvCache* kv) {
   DCHECK(n_rows <= max_rows_);
+  if (observer_ != nullptr) observer_->OnRun();
   for (size_t i = range.begin; i < range.end; ++i) {
     const LoweredOp& op = program.ops()[i];
-    RunOp(program, op, rows, n_rows, kv);
+    TC_RETURN_IF_ERROR(RunOp(program, op, rows, n_rows, kv));
     if (observer_ != nullptr) {
       observer_->OnOp(op, View(program, op.inputs[0], n_rows), View(program, op.output, n_rows));
     }
   }
+  return OkStatus();
 }
 
-void Executor::RunOp(const Program& program, const LoweredOp& op, const BatchRows& rows,
-                     int64_t n_rows, KvCache* kv) {
+Status Executor::RunOp(const Program& program, const LoweredOp& op, const BatchRows& rows,
+                       int64_t n_rows, KvCache* kv) {
   kernels::Ops& ops = device_->ops();
   const auto in = [&](int i) { return View(program, op.inputs[static_cast<size_t>(i)], n_rows); };
   const TensorView out = View(program, op.output, n_rows);
   switch (op.kind) {
     case OpKind::kEmbed:
-      return ops.Embed(op.weight, rows.tokens, out);
+      ops.Embed(op.weight, rows.tokens, out);
+      break;
+    case OpKind::kEmbedPosition:
+      RunEmbedPosition(op, rows, out);
+      break;
     case OpKind::kNorm:
-      return RunNorm(op, in(0), out);
+      RunNorm(op, in(0), out);
+      break;
     case OpKind::kMatMul:
-      return ops.MatMul(op.weight, in(0), op.bias, out);
+      ops.MatMul(op.weight, in(0), op.bias, out);
+      break;
     case OpKind::kRope:
-      return RunRope(op, rows, in(0), in(1));
+      RunRope(op, rows, in(0), in(1));
+      break;
     case OpKind::kAttention:
-      return RunAttention(op, rows, *kv, in(0), in(1), in(2), out);
+      RunAttention(op, rows, *kv, in(0), in(1), in(2), out);
+      break;
     case OpKind::kAdd:
-      return ops.Add(in(0), in(1), out);
+      ops.Add(in(0), in(1), out);
+      break;
     case OpKind::kActivate:
-      return ops.Activate(ToKernel(op.activation), in(0), in(1), out);
+      ops.Activate(ToKernel(op.activation), in(0), in(1), out);
+      break;
     case OpKind::kSelectActive:
-      return ops.SelectActive(in(0), Ids(program, op.output));
+      ops.SelectActive(in(0), Ids(program, op.output));
+      break;
     case OpKind::kSelectAtLeast:
-      return ops.SelectAtLeast(View(program, op.scores, n_rows), op.threshold,
-                               Ids(program, op.output));
+      ops.SelectAtLeast(View(program, op.scores, n_rows), op.threshold, Ids(program, op.output));
+      break;
     case OpKind::kZeroBelow:
-      return ops.ZeroBelow(out, op.threshold);
+      ops.ZeroBelow(out, op.threshold);
+      break;
     case OpKind::kNeurons:
-      return RunNeurons(program, op, n_rows, out);
+      RunNeurons(program, op, n_rows, out);
+      break;
     case OpKind::kAxpyRows:
-      return ops.AxpyRows(op.weight, in(0), Ids(program, op.active_ids), op.bias, out);
+      ops.AxpyRows(op.weight, in(0), Ids(program, op.active_ids), op.bias, out);
+      break;
+    case OpKind::kSend:
+      return exchange_->Send(op.layer_in_stage, in(0));
+    case OpKind::kReceive:
+      return exchange_->Receive(op.layer_in_stage, op.peer, out);
   }
+  return OkStatus();
 }
 
 void Executor::RunNeurons(const Program& program, const LoweredOp& op, int64_t n_rows,
@@ -118,6 +142,14 @@ void Executor::RunNeurons(const Program& program, const LoweredOp& op, int64_t n
                                       .threshold = op.threshold};
   device_->ops().Neurons(op.neurons, ToKernel(op.activation), View(program, op.inputs[0], n_rows),
                          Ids(program, op.active_ids), needs, a);
+}
+
+void Executor::RunEmbedPosition(const LoweredOp& op, const BatchRows& rows, TensorView x) {
+  position_ids_.clear();
+  for (const int64_t position : rows.positions) {
+    position_ids_.push_back(static_cast<int32_t>(position + config_->position_offset));
+  }
+  device_->ops().Embed(op.weight, position_ids_, x);
 }
 
 void Executor::RunNorm(const LoweredOp& op, TensorView x, TensorView y) {

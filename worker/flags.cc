@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstdlib>
 #include <string_view>
+#include <vector>
 
+#include "base/cpu_list.h"
 #include "base/host_info.h"
 #include "base/str.h"
 #include "base/units.h"
@@ -82,16 +84,38 @@ Place PlaceOnHost(const EnvironmentLookup& environment) {
   return environment("SLURM_PROCID") ? PlaceInSlurm(environment) : Place{};
 }
 
-// How many workers share this host, as far as a launcher tells. A worker that the coordinator
-// started itself is no task of any launcher, though it inherits one's variables.
-int WorkersOnThisHost(const WorkerFlags& flags, const EnvironmentLookup& environment) {
-  if (flags.die_with_parent) return 1;
+// The workers that share this host, as far as a launcher tells.
+struct HostShare {
+  int n_workers = 1;
+  int index = 0;  // of this one among them
+};
+
+// A worker that the coordinator started itself is no task of any launcher, though it inherits one's
+// variables.
+HostShare ShareOfHost(const WorkerFlags& flags, const EnvironmentLookup& environment) {
+  if (flags.die_with_parent) return {};
   const Place place = PlaceOnHost(environment);
   // Under MPI rank 0 is the coordinator, which computes nothing; it is on this host when ranks are
   // counted alike here and in the job.
   const bool coordinator_here =
       flags.under_mpi && place.rank == place.local_rank && place.local_size > 1;
-  return std::max(1, place.local_size - (coordinator_here ? 1 : 0));
+  const int n_others = coordinator_here ? 1 : 0;
+  return {std::max(1, place.local_size - n_others), std::max(0, place.local_rank - n_others)};
+}
+
+// The part of the list that is this worker's: as many CPUs as its neighbours', in order of rank.
+Result<std::vector<int>> CpusOf(const WorkerFlags& flags, const HostShare& share) {
+  auto all = ParseCpuList(flags.cpus);
+  if (!all.ok()) return all.status().WithContext("--cpus");
+  const auto n_workers = static_cast<size_t>(share.n_workers);
+  if (!all->empty() && all->size() < n_workers) {
+    return InvalidArgument(Str("--cpus has fewer CPUs than this host has workers:",
+                               Kv("cpus", CpuListText(*all)), Kv("workers", n_workers)));
+  }
+  const size_t n_each = all->size() / n_workers;
+  const size_t first = n_each * (static_cast<size_t>(share.index) % n_workers);
+  return std::vector<int>(all->begin() + static_cast<std::ptrdiff_t>(first),
+                          all->begin() + static_cast<std::ptrdiff_t>(first + n_each));
 }
 
 std::string DefaultCacheDir(const EnvironmentLookup& environment) {
@@ -130,12 +154,14 @@ Result<WorkerOptions> ResolveWorkerFlags(const WorkerFlags& flags,
     return InvalidArgument(
         Str("--threads out of range:", Kv("threads", flags.n_threads), Kv("max", kMaxThreads)));
   }
-  const int n_sharing = WorkersOnThisHost(flags, environment);
-  options.n_threads =
-      flags.n_threads > 0 ? flags.n_threads : std::max(1, AvailableCores() / n_sharing);
+  const HostShare share = ShareOfHost(flags, environment);
+  TC_ASSIGN_OR_RETURN(options.cpus, CpusOf(flags, share));
+  const bool chosen = flags.n_threads > 0 || !options.cpus.empty();
+  const int n_threads = chosen ? flags.n_threads : std::max(1, AvailableCores() / share.n_workers);
+  TC_ASSIGN_OR_RETURN(options.n_threads, ThreadsOn(options.cpus, n_threads));
   options.isa = flags.isa;
   options.memory_bytes =
-      AvailableMemoryBytes() / 100 * kMemoryPercent / static_cast<uint64_t>(n_sharing);
+      AvailableMemoryBytes() / 100 * kMemoryPercent / static_cast<uint64_t>(share.n_workers);
   if (!flags.memory.empty()) {
     auto memory = ParseBytes(flags.memory);
     if (!memory.ok()) return memory.status().WithContext("--memory");

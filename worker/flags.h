@@ -16,7 +16,8 @@ struct WorkerFlags {
   std::string key;         // of the cluster; default: $THERMOCLINE_CLUSTER_KEY
   bool under_mpi = false;  // the ticket comes from rank 0
   bool die_with_parent = false;
-  int n_threads = 0;         // default: this worker's share of the cores
+  int n_threads = 0;         // default: one per CPU of `cpus`, or this worker's share of the cores
+  std::string cpus;          // "0-3,8", shared evenly with other workers that a launcher put here
   std::string isa = "auto";  // instruction set of the kernels
   std::string memory;        // "1.8G"; default: this worker's share of 90 % of what is available
   std::string cache_dir;     // default: $XDG_CACHE_HOME/thermocline or ~/.cache/thermocline

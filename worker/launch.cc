@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "base/cpu_list.h"
 #include "comm/data_ports.h"
 #include "comm/mpi_runtime.h"
 
@@ -39,7 +40,8 @@ Result<WorkerPorts> OpenPorts(const WorkerOptions& options, comm::MpiRuntime* mp
 Status Serve(const WorkerOptions& options, comm::MpiRuntime* mpi, const std::atomic<bool>& stop) {
   const comm::PeerId peer = RandomPeer();
   TC_RETURN_IF_ERROR(kernels::UseInstructionSet(options.isa).WithContext("--isa"));
-  TC_ASSIGN_OR_RETURN(auto device, kernels::MakeCpuDevice({options.n_threads}));
+  TC_RETURN_IF_ERROR(RunOn(options.cpus));
+  TC_ASSIGN_OR_RETURN(auto device, kernels::MakeCpuDevice({options.n_threads, options.cpus}));
   TC_ASSIGN_OR_RETURN(WorkerPorts ports, OpenPorts(options, mpi, stop));
   comm::ZmqMailboxOptions mailbox_options;
   mailbox_options.key = options.ticket.key;

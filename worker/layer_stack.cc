@@ -26,11 +26,20 @@ FfnModes ModesOfLayer(const model::ModelConfig& config, const model::LayerSparsi
 template <typename Layers>
 std::vector<int> Sizes(const Layers& layers) {
   std::vector<int> sizes;
-  for (const auto& layer : layers) sizes.push_back(static_cast<int>(layer.size()));
+  for (const auto& layer : layers) sizes.push_back(std::max(1, static_cast<int>(layer.size())));
   return sizes;
 }
 
 }  // namespace
+
+Status CheckModes(const ModelSource& source, model::FfnModes modes) {
+  const model::Sparsity nothing;
+  const model::Sparsity& sparsity = source.sparsity == nullptr ? nothing : *source.sparsity;
+  for (const model::FfnMode mode : model::kFfnModes) {
+    if (modes.Has(mode)) TC_RETURN_IF_ERROR(model::CheckFfnMode(source.config, sparsity, mode));
+  }
+  return OkStatus();
+}
 
 LayerStack::LayerStack(std::vector<Layer> layers, const Clock& clock)
     : layers_(std::move(layers)), chooser_(Sizes(layers_)), clock_(&clock) {}
@@ -42,10 +51,14 @@ Result<LayerStack> LayerStack::Lower(const ModelSource& source, const model::Lay
     const model::LayerSparsity sparsity = source.LayerSparsityOf(i);
     const FfnModes modes = ModesOfLayer(source.config, sparsity, ffn.modes);
     Layer& layer = lowered.emplace_back();
+    if (ffn.is_helper && ffn.ShareOf(i - layers.begin).n_neurons == 0) continue;
     for (const FfnMode mode : model::kFfnModes) {
       if (!modes.Has(mode)) continue;
-      const model::Graph graph = model::BuildLayerGraph(source.config, source.weights, i,
-                                                        {mode, ffn.has_neuron_rows(), sparsity});
+      const model::FfnOptions options{mode, ffn.has_neuron_rows(), sparsity,
+                                      ffn.ShareOf(i - layers.begin)};
+      const model::Graph graph =
+          ffn.is_helper ? model::BuildHelperGraph(source.config, source.weights, i, options)
+                        : model::BuildLayerGraph(source.config, source.weights, i, options);
       TC_ASSIGN_OR_RETURN(Program program, Program::Lower(graph, shard, layers.begin));
       layer.push_back({mode, std::move(program)});
     }
@@ -53,17 +66,23 @@ Result<LayerStack> LayerStack::Lower(const ModelSource& source, const model::Lay
   return LayerStack(std::move(lowered), clock);
 }
 
-void LayerStack::Run(const BatchRows& rows, int64_t n_rows, Executor* executor, KvCache* kv) {
+Status LayerStack::Run(const BatchRows& rows, int64_t n_rows, Executor* executor, KvCache* kv) {
   for (size_t i = 0; i < layers_.size(); ++i) {
-    const Layer& candidates = layers_[i];
-    const int layer = static_cast<int>(i);
-    const int chosen = chooser_.Choose(layer, n_rows);
-    const Program& program = candidates[static_cast<size_t>(chosen)].program;
-    executor->Run(program, program.before_ffn(), rows, n_rows, kv);
-    const TimePoint begin = candidates.size() > 1 ? clock_->Now() : TimePoint{};
-    executor->Run(program, program.ffn(), rows, n_rows, kv);
-    if (candidates.size() > 1) chooser_.Record(layer, n_rows, chosen, clock_->Now() - begin);
+    TC_RETURN_IF_ERROR(RunLayer(static_cast<int>(i), rows, n_rows, executor, kv));
   }
+  return OkStatus();
+}
+
+Status LayerStack::RunLayer(int layer, const BatchRows& rows, int64_t n_rows, Executor* executor,
+                            KvCache* kv) {
+  const Layer& candidates = layers_[static_cast<size_t>(layer)];
+  const int chosen = chooser_.Choose(layer, n_rows);
+  const Program& program = candidates[static_cast<size_t>(chosen)].program;
+  TC_RETURN_IF_ERROR(executor->Run(program, program.before_ffn(), rows, n_rows, kv));
+  const TimePoint begin = candidates.size() > 1 ? clock_->Now() : TimePoint{};
+  TC_RETURN_IF_ERROR(executor->Run(program, program.ffn(), rows, n_rows, kv));
+  if (candidates.size() > 1) chooser_.Record(layer, n_rows, chosen, clock_->Now() - begin);
+  return OkStatus();
 }
 
 int64_t LayerStack::scratch_cols() const {
@@ -81,6 +100,7 @@ std::string LayerStack::ModesText() const {
   for (const FfnMode mode : model::kFfnModes) {
     size_t n_layers = 0;
     for (size_t i = 0; i < layers_.size(); ++i) {
+      if (layers_[i].empty()) continue;
       const auto favourite = static_cast<size_t>(chooser_.Favourite(static_cast<int>(i)));
       if (layers_[i][favourite].mode == mode) ++n_layers;
     }

@@ -15,6 +15,9 @@
 
 namespace thermocline::worker {
 
+// kInvalidArgument for a mode that the model cannot run.
+Status CheckModes(const ModelSource& source, model::FfnModes modes);
+
 // Chooses the mode per layer and batch by measured time when there is more than one. Immutable but
 // for that. Step thread only.
 class LayerStack {
@@ -25,7 +28,12 @@ class LayerStack {
                                   const FfnPlan& ffn, const Shard& shard, const Clock& clock);
 
   // Runs all layers over the x[n_rows, n_embd] in slot 0 and leaves the result there.
-  void Run(const BatchRows& rows, int64_t n_rows, Executor* executor, KvCache* kv);
+  // Errors as Executor::Run.
+  Status Run(const BatchRows& rows, int64_t n_rows, Executor* executor, KvCache* kv);
+
+  // Runs one layer; of a helper, its branch of it.
+  Status RunLayer(int layer, const BatchRows& rows, int64_t n_rows, Executor* executor,
+                  KvCache* kv);
 
   // Of the widest program; each keeps x in slot 0, the same place for all.
   int64_t scratch_cols() const;
@@ -37,7 +45,7 @@ class LayerStack {
     model::FfnMode mode = model::FfnMode::kDense;
     Program program;
   };
-  using Layer = std::vector<ModeProgram>;  // the candidates
+  using Layer = std::vector<ModeProgram>;  // the candidates; of a helper without neurons none
 
   LayerStack(std::vector<Layer> layers, const Clock& clock);
 

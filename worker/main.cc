@@ -38,6 +38,9 @@ void AddFlags(CLI::App* app, WorkerFlags* flags) {
                   "The cluster's key; better given as THERMOCLINE_CLUSTER_KEY");
   app->add_option("-t,--threads", flags->n_threads,
                   "Compute threads (default: this worker's share of the cores)");
+  app->add_option("--cpus", flags->cpus,
+                  "CPUs to compute on, e.g. 0-3,8: each thread stays on one of them, and --threads "
+                  "is their number unless given; workers of one mpirun on a host share the list");
   app->add_option("--isa", flags->isa,
                   "Instruction set of the kernels: auto, or one this machine has (avx512-vnni, "
                   "avx512, avx2, sse4, neon, scalar)");

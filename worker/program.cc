@@ -44,10 +44,13 @@ class Lowering {
   Status LowerOp(const model::Op& op, int index) {
     LoweredOp lowered;
     lowered.kind = op.kind;
-    lowered.layer_in_stage = op.layer == model::kNoLayer ? 0 : op.layer - first_layer_;
+    lowered.layer_in_stage = op.layer == model::kNoLayer ? op.layer : op.layer - first_layer_;
     lowered.activation = op.activation;
     lowered.threshold = op.threshold;
-    if (op.outputs.empty()) return Internal(Str("op without an output:", Kv("op", index)));
+    lowered.peer = op.peer;
+    if (op.outputs.empty() && op.kind != OpKind::kSend) {
+      return Internal(Str("op without an output:", Kv("op", index)));
+    }
     TC_RETURN_IF_ERROR(ResolveInputs(op, index, &lowered));
     TC_RETURN_IF_ERROR(ResolveWeights(op, &lowered));
     lowered.output = PlaceOutput(op, index);
@@ -116,6 +119,7 @@ class Lowering {
   // Ops that work in place name their input as their output; a residual add takes over the storage
   // of its first input, so that x stays where it is through all layers.
   int PlaceOutput(const model::Op& op, int index) {
+    if (op.outputs.empty()) return kNoSlot;
     const ValueId output = op.outputs[0];
     if (SlotOf(output) != kNoSlot) return SlotOf(output);
     const ValueId first = op.inputs.empty() ? kNoValue : op.inputs[0];

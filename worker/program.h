@@ -26,7 +26,7 @@ inline constexpr int kNoSlot = -1;
 
 struct LoweredOp {
   model::OpKind kind = model::OpKind::kNorm;
-  int layer_in_stage = 0;
+  int layer_in_stage = model::kNoLayer;  // kNoLayer: of the embedding or the head
   model::WeightKey key;  // of the first weight; the default for an op without weights
   // Slots. `inputs` are those of plain rows, in the order of the op's comment in model/graph.h.
   std::array<int, 3> inputs = {kNoSlot, kNoSlot, kNoSlot};
@@ -38,6 +38,7 @@ struct LoweredOp {
   kernels::NeuronWeights neurons;  // of kNeurons, which has no `weight`
   model::Activation activation = model::Activation::kSilu;
   float threshold = 0;
+  int peer = 0;  // of kReceive
 };
 
 // Ops [begin, end) of a program.

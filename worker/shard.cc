@@ -1,10 +1,13 @@
 #include "worker/shard.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/check.h"
 #include "base/str.h"
+#include "base/units.h"
 #include "kernels/lanes.h"
+#include "worker/held_weights.h"
 #include "worker/residency.h"
 
 namespace thermocline::worker {
@@ -18,17 +21,13 @@ constexpr size_t kProgressBytes = 8 << 20;
 
 // Values re-encoded at a time, as F32: 1 MiB, an L2 cache.
 constexpr int64_t kChunkElems = 256 * 1024;
+// Matrices share regions of this size, so that small ones lie on huge pages too. What is left of a
+// region when the next matrix does not fit is never touched, and so never memory.
+constexpr uint64_t kRegionBytes = 256 * kMiB;
+constexpr uint64_t kAlignBytes = 64;  // a cache line
+
 // Neurons re-laid at a time: whole blocks of every type.
 constexpr int64_t kRelayNeurons = 256;
-
-// Predictors choose neurons, for which 8 bits a weight are plenty: half the bytes of the halves
-// that files bring. F32 stays, for those who want every bit; so does a row that blocks of 32 do not
-// divide.
-DType PredictorType(const model::TensorInfo& info) {
-  const bool divides = info.n_cols() % Traits(DType::kQ8_0).block_elems == 0;
-  const bool is_half = info.dtype == DType::kF16 || info.dtype == DType::kBF16;
-  return is_half && divides ? DType::kQ8_0 : info.dtype;
-}
 
 // An error for the row that Device::Pack names; the rows it was given began at `first_row`.
 Status CheckFinite(int64_t first_row, int64_t bad_row) {
@@ -43,9 +42,11 @@ TensorView MappedView(const model::TensorInfo& info, std::span<const std::byte> 
 }
 
 // Matrices that a step reads row after row. A token embedding is looked up, a row per token, unless
-// it is the head too; vectors are a row each. Both stay where they are mapped.
+// it is the head too, and so are learned positions; vectors are a row each. They stay where they
+// are mapped.
 bool IsStreamed(const WeightKey& key, const model::WeightIndex& weights) {
   if (weights.Find(key.role, key.layer)->n_rows() <= 1) return false;
+  if (key.role == WeightRole::kPositionEmbd) return false;
   return key.role != WeightRole::kTokenEmbd || weights.Find(WeightRole::kOutput) == nullptr;
 }
 
@@ -64,17 +65,12 @@ Result<Shard> Shard::Load(const ModelSource& source, const model::LayerRange& la
     return Unavailable(Str("this device cannot use weights in host memory: ", device.name()));
   }
   Shard shard;
-  shard.report_.owned_bytes = weights.BytesOf(layers);
-  if (ffn.has_predictors()) shard.report_.owned_bytes += weights.PredictorBytesOf(layers);
-  if (ffn.has_neuron_rows() && source.neuron_order != nullptr) {
-    for (int layer = layers.begin; layer < layers.end; ++layer) {
-      const auto order = source.neuron_order->Of(layer);
-      if (!order.empty()) shard.places_[layer] = model::PlacesOf(order);
-    }
-  }
+  shard.PlaceNeurons(source, layers, ffn);
+  shard.CountOwned(weights, layers, ffn);
   int n_relaid = 0;
   DType relaid_dtype = DType::kF32;
   for (const WeightKey& key : weights.KeysOf(layers)) {
+    if (!IsHeld(key, layers, ffn)) continue;
     const model::TensorInfo& info = *weights.Find(key.role, key.layer);
     const auto bytes = mapping.subspan(info.offset_bytes, info.size_bytes);
     const TensorView mapped = MappedView(info, mapping);
@@ -83,11 +79,11 @@ Result<Shard> Shard::Load(const ModelSource& source, const model::LayerRange& la
       TC_RETURN_IF_ERROR(shard.ReadBytes(bytes, on_progress).WithContext(info.name));
       TC_RETURN_IF_ERROR(shard.Relay(key.layer, mapped, places, device).WithContext(info.name));
       reader.Evict(info.offset_bytes, info.size_bytes);
-      relaid_dtype = model::NeuronRowType(info.dtype, info.n_rows());
+      relaid_dtype = model::HeldAs(key.role, info, true).dtype;
       ++n_relaid;
     } else if (IsStreamed(key, weights)) {
-      TC_RETURN_IF_ERROR(shard.Pack({key, info, info.dtype, places}, reader, device, on_progress)
-                             .WithContext(info.name));
+      const Source matrix = {key, info, info.dtype, places, shard.HeldOf(key, info.n_rows())};
+      TC_RETURN_IF_ERROR(shard.Pack(matrix, reader, device, on_progress).WithContext(info.name));
     } else {
       TC_RETURN_IF_ERROR(shard.ReadBytes(bytes, on_progress).WithContext(info.name));
       for (int64_t i = 0; i < mapped.n_rows; ++i) {
@@ -102,20 +98,67 @@ Result<Shard> Shard::Load(const ModelSource& source, const model::LayerRange& la
     }
   }
   if (ffn.has_predictors()) {
-    TC_RETURN_IF_ERROR(shard.LoadPredictors(source, layers, device, on_progress));
+    TC_RETURN_IF_ERROR(shard.LoadPredictors(source, layers, ffn, device, on_progress));
   }
   if (n_relaid > 0) {
     shard.report_.note = Str("ffn_down of ", n_relaid, " layers re-laid to ",
                              DTypeName(relaid_dtype), " neuron rows");
   }
-  if (!shard.places_.empty()) {
+  if (shard.ordered_) {
     shard.report_.note += Str(shard.report_.note.empty() ? "" : ", ", "neurons in heat order");
   }
   return shard;
 }
 
+void Shard::PlaceNeurons(const ModelSource& source, const model::LayerRange& layers,
+                         const FfnPlan& ffn) {
+  if (!ffn.has_neuron_rows()) return;
+  for (int layer = layers.begin; layer < layers.end; ++layer) {
+    std::span<const int32_t> order;
+    if (source.neuron_order != nullptr) order = source.neuron_order->Of(layer);
+    if (order.empty() && !ffn.is_shared()) continue;
+    ordered_ |= !order.empty();
+    std::vector<int32_t> places(static_cast<size_t>(source.config.n_ff));
+    std::iota(places.begin(), places.end(), 0);
+    if (!order.empty()) places = model::PlacesOf(order);
+    n_held_[layer] = source.config.n_ff;
+    if (ffn.is_shared()) {
+      const model::NeuronRange& held = ffn.neurons[static_cast<size_t>(layer - layers.begin)];
+      for (int32_t& place : places) {
+        const bool is_held = held.begin <= place && place < held.end;
+        place = is_held ? static_cast<int32_t>(place - held.begin) : kNotHeld;
+      }
+      n_held_[layer] = held.size();
+    }
+    places_[layer] = std::move(places);
+  }
+}
+
+void Shard::CountOwned(const model::WeightIndex& weights, const model::LayerRange& layers,
+                       const FfnPlan& ffn) {
+  const auto count = [&](const WeightKey& key) {
+    if (!IsHeld(key, layers, ffn)) return;
+    const uint64_t bytes = weights.Find(key.role, key.layer)->size_bytes;
+    if (!ffn.is_shared() || !model::IsPerNeuron(key.role)) {
+      report_.owned_bytes += bytes;
+      return;
+    }
+    const auto n_ff = static_cast<uint64_t>(places_.at(key.layer).size());
+    report_.owned_bytes += bytes / n_ff * static_cast<uint64_t>(n_held_.at(key.layer));
+  };
+  for (const WeightKey& key : weights.KeysOf(layers)) count(key);
+  if (!ffn.has_predictors()) return;
+  for (const WeightKey& key : weights.PredictorKeysOf(layers)) count(key);
+}
+
+int64_t Shard::HeldOf(const WeightKey& key, int64_t n_all) const {
+  const auto found = n_held_.find(key.layer);
+  return found == n_held_.end() || !model::IsPerNeuron(key.role) ? n_all : found->second;
+}
+
 Status Shard::LoadPredictors(const ModelSource& source, const model::LayerRange& layers,
-                             kernels::Device& device, const LoadProgressFn& on_progress) {
+                             const FfnPlan& ffn, kernels::Device& device,
+                             const LoadProgressFn& on_progress) {
   const bool apart = source.weights.has_attached_predictors();
   CHECK(!apart || source.predictor_reader != nullptr);
   const model::RangeReader& reader = apart ? *source.predictor_reader : source.reader;
@@ -123,10 +166,11 @@ Status Shard::LoadPredictors(const ModelSource& source, const model::LayerRange&
     return Unavailable(Str("predictors must lie in a mappable file: ", reader.name()));
   }
   for (const WeightKey& key : source.weights.PredictorKeysOf(layers)) {
+    if (!IsHeld(key, layers, ffn)) continue;
     const model::TensorInfo& info = *source.weights.Find(key.role, key.layer);
-    const DType dtype = PredictorType(info);
-    TC_RETURN_IF_ERROR(Pack({key, info, dtype, PlacesFor(key)}, reader, device, on_progress)
-                           .WithContext(info.name));
+    const Source matrix = {key, info, model::MemoryType(key.role, info), PlacesFor(key),
+                           HeldOf(key, info.n_rows())};
+    TC_RETURN_IF_ERROR(Pack(matrix, reader, device, on_progress).WithContext(info.name));
   }
   return OkStatus();
 }
@@ -145,12 +189,20 @@ Status Shard::Pack(const Source& source, const model::RangeReader& reader, kerne
                    const LoadProgressFn& on_progress) {
   const TensorView mapped = MappedView(source.info, reader.Mapping());
   TC_ASSIGN_OR_RETURN(const TensorView packed,
-                      Allocate(source.key, source.dtype, mapped.n_rows, mapped.n_cols, device));
+                      Allocate(source.key, source.dtype, source.n_held, mapped.n_cols, device));
   const int64_t row_bytes = mapped.row_stride_bytes;
-  const int64_t piece_rows =
+  const int64_t most_rows =
       std::max<int64_t>(1, static_cast<int64_t>(kProgressBytes) / std::max<int64_t>(1, row_bytes));
-  for (int64_t row = 0; row < mapped.n_rows; row += piece_rows) {
-    const int64_t n_rows = std::min(piece_rows, mapped.n_rows - row);
+  const auto is_held = [&](int64_t row) {
+    return source.places.empty() || source.places[static_cast<size_t>(row)] != kNotHeld;
+  };
+  for (int64_t row = 0; row < mapped.n_rows;) {
+    int64_t n_rows = 0;  // of the next piece: rows that are held and follow one another
+    while (n_rows < most_rows && row + n_rows < mapped.n_rows && is_held(row + n_rows)) ++n_rows;
+    if (n_rows == 0) {
+      ++row;
+      continue;
+    }
     const auto n_bytes = static_cast<size_t>(n_rows * row_bytes);
     TC_RETURN_IF_ERROR(ReadBytes({mapped.row(row), n_bytes}, on_progress));
     const TensorView from = mapped.Rows(row, n_rows);
@@ -158,6 +210,7 @@ Status Shard::Pack(const Source& source, const model::RangeReader& reader, kerne
                            ? Place(from, row, packed, source.places, device)
                            : Reencode(from, row, packed, source.places, device));
     reader.Evict(source.info.offset_bytes + static_cast<uint64_t>(row * row_bytes), n_bytes);
+    row += n_rows;
   }
   return OkStatus();
 }
@@ -166,10 +219,15 @@ Result<TensorView> Shard::Allocate(const WeightKey& key, DType dtype, int64_t n_
                                    int64_t n_cols, kernels::Device& device) {
   const uint64_t n_bytes =
       static_cast<uint64_t>(n_rows) * RowBytes(dtype, static_cast<uint64_t>(n_cols));
-  TC_ASSIGN_OR_RETURN(Buffer copy, device.Allocate(n_bytes + kernels::kLanesSlackBytes));
-  TensorView view = TensorView::Dense(copy.data(), dtype, n_rows, n_cols);
+  const uint64_t taken = RoundUp(n_bytes + kernels::kLanesSlackBytes, kAlignBytes);
+  if (copies_.empty() || copies_.back().size() - used_bytes_ < taken) {
+    TC_ASSIGN_OR_RETURN(Buffer region, device.Allocate(std::max(taken, kRegionBytes)));
+    copies_.push_back(std::move(region));
+    used_bytes_ = 0;
+  }
+  TensorView view = TensorView::Dense(copies_.back().data() + used_bytes_, dtype, n_rows, n_cols);
   view.layout = device.PreferredLayout(dtype);
-  copies_.push_back(std::move(copy));
+  used_bytes_ += taken;
   views_[key] = view;
   return view;
 }
@@ -180,6 +238,7 @@ Status Shard::Place(TensorView from, int64_t first_row, TensorView to,
     return CheckFinite(first_row, device.Pack(from, to.Rows(first_row, from.n_rows)));
   for (int64_t i = 0; i < from.n_rows; ++i) {
     const int64_t place = places[static_cast<size_t>(first_row + i)];
+    if (place == kNotHeld) continue;
     if (device.Pack(from.Rows(i, 1), to.Rows(place, 1)) >= 0) return CheckFinite(first_row, i);
   }
   return OkStatus();
@@ -200,27 +259,17 @@ Status Shard::Reencode(TensorView from, int64_t first_row, TensorView to,
 
 Status Shard::PlaceVector(const WeightKey& key, TensorView mapped, std::span<const int32_t> places,
                           kernels::Device& device) {
-  TC_ASSIGN_OR_RETURN(const TensorView to,
-                      Allocate(key, mapped.dtype, mapped.n_rows, mapped.n_cols, device));
+  TC_ASSIGN_OR_RETURN(const TensorView to, Allocate(key, mapped.dtype, mapped.n_rows,
+                                                    HeldOf(key, mapped.n_cols), device));
   for (int64_t i = 0; i < mapped.n_cols; ++i) {
-    to.f32_row(0)[places[static_cast<size_t>(i)]] = mapped.f32_row(0)[i];
+    const int32_t place = places[static_cast<size_t>(i)];
+    if (place != kNotHeld) to.f32_row(0)[place] = mapped.f32_row(0)[i];
   }
   return OkStatus();
 }
 
 std::span<const int32_t> Shard::PlacesFor(const WeightKey& key) const {
-  switch (key.role) {
-    case WeightRole::kFfnGate:
-    case WeightRole::kFfnGateBias:
-    case WeightRole::kFfnUp:
-    case WeightRole::kFfnUpBias:
-    case WeightRole::kFfnDown:  // becomes kFfnDownT
-    case WeightRole::kFfnDownT:
-    case WeightRole::kPredictorFc2:
-      break;
-    default:
-      return {};
-  }
+  if (!model::IsPerNeuron(key.role)) return {};
   const auto found = places_.find(key.layer);
   return found == places_.end() ? std::span<const int32_t>() : found->second;
 }
@@ -228,8 +277,9 @@ std::span<const int32_t> Shard::PlacesFor(const WeightKey& key) const {
 Status Shard::Relay(int layer, TensorView mapped, std::span<const int32_t> places,
                     kernels::Device& device) {
   const DType dtype = model::NeuronRowType(mapped.dtype, mapped.n_rows);
-  TC_ASSIGN_OR_RETURN(const TensorView rows, Allocate({layer, WeightRole::kFfnDownT}, dtype,
-                                                      mapped.n_cols, mapped.n_rows, device));
+  const WeightKey key = {layer, WeightRole::kFfnDownT};
+  TC_ASSIGN_OR_RETURN(const TensorView rows,
+                      Allocate(key, dtype, HeldOf(key, mapped.n_cols), mapped.n_rows, device));
   for (int64_t i = 0; i < mapped.n_rows; ++i) {
     if (!kernels::IsFiniteRow(mapped.dtype, mapped.row(i), mapped.n_cols)) return CheckFinite(0, i);
   }

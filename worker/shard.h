@@ -14,6 +14,7 @@
 #include "base/tensor_view.h"
 #include "kernels/device.h"
 #include "model/ffn_mode.h"
+#include "model/graph.h"
 #include "model/neuron_order.h"
 #include "model/range_reader.h"
 #include "model/sparsity.h"
@@ -46,8 +47,23 @@ struct ModelSource {
 struct FfnPlan {
   model::FfnModes modes = model::FfnMode::kDense;
   bool down_by_neuron = false;  // ffn_down as rows by neuron; implied by every mode but dense
+  // Of a stage that several workers share: the neurons held here, by layer of the stage; no entry:
+  // all of every layer.
+  std::vector<model::NeuronRange> neurons;
+  // How many other members hold some, by layer of the stage; of the lead.
+  std::vector<int> n_helpers;
+  // Holds nothing but those neurons and what computing them takes; another worker leads.
+  bool is_helper = false;
 
-  bool has_neuron_rows() const { return down_by_neuron || modes.needs_neuron_rows(); }
+  bool is_shared() const { return !neurons.empty(); }
+  bool has_neuron_rows() const {
+    return down_by_neuron || is_shared() || modes.needs_neuron_rows();
+  }
+  model::FfnShare ShareOf(int layer_in_stage) const {
+    const auto i = static_cast<size_t>(layer_in_stage);
+    if (!is_shared()) return {};
+    return {neurons[i].size(), n_helpers.empty() ? 0 : n_helpers[i]};
+  }
   bool has_predictors() const { return modes.Has(model::FfnMode::kPredicted); }
 };
 
@@ -70,23 +86,33 @@ class Shard {
                             const LoadProgressFn& on_progress);
 
   // Neurons stand in the source's order when the plan has neuron rows: rows of gate, up, down and
-  // of the predictor's output alike, so that ids of active neurons are places.
+  // of the predictor's output alike, so that ids of active neurons are places. Of a shared stage
+  // only the plan's neurons are there, the first at place 0, and only their rows are read, except
+  // of an ffn_down whose columns they are.
 
   // The view of a weight, empty when the model has none.
   TensorView View(const model::WeightKey& key) const;
   const LoadReport& report() const { return report_; }
 
  private:
+  // Where the neurons of each layer go.
+  void PlaceNeurons(const ModelSource& source, const model::LayerRange& layers, const FfnPlan& ffn);
+  // Bytes of the file that are held here, as the plan counts them.
+  void CountOwned(const model::WeightIndex& weights, const model::LayerRange& layers,
+                  const FfnPlan& ffn);
   Status LoadPredictors(const ModelSource& source, const model::LayerRange& layers,
-                        kernels::Device& device, const LoadProgressFn& on_progress);
+                        const FfnPlan& ffn, kernels::Device& device,
+                        const LoadProgressFn& on_progress);
   Status ReadBytes(std::span<const std::byte> bytes, const LoadProgressFn& on_progress);
   // A matrix of a file, the type it is to have in memory, and where its rows stand there.
   struct Source {
     model::WeightKey key;
     const model::TensorInfo& info;
     DType dtype;
-    std::span<const int32_t> places;  // of each row; empty: in the file's order
+    std::span<const int32_t> places;  // of each row, kNotHeld: nowhere; empty: in the file's order
+    int64_t n_held;                   // rows
   };
+  static constexpr int32_t kNotHeld = -1;
   // Copies a matrix to the device's memory in the layout that its ops read fastest, piece by piece,
   // handing each piece of the file back.
   Status Pack(const Source& source, const model::RangeReader& reader, kernels::Device& device,
@@ -103,14 +129,20 @@ class Shard {
   // Copies a vector with one value per neuron.
   Status PlaceVector(const model::WeightKey& key, TensorView mapped,
                      std::span<const int32_t> places, kernels::Device& device);
+  // Of the neurons of a layer, those held here.
+  int64_t HeldOf(const model::WeightKey& key, int64_t n_all) const;
   Status Relay(int layer, TensorView mapped, std::span<const int32_t> places,
                kernels::Device& device);
   // Of the rows of `key`, which are one layer's neurons or not; empty in the file's order.
   std::span<const int32_t> PlacesFor(const model::WeightKey& key) const;
 
   std::map<model::WeightKey, TensorView> views_;
-  std::vector<Buffer> copies_;
-  std::map<int, std::vector<int32_t>> places_;  // by layer: where each neuron stands
+  std::vector<Buffer> copies_;  // regions; matrices are taken from the last
+  uint64_t used_bytes_ = 0;     // of the last
+  // By layer: where each neuron of the file stands. No entry: all are there in the file's order.
+  std::map<int, std::vector<int32_t>> places_;
+  std::map<int, int64_t> n_held_;  // neurons, for layers with an entry above
+  bool ordered_ = false;           // by heat
   LoadReport report_;
 };
 

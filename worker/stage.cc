@@ -18,15 +18,6 @@ using proto::StepResultEntry;
 // Rows of logits computed together, as the plan has counted their scratch.
 using placement::kLogitsBlockRows;
 
-Status CheckModes(const ModelSource& source, model::FfnModes modes) {
-  const model::Sparsity nothing;
-  const model::Sparsity& sparsity = source.sparsity == nullptr ? nothing : *source.sparsity;
-  for (const model::FfnMode mode : model::kFfnModes) {
-    if (modes.Has(mode)) TC_RETURN_IF_ERROR(model::CheckFfnMode(source.config, sparsity, mode));
-  }
-  return OkStatus();
-}
-
 }  // namespace
 
 Stage::Stage(const ModelSource& source, StageOptions options, LogitsSink* logits_sink)
@@ -53,8 +44,8 @@ Status Stage::Build(const ModelSource& source, kernels::Device& device) {
   }
   TC_ASSIGN_OR_RETURN(layers_, LayerStack::Lower(source, layers, options_.ffn, shard_, clock_));
   const int max_rows = std::max(options_.max_step_tokens, kLogitsBlockRows);
-  // The embedding's x is no wider than a layer's.
-  const int64_t scratch_cols = std::max<int64_t>(layers_->scratch_cols(), config_.n_embd);
+  const int64_t embed_cols = embed_ ? embed_->scratch_cols() : config_.n_embd;
+  const int64_t scratch_cols = std::max(layers_->scratch_cols(), embed_cols);
   TC_ASSIGN_OR_RETURN(Executor executor, Executor::Create(config_, device, scratch_cols, max_rows));
   executor_ = std::make_unique<Executor>(std::move(executor));
   executor_->set_observer(options_.observer);
@@ -69,6 +60,7 @@ Status Stage::BuildHead(const model::WeightIndex& weights, kernels::Device& devi
   TC_ASSIGN_OR_RETURN(Executor head,
                       Executor::Create(config_, device, head_->scratch_cols(), kLogitsBlockRows));
   head_executor_ = std::make_unique<Executor>(std::move(head));
+  head_executor_->set_observer(options_.observer);
   return OkStatus();
 }
 
@@ -119,6 +111,8 @@ Status Stage::CheckEntry(const StepEntry& entry, bool is_released) const {
         Str("step entry does not follow the sequence's kv:", Kv("seq", entry.seq),
             Kv("position", entry.first_position), Kv("expected", expected)));
   }
+  const auto n_tokens = static_cast<int64_t>(entry.tokens.size());
+  TC_RETURN_IF_ERROR(model::CheckContext(config_, entry.first_position + n_tokens));
   for (const int32_t token : entry.tokens) {
     if (token < 0 || token >= config_.n_vocab) {
       return InvalidArgument(Str("token outside the vocabulary:", Kv("seq", entry.seq),
@@ -178,12 +172,11 @@ Status Stage::Run(const StepBatch& batch, TensorView input) {
   results_.clear();
   activation_ = TensorView::F32(nullptr, 0, config_.n_embd);
   if (tokens_.empty()) return OkStatus();
-  RunLayers(input, static_cast<int64_t>(tokens_.size()));
-  if (is_last()) RunHead(batch);
-  return OkStatus();
+  TC_RETURN_IF_ERROR(RunLayers(input, static_cast<int64_t>(tokens_.size())));
+  return is_last() ? RunHead(batch) : OkStatus();
 }
 
-void Stage::RunLayers(TensorView input, int64_t n_rows) {
+Status Stage::RunLayers(TensorView input, int64_t n_rows) {
   const BatchRows rows{tokens_, positions_, rows_};
   activation_ = executor_->Input(n_rows);
   if (!is_first()) {
@@ -192,11 +185,13 @@ void Stage::RunLayers(TensorView input, int64_t n_rows) {
                   RowBytes(DType::kF32, static_cast<uint64_t>(config_.n_embd)));
     }
   }
-  if (embed_) executor_->Run(*embed_, embed_->all(), rows, n_rows, nullptr);
-  layers_->Run(rows, n_rows, executor_.get(), &kv_);
+  if (embed_) {
+    TC_RETURN_IF_ERROR(executor_->Run(*embed_, embed_->all(), rows, n_rows, nullptr));
+  }
+  return layers_->Run(rows, n_rows, executor_.get(), &kv_);
 }
 
-void Stage::RunHead(const StepBatch& batch) {
+Status Stage::RunHead(const StepBatch& batch) {
   results_.resize(batch.entries.size());
   CollectLogitsRows(batch);
   for (size_t i = 0; i < batch.entries.size(); ++i) {
@@ -208,8 +203,10 @@ void Stage::RunHead(const StepBatch& batch) {
   }
   const auto rows = std::span<const LogitsRow>(logits_rows_);
   for (size_t at = 0; at < rows.size(); at += kLogitsBlockRows) {
-    RunHeadBlock(batch, rows.subspan(at, std::min<size_t>(kLogitsBlockRows, rows.size() - at)));
+    TC_RETURN_IF_ERROR(RunHeadBlock(
+        batch, rows.subspan(at, std::min<size_t>(kLogitsBlockRows, rows.size() - at))));
   }
+  return OkStatus();
 }
 
 // The penalties see every token up to the one being chosen.
@@ -244,14 +241,14 @@ void Stage::CollectLogitsRows(const StepBatch& batch) {
   }
 }
 
-void Stage::RunHeadBlock(const StepBatch& batch, std::span<const LogitsRow> rows) {
+Status Stage::RunHeadBlock(const StepBatch& batch, std::span<const LogitsRow> rows) {
   const auto n_rows = static_cast<int64_t>(rows.size());
   const TensorView x = head_executor_->Input(n_rows);
   for (int64_t i = 0; i < n_rows; ++i) {
     std::memcpy(x.row(i), activation_.row(rows[static_cast<size_t>(i)].row),
                 RowBytes(DType::kF32, static_cast<uint64_t>(config_.n_embd)));
   }
-  head_executor_->Run(*head_, head_->all(), BatchRows{}, n_rows, nullptr);
+  TC_RETURN_IF_ERROR(head_executor_->Run(*head_, head_->all(), BatchRows{}, n_rows, nullptr));
   const TensorView logits = head_executor_->View(*head_, head_->output_slot(), n_rows);
   for (int64_t i = 0; i < n_rows; ++i) {
     const LogitsRow& row = rows[static_cast<size_t>(i)];
@@ -259,6 +256,7 @@ void Stage::RunHeadBlock(const StepBatch& batch, std::span<const LogitsRow> rows
     UseLogits(batch.entries[entry], row, {logits.f32_row(i), static_cast<size_t>(config_.n_vocab)},
               &results_[entry]);
   }
+  return OkStatus();
 }
 
 void Stage::UseLogits(const StepEntry& entry, const LogitsRow& row, std::span<const float> logits,

@@ -31,7 +31,7 @@ struct StageOptions {
   FfnPlan ffn;
   placement::KvBudget kv;
   int max_step_tokens = 512;
-  OpObserver* observer = nullptr;  // of the ops in the layers; outlives the stage
+  OpObserver* observer = nullptr;  // of all ops; outlives the stage
 };
 
 // Step thread only.
@@ -58,6 +58,8 @@ class Stage {
   const LoadReport& load_report() const { return shard_.report(); }
   // For people: "ffn auto: exact 12 layers, dense 4 layers", or "ffn dense". What runs most so far.
   std::string FfnText() const;
+  // Of a stage that shares its neurons, before the first Run; outlives the stage.
+  void set_exchange(PartExchange* exchange) { executor_->set_exchange(exchange); }
   int64_t kv_pages_used() const { return kv_.n_pages_used(); }
   const model::ModelConfig& config() const { return config_; }
 
@@ -89,11 +91,11 @@ class Stage {
   static void Start(const proto::SequenceStart& start, Sequence* sequence);
   void ReleaseSequences(const std::vector<SeqId>& released);
   Status PlaceRows(const proto::StepBatch& batch);
-  void RunLayers(TensorView input, int64_t n_rows);
+  Status RunLayers(TensorView input, int64_t n_rows);
 
-  void RunHead(const proto::StepBatch& batch);
+  Status RunHead(const proto::StepBatch& batch);
   void CollectLogitsRows(const proto::StepBatch& batch);
-  void RunHeadBlock(const proto::StepBatch& batch, std::span<const LogitsRow> rows);
+  Status RunHeadBlock(const proto::StepBatch& batch, std::span<const LogitsRow> rows);
   void UseLogits(const proto::StepEntry& entry, const LogitsRow& row, std::span<const float> logits,
                  proto::StepResultEntry* result);
   void ScoreChunkStart(const proto::StepEntry& entry, Sequence* sequence,

@@ -3,10 +3,9 @@
 #include <pthread.h>
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
-#include "base/half.h"
+#include "base/cpu_list.h"
 #include "base/host_info.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -20,10 +19,6 @@ using std::chrono::milliseconds;
 
 // How long the step thread waits before it looks whether it should stop.
 constexpr Duration kPollInterval = milliseconds(100);
-// The next stage may compute one step for minutes: 512 tokens of a stage with 30e9 weights are
-// 3e13 operations, ten minutes at 50 GFLOP/s. Whether a stage is lost is the coordinator's to say,
-// which then ends this loop; this bound, three of such steps, is for a coordinator that does not.
-constexpr Duration kSendTimeout = std::chrono::minutes(30);
 constexpr Duration kProgressInterval = milliseconds(100);
 // Between two looks at a frame that is on its way while no batch waits: a first frame needs two or
 // three (the connection, the receiver's consent), one that a busy receiver lets wait many.
@@ -35,25 +30,6 @@ constexpr size_t kQueuedSteps = 64;
 uint64_t MicrosSince(const Clock& clock, TimePoint begin) {
   return static_cast<uint64_t>(
       std::chrono::duration_cast<std::chrono::microseconds>(clock.Now() - begin).count());
-}
-
-void ToWire(TensorView x, DType wire, std::vector<std::byte>* out) {
-  const auto n = static_cast<size_t>(x.n_rows * x.n_cols);
-  out->resize(n * sizeof(uint16_t));
-  const float* from = x.f32_row(0);
-  for (size_t i = 0; i < n; ++i) {
-    const uint16_t narrow = wire == DType::kF16 ? F32ToF16(from[i]) : F32ToBF16(from[i]);
-    std::memcpy(out->data() + i * sizeof narrow, &narrow, sizeof narrow);
-  }
-}
-
-void FromWire(std::span<const std::byte> bytes, DType wire, std::vector<float>* out) {
-  out->resize(bytes.size() / sizeof(uint16_t));
-  for (size_t i = 0; i < out->size(); ++i) {
-    uint16_t narrow;
-    std::memcpy(&narrow, bytes.data() + i * sizeof narrow, sizeof narrow);
-    (*out)[i] = wire == DType::kF16 ? F16ToF32(narrow) : BF16ToF32(narrow);
-  }
 }
 
 }  // namespace
@@ -77,15 +53,17 @@ bool StepLoop::Submit(proto::StepBatch batch) { return submitted_.TryPush(std::m
 void StepLoop::Run() {
   pthread_setname_np(pthread_self(), "tc-step");
   Status status = Prepare();
-  if (status.ok()) status = ServeUntilStopped();
-  if (stage_ != nullptr) LogFfn();
+  if (status.ok()) status = helper_ != nullptr ? HelpUntilStopped() : ServeUntilStopped();
+  if (stage_ != nullptr || helper_ != nullptr) LogFfn();
   // Links belong to this thread, MPI ones strictly so.
   previous_.reset();
   next_.reset();
+  part_links_.clear();
   if (!status.ok() && !stopping_) on_end_(status);
 }
 
 Status StepLoop::Prepare() {
+  TC_RETURN_IF_ERROR(RunOn(context_.cpus));
   const proto::AssignPlan& message = assignment_.message;
   // The fetch counts the bytes that come, the stage then those it reads from its copy.
   const auto on_progress = [&](uint64_t done, uint64_t total) {
@@ -94,38 +72,93 @@ Status StepLoop::Prepare() {
   TC_ASSIGN_OR_RETURN(model_,
                       OpenAssignedModel(assignment_, context_.clock, stopping_, on_progress));
   const uint64_t fetched_bytes = model_.fetched_bytes;
-  if (!message.dump_logits_dir.empty() && assignment_.stage().layers.has_head) {
-    TC_ASSIGN_OR_RETURN(logits_sink_, MakeLogitsDirectory(message.dump_logits_dir));
-  }
-  const StageOptions options{
-      assignment_.stage().layers, {.modes = message.ffn}, message.plan.kv, message.max_step_tokens};
-  TC_ASSIGN_OR_RETURN(stage_, Stage::Create(model_.source(), options, context_.device,
-                                            logits_sink_.get(), on_progress));
-  if (context_.data_port != nullptr) context_.data_port->SetSelf(assignment_.self);
-  if (!message.previous_address.empty()) {
-    const WorkerId peer = message.plan.stages[static_cast<size_t>(message.stage - 1)].lead;
-    TC_ASSIGN_OR_RETURN(previous_, context_.data_port->Open(peer, message.previous_address));
-  }
-  if (!message.next_address.empty()) {
-    const WorkerId peer = message.plan.stages[static_cast<size_t>(message.stage + 1)].lead;
-    TC_ASSIGN_OR_RETURN(next_, context_.data_port->Open(peer, message.next_address));
-  }
+  TC_RETURN_IF_ERROR(assignment_.is_helper() ? LoadHelper(on_progress) : LoadStage(on_progress));
+  TC_RETURN_IF_ERROR(OpenLinks());
   traffic_at_start_ = context_.device.ops().traffic();
-  const LoadReport& report = stage_->load_report();
+  const LoadReport& report = helper_ != nullptr ? helper_->load_report() : stage_->load_report();
   std::string note = report.note;
   if (message.weights_from == proto::WeightsFrom::kCoordinator) {
     note += Str(note.empty() ? "" : ", ", "fetched ", FormatBytes(fetched_bytes));
   }
-  return SendControl(proto::Ready{message.plan.epoch, report.owned_bytes,
-                                  std::max(report.read_bytes, fetched_bytes), PeakRssBytes(),
-                                  std::move(note)});
+  return SendControl(proto::Ready{.epoch = message.plan.epoch,
+                                  .owned_bytes = report.owned_bytes,
+                                  .read_bytes = std::max(report.read_bytes, fetched_bytes),
+                                  .peak_rss_bytes = PeakRssBytes(),
+                                  .neuron_order = model::ChecksumOf(model_.neuron_order),
+                                  .note = std::move(note)});
+}
+
+Status StepLoop::LoadStage(const LoadProgressFn& on_progress) {
+  const proto::AssignPlan& message = assignment_.message;
+  if (!message.dump_logits_dir.empty() && assignment_.stage().layers.has_head) {
+    TC_ASSIGN_OR_RETURN(logits_sink_, MakeLogitsDirectory(message.dump_logits_dir));
+  }
+  const StageOptions options{assignment_.stage().layers, assignment_.ffn(), message.plan.kv,
+                             message.max_step_tokens};
+  TC_ASSIGN_OR_RETURN(stage_, Stage::Create(model_.source(), options, context_.device,
+                                            logits_sink_.get(), on_progress));
+  return OkStatus();
+}
+
+Status StepLoop::LoadHelper(const LoadProgressFn& on_progress) {
+  const HelperOptions options{assignment_.stage().layers, assignment_.ffn(),
+                              assignment_.message.max_step_tokens};
+  TC_ASSIGN_OR_RETURN(helper_,
+                      HelperStage::Create(model_.source(), options, context_.device, on_progress));
+  return OkStatus();
+}
+
+Status StepLoop::OpenLinks() {
+  const proto::AssignPlan& message = assignment_.message;
+  const auto& stages = message.plan.stages;
+  if (context_.data_port != nullptr) context_.data_port->SetSelf(assignment_.self);
+  const auto at = static_cast<size_t>(message.stage);
+  const int first_layer = stages[at].layers.begin;
+  if (assignment_.is_helper()) {
+    TC_ASSIGN_OR_RETURN(auto link, OpenLink(stages[at].lead, message.lead_address));
+    part_links_.push_back(std::move(link));
+    lead_ = std::make_unique<HelperLink>(first_layer, part_links_.back().get());
+    return OkStatus();
+  }
+  if (!message.previous_address.empty()) {
+    TC_ASSIGN_OR_RETURN(previous_, OpenLink(stages[at - 1].lead, message.previous_address));
+  }
+  if (!message.next_address.empty()) {
+    TC_ASSIGN_OR_RETURN(next_, OpenLink(stages[at + 1].lead, message.next_address));
+  }
+  if (!stages[at].is_split()) return OkStatus();
+  const auto& helpers = stages[at].helpers;
+  if (message.helper_addresses.size() != helpers.size()) {
+    return DataLoss(Str("plan without the addresses of all helpers:", Kv("helpers", helpers.size()),
+                        Kv("addresses", message.helper_addresses.size())));
+  }
+  std::vector<std::vector<ActivationLink*>> members(stages[at].neurons.size());
+  for (size_t h = 0; h < helpers.size(); ++h) {
+    TC_ASSIGN_OR_RETURN(auto link, OpenLink(helpers[h].worker, message.helper_addresses[h]));
+    part_links_.push_back(std::move(link));
+    for (size_t layer = 0; layer < members.size(); ++layer) {
+      if (!helpers[h].neurons[layer].empty()) members[layer].push_back(part_links_.back().get());
+    }
+  }
+  helpers_ = std::make_unique<LeadLinks>(first_layer, std::move(members));
+  stage_->set_exchange(helpers_.get());
+  return OkStatus();
+}
+
+Result<std::unique_ptr<ActivationLink>> StepLoop::OpenLink(WorkerId peer,
+                                                           const std::string& address) {
+  TC_ASSIGN_OR_RETURN(auto link, context_.data_port->Open(peer, address));
+  const LinkContext context{context_.clock, stopping_, assignment_.message.plan.wire,
+                            model_.config.n_embd};
+  return std::make_unique<ActivationLink>(context, std::move(link));
 }
 
 // At the end, since auto learns while it serves.
 void StepLoop::LogFfn() const {
+  const std::string text = helper_ != nullptr ? helper_->FfnText() : stage_->FfnText();
   const kernels::Traffic read = context_.device.ops().traffic() - traffic_at_start_;
-  if (read.n_neurons == 0) return LogInfo("worker", stage_->FfnText());
-  LogInfo("worker", Str(stage_->FfnText(), Kv("density", read.density())));
+  if (read.n_neurons == 0) return LogInfo("worker", text);
+  LogInfo("worker", Str(text, Kv("density", read.density())));
 }
 
 Status StepLoop::ReportProgress(uint64_t bytes_done, uint64_t bytes_total) {
@@ -161,7 +194,7 @@ Result<bool> StepLoop::NextBatch(proto::StepBatch* batch, TensorView* input) {
     return false;
   }
   if (previous_ != nullptr) {
-    TC_ASSIGN_OR_RETURN(*input, DecodeActivation(*batch));
+    TC_ASSIGN_OR_RETURN(*input, previous_->Activation(batch->n_tokens()));
   }
   return true;
 }
@@ -175,15 +208,10 @@ Result<bool> StepLoop::NextSubmitted(proto::StepBatch* batch) {
 }
 
 Result<bool> StepLoop::NextFrame(proto::StepBatch* batch) {
-  const auto receive = [&](Duration wait) -> Result<bool> {
-    const Status received = previous_->Receive(&frame_, context_.clock.Now() + wait);
-    if (received.code() == StatusCode::kDeadlineExceeded) return false;
-    if (!received.ok()) return received;
-    return true;
-  };
-  TC_ASSIGN_OR_RETURN(const bool arrived, AwaitFlushing(receive));
+  TC_ASSIGN_OR_RETURN(const bool arrived,
+                      AwaitFlushing([&](Duration wait) { return previous_->Receive(wait); }));
   if (!arrived) return false;
-  TC_ASSIGN_OR_RETURN(*batch, proto::DecodeAs<proto::StepBatch>(frame_.header));
+  TC_ASSIGN_OR_RETURN(*batch, proto::DecodeAs<proto::StepBatch>(previous_->header()));
   return true;
 }
 
@@ -199,60 +227,59 @@ Result<bool> StepLoop::AwaitFlushing(const std::function<Result<bool>(Duration)>
   }
 }
 
-Result<TensorView> StepLoop::DecodeActivation(const proto::StepBatch& batch) {
-  const DType wire = assignment_.message.plan.wire;
-  const int64_t n_tokens = batch.n_tokens();
-  const uint64_t expected =
-      RowBytes(wire, static_cast<uint64_t>(model_.config.n_embd)) * static_cast<uint64_t>(n_tokens);
-  if (frame_.payload.size() != expected) {
-    return DataLoss(Str("activation has another size than its step:", Kv("step", batch.step),
-                        Kv("bytes", frame_.payload.size()), Kv("expected", expected)));
+Status StepLoop::HelpUntilStopped() {
+  const Epoch epoch = assignment_.message.plan.epoch;
+  while (!stopping_) {
+    const TimePoint begin = context_.clock.Now();
+    TC_ASSIGN_OR_RETURN(const auto part, lead_->Next(kPollInterval));
+    context_.counters.wait_us += MicrosSince(context_.clock, begin);
+    if (!part) continue;
+    if (part->epoch < epoch) {
+      ++context_.counters.stale_frames;
+      continue;
+    }
+    TC_RETURN_IF_ERROR(Help(*part));
   }
-  float* data = reinterpret_cast<float*>(frame_.payload.data());
-  if (wire != DType::kF32) {
-    FromWire(frame_.payload, wire, &input_);
-    data = input_.data();
-  }
-  return TensorView::F32(data, n_tokens, model_.config.n_embd);
+  return OkStatus();
+}
+
+Status StepLoop::Help(const proto::Part& part) {
+  const TimePoint begin = context_.clock.Now();
+  TC_RETURN_IF_ERROR(helper_->Run(part.layer, part.n_rows, lead_.get()));
+  context_.counters.compute_us += MicrosSince(context_.clock, begin);
+  if (part.step != helped_step_) ++context_.counters.steps_done;
+  helped_step_ = part.step;
+  CountSent();
+  return OkStatus();
+}
+
+void StepLoop::CountSent() {
+  uint64_t n_bytes = next_ == nullptr ? 0 : next_->stats().bytes_sent;
+  for (const auto& link : part_links_) n_bytes += link->stats().bytes_sent;
+  context_.counters.link_bytes_sent = n_bytes;
 }
 
 Status StepLoop::RunBatch(proto::StepBatch* batch, TensorView input) {
   const TimePoint begin = context_.clock.Now();
+  if (helpers_ != nullptr) helpers_->BeginStep(batch->epoch, batch->step);
   TC_RETURN_IF_ERROR(stage_->Run(*batch, input));
   const uint64_t took_us = MicrosSince(context_.clock, begin);
   batch->stage_compute_us.push_back(static_cast<uint32_t>(took_us));
   context_.counters.compute_us += took_us;
   context_.counters.kv_pages_used = stage_->kv_pages_used();
   ++context_.counters.steps_done;
-  return stage_->is_last() ? SendResult(batch) : SendActivation(batch);
+  if (stage_->is_last()) {
+    TC_RETURN_IF_ERROR(SendResult(batch));
+  } else {
+    TC_RETURN_IF_ERROR(next_->Send(std::move(*batch), stage_->activation()));
+  }
+  CountSent();
+  return OkStatus();
 }
 
 Status StepLoop::SendResult(proto::StepBatch* batch) {
   return SendControl(
       proto::StepResult{batch->epoch, batch->step, stage_->results(), batch->stage_compute_us});
-}
-
-Status StepLoop::SendActivation(proto::StepBatch* batch) {
-  const TensorView x = stage_->activation();
-  const DType wire = assignment_.message.plan.wire;
-  std::span<const std::byte> payload(x.data, x.bytes());
-  if (wire != DType::kF32 && x.n_rows > 0) {
-    ToWire(x, wire, &wire_);
-    payload = wire_;
-  }
-  proto::Encode(std::move(*batch), &header_);
-  TC_RETURN_IF_ERROR(SendUnlessStopped({header_, payload}));
-  context_.counters.link_bytes_sent = next_->stats().bytes_sent;
-  return OkStatus();
-}
-
-Status StepLoop::SendUnlessStopped(const comm::FrameView& frame) {
-  const TimePoint until = context_.clock.Now() + kSendTimeout;
-  while (true) {
-    const Status sent = next_->Send(frame, context_.clock.Now() + kPollInterval);
-    if (sent.code() != StatusCode::kDeadlineExceeded || context_.clock.Now() >= until) return sent;
-    if (stopping_) return Aborted("stopped while the next stage takes no frames");
-  }
 }
 
 Status StepLoop::SendControl(const proto::Message& message) {

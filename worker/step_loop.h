@@ -6,17 +6,21 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/queue.h"
 #include "base/status.h"
-#include "comm/link.h"
 #include "comm/mailbox.h"
 #include "kernels/device.h"
 #include "proto/messages.h"
+#include "worker/activation_link.h"
 #include "worker/assignment.h"
+#include "worker/helper_stage.h"
+#include "worker/part_links.h"
 #include "worker/stage.h"
 
 namespace thermocline::worker {
@@ -38,6 +42,7 @@ struct StepContext {
   comm::DataPort* data_port;  // of the plan's transport; null when the plan has one stage
   kernels::Device& device;
   StepCounters& counters;
+  std::span<const int> cpus;  // that the step thread runs on; none: wherever the system puts it
 };
 
 // Created by the control thread, which joins it in the destructor.
@@ -55,21 +60,26 @@ class StepLoop {
  private:
   void Run();
   Status Prepare();
+  Status LoadStage(const LoadProgressFn& on_progress);
+  Status LoadHelper(const LoadProgressFn& on_progress);
+  Status OpenLinks();
+  Result<std::unique_ptr<ActivationLink>> OpenLink(WorkerId peer, const std::string& address);
   Status ServeUntilStopped();
+  // A helper's loop: parts of layers as the lead asks for them.
+  Status HelpUntilStopped();
+  Status Help(const proto::Part& part);
+  void CountSent();
   void LogFfn() const;
   // False when nothing arrived within a poll interval.
   Result<bool> NextBatch(proto::StepBatch* batch, TensorView* input);
-  // A batch from the coordinator, or from the previous stage with its activation in frame_.
+  // A batch from the coordinator, or from the previous stage with its activation.
   Result<bool> NextSubmitted(proto::StepBatch* batch);
   Result<bool> NextFrame(proto::StepBatch* batch);
   // Repeats `attempt`, which waits at most the given time, for a poll interval, and meanwhile sees
   // the last activation off.
   Result<bool> AwaitFlushing(const std::function<Result<bool>(Duration)>& attempt);
-  Result<TensorView> DecodeActivation(const proto::StepBatch& batch);
   Status RunBatch(proto::StepBatch* batch, TensorView input);
   Status SendResult(proto::StepBatch* batch);
-  Status SendActivation(proto::StepBatch* batch);
-  Status SendUnlessStopped(const comm::FrameView& frame);
   Status SendControl(const proto::Message& message);
   // kAborted when the loop is to stop.
   Status ReportProgress(uint64_t bytes_done, uint64_t bytes_total);
@@ -82,14 +92,16 @@ class StepLoop {
 
   LoadedModel model_;
   std::unique_ptr<LogitsSink> logits_sink_;
-  std::unique_ptr<Stage> stage_;
+  std::unique_ptr<Stage> stage_;         // of a lead
+  std::unique_ptr<HelperStage> helper_;  // of a helper
   kernels::Traffic traffic_at_start_;
-  std::unique_ptr<comm::Link> previous_;
-  std::unique_ptr<comm::Link> next_;
-  comm::Frame frame_;         // reused from step to step
-  std::vector<float> input_;  // of a frame whose wire type is not F32
-  std::vector<std::byte> header_;
-  std::vector<std::byte> wire_;
+  std::unique_ptr<ActivationLink> previous_;
+  std::unique_ptr<ActivationLink> next_;
+  // Within the stage: of a lead to its helpers, in the plan's order; of a helper to its lead.
+  std::vector<std::unique_ptr<ActivationLink>> part_links_;
+  std::unique_ptr<LeadLinks> helpers_;
+  std::unique_ptr<HelperLink> lead_;
+  StepId helped_step_;
   TimePoint last_progress_;
   std::thread thread_;
 };

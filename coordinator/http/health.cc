@@ -27,6 +27,7 @@ Json WorkerJson(const WorkerStatus& worker) {
           {"device", worker.device},
           {"cores", worker.n_cores},
           {"stage", worker.stage},
+          {"helper", worker.is_helper},
           {"layer_begin", worker.layer_begin},
           {"layer_end", worker.layer_end},
           {"bytes_done", worker.bytes_done},

@@ -1,11 +1,30 @@
 #include "coordinator/http/json_parse.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <string>
 
 #include "base/str.h"
 
 namespace thermocline::coordinator::http {
 namespace {
+
+// Of the byte that a parser stopped at, counted from 1; one more than there are at the end of the
+// text. Columns are characters: bytes that continue one do not count.
+std::string PlaceOf(std::string_view text, size_t byte) {
+  const size_t n_before = std::min(byte > 0 ? byte - 1 : 0, text.size());
+  size_t line = 1, column = 1;
+  for (const char c : text.substr(0, n_before)) {
+    const bool continues = (static_cast<unsigned char>(c) & 0xc0) == 0x80;
+    if (c == '\n') {
+      ++line;
+      column = 1;
+    } else if (!continues) {
+      ++column;
+    }
+  }
+  return Kv("line", line) + Kv("column", column) + Kv("byte", byte);
+}
 
 // Checks depth and number of values before anything is built. Counts brackets and commas outside
 // strings, which is exact for valid JSON and an upper bound for what a parser reaches otherwise.
@@ -26,11 +45,11 @@ Status CheckSize(std::string_view text) {
     if (c == '[' || c == '{' || c == ',') ++n_values;
     if (depth > kMaxJsonDepth) {
       return InvalidArgument(
-          Str("body nests too deep:", Kv("byte", i), Kv("limit", kMaxJsonDepth)));
+          Str("body nests too deep:", PlaceOf(text, i + 1), Kv("limit", kMaxJsonDepth)));
     }
     if (n_values > kMaxJsonValues) {
       return InvalidArgument(
-          Str("body has too many values:", Kv("byte", i), Kv("limit", kMaxJsonValues)));
+          Str("body has too many values:", PlaceOf(text, i + 1), Kv("limit", kMaxJsonValues)));
     }
   }
   return OkStatus();
@@ -48,7 +67,9 @@ Result<nlohmann::json> ParseJsonObject(std::string_view text) {
     return value;
   } catch (const nlohmann::json::parse_error& error) {
     if (text.empty()) return InvalidArgument("body is empty; a JSON object is expected");
-    return InvalidArgument(Str("body is not valid JSON in UTF-8:", Kv("byte", error.byte)));
+    const std::string_view fact = error.byte > text.size() ? "body ends within a JSON value:"
+                                                           : "body is not valid JSON in UTF-8:";
+    return InvalidArgument(Str(fact, PlaceOf(text, error.byte)));
   } catch (const nlohmann::json::exception&) {
     return InvalidArgument("body holds a number out of range");
   }

@@ -14,7 +14,8 @@ inline constexpr int kMaxJsonDepth = 64;
 inline constexpr size_t kMaxJsonValues = size_t{1} << 20;
 
 // kInvalidArgument: not JSON, not UTF-8, not an object, too deep, or too many values; the message
-// names the byte where parsing stopped and never repeats the client's text.
+// names the place where parsing stopped (line and column as editors count, both from 1, and the
+// byte) and never repeats the client's text.
 Result<nlohmann::json> ParseJsonObject(std::string_view text);
 
 }  // namespace thermocline::coordinator::http

@@ -114,7 +114,7 @@ MetricFamily WorkerFamily(const WorkerField& field, const std::vector<WorkerStat
   return family;
 }
 
-// Spare workers have no stage.
+// Spare workers have no stage; a stage's time is its lead's.
 std::vector<MetricFamily> StageFamilies(const std::vector<WorkerStatus>& workers) {
   MetricFamily total{"thermocline_stage_step_seconds_total",
                      "Time the stage computed in answered steps.",
@@ -125,7 +125,8 @@ std::vector<MetricFamily> StageFamilies(const std::vector<WorkerStatus>& workers
                     MetricType::kGauge,
                     {}};
   for (const WorkerStatus& worker : workers) {
-    if (worker.stage < 0 || total.samples.size() == Metrics::kMaxSeriesPerFamily) continue;
+    if (worker.stage < 0 || worker.is_helper) continue;
+    if (total.samples.size() == Metrics::kMaxSeriesPerFamily) break;
     const Labels labels = {{"stage", std::to_string(worker.stage)}};
     total.samples.push_back({labels, static_cast<double>(worker.step_us_total) * 1e-6});
     last.samples.push_back({labels, static_cast<double>(worker.last_step_us) * 1e-6});

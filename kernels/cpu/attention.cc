@@ -168,26 +168,68 @@ namespace thermocline::kernels::cpu {
 
 HWY_EXPORT(AttendOne);
 
+namespace {
+
+// What one call computes, as a line of (sequence, token, head, position): each (token, head) takes
+// as many places as it sees positions, so that equal stretches of the line are equal work.
+struct Job {
+  TensorView q;
+  std::span<const SequenceRows> sequences;
+  const KvPages& pages;
+  float scale;
+  TensorView y;
+
+  int64_t n_head() const { return q.n_cols / pages.head_dim; }
+  // The places of a whole sequence: its tokens see first_position + 1, + 2, ... positions.
+  int64_t PlacesOf(const SequenceRows& sequence) const {
+    const int64_t n = sequence.n_tokens;
+    return n_head() * (n * sequence.first_position + n * (n + 1) / 2);
+  }
+  int64_t n_places() const {
+    int64_t n = 0;
+    for (const SequenceRows& sequence : sequences) n += PlacesOf(sequence);
+    return n;
+  }
+  void Attend(const SequenceRows& sequence, int64_t t, int64_t head) const {
+    const int64_t column = head * pages.head_dim, row = sequence.first_row + t;
+    const int64_t heads_per_kv = n_head() / pages.n_head_kv;
+    HWY_DYNAMIC_DISPATCH(AttendOne)
+    (q.f32_row(row) + column, sequence.page_ids, sequence.first_position + t + 1,
+     static_cast<int>(head / heads_per_kv), pages, scale, y.f32_row(row) + column);
+  }
+  // The heads of a sequence that begin in [begin, end) of its own places. The heads of a token
+  // follow one another, so that neighbours share keys.
+  void AttendSequence(const SequenceRows& sequence, int64_t begin, int64_t end) const {
+    int64_t token_place = 0;
+    for (int64_t t = 0; t < sequence.n_tokens && token_place < end; ++t) {
+      const int64_t n_positions = sequence.first_position + t + 1;
+      const int64_t next_place = token_place + n_head() * n_positions;
+      for (int64_t head = 0; head < n_head() && next_place > begin; ++head) {
+        const int64_t place = token_place + head * n_positions;
+        if (begin <= place && place < end) Attend(sequence, t, head);
+      }
+      token_place = next_place;
+    }
+  }
+};
+
+}  // namespace
+
 void Attention(CpuContext& context, TensorView q, std::span<const SequenceRows> sequences,
                const KvPages& pages, float scale, TensorView y) {
   DCHECK(pages.dtype == DType::kF32 || pages.dtype == DType::kF16);
-  const int64_t n_head = q.n_cols / pages.head_dim;
-  const int64_t heads_per_kv = n_head / pages.n_head_kv;
-  for (const SequenceRows& sequence : sequences) {
-    const int64_t n_elems = (sequence.first_position + sequence.n_tokens) * pages.head_dim;
-    // One item is one (token, head); the heads of a token come first, so that neighbours share
-    // keys.
-    ForParts(context, sequence.n_tokens * n_head, 1, MinItems(n_elems),
-             [&](int64_t begin, int64_t end, int) {
-               for (int64_t i = begin; i < end; ++i) {
-                 const int64_t t = i / n_head, head = i % n_head;
-                 const int64_t column = head * pages.head_dim, row = sequence.first_row + t;
-                 HWY_DYNAMIC_DISPATCH(AttendOne)
-                 (q.f32_row(row) + column, sequence.page_ids, sequence.first_position + t + 1,
-                  static_cast<int>(head / heads_per_kv), pages, scale, y.f32_row(row) + column);
+  const Job job = {q, sequences, pages, scale, y};
+  ForParts(context, job.n_places(), 1, MinItems(pages.head_dim),
+           [&](int64_t begin, int64_t end, int) {
+             int64_t first = 0;  // place of the sequence
+             for (const SequenceRows& sequence : sequences) {
+               const int64_t n = job.PlacesOf(sequence);
+               if (begin < first + n && first < end) {
+                 job.AttendSequence(sequence, begin - first, end - first);
                }
-             });
-  }
+               first += n;
+             }
+           });
 }
 
 }  // namespace thermocline::kernels::cpu

@@ -1,16 +1,15 @@
 // Sums of packed weight rows scaled by activations: the sums of axpy_rows.cc, element by element.
 //
-// Sums are kept in the order of the packed rows, a unit's 512 elements as [weight of the block]
-// [lane], and put in order at the end.
+// Sums are kept in the order of the packed rows, [unit half][weight of the block][lane], and put in
+// order at the end. A half of a unit is what threads share out: dwords 0, 1, 4 and 5 of its blocks,
+// or 2, 3, 6 and 7, since two dwords four apart lie in the same bytes of nibbles.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/axpy_lanes.cc"
 #include <hwy/foreach_target.h>
-// After foreach_target.h:
-#include <hwy/cache_control.h>
 
 #include <algorithm>
 
-#include "kernels/cpu/axpy_tile-inl.h"
+#include "kernels/cpu/axpy-inl.h"
 #include "kernels/cpu/lanes-inl.h"
 #include "kernels/cpu/ops.h"
 
@@ -19,29 +18,19 @@ namespace thermocline::kernels::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
-// Neurons per pass of the one-token kernel: one load and store of a sum serves this many.
-constexpr int kNeurons = 4;
-// Units whose sums a pass over the rows keeps: 32 KiB, an L1 cache.
-constexpr int64_t kPassUnits = 16;
-// The many-token kernel: 16 decoded neurons of one unit and the sums of 16 tokens, 32 KiB each.
-constexpr int64_t kNeuronBlock = 16;
-constexpr int64_t kTokenBlock = 16;
-static_assert(kNeuronBlock * kUnitElems + kTokenBlock * (kUnitElems + kNeuronBlock) <=
-              kScratchFloats);
-static_assert(kPassUnits * kUnitElems <= kScratchFloats);
+// Halves of units whose sums a pass over the rows keeps: 32 KiB, an L1 cache.
+constexpr int64_t kPassHalves = 32;
+constexpr int kHalfDwords = kDwordsPerBlock / 2;
+static_assert(kPassHalves * kAxpyCols <= kScratchFloats);
+static_assert(2 * kAxpyCols == kUnitElems);
 
-struct Job {
-  TensorView w, a;
-  ActiveIds active;
-  const float* bias;  // null: none
-  TensorView y;
+// Dword j of a half of a unit's blocks, as the unit counts them.
+HWY_INLINE constexpr int DwordOf(int half, int j) { return half * 2 + j % 2 + j / 2 * 4; }
 
-  int64_t n_active() const { return active.count(w.n_rows); }
-  int64_t n_blocks() const { return w.n_cols / kGroupElems; }
-  int lanes_of(int64_t unit) const {
-    return static_cast<int>(std::min<int64_t>(kUnitLanes, n_blocks() - unit * kUnitLanes));
-  }
-};
+int LanesOf(const AxpyJob& job, int64_t unit) {
+  return static_cast<int>(
+      std::min<int64_t>(kUnitLanes, job.w.n_cols / kGroupElems - unit * kUnitLanes));
+}
 
 // Byte c of each dword of quants, less the type's offset, as a float.
 template <typename D>
@@ -77,14 +66,16 @@ struct PartScales {
   }
 };
 
+// sums[half's 256] += n rows of one half of a unit times their factors.
 template <typename D, int n>
-HWY_INLINE void AddPart(const uint8_t* const (&units)[n], const PartScales<D> (&scales)[n],
-                        const LaneVF (&factors)[n], int n_lanes, int part, float* sums) {
-  for (int t = 0; t < kDwordsPerBlock; ++t) {
+HWY_INLINE void AddHalf(const uint8_t* const (&units)[n], const PartScales<D> (&scales)[n],
+                        const LaneVF (&factors)[n], int n_lanes, int part, int half, float* sums) {
+  for (int j = 0; j < kHalfDwords; ++j) {
+    const int t = DwordOf(half, j);
     LaneVI quants[n];
     for (int i = 0; i < n; ++i) quants[i] = D::Quants(units[i], n_lanes, t, part);
     for (int c = 0; c < kLaneStep; ++c) {
-      float* at = sums + (t * kLaneStep + c) * kUnitLanes + part * kVecLanes;
+      float* at = sums + (j * kLaneStep + c) * kUnitLanes + part * kVecLanes;
       LaneVF sum = hn::LoadU(LaneF(), at);
       for (int i = 0; i < n; ++i) {
         sum = hn::MulAdd(scales[i].Weights(quants[i], t, c), factors[i], sum);
@@ -94,132 +85,146 @@ HWY_INLINE void AddPart(const uint8_t* const (&units)[n], const PartScales<D> (&
   }
 }
 
-// sums[512] += n rows of one unit times their factors.
+// Halves [begin, end) of one unit, of 0 .. 2.
+struct Halves {
+  int begin, end;
+};
+
 template <typename D, int n>
 HWY_INLINE void AddUnits(const uint8_t* const (&units)[n], const LaneVF (&factors)[n], int n_lanes,
-                         float* sums) {
+                         Halves halves, float* sums) {
   for (int part = 0; part < kParts; ++part) {
     if (part * kVecLanes >= n_lanes) return;
     const auto scales = [&](int i) { return PartScales<D>(units[i], n_lanes, part); };
+    const auto add = [&](const PartScales<D>(&own)[n]) {
+      for (int half = halves.begin; half < halves.end; ++half) {
+        AddHalf<D, n>(units, own, factors, n_lanes, part, half,
+                      sums + (half - halves.begin) * kAxpyCols);
+      }
+    };
     if constexpr (n == 1) {
       const PartScales<D> own[1] = {scales(0)};
-      AddPart<D, 1>(units, own, factors, n_lanes, part, sums);
+      add(own);
     } else {
-      const PartScales<D> own[kNeurons] = {scales(0), scales(1), scales(2), scales(3)};
-      AddPart<D, kNeurons>(units, own, factors, n_lanes, part, sums);
+      const PartScales<D> own[kAxpyNeurons] = {scales(0), scales(1), scales(2), scales(3)};
+      add(own);
     }
   }
 }
 
-// y = sums + 0 + bias, from packed to plain order.
-HWY_INLINE void Finish(const Job& job, int64_t t, int64_t unit, const float* sums) {
-  float* y = job.y.f32_row(t) + unit * kUnitElems;
-  const float* bias = job.bias == nullptr ? nullptr : job.bias + unit * kUnitElems;
-  for (int lane = 0; lane < job.lanes_of(unit); ++lane) {
-    for (int e = 0; e < kGroupElems; ++e) {
-      const float sum = sums[e * kUnitLanes + lane] + 0.0f;
-      y[lane * kGroupElems + e] = bias == nullptr ? sum : sum + bias[lane * kGroupElems + e];
+// One half of a unit: its columns, as packed rows have them.
+template <typename D>
+struct LaneColumns {
+  static constexpr int kFullBytes = UnitLayout::Of(D::kDType, kUnitLanes).n_bytes;
+  int64_t unit;
+  int half;
+  int n_lanes;
+
+  LaneColumns(const AxpyJob& job, int64_t i_half)
+      : unit(i_half / 2), half(static_cast<int>(i_half % 2)), n_lanes(LanesOf(job, unit)) {}
+
+  HWY_INLINE const uint8_t* Slice(const uint8_t* row) const { return row + unit * kFullBytes; }
+  // The whole unit: the other half is this thread's too, or its neighbour's who wants it now.
+  HWY_INLINE int64_t slice_bytes() const { return UnitLayout::Of(D::kDType, n_lanes).n_bytes; }
+  HWY_INLINE void Decode(const uint8_t* row, float* w) const {
+    for (int part = 0; part < kParts && part * kVecLanes < n_lanes; ++part) {
+      const PartScales<D> scales(Slice(row), n_lanes, part);
+      for (int j = 0; j < kHalfDwords; ++j) {
+        const int t = DwordOf(half, j);
+        const LaneVI quants = D::Quants(Slice(row), n_lanes, t, part);
+        for (int c = 0; c < kLaneStep; ++c) {
+          hn::StoreU(scales.Weights(quants, t, c), LaneF(),
+                     w + (j * kLaneStep + c) * kUnitLanes + part * kVecLanes);
+        }
+      }
     }
   }
-}
+  // From packed to plain order.
+  HWY_INLINE void Finish(const AxpyJob& job, int64_t t, const float* sums) const {
+    float* const y = job.y.f32_row(t);
+    for (int lane = 0; lane < n_lanes; ++lane) {
+      const int64_t block = unit * kUnitElems + lane * kGroupElems;
+      for (int e = 0; e < kHalfDwords * kLaneStep; ++e) {
+        const int64_t c = block + DwordOf(half, e / kLaneStep) * kLaneStep + e % kLaneStep;
+        y[c] = Finished(job, c, sums[e * kUnitLanes + lane]);
+      }
+    }
+  }
+};
 
-// n neurons from position `first` of the list on, units [begin, end), one token.
+// n neurons from position `first` of the list on, halves [begin, end), one token.
 template <typename D, int n>
-HWY_INLINE void AddNeurons(const Job& job, int64_t first, int64_t begin, int64_t end, float* sums) {
-  constexpr int kFullBytes = UnitLayout::Of(D::kDType, kUnitLanes).n_bytes;
+HWY_INLINE void AddNeurons(const AxpyJob& job, int64_t first, int64_t begin, int64_t end,
+                           float* sums) {
+  constexpr int kFullBytes = LaneColumns<D>::kFullBytes;
   const int64_t last = job.n_active() - 1;
   const uint8_t* rows[n];
-  const uint8_t* next[n];  // the rows of the next pass, fetched meanwhile
+  const uint8_t* next[n];  // the rows of the pass after the next, fetched meanwhile
   LaneVF factors[n];
   for (int i = 0; i < n; ++i) {
-    const int64_t id = job.active.id(first + i);
-    const int64_t next_id = job.active.id(std::min(first + n + i, last));
-    rows[i] = reinterpret_cast<const uint8_t*>(job.w.row(id)) + begin * kFullBytes;
-    next[i] = reinterpret_cast<const uint8_t*>(job.w.row(next_id)) + begin * kFullBytes;
-    factors[i] = hn::Set(LaneF(), job.a.f32_row(0)[id]);
+    rows[i] = job.w_row(first + i) + begin / 2 * kFullBytes;
+    next[i] = job.w_row(std::min(first + 2 * n + i, last)) + begin / 2 * kFullBytes;
+    factors[i] = hn::Set(LaneF(), job.factor(0, first + i));
   }
-  for (int64_t unit = begin; unit < end; ++unit, sums += kUnitElems) {
+  for (int64_t half = begin; half < end;) {
+    const int in_unit = static_cast<int>(half % 2);
+    const Halves halves{in_unit, static_cast<int>(std::min<int64_t>(2, in_unit + end - half))};
     for (int i = 0; i < n; ++i) {
-      for (int at = 0; at < kFullBytes; at += 64) hwy::Prefetch(next[i] + at);
+      FetchLines(next[i], kFullBytes);
       next[i] += kFullBytes;
     }
-    AddUnits<D, n>(rows, factors, job.lanes_of(unit), sums);
+    AddUnits<D, n>(rows, factors, LanesOf(job, half / 2), halves, sums);
     for (int i = 0; i < n; ++i) rows[i] += kFullBytes;
+    sums += (halves.end - halves.begin) * kAxpyCols;
+    half += halves.end - halves.begin;
   }
 }
 
 template <typename D>
-HWY_NOINLINE void OneToken(const Job& job, int64_t first_unit, int64_t end_unit, float* sums) {
-  const int64_t n = job.n_active();
-  for (int64_t begin = first_unit; begin < end_unit; begin += kPassUnits) {
-    const int64_t end = std::min(end_unit, begin + kPassUnits);
-    std::fill_n(sums, (end - begin) * kUnitElems, 0.0f);
-    int64_t i = 0;
-    for (; i + kNeurons <= n; i += kNeurons) AddNeurons<D, kNeurons>(job, i, begin, end, sums);
-    for (; i < n; ++i) AddNeurons<D, 1>(job, i, begin, end, sums);
-    for (int64_t unit = begin; unit < end; ++unit) {
-      Finish(job, 0, unit, sums + (unit - begin) * kUnitElems);
+HWY_NOINLINE void OneToken(const AxpyJob& job, int64_t first_half, int64_t end_half, float* sums) {
+  for (int64_t begin = first_half; begin < end_half; begin += kPassHalves) {
+    const int64_t end = std::min(end_half, begin + kPassHalves);
+    std::fill_n(sums, (end - begin) * kAxpyCols, 0.0f);
+    AddInGroups(job,
+                [&](int64_t first, auto n) { AddNeurons<D, n>(job, first, begin, end, sums); });
+    for (int64_t half = begin; half < end; ++half) {
+      LaneColumns<D>(job, half).Finish(job, 0, sums + (half - begin) * kAxpyCols);
     }
   }
+}
+
+// Whole units to a thread while there are enough of them: two threads that share a unit both fetch
+// its scales.
+int64_t GranuleOf(const CpuContext& context, int64_t n_units) {
+  return n_units >= 2 * context.pool->n_threads() ? 2 : 1;
 }
 
 template <typename D>
-HWY_INLINE void DecodeUnit(const uint8_t* unit, int n_lanes, float* out) {
-  for (int part = 0; part < kParts; ++part) {
-    const PartScales<D> scales(unit, n_lanes, part);
-    for (int t = 0; t < kDwordsPerBlock; ++t) {
-      const LaneVI quants = D::Quants(unit, n_lanes, t, part);
-      for (int c = 0; c < kLaneStep; ++c) {
-        hn::StoreU(scales.Weights(quants, t, c), LaneF(),
-                   out + (t * kLaneStep + c) * kUnitLanes + part * kVecLanes);
-      }
-    }
+HWY_NOINLINE void ManyTokens(const AxpyJob& job, const TokenBlock& tokens, int64_t begin,
+                             int64_t end, float* scratch) {
+  for (int64_t half = begin; half < end; ++half) {
+    AddTile(job, tokens, LaneColumns<D>(job, half), scratch);
   }
 }
 
-// Neurons [first, first + n) of the list, one unit, tokens [t0, t0 + n_tokens).
-template <typename D>
-HWY_INLINE void AddBlock(const Job& job, int64_t first, int64_t n, int64_t unit, int64_t t0,
-                         int64_t n_tokens, float* scratch) {
-  constexpr int kFullBytes = UnitLayout::Of(D::kDType, kUnitLanes).n_bytes;
-  float* const sums = scratch;
-  float* const w = sums + kTokenBlock * kUnitElems;
-  float* const factors = w + kNeuronBlock * kUnitElems;
-  for (int64_t i = 0; i < n; ++i) {
-    const int64_t id = job.active.id(first + i);
-    DecodeUnit<D>(reinterpret_cast<const uint8_t*>(job.w.row(id)) + unit * kFullBytes,
-                  job.lanes_of(unit), w + i * kUnitElems);
-    for (int64_t t = 0; t < n_tokens; ++t) {
-      factors[t * kNeuronBlock + i] = job.a.f32_row(t0 + t)[id];
-    }
+HWY_NOINLINE void Run(CpuContext& context, const AxpyJob& job) {
+  const int64_t n_units = (job.w.n_cols / kGroupElems + kUnitLanes - 1) / kUnitLanes;
+  const auto for_parts = [&](int64_t n_tokens, auto fn) {
+    const int64_t n_products = std::max<int64_t>(1, job.n_active() * n_tokens) * kAxpyCols;
+    ForParts(context, 2 * n_units, GranuleOf(context, n_units), MinItems(n_products),
+             [&](int64_t begin, int64_t end, int thread) {
+               float* const scratch = context.thread_scratch(thread);
+               WithLaneType(job.w.dtype, [&](auto decoder) { fn(decoder, begin, end, scratch); });
+             });
+  };
+  if (job.y.n_rows == 1) {
+    return for_parts(1, [&](auto decoder, int64_t begin, int64_t end, float* scratch) {
+      OneToken<decltype(decoder)>(job, begin, end, scratch);
+    });
   }
-  AxpyTile<kUnitElems, kNeuronBlock>::AddTokens(w, n, factors, n_tokens, sums);
-}
-
-template <typename D>
-HWY_NOINLINE void ManyTokens(const Job& job, int64_t first_unit, int64_t end_unit, float* scratch) {
-  for (int64_t unit = first_unit; unit < end_unit; ++unit) {
-    for (int64_t t0 = 0; t0 < job.y.n_rows; t0 += kTokenBlock) {
-      const int64_t n_tokens = std::min(kTokenBlock, job.y.n_rows - t0);
-      std::fill_n(scratch, n_tokens * kUnitElems, 0.0f);
-      for (int64_t i = 0; i < job.n_active(); i += kNeuronBlock) {
-        const int64_t n = std::min(kNeuronBlock, job.n_active() - i);
-        AddBlock<D>(job, i, n, unit, t0, n_tokens, scratch);
-      }
-      for (int64_t t = 0; t < n_tokens; ++t) Finish(job, t0 + t, unit, scratch + t * kUnitElems);
-    }
-  }
-}
-
-HWY_NOINLINE void Run(CpuContext& context, const Job& job) {
-  const int64_t n_units = (job.n_blocks() + kUnitLanes - 1) / kUnitLanes;
-  const int64_t n_products = std::max<int64_t>(1, job.n_active() * job.y.n_rows) * kUnitElems;
-  ForParts(context, n_units, 1, MinItems(n_products), [&](int64_t begin, int64_t end, int thread) {
-    float* scratch = context.thread_scratch(thread);
-    WithLaneType(job.w.dtype, [&](auto decoder) {
-      using D = decltype(decoder);
-      if (job.y.n_rows == 1) return OneToken<D>(job, begin, end, scratch);
-      ManyTokens<D>(job, begin, end, scratch);
+  ForTokenBlocks(context, job, [&](const TokenBlock& tokens) {
+    for_parts(tokens.n, [&](auto decoder, int64_t begin, int64_t end, float* scratch) {
+      ManyTokens<decltype(decoder)>(job, tokens, begin, end, scratch);
     });
   });
 }

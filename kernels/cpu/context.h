@@ -12,8 +12,9 @@
 
 namespace thermocline::kernels::cpu {
 
-// Scratch of one thread, in floats: the largest need is MatMul's, which asserts that it fits.
-inline constexpr int64_t kScratchFloats = 24 * 1024;
+// Scratch of one thread, in floats, a part of its L2 cache: the largest need is that of AxpyRows
+// for many tokens, which asserts that it fits.
+inline constexpr int64_t kScratchFloats = 40 * 1024;
 
 // Cosines and sines of the last rope calls: the layers of a step all turn by the same angles.
 struct RopeTable {
@@ -44,8 +45,10 @@ struct CpuContext {
   ThreadPool* pool = nullptr;
   Buffer scratch;  // kScratchFloats for each thread
   RopeTable rope;
-  GrowingBytes byte_rows;   // activations of the op that runs, rounded to bytes
-  GrowingBytes adding_ids;  // of AxpyRows: the neurons that are not 0, preceded by their number
+  GrowingBytes byte_rows;     // activations of the op that runs, rounded to bytes
+  GrowingBytes neuron_ids;    // of Neurons: those that remain, part by part
+  GrowingBytes axpy_factors;  // of AxpyRows: activations of a block of tokens, neuron by neuron
+  GrowingBytes adding_ids;    // of AxpyRows: the neurons that are not 0, preceded by their number
 
   float* thread_scratch(int thread) const {
     return reinterpret_cast<float*>(scratch.data()) + thread * kScratchFloats;

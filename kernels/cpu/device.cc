@@ -57,11 +57,9 @@ class CpuOps final : public Ops {
   void ZeroBelow(TensorView a, float threshold) override { cpu::ZeroBelow(context_, a, threshold); }
   void Neurons(const NeuronWeights& weights, Activation kind, TensorView x, ActiveIds active,
                const NeuronNeeds& needs, TensorView a) override {
-    cpu::Neurons(context_, weights, kind, x, active, needs, a);
+    const int64_t n_ups = cpu::Neurons(context_, weights, kind, x, active, needs, a);
     const bool reads_gate = needs.activations.empty() && !weights.gate.empty();
-    const ActiveIds adding = reads_gate ? cpu::WithoutZeros(context_, a, active) : active;
-    traffic_.CountNeurons(weights, reads_gate ? active.count(weights.up.n_rows) : 0,
-                          adding.count(weights.up.n_rows));
+    traffic_.CountNeurons(weights, reads_gate ? active.count(weights.up.n_rows) : 0, n_ups);
   }
   void AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView bias,
                 TensorView y) override {
@@ -90,6 +88,8 @@ class CpuDevice final : public Device {
               .scratch = std::move(scratch),
               .rope = {},
               .byte_rows = {},
+              .neuron_ids = {},
+              .axpy_factors = {},
               .adding_ids = {}}) {}
 
   std::string name() const override {
@@ -125,8 +125,9 @@ class CpuDevice final : public Device {
 }  // namespace
 
 Result<std::unique_ptr<Device>> MakeCpuDevice(const CpuDeviceOptions& options) {
-  TC_ASSIGN_OR_RETURN(std::unique_ptr<ThreadPool> pool,
-                      ThreadPool::Create({.n_threads = options.n_threads, .name = "ops"}));
+  TC_ASSIGN_OR_RETURN(
+      std::unique_ptr<ThreadPool> pool,
+      ThreadPool::Create({.n_threads = options.n_threads, .name = "ops", .cpus = options.cpus}));
   const uint64_t scratch_bytes =
       static_cast<uint64_t>(options.n_threads) * cpu::kScratchFloats * sizeof(float);
   TC_ASSIGN_OR_RETURN(Buffer scratch, Buffer::Allocate(scratch_bytes));

@@ -15,7 +15,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "base/half.h"
+#include "base/check.h"
 #include "kernels/cpu/byte_rows.h"
 #include "kernels/cpu/sum-inl.h"
 #include "kernels/lanes.h"
@@ -27,6 +27,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 using LaneF = hn::CappedTag<float, kUnitLanes>;
 using LaneI = hn::RebindToSigned<LaneF>;
+using LaneU = hn::RebindToUnsigned<LaneF>;
 using LaneVF = hn::Vec<LaneF>;
 using LaneVI = hn::Vec<LaneI>;
 
@@ -88,22 +89,70 @@ HWY_INLINE LaneVF LoadHalves(const uint8_t* p, int n_lanes, int part) {
   return hn::PromoteTo(LaneF(), hn::BitCast(half, bits));
 }
 
-// Small integers of lanes [part * kVecLanes, ...), as floats; lanes beyond n_lanes hold anything
-// finite.
+// Small integers of lanes [part * kVecLanes, ...); lanes beyond the unit's hold anything.
 template <typename T>
-HWY_INLINE LaneVF LoadSmall(const T* p, int part) {
-  const hn::Rebind<T, LaneF> d8;
-  return hn::ConvertTo(LaneF(), hn::PromoteTo(LaneI(), hn::LoadU(d8, p + part * kVecLanes)));
+HWY_INLINE LaneVI LoadSmall(const T* p, int part) {
+  return hn::PromoteTo(LaneI(), hn::LoadU(hn::Rebind<T, LaneF>(), p + part * kVecLanes));
 }
 
-// The scale that each lane of a part has from its super-block: `scales[0]` for lanes 0-7 of the
-// unit, `scales[1]` for lanes 8-15.
-HWY_INLINE LaneVF SuperLanes(const float (&scales)[2], int part) {
+// v with 0 in lanes that a unit of n_lanes lacks.
+HWY_INLINE LaneVF KeepLanes(LaneVF v, int n_lanes, int part) {
+  const int n = n_lanes - part * kVecLanes;
+  if (n >= kVecLanes) return v;
+  return hn::IfThenElseZero(hn::FirstN(LaneF(), static_cast<size_t>(std::max(n, 0))), v);
+}
+
+// Of the halves at p, kPerSuper to a super-block, number kIndex of each lane's super-block; 0 in
+// lanes beyond n_lanes.
+template <int kPerSuper, int kIndex>
+HWY_INLINE LaneVF SuperHalves(const uint8_t* p, int n_lanes, int part) {
+  const hn::Rebind<uint16_t, LaneF> d16;
+  const hn::Rebind<hwy::float16_t, LaneF> half;
+  LaneVF lanes;
   if constexpr (kVecLanes == kUnitLanes) {
-    const auto first = hn::FirstN(LaneF(), kGroupsPerSuper);
-    return hn::IfThenElse(first, hn::Set(LaneF(), scales[0]), hn::Set(LaneF(), scales[1]));
+    // The unit's halves, four at most, in every four lanes.
+    const hn::RepartitionToWide<hn::RepartitionToWide<decltype(d16)>> d64;
+    const auto quads = hn::PromoteTo(LaneF(), hn::BitCast(half, hn::Set(d64, LoadU64(p))));
+    lanes = hn::IfThenElse(hn::FirstN(LaneF(), kGroupsPerSuper), hn::Broadcast<kIndex>(quads),
+                           hn::Broadcast<kPerSuper + kIndex>(quads));
+  } else {
+    const int super = part * kVecLanes / kGroupsPerSuper;
+    const uint16_t bits = LoadU16(p + 2 * (super * kPerSuper + kIndex));
+    lanes = hn::PromoteTo(LaneF(), hn::BitCast(half, hn::Set(d16, bits)));
   }
-  return hn::Set(LaneF(), scales[part * kVecLanes / kGroupsPerSuper]);
+  return KeepLanes(lanes, n_lanes, part);
+}
+
+// The dword that each lane of a part has from its super-block: one at p for each.
+HWY_INLINE hn::Vec<LaneU> SuperDwords(const uint8_t* p, int part) {
+  if constexpr (kVecLanes == kUnitLanes) {
+    return hn::IfThenElse(hn::FirstN(LaneU(), kGroupsPerSuper), hn::Set(LaneU(), LoadU32(p)),
+                          hn::Set(LaneU(), LoadU32(p + 4)));
+  }
+  return hn::Set(LaneU(), LoadU32(p + part * kVecLanes / kGroupsPerSuper * 4));
+}
+
+// v's bits moved up, or down where `up` is negative: a constant once its loop is unrolled.
+HWY_INLINE LaneVI Moved(LaneVI v, int up) {
+  switch (up) {
+    case 4:
+      return hn::ShiftLeft<4>(v);
+    case 3:
+      return hn::ShiftLeft<3>(v);
+    case 2:
+      return hn::ShiftLeft<2>(v);
+    case 1:
+      return hn::ShiftLeft<1>(v);
+    case 0:
+      return v;
+    case -1:
+      return hn::ShiftRight<1>(v);
+    case -2:
+      return hn::ShiftRight<2>(v);
+    default:
+      DCHECK(up == -3);
+      return hn::ShiftRight<3>(v);
+  }
 }
 
 // How a type's units are read. Quants(unit, n_lanes, t, part): dword t of a part's lanes as
@@ -114,7 +163,8 @@ struct LaneDecoder;
 
 struct NibbleLanes {
   static HWY_INLINE LaneVI Nibbles(const uint8_t* unit, int n_lanes, int t, int part) {
-    const LaneVI bytes = LoadDwords(unit + 4 * (t % 4 * n_lanes + part * kVecLanes));
+    LaneVI bytes = LoadDwords(unit + 4 * (t % 4 * n_lanes + part * kVecLanes));
+    KeepInRegister(bytes);  // for dword t + 4: loads across cache lines are the dear ones
     const LaneVI mask = hn::Set(LaneI(), 0x0f0f0f0f);
     return hn::And(t < 4 ? bytes : hn::ShiftRight<4>(bytes), mask);
   }
@@ -151,20 +201,18 @@ struct LaneDecoder<DType::kQ4_0> : NibbleLanes {
 
 // Scales and mins of Q4_K and Q5_K.
 struct SuperLanesOf {
-  static HWY_INLINE void Load(const uint8_t* supers, int n_lanes, int part, LaneVF& scale,
+  static HWY_INLINE void Load(const uint8_t* scales, int n_lanes, int part, LaneVF& scale,
                               LaneVF& min) {
-    alignas(16) uint8_t scales[2][kGroupsPerSuper] = {}, mins[2][kGroupsPerSuper] = {};
-    float d[2] = {}, dmin[2] = {};
-    for (int s = 0; s < 2 && s * kGroupsPerSuper < n_lanes; ++s) {
-      const uint8_t* super = supers + s * SuperScaleLayout::kBytes;
-      const SuperScales packed = UnpackSuperScales(super + SuperScaleLayout::kPacked);
-      std::memcpy(scales[s], packed.scales, kGroupsPerSuper);
-      std::memcpy(mins[s], packed.mins, kGroupsPerSuper);
-      d[s] = F16ToF32(LoadU16(super + SuperScaleLayout::kScale));
-      dmin[s] = F16ToF32(LoadU16(super + SuperScaleLayout::kMinScale));
-    }
-    scale = hn::Mul(LoadSmall(&scales[0][0], part), SuperLanes(d, part));
-    min = hn::Mul(LoadSmall(&mins[0][0], part), SuperLanes(dmin, part));
+    const LaneVI packed = LoadSmall(scales, part);
+    const auto lanes = hn::Iota(LaneU(), static_cast<uint32_t>(part * kVecLanes));
+    const auto shifts = hn::ShiftLeft<2>(hn::And(lanes, hn::Set(LaneU(), kGroupsPerSuper - 1)));
+    const auto nibbles = hn::Shr(SuperDwords(scales + SuperLayout::Nibbles(n_lanes), part), shifts);
+    const LaneVI top = hn::And(hn::ShiftRight<2>(packed), hn::Set(LaneI(), 0x30));
+    const LaneVI mins = hn::OrAnd(top, hn::BitCast(LaneI(), nibbles), hn::Set(LaneI(), 0xf));
+    const uint8_t* halves = scales + SuperLayout::Halves(n_lanes);
+    scale = hn::Mul(hn::ConvertTo(LaneF(), hn::And(packed, hn::Set(LaneI(), 0x3f))),
+                    SuperHalves<2, 0>(halves, n_lanes, part));
+    min = hn::Mul(hn::ConvertTo(LaneF(), mins), SuperHalves<2, 1>(halves, n_lanes, part));
   }
 };
 
@@ -191,8 +239,8 @@ struct LaneDecoder<DType::kQ5_K> : NibbleLanes {
   static HWY_INLINE LaneVI Quants(const uint8_t* unit, int n_lanes, int t, int part) {
     const LaneVI high =
         LoadDwords(unit + UnitLayout::Of(kDType, n_lanes).high + 4 * part * kVecLanes);
-    const LaneVI bit = hn::And(hn::ShiftRightSame(high, t), hn::Set(LaneI(), 0x01010101));
-    return hn::Or(Nibbles(unit, n_lanes, t, part), hn::ShiftLeft<4>(bit));
+    return hn::OrAnd(Nibbles(unit, n_lanes, t, part), Moved(high, 4 - t),
+                     hn::Set(LaneI(), 0x10101010));
   }
   static HWY_INLINE void Scales(const uint8_t* unit, int n_lanes, int part,
                                 LaneVF (&scales)[kHalves], LaneVF& min) {
@@ -209,21 +257,16 @@ struct LaneDecoder<DType::kQ6_K> : NibbleLanes {
   static HWY_INLINE LaneVI Quants(const uint8_t* unit, int n_lanes, int t, int part) {
     const uint8_t* high = unit + UnitLayout::Of(kDType, n_lanes).high;
     const LaneVI dwords = LoadDwords(high + 4 * (t / 4 * n_lanes + part * kVecLanes));
-    const LaneVI pair =
-        hn::And(hn::ShiftRightSame(dwords, t % 4 * 2), hn::Set(LaneI(), 0x03030303));
-    return hn::Or(Nibbles(unit, n_lanes, t, part), hn::ShiftLeft<4>(pair));
+    return hn::OrAnd(Nibbles(unit, n_lanes, t, part), Moved(dwords, 4 - t % 4 * 2),
+                     hn::Set(LaneI(), 0x30303030));
   }
   static HWY_INLINE void Scales(const uint8_t* unit, int n_lanes, int part,
                                 LaneVF (&scales)[kHalves], LaneVF&) {
     const UnitLayout at = UnitLayout::Of(kDType, n_lanes);
     const auto* small = reinterpret_cast<const int8_t*>(unit + at.scales);
-    float d[2] = {};
-    for (int s = 0; s < 2 && s * kGroupsPerSuper < n_lanes; ++s) {
-      d[s] = F16ToF32(LoadU16(unit + at.super_scale + 2 * s));
-    }
-    const LaneVF super = SuperLanes(d, part);
-    scales[0] = hn::Mul(LoadSmall(small, part), super);
-    scales[1] = hn::Mul(LoadSmall(small + n_lanes, part), super);
+    const LaneVF d = SuperHalves<1, 0>(unit + at.super_scale, n_lanes, part);
+    scales[0] = hn::Mul(hn::ConvertTo(LaneF(), LoadSmall(small, part)), d);
+    scales[1] = hn::Mul(hn::ConvertTo(LaneF(), LoadSmall(small + n_lanes, part)), d);
   }
 };
 

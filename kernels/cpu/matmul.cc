@@ -21,9 +21,6 @@ namespace {
 
 static_assert(kLanes == kVecLanes);
 
-// Sums that run side by side, to hide the latency of a fused multiply-add: 8 vectors of them.
-constexpr int kOneTokenRows = std::max(2, 8 / kParts);
-
 // The kernel for a few tokens: rows and tokens side by side. Beyond kFewTokens decoding the rows
 // again for every group of tokens costs more than keeping them decoded.
 constexpr int kFewRows = kParts == 1 ? 4 : 2;
@@ -102,13 +99,6 @@ HWY_NOINLINE void FewTokens(const Job& job, int64_t begin, int64_t end) {
   for (; i < end; ++i) {
     for (int64_t t = 0; t < job.x.n_rows; ++t) DotFewTokens<D, 1, 1>(job, i, t);
   }
-}
-
-template <typename D>
-HWY_NOINLINE void OneToken(const Job& job, int64_t begin, int64_t end) {
-  int64_t i = begin;
-  for (; i + kOneTokenRows <= end; i += kOneTokenRows) DotFewTokens<D, kOneTokenRows, 1>(job, i, 0);
-  for (; i < end; ++i) DotFewTokens<D, 1, 1>(job, i, 0);
 }
 
 // Adds n_cols columns, a multiple of 16, of kRows decoded rows and n tokens to their sums.
@@ -260,7 +250,6 @@ HWY_NOINLINE void Run(CpuContext& context, const Job& job) {
   ForParts(context, job.w.n_rows, kRowBlock, min_rows, [&](int64_t begin, int64_t end, int thread) {
     WithDType(job.w.dtype, [&](auto decoder) {
       using D = decltype(decoder);
-      if (is_whole && n_tokens == 1) return OneToken<D>(job, begin, end);
       if (is_whole && n_tokens <= kFewTokens) return FewTokens<D>(job, begin, end);
       ManyTokens<D>(job, begin, end, context.thread_scratch(thread));
     });
@@ -284,14 +273,21 @@ HWY_EXPORT(FileMatMul);
 
 namespace {
 
+void OneTokenMatMul(CpuContext& context, TensorView w, const std::byte* x, const float* bias,
+                    TensorView y) {
+  ForParts(context, w.n_rows, 1, MinItems(w.n_cols), [&](int64_t begin, int64_t end, int) {
+    DotOneToken(w, x, bias, y.f32_row(0), begin, end);
+  });
+}
+
 void LanesMatMul(CpuContext& context, TensorView w, TensorView x, const float* bias, TensorView y) {
   const TokenRows tokens = TokenRows::Rounded(context, x);
+  if (x.n_rows == 1) return OneTokenMatMul(context, w, tokens.row(0), bias, y);
   const int64_t min_rows = MinItems(w.n_cols * std::max<int64_t>(1, x.n_rows));
   constexpr int64_t kGranule = 8;  // rows that the many-token kernel unpacks together
   // Beyond, unpacking a row once for all tokens pays for keeping it unpacked in a cache.
   constexpr int64_t kFewTokens = 4;
   ForParts(context, w.n_rows, kGranule, min_rows, [&](int64_t begin, int64_t end, int thread) {
-    if (x.n_rows == 1) return DotLanesOneToken(w, tokens.row(0), bias, y.f32_row(0), begin, end);
     if (x.n_rows <= kFewTokens) return DotLanesFewTokens(w, tokens, bias, y, begin, end);
     DotLanesTokens(w, tokens, bias, y, begin, end, context.thread_scratch(thread));
   });
@@ -303,6 +299,7 @@ void MatMul(CpuContext& context, TensorView w, TensorView x, TensorView bias, Te
   DCHECK(w.n_cols == x.n_cols && y.n_cols == w.n_rows && x.n_rows == y.n_rows);
   const float* b = bias.empty() ? nullptr : bias.f32_row(0);
   if (w.layout == RowLayout::kLanes) return LanesMatMul(context, w, x, b, y);
+  if (x.n_rows == 1) return OneTokenMatMul(context, w, x.row(0), b, y);
   HWY_DYNAMIC_DISPATCH(FileMatMul)(context, w, x, b, y);
 }
 

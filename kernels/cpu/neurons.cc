@@ -1,12 +1,25 @@
-// The neurons of a list: each row is read once, while the next one is fetched, and multiplied with
-// the tokens that need it.
+// The neurons of a list: first the gates of all, then up of those whose gate is not 0.
+//
+// A pass over one matrix goes chunk by chunk: the rows of a chunk stay in an L2 cache while one
+// token after the other meets those that it needs, and the rows of the next chunk are fetched.
 #include <algorithm>
+#include <atomic>
+#include <bit>
+#include <span>
 
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/row_dot.h"
+#include "kernels/cpu/row_group.h"
 
 namespace thermocline::kernels::cpu {
 namespace {
+
+// Tokens are bits of a word. 64 rows of some KiB are a part of an L2 cache; the rows of one token
+// are read once, so that a chunk only sets how far ahead is fetched.
+constexpr int64_t kTokens = 64;
+constexpr int64_t kChunk = 64;
+constexpr int64_t kChunkOfOneToken = 8;
+static_assert(kTokens * kChunk <= kScratchFloats);
 
 float Activated(Activation kind, float x) {
   switch (kind) {
@@ -24,75 +37,177 @@ float Activated(Activation kind, float x) {
 struct Matrix {
   TensorView w;
   const float* bias = nullptr;
-  RowDot dot = nullptr;
+  TokenRows x;
+  GroupDot dot = nullptr;
 
-  Matrix(const TensorView& weight, const TensorView& bias_view) : w(weight) {
+  Matrix(const TensorView& weight, const TensorView& bias_view, const TokenRows& tokens)
+      : w(weight), x(tokens) {
     if (!bias_view.empty()) bias = bias_view.f32_row(0);
-    if (!w.empty()) dot = RowDotOf(w);
-  }
-  float Value(int64_t i, const std::byte* next, const TokenRows& x, int64_t t) const {
-    const float value = dot(w.row(i), next, x.row(t), w.n_cols);
-    return bias == nullptr ? value : value + bias[i];
+    if (!w.empty()) dot = GroupDotOf(w);
   }
 };
 
-struct Job {
-  Matrix gate, up;
-  Activation kind;
-  bool activates_up;
-  ActiveIds active;
+// a[t, i] = finish(a[t, i], matrix_i . x[t]) for the ids and the tokens that need them, 0 for the
+// other tokens; what `a` held counts where the needs are its own activations.
+struct Pass {
+  const Matrix& matrix;
   NeuronNeeds needs;
+  Activation kind;
+  bool is_activated;  // act(product) or the product itself
+  bool is_factor;     // of what needs.activations has
   TensorView a;
 
-  bool gate_is_known() const { return !needs.activations.empty(); }
-  bool reads_gate() const { return !gate_is_known() && !gate.w.empty(); }
+  float Finish(float before, float product) const {
+    const float value = is_activated ? Activated(kind, product) : product;
+    return is_factor ? before * value : value;
+  }
 };
 
-// Neuron i for token t. The gate comes first: where it is 0 the row of up is not wanted.
-float NeuronValue(const Job& job, int64_t i, int64_t next_id, const TokenRows& gate_x,
-                  const TokenRows& up_x, int64_t t) {
-  float gate = 1.0f;
-  if (job.gate_is_known()) gate = job.needs.activations.f32_row(t)[i];
-  if (job.reads_gate()) {
-    gate = Activated(job.kind, job.gate.Value(i, job.up.w.row(i), gate_x, t));
-    if (gate == 0.0f) return 0.0f;
-  }
-  const std::byte* next = job.reads_gate() ? job.gate.w.row(next_id) : job.up.w.row(next_id);
-  const float up = job.up.Value(i, next, up_x, t);
-  const bool is_gated = job.gate_is_known() || job.reads_gate();
-  return gate * (job.activates_up || !is_gated ? Activated(job.kind, up) : up);
-}
+// The ids of a part, walked once per pass.
+class PartRunner {
+ public:
+  // `values` has room for kChunk * kTokens.
+  PartRunner(const Pass& pass, std::span<const int32_t> ids, float* values)
+      : pass_(pass), ids_(ids), values_(values) {}
 
-void RunPart(const Job& job, const TokenRows& gate_x, const TokenRows& up_x, int64_t begin,
-             int64_t end) {
-  for (int64_t n = begin; n < end; ++n) {
-    const int64_t i = job.active.id(n), next_id = job.active.id(std::min(n + 1, end - 1));
-    for (int64_t t = 0; t < job.a.n_rows; ++t) {
-      const bool is_needed = job.needs.Needs(t, i);
-      job.a.f32_row(t)[i] = is_needed ? NeuronValue(job, i, next_id, gate_x, up_x, t) : 0.0f;
+  void Run() {
+    const auto n = static_cast<int64_t>(ids_.size());
+    const int64_t step = pass_.a.n_rows == 1 ? kChunkOfOneToken : kChunk;
+    for (first_ = 0; first_ < n; first_ += step) {
+      n_ = std::min(step, n - first_);
+      fetched_ = std::max(fetched_, first_ + n_);
+      fetch_end_ = std::min(n, first_ + n_ + step);
+      for (t0_ = 0; t0_ < pass_.a.n_rows; t0_ += kTokens) RunChunk();
     }
   }
+
+ private:
+  void RunChunk() {
+    n_tokens_ = std::min(kTokens, pass_.a.n_rows - t0_);
+    FindNeeds();
+    for (int64_t t = 0; t < n_tokens_; ++t) RunToken(t);
+    Store();
+  }
+
+  // Token by token: the values of one token's neurons lie side by side.
+  void FindNeeds() {
+    int64_t n_groups = 0;
+    for (int64_t t = 0; t < n_tokens_; ++t) {
+      uint64_t needed = 0;
+      for (int64_t i = 0; i < n_; ++i) {
+        needed |= uint64_t{pass_.needs.Needs(t0_ + t, id(i))} << i;
+      }
+      needed_[t] = needed;
+      n_groups += (std::popcount(needed) + RowGroup::kRows - 1) / RowGroup::kRows;
+    }
+    fetch_begin_ = fetched_;
+    n_groups_ = n_groups;
+    group_ = 0;
+  }
+
+  // The rows that token t needs, a group at a time.
+  void RunToken(int64_t t) {
+    const Matrix& matrix = pass_.matrix;
+    uint64_t left = needed_[t];
+    while (left != 0) {
+      RowGroup group;
+      int64_t members[RowGroup::kRows];
+      for (; left != 0 && group.n_rows < RowGroup::kRows; left &= left - 1) {
+        members[group.n_rows] = std::countr_zero(left);
+        group.rows[group.n_rows] = matrix.w.row(id(members[group.n_rows]));
+        ++group.n_rows;
+      }
+      ++group_;
+      const int64_t goal = fetch_begin_ + (fetch_end_ - fetch_begin_) * group_ / n_groups_;
+      for (; group.n_ahead < RowGroup::kRows && fetched_ < goal; ++fetched_) {
+        group.ahead[group.n_ahead++] = matrix.w.row(ids_[static_cast<size_t>(fetched_)]);
+      }
+      float products[RowGroup::kRows];
+      matrix.dot(group, matrix.x.row(t0_ + t), matrix.w.n_cols, products);
+      for (int r = 0; r < group.n_rows; ++r) {
+        const float bias = matrix.bias == nullptr ? 0.0f : matrix.bias[id(members[r])];
+        values_[t * kChunk + members[r]] =
+            matrix.bias == nullptr ? products[r] : products[r] + bias;
+      }
+    }
+  }
+
+  void Store() const {
+    for (int64_t t = 0; t < n_tokens_; ++t) {
+      float* const a = pass_.a.f32_row(t0_ + t);
+      const float* const before =
+          pass_.is_factor ? pass_.needs.activations.f32_row(t0_ + t) : nullptr;
+      for (int64_t i = 0; i < n_; ++i) {
+        const bool is_needed = (needed_[t] >> i & 1) != 0;
+        const float factor = before == nullptr ? 1.0f : before[id(i)];
+        a[id(i)] = is_needed ? pass_.Finish(factor, values_[t * kChunk + i]) : 0.0f;
+      }
+    }
+  }
+
+  int64_t id(int64_t i) const { return ids_[static_cast<size_t>(first_ + i)]; }
+
+  const Pass& pass_;
+  const std::span<const int32_t> ids_;
+  float* const values_;               // products of a chunk, [kTokens, kChunk]
+  uint64_t needed_[kTokens];          // bit i: the token needs neuron i of the chunk
+  int64_t first_ = 0, n_ = 0;         // the chunk, as positions in the list
+  int64_t t0_ = 0, n_tokens_ = 0;     // the tokens of a word
+  int64_t group_ = 0, n_groups_ = 0;  // groups run, and all of this chunk and word
+  // Rows asked for so far; those from `begin` to `end` are spread over the groups.
+  int64_t fetched_ = 0, fetch_begin_ = 0, fetch_end_ = 0;
+};
+
+bool IsActive(const TensorView& a, int64_t i) {
+  for (int64_t t = 0; t < a.n_rows; ++t) {
+    if (a.f32_row(t)[i] != 0.0f) return true;
+  }
+  return false;
+}
+
+// The ids whose activation is not 0 for some token, in place.
+std::span<int32_t> KeepActive(const TensorView& a, std::span<int32_t> ids) {
+  const auto end =
+      std::remove_if(ids.begin(), ids.end(), [&](int32_t i) { return !IsActive(a, i); });
+  return {ids.begin(), end};
 }
 
 }  // namespace
 
-void Neurons(CpuContext& context, const NeuronWeights& weights, Activation kind, TensorView x,
-             ActiveIds active, const NeuronNeeds& needs, TensorView a) {
-  const Job job = {.gate = {weights.gate, weights.gate_bias},
-                   .up = {weights.up, weights.up_bias},
-                   .kind = kind,
-                   .activates_up = weights.activates_up,
-                   .active = active,
-                   .needs = needs,
-                   .a = a};
+int64_t Neurons(CpuContext& context, const NeuronWeights& weights, Activation kind, TensorView x,
+                ActiveIds active, const NeuronNeeds& needs, TensorView a) {
+  const bool gate_is_known = !needs.activations.empty();
+  const bool reads_gate = !gate_is_known && !weights.gate.empty();
+  const bool is_gated = gate_is_known || reads_gate;
   const bool is_packed = weights.up.layout == RowLayout::kLanes ||
-                         (job.reads_gate() && weights.gate.layout == RowLayout::kLanes);
+                         (reads_gate && weights.gate.layout == RowLayout::kLanes);
   const TokenRows floats(x);
   const TokenRows bytes = is_packed ? TokenRows::Rounded(context, x) : floats;
-  const TokenRows& gate_x = weights.gate.layout == RowLayout::kLanes ? bytes : floats;
-  const TokenRows& up_x = weights.up.layout == RowLayout::kLanes ? bytes : floats;
-  ForParts(context, active.count(weights.up.n_rows), 1, MinItems(2 * x.n_cols),
-           [&](int64_t begin, int64_t end, int) { RunPart(job, gate_x, up_x, begin, end); });
+  const auto rows_for = [&](const TensorView& w) {
+    return w.layout == RowLayout::kLanes ? bytes : floats;
+  };
+  const Matrix gate(weights.gate, weights.gate_bias, rows_for(weights.gate));
+  const Matrix up(weights.up, weights.up_bias, rows_for(weights.up));
+  const Pass gates{gate, needs, kind, true, false, a};
+  const Pass ups{up,       reads_gate ? NeuronNeeds{.activations = a} : needs,
+                 kind,     weights.activates_up || !is_gated,
+                 is_gated, a};
+  const int64_t n = active.count(weights.up.n_rows);
+  auto* ids = reinterpret_cast<int32_t*>(
+      context.neuron_ids.Reserve(sizeof(int32_t) * static_cast<size_t>(n)));
+  std::atomic<int64_t> n_ups = 0;
+  ForParts(context, n, 1, MinItems(2 * x.n_cols), [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t i = begin; i < end; ++i) ids[i] = static_cast<int32_t>(active.id(i));
+    std::span<int32_t> part(ids + begin, ids + end);
+    float* const values = context.thread_scratch(thread);
+    if (reads_gate) {
+      PartRunner(gates, part, values).Run();
+      part = KeepActive(a, part);
+    }
+    PartRunner(ups, part, values).Run();
+    n_ups += static_cast<int64_t>(part.size());
+  });
+  return n_ups;
 }
 
 }  // namespace thermocline::kernels::cpu

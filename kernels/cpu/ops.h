@@ -28,8 +28,9 @@ float ActivateOne(Activation kind, float x);
 void SelectActive(CpuContext& context, TensorView a, ActiveIds active);
 void SelectAtLeast(CpuContext& context, TensorView scores, float threshold, ActiveIds active);
 void ZeroBelow(CpuContext& context, TensorView a, float threshold);
-void Neurons(CpuContext& context, const NeuronWeights& weights, Activation kind, TensorView x,
-             ActiveIds active, const NeuronNeeds& needs, TensorView a);
+// Returns for how many neurons the row of up was read: those whose gate is not 0 for some token.
+int64_t Neurons(CpuContext& context, const NeuronWeights& weights, Activation kind, TensorView x,
+                ActiveIds active, const NeuronNeeds& needs, TensorView a);
 // The listed neurons whose activation is not 0 for some token: the others add nothing, so their
 // rows are not wanted. A predictor lists some of those. In the context's memory, until the next
 // call.

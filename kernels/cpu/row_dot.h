@@ -33,12 +33,13 @@ class TokenRows {
   int64_t stride_bytes_ = 0;
 };
 
-// y[i] = w[i] . x + bias[i] for packed rows [begin, end); bias may be null.
-void DotLanesOneToken(const TensorView& w, const std::byte* x, const float* bias, float* y,
-                      int64_t begin, int64_t end);
+// y[i] = w[i] . x + bias[i] for rows [begin, end); x as RowDot takes it, bias may be null. Rows are
+// read one after the other, as memory likes it best.
+void DotOneToken(const TensorView& w, const std::byte* x, const float* bias, float* y,
+                 int64_t begin, int64_t end);
 
-// The same for a few tokens, whose rounded rows fit a cache: each row of w is unpacked for groups
-// of four.
+// The same for a few tokens of packed rows, whose rounded rows fit a cache: each row of w is
+// unpacked for groups of four.
 void DotLanesFewTokens(const TensorView& w, const TokenRows& x, const float* bias,
                        const TensorView& y, int64_t begin, int64_t end);
 

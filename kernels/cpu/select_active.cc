@@ -3,6 +3,9 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include <algorithm>
+#include <cstring>
+
 #include "kernels/cpu/ops.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -49,30 +52,32 @@ struct AtLeast {
   }
 };
 
-// Lists the columns in 0 .. n_cols whose mask is set.
+// Lists the columns in [begin, end) whose mask is set at ids[begin] and on; returns how many.
 template <typename Columns>
-HWY_INLINE void List(const Columns& columns, int64_t n_cols, ActiveIds active) {
+HWY_INLINE int64_t List(const Columns& columns, int64_t begin, int64_t end, int32_t* ids) {
   const hn::CappedTag<int32_t, 16> d;
   const auto n_lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t n = 0, c = 0;
-  // A store writes a whole vector at ids[n]; n never overtakes c, so it ends within n_ff.
-  for (; c + n_lanes <= n_cols; c += n_lanes) {
-    const auto ids = hn::Iota(d, static_cast<int32_t>(c));
-    n += static_cast<int64_t>(hn::CompressStore(ids, columns(d, c), d, active.ids + n));
+  int64_t n = begin, c = begin;
+  // A store writes a whole vector at ids[n]; n never overtakes c, so it ends within the part.
+  for (; c + n_lanes <= end; c += n_lanes) {
+    const auto columns_here = hn::Iota(d, static_cast<int32_t>(c));
+    n += static_cast<int64_t>(hn::CompressStore(columns_here, columns(d, c), d, ids + n));
   }
   const hn::CappedTag<int32_t, 1> d1;
-  for (; c < n_cols; ++c) {
-    if (!hn::AllFalse(d1, columns(d1, c))) active.ids[n++] = static_cast<int32_t>(c);
+  for (; c < end; ++c) {
+    if (!hn::AllFalse(d1, columns(d1, c))) ids[n++] = static_cast<int32_t>(c);
   }
-  *active.n_active = static_cast<int32_t>(n);
+  return n - begin;
 }
 
 }  // namespace
 
-void SelectActive(TensorView a, ActiveIds active) { List(NotZero{a}, a.n_cols, active); }
+int64_t ListNotZero(TensorView a, int64_t begin, int64_t end, int32_t* ids) {
+  return List(NotZero{a}, begin, end, ids);
+}
 
-void SelectAtLeast(TensorView scores, float threshold, ActiveIds active) {
-  List(AtLeast{scores, threshold}, scores.n_cols, active);
+int64_t ListAtLeast(TensorView scores, float threshold, int64_t begin, int64_t end, int32_t* ids) {
+  return List(AtLeast{scores, threshold}, begin, end, ids);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -82,17 +87,52 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace thermocline::kernels::cpu {
 
-HWY_EXPORT(SelectActive);
-HWY_EXPORT(SelectAtLeast);
+HWY_EXPORT(ListNotZero);
+HWY_EXPORT(ListAtLeast);
 
-void SelectActive(CpuContext&, TensorView a, ActiveIds active) {
-  DCHECK(!active.all() && active.capacity >= a.n_cols);
-  HWY_DYNAMIC_DISPATCH(SelectActive)(a, active);
+namespace {
+
+// Columns of a part of the list: a multiple of any vector, and enough parts for 64 threads.
+constexpr int64_t kGranule = 64;
+constexpr int64_t kMaxParts = 64;
+
+// Lists parts of a[n_tokens, n_ff] side by side, each at its own place of the ids, then closes the
+// gaps between them. list(begin, end, ids) returns how many it has listed at ids[begin] and on.
+template <typename ListPart>
+void ListParts(CpuContext& context, const TensorView& a, ActiveIds active, ListPart list) {
+  const int64_t n_elems = a.n_cols * std::max<int64_t>(1, a.n_rows);
+  const int64_t n_wanted = std::clamp<int64_t>(
+      std::min<int64_t>(context.pool->n_threads(), n_elems / kMinPartElems), 1, kMaxParts);
+  const int64_t part =
+      std::max<int64_t>(1, (a.n_cols + n_wanted * kGranule - 1) / (n_wanted * kGranule)) * kGranule;
+  const int64_t n_parts = (a.n_cols + part - 1) / part;
+  int64_t counts[kMaxParts] = {};
+  context.pool->ParallelFor(n_parts, [&](int64_t i, int) {
+    counts[i] = list(i * part, std::min(a.n_cols, (i + 1) * part), active.ids);
+  });
+  int64_t n = counts[0];
+  for (int64_t i = 1; i < n_parts; ++i) {
+    std::memmove(active.ids + n, active.ids + i * part,
+                 sizeof(int32_t) * static_cast<size_t>(counts[i]));
+    n += counts[i];
+  }
+  *active.n_active = static_cast<int32_t>(n);
 }
 
-void SelectAtLeast(CpuContext&, TensorView scores, float threshold, ActiveIds active) {
+}  // namespace
+
+void SelectActive(CpuContext& context, TensorView a, ActiveIds active) {
+  DCHECK(!active.all() && active.capacity >= a.n_cols);
+  ListParts(context, a, active, [&](int64_t begin, int64_t end, int32_t* ids) {
+    return HWY_DYNAMIC_DISPATCH(ListNotZero)(a, begin, end, ids);
+  });
+}
+
+void SelectAtLeast(CpuContext& context, TensorView scores, float threshold, ActiveIds active) {
   DCHECK(!active.all() && active.capacity >= scores.n_cols);
-  HWY_DYNAMIC_DISPATCH(SelectAtLeast)(scores, threshold, active);
+  ListParts(context, scores, active, [&](int64_t begin, int64_t end, int32_t* ids) {
+    return HWY_DYNAMIC_DISPATCH(ListAtLeast)(scores, threshold, begin, end, ids);
+  });
 }
 
 }  // namespace thermocline::kernels::cpu

@@ -92,7 +92,8 @@ HWY_INLINE float TotalOf(const LaneSums& sums) {
 
 // Keeps a loaded vector in its register: compilers would rather load it again for each use, and a
 // tile has more uses than load ports.
-HWY_INLINE void KeepInRegister(SumVF& v) {
+template <typename V>
+HWY_INLINE void KeepInRegister(V& v) {
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
   asm("" : "+v"(v.raw));
 #else

@@ -35,12 +35,14 @@ void ReadSparsity(std::span<const std::byte> bytes) {
   const auto file = ReadSparsityFile(ReadFromMemory(bytes, "fuzz"), model.config, kFingerprint);
   if (!file.ok()) return;
   WeightIndex weights = model.weights;
-  weights.AttachPredictors(file->predictors);
+  Sparsity attached;
+  attached.layers.resize(file->sparsity.layers.size());
+  AttachSparsity(*file, &weights, &attached);
   CHECK(weights.PredictorBytesOf({0, model.config.n_layer, true, true}) <= bytes.size());
   for (const FfnMode mode : kFfnModes) {
-    if (!CheckFfnMode(model.config, file->sparsity, mode).ok()) continue;
+    if (!CheckFfnMode(model.config, attached, mode).ok()) continue;
     for (int i = 0; i < model.config.n_layer; ++i) {
-      const LayerSparsity& layer = file->sparsity.layers[static_cast<size_t>(i)];
+      const LayerSparsity& layer = attached.layers[static_cast<size_t>(i)];
       const FfnOptions ffn{LayerFfnMode(model.config, layer, mode), false, layer};
       CHECK(!BuildLayerGraph(model.config, weights, i, ffn).ops.empty());
     }

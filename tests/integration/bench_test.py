@@ -85,6 +85,22 @@ class BenchTest(ClusterTest):
         self.assertLess(cases["predicted"]["density"], 0.5)
         self.assertLess(cases["predicted"]["bytes_per_token"], cases["dense"]["bytes_per_token"])
 
+    def test_per_op_times_add_up_to_the_step(self):
+        model = os.path.join(DATA_DIR, "powerinfer-q4_0.gguf")
+        flags = ["-p", "0", "-n", "8", "-t", "1", "--ffn", "predicted", "--per-op"]
+        case = json.loads(self.bench(model, *flags, "-o", "json"))["cases"][0]
+        ops = {op["op"]: op for op in case["ops"]}
+        for wanted in ("matmul fc1", "matmul fc2", "select_at_least", "neurons ffn_gate",
+                       "matmul output", "attention"):
+            self.assertIn(wanted, ops)
+        self.assertAlmostEqual(sum(op["share"] for op in ops.values()), 1)
+        self.assertEqual(case["steps"], 2 * 8)
+        self.assertAlmostEqual(sum(op["bytes_per_step"] for op in ops.values()),
+                               case["bytes_per_token"], delta=1)
+        self.assertTrue(0 < case["predictor_share"] < 1, case["predictor_share"])
+        self.assertIn("| neurons ffn_gate ", self.bench(model, *flags))
+        self.refused(2, "--per-op", "bench", "-m", model, *flags, "-o", "csv")
+
     def test_csv(self):
         text = self.bench(DEMO_MODEL, "-p", "8", "-n", "4", "-o", "csv")
         rows = list(csv.DictReader(io.StringIO(text)))
@@ -119,6 +135,19 @@ class BenchTest(ClusterTest):
         self.refused(2, "unknown placeholder {n-gen}", *against("--against", "x {n-gen}"))
         self.refused(1, "did not end within 1 s",
                      *against("--against", "sleep 60", "--against-timeout", "1"))
+
+    def test_a_mode_that_cannot_be_had_does_not_end_the_list(self):
+        model = self.tiny_model("llama", n_ctx=64)
+        text = self.bench(model, "-p", "0", "-n", "2", "--ffn", "exact,dense,predicted", "-t",
+                          "1,64", "--ctx", "0,80")
+        rows = [line for line in text.splitlines() if line.startswith("|")]
+        self.assertEqual({row.count("|") for row in rows}, {16})
+        self.assertEqual(len(rows), 2 + 4)
+        for note in (f"not available: exact of {model}: FFN mode exact needs",
+                     f"not available: predicted of {model}: ", "threads=64 cores=",
+                     "positions=82 trained=64"):
+            self.assertIn(note, text)
+            self.assertIn(note, self.progress)
 
     def test_bad_input_of_bench(self):
         llama = self.tiny_model("llama")

@@ -7,6 +7,7 @@ import struct
 
 from cluster import DATA_DIR, ClusterTest, main
 from gguf_file import TYPES, GgufFile
+from safetensors_file import write_safetensors
 
 PROMPT = [40, 71, 19, 230, 5]
 # The largest relative error of a matrix by target type; the tiny models' weights are uniform.
@@ -181,19 +182,6 @@ def config_of(arch):
               "eos_token_id": [2, 3], "rms_norm_eps": 1e-5, "norm_eps": 1e-5,
               "hidden_act": "relu2" if arch in ("arcee", "nemotron") else "silu"}
     return config
-
-
-def write_safetensors(path, tensors):
-    """tensors: {name: (type, shape, bytes)}."""
-    header, offset = {"__metadata__": {"format": "pt"}}, 0
-    for name, (kind, shape, data) in tensors.items():
-        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [offset, offset + len(data)]}
-        offset += len(data)
-    text = json.dumps(header).encode()
-    with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for _, _, data in tensors.values():
-            file.write(data)
 
 
 class CheckpointTest(ConvertTest):

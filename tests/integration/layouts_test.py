@@ -137,6 +137,11 @@ class MpiTest(LayoutTest):
         self.assertEqual(tokens, self.generate(model, prompt, N_GENERATED)[0]["generated"])
         self.stop(cluster)
 
+    def test_learned_positions(self):
+        model = self.tiny_model("opt", n_layer=5)
+        self.check_layout(model, self.expected(model, "--ffn", "exact"), "--ffn", "exact",
+                          ends=[2, 4, 5], ranks=4)
+
     def test_an_uneven_plan(self):
         model = self.tiny_model("qwen2", n_layer=5)
         self.check_layout(model, self.expected(model), ends=[1, 2, 5], ranks=4)

@@ -84,6 +84,32 @@ class PowerInferTest(ModesTest):
         cluster = self.check_cluster(model, "--ffn", "predicted", plan_ends=[1, 3])
         self.assertRegex(cluster.output, "ffn predicted")
 
+    def test_what_was_measured_is_obeyed(self):
+        model = self.tiny_model("powerinfer", n_layer=2, exact_predictor=1)
+        note = "nobody has measured"
+        code, output = self.run_program("generate", "--model", model, "--prompt-tokens", "1",
+                                        "--ffn", "predicted")
+        self.assertEqual(code, 0, output)
+        self.assertIn(note, output)
+        wanted = self.tokens(model, "--ffn", "predicted")
+        side = self.path("side.gguf")
+        self.write_sparsity(model, side, kind="", predicted_loss=0.0625, allowed_loss=0.01)
+        flags = ["--ffn", "predicted", "--predictor", side]
+        self.check_refused("more perplexity than allowed: .*side.gguf loss=0.0625 allowed=0.01",
+                           model, *flags)
+        self.assertEqual(self.tokens(model, *flags, "--allow-loss", "0.07"), wanted)
+        self.write_sparsity(model, side, kind="", predicted_loss=0.005, allowed_loss=0.01)
+        code, output = self.run_program("generate", "--model", model, "--prompt-tokens", "1",
+                                        *flags)
+        self.assertEqual(code, 0, output)
+        self.assertNotIn(note, output)
+        # A record of losses is not needed by workers, so it need not be sent to them.
+        cluster, _ = self.serve_joined(model, 1, *flags, "--weights-from", "coordinator",
+                                       worker_flags=["--cache-dir", self.path("cache")])
+        got, _ = cluster.ready().api.complete(PROMPT, N_GENERATED)
+        self.assertEqual(got, wanted)
+        self.stop(cluster)
+
     def test_predictors_come_over_the_wire(self):
         model = self.tiny_model("powerinfer", n_layer=3, exact_predictor=1)
         dense, _ = self.serve_joined(model, 1, "--ffn", "dense", "--weights-from", "coordinator",

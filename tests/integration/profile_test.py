@@ -6,10 +6,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 import xml.etree.ElementTree as ElementTree
 
 from cluster import DATA_DIR, DEMO_MODEL, SOURCE_DIR, TEST_BIN_DIR, THERMOCLINE
+from gguf_file import GgufFile
 
 TIMEOUT_S = 100
 
@@ -126,6 +128,82 @@ class ProfileTest(unittest.TestCase):
         calibrated = re.search(r"thresholds: ([\d.]+) %.*loss ([+-][\d.]+) %", output)
         self.assertGreater(float(calibrated[1]), 88)  # of the neurons 10 % fire at all
         self.assertLessEqual(float(calibrated[2]), 0.5)
+
+    def sparsity(self, model):
+        return GgufFile(model.removesuffix(".gguf") + ".predictor.gguf")
+
+    def test_one_run_keeps_what_another_made(self):
+        model = self.model("merged")
+        text = ["-m", model, "--text", self.text, "--held-out", self.held_out, "--tokens", "4096"]
+        lowrank = ["--train-predictor", "--predictor-kind", "lowrank", "--recall", "0.98"]
+        thresholds_key = "thermocline.sparsity.activation.thresholds"
+        predicted_key = "thermocline.sparsity.guard.predicted.ppl_loss"
+        allowed_key = "thermocline.sparsity.guard.allowed_loss"
+        self.profile(*text, *lowrank)
+        trained = self.sparsity(model)
+        self.assertNotIn(thresholds_key, trained.metadata)
+        output = self.profile(*text, "--threshold-target", "0.02")
+        self.assertIn("with the predictors it had (--replace drops them)", output)
+        both = self.sparsity(model)
+        # Measured again beside the thresholds, now in heat order.
+        self.assertAlmostEqual(both.metadata[predicted_key], trained.metadata[predicted_key],
+                               delta=1e-5)
+        self.assertEqual({n: t.data for n, t in both.tensors.items()},
+                         {n: t.data for n, t in trained.tensors.items()})
+        self.assertAlmostEqual(both.metadata[allowed_key], 0.02)
+        output = self.profile(*text, *lowrank, "--seed", "2")
+        self.assertIn("with the thresholds it had", output)
+        again = self.sparsity(model)
+        self.assertEqual(again.metadata[thresholds_key], both.metadata[thresholds_key])
+        # What the thresholds were allowed to lose still holds.
+        self.assertAlmostEqual(again.metadata[allowed_key], 0.02)
+        output = self.profile(*text, *lowrank, "--replace")
+        self.assertNotIn("it had", output)
+        self.assertNotIn(thresholds_key, self.sparsity(model).metadata)
+
+    def test_losses_of_powerinfers_predictors_are_recorded(self):
+        model = self.tiny("own.gguf", "powerinfer", "n_layer=2", "exact_predictor=1")
+        text = self.write("own.txt", b"A plain text of some bytes. " * 400)
+        base = ["-m", model, "--text", text, "--tokens", "3000", "--held-out", "0.3"]
+        self.assertIn("nothing to measure", self.refuse(
+            "-m", self.tiny("none.gguf", "llama"), "--text", text, "--guard"))
+        output = self.profile(*base, "--guard")
+        # Exact predictors lose nothing.
+        self.assertLess(abs(self.losses(output)["predicted"]), 1e-4)
+        self.assertNotIn("layer density", output)
+        self.assertEqual(sorted(n for n in os.listdir(self.folder) if n.startswith("own.")),
+                         ["own.gguf", "own.predictor.gguf", "own.txt"])
+        file = self.sparsity(model)
+        self.assertEqual(file.tensors, {})
+        self.assertIn("thermocline.sparsity.guard.predicted.ppl_loss", file.metadata)
+        output = self.profile(*base, "--threshold-target", "0.5")
+        self.assertIn("with the measured loss it had", output)
+        self.assertEqual(self.sparsity(model).tensors, {})
+        self.assertEqual(list(self.losses(output)), ["dense", "exact", "predicted", "thresholded"])
+        # A model whose predictors name nothing that fires is refused once that is known.
+        poor = self.tiny("poor.gguf", "powerinfer", "n_layer=2", "activation=relu", "seed=7")
+        run = [THERMOCLINE, "generate", "-m", poor, "-p", "A", "-n", "1", "--ffn", "predicted"]
+        self.assertEqual(subprocess.run(run, check=False, capture_output=True).returncode, 0)
+        output = self.profile("-m", poor, "--text", text, "--tokens", "3000", "--held-out", "0.3",
+                              "--allowed-loss", "0", "--guard")
+        self.assertGreater(self.losses(output)["predicted"], 0)
+        done = subprocess.run(run, check=False, capture_output=True, text=True)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("was measured to lose more perplexity than allowed", done.stderr)
+
+    def test_outputs_are_checked_before_the_work(self):
+        model = self.model("outputs")
+        base = ["-m", model, "--text", self.text]
+        begin = time.monotonic()
+        for flags, words in ((["-o", "/no/such/folder/p.gguf"], "--output: cannot be written"),
+                             (["--html", self.folder], "--html: not a regular file"),
+                             (["-o", model], "--output is the input of --model"),
+                             (["--html", self.text], "--html is the input of --text"),
+                             (["--train-predictor", "--predictor", "/no/such/folder/s.gguf"],
+                              "--predictor: cannot be written"),
+                             (["--guard", "--train-predictor"], "--guard cannot be combined")):
+            self.assertIn(words, self.refuse(*base, *flags))
+        self.assertLess(time.monotonic() - begin, 10)
 
     def test_swiglu_models_get_thresholds(self):
         model = self.tiny("swiglu.gguf", "llama", "n_layer=2", "n_ff=100", "n_embd=64")

@@ -51,6 +51,9 @@ class StageChain {
   std::vector<int32_t> Generate(SeqId seq, const std::vector<int32_t>& prompt, int n);
 
   const model::ModelConfig& config() const { return model_.config; }
+  const worker::LoadedModel& model() const { return model_; }
+  // What all stages have read so far.
+  const kernels::Traffic& traffic() const { return device_->ops().traffic(); }
   worker::Stage& stage(size_t i) { return *stages_[i]; }
   worker::Stage& last() { return *stages_.back(); }
   LogitsRecorder& logits() { return logits_; }

@@ -112,6 +112,17 @@ void AddTokenizer(int n_vocab, GgufImage* image) {
                  "{% if add_generation_prompt %}[assistant]{% endif %}");
 }
 
+bool IsOpt(const TinyModelSpec& spec) { return spec.arch == "opt"; }
+bool HasLayerNorm(const TinyModelSpec& spec) { return spec.arch == "nemotron" || IsOpt(spec); }
+int KvHeads(const TinyModelSpec& spec) { return IsOpt(spec) ? spec.n_head : spec.n_head_kv; }
+
+void AddRope(const TinyModelSpec& spec, GgufImage* image) {
+  const int head_dim = spec.n_embd / spec.n_head;
+  const int n_rot = spec.arch == "nemotron" ? head_dim / 2 : head_dim;
+  image->AddU32(Str(spec.arch, ".attention.head_count_kv"), static_cast<uint32_t>(spec.n_head_kv))
+      .AddU32(Str(spec.arch, ".rope.dimension_count"), static_cast<uint32_t>(n_rot));
+}
+
 void AddMetadata(const TinyModelSpec& spec, GgufImage* image) {
   const std::string& arch = spec.arch;
   const auto size = [&](const char* key, int value) {
@@ -123,12 +134,9 @@ void AddMetadata(const TinyModelSpec& spec, GgufImage* image) {
   size("block_count", spec.n_layer);
   size("feed_forward_length", spec.n_ff);
   size("attention.head_count", spec.n_head);
-  size("attention.head_count_kv", spec.n_head_kv);
-  const bool is_nemotron = arch == "nemotron";
-  const int head_dim = spec.n_embd / spec.n_head;
-  size("rope.dimension_count", is_nemotron ? head_dim / 2 : head_dim);
-  image->AddF32(Str(arch, is_nemotron ? ".attention.layer_norm_epsilon"
-                                      : ".attention.layer_norm_rms_epsilon"),
+  if (!IsOpt(spec)) AddRope(spec, image);
+  image->AddF32(Str(arch, HasLayerNorm(spec) ? ".attention.layer_norm_epsilon"
+                                             : ".attention.layer_norm_rms_epsilon"),
                 1e-5f);
   if (!spec.activation.empty()) {
     image->AddString(Str(arch, ".hidden_activation"), spec.activation);
@@ -205,21 +213,22 @@ class TensorWriter {
 
 void AddNorm(const TinyModelSpec& spec, const std::string& name, TensorWriter* out) {
   out->Vector(name + ".weight", spec.n_embd, 0.1f, 1.0f);
-  if (spec.arch == "nemotron") out->Vector(name + ".bias", spec.n_embd, 0.1f, 0);
+  if (HasLayerNorm(spec)) out->Vector(name + ".bias", spec.n_embd, 0.1f, 0);
 }
 
 void AddAttention(const TinyModelSpec& spec, const std::string& block, TensorWriter* out) {
-  const int n_kv = spec.n_embd / spec.n_head * spec.n_head_kv;
+  const int n_kv = spec.n_embd / spec.n_head * KvHeads(spec);
   AddNorm(spec, block + "attn_norm", out);
   out->Matrix(block + "attn_q.weight", spec.n_embd, spec.n_embd, 1.5f);
   out->Matrix(block + "attn_k.weight", n_kv, spec.n_embd, 1.5f);
   out->Matrix(block + "attn_v.weight", n_kv, spec.n_embd, 1.0f);
-  if (spec.arch == "qwen2") {
+  if (spec.arch == "qwen2" || IsOpt(spec)) {
     out->Vector(block + "attn_q.bias", spec.n_embd, 0.3f, 0);
     out->Vector(block + "attn_k.bias", n_kv, 0.3f, 0);
     out->Vector(block + "attn_v.bias", n_kv, 0.3f, 0);
   }
   out->Matrix(block + "attn_output.weight", spec.n_embd, spec.n_embd, 0.7f);
+  if (IsOpt(spec)) out->Vector(block + "attn_output.bias", spec.n_embd, 0.3f, 0);
 }
 
 void AddFfn(const TinyModelSpec& spec, const std::string& block, TensorWriter* out) {
@@ -228,7 +237,12 @@ void AddFfn(const TinyModelSpec& spec, const std::string& block, TensorWriter* o
     out->Matrix(block + "ffn_gate.weight", spec.n_ff, spec.n_embd, 1.5f);
   }
   out->Matrix(block + "ffn_up.weight", spec.n_ff, spec.n_embd, 1.0f);
-  if (spec.dialect == GgufDialect::kPowerInfer) {
+  const bool by_neuron = spec.dialect == GgufDialect::kPowerInfer;
+  if (IsOpt(spec)) {
+    out->Vector(block + "ffn_up.bias", spec.n_ff, 0.3f, 0);
+    out->Vector(block + (by_neuron ? "ffn_down_t.bias" : "ffn_down.bias"), spec.n_embd, 0.3f, 0);
+  }
+  if (by_neuron) {
     out->MatrixByInput(block + "ffn_down_t.weight", spec.n_ff, spec.n_embd, 0.7f);
     if (spec.exact_predictor) return out->ExactPredictor(block);
     out->Matrix(block + "fc1.weight", spec.n_predictor, spec.n_embd, 1.0f);
@@ -265,6 +279,11 @@ GgufImage TinyModelImage(const TinyModelSpec& spec) {
   // An embedding row has deviation 1; a head product has deviation 3.
   out.MatrixByInput("token_embd.weight", spec.n_vocab, spec.n_embd,
                     std::sqrt(static_cast<float>(spec.n_vocab)));
+  // Two rows before that of position 0.
+  if (IsOpt(spec)) {
+    out.MatrixByInput("position_embd.weight", spec.n_ctx + 2, spec.n_embd,
+                      std::sqrt(static_cast<float>(spec.n_ctx + 2)));
+  }
   if (spec.rope_freqs) {
     const int n_rot = spec.n_embd / spec.n_head / (spec.arch == "nemotron" ? 2 : 1);
     out.Vector("rope_freqs.weight", n_rot / 2, 0.5f, 2.0f);
@@ -275,7 +294,7 @@ GgufImage TinyModelImage(const TinyModelSpec& spec) {
     AddFfn(spec, block, &out);
   }
   AddNorm(spec, "output_norm", &out);
-  if (!spec.tied) out.Matrix("output.weight", spec.n_vocab, spec.n_embd, 3.0f);
+  if (!spec.tied && !IsOpt(spec)) out.Matrix("output.weight", spec.n_vocab, spec.n_embd, 3.0f);
   return image;
 }
 

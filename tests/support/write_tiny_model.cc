@@ -1,5 +1,6 @@
 // write_tiny_model ARCH OUT [key=value ...]: writes a random model; keys as in TinyModelSpec.
-// ARCH is llama, qwen2, arcee, nemotron, bamboo, powerinfer or powerinfer-bamboo.
+// ARCH is llama, qwen2, arcee, nemotron, bamboo, opt, powerinfer, powerinfer-bamboo or
+// powerinfer-opt.
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -59,7 +60,8 @@ int main(int argc, char** argv) {
   TinyModelSpec spec;
   spec.arch = argv[1];
   if (spec.arch.starts_with("powerinfer")) {
-    spec.arch = spec.arch == "powerinfer-bamboo" ? "bamboo" : "llama";
+    constexpr size_t kPrefixLength = sizeof "powerinfer-" - 1;
+    spec.arch = spec.arch == "powerinfer" ? "llama" : spec.arch.substr(kPrefixLength);
     spec.dialect = thermocline::testing::GgufDialect::kPowerInfer;
   }
   for (int i = 3; i < argc; ++i) {

@@ -1,7 +1,8 @@
-// Attention of one token over contexts of several lengths.
+// Attention of one token per sequence over contexts of several lengths.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <vector>
 
 #include "base/half.h"
 #include "base/str.h"
@@ -56,16 +57,19 @@ Result<Cache> MakeCache(kernels::Device& device, DType dtype, int64_t n_ctx) {
   return cache;
 }
 
-Status Run(BenchBox& box, benchmark::State& state, DType dtype, int64_t n_ctx) {
+Status Run(BenchBox& box, benchmark::State& state, DType dtype, int64_t n_ctx, int n_sequences) {
   TC_ASSIGN_OR_RETURN(const Cache cache, MakeCache(box.device(), dtype, n_ctx));
-  FloatMatrix q(1, kHeads * kHeadDim, 1), y(1, kHeads * kHeadDim, 2);
+  FloatMatrix q(n_sequences, kHeads * kHeadDim, 1), y(n_sequences, kHeads * kHeadDim, 2);
   const float scale = 1.0f / std::sqrt(static_cast<float>(kHeadDim));
   // q k^T and the weighted sum of v.
-  const double flops = 4.0 * static_cast<double>(n_ctx * kHeads * kHeadDim);
+  const double flops = 4.0 * static_cast<double>(n_sequences * n_ctx * kHeads * kHeadDim);
   int64_t window = 0;
+  std::vector<kernels::SequenceRows> rows(static_cast<size_t>(n_sequences));
   box.Measure(state, {flops, 0}, [&](kernels::Ops& ops) {
-    const kernels::SequenceRows rows{0, 1, n_ctx - 1, cache.Window(window++)};
-    ops.Attention(q.view(), std::span(&rows, 1), cache.pages, scale, y.view());
+    for (int i = 0; i < n_sequences; ++i) {
+      rows[static_cast<size_t>(i)] = {i, 1, n_ctx - 1, cache.Window(window++)};
+    }
+    ops.Attention(q.view(), rows, cache.pages, scale, y.view());
   });
   return OkStatus();
 }
@@ -74,11 +78,14 @@ Status Run(BenchBox& box, benchmark::State& state, DType dtype, int64_t n_ctx) {
 
 void RegisterAttention(BenchBox* box) {
   for (const DType dtype : {DType::kF32, DType::kF16}) {
-    for (const int64_t n_ctx : {256, 2048, 16384}) {
-      box->Register(
-          Str("Attention/", DTypeName(dtype), "/ctx:", n_ctx),
-          [=](BenchBox& b, benchmark::State& state) { return Run(b, state, dtype, n_ctx); });
-    }
+    const auto add = [&](int64_t n_ctx, int n_sequences) {
+      box->Register(Str("Attention/", DTypeName(dtype), "/ctx:", n_ctx, "/sequences:", n_sequences),
+                    [=](BenchBox& b, benchmark::State& state) {
+                      return Run(b, state, dtype, n_ctx, n_sequences);
+                    });
+    };
+    for (const int64_t n_ctx : {256, 2048, 16384}) add(n_ctx, 1);
+    add(256, 16);
   }
 }
 

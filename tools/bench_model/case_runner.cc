@@ -90,7 +90,9 @@ Result<CaseSample> CaseRunner::Run(const BenchCase& test, int repetition) {
   if (test.depth > 0) {
     for (Sequence& sequence : sequences_) TC_RETURN_IF_ERROR(Read(&sequence, test.depth));
   }
+  if (options_.op_times != nullptr) options_.op_times->Take();
   const kernels::Traffic before = stage_->traffic();
+  const uint64_t first_step = next_step_;
   const TimePoint begin = clock_.Now();
   if (test.is_prefill()) {
     TC_RETURN_IF_ERROR(Read(&sequences_.front(), test.n_prompt));
@@ -100,6 +102,8 @@ Result<CaseSample> CaseRunner::Run(const BenchCase& test, int repetition) {
   CaseSample sample;
   sample.seconds = Seconds(clock_.Now() - begin);
   sample.traffic = stage_->traffic() - before;
+  sample.n_steps = static_cast<int64_t>(next_step_ - first_step);
+  if (options_.op_times != nullptr) sample.ops = options_.op_times->Take();
   TC_RETURN_IF_ERROR(Release());
   return sample;
 }

@@ -9,6 +9,7 @@
 #include "base/status.h"
 #include "kernels/traffic.h"
 #include "tools/bench_model/cases.h"
+#include "tools/bench_model/op_times.h"
 #include "tools/local/local_stage.h"
 
 namespace thermocline::tools {
@@ -17,6 +18,8 @@ namespace thermocline::tools {
 struct CaseSample {
   double seconds = 0;
   kernels::Traffic traffic;  // of the timed part
+  int64_t n_steps = 0;
+  std::vector<OpTime> ops;  // empty unless they are watched
 };
 
 // Prompts are random ids and each next token is sampled at temperature 1 from the model's logits,
@@ -28,6 +31,7 @@ class CaseRunner {
     int n_vocab = 0;
     int batch_size = 512;  // prompt tokens per step
     uint64_t seed = 1;
+    OpTimes* op_times = nullptr;  // the stage's observer, if it has one
   };
   CaseRunner(LocalStage* stage, const Options& options) : stage_(stage), options_(options) {}
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "base/host_info.h"
+#include "base/cpu_list.h"
 #include "base/str.h"
 #include "base/thread_pool.h"
 #include "base/units.h"
@@ -73,6 +73,20 @@ Result<uint64_t> ParseProbeMemory(const std::string& text) {
   return *bytes;
 }
 
+Status ParseThreads(const BenchFlags& flags, BenchOptions* options) {
+  auto cpus = ParseCpuList(flags.cpus);
+  if (!cpus.ok()) return cpus.status().WithContext("--cpus");
+  options->cpus = std::move(*cpus);
+  TC_ASSIGN_OR_RETURN(const int all, ThreadsOn(options->cpus, 0));
+  const std::string threads = flags.threads.empty() ? std::to_string(all) : flags.threads;
+  TC_ASSIGN_OR_RETURN(options->threads,
+                      ParseNumberList("--threads", threads, {1, ThreadPool::kMaxThreads}));
+  for (const int64_t n : options->threads) {
+    TC_RETURN_IF_ERROR(ThreadsOn(options->cpus, static_cast<int>(n)).status());
+  }
+  return OkStatus();
+}
+
 void DropZeros(std::vector<int64_t>* numbers) { std::erase(*numbers, 0); }
 
 }  // namespace
@@ -89,14 +103,14 @@ Result<BenchOptions> ParseBenchFlags(const BenchFlags& flags) {
   TC_ASSIGN_OR_RETURN(options.batches,
                       ParseNumberList("--parallel", flags.batches, {1, kMaxBenchBatch}));
   TC_ASSIGN_OR_RETURN(options.depths, ParseNumberList("--ctx", flags.depths, tokens));
-  const std::string threads =
-      flags.threads.empty() ? std::to_string(AvailableCores()) : flags.threads;
-  TC_ASSIGN_OR_RETURN(options.threads,
-                      ParseNumberList("--threads", threads, {1, ThreadPool::kMaxThreads}));
+  TC_RETURN_IF_ERROR(ParseThreads(flags, &options));
   TC_ASSIGN_OR_RETURN(options.ffn, ParseModes(flags));
   TC_ASSIGN_OR_RETURN(options.cache_types, ParseCacheTypes(flags.cache_types));
   TC_ASSIGN_OR_RETURN(options.format, ParseFormat(flags.format));
   TC_ASSIGN_OR_RETURN(options.probe_bytes, ParseProbeMemory(flags.probe_memory));
+  if (flags.per_op && options.format == ReportFormat::kCsv) {
+    return InvalidArgument("--per-op needs --output md or json: a line of CSV is one case");
+  }
   if (options.prompts.empty() && options.gens.empty()) {
     return InvalidArgument("nothing to measure: --n-prompt and --n-gen are both 0");
   }

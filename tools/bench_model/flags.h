@@ -13,7 +13,7 @@ namespace thermocline::tools {
 
 enum class ReportFormat : uint8_t { kMarkdown, kJson, kCsv };
 
-// Lists are "1,2,4"; "" for threads means all cores.
+// Lists are "1,2,4"; "" for threads means all of `cpus`, or all cores.
 struct BenchFlags {
   std::string models;
   std::string prompts = "64";
@@ -21,6 +21,7 @@ struct BenchFlags {
   std::string batches = "1";
   std::string depths = "0";
   std::string threads;
+  std::string cpus;          // "0-3,8"; "" = wherever the system puts the threads
   std::string isa = "auto";  // instruction set of the kernels
   std::string ffn = "dense";
   std::string predictor_path;          // "": M.predictor.gguf beside M.gguf, if there is one
@@ -30,6 +31,7 @@ struct BenchFlags {
   int batch_size = 512;
   uint64_t seed = 1;
   std::string format = "md";
+  bool per_op = false;       // a table of operators for each case
   std::string probe_memory;  // "": chosen by the machine's caches and memory
   std::string against;
   std::string against_pattern;
@@ -44,6 +46,7 @@ struct BenchOptions {
   std::vector<int64_t> batches;  // sequences decoded together
   std::vector<int64_t> depths;   // tokens before them in the context
   std::vector<int64_t> threads;
+  std::vector<int> cpus;         // thread i stays on the i-th; none: not pinned
   std::vector<std::string> ffn;  // a mode, or "auto"
   std::vector<DType> cache_types;
   uint64_t probe_bytes = 0;  // 0: chosen by the machine

@@ -1,20 +1,18 @@
 // thermocline-bench: speed of a model in this process, beside the speed of its memory.
 #include <CLI/CLI.hpp>
-#include <csignal>
-#include <cstdio>
 
-#include "base/log.h"
 #include "tools/bench_model/flags.h"
 #include "tools/bench_model/run.h"
+#include "tools/program.h"
 
 namespace {
 
 using thermocline::tools::BenchFlags;
 
 constexpr char kDescription[] =
-    "Measures how fast a model reads prompts (pp) and decodes (tg) in this process, how many bytes "
-    "each token reads, and what share of the memory's speed that is. Lists like 1,2,4 give every "
-    "combination; the cases run in turns. Example:\n"
+    "Measures how fast a model reads prompts (pp) and decodes (tg), the bytes each token reads, "
+    "and "
+    "the share of the memory's speed. Lists like 1,2,4 give every combination, run in turns:\n"
     "  thermocline bench -m model.gguf -p 64 -n 64 -t 1,2 -b 1,4,16 --ffn dense,exact";
 constexpr char kAgainstHelp[] =
     "Run this command line once beside each repetition, read its tokens/s and print the ratio. It "
@@ -34,6 +32,9 @@ void AddCaseFlags(CLI::App* app, BenchFlags* flags) {
                   "Tokens of each sequence in the context before the time is taken")
       ->capture_default_str();
   app->add_option("-t,--threads", flags->threads, "Compute threads (default: all cores)");
+  app->add_option("--cpus", flags->cpus,
+                  "CPUs to compute on, e.g. 0-3,8: each thread stays on one of them, --against may "
+                  "use them too (default: wherever the system puts threads)");
   app->add_option("--isa", flags->isa,
                   "Instruction set of the kernels: auto, or one this machine has (avx512-vnni, "
                   "avx512, avx2, sse4, neon, scalar)");
@@ -41,10 +42,9 @@ void AddCaseFlags(CLI::App* app, BenchFlags* flags) {
       ->capture_default_str();
   app->add_option("--predictor", flags->predictor_path,
                   "Sparsity file (default: M.predictor.gguf beside M.gguf, if there)");
-  app->add_option(
-      "--allow-loss", flags->allowed_loss,
-      "Perplexity that predicted or thresholded may cost, 0.01 = 1 % (default: what the "
-      "sparsity file allows)");
+  app->add_option("--allow-loss", flags->allowed_loss,
+                  "Perplexity that predicted or thresholded may cost, 0.01 = 1 % (default: what "
+                  "the sparsity file allows)");
   app->add_option("--cache-type,--kv-cache-dtype,--cache-type-k,--cache-type-v", flags->cache_types,
                   "Types of stored keys and values: f32, f16")
       ->capture_default_str();
@@ -58,6 +58,8 @@ void AddRunFlags(CLI::App* app, BenchFlags* flags) {
   app->add_option("-s,--seed", flags->seed, "Of prompts and sampling")->capture_default_str();
   app->add_option("-o,--output", flags->format, "md, json (every sample) or csv")
       ->capture_default_str();
+  app->add_flag("--per-op", flags->per_op,
+                "Also tell for each operator its time per step, bytes and GB/s (md, json)");
   app->add_option("--probe-memory", flags->probe_memory,
                   "Memory to measure the bandwidth on, e.g. 512M (default: four times the largest "
                   "cache, 512M to 2G)");
@@ -67,8 +69,7 @@ void AddRunFlags(CLI::App* app, BenchFlags* flags) {
                   "number of tokens/s (default: what llama-bench and PowerInfer print)");
   app->add_option("--against-timeout", flags->against_timeout_s, "Seconds for one run of it")
       ->capture_default_str();
-  app->add_option("--log-level", flags->log_level, "trace, debug, info, warn, error or off")
-      ->capture_default_str();
+  thermocline::tools::AddLogLevel(app, &flags->log_level);
 }
 
 }  // namespace
@@ -79,22 +80,8 @@ int main(int argc, char** argv) {
   CLI::App app(kDescription, "thermocline bench");
   AddCaseFlags(&app, &flags);
   AddRunFlags(&app, &flags);
-  app.failure_message([](const CLI::App* self, const CLI::Error& error) {
-    return self->get_name() + ": " + error.what() + "; see --help\n";
-  });
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  }
-  std::signal(SIGPIPE, SIG_IGN);
-  const auto level = ParseLogLevel(flags.log_level);
-  if (level.ok()) ConfigureLog({*level, LogFormat::kText, ""});
-  const Status status = level.ok() ? tools::RunBench(flags) : level.status();
-  if (status.ok()) return 0;
-  std::fprintf(stderr, "thermocline bench: %s\n", status.message().c_str());
-  return status.code() == StatusCode::kInvalidArgument || status.code() == StatusCode::kDataLoss ||
-                 status.code() == StatusCode::kNotFound
-             ? 2
-             : 1;
+  if (const auto code = tools::ParseArguments(app, argc, argv)) return *code;
+  tools::IgnoreClosedPipes();
+  const Status log = tools::StartLog(flags.log_level);
+  return tools::EndProgram(app, log.ok() ? tools::RunBench(flags) : log);
 }

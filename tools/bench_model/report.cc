@@ -7,6 +7,7 @@
 
 #include "base/str.h"
 #include "base/units.h"
+#include "tools/bench_model/op_report.h"
 #include "tools/bench_model/statistics.h"
 #include "tools/table.h"
 
@@ -51,6 +52,19 @@ Json AgainstJson(const CaseResult& result) {
           {"paired_ratios", SpreadJson(result.paired_ratios())}};
 }
 
+Json OpsJson(const CaseResult& result) {
+  Json ops = Json::array();
+  for (const OpLine& op : OpLinesOf(result)) {
+    ops.push_back({{"op", op.name},
+                   {"calls_per_step", op.calls},
+                   {"seconds_per_step", op.seconds},
+                   {"share", op.share},
+                   {"bytes_per_step", op.bytes},
+                   {"bytes_per_s", op.bytes_per_s()}});
+  }
+  return ops;
+}
+
 Json CaseJson(const Line& line) {
   const auto& [model, setup, test, result] = line;
   Json out = {{"model", model.path},
@@ -78,6 +92,11 @@ Json CaseJson(const Line& line) {
               {"density", result.density()},
               {"peak_rss_bytes", result.peak_rss_bytes}};
   if (!result.against_tokens_per_s.empty()) out["against"] = AgainstJson(result);
+  if (!result.ops.empty()) {
+    out["steps"] = result.n_steps;
+    out["predictor_share"] = PredictorShare(result);
+    out["ops"] = OpsJson(result);
+  }
   return out;
 }
 
@@ -101,6 +120,7 @@ std::string JsonReport(const BenchReport& report) {
   if (!report.against.empty()) out["against"] = report.against;
   out["models"] = Json::array();
   for (const ModelSummary& model : report.models) out["models"].push_back(ModelJson(model));
+  if (!report.notes.empty()) out["notes"] = report.notes;
   out["cases"] = Json::array();
   for (size_t i = 0; i < report.cases.size(); ++i) {
     out["cases"].push_back(CaseJson(LineOf(report, i)));
@@ -196,6 +216,22 @@ std::string MarkdownHead(const BenchReport& report) {
   return head + "\n";
 }
 
+// One for each case whose ops were watched.
+std::string OpTables(const BenchReport& report) {
+  std::string text;
+  for (size_t i = 0; i < report.cases.size(); ++i) {
+    const auto& [model, setup, test, result] = LineOf(report, i);
+    if (result.ops.empty()) continue;
+    text += MarkdownOps(
+        Str(Printable(model.path), ", ", TestName(test), ", batch ", test.batch, ", threads ",
+            setup.n_threads, ", ffn ", setup.ffn, ", kv ", LowerName(setup.kv_dtype),
+            ": a step of ", Number(1e3 * result.seconds / static_cast<double>(result.n_steps), 2),
+            " ms"),
+        result);
+  }
+  return text;
+}
+
 std::string MarkdownReport(const BenchReport& report) {
   Table table({{"model", Align::kLeft},
                {"size", Align::kRight},
@@ -221,11 +257,14 @@ std::string MarkdownReport(const BenchReport& report) {
     table.AddRow(MarkdownCells(report, LineOf(report, i)));
     gather = std::max(gather, MedianOf(report.results[i].gather_bytes_per_s));
   }
-  return Str(MarkdownHead(report), table.Markdown(), "\n", report.repetitions,
+  std::string notes;
+  for (const std::string& note : report.notes) notes += Str("- ", note, "\n");
+  return Str(MarkdownHead(report), table.Markdown(), "\n", notes, notes.empty() ? "" : "\n",
+             report.repetitions,
              " repetitions, the cases in turns; t/s: mean ± standard deviation, the rest medians",
              " | stream: reading ", FormatBytes(report.probe_bytes),
              " with the same threads, GB/s | gathering 10 % of its 4 KiB rows: up to ",
-             Number(gather / 1e9, 2), " GB/s\n");
+             Number(gather / 1e9, 2), " GB/s\n", OpTables(report));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "kernels/traffic.h"
 #include "tools/bench_model/cases.h"
 #include "tools/bench_model/flags.h"
+#include "tools/bench_model/op_times.h"
 #include "tools/local/model_summary.h"
 
 namespace thermocline::tools {
@@ -21,6 +22,9 @@ struct CaseResult {
   std::vector<double> against_tokens_per_s;
   kernels::Traffic traffic;     // of all repetitions
   int64_t n_tokens = 0;         // of all repetitions
+  int64_t n_steps = 0;          // of all repetitions
+  double seconds = 0;           // of all repetitions
+  std::vector<OpTime> ops;      // of all repetitions; empty unless they were watched
   std::string ffn_text;         // what the layers ran, most of them: "auto: exact 12 layers, ..."
   uint64_t peak_rss_bytes = 0;  // of the process so far, without the probe's buffer
 
@@ -42,7 +46,8 @@ struct BenchReport {
   int n_cores = 0;
   int repetitions = 0;
   uint64_t probe_bytes = 0;
-  std::string against;  // the command, "" = none
+  std::string against;             // the command, "" = none
+  std::vector<std::string> notes;  // what did not run, and what says little; a sentence each
   std::vector<ModelSummary> models;
   std::vector<BenchSetup> setups;
   std::vector<BenchCase> cases;

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/cpu_list.h"
 #include "base/host_info.h"
 #include "kernels/device.h"
 #include "model/ffn_mode.h"
@@ -15,6 +16,7 @@
 #include "tools/bench_model/against.h"
 #include "tools/bench_model/cases.h"
 #include "tools/bench_model/report.h"
+#include "tools/bench_model/runnable.h"
 #include "tools/bench_model/session.h"
 #include "tools/machine/machine_info.h"
 #include "worker/assignment.h"
@@ -76,16 +78,26 @@ BenchReport DescribeRun(const BenchFlags& flags, const std::vector<std::string>&
 Status RunBench(const BenchFlags& flags) {
   TC_RETURN_IF_ERROR(kernels::UseInstructionSet(flags.isa).WithContext("--isa"));
   TC_ASSIGN_OR_RETURN(const BenchOptions options, ParseBenchFlags(flags));
+  TC_RETURN_IF_ERROR(RunOn(options.cpus));
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<Against> against, MakeAgainst(flags));
   TC_ASSIGN_OR_RETURN(const std::vector<worker::LoadedModel> models, OpenModels(flags, options));
-  const BenchCases cases = CombineCases(options);
+  const BenchModels named = {models, options.model_paths};
+  TC_ASSIGN_OR_RETURN(RunnableCases runnable,
+                      KeepRunnable(named, CombineCases(options), flags.allowed_loss));
+  const BenchCases& cases = runnable.cases;
   BenchReport report = DescribeRun(flags, options.model_paths, models, cases);
+  report.notes = std::move(runnable.notes);
+  for (std::string& note : CautionsFor(named, cases, report.n_cores, flags.allowed_loss)) {
+    report.notes.push_back(std::move(note));
+  }
   const auto show = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
-  TC_ASSIGN_OR_RETURN(const std::unique_ptr<BenchSession> session,
-                      BenchSession::Create(models, cases, against.get(),
-                                           {flags.repetitions, flags.batch_size, flags.seed,
-                                            flags.allowed_loss, options.probe_bytes},
-                                           show));
+  for (const std::string& note : report.notes) show("note: " + note);
+  TC_ASSIGN_OR_RETURN(
+      const std::unique_ptr<BenchSession> session,
+      BenchSession::Create(models, cases, against.get(),
+                           {flags.repetitions, flags.batch_size, flags.seed, flags.allowed_loss,
+                            options.probe_bytes, options.cpus, flags.per_op},
+                           show));
   TC_ASSIGN_OR_RETURN(report.results, session->Run(options.model_paths));
   report.probe_bytes = session->probe_bytes();
   report.instruction_set = session->instruction_set();

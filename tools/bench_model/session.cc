@@ -4,10 +4,11 @@
 #include <cstdio>
 #include <utility>
 
+#include "base/cpu_list.h"
 #include "base/host_info.h"
 #include "base/str.h"
-#include "model/ffn_policy.h"
 #include "placement/context.h"
+#include "tools/bench_model/runnable.h"
 #include "tools/machine/machine_info.h"
 
 namespace thermocline::tools {
@@ -25,13 +26,6 @@ void AddTo(kernels::Traffic* sum, const kernels::Traffic& more) {
   sum->kv_bytes += more.kv_bytes;
   sum->n_neurons += more.n_neurons;
   sum->n_neurons_active += more.n_neurons_active;
-}
-
-Result<model::FfnModes> FfnOf(const std::vector<worker::LoadedModel>& models,
-                              const BenchSetup& setup, std::optional<double> allowed_loss) {
-  const worker::LoadedModel& model = models[setup.i_model];
-  TC_ASSIGN_OR_RETURN(const model::FfnWish wish, model::ParseFfnWish(setup.ffn, allowed_loss));
-  return model::ResolveFfnModes(model.config, model.sparsity, wish);
 }
 
 // Keeps the bytes of the KV cache within 64 bits, whatever the model.
@@ -53,7 +47,10 @@ Result<std::unique_ptr<BenchSession>> BenchSession::Create(
     const SessionOptions& options, BenchProgressFn on_progress) {
   TC_RETURN_IF_ERROR(CheckPositions(cases));
   for (const BenchSetup& setup : cases.setups) {
-    TC_RETURN_IF_ERROR(FfnOf(models, setup, options.allowed_loss).status());
+    TC_RETURN_IF_ERROR(FfnModesOf(models[setup.i_model], setup.ffn, options.allowed_loss).status());
+    for (const BenchCase& test : cases.cases) {
+      TC_RETURN_IF_ERROR(model::CheckContext(models[setup.i_model].config, test.n_positions()));
+    }
   }
   const uint64_t probe_bytes =
       options.probe_bytes > 0 ? options.probe_bytes
@@ -69,7 +66,9 @@ Status BenchSession::MakePools() {
   for (const BenchSetup& setup : cases_.setups) {
     std::unique_ptr<ThreadPool>& pool = pools_[setup.n_threads];
     if (pool != nullptr) continue;
-    TC_ASSIGN_OR_RETURN(pool, ThreadPool::Create({.n_threads = setup.n_threads, .name = "probe"}));
+    TC_ASSIGN_OR_RETURN(
+        pool,
+        ThreadPool::Create({.n_threads = setup.n_threads, .name = "probe", .cpus = options_.cpus}));
   }
   return OkStatus();
 }
@@ -98,16 +97,20 @@ Status BenchSession::Load(size_t i_setup) {
   const worker::LoadedModel& model = models_[setup.i_model];
   LocalStageOptions options;
   options.n_threads = setup.n_threads;
-  TC_ASSIGN_OR_RETURN(options.ffn, FfnOf(models_, setup, options_.allowed_loss));
+  options.cpus = options_.cpus;
+  TC_ASSIGN_OR_RETURN(options.ffn, FfnModesOf(model, setup.ffn, options_.allowed_loss));
   options.kv = KvOf(i_setup);
   options.max_step_tokens =
       NeedsOf(cases_, i_setup, options_.batch_size, options.kv.page_tokens).max_step_tokens;
   Loaded& loaded = loaded_[i_setup];
   loaded.chooses_ffn = options.ffn.size() > 1;
+  if (options_.per_op) loaded.op_times = std::make_unique<OpTimes>();
+  options.observer = loaded.op_times.get();
   TC_ASSIGN_OR_RETURN(loaded.stage, LocalStage::Load(model, options, worker::IgnoreProgress));
+  if (options_.per_op) loaded.op_times->Watch(&loaded.stage->traffic());
   loaded.runner = std::make_unique<CaseRunner>(
-      loaded.stage.get(),
-      CaseRunner::Options{model.config.n_vocab, options_.batch_size, options_.seed});
+      loaded.stage.get(), CaseRunner::Options{model.config.n_vocab, options_.batch_size,
+                                              options_.seed, loaded.op_times.get()});
   const std::string device = loaded.stage->device_name();  // "cpu avx512 x2"
   instruction_set_ = device.substr(0, device.rfind(' '));
   return OkStatus();
@@ -130,7 +133,15 @@ Status BenchSession::WarmUp(const BenchCase& test) {
   return loaded.runner->Run(brief, -1).status();
 }
 
+// While we compute, this thread stays on its CPU; a peer that it starts may use the whole list.
 Status BenchSession::Measure(size_t i_case, int repetition) {
+  TC_RETURN_IF_ERROR(RunOn(FirstOf(options_.cpus)));
+  const Status measured = MeasurePinned(i_case, repetition);
+  TC_RETURN_IF_ERROR(RunOn(options_.cpus));
+  return measured;
+}
+
+Status BenchSession::MeasurePinned(size_t i_case, int repetition) {
   const BenchCase& test = cases_.cases[i_case];
   ThreadPool& pool = *pools_.at(cases_.setups[test.i_setup].n_threads);
   CaseResult& result = results_[i_case];
@@ -145,6 +156,9 @@ Status BenchSession::Measure(size_t i_case, int repetition) {
   result.bytes_per_s.push_back(static_cast<double>(n_bytes) / sample.seconds);
   AddTo(&result.traffic, sample.traffic);
   result.n_tokens += test.n_tokens();
+  result.n_steps += sample.n_steps;
+  result.seconds += sample.seconds;
+  AddOpTimes(sample.ops, &result.ops);
   result.ffn_text = loaded_.at(test.i_setup).stage->ffn_text();
   const uint64_t peak = PeakRssBytes();
   result.peak_rss_bytes = peak - std::min(peak, probe_bytes());

@@ -15,6 +15,7 @@
 #include "tools/bench_model/against.h"
 #include "tools/bench_model/case_runner.h"
 #include "tools/bench_model/cases.h"
+#include "tools/bench_model/op_times.h"
 #include "tools/bench_model/report.h"
 #include "tools/local/local_stage.h"
 #include "tools/machine/bandwidth_probe.h"
@@ -28,6 +29,8 @@ struct SessionOptions {
   uint64_t seed = 1;
   std::optional<double> allowed_loss;  // of FFN modes; none: what the sparsity files allow
   uint64_t probe_bytes = 0;            // 0: ProbeBufferBytes of this machine
+  std::vector<int> cpus;               // thread i stays on the i-th; none: not pinned
+  bool per_op = false;                 // take the time of each operator too
 };
 
 using BenchProgressFn = std::function<void(const std::string& line)>;
@@ -55,6 +58,7 @@ class BenchSession {
   // A setup ready to run.
   struct Loaded {
     bool chooses_ffn = false;
+    std::unique_ptr<OpTimes> op_times;  // null unless ops are watched
     std::unique_ptr<LocalStage> stage;
     std::unique_ptr<CaseRunner> runner;
   };
@@ -76,6 +80,7 @@ class BenchSession {
   Status RunGroup(const std::vector<size_t>& setups, const std::vector<std::string>& model_paths);
   Status WarmUp(const BenchCase& test);
   Status Measure(size_t i_case, int repetition);
+  Status MeasurePinned(size_t i_case, int repetition);
   Status MeasureAgainst(size_t i_case, const std::string& model_path);
   std::string Describe(const BenchCase& test) const;
 

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/str.h"
+#include "base/time_slice.h"
 
 extern char** environ;
 
@@ -86,7 +87,10 @@ Status Shell::Start(const std::string& command) {
     return Unavailable(Str("no pipe for a command: ", std::strerror(errno)));
   }
   pipe_ = ends[0];
+  // Our threads' short slices are not for the program that we are compared with.
+  RequestUsualSlices();
   const int error = Spawn(command, ends[1]);
+  RequestShortSlices();
   close(ends[1]);
   if (error == 0) return OkStatus();
   pid_ = -1;

@@ -14,6 +14,7 @@
 #include "model/config.h"
 #include "model/safetensors.h"
 #include "tools/convert/checkpoint_config.h"
+#include "tools/convert/checkpoint_names.h"
 #include "tools/convert/checkpoint_tokenizer.h"
 #include "tools/convert/json_file.h"
 
@@ -22,46 +23,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct NamePair {
-  std::string_view checkpoint;
-  std::string_view gguf;
-};
-constexpr NamePair kWholeNames[] = {
-    {"model.embed_tokens", "token_embd"}, {"model.norm", "output_norm"}, {"lm_head", "output"}};
-constexpr NamePair kLayerNames[] = {
-    {"input_layernorm", "attn_norm"}, {"post_attention_layernorm", "ffn_norm"},
-    {"self_attn.q_proj", "attn_q"},   {"self_attn.k_proj", "attn_k"},
-    {"self_attn.v_proj", "attn_v"},   {"self_attn.o_proj", "attn_output"},
-    {"mlp.gate_proj", "ffn_gate"},    {"mlp.up_proj", "ffn_up"},
-    {"mlp.down_proj", "ffn_down"}};
-constexpr std::string_view kLayerPrefix = "model.layers.";
 // Tables that every reader computes for itself.
 constexpr std::string_view kIgnoredSuffix = ".rotary_emb.inv_freq";
-
-template <size_t N>
-std::string_view Lookup(const NamePair (&names)[N], std::string_view name) {
-  for (const NamePair& pair : names) {
-    if (pair.checkpoint == name) return pair.gguf;
-  }
-  return {};
-}
-
-// "model.layers.3.mlp.up_proj.weight" -> "blk.3.ffn_up.weight"; "" when the name means nothing.
-std::string GgufName(std::string_view name) {
-  const size_t dot = name.rfind('.');
-  if (dot == std::string_view::npos) return "";
-  const std::string_view suffix = name.substr(dot);
-  if (suffix != ".weight" && suffix != ".bias") return "";
-  std::string_view stem = name.substr(0, dot);
-  if (const auto whole = Lookup(kWholeNames, stem); !whole.empty()) return Str(whole, suffix);
-  if (!stem.starts_with(kLayerPrefix)) return "";
-  stem.remove_prefix(kLayerPrefix.size());
-  int layer = 0;
-  const auto [end, error] = std::from_chars(stem.data(), stem.data() + stem.size(), layer);
-  if (error != std::errc() || end == stem.data() + stem.size() || *end != '.') return "";
-  const auto part = Lookup(kLayerNames, stem.substr(static_cast<size_t>(end - stem.data()) + 1));
-  return part.empty() ? "" : Str("blk.", layer, ".", part, suffix);
-}
 
 bool IsQueryOrKey(std::string_view gguf_name) {
   return gguf_name.find(".attn_q.") != std::string_view::npos ||
@@ -99,7 +62,7 @@ Status AddFile(const std::string& path, const CheckpointConfig& config, SourceMo
   TC_ASSIGN_OR_RETURN(const auto infos, model::ReadSafetensors(*reader));
   for (const model::SafetensorsTensor& info : infos) {
     if (info.name.ends_with(kIgnoredSuffix)) continue;
-    std::string name = GgufName(info.name);
+    std::string name = GgufName(*config.layout, info.name);
     if (name.empty()) {
       return InvalidArgument(Str("tensor is not part of a ", config.layout->arch,
                                  " checkpoint: ", Printable(info.name)));

@@ -25,7 +25,21 @@ constexpr CheckpointLayout kLayouts[] = {
      "relu2"},
     {"NemotronForCausalLM", "nemotron", "norm_eps", "attention.layer_norm_epsilon", false, 1, 0.5,
      "relu2"},
+    {"OPTForCausalLM", "opt", "", "attention.layer_norm_epsilon", false, 0, 0, "relu", "ffn_dim",
+     "activation_function", false, true},
 };
+// Of LayerNorm in OPT's framework; OPT's config.json cannot change it.
+constexpr double kDefaultEps = 1e-5;
+
+// Switches of OPT that change the graph, with the one setting that is supported.
+struct Switch {
+  std::string_view field;
+  bool wanted;  // and what an absent field means
+};
+constexpr Switch kOptSwitches[] = {{"do_layer_norm_before", true},
+                                   {"_remove_final_layer_norm", false},
+                                   {"enable_bias", true},
+                                   {"layer_norm_elementwise_affine", true}};
 
 Result<const CheckpointLayout*> FindLayout(const json& config) {
   std::string known;
@@ -58,7 +72,7 @@ Result<int64_t> Count(const json& config, std::string_view key, IntBounds bounds
 
 Status ReadSizes(const json& config, CheckpointConfig* out) {
   TC_ASSIGN_OR_RETURN(out->n_embd, Count(config, "hidden_size", {1, model::kMaxEmbd}));
-  TC_ASSIGN_OR_RETURN(out->n_ff, Count(config, "intermediate_size", {1, model::kMaxFf}));
+  TC_ASSIGN_OR_RETURN(out->n_ff, Count(config, out->layout->ff_field, {1, model::kMaxFf}));
   TC_ASSIGN_OR_RETURN(out->n_layer, Count(config, "num_hidden_layers", {1, model::kMaxLayers}));
   TC_ASSIGN_OR_RETURN(out->n_head, Count(config, "num_attention_heads", {1, model::kMaxHeads}));
   TC_ASSIGN_OR_RETURN(out->n_head_kv,
@@ -68,7 +82,7 @@ Status ReadSizes(const json& config, CheckpointConfig* out) {
   TC_ASSIGN_OR_RETURN(out->n_ctx,
                       Count(config, "max_position_embeddings", {1, model::kMaxContext}));
   TC_ASSIGN_OR_RETURN(out->n_vocab, Count(config, "vocab_size", {1, model::kMaxVocab}));
-  if (out->head_dim % 2 == 0) return OkStatus();
+  if (out->head_dim % 2 == 0 || !out->layout->rotates) return OkStatus();
   return InvalidArgument(Str("heads cannot be rotated by pairs:", Kv("head_dim", out->head_dim)));
 }
 
@@ -140,6 +154,19 @@ Status ReadScaling(const json& scaling, CheckpointConfig* out) {
       Str("unsupported rope scaling: \"", Printable(name), "\"; linear and llama3 are supported"));
 }
 
+Status CheckOpt(const json& config, const CheckpointConfig& out) {
+  for (const Switch& each : kOptSwitches) {
+    TC_ASSIGN_OR_RETURN(const auto value, BoolField(config, each.field));
+    if (value.value_or(each.wanted) == each.wanted) continue;
+    return InvalidArgument(Str("unsupported kind of OPT: config.json has ", each.field, " ",
+                               each.wanted ? "false" : "true"));
+  }
+  TC_ASSIGN_OR_RETURN(const auto width, IntField(config, "word_embed_proj_dim"));
+  if (width.value_or(out.n_embd) == out.n_embd) return OkStatus();
+  return InvalidArgument(Str("unsupported kind of OPT: embeddings are projected:",
+                             Kv("word_embed_proj_dim", *width), Kv("hidden_size", out.n_embd)));
+}
+
 Status ReadRope(const json& config, CheckpointConfig* out) {
   // Newer files keep base and scaling in one object.
   const json* both = FindField(config, "rope_parameters");
@@ -170,16 +197,26 @@ Status ReadRope(const json& config, CheckpointConfig* out) {
 }
 
 Status ReadActivation(const json& config, CheckpointConfig* out) {
-  TC_ASSIGN_OR_RETURN(const auto name, StringField(config, "hidden_act"));
-  const std::string activation = name.value_or(std::string(out->layout->activation));
-  const bool gated = out->layout->activation == "silu";
-  if (activation == out->layout->activation || activation == "relu") {
+  const CheckpointLayout& layout = *out->layout;
+  TC_ASSIGN_OR_RETURN(const auto name, StringField(config, layout.activation_field));
+  const std::string activation = name.value_or(std::string(layout.activation));
+  if (activation == layout.activation || activation == "relu") {
     out->activation = activation;
     return OkStatus();
   }
-  return InvalidArgument(Str("unsupported activation: hidden_act \"", Printable(activation),
-                             "\"; supported by ", out->layout->arch, ": ",
-                             gated ? "silu relu" : "relu2 relu"));
+  return InvalidArgument(Str("unsupported activation: ", layout.activation_field, " \"",
+                             Printable(activation), "\"; supported by ", layout.arch, ": ",
+                             layout.activation, layout.activation == "relu" ? "" : " relu"));
+}
+
+Status ReadEps(const json& config, CheckpointConfig* out) {
+  out->norm_eps = kDefaultEps;
+  const std::string_view field = out->layout->eps_field;
+  if (field.empty()) return OkStatus();
+  TC_ASSIGN_OR_RETURN(const auto eps, NumberField(config, field));
+  if (!eps || !(*eps >= 0)) return InvalidArgument(Str("config.json lacks a field: ", field));
+  out->norm_eps = *eps;
+  return OkStatus();
 }
 
 }  // namespace
@@ -188,16 +225,12 @@ Result<CheckpointConfig> ReadCheckpointConfig(const json& config) {
   CheckpointConfig out;
   TC_ASSIGN_OR_RETURN(out.layout, FindLayout(config));
   TC_RETURN_IF_ERROR(ReadSizes(config, &out));
-  TC_RETURN_IF_ERROR(ReadRope(config, &out));
+  TC_RETURN_IF_ERROR(out.layout->rotates ? ReadRope(config, &out) : CheckOpt(config, out));
   TC_RETURN_IF_ERROR(ReadWindow(config, &out));
   TC_RETURN_IF_ERROR(ReadActivation(config, &out));
-  TC_ASSIGN_OR_RETURN(const auto eps, NumberField(config, out.layout->eps_field));
-  if (!eps || !(*eps >= 0)) {
-    return InvalidArgument(Str("config.json lacks a field: ", out.layout->eps_field));
-  }
-  out.norm_eps = *eps;
+  TC_RETURN_IF_ERROR(ReadEps(config, &out));
   TC_ASSIGN_OR_RETURN(const auto tied, BoolField(config, "tie_word_embeddings"));
-  out.tied = tied.value_or(false);
+  out.tied = tied.value_or(out.layout->tied);
   return out;
 }
 
@@ -220,8 +253,10 @@ void SetConfigMetadata(const CheckpointConfig& config, const std::string& name,
     set("attention.value_length", config.head_dim);
   }
   metadata->SetF32(Str(prefix, config.layout->eps_key), static_cast<float>(config.norm_eps));
-  set("rope.dimension_count", config.n_rot);
-  metadata->SetF32(prefix + "rope.freq_base", static_cast<float>(config.rope_base));
+  if (config.layout->rotates) {
+    set("rope.dimension_count", config.n_rot);
+    metadata->SetF32(prefix + "rope.freq_base", static_cast<float>(config.rope_base));
+  }
   if (config.linear_factor) {
     metadata->SetString(prefix + "rope.scaling.type", "linear");
     metadata->SetF32(prefix + "rope.scaling.factor", static_cast<float>(*config.linear_factor));

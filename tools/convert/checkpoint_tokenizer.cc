@@ -1,5 +1,6 @@
 #include "tools/convert/checkpoint_tokenizer.h"
 
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -127,6 +128,24 @@ Result<std::vector<std::string>> ReadMerges(const json& bpe) {
   return merges;
 }
 
+void SetBpeMetadata(const Vocab& vocab, const std::vector<std::string>& merges,
+                    const std::string& pre, model::GgufMetadata* metadata) {
+  metadata->SetString("tokenizer.ggml.model", "gpt2");
+  metadata->SetString("tokenizer.ggml.pre", pre);
+  metadata->SetStrings("tokenizer.ggml.tokens", vocab.tokens);
+  metadata->SetI32s("tokenizer.ggml.token_type", vocab.types);
+  metadata->SetStrings("tokenizer.ggml.merges", merges);
+}
+
+// {"text": id} of `file`.
+Status ReadVocab(const json& tokens, std::string_view file, int64_t n_vocab, Vocab* vocab) {
+  for (const auto& [text, id] : tokens.items()) {
+    if (!id.is_number_integer()) return DataLoss(Str("id of ", file, " is no integer"));
+    TC_RETURN_IF_ERROR(vocab->Set(id.get<int64_t>(), text, kNormal, n_vocab));
+  }
+  return OkStatus();
+}
+
 Result<Vocab> SetBpe(const std::string& path, int64_t n_vocab, model::GgufMetadata* metadata) {
   TC_ASSIGN_OR_RETURN(const json tokenizer, ReadJsonFile(path));
   const json* bpe = FindField(tokenizer, "model");
@@ -136,20 +155,13 @@ Result<Vocab> SetBpe(const std::string& path, int64_t n_vocab, model::GgufMetada
   }
   TC_ASSIGN_OR_RETURN(const std::string pre, PreTokenizerName(tokenizer));
   Vocab vocab;
-  for (const auto& [text, id] : tokens->items()) {
-    if (!id.is_number_integer()) return DataLoss("id of tokenizer.json is no integer");
-    TC_RETURN_IF_ERROR(vocab.Set(id.get<int64_t>(), text, kNormal, n_vocab));
-  }
+  TC_RETURN_IF_ERROR(ReadVocab(*tokens, "tokenizer.json", n_vocab, &vocab));
   if (const json* added = FindField(tokenizer, "added_tokens"); added != nullptr) {
     TC_RETURN_IF_ERROR(ReadAddedTokens(*added, n_vocab, &vocab));
   }
   TC_ASSIGN_OR_RETURN(const std::vector<std::string> merges, ReadMerges(*bpe));
   vocab.FillTo(n_vocab);
-  metadata->SetString("tokenizer.ggml.model", "gpt2");
-  metadata->SetString("tokenizer.ggml.pre", pre);
-  metadata->SetStrings("tokenizer.ggml.tokens", vocab.tokens);
-  metadata->SetI32s("tokenizer.ggml.token_type", vocab.types);
-  metadata->SetStrings("tokenizer.ggml.merges", merges);
+  SetBpeMetadata(vocab, merges, pre, metadata);
   return vocab;
 }
 
@@ -229,16 +241,56 @@ Status SetTemplate(const std::string& folder, const json& config, model::GgufMet
   return OkStatus();
 }
 
+// Fields of tokenizer_config.json and the special tokens that they name.
+constexpr std::pair<const char*, const char*> kSpecialTokens[] = {
+    {"bos_token", "bos"}, {"eos_token", "eos"}, {"unk_token", "unknown"}, {"pad_token", "padding"}};
+
+// One pair a line, after a line with the version.
+Result<std::vector<std::string>> ReadMergesFile(const std::string& path) {
+  TC_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(path, kMaxJsonFileBytes));
+  std::vector<std::string> merges;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    std::string line = text.substr(begin, end - begin);
+    if (line.ends_with('\r')) line.pop_back();
+    if (!line.empty() && !(begin == 0 && line.starts_with("#version"))) {
+      merges.push_back(std::move(line));
+    }
+    begin = end + 1;
+  }
+  return merges;
+}
+
+// GPT-2's own files, vocab.json and merges.txt: how OPT's tokenizer is published.
+Result<Vocab> SetGpt2(const std::string& folder, int64_t n_vocab, model::GgufMetadata* metadata) {
+  TC_ASSIGN_OR_RETURN(const json config, ReadJsonFile(folder + "/tokenizer_config.json"));
+  TC_ASSIGN_OR_RETURN(const auto kind, StringField(config, "tokenizer_class"));
+  if (kind != "GPT2Tokenizer" && kind != "GPT2TokenizerFast") {
+    return InvalidArgument(Str("unsupported tokenizer: vocab.json and merges.txt of \"",
+                               Printable(kind.value_or("?")),
+                               "\"; those of GPT2Tokenizer are supported, others need "
+                               "tokenizer.json"));
+  }
+  TC_ASSIGN_OR_RETURN(const json tokens, ReadJsonFile(folder + "/vocab.json"));
+  TC_ASSIGN_OR_RETURN(const auto merges, ReadMergesFile(folder + "/merges.txt"));
+  Vocab vocab;
+  TC_RETURN_IF_ERROR(ReadVocab(tokens, "vocab.json", n_vocab, &vocab));
+  for (const auto& [field, name] : kSpecialTokens) {
+    TC_ASSIGN_OR_RETURN(const auto text, TokenField(config, field));
+    const auto id = text ? vocab.IdOf(*text) : std::nullopt;
+    if (id) vocab.types[*id] = kControl;
+  }
+  vocab.FillTo(n_vocab);
+  SetBpeMetadata(vocab, merges, "gpt-2", metadata);
+  return vocab;
+}
+
 Status SetSpecial(const std::string& folder, const Vocab& vocab, model::GgufMetadata* metadata) {
   json config = json::object();
   if (const std::string path = folder + "/tokenizer_config.json"; FileExists(path)) {
     TC_ASSIGN_OR_RETURN(config, ReadJsonFile(path));
   }
-  const std::pair<const char*, const char*> kNames[] = {{"bos_token", "bos"},
-                                                        {"eos_token", "eos"},
-                                                        {"unk_token", "unknown"},
-                                                        {"pad_token", "padding"}};
-  for (const auto& [field, name] : kNames) {
+  for (const auto& [field, name] : kSpecialTokens) {
     TC_ASSIGN_OR_RETURN(const auto text, TokenField(config, field));
     if (text) SetId(name, vocab.IdOf(*text), metadata);
   }
@@ -271,6 +323,8 @@ Status SetTokenizerMetadata(const std::string& folder, int64_t n_vocab,
     TC_ASSIGN_OR_RETURN(vocab, SetSentencePiece(folder, n_vocab, metadata));
   } else if (const std::string path = folder + "/tokenizer.json"; FileExists(path)) {
     TC_ASSIGN_OR_RETURN(vocab, SetBpe(path, n_vocab, metadata));
+  } else if (FileExists(folder + "/vocab.json")) {
+    TC_ASSIGN_OR_RETURN(vocab, SetGpt2(folder, n_vocab, metadata));
   } else {
     metadata->SetString("tokenizer.ggml.model", "none");
     return OkStatus();

@@ -5,9 +5,6 @@
 namespace thermocline::tools {
 
 Result<ConversionOptions> ReadConvertFlags(const ConvertFlags& flags) {
-  if (flags.output.empty() && !flags.dry_run) {
-    return InvalidArgument("say where to write: -o OUT.gguf (or --dry-run)");
-  }
   if (flags.n_threads < 0) {
     return InvalidArgument(Str("--threads must not be negative:", Kv("threads", flags.n_threads)));
   }
@@ -18,6 +15,9 @@ Result<ConversionOptions> ReadConvertFlags(const ConvertFlags& flags) {
   }
   if (!flags.output_dtype.empty()) {
     TC_ASSIGN_OR_RETURN(options.output_dtype, ParseWeightType(flags.output_dtype));
+  }
+  if (flags.output.empty() && !flags.dry_run) {
+    return InvalidArgument("say where to write: -o OUT.gguf (or --dry-run)");
   }
   return options;
 }

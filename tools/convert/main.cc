@@ -1,9 +1,10 @@
 // thermocline-convert: changes the types and the layout of a model's weights.
 #include <CLI/CLI.hpp>
-#include <cstdio>
 
 #include "tools/convert/flags.h"
 #include "tools/convert/run.h"
+#include "tools/interrupt.h"
+#include "tools/program.h"
 
 namespace {
 
@@ -25,7 +26,7 @@ void AddFlags(CLI::App* app, ConvertFlags* flags) {
   app->add_option(
          "input", flags->input,
          "GGUF file (or PowerInfer's PWRI), or a folder with config.json and *.safetensors "
-         "of a llama, qwen2, nemotron or arcee model")
+         "of a llama, qwen2, nemotron, arcee or opt model")
       ->required();
   app->add_option("-o,--output", flags->output, "GGUF file to write");
   app->add_option("--type", flags->dtype,
@@ -50,19 +51,7 @@ int main(int argc, char** argv) {
   ConvertFlags flags;
   CLI::App app(kAbout, "thermocline convert");
   AddFlags(&app, &flags);
-  app.failure_message([](const CLI::App* self, const CLI::Error& error) {
-    return self->get_name() + ": " + error.what() + "; see --help\n";
-  });
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  }
-  const Status status = tools::RunConvert(flags);
-  if (status.ok()) return 0;
-  std::fprintf(stderr, "thermocline convert: %s\n", status.message().c_str());
-  return status.code() == StatusCode::kInvalidArgument || status.code() == StatusCode::kNotFound ||
-                 status.code() == StatusCode::kDataLoss
-             ? 2
-             : 1;
+  if (const auto code = tools::ParseArguments(app, argc, argv)) return *code;
+  tools::CatchInterrupts();
+  return tools::EndProgram(app, tools::RunConvert(flags));
 }

@@ -11,6 +11,7 @@
 #include "kernels/device.h"
 #include "kernels/quantize.h"
 #include "tools/first_error.h"
+#include "tools/interrupt.h"
 
 namespace thermocline::tools {
 namespace {
@@ -99,6 +100,7 @@ Result<TensorErrors> TensorConverter::Convert(const PlannedTensor& tensor, size_
 
 Result<TensorErrors> TensorConverter::ConvertRows(const PlannedTensor& tensor, size_t index,
                                                   int64_t first, int64_t n) const {
+  TC_RETURN_IF_ERROR(CheckInterrupted());
   const int64_t n_cols = tensor.target.n_cols();
   const auto n_elems = static_cast<size_t>(n * n_cols);
   std::vector<float> wanted(n_elems), got(n_elems);

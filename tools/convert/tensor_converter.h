@@ -40,7 +40,8 @@ class TensorConverter {
       : writer_(writer), pool_(pool), bar_(bar), options_(options) {}
 
   // Writes tensor `index` of the writer. kInvalidArgument names the tensor, row and column of a
-  // value that is infinite or NaN, or too large for the type; the codes of GgufWriter::Put.
+  // value that is infinite or NaN, or too large for the type; kAborted by CheckInterrupted; the
+  // codes of GgufWriter::Put.
   Result<TensorErrors> Convert(const PlannedTensor& tensor, size_t index);
 
  private:

@@ -4,13 +4,19 @@
 
 #include "base/str.h"
 #include "model/ffn_mode.h"
+#include "model/text_decoder.h"
 
 namespace thermocline::tools {
 
 Status CheckGenerateFlags(const GenerateFlags& flags) {
-  if (flags.has_prompt == !flags.prompt_tokens.empty()) {
-    return InvalidArgument("give the prompt either as --prompt TEXT or as --prompt-tokens 1,2,3");
+  const int n_prompts = (flags.has_prompt ? 1 : 0) + (flags.prompt_tokens.empty() ? 0 : 1) +
+                        (flags.prompt_path.empty() ? 0 : 1);
+  if (n_prompts != 1) {
+    return InvalidArgument(
+        "give the prompt once: as --prompt TEXT, --file PATH or --prompt-tokens 1,2,3");
   }
+  const auto stops = model::StopMatcher::Create(flags.stops);
+  if (!stops.ok()) return stops.status().WithContext("--stop");
   if (flags.n_predict < -1 || flags.n_predict == 0) {
     return InvalidArgument(
         Str("-n must be at least 1, or -1 for no limit:", Kv("n", flags.n_predict)));

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/cpu_list.h"
+
 namespace thermocline::tools {
 namespace {
 
@@ -23,12 +25,14 @@ Result<LocalGenerator> LocalGenerator::Load(worker::LoadedModel model, int64_t n
   generator.model_ = std::make_unique<worker::LoadedModel>(std::move(model));
   LocalStageOptions stage;
   stage.n_threads = options.n_threads;
+  stage.cpus = options.cpus;
   stage.ffn = options.ffn;
   stage.kv.dtype = options.kv_dtype;
   stage.kv.n_pages = PagesFor(1, n_positions, stage.kv.page_tokens);
   stage.max_step_tokens = options.prefill_chunk;
   stage.logits_path = options.logits_path;
   TC_ASSIGN_OR_RETURN(generator.stage_, LocalStage::Load(*generator.model_, stage, on_progress));
+  TC_RETURN_IF_ERROR(RunOn(FirstOf(options.cpus)));
   generator.load_s_ = Seconds(generator.clock_.Now() - begin);
   return generator;
 }
@@ -74,8 +78,8 @@ Result<Generation> LocalGenerator::Run(const std::vector<int32_t>& prompt, int64
   auto position = static_cast<int64_t>(prompt.size());
   while (static_cast<int64_t>(result.generated.size()) < n_predict) {
     result.generated.push_back(token);
-    on_token(token);
-    result.ended = Contains(end_ids, token);
+    const bool goes_on = on_token(token);
+    result.ended = !goes_on || Contains(end_ids, token);
     const bool last = result.ended || static_cast<int64_t>(result.generated.size()) == n_predict;
     if (last && !stage_->keeps_logits()) break;
     TC_ASSIGN_OR_RETURN(const auto next, Step({token}, position++, !last, std::nullopt));

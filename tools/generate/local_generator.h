@@ -19,6 +19,7 @@ namespace thermocline::tools {
 
 struct LocalOptions {
   int n_threads = 1;
+  std::vector<int> cpus;  // thread i stays on the i-th, the calling one on the first
   model::FfnModes ffn = model::FfnMode::kDense;  // to choose from
   DType kv_dtype = DType::kF32;
   int prefill_chunk = 256;  // tokens per step while reading the prompt
@@ -27,7 +28,7 @@ struct LocalOptions {
 
 struct Generation {
   std::vector<int32_t> generated;
-  bool ended = false;  // by an end id, which is the last of `generated`
+  bool ended = false;  // by an end id or the caller; the last of `generated` did it
   double load_s = 0, prompt_s = 0, generate_s = 0;
   kernels::Traffic decode_traffic;  // of the steps after the prompt
 };
@@ -40,7 +41,8 @@ class LocalGenerator {
                                      const LocalOptions& options,
                                      const worker::LoadProgressFn& on_progress);
 
-  using TokenFn = std::function<void(int32_t token)>;
+  // False ends the text with this token.
+  using TokenFn = std::function<bool(int32_t token)>;
   // Generates up to `n_predict` tokens after `prompt`, ending early at one of `end_ids`. With a
   // logits file, the last generated token is evaluated too, so that every token has its row.
   Result<Generation> Run(const std::vector<int32_t>& prompt, int64_t n_predict,

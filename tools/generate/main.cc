@@ -1,11 +1,9 @@
 // thermocline-generate: completes one prompt in this process.
 #include <CLI/CLI.hpp>
-#include <csignal>
-#include <cstdio>
 
-#include "base/log.h"
 #include "tools/generate/flags.h"
 #include "tools/generate/run.h"
+#include "tools/program.h"
 
 namespace {
 
@@ -14,6 +12,8 @@ using thermocline::tools::GenerateFlags;
 void AddFlags(CLI::App* app, GenerateFlags* flags) {
   app->add_option("-m,--model", flags->model_path, "GGUF file (or PowerInfer's PWRI)")->required();
   app->add_option("-p,--prompt", flags->prompt, "Text to continue");
+  app->add_option("-f,--file", flags->prompt_path,
+                  "File with the text to continue, without its last newline; -: standard input");
   app->add_option("--prompt-tokens", flags->prompt_tokens, "The prompt as token ids: 1,2,3");
   app->add_option("-n,--n-predict,--predict,--max-tokens", flags->n_predict,
                   "Tokens to generate; -1: until the context is full")
@@ -21,6 +21,9 @@ void AddFlags(CLI::App* app, GenerateFlags* flags) {
   app->add_option("-c,--ctx-size,--max-model-len", flags->n_ctx,
                   "Longest sequence, e.g. 4096 or 32K (default: what this prompt needs)");
   app->add_option("-t,--threads", flags->n_threads, "Compute threads (default: all cores)");
+  app->add_option("--cpus", flags->cpus,
+                  "CPUs to compute on, e.g. 0-3,8: each thread stays on one of them, and --threads "
+                  "is their number unless given (default: wherever the system puts threads)");
   app->add_option("--isa", flags->isa,
                   "Instruction set of the kernels: auto, or one this machine has (avx512-vnni, "
                   "avx512, avx2, sse4, neon, scalar)");
@@ -40,12 +43,14 @@ void AddFlags(CLI::App* app, GenerateFlags* flags) {
   app->add_option("--kv-cache-dtype,--cache-type-k,--cache-type-v", flags->kv_dtype,
                   "Type of stored keys and values: f32 or f16")
       ->capture_default_str();
+  app->add_option("--stop", flags->stops,
+                  "End before this text, which is not printed; may be given several times")
+      ->allow_extra_args(false);
   app->add_flag("--ignore-eos", flags->ignore_eos, "Go on after an end-of-text token");
   app->add_flag("--json", flags->json, "Print one JSON object instead of the text");
   app->add_option("--logits-out", flags->logits_path,
                   "Write one float32 row of n_vocab per token of prompt and completion");
-  app->add_option("--log-level", flags->log_level, "trace, debug, info, warn, error or off")
-      ->capture_default_str();
+  thermocline::tools::AddLogLevel(app, &flags->log_level);
 }
 
 void AddSamplingFlags(CLI::App* app, GenerateFlags* flags) {
@@ -80,24 +85,10 @@ int main(int argc, char** argv) {
   CLI::App app("Completes one prompt in this process, without a cluster.", "thermocline generate");
   AddFlags(&app, &flags);
   AddSamplingFlags(&app, &flags);
-  app.failure_message([](const CLI::App* self, const CLI::Error& error) {
-    return self->get_name() + ": " + error.what() + "; see --help\n";
-  });
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  }
+  if (const auto code = tools::ParseArguments(app, argc, argv)) return *code;
   flags.has_prompt = app.count("--prompt") > 0;
   flags.has_seed = app.count("--seed") > 0;
-  std::signal(SIGPIPE, SIG_IGN);
-  const auto level = ParseLogLevel(flags.log_level);
-  if (level.ok()) ConfigureLog({*level, LogFormat::kText, ""});
-  const Status status = level.ok() ? tools::RunGenerate(flags) : level.status();
-  if (status.ok()) return 0;
-  std::fprintf(stderr, "thermocline generate: %s\n", status.message().c_str());
-  return status.code() == StatusCode::kInvalidArgument || status.code() == StatusCode::kNotFound ||
-                 status.code() == StatusCode::kDataLoss
-             ? 2
-             : 1;
+  tools::IgnoreClosedPipes();
+  const Status log = tools::StartLog(flags.log_level);
+  return tools::EndProgram(app, log.ok() ? tools::RunGenerate(flags) : log);
 }

@@ -1,11 +1,14 @@
 #include "tools/generate/run.h"
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <utility>
 
+#include "base/cpu_list.h"
 #include "base/host_info.h"
 #include "base/str.h"
 #include "base/units.h"
@@ -19,7 +22,11 @@
 namespace thermocline::tools {
 namespace {
 
+// Longest prompt in a file: more text than the longest context holds tokens of 4 bytes.
+constexpr size_t kMaxPromptBytes = size_t{256} << 20;
+
 struct Prompt {
+  std::string text;  // "" when given as tokens
   std::vector<int32_t> ids;
   std::vector<int32_t> end_ids;
   std::unique_ptr<model::Tokenizer> tokenizer;  // null: the file has none
@@ -44,18 +51,45 @@ Status CheckIds(const std::vector<int32_t>& ids, int n_vocab) {
   return OkStatus();
 }
 
+// Text of a file, or of standard input for "-", without its last newline.
+Result<std::string> ReadPromptFile(const std::string& path) {
+  const bool is_input = path == "-";
+  std::FILE* file = is_input ? stdin : std::fopen(path.c_str(), "rb");
+  if (file == nullptr) {
+    return NotFound(Str("cannot open the prompt's file: ", path, ": ", std::strerror(errno)));
+  }
+  std::string text;
+  char block[64 * 1024];
+  for (size_t n = 1; n > 0 && text.size() <= kMaxPromptBytes;) {
+    n = std::fread(block, 1, sizeof block, file);
+    text.append(block, n);
+  }
+  const bool failed = std::ferror(file) != 0;
+  if (!is_input) std::fclose(file);
+  if (failed) return NotFound(Str("cannot read the prompt's file: ", path));
+  if (text.size() > kMaxPromptBytes) {
+    return InvalidArgument(Str("prompt too long: ", path, Kv("max_bytes", kMaxPromptBytes)));
+  }
+  if (text.ends_with('\n')) text.pop_back();
+  return text;
+}
+
 Result<Prompt> ReadPrompt(const GenerateFlags& flags, const worker::LoadedModel& model) {
   Prompt prompt;
   TC_ASSIGN_OR_RETURN(prompt.tokenizer, OpenTokenizer(*model.reader));
   if (prompt.tokenizer != nullptr && !flags.ignore_eos) {
     prompt.end_ids = prompt.tokenizer->special().end_ids;
   }
-  if (!flags.has_prompt) {
+  if (!flags.prompt_tokens.empty()) {
     TC_ASSIGN_OR_RETURN(prompt.ids, ParseTokenIds(flags.prompt_tokens));
   } else if (prompt.tokenizer == nullptr) {
     return InvalidArgument("the model has no tokenizer; give --prompt-tokens instead of --prompt");
   } else {
-    prompt.ids = prompt.tokenizer->Encode(flags.prompt, {});
+    prompt.text = flags.prompt;
+    if (!flags.prompt_path.empty()) {
+      TC_ASSIGN_OR_RETURN(prompt.text, ReadPromptFile(flags.prompt_path));
+    }
+    prompt.ids = prompt.tokenizer->Encode(prompt.text, {});
   }
   if (prompt.ids.empty()) return InvalidArgument("the prompt is empty: it has no tokens");
   TC_RETURN_IF_ERROR(CheckIds(prompt.ids, model.config.n_vocab));
@@ -69,16 +103,22 @@ Result<model::FfnModes> ChooseFfn(const GenerateFlags& flags, worker::LoadedMode
   if (wish.needs_sparsity() && !path.empty()) {
     TC_RETURN_IF_ERROR(worker::AttachSparsityFile(path, model));
   }
-  return model::ResolveFfnModes(model->config, model->sparsity, wish);
+  TC_ASSIGN_OR_RETURN(const model::FfnModes modes,
+                      model::ResolveFfnModes(model->config, model->sparsity, wish));
+  const std::string note = model::UnmeasuredNote(model->sparsity, modes);
+  if (!note.empty()) std::fprintf(stderr, "note: %s\n", note.c_str());
+  return modes;
 }
 
 // How many positions the KV cache holds: what the flags ask for, within the model's context.
-Result<int64_t> ChoosePositions(const GenerateFlags& flags, int64_t n_prompt, int n_ctx_train) {
-  int64_t n_ctx = n_ctx_train;
+Result<int64_t> ChoosePositions(const GenerateFlags& flags, int64_t n_prompt,
+                                const model::ModelConfig& config) {
+  int64_t n_ctx = config.n_ctx_train;
   if (!flags.n_ctx.empty()) {
     auto wanted = ParseCount(flags.n_ctx);
     if (!wanted.ok()) return wanted.status().WithContext("--ctx-size");
-    n_ctx = *wanted == 0 ? n_ctx_train : *wanted;
+    n_ctx = *wanted == 0 ? config.n_ctx_train : *wanted;
+    TC_RETURN_IF_ERROR(model::CheckContext(config, n_ctx));
   }
   const int64_t needed = flags.n_predict < 0 ? n_ctx : n_prompt + flags.n_predict;
   if (n_prompt >= n_ctx || needed > n_ctx) {
@@ -146,6 +186,14 @@ uint64_t RandomSeed() {
   return (high << 32) | random();
 }
 
+Status ChooseThreads(const GenerateFlags& flags, LocalOptions* options) {
+  auto cpus = ParseCpuList(flags.cpus);
+  if (!cpus.ok()) return cpus.status().WithContext("--cpus");
+  options->cpus = std::move(*cpus);
+  TC_ASSIGN_OR_RETURN(options->n_threads, ThreadsOn(options->cpus, flags.n_threads));
+  return RunOn(options->cpus);
+}
+
 }  // namespace
 
 Status RunGenerate(const GenerateFlags& flags) {
@@ -156,9 +204,9 @@ Status RunGenerate(const GenerateFlags& flags) {
   TC_ASSIGN_OR_RETURN(const Prompt prompt, ReadPrompt(flags, model));
   TC_ASSIGN_OR_RETURN(
       const int64_t n_positions,
-      ChoosePositions(flags, static_cast<int64_t>(prompt.ids.size()), model.config.n_ctx_train));
+      ChoosePositions(flags, static_cast<int64_t>(prompt.ids.size()), model.config));
   LocalOptions options;
-  options.n_threads = flags.n_threads > 0 ? flags.n_threads : AvailableCores();
+  TC_RETURN_IF_ERROR(ChooseThreads(flags, &options));
   options.ffn = ffn;
   TC_ASSIGN_OR_RETURN(options.kv_dtype, ParseKvDtype(flags.kv_dtype));
   options.prefill_chunk = flags.prefill_chunk;
@@ -170,22 +218,23 @@ Status RunGenerate(const GenerateFlags& flags) {
   if (!flags.has_seed) params.seed = RandomSeed();
   std::string text;
   model::TextDecoder decoder;
+  TC_ASSIGN_OR_RETURN(model::StopMatcher stops, model::StopMatcher::Create(flags.stops));
   const auto show = [&](const std::string& piece) {
     text += piece;
     if (flags.json) return;
     std::fwrite(piece.data(), 1, piece.size(), stdout);
     std::fflush(stdout);
   };
-  if (!flags.json && flags.has_prompt) std::printf("%s", flags.prompt.c_str());
+  if (!flags.json) std::fwrite(prompt.text.data(), 1, prompt.text.size(), stdout);
   const int64_t n_predict = n_positions - static_cast<int64_t>(prompt.ids.size());
   TC_ASSIGN_OR_RETURN(
       const Generation generation,
       generator.Run(prompt.ids, n_predict, params, prompt.end_ids, [&](int32_t token) {
-        if (prompt.tokenizer != nullptr) {
-          show(decoder.Push(prompt.tokenizer->TokenBytes(token, false)));
-        }
+        if (prompt.tokenizer == nullptr) return true;
+        show(stops.Push(decoder.Push(prompt.tokenizer->TokenBytes(token, false))));
+        return !stops.stopped();
       }));
-  show(decoder.Flush());
+  if (!stops.stopped()) show(stops.Push(decoder.Flush()) + stops.Flush());
   if (flags.json) {
     PrintJson(prompt, generation, text);
   } else {

@@ -1,44 +1,44 @@
 #include "tools/inspect/densities.h"
 
+#include <algorithm>
 #include <string_view>
 
 #include "base/str.h"
-#include "model/gguf.h"
 #include "model/range_reader.h"
+#include "model/sparsity_profile.h"
 
 namespace thermocline::tools {
 namespace {
 
-constexpr std::string_view kArchitecture = "thermocline.profile";
-constexpr std::string_view kFingerprintKey = "thermocline.profile.model_fingerprint";
-constexpr std::string_view kDensityKey = "thermocline.profile.density";
-
-Result<std::vector<double>> ReadDensities(const model::GgufFile& file,
-                                          const DensityRequest& request) {
-  TC_ASSIGN_OR_RETURN(const std::string architecture, file.GetString("general.architecture"));
-  if (architecture != kArchitecture) {
-    return InvalidArgument(Str("not a profile:", Kv("architecture", Printable(architecture))));
+Result<Densities> ReadDensities(const model::RangeReader& reader, const DensityRequest& request) {
+  TC_ASSIGN_OR_RETURN(const model::SparsityProfile profile, model::ReadSparsityProfile(reader));
+  TC_RETURN_IF_ERROR(
+      model::CheckProfileOf(profile, request.fingerprint).WithContext(reader.name()));
+  if (profile.layers.size() != static_cast<size_t>(request.n_layer)) {
+    return InvalidArgument(Str(reader.name(), ": another number of layers than the model has:",
+                               Kv("profile", profile.layers.size()),
+                               Kv("layers", request.n_layer)));
   }
-  TC_ASSIGN_OR_RETURN(const std::string fingerprint, file.GetString(kFingerprintKey));
-  if (fingerprint != request.fingerprint) {
-    return InvalidArgument(
-        Str("profile of another model:", Kv("fingerprint", Printable(fingerprint)),
-            Kv("model", request.fingerprint)));
+  Densities found;
+  for (const model::LayerActivity& layer : profile.layers) {
+    found.layers.push_back(model::Density(layer.fired, profile.n_tokens));
+    found.unions.push_back(layer.union_shares);
   }
-  if (!file.Has(kDensityKey)) return std::vector<double>();
-  TC_ASSIGN_OR_RETURN(std::vector<double> densities, file.GetFloats(kDensityKey));
-  if (densities.size() != static_cast<size_t>(request.n_layer)) {
-    return InvalidArgument(Str(kDensityKey, " has another length than the model has layers:",
-                               Kv("values", densities.size()), Kv("layers", request.n_layer)));
-  }
-  for (const double density : densities) {
-    if (density >= 0 && density <= 1) continue;
-    return DataLoss(Str(kDensityKey, " is not within 0 and 1:", Kv("value", density)));
-  }
-  return densities;
+  found.source = reader.name();
+  return found;
 }
 
 }  // namespace
+
+bool Densities::has_unions() const {
+  return std::any_of(unions.begin(), unions.end(), [](const auto& u) { return u.back() > 0; });
+}
+
+double Densities::ShareOf(int layer, int64_t n_tokens) const {
+  const auto i = static_cast<size_t>(layer);
+  const model::UnionShares curve = i < unions.size() ? unions[i] : model::UnionShares{};
+  return model::UnionShareAt(curve, layers[i], n_tokens);
+}
 
 std::string ProfilePathOf(const std::string& model_path) {
   constexpr std::string_view kExtension = ".gguf";
@@ -58,12 +58,7 @@ Result<Densities> FindDensities(const DensityRequest& request) {
   const auto reader = model::OpenMappedFile(path);
   if (reader.status().code() == StatusCode::kNotFound) return found;
   TC_RETURN_IF_ERROR(reader.status());
-  TC_ASSIGN_OR_RETURN(const model::GgufFile file, model::GgufFile::Parse(**reader));
-  auto densities = ReadDensities(file, request);
-  if (!densities.ok()) return densities.status().WithContext(path);
-  found.layers = *std::move(densities);
-  if (!found.layers.empty()) found.source = path;
-  return found;
+  return ReadDensities(**reader, request);
 }
 
 }  // namespace thermocline::tools

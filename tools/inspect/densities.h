@@ -2,16 +2,25 @@
 // measured.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "base/status.h"
+#include "model/neuron_activity.h"
 
 namespace thermocline::tools {
 
 struct Densities {
   std::vector<double> layers;  // one per layer, 0 to 1; empty: unknown
-  std::string source;          // for people: where they come from
+  // What batches need, one per layer; zeros or empty: not measured, tokens are then taken to choose
+  // independently.
+  std::vector<model::UnionShares> unions;
+  std::string source;  // for people: where they come from
+
+  bool has_unions() const;
+  // Of one layer, what `n_tokens` of one step need.
+  double ShareOf(int layer, int64_t n_tokens) const;
 };
 
 struct DensityRequest {
@@ -22,7 +31,7 @@ struct DensityRequest {
 };
 
 // From the profile M.profile.gguf beside M.gguf, where there is one. kInvalidArgument or kDataLoss
-// for a file that is no profile, is of another model, or has densities that are none.
+// for a file that is no profile, or one of another model.
 Result<Densities> FindDensities(const DensityRequest& request);
 
 // "dir/M.gguf" -> "dir/M.profile.gguf".

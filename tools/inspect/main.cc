@@ -1,10 +1,9 @@
 // thermocline-inspect: what a model file has in it and what it would cost to run here.
 #include <CLI/CLI.hpp>
-#include <csignal>
-#include <cstdio>
 
 #include "tools/inspect/flags.h"
 #include "tools/inspect/run.h"
+#include "tools/program.h"
 
 namespace {
 
@@ -37,20 +36,7 @@ int main(int argc, char** argv) {
   tools::InspectFlags flags;
   CLI::App app(kDescription, "thermocline inspect");
   AddFlags(&app, &flags);
-  app.failure_message([](const CLI::App* self, const CLI::Error& error) {
-    return self->get_name() + ": " + error.what() + "; see --help\n";
-  });
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  }
-  std::signal(SIGPIPE, SIG_IGN);
-  const Status status = tools::RunInspect(flags);
-  if (status.ok()) return 0;
-  std::fprintf(stderr, "thermocline inspect: %s\n", status.message().c_str());
-  return status.code() == StatusCode::kInvalidArgument || status.code() == StatusCode::kDataLoss ||
-                 status.code() == StatusCode::kNotFound
-             ? 2
-             : 1;
+  if (const auto code = tools::ParseArguments(app, argc, argv)) return *code;
+  tools::IgnoreClosedPipes();
+  return tools::EndProgram(app, tools::RunInspect(flags));
 }

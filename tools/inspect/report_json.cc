@@ -91,7 +91,9 @@ Json StepJson(const StepReport& step, const std::optional<MachineRates>& rates) 
 Json RunnableJson(const RunnableModel& model, const std::optional<MachineRates>& rates) {
   Json out = {{"config", ConfigJson(model.config)}, {"predictors", model.has_predictors}};
   if (!model.densities.layers.empty()) {
-    out["densities"] = {{"source", model.densities.source}, {"layers", model.densities.layers}};
+    out["densities"] = {{"source", model.densities.source},
+                        {"layers", model.densities.layers},
+                        {"unions", model.densities.has_unions()}};
   }
   out["steps"] = Json::object();
   for (const StepReport& step : model.steps) out["steps"][step.key] = StepJson(step, rates);

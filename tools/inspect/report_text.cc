@@ -59,7 +59,7 @@ std::string SummaryText(const InspectReport& report) {
   text += Field("fingerprint", report.fingerprint);
   if (report.runnable && report.runnable->has_predictors) text += Field("predictors", "yes");
   if (!report.why_not_runnable.empty()) {
-    text += Str("\nThis version cannot run it: ", Printable(report.why_not_runnable, 400), "\n");
+    text += Str("\nThis version cannot run it: ", report.why_not_runnable, "\n");
   }
   return text;
 }
@@ -135,7 +135,9 @@ std::string BytesText(const InspectReport& report) {
     text += Field(step.title, FormatBytes(static_cast<uint64_t>(step.cost.bytes())));
   }
   if (!model.densities.source.empty()) {
-    text += Str("  active neurons: ", Printable(model.densities.source, 200), "\n");
+    text +=
+        Str("  active neurons: ", Printable(model.densities.source, 200), "; of several tokens: ",
+            model.densities.has_unions() ? "by its union curves" : "as if they chose alone", "\n");
   } else {
     text += "  sparse modes: unknown without a profile beside the model; or assume --active 0.1\n";
   }

@@ -1,7 +1,7 @@
 #include "tools/inspect/roofline.h"
 
 #include <algorithm>
-#include <cmath>
+#include <optional>
 #include <utility>
 
 #include "base/check.h"
@@ -32,12 +32,12 @@ class CostWalk {
 
  private:
   void AddOp(const Graph& graph, const Op& op, int64_t n_tokens) {
-    const model::TensorInfo* const weight = WeightOf(op);
+    const auto weight = WeightOf(op);
     OpCost& line = LineOf(op, weight);
     ++line.count;
     if (op.kind == OpKind::kAttention) {
       AddAttention(&line, n_tokens);
-    } else if (op.kind == OpKind::kEmbed) {
+    } else if (op.kind == OpKind::kEmbed || op.kind == OpKind::kEmbedPosition) {
       line.bytes += static_cast<double>(RowBytes(
           weight->dtype, static_cast<uint64_t>(n_tokens) * static_cast<uint64_t>(config_.n_embd)));
     } else {
@@ -49,13 +49,13 @@ class CostWalk {
   // each row once for the step, multiplied for the tokens that need it.
   void AddProducts(const Graph& graph, const Op& op, int64_t n_tokens, OpCost* line) const {
     const bool sparse = model::ActiveIdsOf(graph, op) != model::kNoValue;
-    const double share = sparse ? DensityOf(op.layer) : 1;
-    const double read_share = 1 - std::pow(1 - share, static_cast<double>(n_tokens));
+    const double share = sparse ? ShareOf(op.layer, 1) : 1;
+    const double read_share = sparse ? ShareOf(op.layer, n_tokens) : 1;
     for (const model::WeightKey& key : op.weights) {
-      const model::TensorInfo* const tensor = Find(key);
-      line->bytes += read_share * static_cast<double>(tensor->size_bytes);
-      if (tensor->shape.size() < 2) continue;
-      const auto n_params = static_cast<double>(tensor->n_rows() * tensor->n_cols());
+      const model::HeldWeight held = Held(key);
+      line->bytes += read_share * static_cast<double>(held.size_bytes());
+      if (held.n_rows < 2) continue;
+      const auto n_params = static_cast<double>(held.n_rows * held.n_cols);
       line->flops += 2 * share * n_params * static_cast<double>(n_tokens);
     }
   }
@@ -70,32 +70,35 @@ class CostWalk {
                    static_cast<double>(Traits(shape_.kv_dtype).block_bytes);
   }
 
-  double DensityOf(int layer) const {
-    const auto i = static_cast<size_t>(layer);
-    return i < shape_.densities.size() ? shape_.densities[i] : 1;
+  double ShareOf(int layer, int64_t n_tokens) const {
+    return shape_.densities.layers.empty() ? 1 : shape_.densities.ShareOf(layer, n_tokens);
   }
 
-  const model::TensorInfo* Find(const model::WeightKey& key) const {
+  model::HeldWeight Held(const model::WeightKey& key) const {
+    const bool neuron_rows = model::FfnModes(shape_.ffn).needs_neuron_rows();
     const model::TensorInfo* tensor = weights_.Find(key.role, key.layer);
-    if (tensor == nullptr && key.role == model::WeightRole::kFfnDownT) {
-      tensor = weights_.Find(model::WeightRole::kFfnDown, key.layer);
-    }
+    if (tensor != nullptr) return model::HeldAs(key.role, *tensor, neuron_rows);
+    // Neuron rows that a worker makes of the file's columns.
+    CHECK(key.role == model::WeightRole::kFfnDownT);
+    constexpr auto kInFile = model::WeightRole::kFfnDown;
+    tensor = weights_.Find(kInFile, key.layer);
     CHECK(tensor != nullptr);
-    return tensor;
+    return model::HeldAs(kInFile, *tensor, true);
   }
 
-  // The weight that names the op; null when it has none.
-  const model::TensorInfo* WeightOf(const Op& op) const {
-    return op.weights.empty() ? nullptr : Find(op.weights.front());
+  // The weight that names the op; nothing when it has none.
+  std::optional<model::HeldWeight> WeightOf(const Op& op) const {
+    if (op.weights.empty()) return std::nullopt;
+    return Held(op.weights.front());
   }
 
-  OpCost& LineOf(const Op& op, const model::TensorInfo* weight) {
+  OpCost& LineOf(const Op& op, const std::optional<model::HeldWeight>& weight) {
     std::string name = model::OpKindName(op.kind);
-    if (weight != nullptr) {
+    if (weight) {
       const std::string_view role = model::WeightRoleName(op.weights.front().role);
       name += Str(" ", role.substr(0, role.rfind('.')));
     }
-    const DType dtype = weight != nullptr ? weight->dtype : DType::kF32;
+    const DType dtype = weight ? weight->dtype : DType::kF32;
     const auto at = std::find_if(cost_.ops.begin(), cost_.ops.end(), [&](const OpCost& line) {
       return line.name == name && line.dtype == dtype;
     });

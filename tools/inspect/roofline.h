@@ -13,6 +13,7 @@
 #include "model/ffn_mode.h"
 #include "model/sparsity.h"
 #include "model/weights.h"
+#include "tools/inspect/densities.h"
 #include "tools/inspect/machine_rates.h"
 
 namespace thermocline::tools {
@@ -24,9 +25,8 @@ struct StepShape {
   DType kv_dtype = DType::kF32;
   model::FfnMode ffn = model::FfnMode::kDense;
   const model::Sparsity* sparsity = nullptr;  // of the model; null: nothing is known
-  // Per layer, the share of neurons active for one token; empty: all. Tokens are taken to choose
-  // their neurons independently, so a step reads 1 - (1 - share)^n_tokens of them.
-  std::vector<double> densities;
+  // The share of neurons active for one token, and for all tokens of the step; without layers: all.
+  Densities densities;
 };
 
 // The ops of one kind and weight, of all layers together.
@@ -49,6 +49,7 @@ struct StepCost {
 };
 
 // Walks the graphs that the executor runs: embedding, every layer, and the head for the last token.
+// Weights count as a worker holds them (model::HeldAs).
 StepCost CostOf(const model::ModelConfig& config, const model::WeightIndex& weights,
                 const StepShape& shape);
 

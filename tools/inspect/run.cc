@@ -71,11 +71,22 @@ std::vector<StepReport> MakeSteps(const RunnableModel& model, const worker::Load
       shape.n_context = n_context;
       shape.ffn = mode;
       shape.sparsity = &loaded.sparsity;
-      if (!dense) shape.densities = model.densities.layers;
+      if (!dense) shape.densities = model.densities;
       steps.push_back(MakeStep(loaded.config, loaded.weights, shape));
     }
   }
   return steps;
+}
+
+// Of our own files that are GGUF but no model; "" for others.
+std::string WhatElseItIs(std::string_view architecture) {
+  if (architecture == "thermocline.sparsity") {
+    return "it is no model but the sparsity file of one: predictors, thresholds and what they cost";
+  }
+  if (architecture == "thermocline.profile") {
+    return "it is no model but the profile of one: what its neurons did over a text";
+  }
+  return "";
 }
 
 // Why the model cannot be run is a fact to show; a bad file beside it is an error.
@@ -85,6 +96,8 @@ Status DescribeModel(const InspectFlags& flags, InspectReport* report, std::vect
         "one part of several; join them with `llama-gguf-split --merge FIRST-PART OUT.gguf`";
     return OkStatus();
   }
+  report->why_not_runnable = WhatElseItIs(report->architecture);
+  if (!report->why_not_runnable.empty()) return OkStatus();
   auto opened = worker::OpenModel(flags.model_path);
   if (!opened.ok()) {
     report->why_not_runnable = opened.status().message();

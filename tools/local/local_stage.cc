@@ -14,7 +14,7 @@ Result<std::unique_ptr<LocalStage>> LocalStage::Load(const worker::LoadedModel& 
                                                      const LocalStageOptions& options,
                                                      const worker::LoadProgressFn& on_progress) {
   std::unique_ptr<LocalStage> local(new LocalStage());
-  TC_ASSIGN_OR_RETURN(local->device_, kernels::MakeCpuDevice({options.n_threads}));
+  TC_ASSIGN_OR_RETURN(local->device_, kernels::MakeCpuDevice({options.n_threads, options.cpus}));
   if (!options.logits_path.empty()) {
     TC_ASSIGN_OR_RETURN(local->logits_, worker::MakeLogitsFile(options.logits_path));
   }
@@ -23,6 +23,7 @@ Result<std::unique_ptr<LocalStage>> LocalStage::Load(const worker::LoadedModel& 
   stage.ffn.modes = options.ffn;
   stage.kv = options.kv;
   stage.max_step_tokens = options.max_step_tokens;
+  stage.observer = options.observer;
   TC_ASSIGN_OR_RETURN(local->stage_, worker::Stage::Create(model.source(), stage, *local->device_,
                                                            local->logits_.get(), on_progress));
   return local;

@@ -19,10 +19,12 @@ namespace thermocline::tools {
 
 struct LocalStageOptions {
   int n_threads = 1;
+  std::vector<int> cpus;                         // of the threads, as in CpuDeviceOptions
   model::FfnModes ffn = model::FfnMode::kDense;  // to choose from
   placement::KvBudget kv;  // n_pages: room for every position of every sequence
   int max_step_tokens = 256;
-  std::string logits_path;  // "" = none
+  std::string logits_path;                 // "" = none
+  worker::OpObserver* observer = nullptr;  // outlives the stage
 };
 
 // Pages of `page_tokens` positions for sequences of at most `n_positions` each.

@@ -1,7 +1,8 @@
 #include "tools/profile/command_line.h"
 
 #include <CLI/CLI.hpp>
-#include <string>
+
+#include "tools/program.h"
 
 namespace thermocline::tools {
 namespace {
@@ -16,7 +17,8 @@ constexpr char kDescription[] =
     "  thermocline profile -m M.gguf --text corpus.txt --html profile.html\n"
     "  thermocline profile -m relu.gguf --text corpus.txt --train-predictor\n"
     "  thermocline profile -m swiglu.gguf --text corpus.txt --threshold-target 0.01\n"
-    "  thermocline profile -m M.gguf --text other.txt --perplexity-only --ffn predicted";
+    "  thermocline profile -m M.gguf --text other.txt --perplexity-only --ffn predicted\n"
+    "  thermocline profile -m powerinfer.gguf --text corpus.txt --guard";
 
 void AddFlags(CLI::App* app, ProfileFlags* flags) {
   app->add_option("-m,--model", flags->model_path, "GGUF file (or PowerInfer's PWRI)")->required();
@@ -33,8 +35,7 @@ void AddFlags(CLI::App* app, ProfileFlags* flags) {
   app->add_option("-t,--threads", flags->n_threads, "Compute threads (default: all cores)");
   app->add_option("-s,--seed", flags->seed, "Of draws and of training")->capture_default_str();
   app->add_flag("-q,--quiet", flags->quiet, "No progress on stderr");
-  app->add_option("--log-level", flags->log_level, "trace, debug, info, warn, error or off")
-      ->capture_default_str();
+  AddLogLevel(app, &flags->log_level);
   app->add_option("--import-counts", flags->counts_dir,
                   "Instead of --text: a folder with PowerInfer's activation_<layer>.pt (or .npy)");
   app->add_option("--import-tokens", flags->n_counted_tokens,
@@ -46,9 +47,14 @@ void AddGuardFlags(CLI::App* app, ProfileFlags* flags) {
   app->add_flag("--perplexity-only", flags->perplexity_only,
                 "Only compare perplexities on the held-out text; write nothing")
       ->group(kGroup);
+  app->add_flag("--guard", flags->guard_only,
+                "Only measure what the modes lose on the held-out text, by the predictors and "
+                "thresholds there are, and record it in the sparsity file")
+      ->group(kGroup);
   app->add_option(
          "--ffn", flags->ffn,
-         "With it: all modes that can be had, or dense and exact, predicted or thresholded")
+         "With --perplexity-only: all modes that can be had, or dense and exact, predicted or "
+         "thresholded")
       ->capture_default_str()
       ->group(kGroup);
   app->add_option("--allowed-loss,--allow-loss", flags->allowed_loss,
@@ -65,7 +71,10 @@ void AddPredictorFlags(CLI::App* app, ProfileFlags* flags) {
   app->add_flag("--train-predictor", flags->train_predictor, "Make a predictor per layer")
       ->group(kGroup);
   app->add_option("--predictor", flags->predictor_path,
-                  "The sparsity file (default: M.predictor.gguf)")
+                  "The sparsity file (default: M.predictor.gguf); what it has and this run does "
+                  "not make anew is kept")
+      ->group(kGroup);
+  app->add_flag("--replace", flags->replace, "Keep nothing of a sparsity file that is there")
       ->group(kGroup);
   app->add_option("--predictor-kind", flags->predictor_kind,
                   "trained: a small network; lowrank: from the weights, in seconds, less exact")
@@ -91,20 +100,11 @@ void AddPredictorFlags(CLI::App* app, ProfileFlags* flags) {
 
 }  // namespace
 
-int ParseProfileCommandLine(int argc, char** argv, ProfileFlags* flags) {
-  CLI::App app(kDescription, "thermocline profile");
-  AddFlags(&app, flags);
-  AddGuardFlags(&app, flags);
-  AddPredictorFlags(&app, flags);
-  app.failure_message([](const CLI::App* self, const CLI::Error& error) {
-    return self->get_name() + ": " + error.what() + "; see --help\n";
-  });
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  }
-  return -1;
+void DescribeProfile(CLI::App* app, ProfileFlags* flags) {
+  app->description(kDescription);
+  AddFlags(app, flags);
+  AddGuardFlags(app, flags);
+  AddPredictorFlags(app, flags);
 }
 
 }  // namespace thermocline::tools

@@ -3,10 +3,13 @@
 
 #include "tools/profile/flags.h"
 
+namespace CLI {
+class App;
+}
+
 namespace thermocline::tools {
 
-// Fills `flags`. -1: go on; otherwise the program ends with that code: 0 after --help, 2 after a
-// message about what is wrong.
-int ParseProfileCommandLine(int argc, char** argv, ProfileFlags* flags);
+// Tells `app` what the program does and which options fill `flags`, which outlives it.
+void DescribeProfile(CLI::App* app, ProfileFlags* flags);
 
 }  // namespace thermocline::tools

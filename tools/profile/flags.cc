@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <limits>
+#include <utility>
 
 #include "base/str.h"
 #include "base/units.h"
@@ -36,9 +37,25 @@ Status CheckSource(const ProfileFlags& flags) {
   return OkStatus();
 }
 
+// --guard measures and records, and does nothing else.
+Status CheckGuard(const ProfileFlags& flags) {
+  if (!flags.guard_only) return OkStatus();
+  const std::pair<bool, const char*> others[] = {
+      {flags.train_predictor, "--train-predictor"},
+      {flags.threshold_target >= 0, "--threshold-target"},
+      {flags.perplexity_only, "--perplexity-only"},
+      {flags.skip_guard, "--no-guard"},
+      {!flags.counts_dir.empty(), "--import-counts"}};
+  for (const auto& [is_given, flag] : others) {
+    if (is_given) return InvalidArgument(Str("--guard cannot be combined with ", flag));
+  }
+  return OkStatus();
+}
+
 }  // namespace
 
 Status CheckProfileFlags(const ProfileFlags& flags) {
+  TC_RETURN_IF_ERROR(CheckGuard(flags));
   TC_RETURN_IF_ERROR(CheckSource(flags));
   TC_RETURN_IF_ERROR(CheckRange("--window", flags.window_tokens, kMinWindow, kMaxWindow));
   TC_RETURN_IF_ERROR(CheckRange("--threads", flags.n_threads, 0, 4096));

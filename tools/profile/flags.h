@@ -25,8 +25,10 @@ struct ProfileFlags {
   std::string n_counted_tokens;  // that they were taken over; "": unknown
 
   bool perplexity_only = false;
+  bool guard_only = false;     // measure the modes there are and record their losses
   std::string ffn = "all";     // of perplexity_only
   std::string predictor_path;  // the sparsity file: read by perplexity_only, else written
+  bool replace = false;        // keep nothing of a sparsity file that is there
   double allowed_loss = -1;    // of perplexity, relative; negative: see AllowedLoss
   bool skip_guard = false;
 

@@ -28,10 +28,11 @@ class PredictorTimer final : public worker::OpObserver {
     const bool is_predictor = op.key.role == model::WeightRole::kPredictorFc1 ||
                               op.key.role == model::WeightRole::kPredictorFc2 ||
                               op.kind == model::OpKind::kSelectAtLeast;
-    Layer& layer = layers_[static_cast<size_t>(op.layer_in_stage)];
-    // The embedding has no layer.
-    if (op.kind != model::OpKind::kEmbed) layer.step_s += seconds;
-    if (is_predictor) layer.predictor_s += seconds;
+    if (op.layer_in_stage != model::kNoLayer) {
+      Layer& layer = layers_[static_cast<size_t>(op.layer_in_stage)];
+      layer.step_s += seconds;
+      if (is_predictor) layer.predictor_s += seconds;
+    }
     last_ = clock_.Now();
   }
 

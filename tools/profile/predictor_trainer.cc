@@ -109,13 +109,13 @@ void PredictorTrainer::ResetMoments() {
   n_updates_ = 0;
 }
 
-void PredictorTrainer::Train(int n_steps, const std::function<void()>& on_step) {
+void PredictorTrainer::Train(int n_steps, const std::function<bool()>& on_step) {
   for (int step = 0; step < n_steps; ++step) {
     const double way = static_cast<double>(step) / n_steps;
     // Not to 0, where the last steps would change nothing.
     const double rate = 0.02 + 0.98 * 0.5 * (1 + std::cos(std::numbers::pi * way));
     Step(options_.learning_rate * static_cast<float>(rate));
-    on_step();
+    if (!on_step()) return;
   }
 }
 

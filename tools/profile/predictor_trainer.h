@@ -39,8 +39,8 @@ class PredictorTrainer {
   void Start(int64_t hidden);
   // Adds random units that change no score yet, or removes those that contribute least.
   void Resize(int64_t hidden);
-  // `on_step` is called after each.
-  void Train(int n_steps, const std::function<void()>& on_step);
+  // `on_step` is called after each and ends the training when it returns false.
+  void Train(int n_steps, const std::function<bool()>& on_step);
 
   const Predictor& predictor() const { return network_; }
 

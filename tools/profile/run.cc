@@ -13,40 +13,49 @@
 #include "model/fingerprint.h"
 #include "model/gguf.h"
 #include "model/sparsity_profile.h"
-#include "tools/profile/activity_collector.h"
+#include "tools/output_path.h"
+#include "tools/profile/count_activity.h"
 #include "tools/profile/guard.h"
 #include "tools/profile/html_report.h"
 #include "tools/profile/import_counts.h"
-#include "tools/profile/progress.h"
-#include "tools/profile/sparsity_file.h"
+#include "tools/profile/sparsity_update.h"
 #include "tools/profile/table.h"
 #include "tools/profile/text_windows.h"
 #include "tools/profile/threshold_search.h"
 #include "tools/profile/train_predictors.h"
-#include "tools/profile/window_runner.h"
 
 namespace thermocline::tools {
 namespace {
 
-// Masks for the union curves: enough of them that 64 draws of 64 tokens seldom repeat.
-constexpr uint64_t kMaxMasks = 4096;
-constexpr uint64_t kMaskBytes = 128 * kMiB;
 // What an activation without exact zeros is cut at when no target for the loss is given: published
 // SwiGLU models stand about half of their neurons skipped.
 constexpr double kDefaultSparsity = 0.5;
 // Text that thresholds are calibrated on: some ten measurements run over it.
 constexpr uint64_t kCalibrationTokens = 4096;
+// A loss over fewer tokens is noise, which may even look like a gain: it is not recorded, and modes
+// whose loss is unknown are refused when the model is run.
+constexpr uint64_t kMinGuardTokens = 256;
 
 // One run of the program; its steps in the order of RunText.
 class Profiling {
  public:
   Profiling(const ProfileFlags& flags, worker::LoadedModel model, std::string fingerprint)
       : flags_(flags),
+        made_{flags.train_predictor, flags.threshold_target >= 0},
         model_(std::move(model)),
         n_threads_(flags.n_threads > 0 ? flags.n_threads : AvailableCores()),
         window_tokens_(std::min(flags.window_tokens, model_.config.n_ctx_train)) {
     profile_.fingerprint = std::move(fingerprint);
     profile_.model_name = model_.config.name;
+  }
+
+  // Before anything that takes time.
+  Status Begin() {
+    TC_RETURN_IF_ERROR(CheckOutputs(Outputs(), Inputs()));
+    if (!WritesSparsity()) return OkStatus();
+    TC_ASSIGN_OR_RETURN(update_, SparsityUpdate::Open(SparsityPath(), model_.config,
+                                                      profile_.fingerprint, made_, flags_.replace));
+    return OkStatus();
   }
 
   Status RunImport() {
@@ -68,12 +77,9 @@ class Profiling {
   Status RunText() {
     TC_RETURN_IF_ERROR(ReadTexts());
     if (flags_.perplexity_only) return RunPerplexity();
-    // What a file beside the model says must not mix with what is measured now.
-    ForgetSparsityFile();
-    if (!model_.config.relu_family() || flags_.threshold_target >= 0) {
-      TC_RETURN_IF_ERROR(ChooseThresholds());
-    }
-    TC_RETURN_IF_ERROR(Count(text_, profile_active_, &profile_.layers));
+    if (flags_.guard_only) return RunGuard();
+    TC_RETURN_IF_ERROR(ChooseThresholds());
+    TC_ASSIGN_OR_RETURN(profile_.layers, Count(text_, profile_active_));
     profile_.n_tokens = text_.n_tokens();
     profile_.source = flags_.text_path;
     std::printf("%s", LayerTable(profile_).c_str());
@@ -84,12 +90,44 @@ class Profiling {
   }
 
  private:
+  double AllowedLossNow() const {
+    const double allowed = AllowedLoss(flags_);
+    const bool is_given = flags_.allowed_loss >= 0;
+    if (is_given || !update_) return allowed;
+    return std::max(allowed, static_cast<double>(update_->allowed_loss().value_or(0)));
+  }
   GuardOptions GuardOptionsOf() const {
-    return {n_threads_, window_tokens_, AllowedLoss(flags_), flags_.quiet};
+    return {n_threads_, window_tokens_, AllowedLossNow(), flags_.quiet};
+  }
+  bool MakesParts() const { return made_.predictors || made_.thresholds; }
+  bool WritesSparsity() const {
+    if (flags_.perplexity_only || !flags_.counts_dir.empty()) return false;
+    const bool has_own = model_.sparsity.has_predictors();
+    return MakesParts() || flags_.guard_only || (has_own && !flags_.skip_guard);
+  }
+  std::string ProfilePath() const {
+    return flags_.output_path.empty() ? BesideModel(flags_.model_path, ".profile.gguf")
+                                      : flags_.output_path;
   }
   std::string SparsityPath() const {
     return flags_.predictor_path.empty() ? BesideModel(flags_.model_path, ".predictor.gguf")
                                          : flags_.predictor_path;
+  }
+
+  std::vector<NamedPath> Inputs() const {
+    std::vector<NamedPath> inputs = {{"--model", flags_.model_path}};
+    if (!flags_.text_path.empty()) inputs.push_back({"--text", flags_.text_path});
+    if (!ParseShare(flags_.held_out).ok()) inputs.push_back({"--held-out", flags_.held_out});
+    return inputs;
+  }
+  std::vector<NamedPath> Outputs() const {
+    std::vector<NamedPath> outputs;
+    if (!flags_.perplexity_only && !flags_.guard_only) {
+      outputs.push_back({"--output", ProfilePath()});
+      if (!flags_.html_path.empty()) outputs.push_back({"--html", flags_.html_path});
+    }
+    if (WritesSparsity()) outputs.push_back({"--predictor", SparsityPath()});
+    return outputs;
   }
 
   Status ReadTexts() {
@@ -126,49 +164,44 @@ class Profiling {
     return OkStatus();
   }
 
-  void ForgetSparsityFile() {
-    if (model_.sparsity.is_part_of_model) return;
-    model_.sparsity.layers.assign(static_cast<size_t>(model_.config.n_layer), {});
-    model_.predictor_reader = nullptr;
-  }
-
-  // Runs `text` and counts; a neuron is active above its layer's threshold.
-  Status Count(const TextWindows& text, const std::vector<float>& thresholds,
-               std::vector<model::LayerActivity>* layers) {
-    const uint64_t mask_bytes = model::ActivityMasks::BytesPerToken(model_.config.n_ff) *
-                                static_cast<uint64_t>(model_.config.n_layer);
-    const uint64_t n_masks = std::min(kMaxMasks, kMaskBytes / std::max<uint64_t>(1, mask_bytes));
-    CollectorOptions options;
-    options.active_thresholds = thresholds;
-    options.masks_per_window =
-        static_cast<int>(std::max<uint64_t>(1, n_masks / text.windows.size()));
-    ActivityCollector collector(model_.config, options);
-    RunnerOptions runner_options;
-    runner_options.n_threads = n_threads_;
-    runner_options.window_tokens = window_tokens_;
-    runner_options.observer = &collector;
-    TC_ASSIGN_OR_RETURN(const auto runner, WindowRunner::Create(model_, runner_options));
-    Progress progress("counting", "tokens", text.n_tokens(), flags_.quiet);
-    for (const Window& window : text.windows) {
-      TC_RETURN_IF_ERROR(runner->Run(window, false));
-      TC_RETURN_IF_ERROR(collector.status());
-      collector.NextWindow();
-      progress.Advance(window.size());
+  // The losses of what is there.
+  Status RunGuard() {
+    if (!update_->kept_text().empty()) {
+      TC_RETURN_IF_ERROR(worker::AttachSparsityFile(SparsityPath(), &model_));
     }
-    *layers = collector.Take(flags_.seed);
-    return OkStatus();
+    if (!model_.sparsity.has_predictors() && !model_.sparsity.has_thresholds()) {
+      return InvalidArgument(Str("nothing to measure: neither ", flags_.model_path, " nor ",
+                                 SparsityPath(),
+                                 " has predictors or thresholds; "
+                                 "--train-predictor and --threshold-target make them"));
+    }
+    update_->SetSource(Str("losses on ", flags_.text_path));
+    TC_RETURN_IF_ERROR(MeasureLosses());
+    if (profile_.guard.n_tokens < kMinGuardTokens) return InvalidArgument(TooFewTokens());
+    return RecordLosses();
   }
 
-  // Thresholds for activations without exact zeros, from a part of the text.
+  Result<std::vector<model::LayerActivity>> Count(const TextWindows& text,
+                                                  const std::vector<float>& thresholds) const {
+    return CountActivity(model_, text, thresholds,
+                         {n_threads_, window_tokens_, flags_.seed, flags_.quiet});
+  }
+
+  // What counts as active where nothing is exactly 0, and the thresholds asked for; both from a
+  // part of the text.
   Status ChooseThresholds() {
+    if (!made_.thresholds && model_.config.relu_family()) return OkStatus();
+    if (!made_.thresholds && update_ && !update_->thresholds().empty()) {
+      profile_active_ = update_->thresholds();
+      return OkStatus();
+    }
     TextWindows part;
     for (const Window& window : text_.windows) {
       if (part.n_tokens() >= kCalibrationTokens) break;
       part.windows.push_back(window);
     }
-    std::vector<model::LayerActivity> layers;
-    TC_RETURN_IF_ERROR(Count(part, {}, &layers));
-    if (flags_.threshold_target < 0) {
+    TC_ASSIGN_OR_RETURN(const std::vector<model::LayerActivity> layers, Count(part, {}));
+    if (!made_.thresholds) {
       profile_active_ = ThresholdsAt(layers, kDefaultSparsity);
       return OkStatus();
     }
@@ -178,14 +211,14 @@ class Profiling {
     std::printf(
         "thresholds: %.1f %% of activations are below theirs, loss %+.3f %% on %llu tokens\n",
         100 * choice.sparsity, 100 * choice.loss, static_cast<unsigned long long>(part.n_tokens()));
-    content_.activation_thresholds = choice.thresholds;
+    update_->SetThresholds(choice.thresholds);
     // What predictors of a model without exact zeros aim at; ReLU's zeros need no threshold.
     if (!model_.config.relu_family()) profile_active_ = choice.thresholds;
     return OkStatus();
   }
 
   Status Predict() {
-    if (!flags_.train_predictor) return OkStatus();
+    if (!made_.predictors) return OkStatus();
     PredictorOptions options;
     options.kind = flags_.predictor_kind == "lowrank" ? model::PredictorKind::kLinear
                                                       : model::PredictorKind::kRelu;
@@ -199,21 +232,16 @@ class Profiling {
     options.quiet = flags_.quiet;
     TC_ASSIGN_OR_RETURN(TrainedPredictors made,
                         TrainPredictors(model_, text_, profile_.layers, options));
-    content_.predictors = std::move(made.stored);
+    update_->SetPredictors(std::move(made.stored));
     reports_ = std::move(made.reports);
     return OkStatus();
   }
 
-  bool HasSparsityContent() const {
-    return !content_.predictors.empty() || !content_.activation_thresholds.empty();
-  }
-
   // Writes the sparsity file, measures what its modes lose, and writes it again with that.
   Status Guard() {
-    content_.fingerprint = profile_.fingerprint;
-    content_.source = Str(profile_.source, ", ", profile_.n_tokens, " tokens");
-    if (HasSparsityContent()) {
-      TC_RETURN_IF_ERROR(WriteSparsityFile(content_, SparsityPath()));
+    if (update_) update_->SetSource(Str(profile_.source, ", ", profile_.n_tokens, " tokens"));
+    if (MakesParts()) TC_RETURN_IF_ERROR(update_->Write());
+    if (MakesParts() || (update_ && !update_->kept_text().empty())) {
       TC_RETURN_IF_ERROR(worker::AttachSparsityFile(SparsityPath(), &model_));
     }
     if (!reports_.empty()) {
@@ -221,34 +249,42 @@ class Profiling {
       std::printf("\n%s", PredictorTable(reports_).c_str());
     }
     if (flags_.skip_guard) {
-      if (HasSparsityContent()) std::printf("\nwritten: %s\n", SparsityPath().c_str());
+      if (MakesParts()) PrintWritten();
       return OkStatus();
     }
-    TC_ASSIGN_OR_RETURN(profile_.guard,
-                        MeasureModes(model_, held_out_, AvailableModes(model_), GuardOptionsOf()));
-    std::printf("\n%s", GuardTable(profile_.guard).c_str());
-    if (!HasSparsityContent()) return OkStatus();
-    RecordLosses();
-    TC_RETURN_IF_ERROR(WriteSparsityFile(content_, SparsityPath()));
-    std::printf("\nwritten: %s\n", SparsityPath().c_str());
+    TC_RETURN_IF_ERROR(MeasureLosses());
+    if (!update_) return OkStatus();
+    if (profile_.guard.n_tokens >= kMinGuardTokens) return RecordLosses();
+    std::printf("\n%s\n", TooFewTokens().c_str());
+    if (MakesParts()) PrintWritten();
     return OkStatus();
   }
 
-  // A loss over a few tokens is noise, which may even look like a gain: it is not recorded, and
-  // modes whose loss is unknown are refused when the model is run.
-  void RecordLosses() {
-    constexpr uint64_t kMinTokens = 256;
-    if (profile_.guard.n_tokens < kMinTokens) {
-      std::printf(
-          "\nthe losses are not recorded: %llu held-out tokens are too few to judge by, %llu are "
-          "needed; give a longer text or --held-out FILE\n",
-          static_cast<unsigned long long>(profile_.guard.n_tokens),
-          static_cast<unsigned long long>(kMinTokens));
-      return;
-    }
-    content_.guard.predicted = LossOf(profile_.guard, model::FfnMode::kPredicted);
-    content_.guard.thresholded = LossOf(profile_.guard, model::FfnMode::kThresholded);
-    content_.guard.allowed = static_cast<float>(AllowedLoss(flags_));
+  Status MeasureLosses() {
+    TC_ASSIGN_OR_RETURN(profile_.guard,
+                        MeasureModes(model_, held_out_, AvailableModes(model_), GuardOptionsOf()));
+    std::printf("\n%s", GuardTable(profile_.guard).c_str());
+    return OkStatus();
+  }
+
+  Status RecordLosses() {
+    update_->RecordLosses(profile_.guard);
+    TC_RETURN_IF_ERROR(update_->Write());
+    PrintWritten();
+    return OkStatus();
+  }
+
+  std::string TooFewTokens() const {
+    return Str("the losses are not recorded: ", profile_.guard.n_tokens,
+               " held-out tokens are too few to judge by, ", kMinGuardTokens,
+               " are needed; give a longer text or --held-out FILE");
+  }
+
+  void PrintWritten() const {
+    const std::string& kept = update_->kept_text();
+    std::printf(
+        "\nwritten: %s%s\n", SparsityPath().c_str(),
+        kept.empty() ? "" : Str(", with the ", kept, " it had (--replace drops them)").c_str());
   }
 
   Status MeasurePredictorTime() {
@@ -260,9 +296,7 @@ class Profiling {
   }
 
   Status WriteProfile() {
-    const std::string path = flags_.output_path.empty()
-                                 ? BesideModel(flags_.model_path, ".profile.gguf")
-                                 : flags_.output_path;
+    const std::string path = ProfilePath();
     TC_RETURN_IF_ERROR(model::WriteSparsityProfile(profile_, path));
     std::printf("written: %s\n", path.c_str());
     if (flags_.html_path.empty()) return OkStatus();
@@ -272,13 +306,14 @@ class Profiling {
   }
 
   const ProfileFlags& flags_;
+  const SparsityParts made_;
   worker::LoadedModel model_;
   const int n_threads_;
   const int window_tokens_;
   TextWindows text_, held_out_;
   std::vector<float> profile_active_;  // thresholds of what counts as active; empty: exact zeros
   model::SparsityProfile profile_;
-  SparsityContent content_;
+  std::optional<SparsityUpdate> update_;  // when a sparsity file is written
   std::vector<PredictorReport> reports_;
 };
 
@@ -290,6 +325,7 @@ Status RunProfile(const ProfileFlags& flags) {
   TC_ASSIGN_OR_RETURN(const model::GgufFile file, model::GgufFile::Parse(*model.reader));
   TC_ASSIGN_OR_RETURN(std::string fingerprint, model::FingerprintOf(*model.reader, file));
   Profiling profiling(flags, std::move(model), std::move(fingerprint));
+  TC_RETURN_IF_ERROR(profiling.Begin());
   return flags.counts_dir.empty() ? profiling.RunText() : profiling.RunImport();
 }
 

@@ -32,8 +32,8 @@ Result<std::unique_ptr<model::Tokenizer>> OpenTokenizer(const worker::LoadedMode
 Result<TextWindows> CutWindows(const model::Tokenizer& tokenizer, std::string_view text,
                                uint64_t max_tokens, int window_tokens, uint64_t min_tokens);
 
-// Takes the last windows that hold `fraction` of the tokens, at least one of them and not all. kInvalidArgument when
-// there is only one.
+// Takes the last windows that hold `fraction` of the tokens, at least one of them and not all.
+// kInvalidArgument when there is only one.
 Result<TextWindows> SplitHeldOut(double fraction, TextWindows* windows);
 
 }  // namespace thermocline::tools

@@ -7,6 +7,7 @@
 
 #include "base/str.h"
 #include "base/units.h"
+#include "tools/interrupt.h"
 #include "tools/profile/lowrank_predictor.h"
 #include "tools/profile/predictor_trainer.h"
 #include "tools/profile/progress.h"
@@ -92,10 +93,12 @@ class Training {
     const int64_t n = samples.n();
     const SampleRange training = {0, n * 8 / 10};
     const CalibrationRanges calibration = {{n * 8 / 10, n * 9 / 10}, {n * 9 / 10, n}};
+    TC_RETURN_IF_ERROR(CheckInterrupted());
     TC_ASSIGN_OR_RETURN(const SizedPredictor sized,
                         options_.kind == model::PredictorKind::kLinear
                             ? CutLayer(layer, samples, training, calibration, sizing)
                             : TrainLayer(layer, samples, training, calibration, sizing));
+    TC_RETURN_IF_ERROR(CheckInterrupted());
     used_bytes_ += sized.bytes;
     Keep(sized, sizing.neuron_bytes);
     return OkStatus();
@@ -118,7 +121,10 @@ class Training {
       started = true;
       Progress progress(Str("layer ", layer, ": predictor of ", hidden), "steps",
                         static_cast<uint64_t>(n_steps), options_.quiet);
-      trainer.Train(n_steps, [&] { progress.Advance(1); });
+      trainer.Train(n_steps, [&] {
+        progress.Advance(1);
+        return InterruptSignal() == 0;
+      });
       return trainer.predictor();
     };
     return ChooseSize(*device_, samples, calibration, sizing, DensityOf(layer), make);

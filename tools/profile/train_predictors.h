@@ -43,7 +43,7 @@ struct TrainedPredictors {
 
 // `activity` is that of the same text: its density and skew start the search for sizes, its
 // thresholds say what is active. kInvalidArgument when the text is too short or the budget too
-// small; the codes of WindowRunner.
+// small; kAborted by CheckInterrupted; the codes of WindowRunner.
 Result<TrainedPredictors> TrainPredictors(const worker::LoadedModel& model, const TextWindows& text,
                                           const std::vector<model::LayerActivity>& activity,
                                           const PredictorOptions& options);

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "base/units.h"
+#include "tools/interrupt.h"
 
 namespace thermocline::tools {
 
@@ -37,6 +38,7 @@ proto::StepBatch WindowRunner::BeginSequence(size_t n_tokens, bool score) {
 }
 
 Status WindowRunner::Run(const Window& window, bool score) {
+  TC_RETURN_IF_ERROR(CheckInterrupted());
   proto::StepBatch batch = BeginSequence(window.size(), score);
   batch.entries.front().tokens = window;
   return stage_->Run(batch, TensorView{});
@@ -47,6 +49,7 @@ Status WindowRunner::Decode(const Window& window, const std::function<void()>& b
   for (size_t i = 0; i < window.size(); ++i) {
     batch.entries.front().tokens = {window[i]};
     batch.entries.front().first_position = static_cast<int64_t>(i);
+    TC_RETURN_IF_ERROR(CheckInterrupted());
     before_step();
     TC_RETURN_IF_ERROR(stage_->Run(batch, TensorView{}));
     batch.released.clear();

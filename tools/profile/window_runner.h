@@ -32,7 +32,8 @@ class WindowRunner {
                                                       const RunnerOptions& options);
 
   // Reads one window as a sequence of its own. With `score`, scores() then has one entry per token
-  // but the first: how likely the model found it.
+  // but the first: how likely the model found it. kAborted by CheckInterrupted; the codes of
+  // Stage::Run.
   Status Run(const Window& window, bool score);
   // Reads the window one token after the other, as generation does; `before_step` is called before
   // each.

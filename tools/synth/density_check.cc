@@ -7,6 +7,7 @@
 #include "model/range_reader.h"
 #include "model/weights.h"
 #include "tools/generate/local_generator.h"
+#include "tools/interrupt.h"
 #include "tools/synth/layer_forward.h"
 #include "worker/assignment.h"
 
@@ -44,7 +45,7 @@ Result<std::vector<int32_t>> SampleText(const std::string& path, const SynthOpti
   params.seed = options.seed;
   std::vector<int32_t> text = RandomPrompt(options);
   TC_ASSIGN_OR_RETURN(const Generation generation,
-                      generator.Run(text, n_tokens, params, {}, [](int32_t) {}));
+                      generator.Run(text, n_tokens, params, {}, [](int32_t) { return true; }));
   text.insert(text.end(), generation.generated.begin(), generation.generated.end());
   return text;
 }
@@ -112,6 +113,7 @@ Result<std::vector<LayerDensity>> MeasureDensity(const std::string& path,
   forward->Embed(weights.View(WeightRole::kTokenEmbd), text);
   std::vector<LayerDensity> densities;
   for (int i = 0; i < options.shape.n_layer; ++i) {
+    TC_RETURN_IF_ERROR(CheckInterrupted());
     const LayerViews layer = weights.Layer(i, options);
     forward->Attend(layer);
     const TensorView z = forward->Decide(layer);

@@ -1,7 +1,8 @@
 // thermocline-synth: writes models with planted sparsity to measure speed with.
 #include <CLI/CLI.hpp>
-#include <cstdio>
 
+#include "tools/interrupt.h"
+#include "tools/program.h"
 #include "tools/synth/flags.h"
 #include "tools/synth/run.h"
 
@@ -62,19 +63,7 @@ int main(int argc, char** argv) {
   SynthFlags flags;
   CLI::App app(kAbout, "thermocline synth");
   AddFlags(&app, &flags);
-  app.failure_message([](const CLI::App* self, const CLI::Error& error) {
-    return self->get_name() + ": " + error.what() + "; see --help\n";
-  });
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
-  }
-  const Status status = tools::RunSynth(flags);
-  if (status.ok()) return 0;
-  std::fprintf(stderr, "thermocline synth: %s\n", status.message().c_str());
-  return status.code() == StatusCode::kInvalidArgument || status.code() == StatusCode::kNotFound ||
-                 status.code() == StatusCode::kDataLoss
-             ? 2
-             : 1;
+  if (const auto code = tools::ParseArguments(app, argc, argv)) return *code;
+  tools::CatchInterrupts();
+  return tools::EndProgram(app, tools::RunSynth(flags));
 }

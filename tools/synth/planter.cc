@@ -7,6 +7,7 @@
 #include "base/hash.h"
 #include "base/rng.h"
 #include "tools/first_error.h"
+#include "tools/interrupt.h"
 #include "tools/synth/firing_law.h"
 #include "tools/synth/planted_layer.h"
 #include "tools/synth/planting.h"
@@ -113,10 +114,13 @@ Status Planter::WriteLayer(int64_t index) {
     layer.probit[static_cast<size_t>(order[i])] = static_cast<float>(quantiles_[i]);
   }
   MakeAttention(&layer);
+  TC_RETURN_IF_ERROR(CheckInterrupted());
   forward_->Attend(layer.Views(options_));
   options_.powerinfer ? MakeLowRankDecider(&layer) : MakeDecider(&layer);
+  TC_RETURN_IF_ERROR(CheckInterrupted());
   PlantBiases(&layer);
   MakeDown(&layer);
+  TC_RETURN_IF_ERROR(CheckInterrupted());
   forward_->AddDown(layer.Views(options_));
 
   const std::pair<std::string_view, const EncodedMatrix*> matrices[] = {
@@ -201,6 +205,7 @@ Status Planter::PutStreamed(const std::string& name, const RandomMatrix& matrix)
   const int64_t step = RowsAtATime(matrix.n_cols);
   FirstError first_error;
   tools_.pool.ParallelFor((matrix.n_rows + step - 1) / step, [&](int64_t chunk, int) {
+    if (InterruptSignal() != 0) return;
     const int64_t first = chunk * step, n = std::min(step, matrix.n_rows - first);
     std::vector<std::byte> bytes(static_cast<size_t>(n) * row_bytes);
     EncodeRows(matrix, options_.dtype, first, n, bytes.data());
@@ -208,6 +213,7 @@ Status Planter::PutStreamed(const std::string& name, const RandomMatrix& matrix)
     if (!status.ok()) first_error.Report(chunk, status);
     tools_.bar.Advance(bytes.size());
   });
+  TC_RETURN_IF_ERROR(CheckInterrupted());
   return first_error.status();
 }
 

@@ -32,7 +32,7 @@ class Planter {
   // kInvalidArgument: a firing law that no power law meets; the codes of LayerForward::Create.
   static Result<std::unique_ptr<Planter>> Create(const SynthOptions& options, const Tools& tools);
 
-  // Writes every tensor. The codes of GgufWriter::Put.
+  // Writes every tensor. kAborted by CheckInterrupted; the codes of GgufWriter::Put.
   Status WriteModel();
   // Mean share of neurons active for the calibration tokens, per layer.
   const std::vector<double>& calibrated_density() const { return density_; }

@@ -32,6 +32,20 @@ TEST(Buffer, IsAlignedZeroedAndWritable) {
   }
 }
 
+TEST(Buffer, LargeRegionsBeginWhereAHugePageDoes) {
+  for (const uint64_t n_bytes : {2 * kMiB, 5 * kMiB + 3, 18 * kMiB + 32}) {
+    const auto buffer = Buffer::Allocate(n_bytes);
+    ASSERT_TRUE(buffer.ok()) << buffer.status();
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(buffer->data()) % (2 * kMiB), 0u) << n_bytes;
+  }
+}
+
+TEST(Buffer, MoreThanThereIsIsAnError) {
+  for (const uint64_t n_bytes : {uint64_t{1} << 61, ~uint64_t{0}}) {
+    EXPECT_EQ(Buffer::Allocate(n_bytes).status().code(), StatusCode::kResourceExhausted);
+  }
+}
+
 TEST(Buffer, NothingIsAnEmptyBuffer) {
   const auto buffer = Buffer::Allocate(0);
   ASSERT_TRUE(buffer.ok());

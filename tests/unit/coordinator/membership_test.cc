@@ -21,7 +21,8 @@ MembershipOptions ThreeWorkers() {
 
 proto::Hello HelloOf(uint64_t wanted, const std::string& host) {
   proto::Hello hello{.build = "b1", .wanted_id = WorkerId{wanted}, .host = host, .pid = 10};
-  hello.profile = {.n_cores = 4, .memory_bytes = 1000, .read_bytes_per_s = 5};
+  hello.profile = {
+      .n_cores = 4, .memory_bytes = 1000, .read_bytes_per_s = placement::Figure::Measured(5)};
   return hello;
 }
 
@@ -54,16 +55,16 @@ TEST(Membership, WorkersOfOneHostShareItsBandwidth) {
   const auto join = [&](uint64_t id, const std::string& host, int n_cores, double bytes_per_s) {
     proto::Hello hello = HelloOf(id, host);
     hello.profile.n_cores = n_cores;
-    hello.profile.read_bytes_per_s = bytes_per_s;
+    hello.profile.read_bytes_per_s = placement::Figure::Measured(bytes_per_s);
     EXPECT_TRUE(membership.OnHello({100 + id}, hello, At(0)).ok());
   };
   join(1, "a", 1, 20e9);
   join(2, "b", 4, 7e9);
   join(3, "a", 3, 4e9);
   const auto workers = membership.profile().workers;
-  EXPECT_DOUBLE_EQ(workers[0].read_bytes_per_s, 6e9);
-  EXPECT_DOUBLE_EQ(workers[1].read_bytes_per_s, 7e9);
-  EXPECT_DOUBLE_EQ(workers[2].read_bytes_per_s, 18e9);
+  EXPECT_DOUBLE_EQ(workers[0].read_bytes_per_s.value, 6e9);
+  EXPECT_DOUBLE_EQ(workers[1].read_bytes_per_s.value, 7e9);
+  EXPECT_DOUBLE_EQ(workers[2].read_bytes_per_s.value, 18e9);
 }
 
 TEST(Membership, WorkersWithoutARankGetTheLowestFreeId) {
@@ -87,7 +88,7 @@ TEST(Membership, RefusesWithAReason) {
   EXPECT_THAT(refusal(HelloOf(9, "b")), HasSubstr("worker id is not expected: id=9 n_workers=3"));
   proto::Hello old = HelloOf(2, "b");
   old.protocol_version = 7;
-  EXPECT_THAT(refusal(old), HasSubstr("protocol versions differ: worker=7 coordinator=1"));
+  EXPECT_THAT(refusal(old), HasSubstr("protocol versions differ: worker=7 coordinator=2"));
   proto::Hello other = HelloOf(2, "b");
   other.build = "b2";
   EXPECT_THAT(refusal(other), HasSubstr("builds differ: worker=b2 coordinator=b1"));
@@ -147,6 +148,28 @@ TEST(Membership, IsReadyWhenEveryLeadIs) {
   EXPECT_FALSE(membership.all_ready());
   ASSERT_TRUE(membership.OnReady({101}, {.owned_bytes = 60}, At(2)).ok());
   EXPECT_TRUE(membership.all_ready());  // worker 2 is spare
+}
+
+TEST(Membership, HelpersLoadTooAndOrderNeuronsAsTheirLead) {
+  Membership membership = WithThree();
+  placement::Plan plan;
+  plan.stages = {{.lead = {3}, .layers = {0, 5, true, true}}};
+  plan.stages[0].helpers = {{.worker = {1}, .bytes = {.weights = 7}}};
+  membership.OnPlan(plan, At(1));
+  const std::vector<WorkerStatus> statuses = membership.Statuses(At(1));
+  EXPECT_TRUE(statuses[0].is_helper);
+  EXPECT_EQ(statuses[0].stage, 0);
+  EXPECT_EQ(statuses[0].bytes_total, 7u);
+  EXPECT_FALSE(statuses[2].is_helper);
+  EXPECT_FALSE(membership.IsSpare({1}));
+  ASSERT_TRUE(membership.OnReady({103}, {.neuron_order = 5}, At(2)).ok());
+  EXPECT_FALSE(membership.all_ready());
+  ASSERT_TRUE(membership.OnReady({101}, {.neuron_order = 5}, At(2)).ok());
+  EXPECT_TRUE(membership.all_ready());
+  EXPECT_TRUE(membership.CheckNeuronOrders(plan).ok());
+  ASSERT_TRUE(membership.OnReady({101}, {.neuron_order = 6}, At(2)).ok());
+  EXPECT_THAT(membership.CheckNeuronOrders(plan).message(),
+              HasSubstr("share neurons that stand in different orders"));
 }
 
 TEST(Membership, SpareWorkersMayLeaveAndNobodyTakesTheirPlace) {

@@ -60,6 +60,7 @@ const std::vector<LibraryHome>& LibraryHomes() {
       {"google/protobuf", {"proto/codec"}},
       {"boost/", {"coordinator/http/server", "coordinator/http/connection"}},
       {"benchmark/", {"tools/bench/"}},
+      {"yaml-cpp/", {"placement/cluster_yaml.cc"}},
       {"CLI/", {"tools/", "worker/main.cc", "coordinator/command_line.cc"}},
   };
   return homes;

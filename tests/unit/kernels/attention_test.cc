@@ -117,6 +117,37 @@ TEST(AttentionTest, ATokenAloneHasTheSameBitsOnAnyThreads) {
   });
 }
 
+// Decoding sequences of unlike lengths beside a prompt, so that threads share sequences and tokens.
+TEST(AttentionTest, ASequenceHasTheSameBitsInAnyBatchOnAnyThreads) {
+  const Heads heads = {6, 2, 32};
+  constexpr int kPageTokens = 16, kPages = 64;
+  constexpr int kPromptTokens = 40;
+  const auto one = Cpu(1);
+  Cache cache(DType::kF16, kPageTokens, kPages, heads);
+  const std::vector<int32_t> page_ids = ScatteredPages(kPages, 0, 1);
+  const int n_stored = kPages * kPageTokens;
+  const std::vector<SequenceRows> stored = {{0, n_stored, 0, page_ids}};
+  const Tensor k = RandomActivations(n_stored, 64, 21), v = RandomActivations(n_stored, 64, 22);
+  one->ops().StoreKv(k.view(), v.view(), stored, cache.pages());
+  std::vector<SequenceRows> sequences = {{0, kPromptTokens, 100, page_ids}};
+  int n_rows = kPromptTokens;
+  for (const int64_t position : {0, 1023, 5, 300, 17, 64, 511}) {
+    sequences.push_back({n_rows++, 1, position, page_ids});
+  }
+  const Tensor q = RandomActivations(n_rows, heads.n_head * heads.head_dim, 23);
+  Tensor alone(DType::kF32, n_rows, q.view().n_cols);
+  for (const SequenceRows& sequence : sequences) {
+    one->ops().Attention(q.view(), std::span(&sequence, 1), cache.pages(), heads.scale(),
+                         alone.view());
+  }
+  for (const int n_threads : {1, 2, 3, 7}) {
+    Tensor together(DType::kF32, n_rows, q.view().n_cols);
+    Cpu(n_threads)->ops().Attention(q.view(), sequences, cache.pages(), heads.scale(),
+                                    together.view());
+    ExpectSameBits(together, alone, "threads=" + std::to_string(n_threads));
+  }
+}
+
 TEST(AttentionTest, StoredPagesAreTheSameBytesOnBothDevices) {
   const Heads heads = {4, 3, 20};
   for (const DType dtype : {DType::kF32, DType::kF16}) {

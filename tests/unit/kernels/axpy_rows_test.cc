@@ -148,11 +148,11 @@ TEST(AxpyRowsTest, ATokenAloneHasTheSameBits) {
 
 TEST(AxpyRowsTest, ThreadsDoNotChangeABit) {
   for (const DType dtype : {DType::kF16, DType::kQ6_K}) {
-    for (const int64_t n_tokens : {1, 6}) {
+    for (const int64_t n_tokens : {1, 6, 150}) {  // more than a block of tokens
       const Tensor w = RandomWeights(dtype, 67, 1536, 9).Packed();
       const Tensor a = SparseActivations(n_tokens, 67, 10);
       const Tensor one = Axpy(*Cpu(1), w, a, ActiveIds::All(), Tensor());
-      for (const int n_threads : {2, 3, 5}) {
+      for (const int n_threads : {2, 3, 5, 9}) {
         ExpectSameBits(Axpy(*Cpu(n_threads), w, a, ActiveIds::All(), Tensor()), one,
                        std::string(DTypeName(dtype)));
       }
@@ -188,6 +188,21 @@ TEST(SelectActiveTest, ListsTheColumnsThatAreNotZeroSomewhere) {
       }
     }
   });
+}
+
+TEST(SelectActiveTest, ThreadsListTheSameIdsInTheSameOrder) {
+  for (const int64_t n_ff : {4096, 5001}) {
+    const Tensor a = SparseActivations(17, n_ff, 17);
+    const ActiveList one = Select(*Cpu(1), a);
+    ASSERT_GT(one.n_active, n_ff / 2);
+    for (const int n_threads : {2, 3, 5}) {
+      const ActiveList many = Select(*Cpu(n_threads), a);
+      ASSERT_EQ(many.n_active, one.n_active) << "threads=" << n_threads;
+      for (int32_t i = 0; i < one.n_active; ++i) {
+        ASSERT_EQ(many.ids[static_cast<size_t>(i)], one.ids[static_cast<size_t>(i)]);
+      }
+    }
+  }
 }
 
 TEST(SelectActiveTest, NegativeZeroIsZeroAndTheSmallestFloatIsNot) {

@@ -10,13 +10,14 @@ struct Shape {
   int64_t n_tokens, n_out, n_in;
 };
 
-// A multiple of every block, one beyond a column block of the kernel, and float rows that end
-// within a vector.
+// A multiple of every block, one beyond a column block of the kernel, more tokens than it takes at
+// once, and float rows that end within a vector.
 std::vector<Shape> Shapes(DType dtype) {
   std::vector<Shape> shapes = {
       {1, 37, 256}, {2, 8, 512}, {3, 1, 256}, {7, 11, 1280}, {17, 13, 256}};
   if (Traits(dtype).block_elems <= 32) shapes.push_back({5, 9, 96}), shapes.push_back({1, 9, 864});
   if (IsFloat(dtype)) shapes.push_back({4, 6, 77}), shapes.push_back({1, 5, 45});
+  if (IsFloat(dtype)) shapes.push_back({98, 9, 1064}), shapes.push_back({1, 3, 2100});
   return shapes;
 }
 

@@ -131,6 +131,30 @@ TEST(NeuronsTest, ATokenAloneHasTheSameBits) {
   });
 }
 
+// More neurons than a chunk and more tokens than a word has bits, on one thread and on several.
+TEST(NeuronsTest, ChunksAndThreadsDoNotChangeABit) {
+  constexpr int64_t kManyNeurons = 203, kManyTokens = 70, kCols = 96;
+  for (const DType dtype : {DType::kF16, DType::kQ8_0}) {
+    const Tensor gate = RandomWeights(dtype, kManyNeurons, kCols, 21).Packed();
+    const Tensor up = RandomWeights(dtype, kManyNeurons, kCols, 22).Packed();
+    const Tensor x = RandomActivations(kManyTokens, kCols, 23);
+    const Tensor scores = RandomActivations(kManyTokens, kManyNeurons, 24);
+    const auto run = [&](Device& device, int64_t first, int64_t n) {
+      const Tensor rows = x.Rows(first, n), needed = scores.Rows(first, n);
+      Tensor a(DType::kF32, n, kManyNeurons);
+      device.ops().Neurons({.gate = gate.view(), .up = up.view()}, Activation::kRelu, rows.view(),
+                           ActiveIds::All(), {.scores = needed.view(), .threshold = 0.2f},
+                           a.view());
+      return a;
+    };
+    const Tensor expected = run(*Cpu(1), 0, kManyTokens);
+    ExpectSameBits(run(*Cpu(3), 0, kManyTokens), expected, "threads");
+    for (const int64_t t : {0, 5, 63, 64, 69}) {
+      ExpectSameBits(run(*Cpu(2), t, 1), expected.Rows(t, 1), "alone");
+    }
+  }
+}
+
 TEST(SelectAtLeastTest, ListsTheColumnsThatReachTheThresholdSomewhere) {
   OnEachInstructionSet([&] {
     for (const auto& device : {Cpu(), MakeReferenceDevice()}) {

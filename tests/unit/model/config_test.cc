@@ -94,6 +94,41 @@ TEST(ModelConfig, PowerInfersLlamaIsReGlu) {
   EXPECT_TRUE(config.ffn_gated);
 }
 
+TEST(ModelConfig, OptLearnsItsPositions) {
+  TinyModelSpec spec;
+  spec.arch = "opt";
+  for (const auto dialect : {GgufDialect::kGguf, GgufDialect::kPowerInfer}) {
+    spec.dialect = dialect;
+    const ModelConfig config = ConfigOf(spec);
+    EXPECT_EQ(config.norm, NormKind::kLayer);
+    EXPECT_EQ(config.activation, Activation::kRelu);
+    EXPECT_FALSE(config.ffn_gated);
+    EXPECT_TRUE(config.tied_embeddings);
+    EXPECT_EQ(config.rope.n_rot, 0);
+    EXPECT_EQ(config.n_position_rows, 514);
+    EXPECT_EQ(config.position_offset, 2);
+    EXPECT_EQ(config.n_ctx_train, 512);
+  }
+}
+
+TEST(ModelConfig, PowerInfersOptCountsTheTablesRowsAndHasNoEps) {
+  GgufImage image = Image("opt");
+  image.RemoveKey("opt.context_length");
+  image.AddU32("opt.context_length", 514);
+  image.RemoveKey("opt.attention.layer_norm_epsilon");
+  const auto config = ConfigOf(image);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->n_ctx_train, 512);
+  EXPECT_FLOAT_EQ(config->norm_eps, 1e-5f);
+}
+
+TEST(ModelConfig, ATableOfPositionsEndsTheContext) {
+  const auto opt = ConfigOf(Image("opt"));
+  EXPECT_TRUE(CheckContext(*opt, 512).ok());
+  EXPECT_EQ(CheckContext(*opt, 513).code(), StatusCode::kInvalidArgument);
+  EXPECT_TRUE(CheckContext(*ConfigOf(Image("llama")), 1 << 20).ok());
+}
+
 TEST(ModelConfig, BambooActivatesGateAndUp) {
   TinyModelSpec spec;
   spec.arch = "bamboo";
@@ -214,15 +249,17 @@ std::vector<BadKey> BadKeys() {
   std::vector<BadKey> cases = {
       {"no architecture", "llama", Remove("general.architecture"), "general.architecture"},
       {"falcon", "llama", Rename("falcon"),
-       "\"falcon\"; supported: llama qwen2 arcee nemotron bamboo"},
-      {"opt in a PowerInfer file", "llama",
+       "\"falcon\"; supported: llama qwen2 arcee nemotron bamboo opt"},
+      {"no table of positions", "opt", [](GgufImage& f) { f.RemoveTensor("position_embd.weight"); },
+       "tensor is missing: position_embd.weight"},
+      {"only the rows before position 0", "opt",
        [](GgufImage& f) {
-         f.magic = "PWRI";
-         Rename("opt")(f);
+         f.RemoveTensor("position_embd.weight");
+         f.AddZeros("position_embd.weight", DType::kF32, {2, 64});
        },
-       "\"opt\""},
+       "position_embd.weight rows=2"},
       {"arcee in a PowerInfer file", "arcee", [](GgufImage& f) { f.magic = "PWRI"; },
-       "in a PowerInfer file: \"arcee\""},
+       "in a PowerInfer file: \"arcee\"; supported there: llama bamboo opt"},
       {"heads differ", "llama",
        [=](GgufImage& f) {
          f.RemoveKey(per_layer);

@@ -109,6 +109,25 @@ TEST(FfnPolicy, PredictorsThatArePartOfTheModelAreAccepted) {
   own.is_part_of_model = true;
   own.layers[0] = {.predictor = PredictorKind::kRelu, .n_hidden = 8};
   EXPECT_EQ(Auto(relu, own), Modes({kDense, kExact, kPredicted}));
+  EXPECT_THAT(UnmeasuredNote(own, kPredicted), HasSubstr("profile --guard"));
+  EXPECT_EQ(UnmeasuredNote(own, Modes({kDense, kExact})), "");
+}
+
+TEST(FfnPolicy, PredictorsOfTheModelAreJudgedOnceTheyAreMeasured) {
+  const ModelConfig relu = ConfigOf(Activation::kRelu);
+  Sparsity own = Measured(0.0625f, 0, 0.01f);
+  own.guard.thresholded.reset();
+  own.is_part_of_model = true;
+  EXPECT_EQ(Auto(relu, own), Modes({kDense, kExact}));
+  EXPECT_EQ(Auto(relu, own, 0.07), Modes({kDense, kExact, kPredicted}));
+  EXPECT_THAT(ResolveFfnModes(relu, own, {kPredicted, {}}).status().message(),
+              HasSubstr("m.predictor.gguf loss=0.0625 allowed=0.01"));
+  EXPECT_EQ(UnmeasuredNote(own, kPredicted), "");
+  // Thresholds never came with a model.
+  EXPECT_THAT(ResolveFfnModes(relu, own, {kThresholded, {}}).status().message(),
+              HasSubstr("has no measured loss"));
+  own.guard.predicted = 0.005f;
+  EXPECT_EQ(Auto(relu, own), Modes({kDense, kExact, kPredicted}));
 }
 
 TEST(FfnPolicy, LayersWithoutTheirPartFallBack) {

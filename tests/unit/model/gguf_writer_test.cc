@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <csignal>
 #include <cstring>
@@ -201,6 +202,28 @@ TEST_F(GgufWriterTest, WhatIsNotARegularFileIsLeftAlone) {
   EXPECT_THAT(writer.status().message(), HasSubstr(Path()));
   EXPECT_TRUE(fs::is_symlink(Path()));
   EXPECT_EQ(NumFiles(), 1u);
+}
+
+TEST_F(GgufWriterTest, FilesGetThePermissionsOfOtherFiles) {
+  const mode_t old = umask(0027);
+  auto writer = GgufWriter::Create(Path(), GgufDialect::kGguf, {}, {});
+  ASSERT_THAT(writer.status(), IsOk());
+  EXPECT_THAT((*writer)->Finish(), IsOk());
+  umask(old);
+  EXPECT_EQ(fs::status(Path()).permissions(), fs::perms(0640));
+}
+
+TEST_F(GgufWriterTest, SeveralWritersOfOneTargetDoNotMeet) {
+  auto first = GgufWriter::Create(Path(), GgufDialect::kGguf, {}, SomeTensors());
+  auto second = GgufWriter::Create(Path(), GgufDialect::kGguf, {}, {});
+  ASSERT_THAT(first.status(), IsOk());
+  ASSERT_THAT(second.status(), IsOk());
+  EXPECT_EQ(NumFiles(), 2u);
+  EXPECT_THAT(PutAll(first->get()), IsOk());
+  EXPECT_THAT((*first)->Finish(), IsOk());
+  second->reset();
+  EXPECT_EQ(NumFiles(), 1u);
+  EXPECT_EQ(fs::file_size(Path()), (*first)->file_bytes());
 }
 
 TEST_F(GgufWriterTest, AMissingFolderIsNamed) {

@@ -117,7 +117,8 @@ std::vector<FfnOptions> OptionsOf(const Model& model) {
 TEST(Graph, EveryArchitectureAndModeIsWellFormed) {
   for (const TinyModelSpec& spec :
        {Spec("llama"), Spec("llama", "relu"), Spec("qwen2"), Spec("qwen2", "relu"), Spec("arcee"),
-        Spec("nemotron"), Spec("bamboo"), PowerInferSpec(), PowerInferSpec("bamboo")}) {
+        Spec("nemotron"), Spec("bamboo"), Spec("opt"), PowerInferSpec(), PowerInferSpec("bamboo"),
+        PowerInferSpec("opt")}) {
     const Model model = Load(TinyModelImage(spec));
     for (const FfnOptions& ffn : OptionsOf(model)) {
       for (int layer = 0; layer < model.config.n_layer; ++layer) {
@@ -301,9 +302,20 @@ TEST(Graph, EmbedAndHead) {
   }
 }
 
+TEST(Graph, LearnedPositionsAreAddedOnceAndNothingIsRotated) {
+  const Model model = Load(TinyModelImage(Spec("opt")));
+  const Graph embed = BuildEmbedGraph(model.config);
+  ExpectWellFormed(embed);
+  EXPECT_THAT(Kinds(embed), ElementsAre(kEmbed, kEmbedPosition, kAdd));
+  EXPECT_THAT(embed.ops[1].weights, ElementsAre(WeightKey{kNoLayer, WeightRole::kPositionEmbd}));
+  const Graph layer = BuildLayerGraph(model.config, model.weights, 0, kDense);
+  EXPECT_THAT(Kinds(layer), ::testing::Not(::testing::Contains(kRope)));
+}
+
 // Counted by the graph's ops or by the index: the same bytes, in whichever way down is computed.
 TEST(Graph, WeightBytesAddUpToTheLayer) {
-  for (const TinyModelSpec& spec : {Spec("arcee"), Spec("llama", "relu"), Spec("qwen2")}) {
+  for (const TinyModelSpec& spec :
+       {Spec("arcee"), Spec("llama", "relu"), Spec("qwen2"), Spec("opt")}) {
     const Model model = Load(TinyModelImage(spec));
     for (const FfnOptions& ffn : OptionsOf(model)) {
       uint64_t n_bytes = 0;

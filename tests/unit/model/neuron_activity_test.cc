@@ -98,6 +98,22 @@ TEST(UnionCurve, FewWindowsAndNoneAreFine) {
   EXPECT_EQ(UnionCurve(ActivityMasks(10), 1), UnionShares{});
 }
 
+TEST(UnionShareAt, FollowsTheCurveOrIndependence) {
+  const UnionShares curve = {0.11f, 0.2f, 0.3f, 0.35f, 0.4f, 0.45f, 0.5f};
+  EXPECT_DOUBLE_EQ(UnionShareAt(curve, 0.1, 1), 0.1);
+  for (size_t b = 1; b < kNumUnionBatches; ++b) {
+    EXPECT_FLOAT_EQ(static_cast<float>(UnionShareAt(curve, 0.1, kUnionBatches[b])), curve[b]);
+  }
+  EXPECT_NEAR(UnionShareAt(curve, 0.1, 6), 0.3 + 0.05 * std::log2(1.5), 1e-6);
+  EXPECT_NEAR(UnionShareAt(curve, 0.1, 128), 0.75, 1e-6);
+  double before = 0;
+  for (int64_t n = 1; n < 200; ++n) {
+    EXPECT_GT(UnionShareAt(curve, 0.1, n), before) << n;
+    before = UnionShareAt(curve, 0.1, n);
+  }
+  EXPECT_DOUBLE_EQ(UnionShareAt({}, 0.5, 3), 0.875);
+}
+
 TEST(ValueRange, KeepsExtremesAndMeanMagnitude) {
   ValueRange range;
   range.Add(std::vector<float>{1, -3});

@@ -76,6 +76,20 @@ TEST(SparsityFile, PredictorsOrThresholdsMayBeMissing) {
   EXPECT_FALSE(predictors->sparsity.has_thresholds());
 }
 
+TEST(SparsityFile, MayHoldOnlyWhatWasMeasured) {
+  SparsitySpec spec;
+  spec.kind = "";
+  GgufImage image = SparsityImage(spec, TinyConfig());
+  image.AddF32("thermocline.sparsity.guard.predicted.ppl_loss", 0.25f);
+  const auto file = Read(image);
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_FALSE(file->has_parts());
+  EXPECT_EQ(file->sparsity.guard.predicted, 0.25f);
+  image.Key("thermocline.sparsity.guard.predicted.ppl_loss").key =
+      "thermocline.sparsity.guard.thresholded.ppl_loss";
+  EXPECT_THAT(Read(image).status().message(), HasSubstr("nor a measured loss"));
+}
+
 TEST(SparsityFile, ALayerMayBeLeftOut) {
   GgufImage image = SparsityImage({}, TinyConfig());
   image.RemoveKey(kKinds);
@@ -223,6 +237,51 @@ TEST(SparsityOfModel, AThresholdThatIsNoNumberIsNamed) {
   const auto weights = WeightIndex::Build(*config, *file);
   EXPECT_THAT(SparsityOfModel(*file, *config, *weights).status().message(),
               HasSubstr("NaN: powerinfer.sparse_threshold"));
+}
+
+// A model of PowerInfer's with what `spec` gives it; fc1's rows tell whose predictors they are.
+struct Attached {
+  Sparsity sparsity;
+  WeightIndex weights;
+
+  explicit Attached(const SparsitySpec& spec) {
+    TinyModelSpec tiny;
+    tiny.dialect = GgufDialect::kPowerInfer;
+    const auto bytes = testing::TinyModel(tiny);
+    const auto model = GgufFile::Parse(*ReadFromMemory(bytes, "tiny"));
+    const auto config = ModelConfig::FromGguf(*model);
+    weights = *WeightIndex::Build(*config, *model);
+    sparsity = *SparsityOfModel(*model, *config, weights);
+    GgufImage image = SparsityImage(spec, *config);
+    image.AddF32("thermocline.sparsity.guard.predicted.ppl_loss", 0.25f);
+    const auto side = image.Bytes();
+    const auto file = ReadSparsityFile(ReadFromMemory(side, "side"), *config, kFingerprint);
+    EXPECT_TRUE(file.ok()) << file.status();
+    AttachSparsity(*file, &weights, &sparsity);
+  }
+  int64_t n_hidden() const { return weights.Find(WeightRole::kPredictorFc1, 1)->n_rows(); }
+};
+
+TEST(AttachSparsity, WithoutPredictorsInTheFileTheModelKeepsItsOwn) {
+  SparsitySpec spec;
+  spec.kind = "";
+  spec.activation_threshold = 0.5f;
+  const Attached attached(spec);
+  EXPECT_TRUE(attached.sparsity.is_part_of_model);
+  const LayerSparsity wanted{PredictorKind::kRelu, PredictorInput::kResidual, 32, 0, 0.5f};
+  EXPECT_EQ(attached.sparsity.layers[1], wanted);
+  EXPECT_EQ(attached.sparsity.guard.predicted, 0.25f);
+  EXPECT_EQ(attached.sparsity.path, "side");
+  EXPECT_EQ(attached.n_hidden(), 32);
+  EXPECT_FALSE(attached.weights.has_attached_predictors());
+}
+
+TEST(AttachSparsity, PredictorsOfTheFileReplaceTheModels) {
+  const Attached attached({.kind = "relu", .input = "ffn_norm", .n_hidden = 16});
+  EXPECT_FALSE(attached.sparsity.is_part_of_model);
+  EXPECT_EQ(attached.sparsity.layers[1].input, PredictorInput::kFfnNorm);
+  EXPECT_EQ(attached.n_hidden(), 16);
+  EXPECT_TRUE(attached.weights.has_attached_predictors());
 }
 
 TEST(FindSparsityFile, PrefersWhatIsGivenAndLooksBesideTheModel) {

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <set>
+#include <tuple>
 
 #include "base/str.h"
 #include "tests/support/tiny_model.h"
@@ -45,7 +46,7 @@ Model MustLoad(const GgufImage& image) {
 }
 
 TEST(WeightIndex, EveryArchitectureIsWholeAndNamedAsInItsFile) {
-  for (const std::string arch : {"llama", "qwen2", "arcee", "nemotron"}) {
+  for (const std::string arch : {"llama", "qwen2", "arcee", "nemotron", "opt"}) {
     const GgufImage image = Image(arch);
     const Model model = MustLoad(image);
     EXPECT_EQ(model.weights.all().size(), image.tensors.size()) << arch;
@@ -70,6 +71,45 @@ TEST(WeightIndex, PowerInferFilesHaveNeuronRowsAndPredictors) {
   }
 }
 
+TEST(WeightIndex, PowerInfersNameOfTheDownBiasIsKnown) {
+  TinyModelSpec spec;
+  spec.arch = "opt";
+  spec.dialect = GgufDialect::kPowerInfer;
+  const Model model = MustLoad(TinyModelImage(spec));
+  EXPECT_EQ(model.weights.Find(WeightRole::kFfnDownBias, 1)->name, "blk.1.ffn_down_t.bias");
+}
+
+TEST(WeightIndex, LearnedPositionsGoWithTheEmbedding) {
+  const Model model = MustLoad(Image("opt"));
+  const WeightKey table{kNoLayer, WeightRole::kPositionEmbd};
+  EXPECT_THAT(model.weights.Find(table.role)->shape, ElementsAre(514, 64));
+  EXPECT_THAT(model.weights.KeysOf({0, 1, true, false}), ::testing::Contains(table));
+  // The head is tied to the tokens' table, not to that of the positions.
+  EXPECT_THAT(model.weights.KeysOf({1, 2, false, true}),
+              ::testing::Not(::testing::Contains(table)));
+}
+
+TEST(HeldAs, WhatWorkersMakeOfTheFile) {
+  const auto held = [](WeightRole role, DType dtype, int64_t n_rows, int64_t n_cols, bool rows) {
+    TensorInfo tensor;
+    tensor.dtype = dtype;
+    tensor.shape = {n_rows, n_cols};
+    const HeldWeight weight = HeldAs(role, tensor, rows);
+    return std::tuple(weight.dtype, weight.n_rows, weight.n_cols);
+  };
+  using enum WeightRole;
+  EXPECT_EQ(held(kFfnDown, DType::kQ4_0, 64, 128, false), std::tuple(DType::kQ4_0, 64, 128));
+  EXPECT_EQ(held(kFfnDown, DType::kQ4_0, 64, 128, true), std::tuple(DType::kQ8_0, 128, 64));
+  EXPECT_EQ(held(kFfnDown, DType::kQ8_0, 64, 128, true), std::tuple(DType::kF16, 128, 64));
+  EXPECT_EQ(held(kFfnDown, DType::kBF16, 64, 128, true), std::tuple(DType::kBF16, 128, 64));
+  EXPECT_EQ(held(kFfnDownT, DType::kQ4_0, 128, 64, true), std::tuple(DType::kQ4_0, 128, 64));
+  EXPECT_EQ(held(kFfnUp, DType::kF16, 128, 64, true), std::tuple(DType::kF16, 128, 64));
+  EXPECT_EQ(held(kPredictorFc1, DType::kF16, 32, 64, true), std::tuple(DType::kQ8_0, 32, 64));
+  EXPECT_EQ(held(kPredictorFc2, DType::kBF16, 128, 33, true), std::tuple(DType::kBF16, 128, 33));
+  EXPECT_EQ(held(kPredictorFc2, DType::kF32, 128, 32, true), std::tuple(DType::kF32, 128, 32));
+  EXPECT_EQ((HeldWeight{DType::kQ8_0, 3, 64}.size_bytes()), 3u * 68);
+}
+
 TEST(WeightIndex, PredictorsAreCountedApart) {
   TinyModelSpec spec;
   spec.dialect = GgufDialect::kPowerInfer;
@@ -90,7 +130,7 @@ TEST(WeightIndex, PredictorsAreCountedApart) {
 
 // What `thermocline convert --neuron-rows` makes.
 TEST(WeightIndex, EveryArchitectureMayHaveNeuronRows) {
-  for (const std::string arch : {"llama", "qwen2", "arcee", "nemotron"}) {
+  for (const std::string arch : {"llama", "qwen2", "arcee", "nemotron", "opt"}) {
     GgufImage image = Image(arch);
     image.RemoveTensor("blk.1.ffn_down.weight");
     image.AddZeros("blk.1.ffn_down_t.weight", DType::kF16, {128, 64});

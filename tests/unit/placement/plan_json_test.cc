@@ -21,12 +21,47 @@ Plan FullPlan() {
   return plan;
 }
 
+Plan SplitPlan() {
+  Plan plan = FullPlan();
+  plan.stages[0].neurons = {{0, 64}, {32, 128}};
+  plan.stages[0].helpers = {{{3}, {{64, 128}, {0, 32}}, {10, 20, 30}, "saves time"},
+                            {{4}, {{0, 0}, {0, 0}}, {0, 0, 0}, ""}};
+  return plan;
+}
+
 std::string ErrorOf(std::string_view json) { return PlanFromJson(json).status().message(); }
 
 TEST(PlanJson, ReadsBackWhatItWrote) {
   const auto plan = PlanFromJson(PlanToJson(FullPlan()));
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_EQ(*plan, FullPlan());
+}
+
+TEST(PlanJson, ReadsBackWhoHoldsWhichNeurons) {
+  const auto plan = PlanFromJson(PlanToJson(SplitPlan()));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(*plan, SplitPlan());
+}
+
+TEST(PlanJson, OneRangeOfNeuronsIsThatOfEveryLayer) {
+  const auto plan = PlanFromJson(
+      R"({"stages":[{"lead":1,"layers":[0,3],"helpers":[{"worker":2,"neurons":[64,128]}]}]})");
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->stages[0].helpers[0].neurons,
+            (std::vector<NeuronRange>{{64, 128}, {64, 128}, {64, 128}}));
+  EXPECT_TRUE(plan->stages[0].neurons.empty());
+}
+
+TEST(PlanJson, ErrorsNameTheHelper) {
+  const auto error = [](const std::string& helper) {
+    return ErrorOf(R"({"stages":[{"lead":1,"layers":[0,2],"helpers":[)" + helper + "]}]}");
+  };
+  EXPECT_THAT(error(R"({"neurons":[0,1]})"), HasSubstr("stages[0].helpers[0].worker is missing"));
+  EXPECT_THAT(error(R"({"worker":2})"), HasSubstr("stages[0].helpers[0].neurons is missing"));
+  EXPECT_THAT(error(R"({"worker":2,"neurons":[[0,1]]})"), HasSubstr("one per layer (2)"));
+  EXPECT_THAT(error(R"({"worker":2,"neurons":[3,1]})"), HasSubstr("helpers[0].neurons is neither"));
+  EXPECT_THAT(error(R"({"worker":2,"neurons":[0,1],"x":1})"),
+              HasSubstr("unknown field: stages[0].helpers[0].x"));
 }
 
 TEST(PlanJson, MinimalHandWrittenPlanKeepsDefaults) {

@@ -18,7 +18,7 @@ WorkerProfile Worker(uint64_t id, uint64_t memory_bytes, double bytes_per_s) {
           .host = "node" + std::to_string(id),
           .n_cores = 4,
           .memory_bytes = memory_bytes,
-          .read_bytes_per_s = bytes_per_s};
+          .read_bytes_per_s = Figure::Measured(bytes_per_s)};
 }
 
 // Made once: random weights take longer than the tests.

@@ -201,5 +201,82 @@ TEST_F(ValidateTest, StagesFitTheirWorkers) {
   EXPECT_THAT(ErrorOf(plan_), HasSubstr("stage 1 (worker 2, layers 2-5) does not fit its worker"));
 }
 
+constexpr std::string_view kSplit =
+    R"({"stages":[{"lead":1,"layers":[0,5],"helpers":[{"worker":2,"neurons":[32,96]},
+                                                      {"worker":3,"neurons":[96,128]}]}]})";
+
+TEST_F(ValidateTest, TheLeadOfASplitStageKeepsTheNeuronsThatAreLeft) {
+  const auto plan = Complete(kSplit);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  const StagePlan& stage = plan->stages[0];
+  EXPECT_EQ(stage.neurons, std::vector<NeuronRange>(5, {0, 32}));
+  const ModelBytes model = ModelBytes::Of(model_.config, model_.weights, request_.ffn);
+  // What helpers hold besides their neurons they hold as well as the lead.
+  PartBytes all = stage.bytes();
+  for (const HelperPlan& helper : stage.helpers) all += helper.bytes;
+  uint64_t norms = 0;
+  for (int layer = 0; layer < 5; ++layer) {
+    norms += model_.weights.Find(model::WeightRole::kFfnNorm, layer)->size_bytes;
+  }
+  EXPECT_EQ(all.weights, model.Weights(stage.layers) + 2 * norms);
+  EXPECT_EQ(stage.helpers[0].bytes.weights - norms, 2 * (stage.helpers[1].bytes.weights - norms));
+}
+
+TEST_F(ValidateTest, ALayerWithoutNeuronsCostsAHelperNothing) {
+  const auto plan = Complete(
+      R"({"stages":[{"lead":1,"layers":[0,2],
+                     "helpers":[{"worker":2,"neurons":[[0,128],[0,0]]}]},
+                    {"lead":3,"layers":[2,5]}]})");
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->stages[0].neurons, (std::vector<NeuronRange>{{0, 0}, {0, 128}}));
+  const ModelBytes model = ModelBytes::Of(model_.config, model_.weights, request_.ffn);
+  PartBytes first = model.Neurons(0, {0, 128});
+  first.weights += model_.weights.Find(model::WeightRole::kFfnNorm, 0)->size_bytes;
+  EXPECT_EQ(plan->stages[0].helpers[0].bytes, first);
+}
+
+TEST_F(ValidateTest, EveryNeuronIsPlacedOnce) {
+  const auto error = [&](std::string_view neurons) {
+    return Complete(std::string(R"({"stages":[{"lead":1,"layers":[0,5],"neurons":[0,32],
+                                   "helpers":[{"worker":2,"neurons":)") +
+                    std::string(neurons) + "}]}]}")
+        .status()
+        .message();
+  };
+  EXPECT_EQ(error("[32,128]"), "");
+  EXPECT_THAT(error("[31,128]"), HasSubstr("layer 0: neurons are placed twice: from=31 to=32"));
+  EXPECT_THAT(error("[48,128]"), HasSubstr("layer 0: neurons are placed nowhere: from=32 to=48"));
+  EXPECT_THAT(error("[32,127]"), HasSubstr("neurons end elsewhere than the layer: end=127"));
+  EXPECT_THAT(error("[32,129]"), HasSubstr("neurons end elsewhere than the layer: end=129"));
+}
+
+TEST_F(ValidateTest, HelpersAreInTheClusterAndHaveOnePlace) {
+  Plan plan = *Complete(kSplit);
+  plan.stages[0].helpers[1].worker = {9};
+  EXPECT_THAT(ErrorOf(plan), HasSubstr("helper that is not in the cluster: worker=9"));
+  plan.stages[0].helpers[1].worker = {1};
+  EXPECT_THAT(ErrorOf(plan), HasSubstr("worker has two places in the plan"));
+  plan.stages[0].helpers[1].worker = {2};
+  EXPECT_THAT(ErrorOf(plan), HasSubstr("worker has two places in the plan"));
+}
+
+TEST_F(ValidateTest, HelpersStateTheirBytesAndFitTheirMemory) {
+  Plan plan = *Complete(kSplit);
+  plan.stages[0].helpers[0].bytes.weights -= 1;
+  EXPECT_THAT(ErrorOf(plan), HasSubstr("helper 2 of stage 0"));
+  plan = *Complete(kSplit);
+  cluster_.workers[1].memory_bytes = kRuntimeBytes;
+  EXPECT_THAT(ErrorOf(plan), HasSubstr("helper 2 of stage 0 (worker 1, layers 0-5) does not fit"));
+}
+
+TEST_F(ValidateTest, NeuronsAreSharedWithSomebodyAndNamedForEveryLayer) {
+  Plan plan = plan_;
+  plan.stages[0].neurons = {{0, 128}, {0, 128}};
+  EXPECT_THAT(ErrorOf(plan), HasSubstr("shares its neurons with no helper"));
+  plan = *Complete(kSplit);
+  plan.stages[0].helpers[0].neurons.pop_back();
+  EXPECT_THAT(ErrorOf(plan), HasSubstr("does not name its neurons of every layer: layers=5"));
+}
+
 }  // namespace
 }  // namespace thermocline::placement

@@ -29,14 +29,16 @@ class Generator {
       case 3:
         return LoadProgress{{U64()}, U64(), U64()};
       case 4:
-        return Ready{{U64()}, U64(), U64(), U64(), Text()};
+        return Ready{{U64()}, U64(), U64(), U64(), U64(), Text()};
       case 5:
         return MakeStepBatch();
       case 6:
         return MakeStepResult();
       case 7:
-        return Heartbeat{{U64()}, U64(), U64(), U64(), U64(), U64(), U64(), Int(0, 1 << 30)};
+        return Part{{U64()}, {U64()}, Int(0, model::kMaxLayers), Int(1, kMaxStepTokens)};
       case 8:
+        return Heartbeat{{U64()}, U64(), U64(), U64(), U64(), U64(), U64(), Int(0, 1 << 30)};
+      case 9:
         return Failure{Status(StatusCode(Int(1, 8)), Text())};
       default:
         return Shutdown{Text()};
@@ -76,8 +78,30 @@ class Generator {
                 .mpi_address = Text(),
                 .zmq_address = Text()};
     if (Coin()) hello.wanted_id = WorkerId{U64()};
-    hello.profile = {{U64()}, Text(), Int(0, 512), U64(), std::abs(double(Float()))};
+    hello.profile = MakeProfile();
     return hello;
+  }
+
+  placement::Figure MakeFigure() {
+    return {std::abs(double(Float())), placement::Origin(Int(0, 3))};
+  }
+
+  placement::WorkerProfile MakeProfile() {
+    placement::WorkerProfile profile{.id = {U64()},
+                                     .host = Text(),
+                                     .n_cores = Int(0, 512),
+                                     .n_threads = Int(0, 512),
+                                     .n_numa_nodes = Int(0, 8),
+                                     .huge_pages = Coin(),
+                                     .memory_bytes = U64(),
+                                     .read_bytes_per_s = MakeFigure(),
+                                     .gather_bytes_per_s = MakeFigure(),
+                                     .op_overhead_s = MakeFigure()};
+    profile.read_rates.resize(Int(0, 3));
+    for (auto& rate : profile.read_rates) rate = {Int(1, 64), MakeFigure()};
+    profile.compute_rates.resize(Int(0, 3));
+    for (auto& rate : profile.compute_rates) rate = {DType(Int(0, 8)), Int(1, 64), MakeFigure()};
+    return profile;
   }
 
   placement::Plan MakePlan() {
@@ -91,8 +115,19 @@ class Generator {
     plan.stages.resize(Int(1, 4));
     for (placement::StagePlan& stage : plan.stages) {
       stage = {{U64()}, {Int(0, 5), Int(5, 9), Coin(), Coin()}, U64(), U64(), U64(), U64(), Text()};
+      stage.neurons = MakeNeurons();
+      stage.helpers.resize(Int(0, 3));
+      for (placement::HelperPlan& helper : stage.helpers) {
+        helper = {{U64()}, MakeNeurons(), {U64(), U64(), U64()}, Text()};
+      }
     }
     return plan;
+  }
+
+  std::vector<placement::NeuronRange> MakeNeurons() {
+    std::vector<placement::NeuronRange> neurons(Int(0, 4));
+    for (placement::NeuronRange& range : neurons) range = {Int(0, 500), Int(500, 1000)};
+    return neurons;
   }
 
   AssignPlan MakeAssignPlan() {
@@ -110,6 +145,10 @@ class Generator {
                       .max_step_tokens = Int(1, kMaxStepTokens),
                       .dump_logits_dir = Text()};
     assign.stage = Int(-1, static_cast<int>(assign.plan.stages.size()) - 1);
+    assign.helper = Int(-1, placement::kMaxHelpers - 1);
+    assign.helper_addresses.resize(Int(0, 3));
+    for (std::string& address : assign.helper_addresses) address = Text();
+    assign.lead_address = Text();
     return assign;
   }
 

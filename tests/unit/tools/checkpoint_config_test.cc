@@ -46,10 +46,59 @@ TEST(CheckpointConfig, DefaultsAreThoseOfTheLayout) {
   EXPECT_TRUE(config->rope_divisors.empty());
 }
 
+json Opt() {
+  return {{"architectures", {"OPTForCausalLM"}},
+          {"hidden_size", 60},
+          {"ffn_dim", 128},
+          {"num_hidden_layers", 2},
+          {"num_attention_heads", 4},
+          {"max_position_embeddings", 512},
+          {"vocab_size", 300},
+          {"word_embed_proj_dim", 60},
+          {"do_layer_norm_before", true},
+          {"activation_function", "relu"}};
+}
+
+TEST(CheckpointConfig, OptHasFieldsOfItsOwn) {
+  const auto config = ReadCheckpointConfig(Opt());
+  ASSERT_THAT(config.status(), IsOk());
+  EXPECT_EQ(config->layout->arch, "opt");
+  EXPECT_EQ(config->n_ff, 128);
+  EXPECT_EQ(config->head_dim, 15);  // nothing is rotated by pairs
+  EXPECT_EQ(config->activation, "relu");
+  EXPECT_TRUE(config->tied);
+  EXPECT_EQ(config->norm_eps, 1e-5);
+  model::GgufMetadata metadata;
+  SetConfigMetadata(*config, "name", &metadata);
+  EXPECT_TRUE(metadata.Has("opt.attention.layer_norm_epsilon"));
+  EXPECT_FALSE(metadata.Has("opt.rope.dimension_count"));
+}
+
+TEST(CheckpointConfig, OptWithAnotherGraphIsRefused) {
+  const std::pair<const char*, bool> switches[] = {{"do_layer_norm_before", false},
+                                                   {"_remove_final_layer_norm", true},
+                                                   {"enable_bias", false},
+                                                   {"layer_norm_elementwise_affine", false}};
+  for (const auto& [field, value] : switches) {
+    json config = Opt();
+    config[field] = value;
+    EXPECT_THAT(ErrorOf(config), HasSubstr(field));
+  }
+  json config = Opt();
+  config["word_embed_proj_dim"] = 30;
+  EXPECT_THAT(ErrorOf(config), HasSubstr("word_embed_proj_dim=30 hidden_size=60"));
+  config = Opt();
+  config["activation_function"] = "gelu";
+  EXPECT_THAT(ErrorOf(config), HasSubstr("activation_function \"gelu\"; supported by opt: relu"));
+  config = Opt();
+  config.erase("ffn_dim");
+  EXPECT_THAT(ErrorOf(config), HasSubstr("ffn_dim"));
+}
+
 TEST(CheckpointConfig, UnknownThingsAreNamed) {
   json config = Llama();
-  config["architectures"] = {"OPTForCausalLM"};
-  EXPECT_THAT(ErrorOf(config), HasSubstr("OPTForCausalLM"));
+  config["architectures"] = {"GPTBigCodeForCausalLM"};
+  EXPECT_THAT(ErrorOf(config), HasSubstr("GPTBigCodeForCausalLM"));
   config.erase("architectures");
   EXPECT_THAT(ErrorOf(config), HasSubstr("unsupported architecture"));
   config = Llama();

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tests/support/status_matchers.h"
+#include "tools/convert/flags.h"
 #include "tools/convert/report.h"
 
 namespace thermocline::tools {
@@ -113,6 +114,20 @@ TEST(ConversionReport, GroupsTheLayersOfATensor) {
   const std::string text = report.Text({});
   EXPECT_THAT(text,
               HasSubstr("ffn_up.weight  2   F16  Q8_0  8.0 KiB  4.2 KiB        10%   5.00e-01"));
+}
+
+TEST(ConvertFlags, AWrongTypeIsNamedBeforeAMissingOutput) {
+  ConvertFlags flags;
+  flags.input = "in.gguf";
+  flags.dtype = "q9";
+  EXPECT_THAT(ReadConvertFlags(flags).status().message(), HasSubstr("unknown weight type \"q9\""));
+  flags.dtype = "q8_0";
+  flags.output_dtype = "q7";
+  EXPECT_THAT(ReadConvertFlags(flags).status().message(), HasSubstr("\"q7\""));
+  flags.output_dtype = "";
+  EXPECT_THAT(ReadConvertFlags(flags).status().message(), HasSubstr("-o OUT.gguf"));
+  flags.dry_run = true;
+  EXPECT_TRUE(ReadConvertFlags(flags).ok());
 }
 
 }  // namespace

@@ -74,7 +74,10 @@ TEST_F(Predictors, TheTrainerLearnsAPlantedGate) {
   trainer.Start(32);
   const PredictorQuality before = QualityOf(trainer.predictor(), planted.samples, 0.99);
   int n_steps = 0;
-  trainer.Train(600, [&] { ++n_steps; });
+  trainer.Train(600, [&] {
+    ++n_steps;
+    return true;
+  });
   EXPECT_EQ(n_steps, 600);
   const PredictorQuality after = QualityOf(trainer.predictor(), planted.samples, 0.99);
   EXPECT_GT(before.predicted_density, 0.7);
@@ -91,14 +94,14 @@ TEST_F(Predictors, EqualSeedsGiveEqualWeightsOnAnyNumberOfThreads) {
     const auto pool = std::move(ThreadPool::Create({n_threads, "train", {}})).value();
     PredictorTrainer trainer({*device, *pool}, planted.samples, kTraining, {});
     trainer.Start(16);
-    trainer.Train(10, [] {});
+    trainer.Train(10, [] { return true; });
     weights.push_back(trainer.predictor().fc2.data);
   }
   EXPECT_EQ(weights[0], weights[1]);
   EXPECT_EQ(weights[1], weights[2]);
   PredictorTrainer other({*device_, *pool_}, planted.samples, kTraining, {.seed = 9});
   other.Start(16);
-  other.Train(10, [] {});
+  other.Train(10, [] { return true; });
   EXPECT_NE(weights[0], other.predictor().fc2.data);
 }
 

@@ -47,7 +47,8 @@ TextWindows RandomText(int n_windows, int n_tokens, uint64_t seed) {
 class EachKindOfFfn : public ::testing::TestWithParam<std::pair<const char*, const char*>> {};
 INSTANTIATE_TEST_SUITE_P(Profile, EachKindOfFfn,
                          ::testing::Values(std::pair{"arcee", ""}, std::pair{"nemotron", ""},
-                                           std::pair{"llama", "relu"}, std::pair{"llama", ""}));
+                                           std::pair{"llama", "relu"}, std::pair{"llama", ""},
+                                           std::pair{"opt", ""}));
 
 // Keeps what the down projection reads, as an independent count.
 class DownRecorder final : public worker::OpObserver {

@@ -58,16 +58,14 @@ struct Case {
 };
 
 std::vector<Case> Cases() {
-  TinyModelSpec llama, reglu, arcee, nemotron, bamboo;
+  TinyModelSpec llama, reglu, arcee, nemotron, bamboo, opt;
   reglu.activation = "relu";
   arcee.arch = "arcee";
   nemotron.arch = "nemotron";
   bamboo.arch = "bamboo";
-  return {{"swiglu", llama},
-          {"reglu", reglu},
-          {"arcee", arcee},
-          {"nemotron", nemotron},
-          {"drelu", bamboo}};
+  opt.arch = "opt";
+  return {{"swiglu", llama},      {"reglu", reglu},  {"arcee", arcee},
+          {"nemotron", nemotron}, {"drelu", bamboo}, {"opt", opt}};
 }
 
 Files Make(const TinyModelSpec& model_spec, SparsitySpec spec, bool exact_predictor = false) {
@@ -120,6 +118,7 @@ TEST(FfnModes, APredictorThatNamesEveryNeuronGivesTheBitsOfDense) {
 TEST(FfnModes, AnExactPredictorGivesTheBitsOfDense) {
   for (const Case& c : Cases()) {
     if (c.name == std::string("swiglu")) continue;  // silu leaves no zeros to predict
+    if (c.name == std::string("opt")) continue;     // predictors do not know the bias of up
     const SparsitySpec spec{
         .kind = "linear", .input = "ffn_norm", .predictor_threshold = kAboveZero};
     const Files files = Make(c.spec, spec, true);

@@ -1,13 +1,18 @@
 #include "worker/flags.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <map>
 
+#include "base/cpu_list.h"
 #include "base/host_info.h"
 
 namespace thermocline::worker {
 namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 comm::EnvironmentLookup Environment(std::map<std::string, std::string> variables) {
   return [variables = std::move(variables)](const std::string& name) -> std::optional<std::string> {
@@ -65,6 +70,42 @@ TEST(WorkerFlags, WorkersOfOneHostShareItsCores) {
   EXPECT_EQ(shared, std::max(1, alone / 3));  // the fourth process is the coordinator
   flags.n_threads = 5;
   EXPECT_EQ(ResolveWorkerFlags(flags, Environment({}))->n_threads, 5);
+}
+
+TEST(WorkerFlags, CpusSetTheThreads) {
+  WorkerFlags flags = Joining();
+  const std::vector<int> allowed = AllowedCpus();
+  flags.cpus = CpuListText(allowed);
+  const auto options = ResolveWorkerFlags(flags, Environment({}));
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->cpus, allowed);
+  EXPECT_EQ(options->n_threads, static_cast<int>(allowed.size()));
+  flags.n_threads = static_cast<int>(allowed.size()) + 1;
+  EXPECT_THAT(ResolveWorkerFlags(flags, Environment({})).status().message(),
+              HasSubstr("more threads than CPUs"));
+  flags.cpus = "900000";
+  EXPECT_THAT(ResolveWorkerFlags(flags, Environment({})).status().message(),
+              HasSubstr("--cpus: CPU is not there"));
+}
+
+TEST(WorkerFlags, WorkersOfOneHostShareTheListOfCpus) {
+  const std::vector<int> allowed = AllowedCpus();
+  const std::string n_allowed = std::to_string(allowed.size());
+  WorkerFlags flags = Joining();
+  flags.cpus = CpuListText(allowed);
+  const auto rank_of = [&](const std::string& rank, const std::string& size) {
+    return ResolveWorkerFlags(flags, Environment({{"OMPI_COMM_WORLD_LOCAL_SIZE", size},
+                                                  {"OMPI_COMM_WORLD_RANK", rank},
+                                                  {"OMPI_COMM_WORLD_LOCAL_RANK", rank}}));
+  };
+  const std::string last = std::to_string(allowed.size() - 1);
+  EXPECT_THAT(rank_of("0", n_allowed)->cpus, ElementsAre(allowed.front()));
+  EXPECT_THAT(rank_of(last, n_allowed)->cpus, ElementsAre(allowed.back()));
+  EXPECT_THAT(rank_of("0", std::to_string(allowed.size() + 1)).status().message(),
+              HasSubstr("fewer CPUs than this host has workers"));
+  // Rank 0 of a service is the coordinator, which takes none.
+  flags.under_mpi = true;
+  EXPECT_THAT(rank_of("1", std::to_string(allowed.size() + 1))->cpus, ElementsAre(allowed.front()));
 }
 
 // How many workers share the host, told by the memory each offers.

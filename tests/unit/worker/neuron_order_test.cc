@@ -98,7 +98,7 @@ TEST(NeuronOrder, TheMostActiveComeFirst) {
 }
 
 TEST(NeuronOrder, ChangesNothingButTheOrderOfSums) {
-  for (const char* arch : {"llama", "arcee", "nemotron"}) {
+  for (const char* arch : {"llama", "arcee", "nemotron", "opt"}) {
     for (const DType dtype : {DType::kF32, DType::kF16, DType::kQ8_0}) {
       const GgufImage image = testing::TinyModelImage(Spec(arch, dtype));
       const TempFile file(image.Bytes());

@@ -42,7 +42,7 @@ double RelativeError(const std::vector<float>& got, const std::vector<float>& wa
 
 class EachArchitecture : public ::testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Stage, EachArchitecture,
-                         ::testing::Values("llama", "qwen2", "arcee", "nemotron"));
+                         ::testing::Values("llama", "qwen2", "arcee", "nemotron", "opt"));
 
 TEST_P(EachArchitecture, CpuAgreesWithReference) {
   const TempFile file(TinyModel(SpecOf(GetParam())));
@@ -88,7 +88,7 @@ TEST_P(EachArchitecture, ABatchOfSequencesGivesEachTheBitsItHasAlone) {
 }
 
 TEST(Stage, ExactFfnGivesTheBitsOfTheDenseSum) {
-  for (const char* arch : {"arcee", "nemotron", "relu-llama"}) {
+  for (const char* arch : {"arcee", "nemotron", "relu-llama", "opt"}) {
     TinyModelSpec spec = SpecOf(arch == std::string("relu-llama") ? "llama" : arch);
     if (arch == std::string("relu-llama")) spec.activation = "relu";
     const TempFile file(TinyModel(spec));

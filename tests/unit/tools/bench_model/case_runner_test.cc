@@ -53,6 +53,40 @@ TEST_F(CaseRunnerTest, ReadsPromptsInStepsAndDecodesBatches) {
   }
 }
 
+TEST_F(CaseRunnerTest, OpsAreWatchedWhereAskedFor) {
+  OpTimes times;
+  LocalStageOptions options;
+  options.ffn = model::FfnMode::kExact;
+  options.kv.n_pages = 8;
+  options.max_step_tokens = 8;
+  options.observer = &times;
+  const auto stage = LocalStage::Load(*model_, options, worker::IgnoreProgress);
+  ASSERT_THAT(stage.status(), testing::IsOk());
+  times.Watch(&(*stage)->traffic());
+  CaseRunner runner((*stage).get(), {model_->config.n_vocab, 8, 1, &times});
+  for (int repetition = 0; repetition < 2; ++repetition) {
+    const auto sample = runner.Run({.n_gen = 3, .batch = 2}, repetition);
+    ASSERT_THAT(sample.status(), testing::IsOk());
+    EXPECT_EQ(sample->n_steps, 3);
+    double seconds = 0;
+    uint64_t n_bytes = 0;
+    for (const OpTime& op : sample->ops) {
+      const bool is_of_layer = op.name == "matmul attn_q" || op.name == "axpy_rows ffn_down_t";
+      if (is_of_layer) {
+        EXPECT_EQ(op.n_calls, 3 * model_->config.n_layer) << op.name;
+      }
+      if (op.name == "norm output_norm") {
+        EXPECT_EQ(op.n_calls, 3);
+      }
+      seconds += op.seconds;
+      n_bytes += op.n_bytes;
+    }
+    EXPECT_GT(seconds, 0);
+    EXPECT_LE(seconds, sample->seconds);
+    EXPECT_EQ(n_bytes, sample->traffic.weight_bytes + sample->traffic.kv_bytes);
+  }
+}
+
 // The density depends on the tokens, so equal counts mean equal tokens.
 TEST_F(CaseRunnerTest, SameSeedSameTokensWhateverRanBefore) {
   const BenchCase test{.n_gen = 12, .batch = 2};

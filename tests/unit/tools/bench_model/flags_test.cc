@@ -57,6 +57,7 @@ TEST(BenchFlags, EachErrorNamesItsFlag) {
       {"--parallel", [](BenchFlags* f) { f->batches = "0"; }},
       {"--ctx", [](BenchFlags* f) { f->depths = "1,"; }},
       {"--threads", [](BenchFlags* f) { f->threads = "0"; }},
+      {"--cpus", [](BenchFlags* f) { f->cpus = "x"; }},
       {"--ffn", [](BenchFlags* f) { f->ffn = "sparse"; }},
       {"--allow-loss", [](BenchFlags* f) { f->allowed_loss = -1; }},
       {"--cache-type", [](BenchFlags* f) { f->cache_types = "q8"; }},

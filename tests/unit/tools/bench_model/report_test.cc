@@ -3,9 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <sstream>
+
 namespace thermocline::tools {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -51,6 +55,21 @@ TEST(BenchReport, Markdown) {
   EXPECT_THAT(text, HasSubstr(" 12.5 "));   // active
   EXPECT_THAT(text, HasSubstr("0.1.0 (abc)"));
   EXPECT_THAT(text, Not(HasSubstr("ratio")));
+}
+
+TEST(BenchReport, NotesStandApartFromTheTable) {
+  BenchReport report = OneCase();
+  report.notes = {"not available: exact of a|b.gguf: why", "another"};
+  const std::string text = FormatReport(report, ReportFormat::kMarkdown);
+  EXPECT_THAT(text, HasSubstr("|\n\n- not available: exact of a|b.gguf: why\n- another\n\n2 rep"));
+  // Every line of the table has the same columns.
+  std::istringstream lines(text);
+  std::vector<std::ptrdiff_t> columns;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with('|')) columns.push_back(std::count(line.begin(), line.end(), '|'));
+  }
+  EXPECT_THAT(columns, ElementsAre(16, 16, 16));
+  EXPECT_THAT(FormatReport(report, ReportFormat::kJson), HasSubstr("\"notes\": ["));
 }
 
 TEST(BenchReport, ComparesPairsAndMedians) {

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <functional>
 
+#include "model/sparsity_profile.h"
 #include "tests/support/gguf_image.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_file.h"
@@ -14,26 +15,35 @@
 namespace thermocline::tools {
 namespace {
 
+const std::string kFingerprint(32, 'a');
+
 // A profile beside a model that need not be there.
 class DensitiesTest : public ::testing::Test {
  protected:
   ~DensitiesTest() override { std::remove(ProfilePathOf(model_.path()).c_str()); }
 
-  static testing::GgufImage Profile(const std::vector<float>& densities) {
-    testing::GgufImage image;
-    image.AddString("general.architecture", "thermocline.profile")
-        .AddString("thermocline.profile.model_fingerprint", "abc")
-        .AddF32s("thermocline.profile.density", densities);
-    return image;
+  // Two layers of four neurons over eight tokens.
+  static model::SparsityProfile Profile() {
+    model::SparsityProfile profile;
+    profile.fingerprint = kFingerprint;
+    profile.n_tokens = 8;
+    profile.layers.resize(2);
+    profile.layers[0].fired = {2, 2, 2, 2};
+    profile.layers[1].fired = {8, 8, 0, 0};
+    return profile;
   }
-  void Write(const testing::GgufImage& image) {
+  void Write(const model::SparsityProfile& profile) const {
+    EXPECT_THAT(model::WriteSparsityProfile(profile, ProfilePathOf(model_.path())),
+                testing::IsOk());
+  }
+  void Write(const testing::GgufImage& image) const {
     const std::vector<std::byte> bytes = image.Bytes();
     std::ofstream file(ProfilePathOf(model_.path()), std::ios::binary);
     file.write(reinterpret_cast<const char*>(bytes.data()),
                static_cast<std::streamsize>(bytes.size()));
   }
   Result<Densities> Find(double active = -1) const {
-    return FindDensities({model_.path(), "abc", 2, active});
+    return FindDensities({model_.path(), kFingerprint, 2, active});
   }
 
   testing::TempFile model_{{}};
@@ -51,28 +61,44 @@ TEST_F(DensitiesTest, AreUnknownWithoutAProfile) {
 }
 
 TEST_F(DensitiesTest, ComeFromTheProfileOrTheFlag) {
-  Write(Profile({0.25f, 0.5f}));
+  Write(Profile());
   EXPECT_EQ(Find()->layers, (std::vector<double>{0.25, 0.5}));
   EXPECT_EQ(Find()->source, ProfilePathOf(model_.path()));
   EXPECT_EQ(Find(0.1)->layers, (std::vector<double>{0.1, 0.1}));
 }
 
+TEST_F(DensitiesTest, BatchesGoByTheUnionCurveWhereOneWasMeasured) {
+  model::SparsityProfile profile = Profile();
+  Write(profile);
+  EXPECT_FALSE(Find()->has_unions());
+  EXPECT_DOUBLE_EQ(Find()->ShareOf(0, 2), 1 - 0.75 * 0.75);
+  profile.layers[1].quantiles.assign(model::kNumQuantiles, 0);
+  profile.layers[1].union_shares = {0.5f, 0.5f, 0.5f, 0.5f, 0.5f, 0.5f, 0.625f};
+  Write(profile);
+  EXPECT_TRUE(Find()->has_unions());
+  EXPECT_DOUBLE_EQ(Find()->ShareOf(0, 2), 1 - 0.75 * 0.75);
+  EXPECT_DOUBLE_EQ(Find()->ShareOf(1, 1), 0.5);
+  EXPECT_DOUBLE_EQ(Find()->ShareOf(1, 32), 0.5);
+  EXPECT_DOUBLE_EQ(Find()->ShareOf(1, 64), 0.625);
+  // What is assumed has no curve.
+  EXPECT_DOUBLE_EQ(Find(0.5)->ShareOf(1, 2), 0.75);
+}
+
 TEST_F(DensitiesTest, OfABadProfileAreAnErrorThatNamesIt) {
-  const auto message_of = [&](const testing::GgufImage& image) {
-    Write(image);
+  const auto message_of = [&](const auto& file) {
+    Write(file);
     const Status status = Find().status();
     EXPECT_NE(status.message().find(ProfilePathOf(model_.path())), std::string::npos);
     return status.message();
   };
-  EXPECT_NE(message_of(Profile({0.5f})).find("values=1 layers=2"), std::string::npos);
-  EXPECT_NE(message_of(Profile({0.5f, 1.5f})).find("value=1.5"), std::string::npos);
+  model::SparsityProfile profile = Profile();
+  profile.layers.pop_back();
+  EXPECT_NE(message_of(profile).find("profile=1 layers=2"), std::string::npos);
+  profile.fingerprint = std::string(32, '7');
+  EXPECT_NE(message_of(profile).find("another model"), std::string::npos);
   testing::GgufImage other;
   other.AddString("general.architecture", "llama");
   EXPECT_NE(message_of(other).find("not a profile"), std::string::npos);
-  testing::GgufImage stranger;
-  stranger.AddString("general.architecture", "thermocline.profile")
-      .AddString("thermocline.profile.model_fingerprint", "xyz");
-  EXPECT_NE(message_of(stranger).find("another model"), std::string::npos);
 }
 
 TEST(InspectFlags, AreWithinBounds) {

@@ -40,7 +40,8 @@ double VectorBytes(const model::WeightIndex& weights) {
 
 class EachModel : public ::testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Roofline, EachModel,
-                         ::testing::Values("llama", "qwen2", "arcee", "nemotron", "powerinfer"));
+                         ::testing::Values("llama", "qwen2", "arcee", "nemotron", "opt",
+                                           "powerinfer"));
 
 // The oracle: what the ops counted while they ran.
 TEST_P(EachModel, BytesAreThoseThatTheOpsRead) {
@@ -78,13 +79,58 @@ double BytesOf(const StepCost& cost, const std::string& name) {
   return 0;
 }
 
+// Also where the worker holds neuron rows of another type than the file has.
+TEST(Roofline, SparseModesCountWhatTheWorkerHolds) {
+  testing::TinyModelSpec arcee, powerinfer;
+  arcee.arch = "arcee";
+  arcee.dtype = DType::kQ4_0;
+  powerinfer.dialect = testing::GgufDialect::kPowerInfer;
+  powerinfer.dtype = DType::kF16;
+  for (const auto& [spec, mode] :
+       {std::pair{arcee, model::FfnMode::kExact}, std::pair{powerinfer, model::FfnMode::kExact}}) {
+    Opened opened(spec);
+    LocalStageOptions options;
+    options.ffn = mode;
+    options.kv.n_pages = 8;
+    options.max_step_tokens = 16;
+    auto stage = LocalStage::Load(opened.model, options, worker::IgnoreProgress);
+    ASSERT_THAT(stage.status(), testing::IsOk());
+    CaseRunner runner(stage->get(), {opened.model.config.n_vocab, 16, 1});
+    const BenchCase decode{.n_gen = 1, .depth = 20};
+    const auto sample = runner.Run(decode, 0);
+    ASSERT_THAT(sample.status(), testing::IsOk());
+    StepShape shape = Shape(1, 20, mode);
+    shape.sparsity = &opened.model.sparsity;
+    // Layers are alike, so their mean will do.
+    shape.densities.layers.assign(static_cast<size_t>(spec.n_layer), sample->traffic.density());
+    const StepCost cost = CostOf(opened.model.config, opened.model.weights, shape);
+    EXPECT_NEAR(cost.bytes() - VectorBytes(opened.model.weights),
+                static_cast<double>(sample->traffic.weight_bytes + sample->traffic.kv_bytes), 1e-6)
+        << spec.arch << " " << model::FfnModeName(mode);
+    EXPECT_LT(sample->traffic.density(), 1);
+  }
+}
+
+TEST(Roofline, HalvesOfPredictorsCountAsTheBytesTheyBecome) {
+  testing::TinyModelSpec spec;
+  spec.dialect = testing::GgufDialect::kPowerInfer;
+  spec.dtype = DType::kF16;
+  const Opened opened(spec);
+  StepShape shape = Shape(1, 0, model::FfnMode::kPredicted);
+  shape.sparsity = &opened.model.sparsity;
+  const StepCost cost = CostOf(opened.model.config, opened.model.weights, shape);
+  // 34 bytes for 32 weights of Q8_0.
+  EXPECT_DOUBLE_EQ(BytesOf(cost, "matmul fc1"), 2.0 * spec.n_predictor * spec.n_embd / 32 * 34);
+  EXPECT_DOUBLE_EQ(BytesOf(cost, "matmul fc2"), 2.0 * spec.n_ff * spec.n_predictor / 32 * 34);
+}
+
 TEST(Roofline, ActiveNeuronsAreReadOncePerStep) {
   testing::TinyModelSpec spec;
   spec.arch = "arcee";
   const Opened opened(spec);
   const auto cost_of = [&](int64_t n_tokens, double density) {
     StepShape shape = Shape(n_tokens, 0, model::FfnMode::kExact);
-    shape.densities.assign(static_cast<size_t>(spec.n_layer), density);
+    shape.densities.layers.assign(static_cast<size_t>(spec.n_layer), density);
     return CostOf(opened.model.config, opened.model.weights, shape);
   };
   const std::string down = "axpy_rows ffn_down_t";

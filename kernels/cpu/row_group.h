@@ -1,0 +1,31 @@
+// Products of a few weight rows, from anywhere in a matrix, with one token: what sparse products
+// are made of.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/tensor_view.h"
+
+namespace thermocline::kernels::cpu {
+
+// Rows that are multiplied together, so that their sums hide each other's latency, and the rows
+// that are fetched into the L2 cache meanwhile. Into L2, since an L1 cache has too few line buffers
+// to wait for memory in: prefetching there reached 15 GB/s where this reaches 20.
+struct RowGroup {
+  static constexpr int kRows = 4;
+  const std::byte* rows[kRows] = {};
+  const std::byte* ahead[kRows] = {};  // whole rows of the same length
+  int n_rows = 0;
+  int n_ahead = 0;
+};
+
+// values[r] = rows[r] . x, each with the bits of RowDot (kernels/cpu/row_dot.h). x is F32, or for
+// packed rows a ByteRow.
+using GroupDot = void (*)(const RowGroup& group, const std::byte* x, int64_t n_elems,
+                          float* values);
+
+// For rows of w's type and layout on this machine.
+GroupDot GroupDotOf(const TensorView& w);
+
+}  // namespace thermocline::kernels::cpu

@@ -1,0 +1,213 @@
+#include "placement/cost_model.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "base/check.h"
+#include "model/ffn_policy.h"
+#include "model/graph.h"
+
+namespace thermocline::placement {
+namespace {
+
+using model::FfnMode;
+
+// A layer is cut into at most this many blocks of at least kMinBlockNeurons: a plan is no better
+// for finer ones, and the solver's tables stay small.
+constexpr int64_t kMaxBlocks = 512;
+constexpr int64_t kMinBlockNeurons = 32;
+
+// Choosing a token looks at every logit a few times; measured at 8 ns a logit with temperature 1.
+constexpr double kSampleSecondsPerLogit = 8e-9;
+
+// What decides whether a neuron's rows are read in this mode.
+bool SkipsNeurons(const model::ModelConfig& config, FfnMode mode) {
+  return mode != FfnMode::kDense || config.relu_family();
+}
+
+// Sums over the blocks of a layer of which `heat` tells the probabilities.
+std::vector<NeuronShare> SharesOf(const NeuronHeat& heat, int64_t block_neurons, int n_blocks,
+                                  int64_t n_rows) {
+  const std::vector<double> needed = heat.Union(n_rows);
+  std::vector<NeuronShare> blocks(static_cast<size_t>(n_blocks));
+  for (size_t i = 0; i < needed.size(); ++i) {
+    const double uses = heat.fires()[i] * static_cast<double>(n_rows);
+    blocks[i / static_cast<size_t>(block_neurons)] += {1, needed[i], needed[i], uses};
+  }
+  return blocks;
+}
+
+NeuronShare SumOf(const std::vector<NeuronShare>& shares) {
+  NeuronShare sum;
+  for (const NeuronShare& share : shares) sum += share;
+  return sum;
+}
+
+double DensityOf(const NeuronShare& share) { return share.n > 0 ? share.active / share.n : 1; }
+
+}  // namespace
+
+CostModel::CostModel(const CostInputs& inputs) : inputs_(inputs) {
+  const model::ModelConfig& config = inputs_.config;
+  const auto n_ff = static_cast<int64_t>(config.n_ff);
+  CHECK(inputs_.heats.size() == static_cast<size_t>(config.n_layer));
+  const int64_t least = (n_ff + kMaxBlocks - 1) / kMaxBlocks;
+  block_neurons_ = (least + kMinBlockNeurons - 1) / kMinBlockNeurons * kMinBlockNeurons;
+  n_blocks_ = static_cast<int>((n_ff + block_neurons_ - 1) / block_neurons_);
+  for (const WorkerProfile& worker : inputs_.cluster.workers) {
+    speeds_.emplace_back(worker, inputs_.step.n_rows());
+  }
+  embed_ = LoadsOf(model::BuildEmbedGraph(config), config, inputs_.weights, inputs_.step);
+  StepShape head = inputs_.step;  // only the last token of each sequence is asked for
+  head.n_tokens = 1;
+  head_ = LoadsOf(model::BuildHeadGraph(config, inputs_.weights), config, inputs_.weights, head);
+
+  CHECK(!speeds_.empty());
+  for (int layer = 0; layer < config.n_layer; ++layer) {
+    double fastest = std::numeric_limits<double>::infinity();
+    for (const FfnMode mode : model::kFfnModes) {
+      if (!inputs_.ffn.Has(mode)) continue;
+      LayerLoads loads = LoadsOfLayer(layer, mode, inputs_.ffn.needs_neuron_rows());
+      const double seconds = SecondsOf(loads.ffn, speeds_.front(), loads.all);
+      if (seconds >= fastest) continue;
+      fastest = seconds;
+      layers_.resize(static_cast<size_t>(layer) + 1);
+      layers_.back() = std::move(loads);
+    }
+    split_layers_.push_back(LoadsOfLayer(layer, layers_.back().mode, true));
+  }
+  TabulateBlocks();
+}
+
+void CostModel::TabulateBlocks() {
+  const ModelBytes bytes = ModelBytes::Of(inputs_.config, inputs_.weights, inputs_.ffn);
+  for (int layer = 0; layer < inputs_.config.n_layer; ++layer) {
+    std::vector<uint64_t>& of_layer = block_bytes_.emplace_back();
+    for (int b = 0; b < n_blocks_; ++b) {
+      of_layer.push_back(bytes.Neurons(layer, NeuronsOf({b, b + 1})).sum());
+    }
+  }
+  for (const WorkerSpeed& speed : speeds_) {
+    auto& of_worker = block_seconds_.emplace_back();
+    auto& parts = part_seconds_.emplace_back();
+    for (const LayerLoads& layer : split_layers_) {
+      parts.push_back(SecondsOf(layer.ffn, speed, {}));
+      of_worker.push_back(BlockSeconds(layer, speed));
+    }
+  }
+}
+
+CostModel::LayerLoads CostModel::LoadsOfLayer(int layer, FfnMode mode, bool down_by_neuron) const {
+  const model::ModelConfig& config = inputs_.config;
+  model::LayerSparsity sparsity;
+  if (inputs_.sparsity != nullptr) sparsity = inputs_.sparsity->layers[static_cast<size_t>(layer)];
+  const FfnMode own = model::LayerFfnMode(config, sparsity, mode);
+  const model::Graph graph =
+      model::BuildLayerGraph(config, inputs_.weights, layer, {own, down_by_neuron, sparsity});
+  std::vector<OpLoad> loads = LoadsOf(graph, config, inputs_.weights, inputs_.step);
+  const auto ffn = loads.begin() + static_cast<std::ptrdiff_t>(graph.ffn_begin);
+
+  const NeuronHeat& measured = inputs_.heats[static_cast<size_t>(layer)];
+  const NeuronHeat& heat =
+      SkipsNeurons(config, own) ? measured : NeuronHeat::Uniform(measured.n_ff(), 1);
+  LayerLoads result{.mode = own,
+                    .before_ffn = {loads.begin(), ffn},
+                    .ffn = {ffn, loads.end()},
+                    .blocks = SharesOf(heat, block_neurons_, n_blocks_, inputs_.step.n_rows())};
+  result.all = SumOf(result.blocks);
+  return result;
+}
+
+double CostModel::SecondsOf(const std::vector<OpLoad>& ops, const WorkerSpeed& speed,
+                            const NeuronShare& share) const {
+  double seconds = 0;
+  for (const OpLoad& op : ops) seconds += speed.OpSeconds(op, share, DensityOf(share));
+  return seconds;
+}
+
+size_t CostModel::IndexOf(WorkerId worker) const {
+  const auto& workers = inputs_.cluster.workers;
+  const auto at = std::find_if(workers.begin(), workers.end(),
+                               [&](const WorkerProfile& other) { return other.id == worker; });
+  CHECK(at != workers.end());
+  return static_cast<size_t>(at - workers.begin());
+}
+
+double CostModel::LayerSeconds(WorkerId worker, int layer) const {
+  const LayerLoads& loads = layers_[static_cast<size_t>(layer)];
+  const WorkerSpeed& speed = SpeedOf(worker);
+  return SecondsOf(loads.before_ffn, speed, {}) + SecondsOf(loads.ffn, speed, loads.all);
+}
+
+double CostModel::EmbedSeconds(WorkerId worker) const {
+  return SecondsOf(embed_, SpeedOf(worker), {});
+}
+
+double CostModel::HeadSeconds(WorkerId worker) const {
+  const double sample = kSampleSecondsPerLogit * inputs_.config.n_vocab;
+  return SecondsOf(head_, SpeedOf(worker), {}) +
+         sample * static_cast<double>(inputs_.step.n_sequences);
+}
+
+double CostModel::TransferSeconds(WorkerId from, WorkerId to) const {
+  const LinkProfile* const link = inputs_.cluster.FindLink(from, to);
+  CHECK(link != nullptr);
+  const auto n_elems = static_cast<uint64_t>(inputs_.step.n_rows() * inputs_.config.n_embd);
+  return static_cast<double>(RowBytes(inputs_.wire, n_elems)) / link->bytes_per_s.value;
+}
+
+double CostModel::HopSeconds(WorkerId from, WorkerId to) const {
+  const LinkProfile* const link = inputs_.cluster.FindLink(from, to);
+  CHECK(link != nullptr);
+  return link->message_s.value + link->latency_s.value + TransferSeconds(from, to);
+}
+
+// By block, so that they add up; an op's larger bound may change from block to block, which makes
+// the sum at most a little larger than the time of the whole.
+std::vector<double> CostModel::BlockSeconds(const LayerLoads& layer,
+                                            const WorkerSpeed& speed) const {
+  // The norm, the first half of a predictor, and the calls.
+  const double fixed = SecondsOf(layer.ffn, speed, {});
+  std::vector<double> seconds = {0};
+  seconds.reserve(layer.blocks.size() + 1);
+  for (const NeuronShare& block : layer.blocks) {
+    seconds.push_back(seconds.back() + std::max(0.0, SecondsOf(layer.ffn, speed, block) - fixed));
+  }
+  return seconds;
+}
+
+SplitProblem CostModel::ProblemOf(const Group& group, const model::LayerRange& layers) const {
+  SplitProblem problem;
+  const WorkerId lead = group.front();
+  for (size_t d = 0; d < group.size(); ++d) {
+    SplitDevice& device = problem.devices.emplace_back();
+    // The ops of all layers are alike but for their weights' sizes and types.
+    device.part_s = part_seconds_[IndexOf(group[d])][static_cast<size_t>(layers.begin)];
+    if (d == 0) continue;
+    const LinkProfile* const out = inputs_.cluster.FindLink(lead, group[d]);
+    const LinkProfile* const back = inputs_.cluster.FindLink(group[d], lead);
+    CHECK(out != nullptr && back != nullptr);
+    device.send_s = out->message_s.value + TransferSeconds(lead, group[d]);
+    device.round_trip_s = out->latency_s.value + back->message_s.value + back->latency_s.value +
+                          TransferSeconds(group[d], lead);
+    device.merge_s = SpeedOf(lead).op_overhead_s();
+  }
+  for (int i = layers.begin; i < layers.end; ++i) {
+    const auto at = static_cast<size_t>(i);
+    SplitLayer& layer = problem.layers.emplace_back();
+    layer.fixed_s = SecondsOf(split_layers_[at].before_ffn, SpeedOf(lead), {});
+    layer.block_bytes = block_bytes_[at];
+    for (const WorkerId worker : group) {
+      layer.seconds.push_back(block_seconds_[IndexOf(worker)][at]);
+    }
+  }
+  return problem;
+}
+
+NeuronRange CostModel::NeuronsOf(const BlockRange& blocks) const {
+  if (blocks.empty()) return {};
+  const auto n_ff = static_cast<int64_t>(inputs_.config.n_ff);
+  return {blocks.begin * block_neurons_, std::min(n_ff, blocks.end * block_neurons_)};
+}
+
+}  // namespace thermocline::placement

@@ -1,0 +1,94 @@
+// From model, activation profile and cluster to seconds: what each layer costs each worker, whole
+// or by neurons, and what a plan would do.
+//
+// Every cost is derived from the op graph that workers lower (placement/op_load.h); formulas as in
+// DESIGN section 4: a layer takes its attention, then the slowest of the parts of its FFN.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/dtype.h"
+#include "model/config.h"
+#include "model/ffn_mode.h"
+#include "model/sparsity.h"
+#include "model/weights.h"
+#include "placement/neuron_heat.h"
+#include "placement/op_load.h"
+#include "placement/op_time.h"
+#include "placement/plan.h"
+#include "placement/profile.h"
+#include "placement/solver/split_problem.h"
+
+namespace thermocline::placement {
+
+// What costs are asked for; all of it outlives the model.
+struct CostInputs {
+  const model::ModelConfig& config;
+  const model::WeightIndex& weights;
+  const model::Sparsity* sparsity = nullptr;  // null: nothing is known
+  const std::vector<NeuronHeat>& heats;       // by layer
+  const ClusterProfile& cluster;              // with a link for every pair that may be joined
+  model::FfnModes ffn;                        // of which each layer runs the fastest
+  StepShape step;                             // of decoding
+  DType wire = DType::kF32;
+};
+
+// The members of a stage: the lead, then its helpers.
+using Group = std::vector<WorkerId>;
+
+// Costs of one model on one cluster for one kind of step. Immutable, so thread-safe.
+class CostModel {
+ public:
+  explicit CostModel(const CostInputs& inputs);
+
+  // The FFN mode that the layer is taken to run: the fastest of those it can.
+  model::FfnMode ModeOf(int layer) const { return layers_[static_cast<size_t>(layer)].mode; }
+
+  // One worker that runs the layer alone, its neurons in rows or as the file has them.
+  double LayerSeconds(WorkerId worker, int layer) const;
+  // The embedding, and the head with the choice of a token for every sequence.
+  double EmbedSeconds(WorkerId worker) const;
+  double HeadSeconds(WorkerId worker) const;
+  // x from one stage to the next.
+  double HopSeconds(WorkerId from, WorkerId to) const;
+
+  // The FFNs of `layers` over a group; memory_bytes of the devices is for the caller to fill in.
+  SplitProblem ProblemOf(const Group& group, const model::LayerRange& layers) const;
+  // Blocks of the problem, as neurons.
+  NeuronRange NeuronsOf(const BlockRange& blocks) const;
+  int n_blocks() const { return n_blocks_; }
+  int64_t block_neurons() const { return block_neurons_; }
+
+ private:
+  struct LayerLoads {
+    model::FfnMode mode = model::FfnMode::kDense;
+    std::vector<OpLoad> before_ffn;
+    std::vector<OpLoad> ffn;
+    std::vector<NeuronShare> blocks;  // sums over each block
+    NeuronShare all;
+  };
+  LayerLoads LoadsOfLayer(int layer, model::FfnMode mode, bool down_by_neuron) const;
+  double SecondsOf(const std::vector<OpLoad>& ops, const WorkerSpeed& speed,
+                   const NeuronShare& share) const;
+  size_t IndexOf(WorkerId worker) const;
+  const WorkerSpeed& SpeedOf(WorkerId worker) const { return speeds_[IndexOf(worker)]; }
+  std::vector<double> BlockSeconds(const LayerLoads& layer, const WorkerSpeed& speed) const;
+  void TabulateBlocks();
+  double TransferSeconds(WorkerId from, WorkerId to) const;
+
+  CostInputs inputs_;
+  int64_t block_neurons_ = 0;
+  int n_blocks_ = 0;
+  std::vector<WorkerSpeed> speeds_;       // by place in the cluster
+  std::vector<LayerLoads> layers_;        // alone, fastest mode
+  std::vector<LayerLoads> split_layers_;  // in the same mode, with neuron rows
+  // Of split_layers_, by place in the cluster and layer: the blocks from the first to one, and what
+  // a part costs whatever neurons it has.
+  std::vector<std::vector<std::vector<double>>> block_seconds_;
+  std::vector<std::vector<double>> part_seconds_;
+  std::vector<std::vector<uint64_t>> block_bytes_;  // by layer
+  std::vector<OpLoad> embed_, head_;
+};
+
+}  // namespace thermocline::placement

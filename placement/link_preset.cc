@@ -1,0 +1,91 @@
+#include "placement/link_preset.h"
+
+#include <array>
+#include <vector>
+
+#include "base/str.h"
+
+namespace thermocline::placement {
+namespace {
+
+// Of kernel sockets and MPI's TCP a send costs some microseconds; a ZeroMQ message is handed to
+// another thread at each end. Devices that move the bytes themselves cost about one.
+constexpr double kSocketUs = 4, kZmqUs = 10, kRdmaUs = 1;
+
+constexpr std::array kPresets = {
+    LinkPreset{"shm", 1, 8, 0.5, "two processes of one host, MPI's shared memory"},
+    LinkPreset{"tcp-loopback", 8, 4, kSocketUs, "two processes of one host, TCP"},
+    LinkPreset{"zmq-loopback", 26, 2.5, kZmqUs, "two processes of one host, ZeroMQ"},
+    LinkPreset{"1gbe-tcp", 30, 0.117, kSocketUs, "1 Gbit Ethernet, TCP"},
+    LinkPreset{"2.5gbe-tcp", 30, 0.29, kSocketUs, "2.5 Gbit Ethernet, TCP"},
+    LinkPreset{"10gbe-tcp", 17, 1.15, kSocketUs, "10 Gbit Ethernet, TCP"},
+    LinkPreset{"25gbe-tcp", 16, 2.6, kSocketUs, "25 Gbit Ethernet, TCP"},
+    LinkPreset{"25gbe-roce", 4, 2.9, kRdmaUs, "25 Gbit Ethernet, RoCE"},
+    LinkPreset{"40gbe-rdma", 2, 4.6, kRdmaUs, "40 Gbit Ethernet, RDMA"},
+    LinkPreset{"100gbe-tcp", 15, 4, kSocketUs, "100 Gbit Ethernet, one TCP stream"},
+    LinkPreset{"100gbe-roce", 3.5, 11.5, kRdmaUs, "100 Gbit Ethernet, RoCE"},
+    LinkPreset{"200gbe-roce", 3, 23, kRdmaUs, "200 Gbit Ethernet, RoCE"},
+    LinkPreset{"ib-edr", 1.3, 12, kRdmaUs, "InfiniBand EDR, 100 Gbit"},
+    LinkPreset{"ib-hdr", 1.2, 24, kRdmaUs, "InfiniBand HDR, 200 Gbit"},
+    LinkPreset{"ib-ndr", 1.5, 48, kRdmaUs, "InfiniBand NDR, 400 Gbit"},
+    LinkPreset{"pcie3", 8, 11, kRdmaUs, "PCIe 3 x16, between devices"},
+    LinkPreset{"pcie4", 6, 24, kRdmaUs, "PCIe 4 x16, between devices"},
+    LinkPreset{"pcie5", 5, 54, kRdmaUs, "PCIe 5 x16, between devices"},
+    LinkPreset{"nvlink3", 8, 230, kRdmaUs, "NVLink 3, NCCL, launch included"},
+    LinkPreset{"nvlink4", 5, 350, kRdmaUs, "NVLink 4, NCCL, launch included"},
+    LinkPreset{"thunderbolt5-tcp", 300, 4, kSocketUs, "Thunderbolt 5, TCP"},
+    LinkPreset{"wifi", 2500, 0.04, kSocketUs, "wireless LAN"},
+    LinkPreset{"wan", 25000, 0.0125, kSocketUs, "between regions, 100 Mbit"},
+};
+
+void FillFigure(double assumed, Figure* figure) {
+  if (!figure->known()) *figure = Figure::Assumed(assumed);
+}
+
+}  // namespace
+
+std::span<const LinkPreset> LinkPresets() { return kPresets; }
+
+Result<LinkPreset> FindLinkPreset(std::string_view name) {
+  std::string names;
+  for (const LinkPreset& preset : kPresets) {
+    if (preset.name == name) return preset;
+    names += Str(names.empty() ? "" : ", ", preset.name);
+  }
+  return InvalidArgument(Str("no such kind of link: ", Printable(name), "; there are ", names));
+}
+
+void FillLink(const LinkPreset& preset, LinkProfile* link) {
+  constexpr double kMicro = 1e-6, kGiga = 1e9;
+  const bool all_known =
+      link->latency_s.known() && link->bytes_per_s.known() && link->message_s.known();
+  if (!all_known) link->preset = preset.name;
+  FillFigure(preset.latency_us * kMicro, &link->latency_s);
+  FillFigure(preset.gb_per_s * kGiga, &link->bytes_per_s);
+  FillFigure(preset.message_us * kMicro, &link->message_s);
+}
+
+Status FillLinks(const LinkPreset& between_hosts, LinkKind transport, ClusterProfile* cluster) {
+  const std::string_view local = transport == LinkKind::kMpi ? "shm" : "zmq-loopback";
+  TC_ASSIGN_OR_RETURN(const LinkPreset within_host, FindLinkPreset(local));
+  std::vector<LinkProfile> links;
+  for (const WorkerProfile& from : cluster->workers) {
+    for (const WorkerProfile& to : cluster->workers) {
+      if (from.id == to.id) continue;
+      const LinkProfile* const known = cluster->FindLink(from.id, to.id);
+      LinkProfile link = known != nullptr
+                             ? *known
+                             : LinkProfile{.from = from.id, .to = to.id, .transport = transport};
+      LinkPreset preset = !from.host.empty() && from.host == to.host ? within_host : between_hosts;
+      if (!link.preset.empty()) {
+        TC_ASSIGN_OR_RETURN(preset, FindLinkPreset(link.preset));
+      }
+      FillLink(preset, &link);
+      links.push_back(std::move(link));
+    }
+  }
+  cluster->links = std::move(links);
+  return OkStatus();
+}
+
+}  // namespace thermocline::placement

@@ -1,0 +1,37 @@
+// Links as they usually are, for planning with hardware that nobody has measured yet.
+//
+// Source of the numbers: medians of published measurements; docs/cluster-profile.md lists them.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/status.h"
+#include "placement/profile.h"
+
+namespace thermocline::placement {
+
+struct LinkPreset {
+  std::string_view name;
+  double latency_us;    // one way, of a small message from program to program
+  double gb_per_s;      // 1e9 bytes per second, one stream
+  double message_us;    // of the sender's time
+  std::string_view of;  // for people
+};
+
+std::span<const LinkPreset> LinkPresets();
+// kInvalidArgument lists the names.
+Result<LinkPreset> FindLinkPreset(std::string_view name);
+
+// Numbers of the link that are unknown become the preset's, as assumed.
+void FillLink(const LinkPreset& preset, LinkProfile* link);
+// A link for every ordered pair of workers: what is unknown is filled in by the preset that the
+// link names, else for two workers of one host by "shm" (MPI) or "zmq-loopback", else by
+// `between_hosts`. kInvalidArgument when a link names a preset that there is none of.
+Status FillLinks(const LinkPreset& between_hosts, LinkKind transport, ClusterProfile* cluster);
+
+// What is taken where nobody says what joins two hosts.
+inline constexpr std::string_view kDefaultLinkPreset = "10gbe-tcp";
+
+}  // namespace thermocline::placement

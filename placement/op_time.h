@@ -1,0 +1,45 @@
+// How long the ops of a step take on a worker: the larger of its bytes over the bandwidth and its
+// FLOPs over the FLOP rate, and the overhead of a call.
+//
+// Source: Williams et al., "Roofline: An Insightful Visual Performance Model", CACM 52(4), 2009.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/dtype.h"
+#include "placement/op_load.h"
+#include "placement/profile.h"
+
+namespace thermocline::placement {
+
+// The numbers of one worker that times are predicted from. A number that nobody has measured takes
+// the value that stands beside it here.
+class WorkerSpeed {
+ public:
+  // `n_rows`: tokens of the step, which sets how fast products are.
+  WorkerSpeed(const WorkerProfile& worker, int64_t n_rows);
+
+  // `density`: the share of the rows that are read, which sets how fast a gather is.
+  double OpSeconds(const OpLoad& op, const NeuronShare& share, double density) const;
+  double op_overhead_s() const { return op_overhead_s_; }
+
+  // What a core of a server reads from DDR4 or DDR5 memory; with nothing known, any number will do.
+  static constexpr double kAssumedReadBytesPerS = 20e9;
+  // Rows with the next one prefetched reached 60 to 70 % of streaming where it was measured.
+  static constexpr double kAssumedGatherShare = 0.65;
+  // Waking a pool of threads for an op and waiting for the last.
+  static constexpr double kAssumedOpOverheadS = 3e-6;
+
+ private:
+  double BytesPerS(double density) const;
+  double FlopsPerS(DType dtype) const;  // infinite when unknown
+
+  double read_bytes_per_s_;
+  double gather_bytes_per_s_;
+  double op_overhead_s_;
+  std::vector<ComputeRate> compute_rates_;
+  double n_rows_;
+};
+
+}  // namespace thermocline::placement

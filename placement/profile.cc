@@ -1,0 +1,116 @@
+#include "placement/profile.h"
+
+#include <array>
+#include <cmath>
+#include <set>
+#include <utility>
+
+#include "base/str.h"
+
+namespace thermocline::placement {
+namespace {
+
+constexpr std::array kOrigins = {Origin::kUnknown, Origin::kAssumed, Origin::kGiven,
+                                 Origin::kMeasured};
+
+Status CheckRate(const Figure& figure, std::string_view what, const std::string& where) {
+  if (!figure.known() || (std::isfinite(figure.value) && figure.value > 0)) return OkStatus();
+  return InvalidArgument(Str(where, ": ", what, " is not above 0: ", figure.value));
+}
+
+Status CheckTime(const Figure& figure, std::string_view what, const std::string& where) {
+  if (!figure.known() || (std::isfinite(figure.value) && figure.value >= 0)) return OkStatus();
+  return InvalidArgument(Str(where, ": ", what, " is negative: ", figure.value));
+}
+
+Status CheckWorker(const WorkerProfile& worker) {
+  const std::string where = Str("worker ", worker.id);
+  TC_RETURN_IF_ERROR(CheckRate(worker.read_bytes_per_s, "read_bytes_per_s", where));
+  TC_RETURN_IF_ERROR(CheckRate(worker.gather_bytes_per_s, "gather_bytes_per_s", where));
+  TC_RETURN_IF_ERROR(CheckTime(worker.op_overhead_s, "op_overhead", where));
+  for (const ReadRate& rate : worker.read_rates) {
+    TC_RETURN_IF_ERROR(CheckRate(rate.bytes_per_s, "a rate of read_rates", where));
+  }
+  for (const ComputeRate& rate : worker.compute_rates) {
+    TC_RETURN_IF_ERROR(CheckRate(rate.flops_per_s, "a rate of compute_rates", where));
+  }
+  return OkStatus();
+}
+
+Status CheckLink(const ClusterProfile& cluster, const LinkProfile& link) {
+  const std::string where = Str("link ", link.from, " -> ", link.to);
+  for (const WorkerId end : {link.from, link.to}) {
+    if (cluster.FindWorker(end) != nullptr) continue;
+    return InvalidArgument(Str(where, ": there is no worker ", end));
+  }
+  if (link.from == link.to) return InvalidArgument(Str(where, ": leads to where it comes from"));
+  TC_RETURN_IF_ERROR(CheckTime(link.latency_s, "latency", where));
+  TC_RETURN_IF_ERROR(CheckTime(link.message_s, "message time", where));
+  return CheckRate(link.bytes_per_s, "bytes_per_s", where);
+}
+
+}  // namespace
+
+std::string_view OriginName(Origin origin) {
+  switch (origin) {
+    case Origin::kUnknown:
+      return "unknown";
+    case Origin::kAssumed:
+      return "assumed";
+    case Origin::kGiven:
+      return "given";
+    case Origin::kMeasured:
+      return "measured";
+  }
+  return "?";
+}
+
+Result<Origin> ParseOrigin(std::string_view name) {
+  for (const Origin origin : kOrigins) {
+    if (name == OriginName(origin)) return origin;
+  }
+  return InvalidArgument(
+      Str("origin is not unknown, assumed, given or measured: ", Printable(name)));
+}
+
+std::string_view LinkKindName(LinkKind kind) { return kind == LinkKind::kMpi ? "mpi" : "zmq"; }
+
+Result<LinkKind> ParseLinkKind(std::string_view name) {
+  for (const LinkKind kind : {LinkKind::kMpi, LinkKind::kZmq}) {
+    if (name == LinkKindName(kind)) return kind;
+  }
+  return InvalidArgument(Str("link is not mpi or zmq: ", Printable(name)));
+}
+
+const WorkerProfile* ClusterProfile::FindWorker(WorkerId id) const {
+  for (const WorkerProfile& worker : workers) {
+    if (worker.id == id) return &worker;
+  }
+  return nullptr;
+}
+
+const LinkProfile* ClusterProfile::FindLink(WorkerId from, WorkerId to) const {
+  for (const LinkProfile& link : links) {
+    if (link.from == from && link.to == to) return &link;
+  }
+  return nullptr;
+}
+
+Status ValidateCluster(const ClusterProfile& cluster) {
+  std::set<WorkerId> ids;
+  for (const WorkerProfile& worker : cluster.workers) {
+    if (!ids.insert(worker.id).second) {
+      return InvalidArgument(Str("worker ", worker.id, " stands twice"));
+    }
+    TC_RETURN_IF_ERROR(CheckWorker(worker));
+  }
+  std::set<std::pair<WorkerId, WorkerId>> ends;
+  for (const LinkProfile& link : cluster.links) {
+    TC_RETURN_IF_ERROR(CheckLink(cluster, link));
+    if (ends.insert({link.from, link.to}).second) continue;
+    return InvalidArgument(Str("link ", link.from, " -> ", link.to, " stands twice"));
+  }
+  return OkStatus();
+}
+
+}  // namespace thermocline::placement

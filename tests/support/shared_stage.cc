@@ -1,0 +1,123 @@
+#include "tests/support/shared_stage.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace thermocline::testing {
+namespace {
+
+void Copy(TensorView from, TensorView to) {
+  EXPECT_EQ(from.n_rows, to.n_rows);
+  EXPECT_EQ(from.n_cols, to.n_cols);
+  for (int64_t i = 0; i < from.n_rows; ++i) {
+    std::memcpy(to.row(i), from.row(i), static_cast<size_t>(from.n_cols) * sizeof(float));
+  }
+}
+
+// One helper's end: gives it x, keeps its sum.
+class HelperEnd final : public worker::PartExchange {
+ public:
+  HelperEnd(TensorView x, std::vector<float>* sum) : x_(x), sum_(sum) {}
+  Status Receive(int, int peer, TensorView x) override {
+    EXPECT_EQ(peer, 0);
+    Copy(x_, x);
+    return OkStatus();
+  }
+  Status Send(int, TensorView x) override {
+    sum_->resize(static_cast<size_t>(x.n_rows * x.n_cols));
+    Copy(x, TensorView::F32(sum_->data(), x.n_rows, x.n_cols));
+    return OkStatus();
+  }
+
+ private:
+  TensorView x_;
+  std::vector<float>* sum_;
+};
+
+}  // namespace
+
+// The lead's end: helpers run as soon as x is sent.
+class SharedStage::Exchange final : public worker::PartExchange {
+ public:
+  Exchange(std::vector<std::unique_ptr<worker::HelperStage>>* helpers,
+           const std::vector<std::vector<model::NeuronRange>>& members)
+      : helpers_(helpers), members_(members) {}
+
+  Status Send(int layer, TensorView x) override {
+    sums_.clear();
+    for (size_t h = 0; h < helpers_->size(); ++h) {
+      if (members_[h + 1][static_cast<size_t>(layer)].empty()) continue;
+      HelperEnd end(x, &sums_.emplace_back());
+      TC_RETURN_IF_ERROR((*helpers_)[h]->Run(layer, x.n_rows, &end));
+    }
+    return OkStatus();
+  }
+  Status Receive(int, int peer, TensorView x) override {
+    Copy(TensorView::F32(sums_[static_cast<size_t>(peer - 1)].data(), x.n_rows, x.n_cols), x);
+    return OkStatus();
+  }
+
+ private:
+  std::vector<std::unique_ptr<worker::HelperStage>>* helpers_;
+  std::vector<std::vector<model::NeuronRange>> members_;
+  std::vector<std::vector<float>> sums_;
+};
+
+SharedStage::SharedStage(const std::string& path, const SharedStageOptions& options) {
+  device_ = std::move(kernels::MakeCpuDevice({options.n_threads})).value();
+  auto model = worker::OpenModel(path);
+  EXPECT_TRUE(model.ok()) << model.status();
+  model_ = std::move(model).value();
+  if (!options.sparsity_path.empty()) {
+    EXPECT_TRUE(worker::AttachSparsityFile(options.sparsity_path, &model_).ok());
+  }
+  worker::StageOptions lead;
+  lead.layers = {0, model_.config.n_layer, true, true};
+  lead.ffn = {.modes = options.modes, .neurons = options.members.front()};
+  lead.ffn.n_helpers.assign(lead.ffn.neurons.size(), 0);
+  lead.kv.n_pages = 64;
+  lead.max_step_tokens = 64;
+  for (size_t m = 1; m < options.members.size(); ++m) {
+    const worker::HelperOptions helper{
+        lead.layers,
+        {.modes = options.modes, .neurons = options.members[m], .is_helper = true},
+        lead.max_step_tokens};
+    auto created =
+        worker::HelperStage::Create(model_.source(), helper, *device_, worker::IgnoreProgress);
+    EXPECT_TRUE(created.ok()) << created.status();
+    helpers_.push_back(std::move(created).value());
+    for (size_t layer = 0; layer < lead.ffn.n_helpers.size(); ++layer) {
+      lead.ffn.n_helpers[layer] += options.members[m][layer].empty() ? 0 : 1;
+    }
+  }
+  auto created =
+      worker::Stage::Create(model_.source(), lead, *device_, &logits_, worker::IgnoreProgress);
+  EXPECT_TRUE(created.ok()) << created.status();
+  lead_ = std::move(created).value();
+  exchange_ = std::make_unique<Exchange>(&helpers_, options.members);
+  lead_->set_exchange(exchange_.get());
+}
+
+SharedStage::~SharedStage() = default;
+
+std::vector<std::vector<float>> SharedStage::Logits(SeqId seq, const std::vector<int32_t>& tokens,
+                                                    size_t chunk) {
+  for (size_t at = 0; at < tokens.size(); at += chunk) {
+    const size_t end = std::min(tokens.size(), at + chunk);
+    const Status status = lead_->Run(OneEntry(seq, static_cast<int64_t>(at),
+                                              {tokens.begin() + static_cast<std::ptrdiff_t>(at),
+                                               tokens.begin() + static_cast<std::ptrdiff_t>(end)},
+                                              false, static_cast<int>(tokens.size())),
+                                     {});
+    EXPECT_TRUE(status.ok()) << status;
+  }
+  std::vector<std::vector<float>> rows;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    rows.push_back(logits_.rows[{seq, static_cast<int64_t>(i)}]);
+  }
+  return rows;
+}
+
+}  // namespace thermocline::testing

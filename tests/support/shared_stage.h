@@ -1,0 +1,48 @@
+// A whole model as one stage whose neurons several members hold, all in this process and on one
+// thread: what leads and helpers compute, without links.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/device.h"
+#include "tests/support/stage_chain.h"
+#include "worker/assignment.h"
+#include "worker/helper_stage.h"
+#include "worker/stage.h"
+
+namespace thermocline::testing {
+
+struct SharedStageOptions {
+  model::FfnModes modes = model::FfnMode::kDense;
+  std::string sparsity_path;
+  // members[m][layer]: the lead's neurons, then those of each helper.
+  std::vector<std::vector<model::NeuronRange>> members;
+  int n_threads = 1;
+};
+
+// Fails the test when the model cannot be loaded.
+class SharedStage {
+ public:
+  SharedStage(const std::string& path, const SharedStageOptions& options);
+  ~SharedStage();
+
+  // As StageChain.
+  std::vector<std::vector<float>> Logits(SeqId seq, const std::vector<int32_t>& tokens,
+                                         size_t chunk);
+  worker::Stage& lead() { return *lead_; }
+  worker::HelperStage& helper(size_t i) { return *helpers_[i]; }
+
+ private:
+  class Exchange;
+
+  std::unique_ptr<kernels::Device> device_;
+  worker::LoadedModel model_;
+  LogitsRecorder logits_;
+  std::unique_ptr<worker::Stage> lead_;
+  std::vector<std::unique_ptr<worker::HelperStage>> helpers_;
+  std::unique_ptr<Exchange> exchange_;
+};
+
+}  // namespace thermocline::testing

@@ -1,0 +1,265 @@
+// An engine with workers that answer at once, and what its clients and observers hear.
+#pragma once
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/str.h"
+#include "base/units.h"
+#include "coordinator/engine.h"
+#include "tests/support/fake_mailbox.h"
+#include "tests/support/fake_pipeline.h"
+#include "tests/support/tiny_model_parts.h"
+
+namespace thermocline::coordinator {
+
+using std::chrono::seconds;
+using testing::FakeMailbox;
+using testing::FakePipeline;
+
+inline constexpr int kVocab = 288;
+
+// Waits in real time until `done`; the engine runs on its own thread.
+inline bool Eventually(const std::function<bool()>& done) {
+  const auto give_up = std::chrono::steady_clock::now() + seconds(20);
+  while (!done()) {
+    if (std::chrono::steady_clock::now() > give_up) return false;
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+  }
+  return true;
+}
+
+// Thread-safe.
+class RecordingSink final : public GenerationSink {
+ public:
+  void OnEvent(const GenerationEvent& event) override {
+    const MutexLock lock(mutex_);
+    if (finish_) ++n_after_finish_;
+    if (event.token) tokens_.push_back(event.token->token);
+    if (!event.finish) return;
+    finish_ = event.finish;
+    error_ = event.error;
+  }
+  std::optional<FinishReason> finish() const {
+    const MutexLock lock(mutex_);
+    return finish_;
+  }
+  std::vector<int32_t> tokens() const {
+    const MutexLock lock(mutex_);
+    return tokens_;
+  }
+  Status error() const {
+    const MutexLock lock(mutex_);
+    return error_;
+  }
+  int n_after_finish() const {
+    const MutexLock lock(mutex_);
+    return n_after_finish_;
+  }
+
+ private:
+  mutable Mutex mutex_;
+  std::vector<int32_t> tokens_ GUARDED_BY(mutex_);
+  std::optional<FinishReason> finish_ GUARDED_BY(mutex_);
+  Status error_ GUARDED_BY(mutex_);
+  int n_after_finish_ GUARDED_BY(mutex_) = 0;
+};
+
+class RecordingObserver final : public EngineObserver {
+ public:
+  void OnWorkerRefused(const std::string& host, const Status& why) override {
+    Add("refused " + host + ": " + why.message());
+  }
+  void OnWorkerLeft(const WorkerStatus& worker, const Status& why) override {
+    Add(Str("left ", worker.host, ": ", why.message()));
+  }
+  void OnPlan(const placement::Plan& plan) override {
+    const MutexLock lock(mutex_);
+    plan_ = plan;
+    lines_.push_back("plan");
+  }
+  void OnServing(const placement::Plan&) override { Add("serving"); }
+  void OnFailed(const Status& why) override { Add("failed: " + why.message()); }
+  void OnStopped() override { Add("stopped"); }
+
+  bool Heard(const std::string& part) const {
+    const MutexLock lock(mutex_);
+    for (const std::string& line : lines_) {
+      if (line.find(part) != std::string::npos) return true;
+    }
+    return false;
+  }
+  std::vector<std::string> lines() const {
+    const MutexLock lock(mutex_);
+    return lines_;
+  }
+  placement::Plan plan() const {
+    const MutexLock lock(mutex_);
+    return plan_;
+  }
+
+ private:
+  void Add(const std::string& line) {
+    const MutexLock lock(mutex_);
+    lines_.push_back(line);
+  }
+  mutable Mutex mutex_;
+  std::vector<std::string> lines_ GUARDED_BY(mutex_);
+  placement::Plan plan_ GUARDED_BY(mutex_);
+};
+
+inline comm::PeerId PeerOf(uint64_t worker) { return {1000 + worker}; }
+
+// Made once: random weights take longer than the tests.
+inline const testing::TinyModelParts& FourLayers() {
+  static const testing::TinyModelParts parts = testing::MakeTinyModelParts({.n_layer = 4});
+  return parts;
+}
+
+// An engine with workers that answer at once, on the engine thread.
+class EngineTest : public ::testing::Test {
+ protected:
+  EngineTest() : mailbox_([this](auto to, const auto& message) { return OnSend(to, message); }) {
+    options_.expected = {{{1}, "node1"}, {{2}, "node2"}};
+    options_.build = "b1";
+    options_.plan.n_ctx = 64;
+    options_.plan.n_parallel = 4;
+    options_.plan.model_fingerprint = "f00";
+    options_.model_path = "/models/tiny.gguf";
+  }
+  ~EngineTest() override {
+    if (engine_) engine_->Stop();
+    EXPECT_THAT(pipeline_.violations(), ::testing::IsEmpty());
+  }
+
+  void StartEngine() {
+    ASSERT_TRUE(options_.Validate().ok()) << options_.Validate();
+    engine_ = std::make_unique<Engine>(
+        Engine::Parts{options_, model_.config, model_.weights, mailbox_, clock_, observer_});
+    engine_->Start();
+  }
+  proto::Hello HelloOf(uint64_t id) const {
+    proto::Hello hello{.build = "b1",
+                       .wanted_id = WorkerId{id},
+                       .host = Str("node", id),
+                       .pid = 7,
+                       .zmq_address = Str("tcp://node", id, ":1")};
+    hello.profile = {
+        .n_cores = 2, .memory_bytes = kGiB, .read_bytes_per_s = placement::Figure::Measured(1e9)};
+    return hello;
+  }
+  void Join() {
+    for (const ExpectedWorker& worker : options_.expected) {
+      mailbox_.Post(PeerOf(worker.id.value), HelloOf(worker.id.value));
+    }
+  }
+  void StartServing() {
+    StartEngine();
+    Join();
+    ASSERT_TRUE(Eventually([&] {
+      return engine_->status().state != ServiceState::kStarting &&
+             engine_->status().state != ServiceState::kLoading;
+    }));
+    ASSERT_EQ(engine_->status().state, ServiceState::kReady) << engine_->status().failure;
+  }
+  static GenerationRequest Request(int n_prompt, int max_tokens) {
+    GenerationRequest request{.max_tokens = max_tokens};
+    for (int i = 0; i < n_prompt; ++i) request.prompt.push_back(i);
+    return request;
+  }
+  std::shared_ptr<RecordingSink> Submit(const GenerationRequest& request, SeqId* id = nullptr) {
+    auto sink = std::make_shared<RecordingSink>();
+    const auto submitted = engine_->Submit(request, sink);
+    EXPECT_TRUE(submitted.ok()) << submitted.status();
+    if (id != nullptr && submitted.ok()) *id = *submitted;
+    return sink;
+  }
+  static std::vector<int32_t> Expected(const GenerationRequest& request) {
+    std::vector<int32_t> tokens = request.prompt;
+    for (int i = 0; i < request.max_tokens; ++i) {
+      tokens.push_back(FakePipeline::NextToken(tokens, kVocab));
+    }
+    return {tokens.begin() + int64_t(request.prompt.size()), tokens.end()};
+  }
+  bool WasToldToShutDown(uint64_t worker) {
+    const MutexLock lock(mutex_);
+    return shutdowns_.contains(PeerOf(worker));
+  }
+
+  // ---- The workers
+  Status OnSend(comm::PeerId to, const proto::Message& message) {
+    const MutexLock lock(mutex_);
+    if (dead_ == to) return Unavailable("no such peer");
+    if (const auto* assign = std::get_if<proto::AssignPlan>(&message)) OnAssign(to, *assign);
+    if (const auto* step = std::get_if<proto::StepBatch>(&message)) OnStep(*step);
+    if (std::holds_alternative<proto::Shutdown>(message)) shutdowns_.insert(to);
+    if (const auto* failure = std::get_if<proto::Failure>(&message)) {
+      refusals_.insert_or_assign(to, failure->status);
+    }
+    if (std::holds_alternative<proto::Heartbeat>(message) && beats_ && silent_ != to) {
+      mailbox_.Post(to, proto::Heartbeat{});
+    }
+    return OkStatus();
+  }
+  void OnAssign(comm::PeerId to, const proto::AssignPlan& assign) REQUIRES(mutex_) {
+    assignments_[to] = assign;
+    if (assign.stage + 1 == int(assign.plan.stages.size())) last_stage_ = to;
+    if (!loads_) return;
+    mailbox_.Post(to, proto::LoadProgress{.epoch = assign.plan.epoch, .bytes_total = 10});
+    mailbox_.Post(to, proto::Ready{.epoch = assign.plan.epoch, .owned_bytes = 10});
+  }
+  void OnStep(const proto::StepBatch& step) REQUIRES(mutex_) {
+    const proto::StepResult result = pipeline_.Run(step);
+    if (holds_) {
+      held_.push_back(result);
+    } else if (!step.entries.empty()) {
+      mailbox_.Post(last_stage_, result);
+    }
+  }
+  void SetHolds(bool holds) {
+    const MutexLock lock(mutex_);
+    holds_ = holds;
+    for (const proto::StepResult& result : held_) mailbox_.Post(last_stage_, result);
+    held_.clear();
+  }
+  // Those held so far; what comes next is held again.
+  void AnswerHeld() {
+    const MutexLock lock(mutex_);
+    for (const proto::StepResult& result : held_) mailbox_.Post(last_stage_, result);
+    held_.clear();
+  }
+  size_t n_held() {
+    const MutexLock lock(mutex_);
+    return held_.size();
+  }
+
+  const testing::TinyModelParts& model_ = FourLayers();
+  EngineOptions options_;
+  ManualClock clock_;
+  RecordingObserver observer_;
+  Mutex mutex_;
+  FakePipeline pipeline_{{.n_vocab = kVocab, .page_tokens = 16, .n_pages = 16, .n_ctx = 64}};
+  std::map<comm::PeerId, proto::AssignPlan> assignments_ GUARDED_BY(mutex_);
+  std::set<comm::PeerId> shutdowns_ GUARDED_BY(mutex_);
+  std::map<comm::PeerId, Status> refusals_ GUARDED_BY(mutex_);
+  comm::PeerId last_stage_ GUARDED_BY(mutex_);
+  std::optional<comm::PeerId> dead_ GUARDED_BY(mutex_);
+  std::optional<comm::PeerId> silent_ GUARDED_BY(mutex_);
+  bool loads_ GUARDED_BY(mutex_) = true;
+  bool beats_ GUARDED_BY(mutex_) = false;
+  bool holds_ GUARDED_BY(mutex_) = false;
+  std::vector<proto::StepResult> held_ GUARDED_BY(mutex_);
+  FakeMailbox mailbox_;
+  std::unique_ptr<Engine> engine_;
+};
+
+}  // namespace thermocline::coordinator

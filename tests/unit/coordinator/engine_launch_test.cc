@@ -1,0 +1,150 @@
+// Until the service is ready: workers that join or are refused, plans, options.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/unit/coordinator/engine_fixture.h"
+
+namespace thermocline::coordinator {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST_F(EngineTest, AssignsStagesWithTheirNeighboursAddresses) {
+  StartServing();
+  const MutexLock lock(mutex_);
+  const proto::AssignPlan& first = assignments_.at(PeerOf(1));
+  const proto::AssignPlan& second = assignments_.at(PeerOf(2));
+  EXPECT_EQ(first.stage, 0);
+  EXPECT_EQ(first.previous_address, "");
+  EXPECT_EQ(first.next_address, "tcp://node2:1");
+  EXPECT_EQ(second.stage, 1);
+  EXPECT_EQ(second.previous_address, "tcp://node1:1");
+  EXPECT_EQ(second.next_address, "");
+  EXPECT_EQ(second.model_path, "/models/tiny.gguf");
+  EXPECT_EQ(second.plan.model_fingerprint, "f00");
+  EXPECT_EQ(second.plan, observer_.plan());
+}
+
+TEST_F(EngineTest, MissingWorkersAreNamed) {
+  StartEngine();
+  mailbox_.Post(PeerOf(1), HelloOf(1));
+  ASSERT_TRUE(Eventually([&] { return engine_->status().workers.size() == 1; }));
+  clock_.Advance(seconds(61));
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
+  EXPECT_THAT(engine_->status().failure.message(), HasSubstr("missing: worker 2 on node2"));
+}
+
+TEST_F(EngineTest, MpiTransportNeedsMpiRanks) {
+  options_.plan.link = placement::LinkKind::kMpi;
+  StartEngine();
+  Join();
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
+  EXPECT_THAT(engine_->status().failure.message(),
+              HasSubstr("transport mpi needs every worker to be an MPI rank: worker 2 on node2"));
+}
+
+TEST_F(EngineTest, HandWrittenPlanIsFollowedAndTheOtherWorkerStaysSpare) {
+  options_.plan_json = R"({"stages":[{"lead":2,"layers":[0,4]}]})";
+  StartServing();
+  const placement::Plan plan = observer_.plan();
+  ASSERT_EQ(plan.stages.size(), 1u);
+  EXPECT_EQ(plan.stages[0].lead, WorkerId{2});
+  EXPECT_EQ(plan.epoch, Epoch{1});
+  const MutexLock lock(mutex_);
+  EXPECT_EQ(assignments_.at(PeerOf(1)).stage, -1);
+}
+
+TEST_F(EngineTest, ImpossiblePlanFails) {
+  options_.plan_json = R"({"stages":[{"lead":2,"layers":[0,3]}]})";
+  StartEngine();
+  Join();
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
+  EXPECT_THAT(engine_->status().failure.message(),
+              HasSubstr("stages do not end with the last layer"));
+}
+
+TEST_F(EngineTest, StrangersAndStaleEpochsAreDroppedAndCounted) {
+  StartServing();
+  const uint64_t before = engine_->status().stale_frames;
+  mailbox_.PostBytes({77}, {std::byte{255}});
+  mailbox_.Post({77}, proto::Heartbeat{});
+  mailbox_.Post(PeerOf(2), proto::StepResult{.epoch = {0}, .step = {1}});
+  mailbox_.Post(PeerOf(1), proto::StepResult{.epoch = {1}, .step = {1}});  // not the last stage
+  mailbox_.Post(PeerOf(2), proto::StepResult{.epoch = {1}, .step = {99}, .entries = {{}}});
+  mailbox_.Post(PeerOf(2), proto::Welcome{});
+  EXPECT_TRUE(Eventually([&] { return engine_->status().stale_frames == before + 6; }));
+  EXPECT_EQ(engine_->status().state, ServiceState::kReady);
+}
+
+TEST_F(EngineTest, MalformedMessageOfAWorkerFails) {
+  StartServing();
+  mailbox_.PostBytes(PeerOf(2), {std::byte{255}});
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
+  EXPECT_THAT(engine_->status().failure.message(), HasSubstr("worker 2 on node2: message is not"));
+}
+
+TEST_F(EngineTest, RefusedWorkerIsToldWhy) {
+  StartServing();
+  mailbox_.Post({77}, HelloOf(2));
+  ASSERT_TRUE(Eventually([&] { return observer_.Heard("refused node2: worker id is taken"); }));
+  EXPECT_TRUE(Eventually([&] {
+    const MutexLock lock(mutex_);
+    return refusals_.contains(comm::PeerId{77});
+  }));
+  EXPECT_EQ(engine_->status().state, ServiceState::kReady);
+  const MutexLock lock(mutex_);
+  EXPECT_EQ(refusals_.at(comm::PeerId{77}).code(), StatusCode::kInvalidArgument);
+  EXPECT_THAT(refusals_.at(comm::PeerId{77}).message(), HasSubstr("worker id is taken"));
+  EXPECT_FALSE(shutdowns_.contains(comm::PeerId{77}));
+}
+
+TEST_F(EngineTest, ALaunchWhoseRankIsRefusedFailsAtOnce) {
+  StartEngine();
+  proto::Hello other = HelloOf(2);
+  other.build = "b2";
+  mailbox_.Post(PeerOf(1), HelloOf(1));
+  mailbox_.Post(PeerOf(2), other);
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
+  EXPECT_EQ(engine_->status().failure.message(),
+            "worker 2 on node2 cannot join: builds differ: worker=b2 coordinator=b1");
+  EXPECT_TRUE(WasToldToShutDown(1));
+  const MutexLock lock(mutex_);
+  EXPECT_EQ(refusals_.at(PeerOf(2)).code(), StatusCode::kInvalidArgument);
+}
+
+TEST_F(EngineTest, ARefusedWorkerWithoutARankCanBeReplaced) {
+  StartEngine();
+  proto::Hello other = HelloOf(2);
+  other.wanted_id.reset();
+  other.build = "b2";
+  mailbox_.Post({77}, other);
+  Join();
+  EXPECT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kReady; }));
+}
+
+TEST(EngineOptions, ValidateNamesTheField) {
+  EngineOptions options;
+  EXPECT_THAT(options.Validate().message(), HasSubstr("no workers"));
+  options.expected = {{{1}, ""}};
+  EXPECT_TRUE(options.Validate().ok());
+  options.max_step_tokens = 1;
+  EXPECT_THAT(options.Validate().message(),
+              HasSubstr("--batch-size out of range: 1 is not in 2..8192"));
+  options.max_step_tokens = 16;
+  EXPECT_THAT(options.Validate().message(), HasSubstr("--prefill-chunk out of range"));
+  options.prefill_chunk = 8;
+  options.heartbeat_expiry = options.heartbeat_interval;
+  EXPECT_THAT(options.Validate().message(), HasSubstr("heartbeat_expiry"));
+  options.heartbeat_expiry = seconds(5);
+  options.plan.n_parallel = 0;
+  EXPECT_THAT(options.Validate().message(), HasSubstr("--parallel out of range: 0"));
+  options.plan.n_parallel = 1;
+  options.plan.n_ctx = -1;
+  EXPECT_THAT(options.Validate().message(), HasSubstr("--ctx-size out of range: -1"));
+  options.plan.n_ctx = 0;
+  options.step_timeout = seconds(0);
+  EXPECT_THAT(options.Validate().message(), HasSubstr("step_timeout"));
+}
+
+}  // namespace
+}  // namespace thermocline::coordinator

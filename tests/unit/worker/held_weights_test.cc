@@ -1,0 +1,67 @@
+#include "worker/held_weights.h"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "tests/support/tiny_model_parts.h"
+
+namespace thermocline::worker {
+namespace {
+
+using model::ByteRange;
+using model::NeuronRange;
+using model::WeightRole;
+
+constexpr int kLayers = 2;
+constexpr int64_t kNeurons = 128;
+constexpr model::LayerRange kAll = {0, kLayers, true, true};
+
+FfnPlan Share(const NeuronRange& neurons, bool is_helper) {
+  return {.neurons = std::vector<NeuronRange>(kLayers, neurons), .is_helper = is_helper};
+}
+
+uint64_t Bytes(const std::vector<ByteRange>& ranges) {
+  uint64_t n = 0;
+  for (const ByteRange& range : ranges) n += range.end - range.begin;
+  return n;
+}
+
+class HeldWeights : public ::testing::Test {
+ protected:
+  uint64_t Held(const FfnPlan& ffn) const {
+    return Bytes(HeldRanges(model_.weights, model_.weights.KeysOf(kAll), kAll, ffn));
+  }
+  uint64_t Size(WeightRole role) const { return model_.weights.Find(role, 0)->size_bytes; }
+
+  const testing::TinyModelParts model_ =
+      testing::MakeTinyModelParts({.n_layer = kLayers, .n_ff = static_cast<int>(kNeurons)});
+};
+
+TEST_F(HeldWeights, AStageAloneHoldsEverything) {
+  EXPECT_EQ(Held({}), model_.weights.BytesOf(kAll));
+  EXPECT_EQ(HeldRanges(model_.weights, model_.weights.KeysOf(kAll), kAll, {}),
+            model_.weights.RangesOf(kAll));
+}
+
+TEST_F(HeldWeights, RowsOfGateAndUpAreSharedAndDownIsReadByAll) {
+  const FfnPlan lead = Share({0, 32}, false), helper = Share({32, 128}, true);
+  const uint64_t rows = Size(WeightRole::kFfnGate) + Size(WeightRole::kFfnUp);
+  const uint64_t down = Size(WeightRole::kFfnDown), norm = Size(WeightRole::kFfnNorm);
+  EXPECT_EQ(Held(lead), model_.weights.BytesOf(kAll) - kLayers * rows * 3 / 4);
+  EXPECT_EQ(Held(helper), kLayers * (rows * 3 / 4 + down + norm));
+}
+
+TEST_F(HeldWeights, AHelperWithoutNeuronsOfALayerHoldsNothingOfIt) {
+  FfnPlan helper = Share({0, 128}, true);
+  helper.neurons[1] = {};
+  EXPECT_TRUE(IsHeld({0, WeightRole::kFfnNorm}, kAll, helper));
+  EXPECT_FALSE(IsHeld({1, WeightRole::kFfnNorm}, kAll, helper));
+  EXPECT_FALSE(IsHeld({1, WeightRole::kFfnUp}, kAll, helper));
+  EXPECT_FALSE(IsHeld({0, WeightRole::kAttnQ}, kAll, helper));
+  EXPECT_FALSE(IsHeld({0, WeightRole::kFfnDownBias}, kAll, helper));
+  EXPECT_FALSE(IsHeld({model::kNoLayer, WeightRole::kTokenEmbd}, kAll, helper));
+}
+
+}  // namespace
+}  // namespace thermocline::worker

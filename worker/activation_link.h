@@ -1,0 +1,69 @@
+// Activations between this worker and one peer: a link's frames in the plan's wire type, each with
+// a message as its header.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/dtype.h"
+#include "base/status.h"
+#include "base/tensor_view.h"
+#include "comm/link.h"
+#include "proto/messages.h"
+
+namespace thermocline::worker {
+
+// What every link of a step thread has in common; all outlives them.
+struct LinkContext {
+  const Clock& clock;
+  const std::atomic<bool>& stopping;  // ends every wait with kAborted
+  DType wire = DType::kF32;
+  int64_t n_embd = 0;
+};
+
+// Owns the link and the memory of the frames on their way. Step thread only; nothing is allocated
+// once the largest frame has passed.
+class ActivationLink {
+ public:
+  ActivationLink(const LinkContext& context, std::unique_ptr<comm::Link> link);
+
+  // x[n_rows, n_embd], rounded to the wire type, with `header` before it. Returns before the peer
+  // has it. kAborted when stopping; otherwise as comm::Link::Send, kDeadlineExceeded only from a
+  // peer that has taken nothing for kSendTimeout.
+  Status Send(const proto::Message& header, TensorView x);
+
+  // The next frame, within `wait`: false when there is none yet.
+  Result<bool> Receive(Duration wait);
+  // The same, however long it takes. kAborted when stopping.
+  Status Await();
+  // Of the frame received last.
+  std::span<const std::byte> header() const { return frame_.header; }
+  // Its x, valid until the next Receive. kDataLoss when it has not `n_rows` rows.
+  Result<TensorView> Activation(int64_t n_rows);
+
+  // As comm::Link.
+  Result<bool> Flush() { return link_->Flush(); }
+  WorkerId peer() const { return link_->peer(); }
+  comm::LinkStats stats() const { return link_->stats(); }
+
+  // The peer may compute one step for minutes: 512 tokens of a stage with 30e9 weights are 3e13
+  // operations, ten minutes at 50 GFLOP/s. Whether a worker is lost is the coordinator's to say,
+  // which then ends the step loop; this bound, three of such steps, is for one that does not.
+  static constexpr Duration kSendTimeout = std::chrono::minutes(30);
+
+ private:
+  LinkContext context_;
+  std::unique_ptr<comm::Link> link_;
+  comm::Frame frame_;             // received last
+  std::vector<float> floats_;     // of a frame whose wire type is not F32
+  std::vector<std::byte> sent_;   // the header being sent
+  std::vector<std::byte> wired_;  // its x, unless it goes as F32
+};
+
+}  // namespace thermocline::worker

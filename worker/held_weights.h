@@ -1,0 +1,22 @@
+// Which of a stage's weights one of its members holds, and where they lie in the file.
+#pragma once
+
+#include <vector>
+
+#include "model/weights.h"
+#include "worker/shard.h"
+
+namespace thermocline::worker {
+
+// Of a lead everything but the neurons of its helpers; of a helper its neurons' rows, and what
+// computing them takes: the norm of x and the first half of a predictor. The bias of the sum is the
+// lead's. Says nothing of single rows.
+bool IsHeld(const model::WeightKey& key, const model::LayerRange& layers, const FfnPlan& ffn);
+
+// The ranges of those weights, where the neurons stand in the file's order. ffn_down is there as a
+// whole: a neuron is a column of it. Touching ranges are merged.
+std::vector<model::ByteRange> HeldRanges(const model::WeightIndex& weights,
+                                         const std::vector<model::WeightKey>& keys,
+                                         const model::LayerRange& layers, const FfnPlan& ffn);
+
+}  // namespace thermocline::worker

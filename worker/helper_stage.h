@@ -1,0 +1,51 @@
+// A helper's part of a stage: some neurons of its layers, computed when the lead sends x.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "kernels/device.h"
+#include "worker/executor.h"
+#include "worker/layer_stack.h"
+#include "worker/shard.h"
+
+namespace thermocline::worker {
+
+struct HelperOptions {
+  model::LayerRange layers;  // of the stage
+  FfnPlan ffn;               // is_helper
+  int max_step_tokens = 512;
+};
+
+// Owns the neurons' rows, their programs and scratch. Step thread only.
+class HelperStage {
+ public:
+  // The source and the device outlive it. Errors as Stage::Create.
+  static Result<std::unique_ptr<HelperStage>> Create(const ModelSource& source,
+                                                     const HelperOptions& options,
+                                                     kernels::Device& device,
+                                                     const LoadProgressFn& on_progress);
+
+  // Runs the branch of one layer: x is received, its sum sent. kDataLoss when no neuron of that
+  // layer is here or there are more rows than a step may have; else what `exchange` returns.
+  Status Run(int layer, int64_t n_rows, PartExchange* exchange);
+
+  const LoadReport& load_report() const { return shard_.report(); }
+  // As Stage::FfnText.
+  std::string FfnText() const { return layers_->ModesText(); }
+
+ private:
+  explicit HelperStage(HelperOptions options) : options_(std::move(options)) {}
+
+  const HelperOptions options_;
+  const SteadyClock clock_;
+  Shard shard_;
+  std::optional<LayerStack> layers_;
+  std::unique_ptr<Executor> executor_;
+};
+
+}  // namespace thermocline::worker
