@@ -40,8 +40,10 @@ class ClusterStages final : public StageModel {
     for (size_t d = 0; d < group.size(); ++d) {
       const uint64_t fixed = FixedBytes(layers, d == 0);
       const uint64_t memory = WorkerAt(group[d]).memory_bytes;
-      if (memory < fixed) return std::nullopt;
-      problem.devices[d].memory_bytes = memory - fixed;
+      // Alone it cannot hold its neurons either, so there will be no split; a problem all the same,
+      // for bounds that look at times only. A helper without room takes no part.
+      if (memory < fixed && d == 0 && group.size() > 1) return std::nullopt;
+      problem.devices[d].memory_bytes = memory - std::min(memory, fixed);
     }
     const WorkerId lead = WorkerAt(group.front()).id;
     if (layers.has_embed) problem.layers.front().fixed_s += costs_.EmbedSeconds(lead);

@@ -158,7 +158,8 @@ TEST_F(PlannerTest, NoBaselineIsBetter) {
                                      SplitPolicy::kPipelineOnly, SplitPolicy::kPowerInfer}) {
       options.policy = policy;
       const auto planned = Make(options);
-      if (planned.ok()) EXPECT_GE(planned->forecast.objective_s, ours * (1 - 1e-9)) << int(policy);
+      if (!planned.ok()) continue;
+      EXPECT_GE(planned->forecast.objective_s, ours * (1 - 1e-9)) << int(policy);
     }
   }
 }
@@ -167,7 +168,9 @@ TEST_F(PlannerTest, ForThroughputStagesWorkAtTheSameTime) {
   Cluster({1, 1}, 200e-6);
   const PlannedModel latency = MustMake();
   const PlannedModel throughput = MustMake({.latency_weight = 0});
-  EXPECT_GT(throughput.forecast.tokens_per_s_many(), 1.5 * latency.forecast.tokens_per_s_one());
+  // Attention is the lead's alone, so with one stage a worker idles.
+  EXPECT_GT(throughput.forecast.tokens_per_s_many(), 1.3 * latency.forecast.tokens_per_s_one());
+  EXPECT_LT(throughput.forecast.gap(), 0.02);
 }
 
 TEST_F(PlannerTest, EqualInputsGiveEqualPlans) {
