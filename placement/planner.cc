@@ -38,7 +38,7 @@ class ClusterStages final : public StageModel {
     const model::LayerRange layers = LayersOf(begin, end);
     SplitProblem problem = costs_.ProblemOf(GroupOf(group), layers);
     for (size_t d = 0; d < group.size(); ++d) {
-      const uint64_t fixed = FixedBytes(layers, d == 0);
+      const uint64_t fixed = FixedBytes(layers, d == 0, group.size() > 1);
       const uint64_t memory = WorkerAt(group[d]).memory_bytes;
       // Alone it cannot hold its neurons either, so there will be no split; a problem all the same,
       // for bounds that look at times only. A helper without room takes no part.
@@ -60,12 +60,13 @@ class ClusterStages final : public StageModel {
   const WorkerProfile& WorkerAt(int device) const {
     return inputs_.cluster.workers[static_cast<size_t>(device)];
   }
-  // What a member holds besides neurons, with all that the process needs.
-  uint64_t FixedBytes(const model::LayerRange& layers, bool is_lead) const {
+  // What a member holds besides the neurons that the solver gives it, with all that the process
+  // needs; of a lead that shares, also the block that it gets in any case.
+  uint64_t FixedBytes(const model::LayerRange& layers, bool is_lead, bool shares) const {
     const auto n_layers = static_cast<size_t>(layers.end - layers.begin);
     if (is_lead) {
-      const std::vector<NeuronRange> none(n_layers);
-      return overhead_bytes_ + bytes_.LeadPart(layers, none).sum() + kv_layer_bytes_ * n_layers;
+      const std::vector<NeuronRange> least(n_layers, costs_.NeuronsOf({0, shares ? 1 : 0}));
+      return overhead_bytes_ + bytes_.LeadPart(layers, least).sum() + kv_layer_bytes_ * n_layers;
     }
     const std::vector<NeuronRange> one(n_layers, NeuronRange{0, 1});
     return overhead_bytes_ + bytes_.HelperPart(layers, one).sum();
@@ -154,16 +155,14 @@ std::string StageReason(const StageChoice& choice, const model::LayerRange& laye
   return reason;
 }
 
-// The graph of a lead has at least one block of every layer: it takes one from a neighbour.
+// A lead has at least one block of every layer: it takes one from a neighbour.
 void GiveLeadABlock(LayerSplit* ranges, int n_blocks) {
   if (!(*ranges)[0].empty()) return;
   for (BlockRange& range : *ranges) {
-    if (range.empty()) continue;
-    if (range.end == n_blocks) {
-      (*ranges)[0] = {range.end - 1, range.end};
-      --range.end;
-      return;
-    }
+    if (range.empty() || range.end != n_blocks) continue;
+    (*ranges)[0] = {range.end - 1, range.end};
+    --range.end;
+    return;
   }
 }
 
@@ -215,6 +214,24 @@ PlanForecast ForecastOf(const StageSearchResult& found, const Plan& plan,
     }
   }
   return forecast;
+}
+
+// By how much, were memory all that counts: a plan may fail by less, for layers and neurons come in
+// pieces, or because a helper holds some weights twice.
+Status DoesNotFit(const PlannerInputs& inputs, const ClusterStages& model, const Status& why) {
+  const model::LayerRange all = model.LayersOf(0, model.n_layer());
+  const uint64_t held =
+      model.bytes().Weights(all) + model.bytes().Relay(all) + model.bytes().Predictors(all);
+  const uint64_t own = model.overhead_bytes() * inputs.cluster.workers.size();
+  const uint64_t needed = held + model.kv_bytes(all) + own;
+  uint64_t offered = 0;
+  for (const WorkerProfile& worker : inputs.cluster.workers) offered += worker.memory_bytes;
+  return ResourceExhausted(Str(
+      why.message(), ": weights ", FormatBytes(held), " + KV for one sequence ",
+      FormatBytes(model.kv_bytes(all)), " + ", FormatBytes(own), " for the workers themselves are ",
+      FormatBytes(needed), ", workers offer ", FormatBytes(offered),
+      needed > offered ? Str(": ", FormatBytes(needed - offered), " are missing") : "",
+      "; shorter contexts, keys and values in F16, smaller steps or more memory would help"));
 }
 
 Status CheckInputs(const PlannerInputs& inputs, const PlannerOptions& options) {
@@ -269,8 +286,8 @@ Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions&
     const ClusterStages model(inputs, options, costs, n_pages);
     const auto found = SearchStages(model, search);
     if (!found.ok()) {
-      const bool may_fit = found.status().code() == StatusCode::kResourceExhausted;
-      if (!may_fit || n_pages <= demand.least_pages) return found.status();
+      if (found.status().code() != StatusCode::kResourceExhausted) return found.status();
+      if (n_pages <= demand.least_pages) return DoesNotFit(inputs, model, found.status());
       n_pages = std::max(demand.least_pages, n_pages / 2);
       continue;
     }

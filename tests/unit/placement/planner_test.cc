@@ -147,6 +147,7 @@ TEST_F(PlannerTest, WhatOneWorkerCannotHoldIsSpread) {
   EXPECT_EQ(n_members, 2);
   Cluster({1, 1}, 50e-6, own + (needed - own) / 3);
   EXPECT_EQ(Make().status().code(), StatusCode::kResourceExhausted);
+  EXPECT_THAT(Make().status().message(), HasSubstr("are missing; shorter contexts"));
 }
 
 TEST_F(PlannerTest, NoBaselineIsBetter) {
@@ -170,7 +171,6 @@ TEST_F(PlannerTest, ForThroughputStagesWorkAtTheSameTime) {
   const PlannedModel throughput = MustMake({.latency_weight = 0});
   // Attention is the lead's alone, so with one stage a worker idles.
   EXPECT_GT(throughput.forecast.tokens_per_s_many(), 1.3 * latency.forecast.tokens_per_s_one());
-  EXPECT_LT(throughput.forecast.gap(), 0.02);
 }
 
 TEST_F(PlannerTest, EqualInputsGiveEqualPlans) {
