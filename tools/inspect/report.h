@@ -27,6 +27,8 @@ struct RunnableModel {
   model::ModelConfig config;
   bool has_predictors = false;
   Densities densities;
+  std::string
+      profile_note;  // why the profile beside it is not used; "" when it is or none is there
   std::vector<StepReport> steps;
 };
 
