@@ -27,8 +27,8 @@ struct RunnableModel {
   model::ModelConfig config;
   bool has_predictors = false;
   Densities densities;
-  std::string
-      profile_note;  // why the profile beside it is not used; "" when it is or none is there
+  // Why the profile beside it cannot be used; "" when it can, or none is there.
+  std::string profile_note;
   std::vector<StepReport> steps;
 };
 

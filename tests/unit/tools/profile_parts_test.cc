@@ -13,10 +13,10 @@
 #include "tools/profile/html_report.h"
 #include "tools/profile/predictor_samples.h"
 #include "tools/profile/sparsity_file.h"
-#include "tools/svg_chart.h"
 #include "tools/profile/threshold_search.h"
 #include "tools/profile/train_predictors.h"
 #include "tools/profile/window_runner.h"
+#include "tools/svg_chart.h"
 
 namespace thermocline::tools {
 namespace {
