@@ -113,6 +113,10 @@ void AddClusterFlags(CLI::App* app, ServeFlags* flags) {
   app->add_option("--cpus", flags->cpus,
                   "CPUs that the workers of a host compute on, e.g. 0-3,8, a thread on each")
       ->group(kGroup);
+  app->add_option("--isa", flags->isa,
+                  "Instruction set of the workers' kernels: auto, or one their machines have "
+                  "(avx512-vnni, avx512, avx2, sse4, neon, scalar)")
+      ->group(kGroup);
   app->add_option("--memory", flags->memory, "Memory of each worker, e.g. 1.8G")->group(kGroup);
   app->add_option("--cache-dir", flags->cache_dir, "Each worker's folder for fetched weights")
       ->group(kGroup);

@@ -163,6 +163,7 @@ std::vector<std::string> WorkerArguments(const ServeFlags& flags) {
   pass_on("--cache-dir", flags.cache_dir);
   if (flags.n_threads > 0) pass_on("--threads", std::to_string(flags.n_threads));
   pass_on("--cpus", flags.cpus);
+  pass_on("--isa", flags.isa);
   return arguments;
 }
 

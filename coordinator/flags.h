@@ -52,6 +52,7 @@ struct ServeFlags {
   // For the worker started beside a lone coordinator; under mpirun each worker reads them itself.
   int n_threads = 0;
   std::string cpus;
+  std::string isa;
   std::string memory;
   std::string cache_dir;
 

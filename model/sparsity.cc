@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/str.h"
+#include "model/file_names.h"
 
 namespace thermocline::model {
 namespace {
@@ -185,16 +186,13 @@ class SparsityReader {
   std::map<WeightKey, TensorInfo> predictors_;
 };
 
-Result<SparsityFile> Read(std::unique_ptr<RangeReader> reader, const ModelConfig& config,
+Result<SparsityFile> Read(const GgufFile& file, const ModelConfig& config,
                           const std::string& model_fingerprint) {
-  TC_ASSIGN_OR_RETURN(const GgufFile file, GgufFile::Parse(*reader));
   SparsityReader parts(file, config);
   TC_RETURN_IF_ERROR(parts.CheckIdentity(model_fingerprint));
   SparsityFile read;
   TC_ASSIGN_OR_RETURN(read.sparsity, parts.Read());
   read.predictors = parts.TakePredictors();
-  read.sparsity.path = reader->name();
-  read.reader = std::move(reader);
   return read;
 }
 
@@ -232,9 +230,11 @@ Result<Sparsity> SparsityOfModel(const GgufFile& file, const ModelConfig& config
 Result<SparsityFile> ReadSparsityFile(std::unique_ptr<RangeReader> reader,
                                       const ModelConfig& config,
                                       const std::string& model_fingerprint) {
-  const std::string name = reader->name();
-  Result<SparsityFile> read = Read(std::move(reader), config, model_fingerprint);
-  if (!read.ok()) return read.status().WithContext(name);
+  TC_ASSIGN_OR_RETURN(const GgufFile file, GgufFile::Parse(*reader));
+  Result<SparsityFile> read = Read(file, config, model_fingerprint);
+  if (!read.ok()) return read.status().WithContext(reader->name());
+  read->sparsity.path = reader->name();
+  read->reader = std::move(reader);
   return read;
 }
 
@@ -260,10 +260,7 @@ void AttachSparsity(const SparsityFile& file, WeightIndex* weights, Sparsity* sp
 
 std::string FindSparsityFile(const std::string& given, const std::string& model_path) {
   if (!given.empty()) return given;
-  constexpr std::string_view kExtension = ".gguf";
-  std::string path = model_path;
-  if (path.ends_with(kExtension)) path.resize(path.size() - kExtension.size());
-  path += ".predictor.gguf";
+  std::string path = SparsityPathOf(model_path);
   std::error_code error;
   return std::filesystem::is_regular_file(path, error) ? path : "";
 }

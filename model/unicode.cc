@@ -1,5 +1,7 @@
 #include "model/unicode.h"
 
+#include "base/str.h"
+
 namespace thermocline::model {
 namespace {
 
@@ -52,6 +54,14 @@ size_t ValidUtf8Prefix(std::string_view text) {
     at += unit.n_bytes;
   }
   return at;
+}
+
+Status CheckUtf8(std::string_view text, std::string_view source) {
+  const size_t valid = ValidUtf8Prefix(text);
+  if (valid == text.size()) return OkStatus();
+  const auto byte = static_cast<int>(static_cast<unsigned char>(text[valid]));
+  return InvalidArgument(
+      Str("text is not UTF-8: ", source, Kv("offset_bytes", valid), Kv("byte", byte)));
 }
 
 void AppendUtf8(char32_t codepoint, std::string* out) {

@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/status.h"
+
 namespace thermocline::model {
 
 enum class Utf8Kind : uint8_t {
@@ -28,6 +30,8 @@ Utf8Unit ScanUtf8(std::string_view text);
 // The number of leading bytes of `text` that are whole, valid code points.
 size_t ValidUtf8Prefix(std::string_view text);
 inline bool IsValidUtf8(std::string_view text) { return ValidUtf8Prefix(text) == text.size(); }
+// kInvalidArgument names `source`, where the text is from, and the first byte that is no UTF-8.
+Status CheckUtf8(std::string_view text, std::string_view source);
 
 // `codepoint` must be a Unicode scalar value.
 void AppendUtf8(char32_t codepoint, std::string* out);

@@ -142,10 +142,6 @@ uint64_t SumOf(const std::vector<ByteRange>& ranges) {
   return n_bytes;
 }
 
-bool IsPredictor(WeightRole role) {
-  return role == WeightRole::kPredictorFc1 || role == WeightRole::kPredictorFc2;
-}
-
 }  // namespace
 
 bool IsPerNeuron(WeightRole role) {
@@ -161,6 +157,10 @@ bool IsPerNeuron(WeightRole role) {
     default:
       return false;
   }
+}
+
+bool IsPredictor(WeightRole role) {
+  return role == WeightRole::kPredictorFc1 || role == WeightRole::kPredictorFc2;
 }
 
 DType NeuronRowType(DType type, int64_t n_embd) {

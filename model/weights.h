@@ -89,6 +89,8 @@ struct NeuronRange {
 
 // Whether the weight has a row, a column (ffn_down) or a value (biases) per neuron.
 bool IsPerNeuron(WeightRole role);
+// Whether it is a weight of a layer's predictor.
+bool IsPredictor(WeightRole role);
 
 // The type that ffn_down[n_embd, n_ff] of `type` has when it is re-laid as one row per neuron.
 // Float weights keep theirs. Blocks along n_ff cannot be cut per neuron, so quantised weights are

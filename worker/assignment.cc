@@ -3,6 +3,7 @@
 #include "base/str.h"
 #include "comm/join_ticket.h"
 #include "comm/mailbox.h"
+#include "model/file_names.h"
 #include "model/fingerprint.h"
 #include "model/sparsity_profile.h"
 #include "worker/held_weights.h"
@@ -19,39 +20,36 @@ Status Describe(const model::GgufFile& file, LoadedModel* loaded) {
   return OkStatus();
 }
 
-// "m.gguf" -> "m.profile.gguf".
-std::string ProfileBeside(const std::string& model_path) {
-  constexpr std::string_view kEnding = ".gguf";
-  std::string path = model_path;
-  if (path.ends_with(kEnding)) path.resize(path.size() - kEnding.size());
-  return path + ".profile.gguf";
+Status TakeOrder(const model::RangeReader& reader, const model::GgufFile& file,
+                 LoadedModel* loaded) {
+  TC_ASSIGN_OR_RETURN(const model::SparsityProfile profile, model::ReadSparsityProfile(reader));
+  TC_ASSIGN_OR_RETURN(const std::string fingerprint, model::FingerprintOf(*loaded->reader, file));
+  TC_RETURN_IF_ERROR(model::CheckProfileOf(profile, fingerprint).WithContext(reader.name()));
+  if (profile.n_ff() != loaded->config.n_ff ||
+      profile.layers.size() != static_cast<size_t>(loaded->config.n_layer)) {
+    return InvalidArgument(Str(reader.name(), ": profile of another shape:",
+                               Kv("n_ff", profile.n_ff()), Kv("layers", profile.layers.size())));
+  }
+  loaded->neuron_order = model::HeatOrder(profile);
+  return OkStatus();
 }
 
 Status OrderNeurons(const std::string& model_path, const model::GgufFile& file,
                     LoadedModel* loaded) {
-  const std::string path = ProfileBeside(model_path);
-  const auto reader = model::OpenMappedFile(path);
+  const auto reader = model::OpenMappedFile(model::ProfilePathOf(model_path));
   if (reader.status().code() == StatusCode::kNotFound) return OkStatus();
   TC_RETURN_IF_ERROR(reader.status());
-  const auto profile = model::ReadSparsityProfile(**reader);
-  if (!profile.ok()) return profile.status().WithContext(path);
-  TC_ASSIGN_OR_RETURN(const std::string fingerprint, model::FingerprintOf(*loaded->reader, file));
-  const Status same = model::CheckProfileOf(*profile, fingerprint);
-  if (!same.ok()) {
-    return same.WithContext(Str(path, " (remove it, or run `thermocline profile` again)"));
-  }
-  if (profile->n_ff() != loaded->config.n_ff ||
-      profile->layers.size() != static_cast<size_t>(loaded->config.n_layer)) {
-    return InvalidArgument(Str(path, ": profile of another shape:", Kv("n_ff", profile->n_ff()),
-                               Kv("layers", profile->layers.size())));
-  }
-  loaded->neuron_order = model::HeatOrder(*profile);
-  return OkStatus();
+  return TakeOrder(**reader, file, loaded)
+      .WithContext(
+          "the profile beside the model cannot be used (remove it, or run `thermocline profile` "
+          "again)");
 }
+
+enum class OrderFrom : uint8_t { kProfile, kFile };
 
 // Errors name the path. `fingerprint` may be null.
 Result<LoadedModel> ParseModel(const std::string& path, std::unique_ptr<model::RangeReader> reader,
-                               std::string* fingerprint) {
+                               OrderFrom order, std::string* fingerprint) {
   LoadedModel loaded;
   TC_ASSIGN_OR_RETURN(const model::GgufFile file, model::GgufFile::Parse(*reader));
   const Status described = Describe(file, &loaded);
@@ -60,15 +58,15 @@ Result<LoadedModel> ParseModel(const std::string& path, std::unique_ptr<model::R
     TC_ASSIGN_OR_RETURN(*fingerprint, model::FingerprintOf(*reader, file));
   }
   loaded.reader = std::move(reader);
-  TC_RETURN_IF_ERROR(OrderNeurons(path, file, &loaded));
+  if (order == OrderFrom::kProfile) TC_RETURN_IF_ERROR(OrderNeurons(path, file, &loaded));
   return loaded;
 }
 
 Result<LoadedModel> OpenLocal(const proto::AssignPlan& message) {
   TC_ASSIGN_OR_RETURN(auto reader, model::OpenMappedFile(message.model_path));
   std::string fingerprint;
-  TC_ASSIGN_OR_RETURN(LoadedModel loaded,
-                      ParseModel(message.model_path, std::move(reader), &fingerprint));
+  TC_ASSIGN_OR_RETURN(LoadedModel loaded, ParseModel(message.model_path, std::move(reader),
+                                                     OrderFrom::kProfile, &fingerprint));
   if (fingerprint != message.model_fingerprint) {
     return InvalidArgument(Str("another model than the coordinator's lies at ", message.model_path,
                                Kv("fingerprint", fingerprint),
@@ -119,7 +117,8 @@ Result<LoadedModel> OpenFetched(const Assignment& assignment, const Clock& clock
   const auto on_header = [&](uint64_t, uint64_t) { return on_progress(0, message.model_bytes); };
   TC_RETURN_IF_ERROR(cache.Fetch({{0, message.header_bytes}}, *bulk, clock, on_header));
   TC_ASSIGN_OR_RETURN(auto reader, model::OpenMappedFile(cache.path()));
-  TC_ASSIGN_OR_RETURN(LoadedModel loaded, ParseModel(cache.path(), std::move(reader), nullptr));
+  TC_ASSIGN_OR_RETURN(LoadedModel loaded,
+                      ParseModel(cache.path(), std::move(reader), OrderFrom::kFile, nullptr));
   TC_RETURN_IF_ERROR(cache.Fetch(RangesToFetch(assignment, loaded), *bulk, clock, on_progress));
   loaded.fetched_bytes = cache.fetched_bytes();
   return loaded;
@@ -137,7 +136,12 @@ Status Attach(const std::string& path, const std::string& model_fingerprint, Loa
 
 Result<LoadedModel> OpenModel(const std::string& path) {
   TC_ASSIGN_OR_RETURN(auto reader, model::OpenMappedFile(path));
-  return ParseModel(path, std::move(reader), nullptr);
+  return ParseModel(path, std::move(reader), OrderFrom::kProfile, nullptr);
+}
+
+Result<LoadedModel> OpenModelInFileOrder(const std::string& path) {
+  TC_ASSIGN_OR_RETURN(auto reader, model::OpenMappedFile(path));
+  return ParseModel(path, std::move(reader), OrderFrom::kFile, nullptr);
 }
 
 Status AttachSparsityFile(const std::string& path, LoadedModel* model) {

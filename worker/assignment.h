@@ -50,9 +50,12 @@ struct LoadedModel {
 };
 
 // Opens and parses a model file, and takes the order of its neurons from M.profile.gguf when that
-// lies beside M.gguf; kInvalidArgument when it is the profile of another model. Errors name the
-// path.
+// lies beside M.gguf; kInvalidArgument when it is the profile of another model, the codes of
+// ReadSparsityProfile when it cannot be read. Errors name the path.
 Result<LoadedModel> OpenModel(const std::string& path);
+
+// Without a look at a profile, for programs that replace it or only read the model's shape.
+Result<LoadedModel> OpenModelInFileOrder(const std::string& path);
 
 // Takes predictors, thresholds and measured losses from a sparsity file, which must be the model's.
 // Errors name its path.

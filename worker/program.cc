@@ -174,6 +174,10 @@ class Lowering {
   Program program_;
 };
 
+bool IsOfPredictor(const LoweredOp& op) {
+  return model::IsPredictor(op.key.role) || op.kind == model::OpKind::kSelectAtLeast;
+}
+
 Result<Program> Program::Lower(const model::Graph& graph, const Shard& shard, int first_layer) {
   return Lowering(graph, shard, first_layer).Run();
 }

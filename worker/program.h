@@ -41,6 +41,9 @@ struct LoweredOp {
   int peer = 0;  // of kReceive
 };
 
+// Whether the op scores or chooses neurons instead of computing them.
+bool IsOfPredictor(const LoweredOp& op);
+
 // Ops [begin, end) of a program.
 struct OpRange {
   size_t begin = 0;

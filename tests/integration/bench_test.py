@@ -4,9 +4,13 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
+import unittest
 
-from cluster import DATA_DIR, DEMO_MODEL, THERMOCLINE, ClusterTest, main
+from cluster import BIN_DIR, DATA_DIR, DEMO_MODEL, THERMOCLINE, ClusterTest, main
+
+BENCH_OPS = os.path.join(BIN_DIR, "thermocline-bench-ops")
 
 # The bandwidth is not what these tests are about.
 SMALL_PROBE = ["--probe-memory", "16M"]
@@ -160,6 +164,15 @@ class BenchTest(ClusterTest):
         self.refused(2, "--model", "bench")
 
 
+class BenchOpsTest(ClusterTest):
+    @unittest.skipUnless(os.path.exists(BENCH_OPS), "built without Google Benchmark")
+    def test_the_help_tells_our_flag_and_the_librarys(self):
+        done = subprocess.run([BENCH_OPS, "--help"], check=False, capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("--threads=", done.stdout)
+        self.assertIn("--benchmark_filter=", done.stdout)
+
+
 class InspectTest(ClusterTest):
     def inspect(self, *arguments):
         done = run("inspect", *arguments)
@@ -215,6 +228,20 @@ class InspectTest(ClusterTest):
         text = self.inspect(stranger)
         self.assertIn("This version cannot run it", text)
         self.assertIn("ffn_xx.weight", text)
+
+    def test_a_profile_that_cannot_be_used_is_a_note(self):
+        model = self.tiny_model("arcee")
+        shutil.copyfile(model, model.removesuffix(".gguf") + ".profile.gguf")  # is no profile
+        for flags in ([], ["--active", "0.1"]):
+            text = self.inspect(model, "--no-measure", *flags)
+            self.assertIn("The profile beside it is not used", text)
+            self.assertIn("not a profile", text)
+            self.assertIn("decode, dense", text)
+            self.assertNotIn("This version cannot run it", text)
+            self.assertEqual("decode, exact" in text, bool(flags))
+        report = json.loads(self.inspect(model, "--no-measure", "--json"))
+        self.assertIn("not a profile", report["model"]["profile_not_used"])
+        self.assertIn("decode_dense", report["model"]["steps"])
 
     def test_bad_files(self):
         short = self.path("short.gguf")

@@ -1,4 +1,4 @@
-"""--cpus: where the threads of a step run, and clear words for CPUs that are not there."""
+"""--cpus and --isa: where the threads of a step run, and clear words for CPUs that are not there."""
 
 import csv
 import os
@@ -33,6 +33,21 @@ class CpusTest(ClusterTest):
 
     def test_a_served_worker(self):
         self.check_pinned(self.serve(DEMO_MODEL, "--cpus", ",".join(map(str, ALLOWED))))
+
+    def test_the_served_worker_takes_the_instruction_set(self):
+        cluster = self.serve(DEMO_MODEL, "--isa", "scalar").ready()
+        worker, = cluster.members("thermocline-worker")
+        with open(f"/proc/{worker}/cmdline", "rb") as file:
+            self.assertIn(b"--isa\0scalar\0", file.read())
+        self.assertEqual(cluster.api.complete([5, 6, 7], 8)[0],
+                         self.generate(DEMO_MODEL, [5, 6, 7], 8, "--isa", "scalar")[0]["generated"])
+        self.stop(cluster)
+
+    def test_an_instruction_set_that_is_not_there_is_named(self):
+        code, output = self.run_program("serve", "-m", DEMO_MODEL, "--isa", "abacus")
+        self.assertNotEqual(code, 0, output)
+        self.assertIn("--isa: ", output)
+        self.assertIn("abacus", output)
 
     def test_a_worker_that_is_not_pinned(self):
         cluster = self.serve(DEMO_MODEL).ready()

@@ -47,6 +47,18 @@ class GenerateTest(ClusterTest):
             self.assertEqual(code, 2, output)
             self.assertIn(words, output)
 
+    def test_a_prompt_that_is_no_utf8_is_refused(self):
+        latin = "caf\xe9".encode("latin-1")
+        path = self.path("latin.txt")
+        with open(path, "wb") as file:
+            file.write(latin)
+        for flags, source in ((["-f", path], path), (["-p", latin], "--prompt")):
+            got = subprocess.run([THERMOCLINE, "generate", "-m", DEMO_MODEL, "-n", "2", *flags],
+                                 check=False, capture_output=True)
+            self.assertEqual(got.returncode, 2, got.stderr)
+            self.assertIn(f"text is not UTF-8: {source} offset_bytes=3 byte=233",
+                          got.stderr.decode())
+
     @needs_mpi
     def test_one_of_mpiruns_copies_does_it(self):
         process = self.start([*mpirun(3), THERMOCLINE, "generate", "-m", DEMO_MODEL, "-p", PROMPT,

@@ -145,7 +145,7 @@ class ProfileTest(unittest.TestCase):
         output = self.profile(*text, "--threshold-target", "0.02")
         self.assertIn("with the predictors it had (--replace drops them)", output)
         both = self.sparsity(model)
-        # Measured again beside the thresholds, now in heat order.
+        # Measured again beside the thresholds.
         self.assertAlmostEqual(both.metadata[predicted_key], trained.metadata[predicted_key],
                                delta=1e-5)
         self.assertEqual({n: t.data for n, t in both.tensors.items()},
@@ -249,6 +249,56 @@ class ProfileTest(unittest.TestCase):
         self.assertIn("either --text FILE or --import-counts DIR", self.refuse("-m", model))
         self.assertIn("--recall out of range: value=2 min=0.5 max=1",
                       self.refuse("-m", model, "--text", self.text, "--recall", "2"))
+
+    def test_flags_without_effect_are_refused(self):
+        model = self.model("effect")
+        base = ["-m", model, "--text", self.text]
+        for flags, words in ((["--ffn", "exact"], "--ffn is of --perplexity-only"),
+                             (["--ffn", "all", "--guard"], "--ffn is of --perplexity-only"),
+                             (["--threshold-target", "-1"],
+                              "--threshold-target out of range: value=-1 min=0"),
+                             (["--guard", "--threshold-target", "-1"],
+                              "--guard cannot be combined with --threshold-target"),
+                             (["--allowed-loss", "-1"], "--allowed-loss out of range: value=-1")):
+            self.assertIn(words, self.refuse(*base, *flags))
+        self.assertFalse(os.path.exists(os.path.join(self.folder, "effect.profile.gguf")))
+
+    def test_a_profile_that_cannot_be_used_is_replaced(self):
+        model = self.model("replaced")
+        profile = model.removesuffix(".gguf") + ".profile.gguf"
+        text = ["-m", model, "--text", self.text, "--held-out", self.held_out, "--tokens", "1024",
+                "--no-guard"]
+        self.profile(*text)
+        with open(profile, "rb") as file:
+            whole = file.read()
+        prints = GgufFile(profile).metadata["thermocline.profile.model_fingerprint"].encode()
+        foreign = whole.replace(prints, prints[::-1])
+        self.assertNotEqual(foreign, whole)
+        for bad, words in ((foreign, "profile of another model"),
+                           (whole[:len(whole) // 2], "tensor outside file")):
+            with open(profile, "wb") as file:
+                file.write(bad)
+            run = [THERMOCLINE, "generate", "-m", model, "-p", "Once", "-n", "2"]
+            done = subprocess.run(run, check=False, capture_output=True, text=True)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn("remove it, or run `thermocline profile` again", done.stderr)
+            self.assertIn(words, done.stderr)
+            self.assertEqual(done.stderr.count("replaced.profile.gguf"), 1, done.stderr)
+            self.profile(*text)
+            with open(profile, "rb") as file:
+                self.assertEqual(file.read(), whole)
+            subprocess.run(run, check=True, capture_output=True)
+
+    def test_a_broken_sparsity_file_is_named_once(self):
+        model = self.model("short")
+        with open(model, "rb") as source, \
+                open(model.removesuffix(".gguf") + ".predictor.gguf", "wb") as file:
+            file.write(source.read(500_000))
+        done = subprocess.run([THERMOCLINE, "generate", "-m", model, "-p", "Once", "-n", "2"],
+                              check=False, capture_output=True, text=True)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn("tensor outside file", done.stderr)
+        self.assertEqual(done.stderr.count("short.predictor.gguf"), 1, done.stderr)
 
     def test_damaged_weights_are_named(self):
         path = self.model("damaged")

@@ -32,12 +32,22 @@ int TakeThreads(int* argc, char** argv) {
   return n_threads;
 }
 
+void PrintHelp() {
+  std::printf(
+      "thermocline-bench-ops: micro-benchmarks of the operators, one per weight type, against the\n"
+      "bandwidth of the same cores.\n\n"
+      "thermocline-bench-ops\n"
+      "          [--threads=<compute threads, 1>]\n");
+  // The rest is the library's, whose list begins with the name of the program.
+  benchmark::PrintDefaultHelp();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   using namespace thermocline::tools;
   const int n_threads = TakeThreads(&argc, argv);
-  benchmark::Initialize(&argc, argv);
+  benchmark::Initialize(&argc, argv, PrintHelp);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   auto box = BenchBox::Create(n_threads);
   if (!box.ok()) {

@@ -8,13 +8,6 @@
 namespace thermocline::tools {
 namespace {
 
-using model::WeightRole;
-
-bool IsPredictor(const worker::LoweredOp& op) {
-  return op.key.role == WeightRole::kPredictorFc1 || op.key.role == WeightRole::kPredictorFc2 ||
-         op.kind == model::OpKind::kSelectAtLeast;
-}
-
 std::string NameOf(const worker::LoweredOp& op) {
   std::string name = model::OpKindName(op.kind);
   const bool has_weight = !op.weight.empty() || !op.neurons.up.empty();
@@ -53,7 +46,8 @@ OpTime& OpTimes::Of(const worker::LoweredOp& op) {
   };
   const auto found = std::find_if(entries_.begin(), entries_.end(), same);
   if (found != entries_.end()) return found->time;
-  entries_.push_back({op.kind, op.key, {.name = NameOf(op), .is_predictor = IsPredictor(op)}});
+  entries_.push_back(
+      {op.kind, op.key, {.name = NameOf(op), .is_predictor = worker::IsOfPredictor(op)}});
   return entries_.back().time;
 }
 

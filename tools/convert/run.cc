@@ -38,7 +38,7 @@ Status CheckNotSource(const ConvertFlags& flags) {
 // A checkpoint may lack tensors, or contradict its config.json; the model made of it then does not
 // load, and is removed.
 Status CheckLoads(const ConvertFlags& flags) {
-  const Status status = worker::OpenModel(flags.output).status();
+  const Status status = worker::OpenModelInFileOrder(flags.output).status();
   if (status.ok()) return OkStatus();
   std::error_code ignored;
   std::filesystem::remove(flags.output, ignored);

@@ -18,6 +18,7 @@
 #include "model/sparsity.h"
 #include "model/text_decoder.h"
 #include "model/tokenizer.h"
+#include "model/unicode.h"
 
 namespace thermocline::tools {
 namespace {
@@ -89,6 +90,8 @@ Result<Prompt> ReadPrompt(const GenerateFlags& flags, const worker::LoadedModel&
     if (!flags.prompt_path.empty()) {
       TC_ASSIGN_OR_RETURN(prompt.text, ReadPromptFile(flags.prompt_path));
     }
+    TC_RETURN_IF_ERROR(
+        model::CheckUtf8(prompt.text, flags.has_prompt ? "--prompt" : flags.prompt_path));
     prompt.ids = prompt.tokenizer->Encode(prompt.text, {});
   }
   if (prompt.ids.empty()) return InvalidArgument("the prompt is empty: it has no tokens");

@@ -1,9 +1,9 @@
 #include "tools/inspect/densities.h"
 
 #include <algorithm>
-#include <string_view>
 
 #include "base/str.h"
+#include "model/file_names.h"
 #include "model/range_reader.h"
 #include "model/sparsity_profile.h"
 
@@ -40,13 +40,6 @@ double Densities::ShareOf(int layer, int64_t n_tokens) const {
   return model::UnionShareAt(curve, layers[i], n_tokens);
 }
 
-std::string ProfilePathOf(const std::string& model_path) {
-  constexpr std::string_view kExtension = ".gguf";
-  std::string stem = model_path;
-  if (stem.ends_with(kExtension)) stem.resize(stem.size() - kExtension.size());
-  return stem + ".profile.gguf";
-}
-
 Result<Densities> FindDensities(const DensityRequest& request) {
   Densities found;
   if (request.active >= 0) {
@@ -54,8 +47,7 @@ Result<Densities> FindDensities(const DensityRequest& request) {
     found.source = Str("--active ", request.active);
     return found;
   }
-  const std::string path = ProfilePathOf(request.model_path);
-  const auto reader = model::OpenMappedFile(path);
+  const auto reader = model::OpenMappedFile(model::ProfilePathOf(request.model_path));
   if (reader.status().code() == StatusCode::kNotFound) return found;
   TC_RETURN_IF_ERROR(reader.status());
   return ReadDensities(**reader, request);

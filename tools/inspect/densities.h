@@ -34,7 +34,4 @@ struct DensityRequest {
 // for a file that is no profile, or one of another model.
 Result<Densities> FindDensities(const DensityRequest& request);
 
-// "dir/M.gguf" -> "dir/M.profile.gguf".
-std::string ProfilePathOf(const std::string& model_path);
-
 }  // namespace thermocline::tools

@@ -27,6 +27,8 @@ struct RunnableModel {
   model::ModelConfig config;
   bool has_predictors = false;
   Densities densities;
+  // Why the profile beside it cannot be used; "" when it can, or none is there.
+  std::string profile_note;
   std::vector<StepReport> steps;
 };
 

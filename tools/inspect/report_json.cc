@@ -95,6 +95,7 @@ Json RunnableJson(const RunnableModel& model, const std::optional<MachineRates>&
                         {"layers", model.densities.layers},
                         {"unions", model.densities.has_unions()}};
   }
+  if (!model.profile_note.empty()) out["profile_not_used"] = model.profile_note;
   out["steps"] = Json::object();
   for (const StepReport& step : model.steps) out["steps"][step.key] = StepJson(step, rates);
   return out;

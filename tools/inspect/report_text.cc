@@ -58,6 +58,11 @@ std::string SummaryText(const InspectReport& report) {
   text += Field("chat template", report.has_chat_template ? "yes" : "no");
   text += Field("fingerprint", report.fingerprint);
   if (report.runnable && report.runnable->has_predictors) text += Field("predictors", "yes");
+  if (report.runnable && !report.runnable->profile_note.empty()) {
+    text +=
+        Str("\nThe profile beside it is not used, and programs that run the model refuse it: ",
+            report.runnable->profile_note, "\nRemove it, or run `thermocline profile` again.\n");
+  }
   if (!report.why_not_runnable.empty()) {
     text += Str("\nThis version cannot run it: ", report.why_not_runnable, "\n");
   }

@@ -89,7 +89,24 @@ std::string WhatElseItIs(std::string_view architecture) {
   return "";
 }
 
-// Why the model cannot be run is a fact to show; a bad file beside it is an error.
+// What is assumed instead of a profile's numbers does not hide that the profile is a bad one.
+Status DescribeDensities(const InspectFlags& flags, const InspectReport& report,
+                         RunnableModel* model) {
+  DensityRequest request = {report.path, report.fingerprint, model->config.n_layer};
+  auto found = FindDensities(request);
+  if (found.ok()) {
+    model->densities = *std::move(found);
+  } else {
+    model->profile_note = found.status().message();
+  }
+  if (flags.active < 0) return OkStatus();
+  request.active = flags.active;
+  TC_ASSIGN_OR_RETURN(model->densities, FindDensities(request));
+  return OkStatus();
+}
+
+// Why the model cannot be run, or its profile not be used, is a fact to show; a bad sparsity file
+// beside it is an error.
 Status DescribeModel(const InspectFlags& flags, InspectReport* report, std::vector<DType>* dtypes) {
   if (report->n_parts > 1) {
     report->why_not_runnable =
@@ -98,7 +115,7 @@ Status DescribeModel(const InspectFlags& flags, InspectReport* report, std::vect
   }
   report->why_not_runnable = WhatElseItIs(report->architecture);
   if (!report->why_not_runnable.empty()) return OkStatus();
-  auto opened = worker::OpenModel(flags.model_path);
+  auto opened = worker::OpenModelInFileOrder(flags.model_path);
   if (!opened.ok()) {
     report->why_not_runnable = opened.status().message();
     return OkStatus();
@@ -111,8 +128,7 @@ Status DescribeModel(const InspectFlags& flags, InspectReport* report, std::vect
   RunnableModel model;
   model.config = loaded.config;
   model.has_predictors = loaded.sparsity.has_predictors();
-  TC_ASSIGN_OR_RETURN(model.densities, FindDensities({report->path, report->fingerprint,
-                                                      model.config.n_layer, flags.active}));
+  TC_RETURN_IF_ERROR(DescribeDensities(flags, *report, &model));
   model.steps = MakeSteps(model, loaded, flags.n_context);
   for (const OpCost& op : model.steps.front().cost.ops) dtypes->push_back(op.dtype);
   report->runnable = std::move(model);

@@ -8,12 +8,12 @@
 #include "base/str.h"
 #include "base/units.h"
 #include "model/ffn_policy.h"
+#include "model/file_names.h"
 #include "model/fingerprint.h"
 #include "model/gguf.h"
 #include "model/sparsity_profile.h"
 #include "placement/cluster_yaml.h"
 #include "placement/link_preset.h"
-#include "tools/inspect/densities.h"
 
 namespace thermocline::tools {
 namespace {
@@ -61,14 +61,13 @@ Result<placement::ClusterProfile> ReadCluster(const PlanFlags& flags,
 // as likely as any other.
 Status ReadHeats(const PlanFlags& flags, PlanSources* sources) {
   const model::ModelConfig& config = sources->model.config;
-  const std::string path = ProfilePathOf(flags.model_path);
+  const std::string path = model::ProfilePathOf(flags.model_path);
   if (flags.active < 0 && std::filesystem::exists(path)) {
     TC_ASSIGN_OR_RETURN(const auto reader, model::OpenMappedFile(path));
-    auto profile = model::ReadSparsityProfile(*reader);
-    if (!profile.ok()) return profile.status().WithContext(path);
-    TC_RETURN_IF_ERROR(model::CheckProfileOf(*profile, sources->fingerprint).WithContext(path));
-    for (const model::LayerActivity& layer : profile->layers) {
-      sources->heats.push_back(placement::NeuronHeat::Of(layer, profile->n_tokens));
+    TC_ASSIGN_OR_RETURN(const model::SparsityProfile profile, model::ReadSparsityProfile(*reader));
+    TC_RETURN_IF_ERROR(model::CheckProfileOf(profile, sources->fingerprint).WithContext(path));
+    for (const model::LayerActivity& layer : profile.layers) {
+      sources->heats.push_back(placement::NeuronHeat::Of(layer, profile.n_tokens));
     }
     sources->heat_source = path;
     return OkStatus();

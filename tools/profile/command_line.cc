@@ -53,9 +53,8 @@ void AddGuardFlags(CLI::App* app, ProfileFlags* flags) {
       ->group(kGroup);
   app->add_option(
          "--ffn", flags->ffn,
-         "With --perplexity-only: all modes that can be had, or dense and exact, predicted or "
-         "thresholded")
-      ->capture_default_str()
+         "With --perplexity-only: all modes that can be had (default), or dense and exact, "
+         "predicted or thresholded")
       ->group(kGroup);
   app->add_option("--allowed-loss,--allow-loss", flags->allowed_loss,
                   "Relative loss of perplexity that a mode may have to be used (default: 0.01, or "

@@ -29,7 +29,7 @@ Status CheckSource(const ProfileFlags& flags) {
     return InvalidArgument("give either --text FILE or --import-counts DIR");
   }
   if (flags.counts_dir.empty()) return OkStatus();
-  if (flags.train_predictor || flags.perplexity_only || flags.threshold_target >= 0) {
+  if (flags.train_predictor || flags.perplexity_only || flags.threshold_target) {
     return InvalidArgument(
         "--import-counts brings counts only; predictors, thresholds and "
         "perplexity need --text");
@@ -42,7 +42,7 @@ Status CheckGuard(const ProfileFlags& flags) {
   if (!flags.guard_only) return OkStatus();
   const std::pair<bool, const char*> others[] = {
       {flags.train_predictor, "--train-predictor"},
-      {flags.threshold_target >= 0, "--threshold-target"},
+      {flags.threshold_target.has_value(), "--threshold-target"},
       {flags.perplexity_only, "--perplexity-only"},
       {flags.skip_guard, "--no-guard"},
       {!flags.counts_dir.empty(), "--import-counts"}};
@@ -50,6 +50,16 @@ Status CheckGuard(const ProfileFlags& flags) {
     if (is_given) return InvalidArgument(Str("--guard cannot be combined with ", flag));
   }
   return OkStatus();
+}
+
+// --ffn chooses what --perplexity-only compares; every other run measures all modes there are.
+Status CheckFfn(const ProfileFlags& flags) {
+  if (flags.ffn.empty()) return OkStatus();
+  if (!flags.perplexity_only) {
+    return InvalidArgument(Str("--ffn is of --perplexity-only; other runs measure every mode:",
+                               Kv("ffn", Printable(flags.ffn))));
+  }
+  return flags.ffn == "all" ? OkStatus() : model::ParseFfnMode(flags.ffn).status();
 }
 
 }  // namespace
@@ -63,14 +73,14 @@ Status CheckProfileFlags(const ProfileFlags& flags) {
   TC_RETURN_IF_ERROR(CheckRange("--predictor-budget", flags.predictor_budget, 0.0, 1.0));
   TC_RETURN_IF_ERROR(CheckRange("--train-steps", flags.train_steps, 1, kMaxSteps));
   TC_RETURN_IF_ERROR(CheckRange("--allowed-loss", AllowedLoss(flags), 0.0, 10.0));
-  if (flags.threshold_target >= 0) {
-    TC_RETURN_IF_ERROR(CheckRange("--threshold-target", flags.threshold_target, 0.0, 10.0));
+  if (flags.threshold_target) {
+    TC_RETURN_IF_ERROR(CheckRange("--threshold-target", *flags.threshold_target, 0.0, 10.0));
   }
   if (flags.predictor_kind != "trained" && flags.predictor_kind != "lowrank") {
     return InvalidArgument(Str("unknown --predictor-kind \"", Printable(flags.predictor_kind),
                                "\"; one of trained lowrank"));
   }
-  if (flags.ffn != "all") TC_RETURN_IF_ERROR(model::ParseFfnMode(flags.ffn).status());
+  TC_RETURN_IF_ERROR(CheckFfn(flags));
   const auto n_tokens = ParseCount(flags.n_tokens);
   if (!n_tokens.ok()) return n_tokens.status().WithContext("--tokens");
   if (*n_tokens < 1)
@@ -92,14 +102,7 @@ Status CheckProfileFlags(const ProfileFlags& flags) {
 
 double AllowedLoss(const ProfileFlags& flags) {
   constexpr double kDefault = 0.01;
-  return flags.allowed_loss >= 0 ? flags.allowed_loss : std::max(kDefault, flags.threshold_target);
-}
-
-std::string BesideModel(const std::string& model_path, std::string_view suffix) {
-  constexpr std::string_view kExtension = ".gguf";
-  const bool has_extension = model_path.ends_with(kExtension);
-  return Str(model_path.substr(0, model_path.size() - (has_extension ? kExtension.size() : 0)),
-             suffix);
+  return flags.allowed_loss.value_or(std::max(kDefault, flags.threshold_target.value_or(0)));
 }
 
 Result<double> ParseShare(const std::string& text) {

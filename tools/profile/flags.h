@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/status.h"
@@ -25,11 +26,11 @@ struct ProfileFlags {
   std::string n_counted_tokens;  // that they were taken over; "": unknown
 
   bool perplexity_only = false;
-  bool guard_only = false;     // measure the modes there are and record their losses
-  std::string ffn = "all";     // of perplexity_only
-  std::string predictor_path;  // the sparsity file: read by perplexity_only, else written
-  bool replace = false;        // keep nothing of a sparsity file that is there
-  double allowed_loss = -1;    // of perplexity, relative; negative: see AllowedLoss
+  bool guard_only = false;             // measure the modes there are and record their losses
+  std::string ffn;                     // of perplexity_only; "" and "all": every mode
+  std::string predictor_path;          // the sparsity file: read by perplexity_only, else written
+  bool replace = false;                // keep nothing of a sparsity file that is there
+  std::optional<double> allowed_loss;  // of perplexity, relative; none: see AllowedLoss
   bool skip_guard = false;
 
   bool train_predictor = false;
@@ -39,7 +40,7 @@ struct ProfileFlags {
   int train_steps = 1500;
   std::string sample_memory = "2G";
 
-  double threshold_target = -1;  // loss of perplexity; negative: no thresholds are looked for
+  std::optional<double> threshold_target;  // loss of perplexity; none: no thresholds are looked for
 };
 
 // Checks what can be checked without the model. kInvalidArgument names the flag.
@@ -48,9 +49,6 @@ Status CheckProfileFlags(const ProfileFlags& flags);
 // The loss a mode may have: --allowed-loss, else 1 % or, where thresholds are looked for that cost
 // more, what was asked of them.
 double AllowedLoss(const ProfileFlags& flags);
-
-// M.gguf -> M.profile.gguf, or whatever `suffix` says.
-std::string BesideModel(const std::string& model_path, std::string_view suffix);
 
 // "0.1" -> 0.1; nothing when the text is no number, and so the name of a file.
 Result<double> ParseShare(const std::string& text);

@@ -25,13 +25,10 @@ class PredictorTimer final : public worker::OpObserver {
 
   void OnOp(const worker::LoweredOp& op, TensorView, TensorView) override {
     const double seconds = Seconds(clock_.Now() - last_);
-    const bool is_predictor = op.key.role == model::WeightRole::kPredictorFc1 ||
-                              op.key.role == model::WeightRole::kPredictorFc2 ||
-                              op.kind == model::OpKind::kSelectAtLeast;
     if (op.layer_in_stage != model::kNoLayer) {
       Layer& layer = layers_[static_cast<size_t>(op.layer_in_stage)];
       layer.step_s += seconds;
-      if (is_predictor) layer.predictor_s += seconds;
+      if (worker::IsOfPredictor(op)) layer.predictor_s += seconds;
     }
     last_ = clock_.Now();
   }

@@ -10,6 +10,7 @@
 #include "base/str.h"
 #include "base/units.h"
 #include "model/ffn_policy.h"
+#include "model/file_names.h"
 #include "model/fingerprint.h"
 #include "model/gguf.h"
 #include "model/sparsity_profile.h"
@@ -41,7 +42,7 @@ class Profiling {
  public:
   Profiling(const ProfileFlags& flags, worker::LoadedModel model, std::string fingerprint)
       : flags_(flags),
-        made_{flags.train_predictor, flags.threshold_target >= 0},
+        made_{flags.train_predictor, flags.threshold_target.has_value()},
         model_(std::move(model)),
         n_threads_(flags.n_threads > 0 ? flags.n_threads : AvailableCores()),
         window_tokens_(std::min(flags.window_tokens, model_.config.n_ctx_train)) {
@@ -92,7 +93,7 @@ class Profiling {
  private:
   double AllowedLossNow() const {
     const double allowed = AllowedLoss(flags_);
-    const bool is_given = flags_.allowed_loss >= 0;
+    const bool is_given = flags_.allowed_loss.has_value();
     if (is_given || !update_) return allowed;
     return std::max(allowed, static_cast<double>(update_->allowed_loss().value_or(0)));
   }
@@ -106,11 +107,11 @@ class Profiling {
     return MakesParts() || flags_.guard_only || (has_own && !flags_.skip_guard);
   }
   std::string ProfilePath() const {
-    return flags_.output_path.empty() ? BesideModel(flags_.model_path, ".profile.gguf")
+    return flags_.output_path.empty() ? model::ProfilePathOf(flags_.model_path)
                                       : flags_.output_path;
   }
   std::string SparsityPath() const {
-    return flags_.predictor_path.empty() ? BesideModel(flags_.model_path, ".predictor.gguf")
+    return flags_.predictor_path.empty() ? model::SparsityPathOf(flags_.model_path)
                                          : flags_.predictor_path;
   }
 
@@ -152,7 +153,7 @@ class Profiling {
     const std::string path = model::FindSparsityFile(flags_.predictor_path, flags_.model_path);
     if (!path.empty()) TC_RETURN_IF_ERROR(worker::AttachSparsityFile(path, &model_));
     std::vector<model::FfnMode> modes = AvailableModes(model_);
-    if (flags_.ffn != "all") {
+    if (!flags_.ffn.empty() && flags_.ffn != "all") {
       TC_ASSIGN_OR_RETURN(const model::FfnMode mode, model::ParseFfnMode(flags_.ffn));
       TC_RETURN_IF_ERROR(model::CheckFfnMode(model_.config, model_.sparsity, mode));
       modes = {model::FfnMode::kDense};
@@ -207,7 +208,7 @@ class Profiling {
     }
     TC_ASSIGN_OR_RETURN(
         const ThresholdChoice choice,
-        FindThresholds(part, layers, flags_.threshold_target, GuardOptionsOf(), &model_));
+        FindThresholds(part, layers, *flags_.threshold_target, GuardOptionsOf(), &model_));
     std::printf(
         "thresholds: %.1f %% of activations are below theirs, loss %+.3f %% on %llu tokens\n",
         100 * choice.sparsity, 100 * choice.loss, static_cast<unsigned long long>(part.n_tokens()));
@@ -321,7 +322,7 @@ class Profiling {
 
 Status RunProfile(const ProfileFlags& flags) {
   TC_RETURN_IF_ERROR(CheckProfileFlags(flags));
-  TC_ASSIGN_OR_RETURN(worker::LoadedModel model, worker::OpenModel(flags.model_path));
+  TC_ASSIGN_OR_RETURN(worker::LoadedModel model, worker::OpenModelInFileOrder(flags.model_path));
   TC_ASSIGN_OR_RETURN(const model::GgufFile file, model::GgufFile::Parse(*model.reader));
   TC_ASSIGN_OR_RETURN(std::string fingerprint, model::FingerprintOf(*model.reader, file));
   Profiling profiling(flags, std::move(model), std::move(fingerprint));

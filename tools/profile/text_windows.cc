@@ -46,11 +46,8 @@ Result<std::string> ReadText(const std::string& path) {
     text.append(block.data(), n);
   }
   if (std::ferror(file.get()) != 0) return NotFound(Str("text cannot be read: ", path));
-  const size_t valid = model::ValidUtf8Prefix(text);
-  if (valid == text.size()) return text;
-  const auto byte = static_cast<int>(static_cast<unsigned char>(text[valid]));
-  return InvalidArgument(
-      Str("text is not UTF-8: ", path, Kv("offset_bytes", valid), Kv("byte", byte)));
+  TC_RETURN_IF_ERROR(model::CheckUtf8(text, path));
+  return text;
 }
 
 Result<std::unique_ptr<model::Tokenizer>> OpenTokenizer(const worker::LoadedModel& model) {

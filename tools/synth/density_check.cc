@@ -33,7 +33,7 @@ std::vector<int32_t> RandomPrompt(const SynthOptions& options) {
 // Prompt and sampled tokens.
 Result<std::vector<int32_t>> SampleText(const std::string& path, const SynthOptions& options,
                                         int64_t n_tokens, int n_threads) {
-  TC_ASSIGN_OR_RETURN(worker::LoadedModel model, worker::OpenModel(path));
+  TC_ASSIGN_OR_RETURN(worker::LoadedModel model, worker::OpenModelInFileOrder(path));
   LocalOptions local;
   local.n_threads = n_threads;
   local.prefill_chunk = kChunk;
@@ -105,7 +105,7 @@ Result<std::vector<LayerDensity>> MeasureDensity(const std::string& path,
                                                  kernels::Device& device, int n_threads) {
   TC_ASSIGN_OR_RETURN(const std::vector<int32_t> text,
                       SampleText(path, options, n_tokens, n_threads));
-  TC_ASSIGN_OR_RETURN(worker::LoadedModel loaded, worker::OpenModel(path));
+  TC_ASSIGN_OR_RETURN(worker::LoadedModel loaded, worker::OpenModelInFileOrder(path));
   const Weights weights{std::move(loaded.reader), std::move(loaded.weights)};
   TC_ASSIGN_OR_RETURN(
       const auto forward,

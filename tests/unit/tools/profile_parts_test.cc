@@ -13,10 +13,10 @@
 #include "tools/profile/html_report.h"
 #include "tools/profile/predictor_samples.h"
 #include "tools/profile/sparsity_file.h"
-#include "tools/svg_chart.h"
 #include "tools/profile/threshold_search.h"
 #include "tools/profile/train_predictors.h"
 #include "tools/profile/window_runner.h"
+#include "tools/svg_chart.h"
 
 namespace thermocline::tools {
 namespace {
@@ -276,8 +276,14 @@ TEST(ProfileFlags, WhatContradictsItselfIsNamed) {
   EXPECT_NE(CheckProfileFlags(flags).message().find("--held-out"), std::string::npos);
   flags.held_out = "other.txt";
   EXPECT_TRUE(CheckProfileFlags(flags).ok());
-  EXPECT_EQ(BesideModel("a/m.gguf", ".profile.gguf"), "a/m.profile.gguf");
-  EXPECT_EQ(BesideModel("a/m", ".profile.gguf"), "a/m.profile.gguf");
+  flags.threshold_target = -1;
+  EXPECT_NE(CheckProfileFlags(flags).message().find("--threshold-target"), std::string::npos);
+  flags.threshold_target = 0;
+  EXPECT_TRUE(CheckProfileFlags(flags).ok());
+  flags.ffn = "exact";
+  EXPECT_NE(CheckProfileFlags(flags).message().find("--ffn"), std::string::npos);
+  flags.perplexity_only = true;
+  EXPECT_TRUE(CheckProfileFlags(flags).ok());
 }
 
 }  // namespace

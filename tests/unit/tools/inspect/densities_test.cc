@@ -6,6 +6,7 @@
 #include <fstream>
 #include <functional>
 
+#include "model/file_names.h"
 #include "model/sparsity_profile.h"
 #include "tests/support/gguf_image.h"
 #include "tests/support/status_matchers.h"
@@ -20,7 +21,7 @@ const std::string kFingerprint(32, 'a');
 // A profile beside a model that need not be there.
 class DensitiesTest : public ::testing::Test {
  protected:
-  ~DensitiesTest() override { std::remove(ProfilePathOf(model_.path()).c_str()); }
+  ~DensitiesTest() override { std::remove(model::ProfilePathOf(model_.path()).c_str()); }
 
   // Two layers of four neurons over eight tokens.
   static model::SparsityProfile Profile() {
@@ -33,12 +34,12 @@ class DensitiesTest : public ::testing::Test {
     return profile;
   }
   void Write(const model::SparsityProfile& profile) const {
-    EXPECT_THAT(model::WriteSparsityProfile(profile, ProfilePathOf(model_.path())),
+    EXPECT_THAT(model::WriteSparsityProfile(profile, model::ProfilePathOf(model_.path())),
                 testing::IsOk());
   }
   void Write(const testing::GgufImage& image) const {
     const std::vector<std::byte> bytes = image.Bytes();
-    std::ofstream file(ProfilePathOf(model_.path()), std::ios::binary);
+    std::ofstream file(model::ProfilePathOf(model_.path()), std::ios::binary);
     file.write(reinterpret_cast<const char*>(bytes.data()),
                static_cast<std::streamsize>(bytes.size()));
   }
@@ -49,11 +50,6 @@ class DensitiesTest : public ::testing::Test {
   testing::TempFile model_{{}};
 };
 
-TEST(ProfilePath, LiesBesideTheModel) {
-  EXPECT_EQ(ProfilePathOf("d/m.gguf"), "d/m.profile.gguf");
-  EXPECT_EQ(ProfilePathOf("m.bin"), "m.bin.profile.gguf");
-}
-
 TEST_F(DensitiesTest, AreUnknownWithoutAProfile) {
   const auto found = Find();
   ASSERT_THAT(found.status(), testing::IsOk());
@@ -63,7 +59,7 @@ TEST_F(DensitiesTest, AreUnknownWithoutAProfile) {
 TEST_F(DensitiesTest, ComeFromTheProfileOrTheFlag) {
   Write(Profile());
   EXPECT_EQ(Find()->layers, (std::vector<double>{0.25, 0.5}));
-  EXPECT_EQ(Find()->source, ProfilePathOf(model_.path()));
+  EXPECT_EQ(Find()->source, model::ProfilePathOf(model_.path()));
   EXPECT_EQ(Find(0.1)->layers, (std::vector<double>{0.1, 0.1}));
 }
 
@@ -88,7 +84,7 @@ TEST_F(DensitiesTest, OfABadProfileAreAnErrorThatNamesIt) {
   const auto message_of = [&](const auto& file) {
     Write(file);
     const Status status = Find().status();
-    EXPECT_NE(status.message().find(ProfilePathOf(model_.path())), std::string::npos);
+    EXPECT_NE(status.message().find(model::ProfilePathOf(model_.path())), std::string::npos);
     return status.message();
   };
   model::SparsityProfile profile = Profile();
