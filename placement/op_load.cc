@@ -126,18 +126,15 @@ class LoadWalk {
     load->flops_per_use += matrix.row_flops();
   }
 
-  // As workers keep it: worker/shard.h.
+  // As workers hold it.
   MatrixInfo MatrixOf(const model::WeightKey& key) const {
     const model::TensorInfo* tensor = weights_.Find(key.role, key.layer);
-    if (tensor == nullptr && key.role == WeightRole::kFfnDownT) {
-      tensor = weights_.Find(WeightRole::kFfnDown, key.layer);
-      CHECK(tensor != nullptr);
-      return {model::NeuronRowType(tensor->dtype, tensor->n_rows()),
-              static_cast<double>(tensor->n_cols()), static_cast<double>(tensor->n_rows())};
-    }
+    const bool is_relaid = tensor == nullptr && key.role == WeightRole::kFfnDownT;
+    if (is_relaid) tensor = weights_.Find(WeightRole::kFfnDown, key.layer);
     CHECK(tensor != nullptr);
-    return {model::MemoryType(key.role, *tensor), static_cast<double>(tensor->n_rows()),
-            static_cast<double>(tensor->n_cols())};
+    const model::HeldWeight held =
+        model::HeldAs(is_relaid ? WeightRole::kFfnDown : key.role, *tensor, is_relaid);
+    return {held.dtype, static_cast<double>(held.n_rows), static_cast<double>(held.n_cols)};
   }
 
   const Graph& graph_;

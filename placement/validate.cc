@@ -138,6 +138,10 @@ Status CheckNeurons(const Plan& plan, int64_t n_ff) {
                                  Kv("layers", n_layers), Kv("named", helper.neurons.size())));
     }
     for (size_t layer = 0; layer < n_layers; ++layer) {
+      if (stage.neurons[layer].empty()) {
+        return InvalidArgument(Str(StageName(plan, i), " leaves its lead no neuron of layer ",
+                                   stage.layers.begin + static_cast<int>(layer)));
+      }
       std::vector<NeuronRange> ranges = {stage.neurons[layer]};
       for (const HelperPlan& helper : stage.helpers) ranges.push_back(helper.neurons[layer]);
       TC_RETURN_IF_ERROR(CheckNeuronsOfLayer(

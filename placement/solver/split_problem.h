@@ -2,16 +2,19 @@
 // and bytes alone. Whoever states it has turned model, profile and cluster into these numbers.
 //
 // Neurons of a layer lie in heat order, in blocks; block 0 holds those that fire most. At fixed
-// memory prices an optimal split gives each device one interval of blocks (docs/placement.md), so an
-// interval per layer and device is all there is to decide.
+// memory prices an optimal split gives each device one interval of blocks (docs/placement.md), so
+// an interval per layer and device is all there is to decide.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
+#include "base/status.h"
+
 namespace thermocline::placement {
 
-// One member of the group. The first is the stage's lead: attention, predictors and the sum are its.
+// One member of the group. The first is the stage's lead: attention, predictors and the sum are
+// its.
 struct SplitDevice {
   uint64_t memory_bytes = 0;  // for neurons: what everything else on the device leaves
   double part_s = 0;          // per layer that it computes a part of, whatever the part's size
@@ -24,8 +27,13 @@ struct SplitDevice {
 struct SplitLayer {
   double fixed_s = 0;                 // of the lead before the FFN is split: attention and the like
   std::vector<uint64_t> block_bytes;  // in memory, by block
-  // seconds[d][k]: what device d needs for blocks 0 .. k-1; n_blocks + 1 entries, not descending.
+  // seconds[d][k]: what device d needs for blocks 0 .. k-1; n_blocks + 1 entries from 0, not
+  // descending.
   std::vector<std::vector<double>> seconds;
+  // The least that device d may be given if anything (PowerInfer's C_l, in blocks); empty: 1 block.
+  std::vector<int> min_blocks;
+
+  int n_blocks() const { return static_cast<int>(block_bytes.size()); }
 };
 
 struct SplitProblem {
@@ -38,10 +46,24 @@ struct BlockRange {
   int begin = 0;
   int end = 0;
   bool empty() const { return begin >= end; }
+  int size() const { return empty() ? 0 : end - begin; }
   friend bool operator==(const BlockRange&, const BlockRange&) = default;
 };
 
 // ranges[l][d]; of each layer they cover every block exactly once.
-using Split = std::vector<std::vector<BlockRange>>;
+using LayerSplit = std::vector<BlockRange>;
+using Split = std::vector<LayerSplit>;
+
+// Beyond any model and cluster known; what a table of the solver may need stays below 1 GiB.
+inline constexpr size_t kMaxSplitDevices = 64;
+inline constexpr size_t kMaxSplitLayers = 1024;
+inline constexpr size_t kMaxSplitBlocks = 1 << 16;
+
+// kInvalidArgument names the first table of the wrong size, or number that is negative or not
+// finite.
+Status CheckProblem(const SplitProblem& problem);
+// kInvalidArgument names the first rule that the split breaks: each block once, memory, least
+// parts.
+Status CheckSplit(const SplitProblem& problem, const Split& split);
 
 }  // namespace thermocline::placement

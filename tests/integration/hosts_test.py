@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Three hosts serve a model that none of them may hold whole.
+"""Three and four hosts serve a model that none of them may hold whole.
 
   hosts_test.py BIN_FOLDER WRITE_TINY_MODEL [unittest arguments]
 
@@ -37,11 +37,11 @@ LOSS_SECONDS = 20
 
 
 class Service:
-    """thermocline serve by mpirun on three hosts: the coordinator and a worker on the first."""
+    """thermocline serve by mpirun on some hosts: the coordinator and a worker on the first."""
 
-    def __init__(self, name, *flags):
+    def __init__(self, name, *flags, n_hosts=3):
         self.folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=SCRATCH))
-        self.hosts = netns_hosts.Hosts(3, self.folder)
+        self.hosts = netns_hosts.Hosts(n_hosts, self.folder)
         self.log_path = self.folder / "log"
         self._command = [BIN / "thermocline", "serve", "--model", MODEL, "--port", PORT,
                          "--ctx-size", "512", "--parallel", "1", "--memory", WORKER_MEMORY,
@@ -57,7 +57,8 @@ class Service:
             print(self.log(), file=sys.stderr)
 
     def start(self):
-        self.launched = self.hosts.launch([2, 1, 1], self._command, self.log_path)
+        ranks = [2] + [1] * (len(self.hosts.all) - 1)
+        self.launched = self.hosts.launch(ranks, self._command, self.log_path)
         wait_until(self._is_ready, READY_SECONDS, "ready")
 
     def log(self):
@@ -170,6 +171,25 @@ class HostsTest(unittest.TestCase):
             # Whole chunks of 1 MiB are fetched, so a little more than is owned.
             self.check_reads(service, 1.1)
             self.check_stop(service)
+
+    def test_four_hosts_share_neurons(self):
+        """Two stages, each with a helper that holds three quarters of its neurons."""
+        n_ff, half = SHAPE["n_ff"], SHAPE["n_layer"] // 2
+        plan = SCRATCH / "plan.json"
+        plan.write_text(json.dumps({"stages": [
+            {"lead": 1, "layers": [0, half],
+             "helpers": [{"worker": 3, "neurons": [n_ff // 4, n_ff]}]},
+            {"lead": 2, "layers": [half, 2 * half],
+             "helpers": [{"worker": 4, "neurons": [0, 3 * n_ff // 4]}]}]}))
+        for transport in ("mpi", "zmq"):
+            with Service(transport, "--transport", transport, "--plan", plan,
+                         n_hosts=4) as service:
+                service.start()
+                self.check_completion(service)
+                self.check_shares(service)
+                helpers = [w["host"] for w in service.workers() if w["helper"]]
+                self.assertEqual(sorted(helpers), [host.name for host in service.hosts.all[2:]])
+                self.check_stop(service)
 
     def check_loss(self, service, client, lost):
         """The stream and the service end soon, with one line that names the lost host."""

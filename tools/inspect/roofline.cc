@@ -1,22 +1,18 @@
 #include "tools/inspect/roofline.h"
 
 #include <algorithm>
-#include <optional>
 #include <utility>
 
-#include "base/check.h"
 #include "base/str.h"
 #include "model/ffn_policy.h"
 #include "model/graph.h"
+#include "placement/op_load.h"
 
 namespace thermocline::tools {
 namespace {
 
-using model::Graph;
-using model::Op;
-using model::OpKind;
-
-// Adds the ops of graphs to a StepCost, one line per kind and weight.
+// Adds the ops of graphs to a StepCost, one line per kind and weight. What an op costs placement
+// counts, for plans and rooflines alike.
 class CostWalk {
  public:
   CostWalk(const model::ModelConfig& config, const model::WeightIndex& weights,
@@ -25,80 +21,39 @@ class CostWalk {
     cost_.n_tokens = shape.n_tokens;
   }
 
-  void Add(const Graph& graph, int64_t n_tokens) {
-    for (const Op& op : graph.ops) AddOp(graph, op, n_tokens);
+  void Add(const model::Graph& graph, int64_t n_tokens) {
+    const placement::StepShape step{
+        .n_tokens = n_tokens, .n_context = shape_.n_context, .kv_dtype = shape_.kv_dtype};
+    const auto loads = placement::LoadsOf(graph, config_, weights_, step);
+    for (size_t i = 0; i < loads.size(); ++i) {
+      const placement::NeuronShare share = ShareOf(graph.ops[i].layer, n_tokens);
+      OpCost& line = LineOf(graph.ops[i], loads[i]);
+      ++line.count;
+      line.bytes += loads[i].Bytes(share);
+      line.flops += loads[i].Flops(share);
+    }
   }
   StepCost Finish() && { return std::move(cost_); }
 
  private:
-  void AddOp(const Graph& graph, const Op& op, int64_t n_tokens) {
-    const auto weight = WeightOf(op);
-    OpCost& line = LineOf(op, weight);
-    ++line.count;
-    if (op.kind == OpKind::kAttention) {
-      AddAttention(&line, n_tokens);
-    } else if (op.kind == OpKind::kEmbed || op.kind == OpKind::kEmbedPosition) {
-      line.bytes += static_cast<double>(RowBytes(
-          weight->dtype, static_cast<uint64_t>(n_tokens) * static_cast<uint64_t>(config_.n_embd)));
-    } else {
-      AddProducts(graph, op, n_tokens, &line);
-    }
+  placement::NeuronShare ShareOf(int layer, int64_t n_tokens) const {
+    placement::NeuronShare share = placement::NeuronShare::All(config_.n_ff, n_tokens);
+    const bool dense = shape_.ffn == model::FfnMode::kDense || shape_.densities.layers.empty();
+    if (dense || layer == model::kNoLayer) return share;
+    share.uses *= shape_.densities.ShareOf(layer, 1);
+    share.active *= shape_.densities.ShareOf(layer, n_tokens);
+    share.selected = share.active;
+    return share;
   }
 
-  // Every matrix that the op names is read and multiplied, or the rows of its active neurons:
-  // each row once for the step, multiplied for the tokens that need it.
-  void AddProducts(const Graph& graph, const Op& op, int64_t n_tokens, OpCost* line) const {
-    const bool sparse = model::ActiveIdsOf(graph, op) != model::kNoValue;
-    const double share = sparse ? ShareOf(op.layer, 1) : 1;
-    const double read_share = sparse ? ShareOf(op.layer, n_tokens) : 1;
-    for (const model::WeightKey& key : op.weights) {
-      const model::HeldWeight held = Held(key);
-      line->bytes += read_share * static_cast<double>(held.size_bytes());
-      if (held.n_rows < 2) continue;
-      const auto n_params = static_cast<double>(held.n_rows * held.n_cols);
-      line->flops += 2 * share * n_params * static_cast<double>(n_tokens);
-    }
-  }
-
-  // Token t reads the keys and values of n_context + t + 1 positions and multiplies both.
-  void AddAttention(OpCost* line, int64_t n_tokens) const {
-    const auto n = static_cast<double>(n_tokens);
-    const auto last = static_cast<double>(shape_.n_context + n_tokens);
-    const double mean = static_cast<double>(shape_.n_context) + (n + 1) / 2;
-    line->flops += 4 * n * mean * static_cast<double>(config_.n_embd_q());
-    line->bytes += 2 * last * static_cast<double>(config_.n_embd_kv()) *
-                   static_cast<double>(Traits(shape_.kv_dtype).block_bytes);
-  }
-
-  double ShareOf(int layer, int64_t n_tokens) const {
-    return shape_.densities.layers.empty() ? 1 : shape_.densities.ShareOf(layer, n_tokens);
-  }
-
-  model::HeldWeight Held(const model::WeightKey& key) const {
-    const bool neuron_rows = model::FfnModes(shape_.ffn).needs_neuron_rows();
-    const model::TensorInfo* tensor = weights_.Find(key.role, key.layer);
-    if (tensor != nullptr) return model::HeldAs(key.role, *tensor, neuron_rows);
-    // Neuron rows that a worker makes of the file's columns.
-    CHECK(key.role == model::WeightRole::kFfnDownT);
-    constexpr auto kInFile = model::WeightRole::kFfnDown;
-    tensor = weights_.Find(kInFile, key.layer);
-    CHECK(tensor != nullptr);
-    return model::HeldAs(kInFile, *tensor, true);
-  }
-
-  // The weight that names the op; nothing when it has none.
-  std::optional<model::HeldWeight> WeightOf(const Op& op) const {
-    if (op.weights.empty()) return std::nullopt;
-    return Held(op.weights.front());
-  }
-
-  OpCost& LineOf(const Op& op, const std::optional<model::HeldWeight>& weight) {
+  OpCost& LineOf(const model::Op& op, const placement::OpLoad& load) {
     std::string name = model::OpKindName(op.kind);
-    if (weight) {
+    const bool has_weight = !op.weights.empty();
+    if (has_weight) {
       const std::string_view role = model::WeightRoleName(op.weights.front().role);
       name += Str(" ", role.substr(0, role.rfind('.')));
     }
-    const DType dtype = weight ? weight->dtype : DType::kF32;
+    const DType dtype = has_weight ? load.dtype : DType::kF32;
     const auto at = std::find_if(cost_.ops.begin(), cost_.ops.end(), [&](const OpCost& line) {
       return line.name == name && line.dtype == dtype;
     });

@@ -8,7 +8,7 @@
 
 #include "base/str.h"
 #include "base/units.h"
-#include "tools/profile/svg_chart.h"
+#include "tools/svg_chart.h"
 
 namespace thermocline::tools {
 namespace {

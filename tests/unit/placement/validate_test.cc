@@ -225,12 +225,12 @@ TEST_F(ValidateTest, TheLeadOfASplitStageKeepsTheNeuronsThatAreLeft) {
 TEST_F(ValidateTest, ALayerWithoutNeuronsCostsAHelperNothing) {
   const auto plan = Complete(
       R"({"stages":[{"lead":1,"layers":[0,2],
-                     "helpers":[{"worker":2,"neurons":[[0,128],[0,0]]}]},
+                     "helpers":[{"worker":2,"neurons":[[1,128],[0,0]]}]},
                     {"lead":3,"layers":[2,5]}]})");
   ASSERT_TRUE(plan.ok()) << plan.status();
-  EXPECT_EQ(plan->stages[0].neurons, (std::vector<NeuronRange>{{0, 0}, {0, 128}}));
+  EXPECT_EQ(plan->stages[0].neurons, (std::vector<NeuronRange>{{0, 1}, {0, 128}}));
   const ModelBytes model = ModelBytes::Of(model_.config, model_.weights, request_.ffn);
-  PartBytes first = model.Neurons(0, {0, 128});
+  PartBytes first = model.Neurons(0, {1, 128});
   first.weights += model_.weights.Find(model::WeightRole::kFfnNorm, 0)->size_bytes;
   EXPECT_EQ(plan->stages[0].helpers[0].bytes, first);
 }
@@ -248,6 +248,14 @@ TEST_F(ValidateTest, EveryNeuronIsPlacedOnce) {
   EXPECT_THAT(error("[48,128]"), HasSubstr("layer 0: neurons are placed nowhere: from=32 to=48"));
   EXPECT_THAT(error("[32,127]"), HasSubstr("neurons end elsewhere than the layer: end=127"));
   EXPECT_THAT(error("[32,129]"), HasSubstr("neurons end elsewhere than the layer: end=129"));
+}
+
+TEST_F(ValidateTest, TheLeadKeepsANeuron) {
+  EXPECT_THAT(Complete(R"({"stages":[{"lead":1,"layers":[0,5],
+                          "helpers":[{"worker":2,"neurons":[0,128]}]}]})")
+                  .status()
+                  .message(),
+              HasSubstr("leaves its lead no neuron of layer 0"));
 }
 
 TEST_F(ValidateTest, HelpersAreInTheClusterAndHaveOnePlace) {

@@ -13,7 +13,7 @@
 #include "tools/profile/html_report.h"
 #include "tools/profile/predictor_samples.h"
 #include "tools/profile/sparsity_file.h"
-#include "tools/profile/svg_chart.h"
+#include "tools/svg_chart.h"
 #include "tools/profile/threshold_search.h"
 #include "tools/profile/train_predictors.h"
 #include "tools/profile/window_runner.h"

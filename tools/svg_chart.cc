@@ -1,4 +1,4 @@
-#include "tools/profile/svg_chart.h"
+#include "tools/svg_chart.h"
 
 #include <algorithm>
 #include <cmath>

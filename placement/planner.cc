@@ -1,0 +1,312 @@
+#include "placement/planner.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "base/str.h"
+#include "base/units.h"
+#include "placement/context.h"
+#include "placement/cost_model.h"
+#include "placement/solver/stage_search.h"
+
+namespace thermocline::placement {
+namespace {
+
+// The cost model as the stage search asks it, for one size of the KV cache.
+class ClusterStages final : public StageModel {
+ public:
+  ClusterStages(const PlannerInputs& inputs, const PlannerOptions& options, const CostModel& costs,
+                int64_t n_pages)
+      : inputs_(inputs),
+        costs_(costs),
+        bytes_(ModelBytes::Of(inputs.config, inputs.weights, options.request.ffn)),
+        overhead_bytes_(OverheadBytes(inputs.config, options.request.max_step_tokens)),
+        kv_layer_bytes_(KvPageBytes(inputs.config, options.request.kv) * uint64_t(n_pages)) {}
+
+  int n_layer() const override { return inputs_.config.n_layer; }
+  int n_devices() const override { return static_cast<int>(inputs_.cluster.workers.size()); }
+  // The first worker of the same numbers, where its links are those of this one too.
+  int DeviceType(int device) const override {
+    for (int other = 0; other < device; ++other) {
+      if (IsAlike(other, device)) return other;
+    }
+    return device;
+  }
+  std::optional<SplitProblem> Problem(int begin, int end,
+                                      const std::vector<int>& group) const override {
+    const model::LayerRange layers = LayersOf(begin, end);
+    SplitProblem problem = costs_.ProblemOf(GroupOf(group), layers);
+    for (size_t d = 0; d < group.size(); ++d) {
+      const uint64_t fixed = FixedBytes(layers, d == 0, group.size() > 1);
+      const uint64_t memory = WorkerAt(group[d]).memory_bytes;
+      // Alone it cannot hold its neurons either, so there will be no split; a problem all the same,
+      // for bounds that look at times only. A helper without room takes no part.
+      if (memory < fixed && d == 0 && group.size() > 1) return std::nullopt;
+      problem.devices[d].memory_bytes = memory - std::min(memory, fixed);
+    }
+    const WorkerId lead = WorkerAt(group.front()).id;
+    if (layers.has_embed) problem.layers.front().fixed_s += costs_.EmbedSeconds(lead);
+    if (layers.has_head) problem.layers.back().fixed_s += costs_.HeadSeconds(lead);
+    return problem;
+  }
+  double HopSeconds(int from, int to) const override {
+    return costs_.HopSeconds(WorkerAt(from).id, WorkerAt(to).id);
+  }
+
+  model::LayerRange LayersOf(int begin, int end) const {
+    return {begin, end, begin == 0, end == n_layer()};
+  }
+  const WorkerProfile& WorkerAt(int device) const {
+    return inputs_.cluster.workers[static_cast<size_t>(device)];
+  }
+  // What a member holds besides the neurons that the solver gives it, with all that the process
+  // needs; of a lead that shares, also the block that it gets in any case.
+  uint64_t FixedBytes(const model::LayerRange& layers, bool is_lead, bool shares) const {
+    const auto n_layers = static_cast<size_t>(layers.end - layers.begin);
+    if (is_lead) {
+      const std::vector<NeuronRange> least(n_layers, costs_.NeuronsOf({0, shares ? 1 : 0}));
+      return overhead_bytes_ + bytes_.LeadPart(layers, least).sum() + kv_layer_bytes_ * n_layers;
+    }
+    const std::vector<NeuronRange> one(n_layers, NeuronRange{0, 1});
+    return overhead_bytes_ + bytes_.HelperPart(layers, one).sum();
+  }
+  uint64_t overhead_bytes() const { return overhead_bytes_; }
+  uint64_t kv_bytes(const model::LayerRange& layers) const {
+    return kv_layer_bytes_ * uint64_t(layers.end - layers.begin);
+  }
+  const ModelBytes& bytes() const { return bytes_; }
+
+ private:
+  Group GroupOf(const std::vector<int>& devices) const {
+    Group group;
+    for (const int device : devices) group.push_back(WorkerAt(device).id);
+    return group;
+  }
+
+  bool IsAlike(int a, int b) const {
+    WorkerProfile left = WorkerAt(a), right = WorkerAt(b);
+    left.id = right.id = {};
+    left.host = right.host = "";
+    if (left != right) return false;
+    const auto same_link = [&](WorkerId from_a, WorkerId to_a, WorkerId from_b, WorkerId to_b) {
+      const LinkProfile *x = inputs_.cluster.FindLink(from_a, to_a),
+                        *y = inputs_.cluster.FindLink(from_b, to_b);
+      return x->latency_s == y->latency_s && x->bytes_per_s == y->bytes_per_s &&
+             x->message_s == y->message_s;
+    };
+    const WorkerId id_a = WorkerAt(a).id, id_b = WorkerAt(b).id;
+    return std::all_of(inputs_.cluster.workers.begin(), inputs_.cluster.workers.end(),
+                       [&](const WorkerProfile& other) {
+                         if (other.id == id_a || other.id == id_b) return true;
+                         return same_link(id_a, other.id, id_b, other.id) &&
+                                same_link(other.id, id_a, other.id, id_b);
+                       });
+  }
+
+  const PlannerInputs& inputs_;
+  const CostModel& costs_;
+  const ModelBytes bytes_;
+  const uint64_t overhead_bytes_;
+  const uint64_t kv_layer_bytes_;
+};
+
+std::string Milliseconds(double seconds) {
+  const double ms = std::round(seconds * 1e5) / 100;
+  return Str(ms, " ms");
+}
+
+int Percent(double share) { return static_cast<int>(std::lround(100 * share)); }
+
+// What a helper's blocks would cost the lead, and what the trips to it cost.
+std::string HelperReason(const StageChoice& choice, const SplitProblem& problem, size_t d) {
+  double saved = 0, blocks = 0, all_blocks = 0, trips = 0, work = 0, all_work = 0;
+  int n_layers = 0;
+  for (size_t l = 0; l < problem.layers.size(); ++l) {
+    const SplitLayer& layer = problem.layers[l];
+    const BlockRange& range = choice.solution.split[l][d];
+    all_blocks += layer.n_blocks();
+    all_work += layer.seconds[0].back();
+    if (range.empty()) continue;
+    const auto& lead = layer.seconds[0];
+    const double of_lead = lead[size_t(range.end)] - lead[size_t(range.begin)];
+    const auto& own = layer.seconds[d];
+    saved += of_lead;
+    work += of_lead;
+    blocks += range.size();
+    const SplitDevice& device = problem.devices[d];
+    trips += device.send_s + device.round_trip_s + device.part_s + device.merge_s +
+             own[size_t(range.end)] - own[size_t(range.begin)];
+    ++n_layers;
+  }
+  return Str(Percent(blocks / std::max(all_blocks, 1.0)), " % of the neurons and ",
+             Percent(work / std::max(all_work, 1e-30)), " % of what a token reads of them, in ",
+             n_layers, n_layers == 1 ? " layer" : " layers", ": spares the lead ",
+             Milliseconds(saved), ", takes ", Milliseconds(trips), " with the way there and back");
+}
+
+std::string StageReason(const StageChoice& choice, const model::LayerRange& layers, int n_layer) {
+  std::string reason = Str(layers.end - layers.begin, " of ", n_layer, " layers in ",
+                           Milliseconds(choice.solution.cost.seconds));
+  if (choice.group.size() > 1) {
+    reason += Str(", neurons shared with ", choice.group.size() - 1,
+                  choice.group.size() == 2 ? " helper" : " helpers");
+  }
+  return reason;
+}
+
+// A lead has at least one block of every layer: it takes one from a neighbour.
+void GiveLeadABlock(LayerSplit* ranges, int n_blocks) {
+  if (!(*ranges)[0].empty()) return;
+  for (BlockRange& range : *ranges) {
+    if (range.empty() || range.end != n_blocks) continue;
+    (*ranges)[0] = {range.end - 1, range.end};
+    --range.end;
+    return;
+  }
+}
+
+StagePlan ToStage(const StageChoice& choice, const ClusterStages& model, const CostModel& costs) {
+  const model::LayerRange layers = model.LayersOf(choice.begin, choice.end);
+  StagePlan stage{.lead = model.WorkerAt(choice.group.front()).id, .layers = layers};
+  stage.kv_bytes = model.kv_bytes(layers);
+  stage.reason = StageReason(choice, layers, model.n_layer());
+  PartBytes bytes = {model.bytes().Weights(layers), model.bytes().Relay(layers),
+                     model.bytes().Predictors(layers)};
+  if (choice.group.size() > 1) {
+    Split split = choice.solution.split;
+    for (LayerSplit& ranges : split) GiveLeadABlock(&ranges, costs.n_blocks());
+    const auto problem = model.Problem(choice.begin, choice.end, choice.group);
+    for (const LayerSplit& ranges : split) stage.neurons.push_back(costs.NeuronsOf(ranges[0]));
+    bytes = model.bytes().LeadPart(layers, stage.neurons);
+    for (size_t d = 1; d < choice.group.size(); ++d) {
+      HelperPlan& helper = stage.helpers.emplace_back();
+      helper.worker = model.WorkerAt(choice.group[d]).id;
+      for (const LayerSplit& ranges : split) helper.neurons.push_back(costs.NeuronsOf(ranges[d]));
+      helper.bytes = model.bytes().HelperPart(layers, helper.neurons);
+      helper.reason = HelperReason(choice, *problem, d);
+    }
+  }
+  stage.weights_bytes = bytes.weights;
+  stage.relay_bytes = bytes.relay;
+  stage.predictor_bytes = bytes.predictors;
+  return stage;
+}
+
+PlanForecast ForecastOf(const StageSearchResult& found, const Plan& plan,
+                        const ClusterStages& model, int64_t n_sequences) {
+  PlanForecast forecast{.step_s = found.seconds,
+                        .bottleneck_s = found.bottleneck_s,
+                        .objective_s = found.value,
+                        .lower_bound_s = found.lower_bound,
+                        .structure_bound_s = found.structure_bound,
+                        .n_sequences = n_sequences};
+  for (size_t i = 0; i < found.stages.size(); ++i) {
+    const SplitCost& cost = found.stages[i].solution.cost;
+    const StagePlan& stage = plan.stages[i];
+    auto& own = forecast.stages.emplace_back();
+    own.seconds = cost.seconds;
+    own.members.push_back({stage.lead, cost.busy_s[0],
+                           stage.bytes().sum() + stage.kv_bytes + model.overhead_bytes()});
+    for (size_t h = 0; h < stage.helpers.size(); ++h) {
+      own.members.push_back({stage.helpers[h].worker, cost.busy_s[h + 1],
+                             stage.helpers[h].bytes.sum() + model.overhead_bytes()});
+    }
+  }
+  return forecast;
+}
+
+// By how much, were memory all that counts: a plan may fail by less, for layers and neurons come in
+// pieces, or because a helper holds some weights twice.
+Status DoesNotFit(const PlannerInputs& inputs, const ClusterStages& model, const Status& why) {
+  const model::LayerRange all = model.LayersOf(0, model.n_layer());
+  const uint64_t held =
+      model.bytes().Weights(all) + model.bytes().Relay(all) + model.bytes().Predictors(all);
+  const uint64_t own = model.overhead_bytes() * inputs.cluster.workers.size();
+  const uint64_t needed = held + model.kv_bytes(all) + own;
+  uint64_t offered = 0;
+  for (const WorkerProfile& worker : inputs.cluster.workers) offered += worker.memory_bytes;
+  return ResourceExhausted(Str(
+      why.message(), ": weights ", FormatBytes(held), " + KV for one sequence ",
+      FormatBytes(model.kv_bytes(all)), " + ", FormatBytes(own), " for the workers themselves are ",
+      FormatBytes(needed), ", workers offer ", FormatBytes(offered),
+      needed > offered ? Str(": ", FormatBytes(needed - offered), " are missing") : "",
+      "; shorter contexts, keys and values in F16, smaller steps or more memory would help"));
+}
+
+Status CheckInputs(const PlannerInputs& inputs, const PlannerOptions& options) {
+  if (inputs.cluster.workers.empty()) return InvalidArgument("cluster has no workers");
+  if (inputs.cluster.workers.size() > kMaxSplitDevices) {
+    return InvalidArgument(Str(
+        "cluster has too many workers to plan for:", Kv("workers", inputs.cluster.workers.size()),
+        Kv("max", kMaxSplitDevices)));
+  }
+  if (inputs.config.n_layer < 1) {
+    return InvalidArgument(Str("model has no layers:", Kv("n_layer", inputs.config.n_layer)));
+  }
+  if (!(options.latency_weight >= 0 && options.latency_weight <= 1)) {
+    return InvalidArgument(Str("weight of latency is not within 0..1: ", options.latency_weight));
+  }
+  if (options.n_sequences < 1 || options.n_sequences > kMaxParallel || options.max_group < 1) {
+    return InvalidArgument(
+        Str("sequences or members of a stage out of range:", Kv("sequences", options.n_sequences),
+            Kv("members", options.max_group)));
+  }
+  for (const WorkerProfile& from : inputs.cluster.workers) {
+    for (const WorkerProfile& to : inputs.cluster.workers) {
+      if (from.id == to.id || inputs.cluster.FindLink(from.id, to.id) != nullptr) continue;
+      return InvalidArgument(Str("no link from worker ", from.id, " to worker ", to.id));
+    }
+  }
+  return ValidateCluster(inputs.cluster);
+}
+
+}  // namespace
+
+Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions& options) {
+  TC_RETURN_IF_ERROR(CheckInputs(inputs, options));
+  const PlanRequest& request = options.request;
+  TC_ASSIGN_OR_RETURN(const ContextDemand demand, DemandOf(inputs.config, request));
+  const CostModel costs({.config = inputs.config,
+                         .weights = inputs.weights,
+                         .sparsity = inputs.sparsity,
+                         .heats = inputs.heats,
+                         .cluster = inputs.cluster,
+                         .ffn = request.ffn,
+                         .step = {.n_sequences = options.n_sequences,
+                                  .n_context = options.n_context,
+                                  .kv_dtype = request.kv.dtype},
+                         .wire = request.wire});
+  const StageSearchOptions search{
+      .inner = {.objective = {.latency = options.latency_weight}, .policy = options.policy},
+      .max_group = options.max_group};
+  // Fewer pages by halves until something fits; the last try is for a single sequence.
+  int64_t n_pages = demand.wanted_pages;
+  while (true) {
+    const ClusterStages model(inputs, options, costs, n_pages);
+    const auto found = SearchStages(model, search);
+    if (!found.ok()) {
+      if (found.status().code() != StatusCode::kResourceExhausted) return found.status();
+      if (n_pages <= demand.least_pages) return DoesNotFit(inputs, model, found.status());
+      n_pages = std::max(demand.least_pages, n_pages / 2);
+      continue;
+    }
+    Plan plan{.epoch = request.epoch,
+              .model_fingerprint = request.model_fingerprint,
+              .n_layer = inputs.config.n_layer,
+              .stages = {},
+              .link = request.link,
+              .wire = request.wire,
+              .kv = request.kv,
+              .n_ctx = demand.ContextOf(n_pages, request.kv.page_tokens)};
+    plan.kv.n_pages = n_pages;
+    for (const StageChoice& choice : found->stages) {
+      plan.stages.push_back(ToStage(choice, model, costs));
+    }
+    TC_RETURN_IF_ERROR(ValidatePlan(plan, inputs.config, inputs.weights, inputs.cluster, request));
+    PlanForecast forecast = ForecastOf(*found, plan, model, options.n_sequences);
+    return PlannedModel{std::move(plan), std::move(forecast)};
+  }
+}
+
+}  // namespace thermocline::placement

@@ -1,0 +1,73 @@
+// From model, profiles and wishes to a plan: the cost model states the problem, the solver answers
+// it, this turns the answer into stages, neurons and reasons.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "model/config.h"
+#include "model/sparsity.h"
+#include "model/weights.h"
+#include "placement/neuron_heat.h"
+#include "placement/op_load.h"
+#include "placement/plan.h"
+#include "placement/profile.h"
+#include "placement/solver/baselines.h"
+
+namespace thermocline::placement {
+
+// What a plan is made for; all of it outlives the call.
+struct PlannerInputs {
+  const model::ModelConfig& config;
+  const model::WeightIndex& weights;
+  const model::Sparsity* sparsity = nullptr;  // null: nothing is known
+  const std::vector<NeuronHeat>& heats;       // by layer
+  const ClusterProfile& cluster;              // with a link for every pair (FillLinks)
+};
+
+struct PlannerOptions {
+  PlanRequest request;
+  // Sequences that decode in one step, with the context they have: what speeds are predicted for.
+  int64_t n_sequences = 1;
+  int64_t n_context = 0;
+  // 1: the latency of one stream; 0: the throughput of many in flight; between: both, weighted.
+  double latency_weight = 1;
+  SplitPolicy policy = SplitPolicy::kOptimal;
+  int max_group = 4;  // members of a stage, 1 or more
+};
+
+// What a plan is expected to do. Times are of one step of n_sequences tokens.
+struct PlanForecast {
+  struct Member {
+    WorkerId worker;
+    double busy_s = 0;
+    uint64_t memory_bytes = 0;  // weights, KV and what it needs for itself
+  };
+  struct Stage {
+    double seconds = 0;
+    std::vector<Member> members;  // the lead, then the plan's helpers
+  };
+  std::vector<Stage> stages;
+  double step_s = 0;             // through all stages and links
+  double bottleneck_s = 0;       // the busiest worker
+  double objective_s = 0;        // what was minimised
+  double lower_bound_s = 0;      // of any plan
+  double structure_bound_s = 0;  // of these stages with any split
+  int64_t n_sequences = 1;
+  double gap() const { return objective_s > 0 ? 1 - lower_bound_s / objective_s : 0; }
+  // Of all sequences of a step; with one step under way, and with as many as hide the links.
+  double tokens_per_s_one() const { return static_cast<double>(n_sequences) / step_s; }
+  double tokens_per_s_many() const { return static_cast<double>(n_sequences) / bottleneck_s; }
+};
+
+struct PlannedModel {
+  Plan plan;  // valid
+  PlanForecast forecast;
+};
+
+// kInvalidArgument: no workers, no layers, options out of range, or a pair without a link;
+// kResourceExhausted: no plan fits the workers' memory, and by how much.
+Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions& options);
+
+}  // namespace thermocline::placement

@@ -1,0 +1,214 @@
+#include "placement/solver/column_generation.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "placement/solver/layer_bound.h"
+#include "placement/solver/layer_oracle.h"
+
+namespace thermocline::placement {
+namespace {
+
+constexpr double kScaledValue = 100;  // of the objective in the master
+constexpr double kBetter = -1e-7;     // reduced cost of a column worth adding, in the same units
+constexpr double kWeight = 1e-6;      // smaller weights are rounding
+// How far towards the master's prices from the best known ones the oracle is asked: the master's
+// jump about while it knows few columns.
+constexpr double kStep = 0.5;
+
+std::vector<MasterLp::Resource> Resources(const SplitProblem& problem, SplitObjective objective) {
+  std::vector<MasterLp::Resource> resources(problem.devices.size(), {.limit = 1});
+  if (objective.latency < 1) {
+    resources.insert(resources.end(), problem.devices.size(), {.limit = 0, .minus_z = true});
+  }
+  return resources;
+}
+
+SplitPrices Between(const SplitPrices& from, const SplitPrices& to, double step) {
+  SplitPrices prices = from;
+  for (size_t d = 0; d < prices.byte.size(); ++d) {
+    prices.byte[d] += step * (to.byte[d] - from.byte[d]);
+    prices.busy[d] += step * (to.busy[d] - from.busy[d]);
+  }
+  return prices;
+}
+
+}  // namespace
+
+ColumnGeneration::ColumnGeneration(const SplitProblem& problem,
+                                   const std::vector<LayerTables>& tables, SplitObjective objective,
+                                   double value)
+    : problem_(problem),
+      tables_(tables),
+      objective_(objective),
+      scale_(value / kScaledValue),
+      master_(static_cast<int>(problem.layers.size()), Resources(problem, objective),
+              1 - objective.latency),
+      columns_(problem.layers.size()) {}
+
+double ColumnGeneration::Cost(size_t layer, const LayerSplit& ranges) const {
+  const SplitLayer& it = problem_.layers[layer];
+  return objective_.latency * (it.fixed_s + FfnSeconds(problem_, it, ranges)) / scale_;
+}
+
+std::vector<double> ColumnGeneration::Usage(size_t layer, const LayerSplit& ranges) const {
+  std::vector<double> usage = tables_[layer].Bytes(ranges);
+  for (size_t d = 0; d < usage.size(); ++d) {
+    // A device without memory gets nothing from the oracle; a start that gives it some pays.
+    usage[d] /= std::max(1.0, static_cast<double>(problem_.devices[d].memory_bytes));
+  }
+  if (objective_.latency >= 1) return usage;
+  for (size_t d = 0; d < problem_.devices.size(); ++d) {
+    usage.push_back(BusySeconds(problem_, problem_.layers[layer], ranges, d) / scale_);
+  }
+  return usage;
+}
+
+bool ColumnGeneration::AddColumn(size_t layer, const LayerSplit& ranges, bool if_better) {
+  const double cost = Cost(layer, ranges);
+  std::vector<double> usage = Usage(layer, ranges);
+  if (if_better && master_.ReducedCost(static_cast<int>(layer), cost, usage) > kBetter) {
+    return false;
+  }
+  const int index = master_.AddColumn(static_cast<int>(layer), cost, std::move(usage));
+  columns_[layer].push_back({ranges, index});
+  return true;
+}
+
+void ColumnGeneration::Add(const Split& split) {
+  for (size_t l = 0; l < split.size(); ++l) AddColumn(l, split[l], false);
+}
+
+SplitPrices ColumnGeneration::MasterPrices() const {
+  const size_t n = problem_.devices.size();
+  SplitPrices prices{objective_.latency, std::vector<double>(n), std::vector<double>(n, 0.0)};
+  for (size_t d = 0; d < n; ++d) {
+    const double memory = std::max(1.0, static_cast<double>(problem_.devices[d].memory_bytes));
+    prices.byte[d] = master_.price(static_cast<int>(d)) * scale_ / memory;
+    if (objective_.latency < 1) prices.busy[d] = master_.price(static_cast<int>(n + d));
+  }
+  // Of the bottleneck there is only 1 - latency to share out; more would make no bound.
+  double sum = 0;
+  for (const double price : prices.busy) sum += price;
+  if (sum > 1 - objective_.latency) {
+    for (double& price : prices.busy) price *= (1 - objective_.latency) / sum;
+  }
+  return prices;
+}
+
+double ColumnGeneration::PaidFor(const SplitPrices& prices) const {
+  double sum = 0;
+  for (size_t d = 0; d < problem_.devices.size(); ++d) {
+    sum += prices.byte[d] * static_cast<double>(problem_.devices[d].memory_bytes);
+  }
+  return sum;
+}
+
+// Asks the oracle at these prices. True when a layer got a column that the master wants.
+bool ColumnGeneration::Price(const SplitPrices& prices) {
+  bool added = false;
+  double dual = -PaidFor(prices);
+  for (size_t l = 0; l < tables_.size(); ++l) {
+    double least = tables_[l].Price(prices, columns_[l].back().ranges);
+    if (const auto found = BestLayerSplit(tables_[l], prices)) {
+      least = std::min(least, tables_[l].Price(prices, *found));
+      added |= AddColumn(l, *found, true);
+    }
+    dual += least;
+  }
+  if (best_dual_ < 0 || dual > best_dual_) {
+    best_dual_ = dual;
+    best_prices_ = prices;
+  }
+  return added;
+}
+
+void ColumnGeneration::Run(int max_rounds, double gap) {
+  for (int round = 0; round < max_rounds; ++round) {
+    master_.Solve();
+    ++rounds_;
+    last_prices_ = MasterPrices();
+    const double value = master_.objective() * scale_;
+    if (best_dual_ >= value * (1 - gap)) break;
+    const bool first = round == 0;
+    const SplitPrices asked = first ? last_prices_ : Between(best_prices_, last_prices_, kStep);
+    if (Price(asked) || first) continue;
+    if (!Price(last_prices_)) break;
+  }
+}
+
+double ColumnGeneration::BoundAt(const SplitPrices& prices) const {
+  double bound = -PaidFor(prices);
+  for (size_t l = 0; l < tables_.size(); ++l) {
+    double upper = tables_[l].Price(prices, columns_[l].front().ranges);
+    for (const Column& column : columns_[l]) {
+      upper = std::min(upper, tables_[l].Price(prices, column.ranges));
+    }
+    bound += LayerBound(tables_[l], prices, upper);
+  }
+  return bound;
+}
+
+double ColumnGeneration::Bound() const {
+  return std::max(BoundAt(best_prices_), BoundAt(last_prices_));
+}
+
+std::vector<double> ColumnGeneration::MeanBytes(size_t layer) const {
+  std::vector<double> mean(problem_.devices.size(), 0.0);
+  for (const Column& column : columns_[layer]) {
+    const double weight = master_.weight(column.index);
+    if (weight < kWeight) continue;
+    const std::vector<double> bytes = tables_[layer].Bytes(column.ranges);
+    for (size_t d = 0; d < mean.size(); ++d) mean[d] += weight * bytes[d];
+  }
+  return mean;
+}
+
+// The best known or new split within the room.
+std::optional<LayerSplit> ColumnGeneration::Choose(size_t layer,
+                                                   const std::vector<double>& room) const {
+  const LayerTables& tables = tables_[layer];
+  std::optional<LayerSplit> best = BestLayerSplit(tables, last_prices_, room);
+  double price = best ? tables.Price(last_prices_, *best) : 0;
+  for (const Column& column : columns_[layer]) {
+    const std::vector<double> bytes = tables.Bytes(column.ranges);
+    bool fits = true;
+    for (size_t d = 0; d < room.size(); ++d) fits &= bytes[d] <= room[d];
+    const double other = tables.Price(last_prices_, column.ranges);
+    if (!fits || (best && other >= price)) continue;
+    best = column.ranges;
+    price = other;
+  }
+  return best;
+}
+
+// Layers on one column keep it; each other layer may use what its columns use on average, and what
+// the layers before it left of theirs.
+std::optional<Split> ColumnGeneration::Round() const {
+  Split split(columns_.size());
+  std::vector<double> left;
+  for (const SplitDevice& device : problem_.devices) {
+    left.push_back(static_cast<double>(device.memory_bytes));
+  }
+  std::vector<std::pair<size_t, std::vector<double>>> open;  // layer, mean bytes
+  for (size_t l = 0; l < columns_.size(); ++l) {
+    std::vector<double> bytes = MeanBytes(l);
+    for (size_t d = 0; d < left.size(); ++d) left[d] -= bytes[d];
+    for (const Column& column : columns_[l]) {
+      if (master_.weight(column.index) > 1 - kWeight) split[l] = column.ranges;
+    }
+    if (split[l].empty()) open.emplace_back(l, std::move(bytes));
+  }
+  for (const auto& [l, mean] : open) {
+    for (size_t d = 0; d < left.size(); ++d) left[d] += mean[d];
+    const std::optional<LayerSplit> ranges = Choose(l, left);
+    if (!ranges) return std::nullopt;
+    const std::vector<double> bytes = tables_[l].Bytes(*ranges);
+    for (size_t d = 0; d < left.size(); ++d) left[d] -= bytes[d];
+    split[l] = *ranges;
+  }
+  return split;
+}
+
+}  // namespace thermocline::placement

@@ -1,0 +1,63 @@
+// One layer prepared for the searches of the solver: prefix sums of bytes, seconds by block, costs
+// of taking part, and the prices at which a search is made.
+#pragma once
+
+#include <vector>
+
+#include "placement/solver/split_problem.h"
+
+namespace thermocline::placement {
+
+// What things are worth while the coupling of layers is priced instead of obeyed; all >= 0.
+struct SplitPrices {
+  double latency = 1;        // of a second of T_l
+  std::vector<double> byte;  // of a byte in memory, by device
+  std::vector<double> busy;  // of a second that a device is busy
+};
+
+// Borrows the problem. Thread-compatible.
+class LayerTables {
+ public:
+  LayerTables(const SplitProblem& problem, const SplitLayer& layer);
+
+  int n_blocks() const { return layer_->n_blocks(); }
+  int n_devices() const { return static_cast<int>(problem_->devices.size()); }
+  const SplitProblem& problem() const { return *problem_; }
+  const SplitLayer& layer() const { return *layer_; }
+  const SplitDevice& device(int d) const { return problem_->devices[d]; }
+
+  double bytes(int begin, int end) const { return prefix_bytes_[end] - prefix_bytes_[begin]; }
+  double seconds(int d, int begin, int end) const {
+    return layer_->seconds[d][end] - layer_->seconds[d][begin];
+  }
+  const std::vector<double>& prefix_bytes() const { return prefix_bytes_; }
+  const std::vector<double>& block_bytes() const { return block_bytes_; }
+  const std::vector<double>& block_seconds(int d) const { return block_seconds_[d]; }
+  int min_blocks(int d) const { return min_blocks_[d]; }
+  // From the layer's start to the first block of work there, when the lead sends to nobody else.
+  double start(int d) const {
+    const SplitDevice& it = device(d);
+    return it.send_s + it.round_trip_s + it.part_s;
+  }
+  // False when no part of the layer fits the device's memory.
+  bool usable(int d) const { return usable_[d]; }
+
+  // What a split of the layer costs at these prices.
+  double Price(const SplitPrices& prices, const LayerSplit& ranges) const;
+  // The same for what does not depend on the split.
+  double FixedPrice(const SplitPrices& prices) const;
+  // What taking part costs, whatever the part's size, without the time it adds to T_l by its start.
+  double OpenPrice(const SplitPrices& prices, int d) const;
+  std::vector<double> Bytes(const LayerSplit& ranges) const;
+
+ private:
+  const SplitProblem* problem_;
+  const SplitLayer* layer_;
+  std::vector<double> prefix_bytes_;
+  std::vector<double> block_bytes_;
+  std::vector<std::vector<double>> block_seconds_;
+  std::vector<int> min_blocks_;
+  std::vector<bool> usable_;
+};
+
+}  // namespace thermocline::placement

@@ -1,0 +1,205 @@
+#include "placement/solver/split_polish.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "placement/solver/layer_oracle.h"
+
+namespace thermocline::placement {
+namespace {
+
+// Full prices first, so that layers free what others need more; at the end memory is worth nothing
+// but its order.
+constexpr double kPriceFactors[] = {1.0, 0.3, 1e-6, 1e-6};
+
+constexpr double kGain = 1e-6;         // of the value: smaller gains end the search
+constexpr size_t kMaxPairMoves = 400;  // whose pairs are all tried
+constexpr int kMaxShiftRounds = 60;
+
+class Polisher {
+ public:
+  Polisher(const SplitProblem& problem, const std::vector<LayerTables>& tables,
+           SplitObjective objective, Split split)
+      : problem_(problem),
+        tables_(tables),
+        objective_(objective),
+        split_(std::move(split)),
+        cost_(Evaluate(problem, split_)) {
+    best_ = split_;
+    best_value_ = objective_.Value(cost_);
+  }
+
+  void Pass(const SplitPrices& prices) {
+    for (size_t l = 0; l < split_.size(); ++l) Improve(l, prices);
+    const double value = objective_.Value(cost_);
+    if (value >= best_value_) return;
+    best_value_ = value;
+    best_ = split_;
+  }
+
+  // Small changes of one layer, and of two layers at a time while there are few enough: what one
+  // frees the other takes. Until none helps.
+  void Shift() {
+    split_ = best_;
+    cost_ = Evaluate(problem_, split_);
+    for (int round = 0; round < kMaxShiftRounds; ++round) {
+      if (!ShiftOne() && !ShiftTwo()) break;
+    }
+    best_ = split_;
+    best_value_ = objective_.Value(cost_);
+  }
+
+  Split Take() { return std::move(best_); }
+
+ private:
+  double Worth(const SplitCost& cost, const SplitPrices& prices) const {
+    double worth = objective_.Value(cost);
+    for (size_t d = 0; d < cost.bytes.size(); ++d) {
+      worth += prices.byte[d] * static_cast<double>(cost.bytes[d]);
+    }
+    return worth;
+  }
+
+  bool Fits(const SplitCost& cost) const {
+    for (size_t d = 0; d < cost.bytes.size(); ++d) {
+      if (cost.bytes[d] > problem_.devices[d].memory_bytes) return false;
+    }
+    return true;
+  }
+
+  bool HasLeastParts(size_t l, const LayerSplit& ranges) const {
+    for (size_t d = 0; d < ranges.size(); ++d) {
+      const int size = ranges[d].size();
+      if (size > 0 && size < tables_[l].min_blocks(static_cast<int>(d))) return false;
+    }
+    return true;
+  }
+
+  // Every device pair of a layer: what one has to the other, its parts exchanged, an end moved by
+  // one block over the border between them or split off for a device that has none.
+  std::vector<LayerSplit> Neighbours(size_t l) const {
+    const LayerSplit& now = split_[l];
+    std::vector<LayerSplit> all;
+    const auto add = [&](size_t a, BlockRange of_a, size_t b, BlockRange of_b) {
+      LayerSplit ranges = now;
+      ranges[a] = of_a;
+      ranges[b] = of_b;
+      if (HasLeastParts(l, ranges)) all.push_back(std::move(ranges));
+    };
+    for (size_t a = 0; a < now.size(); ++a) {
+      if (now[a].empty()) continue;
+      const auto [begin, end] = now[a];
+      for (size_t b = 0; b < now.size(); ++b) {
+        if (a == b) continue;
+        add(a, now[b], b, now[a]);
+        if (now[b].empty()) {
+          for (const int cut :
+               {begin + 1, begin + tables_[l].min_blocks(static_cast<int>(b)), (begin + end) / 2}) {
+            if (cut <= begin || cut >= end) continue;
+            add(a, {cut, end}, b, {begin, cut});
+            add(a, {begin, begin + end - cut}, b, {begin + end - cut, end});
+          }
+        } else if (now[b].end == begin) {
+          add(a, {}, b, {now[b].begin, end});
+          add(a, {begin + 1, end}, b, {now[b].begin, begin + 1});
+        } else if (now[b].begin == end) {
+          add(a, {}, b, {begin, now[b].end});
+          add(a, {begin, end - 1}, b, {end - 1, now[b].end});
+        }
+      }
+    }
+    return all;
+  }
+
+  bool ShiftOne() {
+    bool any = false;
+    for (size_t l = 0; l < split_.size(); ++l) {
+      for (const LayerSplit& ranges : Neighbours(l)) {
+        const SplitCost cost = With(cost_, l, ranges);
+        if (!Fits(cost) || !Better(cost)) continue;
+        cost_ = cost;
+        split_[l] = ranges;
+        any = true;
+        break;
+      }
+    }
+    return any;
+  }
+
+  bool ShiftTwo() {
+    std::vector<std::pair<size_t, LayerSplit>> moves;
+    for (size_t l = 0; l < split_.size(); ++l) {
+      for (LayerSplit& ranges : Neighbours(l)) moves.emplace_back(l, std::move(ranges));
+      if (moves.size() > kMaxPairMoves) return false;
+    }
+    for (size_t i = 0; i < moves.size(); ++i) {
+      const SplitCost first = With(cost_, moves[i].first, moves[i].second);
+      for (size_t j = i + 1; j < moves.size(); ++j) {
+        if (moves[i].first == moves[j].first) continue;
+        const SplitCost both = With(first, moves[j].first, moves[j].second);
+        if (!Fits(both) || !Better(both)) continue;
+        cost_ = both;
+        split_[moves[i].first] = moves[i].second;
+        split_[moves[j].first] = moves[j].second;
+        return true;
+      }
+    }
+    return false;
+  }
+
+  bool Better(const SplitCost& cost) const {
+    return objective_.Value(cost) < objective_.Value(cost_) * (1 - kGain);
+  }
+
+  SplitCost With(const SplitCost& before_cost, size_t l, const LayerSplit& ranges) const {
+    const SplitLayer& layer = problem_.layers[l];
+    SplitCost cost = before_cost;
+    cost.seconds += FfnSeconds(problem_, layer, ranges) - FfnSeconds(problem_, layer, split_[l]);
+    const std::vector<double> before = tables_[l].Bytes(split_[l]);
+    const std::vector<double> after = tables_[l].Bytes(ranges);
+    for (size_t d = 0; d < after.size(); ++d) {
+      cost.busy_s[d] +=
+          BusySeconds(problem_, layer, ranges, d) - BusySeconds(problem_, layer, split_[l], d);
+      cost.bytes[d] += static_cast<uint64_t>(after[d]) - static_cast<uint64_t>(before[d]);
+    }
+    return cost;
+  }
+
+  void Improve(size_t l, const SplitPrices& prices) {
+    std::vector<double> room = tables_[l].Bytes(split_[l]);
+    for (size_t d = 0; d < room.size(); ++d) {
+      room[d] += static_cast<double>(problem_.devices[d].memory_bytes) -
+                 static_cast<double>(cost_.bytes[d]);
+    }
+    const std::optional<LayerSplit> ranges = BestLayerSplit(tables_[l], prices, room);
+    if (!ranges || *ranges == split_[l]) return;
+    const SplitCost cost = With(cost_, l, *ranges);
+    if (Worth(cost, prices) >= Worth(cost_, prices)) return;
+    cost_ = cost;
+    split_[l] = *ranges;
+  }
+
+  const SplitProblem& problem_;
+  const std::vector<LayerTables>& tables_;
+  const SplitObjective objective_;
+  Split split_;
+  SplitCost cost_;
+  Split best_;
+  double best_value_;
+};
+
+}  // namespace
+
+Split Polish(const SplitProblem& problem, const std::vector<LayerTables>& tables,
+             SplitObjective objective, const SplitPrices& prices, Split split) {
+  Polisher polisher(problem, tables, objective, std::move(split));
+  for (const double factor : kPriceFactors) {
+    SplitPrices scaled = prices;
+    for (double& price : scaled.byte) price *= factor;
+    polisher.Pass(scaled);
+  }
+  polisher.Shift();
+  return polisher.Take();
+}
+
+}  // namespace thermocline::placement

@@ -1,0 +1,128 @@
+#include "placement/solver/split_problem.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+namespace thermocline::placement {
+namespace {
+
+bool IsTime(double seconds) { return std::isfinite(seconds) && seconds >= 0; }
+
+Status CheckDevice(const SplitDevice& device, size_t d) {
+  if (IsTime(device.part_s) && IsTime(device.send_s) && IsTime(device.round_trip_s) &&
+      IsTime(device.merge_s)) {
+    return OkStatus();
+  }
+  return InvalidArgument("a cost of a device is negative or not finite: device=" +
+                         std::to_string(d));
+}
+
+Status CheckTable(const std::vector<double>& seconds, int n_blocks, const std::string& where) {
+  if (seconds.size() != static_cast<size_t>(n_blocks) + 1) {
+    return InvalidArgument("table of seconds has the wrong length: " + where +
+                           " n=" + std::to_string(seconds.size()) +
+                           " want=" + std::to_string(n_blocks + 1));
+  }
+  if (seconds[0] != 0 || !std::all_of(seconds.begin(), seconds.end(), IsTime) ||
+      !std::is_sorted(seconds.begin(), seconds.end())) {
+    return InvalidArgument("table of seconds does not rise from 0: " + where);
+  }
+  return OkStatus();
+}
+
+Status CheckLayer(const SplitLayer& layer, size_t l, size_t n_devices) {
+  const std::string where = "layer=" + std::to_string(l);
+  if (layer.block_bytes.empty() || layer.block_bytes.size() > kMaxSplitBlocks) {
+    return InvalidArgument("number of blocks out of range: " + where +
+                           " n=" + std::to_string(layer.block_bytes.size()));
+  }
+  if (!IsTime(layer.fixed_s)) {
+    return InvalidArgument("time before the FFN is negative or not finite: " + where);
+  }
+  if (layer.seconds.size() != n_devices ||
+      (!layer.min_blocks.empty() && layer.min_blocks.size() != n_devices)) {
+    return InvalidArgument("tables for another number of devices: " + where +
+                           " n=" + std::to_string(layer.seconds.size()) +
+                           " want=" + std::to_string(n_devices));
+  }
+  for (size_t d = 0; d < n_devices; ++d) {
+    const Status status =
+        CheckTable(layer.seconds[d], layer.n_blocks(), where + " device=" + std::to_string(d));
+    if (!status.ok()) return status;
+  }
+  return OkStatus();
+}
+
+Status CheckLayerSplit(const SplitLayer& layer, const LayerSplit& ranges, size_t l) {
+  const std::string where = "layer=" + std::to_string(l);
+  if (ranges.size() != layer.seconds.size()) {
+    return InvalidArgument("ranges for another number of devices: " + where);
+  }
+  std::vector<int> times(layer.block_bytes.size(), 0);
+  for (size_t d = 0; d < ranges.size(); ++d) {
+    const BlockRange& range = ranges[d];
+    if (range.empty()) continue;
+    if (range.begin < 0 || range.end > layer.n_blocks()) {
+      return InvalidArgument("range outside the layer: " + where + " device=" + std::to_string(d));
+    }
+    if (!layer.min_blocks.empty() && range.size() < layer.min_blocks[d]) {
+      return InvalidArgument("part below the least one: " + where + " device=" + std::to_string(d) +
+                             " blocks=" + std::to_string(range.size()) +
+                             " least=" + std::to_string(layer.min_blocks[d]));
+    }
+    for (int k = range.begin; k < range.end; ++k) ++times[k];
+  }
+  const auto wrong = std::find_if(times.begin(), times.end(), [](int n) { return n != 1; });
+  if (wrong == times.end()) return OkStatus();
+  return InvalidArgument("block not placed exactly once: " + where +
+                         " block=" + std::to_string(wrong - times.begin()) +
+                         " times=" + std::to_string(*wrong));
+}
+
+}  // namespace
+
+Status CheckProblem(const SplitProblem& problem) {
+  if (problem.devices.empty() || problem.devices.size() > kMaxSplitDevices) {
+    return InvalidArgument("number of devices out of range: n=" +
+                           std::to_string(problem.devices.size()));
+  }
+  if (problem.layers.empty() || problem.layers.size() > kMaxSplitLayers) {
+    return InvalidArgument("number of layers out of range: n=" +
+                           std::to_string(problem.layers.size()));
+  }
+  for (size_t d = 0; d < problem.devices.size(); ++d) {
+    const Status status = CheckDevice(problem.devices[d], d);
+    if (!status.ok()) return status;
+  }
+  for (size_t l = 0; l < problem.layers.size(); ++l) {
+    const Status status = CheckLayer(problem.layers[l], l, problem.devices.size());
+    if (!status.ok()) return status;
+  }
+  return OkStatus();
+}
+
+Status CheckSplit(const SplitProblem& problem, const Split& split) {
+  if (split.size() != problem.layers.size()) {
+    return InvalidArgument("split of another number of layers: n=" + std::to_string(split.size()) +
+                           " want=" + std::to_string(problem.layers.size()));
+  }
+  std::vector<uint64_t> bytes(problem.devices.size(), 0);
+  for (size_t l = 0; l < split.size(); ++l) {
+    const SplitLayer& layer = problem.layers[l];
+    const Status status = CheckLayerSplit(layer, split[l], l);
+    if (!status.ok()) return status;
+    for (size_t d = 0; d < bytes.size(); ++d) {
+      for (int k = split[l][d].begin; k < split[l][d].end; ++k) bytes[d] += layer.block_bytes[k];
+    }
+  }
+  for (size_t d = 0; d < bytes.size(); ++d) {
+    if (bytes[d] <= problem.devices[d].memory_bytes) continue;
+    return InvalidArgument("split exceeds memory: device=" + std::to_string(d) +
+                           " bytes=" + std::to_string(bytes[d]) +
+                           " memory=" + std::to_string(problem.devices[d].memory_bytes));
+  }
+  return OkStatus();
+}
+
+}  // namespace thermocline::placement

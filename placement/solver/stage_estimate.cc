@@ -1,0 +1,140 @@
+#include "placement/solver/stage_estimate.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+#include <optional>
+#include <utility>
+
+namespace thermocline::placement {
+namespace {
+
+constexpr double kNoFit = std::numeric_limits<double>::infinity();
+constexpr int kSampleLayers = 6;   // the estimates rank plans; their stages are solved exactly
+constexpr int kSampleLengths = 8;  // evenly from n_layer / 8 on
+constexpr int kSampleRounds = 12;
+
+// A stage of `length` layers from the middle of the model, with the memory that one at either end
+// would have, where it is less: what the embedding or the head leave. Nullopt: it does not fit.
+std::optional<SplitProblem> StageOf(const StageModel& model, const std::vector<int>& group,
+                                    int length) {
+  const int n = model.n_layer();
+  const int begin = (n - length) / 2;
+  std::optional<SplitProblem> stage = model.Problem(begin, begin + length, group);
+  for (const int other : {0, n - length}) {
+    if (!stage || other == begin) continue;
+    const std::optional<SplitProblem> end = model.Problem(other, other + length, group);
+    if (!end) return std::nullopt;
+    for (size_t d = 0; d < group.size(); ++d) {
+      uint64_t& memory = stage->devices[d].memory_bytes;
+      memory = std::min(memory, end->devices[d].memory_bytes);
+    }
+  }
+  return stage;
+}
+
+// Evenly chosen layers of a stage, with their share of its memory.
+SplitProblem Sample(const SplitProblem& stage) {
+  const int length = static_cast<int>(stage.layers.size());
+  const int samples = std::min(kSampleLayers, length);
+  SplitProblem sample;
+  sample.devices = stage.devices;
+  for (SplitDevice& device : sample.devices) {
+    device.memory_bytes =
+        static_cast<uint64_t>(static_cast<double>(device.memory_bytes) * samples / length);
+  }
+  for (int s = 0; s < samples; ++s) {
+    sample.layers.push_back(stage.layers[(2 * s + 1) * length / (2 * samples)]);
+  }
+  return sample;
+}
+
+// The most that a device can have for neurons: with one layer, leading or helping.
+uint64_t MostMemory(const StageModel& model, int device) {
+  const int middle = model.n_layer() / 2;
+  uint64_t most = 0;
+  if (const auto lead = model.Problem(middle, middle + 1, {device})) {
+    most = lead->devices[0].memory_bytes;
+  }
+  if (model.n_devices() < 2) return most;
+  if (const auto helper = model.Problem(middle, middle + 1, {device == 0 ? 1 : 0, device})) {
+    most = std::max(most, helper->devices[1].memory_bytes);
+  }
+  return most;
+}
+
+// What is fixed as one more block without bytes, which any device may have: where only the
+// bottleneck counts, some device must be busy with it.
+void MakeFixedABlock(SplitLayer* layer) {
+  layer->block_bytes.insert(layer->block_bytes.begin(), 0);
+  for (double& seconds : layer->seconds[0]) seconds += layer->fixed_s;
+  layer->seconds[0].insert(layer->seconds[0].begin(), 0);
+}
+
+}  // namespace
+
+std::vector<StageEstimate> EstimateGroup(const StageModel& model, const std::vector<int>& group,
+                                         const SplitOptions& options) {
+  const int n = model.n_layer();
+  std::vector<StageEstimate> estimates(n + 1, {kNoFit, kNoFit});
+  SplitOptions quick = options;
+  quick.certify = false;
+  quick.max_rounds = kSampleRounds;
+  int solved = 0;
+  for (int step = 1; step <= kSampleLengths; ++step) {
+    const int length = step * n / kSampleLengths;
+    if (length == solved) continue;
+    const std::optional<SplitProblem> stage = StageOf(model, group, length);
+    if (!stage || !CheckProblem(*stage).ok()) break;
+    const SplitProblem sample = Sample(*stage);
+    const Result<SplitSolution> solution = SolveSplit(sample, quick);
+    if (!solution.ok()) break;
+    const double layers = static_cast<double>(sample.layers.size());
+    for (int k = solved + 1; k <= length; ++k) {
+      estimates[k] = {solution->cost.seconds * k / layers,
+                      solution->cost.bottleneck_s() * k / layers};
+    }
+    solved = length;
+  }
+  // Beyond, layer by layer until memory ends.
+  for (int k = solved + 1; k <= n; ++k) {
+    const std::optional<SplitProblem> stage = StageOf(model, group, k);
+    if (!stage || !CheckProblem(*stage).ok()) break;
+    const Result<SplitSolution> solution = SolveSplit(Sample(*stage), quick);
+    if (!solution.ok()) break;
+    const double scale = static_cast<double>(k) / std::min(kSampleLayers, k);
+    estimates[k] = {solution->cost.seconds * scale, solution->cost.bottleneck_s() * scale};
+  }
+  return estimates;
+}
+
+double ClusterBound(const StageModel& model, SplitObjective objective) {
+  std::optional<SplitProblem> all;
+  std::vector<double> fixed(model.n_layer(), kNoFit);
+  for (int d = 0; d < model.n_devices(); ++d) {
+    std::optional<SplitProblem> one = model.Problem(0, model.n_layer(), {d});
+    if (!one) return 0;
+    for (size_t l = 0; l < fixed.size(); ++l) {
+      fixed[l] = std::min(fixed[l], one->layers[l].fixed_s);
+      if (objective.latency == 0) MakeFixedABlock(&one->layers[l]);
+      one->layers[l].fixed_s = 0;
+      one->layers[l].min_blocks.clear();
+    }
+    one->devices = {SplitDevice{.memory_bytes = MostMemory(model, d)}};
+    if (!all) {
+      all = std::move(one);
+      continue;
+    }
+    all->devices.push_back(one->devices[0]);
+    for (size_t l = 0; l < fixed.size(); ++l) {
+      all->layers[l].seconds.push_back(std::move(one->layers[l].seconds[0]));
+    }
+  }
+  // Stages have leads of their own, so where latency counts too only the neurons' work is sure to
+  // be in the bottleneck.
+  const double alone = objective.latency * std::accumulate(fixed.begin(), fixed.end(), 0.0);
+  const Result<SplitSolution> relaxed = SolveSplit(*all, {.objective = objective});
+  return alone + (relaxed.ok() ? relaxed->lower_bound : WorkBound(*all, objective));
+}
+
+}  // namespace thermocline::placement

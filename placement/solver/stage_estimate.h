@@ -1,0 +1,27 @@
+// What a kind of group would need for a number of layers, estimated from a sample of layers.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "placement/solver/stage_search.h"
+
+namespace thermocline::placement {
+
+struct StageEstimate {
+  double seconds = 0;  // infinite: does not fit
+  double bottleneck_s = 0;
+};
+
+// Seconds and bottleneck of stages of 1 .. n_layer layers on this group; a pure function of model
+// and group. Layers are sampled evenly and memory is shared among as many as the stage would have;
+// lengths between those solved take the next longer one's time per layer.
+std::vector<StageEstimate> EstimateGroup(const StageModel& model, const std::vector<int>& group,
+                                         const SplitOptions& options);
+
+// Below every plan of the model: the certified bound of one stage of all devices whose links,
+// sends, merges and parts are free, each with the most memory it can have, and the least fixed
+// times. 0 when a device cannot be asked for all layers alone.
+double ClusterBound(const StageModel& model, SplitObjective objective);
+
+}  // namespace thermocline::placement

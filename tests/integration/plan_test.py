@@ -1,0 +1,100 @@
+"""`thermocline plan` from the command line, and what it plans through a cluster."""
+
+import json
+import os
+
+from cluster import DEMO_MODEL, ClusterTest, main
+
+CLUSTER = """
+workers:
+  - {id: 1, host: here, threads: 1, memory: 1G, read_gb_per_s: 0.004}
+  - {id: 2, host: there, threads: 1, memory: 1G, read_gb_per_s: 0.002}
+links:
+  - {from: 1, to: 2, latency_us: 1, gb_per_s: 10, message_us: 0}
+"""
+
+
+class PlanTest(ClusterTest):
+    def plan(self, model, *flags):
+        return self.run_program("plan", "--model", model, *flags)
+
+    def cluster_file(self, text=CLUSTER):
+        path = self.path("cluster.yaml")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
+    def test_a_plan_is_explained_drawn_and_served(self):
+        """The planned workers are so slow that sharing pays even for a tiny model."""
+        model = self.tiny_model("arcee", n_layer=4, n_ff=512)
+        plan, page, saved = self.path("plan.json"), self.path("plan.html"), self.path("saved.yaml")
+        code, output = self.plan(model, "--cluster", self.cluster_file(), "--ffn", "exact",
+                                 "--active", "0.2", "--compare", "-o", plan, "--html", page,
+                                 "--save-cluster", saved)
+        self.assertEqual(code, 0, output)
+        self.assertRegex(output, r"\| +helper \|")
+        self.assertRegex(output, r"spares the lead [\d.]+ ms, takes [\d.]+ ms")
+        self.assertRegex(output, r"tokens/s; with enough steps under way")
+        self.assertRegex(output, r"gap [\d.]+ %")
+        for policy in ("frequency-greedy", "proportional", "pipeline-only", "powerinfer"):
+            self.assertIn(policy, output)
+        with open(page, encoding="utf-8") as file:
+            html = file.read()
+        self.assertIn("<svg", html)
+        self.assertIn("worker 2 there", html)
+        with open(saved, encoding="utf-8") as file:
+            self.assertIn("assumed", file.read())
+        with open(plan, encoding="utf-8") as file:
+            stages = json.load(file)["stages"]
+        self.assertEqual(len(stages), 1)
+        self.assertEqual(len(stages[0]["helpers"]), 1)
+
+        prompt = [5, 17, 99, 200]
+        wanted = self.generate(model, prompt, 12, "--ffn", "exact")[0]["generated"]
+        cluster, _ = self.serve_joined(model, 2, "--ffn", "exact", "--plan", plan)
+        tokens, _ = cluster.ready().api.complete(prompt, 12)
+        self.assertEqual(tokens, wanted)
+        self.stop(cluster)
+
+    def test_over_a_long_wire_the_answer_is_not_to_split(self):
+        code, output = self.plan(DEMO_MODEL, "--workers", "3", "--memory", "1G", "--link", "wan")
+        self.assertEqual(code, 0, output)
+        self.assertNotRegex(output, r"\| +helper \|")
+        self.assertIn("spare: worker 2 (node2), 3 (node3)", output)
+
+    def test_the_plan_to_stdout_is_json_alone(self):
+        code, output = self.plan(DEMO_MODEL, "--workers", "1", "-o", "-")
+        self.assertEqual(code, 0, output)
+        # Both streams are one here; the plan is what stands between the braces.
+        plan = json.loads(output[output.index("{\n"):output.rindex("}") + 1])
+        self.assertEqual(plan["stages"][0]["lead"], 1)
+
+    def test_wishes_that_cannot_be_are_named(self):
+        twice = "workers:\n  - {id: 1, memory: 1G}\n  - {id: 1, memory: 1G}\n"
+        negative = CLUSTER.replace("latency_us: 1,", "latency_us: -1,")
+        for flags, wanted in [
+                ([], "plan for which cluster"),
+                (["--workers", "2", "--memory", "much"], "much"),
+                (["--workers", "2", "--link", "string"], "no such kind of link: string; there are"),
+                (["--workers", "2", "--objective", "cheap"], "--objective is not latency"),
+                (["--workers", "2", "--policy", "best"], "--policy is not optimal"),
+                (["--workers", "2", "--active", "3"], "--active is not within 0..1"),
+                (["--workers", "2", "--ffn", "predicted"], "predict"),
+                (["--cluster", "/nowhere.yaml"], "cannot read /nowhere.yaml"),
+                (["--cluster", self.cluster_file(twice)], "worker 1 stands twice"),
+        ]:
+            code, output = self.plan(DEMO_MODEL, *flags)
+            self.assertEqual(code, 2, output)
+            self.assertIn(wanted, output)
+        code, output = self.plan(DEMO_MODEL, "--cluster", self.cluster_file(negative))
+        self.assertEqual(code, 2, output)
+        self.assertIn("latency is negative", output)
+
+    def test_memory_that_is_short_is_told_by_how_much(self):
+        code, output = self.plan(DEMO_MODEL, "--workers", "2", "--memory", "57M")
+        self.assertNotEqual(code, 0)
+        self.assertRegex(output, r"workers offer 114\.0 MiB: [\d.]+ MiB are missing")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+#include "placement/planner.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/str.h"
+#include "base/units.h"
+#include "tests/support/tiny_model_parts.h"
+
+namespace thermocline::placement {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::MakeTinyModelParts;
+using testing::TinyModelParts;
+
+constexpr int kLayers = 4;
+constexpr int kNeurons = 512;
+
+const TinyModelParts& Arcee() {
+  static const TinyModelParts parts =
+      MakeTinyModelParts({.arch = "arcee", .n_layer = kLayers, .n_ff = kNeurons});
+  return parts;
+}
+
+NeuronHeat Skewed() {
+  model::LayerActivity activity;
+  for (int i = 0; i < kNeurons; ++i) {
+    activity.fired.push_back(static_cast<uint64_t>(1000 * std::exp(-i / 80.0)));
+  }
+  return NeuronHeat::Of(activity, 1000);
+}
+
+// Slow enough that a layer of the tiny model takes milliseconds.
+constexpr double kReadBytesPerS = 1e7;
+
+class PlannerTest : public ::testing::Test {
+ protected:
+  // Workers of the given speeds, in shares of kReadBytesPerS.
+  void Cluster(const std::vector<double>& speeds, double latency_s, uint64_t memory = kGiB) {
+    cluster_ = {};
+    for (size_t i = 0; i < speeds.size(); ++i) {
+      cluster_.workers.push_back(
+          {.id = {i + 1},
+           .host = Str("host", i + 1),
+           .memory_bytes = memory,
+           .read_bytes_per_s = Figure::Measured(kReadBytesPerS * speeds[i]),
+           .gather_bytes_per_s = Figure::Measured(kReadBytesPerS * speeds[i]),
+           .op_overhead_s = Figure::Measured(0)});
+    }
+    for (const WorkerProfile& from : cluster_.workers) {
+      for (const WorkerProfile& to : cluster_.workers) {
+        if (from.id == to.id) continue;
+        cluster_.links.push_back({.from = from.id,
+                                  .to = to.id,
+                                  .latency_s = Figure::Measured(latency_s),
+                                  .bytes_per_s = Figure::Measured(1e9),
+                                  .message_s = Figure::Measured(0)});
+      }
+    }
+  }
+  Result<PlannedModel> Make(PlannerOptions options = {}) const {
+    options.request.ffn = model::FfnMode::kExact;
+    options.request.n_ctx = 64;
+    options.request.n_parallel = 1;
+    options.request.max_step_tokens = 16;
+    return MakePlan(
+        {.config = model_.config, .weights = model_.weights, .heats = heats_, .cluster = cluster_},
+        options);
+  }
+  PlannedModel MustMake(const PlannerOptions& options = {}) const {
+    auto planned = Make(options);
+    EXPECT_TRUE(planned.ok()) << planned.status();
+    return planned.ok() ? *planned : PlannedModel{};
+  }
+
+  const TinyModelParts& model_ = Arcee();
+  const std::vector<NeuronHeat> heats_{kLayers, Skewed()};
+  ClusterProfile cluster_;
+};
+
+TEST_F(PlannerTest, OneWorkerGetsEverything) {
+  Cluster({1}, 0);
+  const PlannedModel planned = MustMake();
+  ASSERT_EQ(planned.plan.stages.size(), 1u);
+  EXPECT_FALSE(planned.plan.stages[0].is_split());
+  EXPECT_NEAR(planned.forecast.step_s, planned.forecast.lower_bound_s,
+              1e-6 * planned.forecast.step_s);
+}
+
+TEST_F(PlannerTest, OverALongWireNothingIsShared) {
+  Cluster({1, 1, 1}, 0.1);
+  const PlannedModel planned = MustMake();
+  ASSERT_EQ(planned.plan.stages.size(), 1u);
+  EXPECT_FALSE(planned.plan.stages[0].is_split());
+}
+
+TEST_F(PlannerTest, OverAShortWireHelpersTakeNeuronsAndTheTokenIsFaster) {
+  Cluster({1, 1}, 1e-6);
+  const PlannedModel shared = MustMake();
+  Cluster({1}, 0);
+  const PlannedModel alone = MustMake();
+  ASSERT_EQ(shared.plan.stages.size(), 1u);
+  ASSERT_TRUE(shared.plan.stages[0].is_split());
+  EXPECT_LT(shared.forecast.step_s, 0.8 * alone.forecast.step_s);
+  EXPECT_GE(shared.forecast.step_s, shared.forecast.lower_bound_s);
+  EXPECT_LT(shared.forecast.gap(), 0.4);  // the bound gives attention away, too
+  EXPECT_THAT(shared.plan.stages[0].helpers[0].reason, HasSubstr("spares the lead"));
+}
+
+TEST_F(PlannerTest, ASlowerHelperGetsAsMuchLessToRead) {
+  Cluster({1, 0.5}, 0);
+  const PlannedModel planned = MustMake();
+  ASSERT_TRUE(planned.plan.stages[0].is_split());
+  const StagePlan& stage = planned.plan.stages[0];
+  double lead = 0, helper = 0;
+  const std::vector<double>& fires = heats_[0].fires();
+  const auto read = [&](const NeuronRange& range) {
+    double bytes = 0;  // in rows: up for every neuron, down for those that fire
+    for (int64_t i = range.begin; i < range.end; ++i) bytes += 1 + fires[static_cast<size_t>(i)];
+    return bytes;
+  };
+  for (int l = 0; l < kLayers; ++l) {
+    lead += read(stage.neurons[static_cast<size_t>(l)]);
+    helper += read(stage.helpers[0].neurons[static_cast<size_t>(l)]);
+  }
+  const bool first_leads = stage.lead == WorkerId{1};
+  EXPECT_NEAR(first_leads ? lead / helper : helper / lead, 2, 0.25);
+}
+
+TEST_F(PlannerTest, WhatOneWorkerCannotHoldIsSpread) {
+  PlannerOptions options;
+  Cluster({1}, 0);
+  const uint64_t needed = MustMake().forecast.stages[0].members[0].memory_bytes;
+  const uint64_t own = OverheadBytes(model_.config, 16);
+  Cluster({1, 1}, 50e-6, own + (needed - own) * 2 / 3);
+  const PlannedModel planned = MustMake(options);
+  int n_members = 0;
+  for (const auto& stage : planned.forecast.stages) {
+    for (const auto& member : stage.members) {
+      EXPECT_LE(member.memory_bytes, cluster_.workers[0].memory_bytes);
+      ++n_members;
+    }
+  }
+  EXPECT_EQ(n_members, 2);
+  Cluster({1, 1}, 50e-6, own + (needed - own) / 3);
+  EXPECT_EQ(Make().status().code(), StatusCode::kResourceExhausted);
+  EXPECT_THAT(Make().status().message(), HasSubstr("are missing; shorter contexts"));
+}
+
+TEST_F(PlannerTest, NoBaselineIsBetter) {
+  Cluster({1, 0.7, 0.4}, 100e-6);
+  for (const double latency : {1.0, 0.0, 0.5}) {
+    PlannerOptions options{.latency_weight = latency};
+    const double ours = MustMake(options).forecast.objective_s;
+    for (const SplitPolicy policy : {SplitPolicy::kFrequencyGreedy, SplitPolicy::kProportional,
+                                     SplitPolicy::kPipelineOnly, SplitPolicy::kPowerInfer}) {
+      options.policy = policy;
+      const auto planned = Make(options);
+      if (!planned.ok()) continue;
+      EXPECT_GE(planned->forecast.objective_s, ours * (1 - 1e-9)) << int(policy);
+    }
+  }
+}
+
+TEST_F(PlannerTest, ForThroughputStagesWorkAtTheSameTime) {
+  Cluster({1, 1}, 200e-6);
+  const PlannedModel latency = MustMake();
+  const PlannedModel throughput = MustMake({.latency_weight = 0});
+  // Attention is the lead's alone, so with one stage a worker idles.
+  EXPECT_GT(throughput.forecast.tokens_per_s_many(), 1.3 * latency.forecast.tokens_per_s_one());
+}
+
+TEST_F(PlannerTest, EqualInputsGiveEqualPlans) {
+  Cluster({1, 0.7, 0.4}, 20e-6);
+  EXPECT_EQ(MustMake().plan, MustMake().plan);
+}
+
+TEST_F(PlannerTest, ImpossibleWishesAreNamed) {
+  Cluster({1, 1}, 0);
+  EXPECT_THAT(Make({.latency_weight = 2}).status().message(), HasSubstr("not within 0..1: 2"));
+  cluster_.links.pop_back();
+  EXPECT_THAT(Make().status().message(), HasSubstr("no link from worker 2 to worker 1"));
+  cluster_ = {};
+  EXPECT_THAT(Make().status().message(), HasSubstr("no workers"));
+}
+
+}  // namespace
+}  // namespace thermocline::placement

@@ -1,0 +1,144 @@
+#include "placement/solver/stage_search.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+
+#include "tests/support/status_matchers.h"
+
+namespace thermocline::placement {
+namespace {
+
+using thermocline::testing::IsOk;
+
+// Workers with a speed and memory; equal layers of 8 blocks of 10 bytes.
+class Workers : public StageModel {
+ public:
+  struct Worker {
+    double speed = 1;
+    uint64_t memory = 0;
+  };
+  Workers(int n_layer, std::vector<Worker> workers, double link_s)
+      : n_layer_(n_layer), workers_(std::move(workers)), link_s_(link_s) {}
+
+  int n_layer() const override { return n_layer_; }
+  int n_devices() const override { return static_cast<int>(workers_.size()); }
+  int DeviceType(int device) const override {
+    for (int d = 0;; ++d) {
+      if (workers_[d].speed == workers_[device].speed &&
+          workers_[d].memory == workers_[device].memory) {
+        return d;
+      }
+    }
+  }
+  std::optional<SplitProblem> Problem(int begin, int end,
+                                      const std::vector<int>& group) const override {
+    SplitProblem problem;
+    for (size_t i = 0; i < group.size(); ++i) {
+      SplitDevice device{.memory_bytes = workers_[group[i]].memory};
+      if (i > 0) device.round_trip_s = 2 * link_s_;
+      problem.devices.push_back(device);
+    }
+    for (int l = begin; l < end; ++l) {
+      SplitLayer& layer = problem.layers.emplace_back();
+      layer.fixed_s = 1 / workers_[group[0]].speed;
+      layer.block_bytes.assign(8, 10);
+      for (const int d : group) {
+        std::vector<double>& seconds = layer.seconds.emplace_back(1, 0.0);
+        for (int k = 0; k < 8; ++k) {
+          seconds.push_back(seconds.back() + (8 - k) * 0.5 / workers_[d].speed);
+        }
+      }
+    }
+    return problem;
+  }
+  double HopSeconds(int, int) const override { return link_s_; }
+
+ private:
+  int n_layer_;
+  std::vector<Worker> workers_;
+  double link_s_;
+};
+
+void CheckPlan(const StageModel& model, const StageSearchResult& plan) {
+  int layer = 0;
+  std::set<int> used;
+  double seconds = 0;
+  for (size_t s = 0; s < plan.stages.size(); ++s) {
+    const StageChoice& stage = plan.stages[s];
+    EXPECT_EQ(stage.begin, layer);
+    layer = stage.end;
+    for (const int d : stage.group) EXPECT_TRUE(used.insert(d).second) << "twice: " << d;
+    const auto problem = model.Problem(stage.begin, stage.end, stage.group);
+    ASSERT_TRUE(problem);
+    EXPECT_THAT(CheckSplit(*problem, stage.solution.split), IsOk());
+    seconds += Evaluate(*problem, stage.solution.split).seconds;
+    if (s > 0) seconds += model.HopSeconds(plan.stages[s - 1].group[0], stage.group[0]);
+  }
+  EXPECT_EQ(layer, model.n_layer());
+  EXPECT_NEAR(seconds, plan.seconds, 1e-9);
+  EXPECT_LE(plan.lower_bound, plan.value);
+}
+
+StageSearchResult Search(const StageModel& model, const SplitOptions& inner) {
+  Result<StageSearchResult> plan = SearchStages(model, {.inner = inner});
+  EXPECT_THAT(plan.status(), IsOk());
+  if (!plan.ok()) return {};
+  CheckPlan(model, *plan);
+  return std::move(plan).value();
+}
+
+TEST(StageSearch, OneWorkerThatHoldsAllIsEnoughBehindSlowLinks) {
+  const Workers model(8, {{1, 1000}, {1, 1000}, {1, 1000}}, 100);
+  const StageSearchResult plan = Search(model, {});
+  ASSERT_EQ(plan.stages.size(), 1u);
+  EXPECT_EQ(plan.stages[0].group.size(), 1u);
+  EXPECT_DOUBLE_EQ(plan.seconds, 8 * (1 + 18));
+}
+
+TEST(StageSearch, ForLatencyFastLinksSplitTheLayers) {
+  const Workers model(8, {{1, 1000}, {1, 1000}}, 0.01);
+  const StageSearchResult plan = Search(model, {});
+  ASSERT_EQ(plan.stages.size(), 1u);
+  EXPECT_EQ(plan.stages[0].group.size(), 2u);
+  // Of 8 * 19 the lead's 8 * 1 cannot be shared.
+  EXPECT_LT(plan.seconds, 0.55 * 8 * 18 + 8 + 8 * 0.02 + 5);
+}
+
+TEST(StageSearch, ForThroughputWorkersShareTheLoad) {
+  const Workers model(8, {{1, 1000}, {1, 1000}, {1, 1000}, {1, 1000}}, 1);
+  const StageSearchResult plan = Search(model, {.objective = {0}});
+  // Four workers, 152 s of work: 38 each at best.
+  EXPECT_LE(plan.bottleneck_s, 1.05 * 38);
+}
+
+TEST(StageSearch, PipelineFollowsMemoryAndSpeed) {
+  // 640 bytes; none holds all.
+  const Workers model(8, {{2, 400}, {1, 250}, {1, 250}}, 50);
+  const StageSearchResult plan = Search(model, {.policy = SplitPolicy::kPipelineOnly});
+  for (const StageChoice& stage : plan.stages) EXPECT_EQ(stage.group.size(), 1u);
+  ASSERT_EQ(plan.stages.size(), 2u);
+  // Five layers on the fast worker, three on one other.
+  EXPECT_DOUBLE_EQ(plan.seconds, 5 * 9.5 + 3 * 19 + 50);
+}
+
+TEST(StageSearch, NeverWorseThanPoliciesOfTheWhole) {
+  for (const double link_s : {0.1, 2.0, 20.0}) {
+    const Workers model(6, {{3, 150}, {1, 300}, {1, 300}}, link_s);
+    const StageSearchResult best = Search(model, {});
+    for (const SplitPolicy policy :
+         {SplitPolicy::kPipelineOnly, SplitPolicy::kFrequencyGreedy, SplitPolicy::kProportional}) {
+      EXPECT_GE(Search(model, {.policy = policy}).value, best.value * (1 - 1e-9))
+          << SplitPolicyName(policy) << " " << link_s;
+    }
+  }
+}
+
+TEST(StageSearch, SaysThatNothingFits) {
+  const Workers model(8, {{1, 100}, {1, 100}}, 1);
+  EXPECT_EQ(SearchStages(model, {}).status().code(), StatusCode::kResourceExhausted);
+}
+
+}  // namespace
+}  // namespace thermocline::placement

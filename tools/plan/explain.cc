@@ -1,0 +1,147 @@
+#include "tools/plan/explain.h"
+
+#include <cmath>
+#include <cstdio>
+
+#include "base/str.h"
+#include "base/units.h"
+#include "tools/table.h"
+
+namespace thermocline::tools {
+namespace {
+
+using placement::HelperPlan;
+using placement::NeuronRange;
+using placement::PlanForecast;
+using placement::StagePlan;
+
+std::string Fixed(double value, int digits) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%.*f", digits, value);
+  return text;
+}
+
+std::string Milliseconds(double seconds) { return Fixed(1e3 * seconds, seconds < 0.01 ? 3 : 2); }
+std::string Percent(double share) { return Fixed(100 * share, 1); }
+
+double MeanShare(const StagePlan& stage, size_t member, int64_t n_ff) {
+  const auto n_layers = static_cast<size_t>(stage.layers.end - stage.layers.begin);
+  double sum = 0;
+  for (size_t layer = 0; layer < n_layers; ++layer) sum += NeuronShare(stage, member, layer, n_ff);
+  return n_layers == 0 ? 0 : sum / static_cast<double>(n_layers);
+}
+
+std::string MemberTable(const PlanSources& sources, const placement::PlannedModel& planned) {
+  Table table({{"stage"},
+               {"layers", Align::kLeft},
+               {"worker"},
+               {"host", Align::kLeft},
+               {"part", Align::kLeft},
+               {"neurons %"},
+               {"busy ms"},
+               {"memory"},
+               {"of"}});
+  for (size_t i = 0; i < planned.plan.stages.size(); ++i) {
+    const StagePlan& stage = planned.plan.stages[i];
+    const auto& members = planned.forecast.stages[i].members;
+    for (size_t m = 0; m < members.size(); ++m) {
+      const auto* worker = sources.cluster.FindWorker(members[m].worker);
+      table.AddRow(
+          {m == 0 ? Str(i) : "", m == 0 ? Str(stage.layers.begin, "-", stage.layers.end - 1) : "",
+           Str(members[m].worker), worker->host, m == 0 ? "lead" : "helper",
+           Percent(MeanShare(stage, m, sources.model.config.n_ff)), Milliseconds(members[m].busy_s),
+           FormatBytes(members[m].memory_bytes), FormatBytes(worker->memory_bytes)});
+    }
+  }
+  return table.Markdown();
+}
+
+std::string Reasons(const placement::PlannedModel& planned) {
+  std::string text;
+  for (size_t i = 0; i < planned.plan.stages.size(); ++i) {
+    const StagePlan& stage = planned.plan.stages[i];
+    text += Str("stage ", i, ", worker ", stage.lead, ": ", stage.reason, "\n");
+    for (const HelperPlan& helper : stage.helpers) {
+      text += Str("  helped by worker ", helper.worker, ": ", helper.reason, "\n");
+    }
+  }
+  return text;
+}
+
+std::string Unused(const PlanSources& sources, const placement::Plan& plan) {
+  std::string text;
+  for (const placement::WorkerProfile& worker : sources.cluster.workers) {
+    bool used = false;
+    for (const StagePlan& stage : plan.stages) {
+      used |= stage.lead == worker.id;
+      for (const HelperPlan& helper : stage.helpers) used |= helper.worker == worker.id;
+    }
+    if (!used) text += Str(text.empty() ? "" : ", ", worker.id, " (", worker.host, ")");
+  }
+  return text.empty() ? "" : Str("spare: worker ", text, ": the plan is no better with it\n");
+}
+
+std::string Speeds(const PlanForecast& forecast) {
+  return Str("a step takes ", Milliseconds(forecast.step_s),
+             " ms: ", Fixed(forecast.tokens_per_s_one(), 1),
+             " tokens/s; with enough steps under way the busiest "
+             "worker takes ",
+             Milliseconds(forecast.bottleneck_s),
+             " ms of each: ", Fixed(forecast.tokens_per_s_many(), 1), " tokens/s\n",
+             "no plan on these workers is below ", Milliseconds(forecast.lower_bound_s),
+             " ms of the objective's ", Milliseconds(forecast.objective_s), ": gap ",
+             Percent(forecast.gap()), " %; no split of these stages below ",
+             Milliseconds(forecast.structure_bound_s), " ms\n");
+}
+
+std::string Comparison(const placement::PlannedModel& planned,
+                       const std::vector<PolicyOutcome>& others) {
+  if (others.empty()) return "";
+  Table table({{"policy", Align::kLeft},
+               {"objective ms"},
+               {"tokens/s one"},
+               {"tokens/s many"},
+               {"worse by %"}});
+  const auto add = [&](std::string_view name, const PlanForecast& forecast) {
+    const double worse = forecast.objective_s / planned.forecast.objective_s - 1;
+    table.AddRow({std::string(name), Milliseconds(forecast.objective_s),
+                  Fixed(forecast.tokens_per_s_one(), 1), Fixed(forecast.tokens_per_s_many(), 1),
+                  Percent(worse)});
+  };
+  add("this plan", planned.forecast);
+  std::string notes;
+  for (const PolicyOutcome& other : others) {
+    const std::string_view name = placement::SplitPolicyName(other.policy);
+    if (other.why_not.empty()) {
+      add(name, other.forecast);
+    } else {
+      notes += Str(name, " has no plan: ", other.why_not, "\n");
+    }
+  }
+  return Str("\n", table.Markdown(), notes);
+}
+
+}  // namespace
+
+double NeuronShare(const StagePlan& stage, size_t member, size_t layer, int64_t n_ff) {
+  if (!stage.is_split()) return member == 0 ? 1 : 0;
+  const NeuronRange& range =
+      member == 0 ? stage.neurons[layer] : stage.helpers[member - 1].neurons[layer];
+  return range.empty() ? 0 : static_cast<double>(range.size()) / static_cast<double>(n_ff);
+}
+
+std::string ExplainPlan(const PlanSources& sources, const placement::PlannedModel& planned,
+                        const std::vector<PolicyOutcome>& others) {
+  const placement::PlannerOptions& options = sources.options;
+  const model::ModelConfig& config = sources.model.config;
+  return Str(config.arch_name, " of ", config.n_layer, " layers, n_embd ", config.n_embd, ", n_ff ",
+             config.n_ff, "; ffn ", model::FfnModesText(options.request.ffn),
+             "; activity: ", sources.heat_source, "\n", options.n_sequences,
+             options.n_sequences == 1 ? " sequence" : " sequences", " with ", options.n_context,
+             " tokens in the context; room for contexts of ", planned.plan.n_ctx, ", ",
+             planned.plan.kv.n_tokens(), " tokens in all\n\n", MemberTable(sources, planned), "\n",
+             Reasons(planned), Unused(sources, planned.plan), "\n", Speeds(planned.forecast),
+             Comparison(planned, others));
+}
+
+}  // namespace thermocline::tools

@@ -1,0 +1,57 @@
+#include "tools/plan/flags.h"
+
+#include <charconv>
+
+#include "base/str.h"
+#include "placement/context.h"
+#include "placement/solver/split_problem.h"
+
+namespace thermocline::tools {
+namespace {
+
+Status CheckWithin(const char* flag, int64_t value, int64_t low, int64_t high) {
+  if (low <= value && value <= high) return OkStatus();
+  return InvalidArgument(Str(flag, " is not within ", low, "..", high, ": ", value));
+}
+
+}  // namespace
+
+Result<double> LatencyWeight(const std::string& objective) {
+  if (objective == "latency") return 1.0;
+  if (objective == "throughput") return 0.0;
+  double weight = -1;
+  const char* const end = objective.data() + objective.size();
+  const auto parsed = std::from_chars(objective.data(), end, weight);
+  if (parsed.ec == std::errc() && parsed.ptr == end && weight >= 0 && weight <= 1) return weight;
+  return InvalidArgument(
+      Str("--objective is not latency, throughput or a weight of latency within "
+          "0..1: ",
+          Printable(objective)));
+}
+
+Status CheckPlanFlags(const PlanFlags& flags) {
+  if (!flags.cluster_path.empty() && flags.n_workers > 0) {
+    return InvalidArgument("--cluster already says which workers there are: leave out --workers");
+  }
+  if (flags.cluster_path.empty() && flags.n_workers == 0) {
+    return InvalidArgument(
+        "plan for which cluster? --cluster FILE, or --workers N of --memory and --read-gb-per-s");
+  }
+  TC_RETURN_IF_ERROR(CheckWithin("--workers", flags.n_workers, 0, placement::kMaxSplitDevices));
+  if (!(flags.read_gb_per_s > 0 && flags.read_gb_per_s < 1e6)) {
+    return InvalidArgument(Str("--read-gb-per-s is not above 0: ", flags.read_gb_per_s));
+  }
+  if (flags.active != -1 && !(flags.active >= 0 && flags.active <= 1)) {
+    return InvalidArgument(Str("--active is not within 0..1: ", flags.active));
+  }
+  TC_RETURN_IF_ERROR(CheckWithin("--ctx-size", flags.n_ctx, 0, placement::kMaxContextTokens));
+  TC_RETURN_IF_ERROR(CheckWithin("--parallel", flags.n_parallel, 1, placement::kMaxParallel));
+  TC_RETURN_IF_ERROR(
+      CheckWithin("--batch-size", flags.batch_size, 1, placement::kMaxPlanStepTokens));
+  TC_RETURN_IF_ERROR(CheckWithin("--sequences", flags.n_sequences, 1, placement::kMaxParallel));
+  TC_RETURN_IF_ERROR(CheckWithin("--depth", flags.n_depth, 0, placement::kMaxContextTokens));
+  TC_RETURN_IF_ERROR(CheckWithin("--max-group", flags.max_group, 1, placement::kMaxSplitDevices));
+  return LatencyWeight(flags.objective).status();
+}
+
+}  // namespace thermocline::tools

@@ -1,0 +1,50 @@
+// The settings of `thermocline plan` as people give them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/status.h"
+
+namespace thermocline::tools {
+
+struct PlanFlags {
+  std::string model_path;
+
+  // The cluster: a file, or so many equal workers.
+  std::string cluster_path;
+  int n_workers = 0;
+  std::string memory = "16G";      // of each
+  double read_gb_per_s = 20;       // of each
+  std::string link = "10gbe-tcp";  // between hosts, where nothing was measured
+  bool list_links = false;         // print the presets and end
+
+  std::string ffn = "auto";
+  double allow_loss = -1;      // negative: not given
+  std::string predictor_path;  // of the sparsity file; "": beside the model, if there
+  double active = -1;          // share of active neurons; negative: as the profile says
+  std::string transport = "zmq";
+  std::string wire_dtype = "f32";
+  std::string kv_dtype = "f32";
+  int n_ctx = 0;
+  int n_parallel = 4;
+  int batch_size = 512;
+  int64_t n_sequences = 1;  // that decode in one step
+  int64_t n_depth = 0;      // tokens in their context
+
+  std::string objective = "latency";  // or throughput, or the weight of latency, 0 to 1
+  std::string policy = "optimal";
+  int max_group = 4;
+  bool compare = false;  // with the other policies
+
+  std::string output_path;   // of the plan; "" none, "-" stdout instead of the explanation
+  std::string html_path;     // "" none
+  std::string save_cluster;  // "" none
+};
+
+// kInvalidArgument names the flag.
+Status CheckPlanFlags(const PlanFlags& flags);
+// The weight of latency that --objective stands for.
+Result<double> LatencyWeight(const std::string& objective);
+
+}  // namespace thermocline::tools

@@ -1,0 +1,139 @@
+#include "tools/plan/inputs.h"
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <utility>
+
+#include "base/str.h"
+#include "base/units.h"
+#include "model/ffn_policy.h"
+#include "model/fingerprint.h"
+#include "model/gguf.h"
+#include "model/sparsity_profile.h"
+#include "placement/cluster_yaml.h"
+#include "placement/link_preset.h"
+#include "tools/inspect/densities.h"
+
+namespace thermocline::tools {
+namespace {
+
+Result<std::string> ReadText(const std::string& path, size_t max_bytes) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return NotFound(Str("cannot read ", path));
+  std::string text((std::istreambuf_iterator<char>(file)), {});
+  if (text.size() <= max_bytes) return text;
+  return InvalidArgument(
+      Str(path, " is too large:", Kv("bytes", text.size()), Kv("limit", max_bytes)));
+}
+
+Result<placement::ClusterProfile> EqualWorkers(const PlanFlags& flags) {
+  TC_ASSIGN_OR_RETURN(const uint64_t memory_bytes, ParseBytes(flags.memory));
+  placement::ClusterProfile cluster;
+  for (int i = 1; i <= flags.n_workers; ++i) {
+    placement::WorkerProfile& worker = cluster.workers.emplace_back();
+    worker.id = {static_cast<uint64_t>(i)};
+    worker.host = Str("node", i);
+    worker.memory_bytes = memory_bytes;
+    worker.read_bytes_per_s = {flags.read_gb_per_s * 1e9, placement::Origin::kGiven};
+  }
+  return cluster;
+}
+
+Result<placement::ClusterProfile> ReadCluster(const PlanFlags& flags,
+                                              placement::LinkKind transport) {
+  placement::ClusterProfile cluster;
+  if (flags.cluster_path.empty()) {
+    TC_ASSIGN_OR_RETURN(cluster, EqualWorkers(flags));
+  } else {
+    TC_ASSIGN_OR_RETURN(const std::string text,
+                        ReadText(flags.cluster_path, placement::kMaxClusterYamlBytes));
+    auto parsed = placement::ClusterFromYaml(text);
+    if (!parsed.ok()) return parsed.status().WithContext(flags.cluster_path);
+    cluster = *std::move(parsed);
+  }
+  TC_ASSIGN_OR_RETURN(const placement::LinkPreset preset, placement::FindLinkPreset(flags.link));
+  TC_RETURN_IF_ERROR(placement::FillLinks(preset, transport, &cluster));
+  return cluster;
+}
+
+// From the profile beside the model, which also says the order of its neurons; else every neuron is
+// as likely as any other.
+Status ReadHeats(const PlanFlags& flags, PlanSources* sources) {
+  const model::ModelConfig& config = sources->model.config;
+  const std::string path = ProfilePathOf(flags.model_path);
+  if (flags.active < 0 && std::filesystem::exists(path)) {
+    TC_ASSIGN_OR_RETURN(const auto reader, model::OpenMappedFile(path));
+    auto profile = model::ReadSparsityProfile(*reader);
+    if (!profile.ok()) return profile.status().WithContext(path);
+    TC_RETURN_IF_ERROR(model::CheckProfileOf(*profile, sources->fingerprint).WithContext(path));
+    for (const model::LayerActivity& layer : profile->layers) {
+      sources->heats.push_back(placement::NeuronHeat::Of(layer, profile->n_tokens));
+    }
+    sources->heat_source = path;
+    return OkStatus();
+  }
+  const double active = flags.active < 0 ? 1 : flags.active;
+  sources->heats.assign(static_cast<size_t>(config.n_layer),
+                        placement::NeuronHeat::Uniform(config.n_ff, active));
+  sources->heat_source = flags.active < 0 ? Str("no ", path, ": every neuron counts as active")
+                                          : std::string("--active");
+  return OkStatus();
+}
+
+Result<DType> ParseFloatType(const char* flag, const std::string& name) {
+  for (const auto& [text, dtype] :
+       {std::pair{"f32", DType::kF32}, {"f16", DType::kF16}, {"bf16", DType::kBF16}}) {
+    if (name == text) return dtype;
+  }
+  return InvalidArgument(Str(flag, " is not f32, f16 or bf16: ", Printable(name)));
+}
+
+Status ReadOptions(const PlanFlags& flags, PlanSources* sources) {
+  placement::PlannerOptions& options = sources->options;
+  placement::PlanRequest& request = options.request;
+  request.n_ctx = flags.n_ctx;
+  request.n_parallel = flags.n_parallel;
+  request.max_step_tokens = flags.batch_size;
+  request.model_fingerprint = sources->fingerprint;
+  TC_ASSIGN_OR_RETURN(request.link, placement::ParseLinkKind(flags.transport));
+  TC_ASSIGN_OR_RETURN(request.wire, ParseFloatType("--wire-dtype", flags.wire_dtype));
+  TC_ASSIGN_OR_RETURN(request.kv.dtype, ParseFloatType("--kv-cache-dtype", flags.kv_dtype));
+  std::optional<double> allowed_loss;
+  if (flags.allow_loss >= 0) allowed_loss = flags.allow_loss;
+  TC_ASSIGN_OR_RETURN(const model::FfnWish wish, model::ParseFfnWish(flags.ffn, allowed_loss));
+  TC_ASSIGN_OR_RETURN(request.ffn,
+                      model::ResolveFfnModes(sources->model.config, sources->model.sparsity, wish));
+  options.n_sequences = flags.n_sequences;
+  options.n_context = flags.n_depth;
+  options.max_group = flags.max_group;
+  TC_ASSIGN_OR_RETURN(options.latency_weight, LatencyWeight(flags.objective));
+  const auto policy = placement::ParseSplitPolicy(flags.policy);
+  if (!policy) {
+    return InvalidArgument(
+        Str("--policy is not optimal, frequency-greedy, proportional, "
+            "pipeline-only or powerinfer: ",
+            Printable(flags.policy)));
+  }
+  options.policy = *policy;
+  return OkStatus();
+}
+
+}  // namespace
+
+Result<PlanSources> ReadPlanSources(const PlanFlags& flags) {
+  PlanSources sources;
+  TC_ASSIGN_OR_RETURN(sources.model, worker::OpenModel(flags.model_path));
+  TC_ASSIGN_OR_RETURN(const model::GgufFile file, model::GgufFile::Parse(*sources.model.reader));
+  TC_ASSIGN_OR_RETURN(sources.fingerprint, model::FingerprintOf(*sources.model.reader, file));
+  const std::string sparsity = model::FindSparsityFile(flags.predictor_path, flags.model_path);
+  if (!sparsity.empty()) {
+    TC_RETURN_IF_ERROR(worker::AttachSparsityFile(sparsity, &sources.model));
+  }
+  TC_RETURN_IF_ERROR(ReadHeats(flags, &sources));
+  TC_RETURN_IF_ERROR(ReadOptions(flags, &sources));
+  TC_ASSIGN_OR_RETURN(sources.cluster, ReadCluster(flags, sources.options.request.link));
+  return sources;
+}
+
+}  // namespace thermocline::tools

@@ -1,0 +1,87 @@
+// thermocline-plan: which worker should hold what of a model, before any of them is started.
+#include <CLI/CLI.hpp>
+
+#include "tools/plan/flags.h"
+#include "tools/plan/run.h"
+#include "tools/program.h"
+
+namespace {
+
+constexpr char kDescription[] =
+    "Plans a model on a cluster: which worker leads which layers, who helps with which neurons, "
+    "how "
+    "long a token takes and why, and how far from the best that can be. Reads headers and profiles "
+    "only; `thermocline serve --plan` runs the result. Examples:\n"
+    "  thermocline plan --model M.gguf --workers 4 --memory 32G --read-gb-per-s 25 --link "
+    "25gbe-tcp\n"
+    "  thermocline plan --model M.gguf --cluster cluster.yaml --compare -o plan.json --html "
+    "plan.html";
+
+using thermocline::tools::PlanFlags;
+
+void AddClusterFlags(CLI::App* app, PlanFlags* flags) {
+  app->add_option("--cluster", flags->cluster_path, "Cluster profile (YAML)");
+  app->add_option("--workers", flags->n_workers, "Instead: so many equal workers");
+  app->add_option("--memory", flags->memory, "Of each of them, e.g. 64G")->capture_default_str();
+  app->add_option("--read-gb-per-s", flags->read_gb_per_s, "Memory bandwidth of each of them")
+      ->capture_default_str();
+  app->add_option("--link", flags->link,
+                  "What joins two hosts where the profile does not say; see --list-links")
+      ->capture_default_str();
+  app->add_flag("--list-links", flags->list_links, "Print the kinds of links and end");
+  app->add_option("--save-cluster", flags->save_cluster,
+                  "Write the cluster with all assumed numbers as YAML");
+}
+
+void AddModelFlags(CLI::App* app, PlanFlags* flags) {
+  app->add_option("model,-m,--model", flags->model_path, "GGUF file (or PowerInfer's PWRI)");
+  app->add_option("--ffn", flags->ffn, "auto, dense, exact, predicted or thresholded")
+      ->capture_default_str();
+  app->add_option("--allow-loss", flags->allow_loss,
+                  "Perplexity that predicted or thresholded may cost, 0.01 = 1 %");
+  app->add_option("--predictor", flags->predictor_path,
+                  "Sparsity file (default: M.predictor.gguf beside M.gguf, if there)");
+  app->add_option("--active", flags->active,
+                  "Share of neurons active for a token (default: what M.profile.gguf says)");
+  app->add_option("-c,--ctx-size", flags->n_ctx, "Longest sequence (default: the model's)");
+  app->add_option("--parallel", flags->n_parallel, "Sequences of that length to keep")
+      ->capture_default_str();
+  app->add_option("--batch-size", flags->batch_size, "Rows of the largest step")
+      ->capture_default_str();
+  app->add_option("--kv-cache-dtype", flags->kv_dtype, "f32 or f16")->capture_default_str();
+  app->add_option("--transport", flags->transport, "mpi or zmq")->capture_default_str();
+  app->add_option("--wire-dtype", flags->wire_dtype, "Activations on links: f32, f16, bf16")
+      ->capture_default_str();
+}
+
+void AddGoalFlags(CLI::App* app, PlanFlags* flags) {
+  app->add_option("--objective", flags->objective,
+                  "latency (one stream), throughput (many), or the weight of latency, 0 to 1")
+      ->capture_default_str();
+  app->add_option("-b,--sequences", flags->n_sequences, "Sequences that decode in one step")
+      ->capture_default_str();
+  app->add_option("-d,--depth", flags->n_depth, "Tokens in their context")->capture_default_str();
+  app->add_option("--policy", flags->policy,
+                  "optimal, frequency-greedy, proportional, pipeline-only or powerinfer")
+      ->capture_default_str();
+  app->add_option("--max-group", flags->max_group, "Members of a stage, at most")
+      ->capture_default_str();
+  app->add_flag("--compare", flags->compare, "Say what the other policies would do");
+  app->add_option("-o,--output", flags->output_path,
+                  "Write the plan as JSON; -: to stdout, and the explanation to stderr");
+  app->add_option("--html", flags->html_path, "Draw the plan on a page");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace thermocline;
+  tools::PlanFlags flags;
+  CLI::App app(kDescription, "thermocline plan");
+  AddModelFlags(&app, &flags);
+  AddClusterFlags(&app, &flags);
+  AddGoalFlags(&app, &flags);
+  if (const auto code = tools::ParseArguments(app, argc, argv)) return *code;
+  tools::IgnoreClosedPipes();
+  return tools::EndProgram(app, tools::RunPlan(flags));
+}

@@ -1,0 +1,93 @@
+#include "tools/plan/run.h"
+
+#include <cstdio>
+#include <fstream>
+
+#include "base/str.h"
+#include "placement/cluster_yaml.h"
+#include "placement/link_preset.h"
+#include "tools/plan/explain.h"
+#include "tools/plan/inputs.h"
+#include "tools/plan/page.h"
+#include "tools/table.h"
+
+namespace thermocline::tools {
+namespace {
+
+using placement::SplitPolicy;
+
+Status WriteText(const std::string& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file << text;
+  file.close();
+  if (file) return OkStatus();
+  return Unavailable(Str("cannot write ", path));
+}
+
+void ListLinks() {
+  Table table({{"link", Align::kLeft},
+               {"latency us"},
+               {"GB/s"},
+               {"us of the sender"},
+               {"what", Align::kLeft}});
+  for (const placement::LinkPreset& preset : placement::LinkPresets()) {
+    table.AddRow({std::string(preset.name), Str(preset.latency_us), Str(preset.gb_per_s),
+                  Str(preset.message_us), std::string(preset.of)});
+  }
+  std::fputs(table.Markdown().c_str(), stdout);
+}
+
+std::vector<PolicyOutcome> OtherPolicies(const PlanSources& sources) {
+  std::vector<PolicyOutcome> others;
+  for (const SplitPolicy policy :
+       {SplitPolicy::kOptimal, SplitPolicy::kFrequencyGreedy, SplitPolicy::kProportional,
+        SplitPolicy::kPipelineOnly, SplitPolicy::kPowerInfer}) {
+    if (policy == sources.options.policy) continue;
+    std::fprintf(stderr, "planning: %s\n", std::string(SplitPolicyName(policy)).c_str());
+    placement::PlannerOptions options = sources.options;
+    options.policy = policy;
+    const auto planned = placement::MakePlan(sources.inputs(), options);
+    PolicyOutcome outcome{.policy = policy};
+    if (planned.ok()) {
+      outcome.forecast = planned->forecast;
+    } else {
+      outcome.why_not = planned.status().message();
+    }
+    others.push_back(std::move(outcome));
+  }
+  return others;
+}
+
+}  // namespace
+
+Status RunPlan(const PlanFlags& flags) {
+  if (flags.list_links) {
+    ListLinks();
+    return OkStatus();
+  }
+  TC_RETURN_IF_ERROR(CheckPlanFlags(flags));
+  TC_ASSIGN_OR_RETURN(const PlanSources sources, ReadPlanSources(flags));
+  if (!flags.save_cluster.empty()) {
+    TC_RETURN_IF_ERROR(WriteText(flags.save_cluster, placement::ClusterToYaml(sources.cluster)));
+  }
+  std::fprintf(stderr, "planning %d layers on %zu workers\n", sources.model.config.n_layer,
+               sources.cluster.workers.size());
+  TC_ASSIGN_OR_RETURN(const placement::PlannedModel planned,
+                      placement::MakePlan(sources.inputs(), sources.options));
+  const std::string explanation = ExplainPlan(
+      sources, planned, flags.compare ? OtherPolicies(sources) : std::vector<PolicyOutcome>{});
+  if (!flags.html_path.empty()) {
+    TC_RETURN_IF_ERROR(WriteText(flags.html_path, PlanPage(sources, planned, explanation)));
+  }
+  const std::string json = placement::PlanToJson(planned.plan);
+  if (flags.output_path == "-") {
+    std::fputs(json.c_str(), stdout);
+    std::fputs(explanation.c_str(), stderr);
+    return OkStatus();
+  }
+  std::fputs(explanation.c_str(), stdout);
+  if (flags.output_path.empty()) return OkStatus();
+  return WriteText(flags.output_path, json);
+}
+
+}  // namespace thermocline::tools
