@@ -87,8 +87,9 @@ HWY_INLINE void ForTokenBlocks(CpuContext& context, const AxpyJob& job, Use use)
   const int64_t n_blocks = NeuronBlocks(job);
   for (int64_t t0 = 0; t0 < job.y.n_rows; t0 += kTokenBlock) {
     const int64_t n = std::min(kTokenBlock, job.y.n_rows - t0);
+    // Room for every neuron: how many are active differs from step to step.
     auto* const packed = reinterpret_cast<float*>(context.axpy_factors.Reserve(
-        sizeof(float) * static_cast<size_t>(n_blocks * n * kNeuronBlock)));
+        sizeof(float) * static_cast<size_t>((job.a.n_cols + kNeuronBlock) * n)));
     const TokenBlock tokens = {t0, n, packed};
     ForParts(context, n_blocks, 1, MinItems(n * kNeuronBlock),
              [&](int64_t begin, int64_t end, int) {

@@ -126,8 +126,9 @@ HWY_EXPORT(FileAxpyRows);
 ActiveIds WithoutZeros(CpuContext& context, TensorView a, ActiveIds active) {
   if (active.all()) return active;
   const int64_t n = active.count(a.n_cols);
+  // Room for every neuron: how many are active differs from step to step.
   auto* words = reinterpret_cast<int32_t*>(
-      context.adding_ids.Reserve(sizeof(int32_t) * static_cast<size_t>(n + 1)));
+      context.adding_ids.Reserve(sizeof(int32_t) * static_cast<size_t>(a.n_cols + 1)));
   int32_t* const ids = words + 1;
   int32_t n_adding = 0;
   for (int64_t i = 0; i < n; ++i) {
