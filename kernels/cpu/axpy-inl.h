@@ -81,6 +81,14 @@ HWY_INLINE void PackFactors(const AxpyJob& job, const TokenBlock& tokens, int64_
   }
 }
 
+// Items of a row that a part should have at least. For one token every thread has one part: a row
+// is then met in as few pieces as can be, and long pieces come from memory faster than the help
+// that a slow thread gets by smaller parts is worth.
+HWY_INLINE int64_t LeastPart(const CpuContext& context, int64_t n_items, int64_t n_tokens) {
+  const int64_t n_threads = context.pool->n_threads();
+  return n_tokens == 1 ? (n_items + n_threads - 1) / n_threads : 1;
+}
+
 // Calls use(tokens) for all tokens of a job, kTokenBlock at a time.
 template <typename Use>
 HWY_INLINE void ForTokenBlocks(CpuContext& context, const AxpyJob& job, Use use) {

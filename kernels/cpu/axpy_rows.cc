@@ -89,7 +89,9 @@ HWY_NOINLINE void ManyTokens(const AxpyJob& job, const TokenBlock& tokens, int64
 HWY_NOINLINE void Run(CpuContext& context, const AxpyJob& job) {
   const auto for_parts = [&](int64_t n_tokens, auto fn) {
     const int64_t n_products = std::max<int64_t>(1, job.n_active() * n_tokens);
-    ForParts(context, job.y.n_cols, kAxpyCols, MinItems(n_products),
+    const int64_t min_cols =
+        std::max(LeastPart(context, job.y.n_cols, n_tokens), MinItems(n_products));
+    ForParts(context, job.y.n_cols, kAxpyCols, min_cols,
              [&](int64_t begin, int64_t end, int thread) {
                WithDType(job.w.dtype, [&](auto decoder) { fn(decoder, begin, end, thread); });
              });
