@@ -20,10 +20,20 @@ struct Traffic {
   // Of the FFNs' down projections: neurons that could have been added, and those that were.
   uint64_t n_neurons = 0;
   uint64_t n_neurons_active = 0;
+  // Of the predictors: neurons with a score, and those named. Where the predictor is wrong, or the
+  // token's gate is 0, a named neuron is not added.
+  uint64_t n_neurons_scored = 0;
+  uint64_t n_neurons_named = 0;
 
   double density() const {
     return n_neurons == 0 ? 0
                           : static_cast<double>(n_neurons_active) / static_cast<double>(n_neurons);
+  }
+  // What the predictors named, 0 where none ran.
+  double named_density() const {
+    return n_neurons_scored == 0
+               ? 0
+               : static_cast<double>(n_neurons_named) / static_cast<double>(n_neurons_scored);
   }
   friend Traffic operator-(Traffic a, const Traffic& b) {
     a.weight_bytes -= b.weight_bytes;
@@ -31,6 +41,8 @@ struct Traffic {
     a.kv_bytes -= b.kv_bytes;
     a.n_neurons -= b.n_neurons;
     a.n_neurons_active -= b.n_neurons_active;
+    a.n_neurons_scored -= b.n_neurons_scored;
+    a.n_neurons_named -= b.n_neurons_named;
     return a;
   }
 };
@@ -56,6 +68,10 @@ class TrafficCounter {
     sums_.neuron_bytes += BytesOfRows(w, n_rows);
     sums_.n_neurons += static_cast<uint64_t>(w.n_rows);
     sums_.n_neurons_active += static_cast<uint64_t>(n_rows);
+  }
+  void CountNamed(const TensorView& scores, ActiveIds named) {
+    sums_.n_neurons_scored += static_cast<uint64_t>(scores.n_cols);
+    sums_.n_neurons_named += static_cast<uint64_t>(named.count(scores.n_cols));
   }
   void CountAttention(std::span<const SequenceRows> sequences, const KvPages& pages) {
     for (const SequenceRows& rows : sequences) {

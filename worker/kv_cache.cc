@@ -1,5 +1,7 @@
 #include "worker/kv_cache.h"
 
+#include <algorithm>
+
 #include "base/str.h"
 #include "base/units.h"
 
@@ -40,9 +42,16 @@ Result<KvCache> KvCache::Create(const model::ModelConfig& config, int n_layers,
   return cache;
 }
 
+uint64_t KvCache::PagesOf(int64_t n_positions) const {
+  return DivCeil(static_cast<uint64_t>(n_positions), static_cast<uint64_t>(shape_.page_tokens));
+}
+
+void KvCache::MakeRoom(int64_t n_positions, std::vector<int32_t>* page_ids) const {
+  page_ids->reserve(std::min(PagesOf(n_positions), static_cast<uint64_t>(n_pages_)));
+}
+
 Status KvCache::Reserve(int64_t n_positions, std::vector<int32_t>* page_ids) {
-  const auto wanted =
-      DivCeil(static_cast<uint64_t>(n_positions), static_cast<uint64_t>(shape_.page_tokens));
+  const uint64_t wanted = PagesOf(n_positions);
   if (wanted <= page_ids->size()) return OkStatus();
   const uint64_t missing = wanted - page_ids->size();
   if (missing > free_.size()) {

@@ -26,6 +26,9 @@ class KvCache {
   static uint64_t BytesNeeded(const model::ModelConfig& config, int n_layers,
                               const placement::KvBudget& budget);
 
+  // Makes room in the list itself, so that growing it up to `n_positions` allocates nothing: 4
+  // bytes a page, of at most the pages that there are.
+  void MakeRoom(int64_t n_positions, std::vector<int32_t>* page_ids) const;
   // Grows `page_ids` until it covers `n_positions`; kResourceExhausted leaves it as it was.
   Status Reserve(int64_t n_positions, std::vector<int32_t>* page_ids);
   void Release(std::vector<int32_t>* page_ids);
@@ -35,6 +38,8 @@ class KvCache {
   int64_t n_pages_used() const { return n_pages_ - static_cast<int64_t>(free_.size()); }
 
  private:
+  uint64_t PagesOf(int64_t n_positions) const;
+
   Buffer memory_;
   kernels::KvPages shape_;  // of a layer; k and v are set per layer
   int64_t n_pages_ = 0;

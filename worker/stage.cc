@@ -141,6 +141,7 @@ Status Stage::PlaceRows(const StepBatch& batch) {
       kv_.Release(&sequence.page_ids);
       sequence = Sequence{};
       Start(*entry.start, &sequence);
+      kv_.MakeRoom(config_.n_ctx_train, &sequence.page_ids);
     }
     const auto n_tokens = static_cast<int64_t>(entry.tokens.size());
     TC_RETURN_IF_ERROR(kv_.Reserve(entry.first_position + n_tokens, &sequence.page_ids));

@@ -81,14 +81,23 @@ HWY_INLINE void PackFactors(const AxpyJob& job, const TokenBlock& tokens, int64_
   }
 }
 
+// Items of a row that a part should have at least. For one token every thread has one part: a row
+// is then met in as few pieces as can be, and long pieces come from memory faster than the help
+// that a slow thread gets by smaller parts is worth.
+HWY_INLINE int64_t LeastPart(const CpuContext& context, int64_t n_items, int64_t n_tokens) {
+  const int64_t n_threads = context.pool->n_threads();
+  return n_tokens == 1 ? (n_items + n_threads - 1) / n_threads : 1;
+}
+
 // Calls use(tokens) for all tokens of a job, kTokenBlock at a time.
 template <typename Use>
 HWY_INLINE void ForTokenBlocks(CpuContext& context, const AxpyJob& job, Use use) {
   const int64_t n_blocks = NeuronBlocks(job);
   for (int64_t t0 = 0; t0 < job.y.n_rows; t0 += kTokenBlock) {
     const int64_t n = std::min(kTokenBlock, job.y.n_rows - t0);
+    // Room for every neuron: how many are active differs from step to step.
     auto* const packed = reinterpret_cast<float*>(context.axpy_factors.Reserve(
-        sizeof(float) * static_cast<size_t>(n_blocks * n * kNeuronBlock)));
+        sizeof(float) * static_cast<size_t>((job.a.n_cols + kNeuronBlock) * n)));
     const TokenBlock tokens = {t0, n, packed};
     ForParts(context, n_blocks, 1, MinItems(n * kNeuronBlock),
              [&](int64_t begin, int64_t end, int) {

@@ -211,7 +211,9 @@ HWY_NOINLINE void Run(CpuContext& context, const AxpyJob& job) {
   const int64_t n_units = (job.w.n_cols / kGroupElems + kUnitLanes - 1) / kUnitLanes;
   const auto for_parts = [&](int64_t n_tokens, auto fn) {
     const int64_t n_products = std::max<int64_t>(1, job.n_active() * n_tokens) * kAxpyCols;
-    ForParts(context, 2 * n_units, GranuleOf(context, n_units), MinItems(n_products),
+    const int64_t min_halves =
+        std::max(LeastPart(context, 2 * n_units, n_tokens), MinItems(n_products));
+    ForParts(context, 2 * n_units, GranuleOf(context, n_units), min_halves,
              [&](int64_t begin, int64_t end, int thread) {
                float* const scratch = context.thread_scratch(thread);
                WithLaneType(job.w.dtype, [&](auto decoder) { fn(decoder, begin, end, scratch); });

@@ -89,7 +89,9 @@ HWY_NOINLINE void ManyTokens(const AxpyJob& job, const TokenBlock& tokens, int64
 HWY_NOINLINE void Run(CpuContext& context, const AxpyJob& job) {
   const auto for_parts = [&](int64_t n_tokens, auto fn) {
     const int64_t n_products = std::max<int64_t>(1, job.n_active() * n_tokens);
-    ForParts(context, job.y.n_cols, kAxpyCols, MinItems(n_products),
+    const int64_t min_cols =
+        std::max(LeastPart(context, job.y.n_cols, n_tokens), MinItems(n_products));
+    ForParts(context, job.y.n_cols, kAxpyCols, min_cols,
              [&](int64_t begin, int64_t end, int thread) {
                WithDType(job.w.dtype, [&](auto decoder) { fn(decoder, begin, end, thread); });
              });
@@ -126,8 +128,9 @@ HWY_EXPORT(FileAxpyRows);
 ActiveIds WithoutZeros(CpuContext& context, TensorView a, ActiveIds active) {
   if (active.all()) return active;
   const int64_t n = active.count(a.n_cols);
+  // Room for every neuron: how many are active differs from step to step.
   auto* words = reinterpret_cast<int32_t*>(
-      context.adding_ids.Reserve(sizeof(int32_t) * static_cast<size_t>(n + 1)));
+      context.adding_ids.Reserve(sizeof(int32_t) * static_cast<size_t>(a.n_cols + 1)));
   int32_t* const ids = words + 1;
   int32_t n_adding = 0;
   for (int64_t i = 0; i < n; ++i) {

@@ -53,6 +53,7 @@ class CpuOps final : public Ops {
   }
   void SelectAtLeast(TensorView scores, float threshold, ActiveIds active) override {
     cpu::SelectAtLeast(context_, scores, threshold, active);
+    traffic_.CountNamed(scores, active);
   }
   void ZeroBelow(TensorView a, float threshold) override { cpu::ZeroBelow(context_, a, threshold); }
   void Neurons(const NeuronWeights& weights, Activation kind, TensorView x, ActiveIds active,

@@ -193,8 +193,9 @@ int64_t Neurons(CpuContext& context, const NeuronWeights& weights, Activation ki
                  kind,     weights.activates_up || !is_gated,
                  is_gated, a};
   const int64_t n = active.count(weights.up.n_rows);
+  // Room for every neuron: how many are active differs from step to step.
   auto* ids = reinterpret_cast<int32_t*>(
-      context.neuron_ids.Reserve(sizeof(int32_t) * static_cast<size_t>(n)));
+      context.neuron_ids.Reserve(sizeof(int32_t) * static_cast<size_t>(weights.up.n_rows)));
   std::atomic<int64_t> n_ups = 0;
   ForParts(context, n, 1, MinItems(2 * x.n_cols), [&](int64_t begin, int64_t end, int thread) {
     for (int64_t i = begin; i < end; ++i) ids[i] = static_cast<int32_t>(active.id(i));

@@ -11,6 +11,8 @@ from cluster import DATA_DIR, TEST_BIN_DIR, ClusterTest, main
 PROMPT = [5, 17, 99, 200, 61, 7, 33, 250]
 N_GENERATED = 24
 POWERINFER = os.path.join(DATA_DIR, "powerinfer-q4_0.gguf")
+# Enough neurons for a planted density of 10 % to be measured back to half a percent.
+WIDE = {name: os.path.join(DATA_DIR, f"powerinfer-wide-{name}.gguf") for name in ("f16", "q4_0")}
 
 
 def read_bytes(path):
@@ -22,9 +24,15 @@ class ModesTest(ClusterTest):
     def tokens(self, model, *flags):
         return self.generate(model, PROMPT, N_GENERATED, *flags)[0]["generated"]
 
-    def density(self, model, mode):
-        answer, _ = self.generate(model, PROMPT, N_GENERATED, "--ffn", mode)
-        return answer["timings"]["ffn_density"]
+    def densities(self, model, mode, *flags):
+        """Of 400 tokens drawn almost evenly: the shares of neurons added, and named."""
+        code, output = self.run_program(
+            "generate", "--model", model, "--prompt-tokens", ",".join(map(str, PROMPT)), "-n",
+            "400", "--temperature", "50", "--seed", "1", "--ignore-eos", "--json", "--ffn", mode,
+            *flags)
+        self.assertEqual(code, 0, output)
+        timings = json.loads(output.splitlines()[-1])["timings"]
+        return timings["ffn_density"], timings["ffn_named_density"]
 
     def write_sparsity(self, model, path=None, **settings):
         """Predictors that name every neuron, unless `settings` say otherwise."""
@@ -74,10 +82,36 @@ class PowerInferTest(ModesTest):
                     self.assertEqual(self.tokens(model, "--ffn", mode), wanted)
 
     def test_the_planted_density_is_measured_back(self):
-        # 128 neurons in each of 2 layers over 23 tokens: a deviation of some 0.004 of its own.
-        for mode in ["exact", "predicted"]:
-            self.assertAlmostEqual(self.density(POWERINFER, mode), 0.10, delta=0.03)
-        self.assertEqual(self.density(POWERINFER, "dense"), 1.0)
+        # 1024 neurons in each of 2 layers over 399 tokens: other seeds differ by some 0.001.
+        for name, model in WIDE.items():
+            with self.subTest(name):
+                side = self.write_sparsity(model, kind="", activation_threshold=1e-30,
+                                           thresholded_loss=0)
+                for mode, flags in (("exact", []), ("thresholded", ["--predictor", side])):
+                    added, named = self.densities(model, mode, *flags)
+                    self.assertAlmostEqual(added, 0.10, delta=0.005, msg=mode)
+                    self.assertEqual(named, 0, mode)
+                self.assertEqual(self.densities(model, "dense"), (1.0, 0.0))
+
+    def test_predictors_name_the_planted_density(self):
+        # Of those named, the tokens' own gates rule some out, so fewer are added. Predictors of 4
+        # bits blur scores near 0, where most neurons lie: they name too many rather than too few.
+        for name, room_above in (("f16", 0.005), ("q4_0", 0.01)):
+            with self.subTest(name):
+                added, named = self.densities(WIDE[name], "predicted")
+                self.assertGreater(named, 0.10 - 0.005)
+                self.assertLess(named, 0.10 + room_above)
+                self.assertLess(added, named)
+                self.assertGreater(added, 0.085)
+
+    def test_wide_files_give_the_same_tokens_in_every_lossless_mode(self):
+        for name, model in WIDE.items():
+            wanted = self.tokens(model, "--ffn", "dense")
+            side = self.write_sparsity(model, kind="", activation_threshold=1e-30,
+                                       thresholded_loss=0)
+            for mode, flags in (("exact", []), ("thresholded", ["--predictor", side])):
+                with self.subTest(model=name, mode=mode):
+                    self.assertEqual(self.tokens(model, "--ffn", mode, *flags), wanted)
 
     def test_predictors_travel_with_the_plan(self):
         model = self.tiny_model("powerinfer", n_layer=3, exact_predictor=1)

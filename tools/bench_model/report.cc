@@ -90,6 +90,7 @@ Json CaseJson(const Line& line) {
               {"gather_bytes_per_s", SpreadJson(result.gather_bytes_per_s)},
               {"stream_share", SpreadJson(result.stream_shares())},
               {"density", result.density()},
+              {"named_density", result.traffic.named_density()},
               {"peak_rss_bytes", result.peak_rss_bytes}};
   if (!result.against_tokens_per_s.empty()) out["against"] = AgainstJson(result);
   if (!result.ops.empty()) {

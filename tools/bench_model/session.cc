@@ -26,6 +26,8 @@ void AddTo(kernels::Traffic* sum, const kernels::Traffic& more) {
   sum->kv_bytes += more.kv_bytes;
   sum->n_neurons += more.n_neurons;
   sum->n_neurons_active += more.n_neurons_active;
+  sum->n_neurons_scored += more.n_neurons_scored;
+  sum->n_neurons_named += more.n_neurons_named;
 }
 
 // Keeps the bytes of the KV cache within 64 bits, whatever the model.

@@ -147,6 +147,7 @@ nlohmann::ordered_json TimingsJson(const Prompt& prompt, const Generation& gener
           {"predicted_ms", generation.generate_s * 1e3},
           {"predicted_per_second", PerSecond(n_steps, generation.generate_s)},
           {"ffn_density", generation.decode_traffic.density()},
+          {"ffn_named_density", generation.decode_traffic.named_density()},
           {"peak_rss_bytes", PeakRssBytes()}};
 }
 

@@ -206,5 +206,20 @@ TEST(TrafficTest, CountsTheRowsOfActiveNeuronsOnce) {
   EXPECT_EQ(read.weight_bytes, read.neuron_bytes);
 }
 
+TEST(TrafficTest, CountsWhatPredictorsName) {
+  const auto cpu = Cpu();
+  Tensor scores(DType::kF32, 2, 10);
+  scores.at(0, 3) = 1, scores.at(1, 3) = 1, scores.at(1, 7) = 1;
+  std::vector<int32_t> ids(10);
+  int32_t n_active = 0;
+  const Traffic before = cpu->ops().traffic();
+  cpu->ops().SelectAtLeast(scores.view(), 0.5f, {ids.data(), &n_active, 10});
+  const Traffic read = cpu->ops().traffic() - before;
+  EXPECT_EQ(read.n_neurons_scored, 10u);
+  EXPECT_EQ(read.n_neurons_named, 2u);
+  EXPECT_DOUBLE_EQ(read.named_density(), 0.2);
+  EXPECT_EQ(read.n_neurons, 0u);  // nothing was added
+}
+
 }  // namespace
 }  // namespace thermocline::kernels
