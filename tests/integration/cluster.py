@@ -328,6 +328,32 @@ class ClusterTest(unittest.TestCase):
         self.assertEqual(code, 0, output)
         return json.loads(output.splitlines()[-1]), logits
 
+    def plan_of(self, *stages):
+        """The flags that serve a plan written here."""
+        path = self.path("plan.json")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({"stages": stages}, file)
+        return ["--plan", path]
+
+    def dump_flags(self, *more):
+        """The flags that write every row of logits to the folder `dump`."""
+        self.dump = os.path.join(self.folder, f"dump-{len(os.listdir(self.folder))}")
+        os.mkdir(self.dump)
+        return ["--dump-logits", self.dump, *more]
+
+    def complete_together(self, cluster, prompts, n):
+        """The tokens of all prompts, asked for at the same time."""
+        got = [None] * len(prompts)
+
+        def complete(i):
+            got[i], _ = cluster.api.complete(prompts[i], n)
+        threads = [threading.Thread(target=complete, args=(i,)) for i in range(len(prompts))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return got
+
     def tiny_model(self, arch, **settings):
         """A random model of the given sizes, written by our own test program."""
         path = self.path(f"{arch}.gguf")

@@ -1,9 +1,7 @@
 """The same model and prompts through every layout: the same tokens and, with F32 links, the same
 bits of every logit."""
 
-import json
 import os
-import threading
 
 from cluster import DATA_DIR, DEMO_MODEL, ClusterTest, main, needs_mpi, read_floats
 
@@ -24,11 +22,6 @@ class LayoutTest(ClusterTest):
         runs = [self.generate(model, prompt, N_GENERATED, *flags) for prompt in PROMPTS]
         return [(answer["generated"], read_bytes(path)) for answer, path in runs]
 
-    def dump_flags(self):
-        self.dump = os.path.join(self.folder, f"dump-{len(os.listdir(self.folder))}")
-        os.mkdir(self.dump)
-        return ["--dump-logits", self.dump, *CHUNKS]
-
     def dumped(self, number):
         return read_bytes(os.path.join(self.dump, f"seq-{number}.f32"))
 
@@ -43,7 +36,7 @@ class LayoutTest(ClusterTest):
 
     def check_layout(self, model, expected, *flags, ends, **options):
         """`ends`: of the stages' layers; by a plan, since measured speeds decide without one."""
-        cluster = self.serve(model, *flags, *self.plan(*ends), *self.dump_flags(), **options)
+        cluster = self.serve(model, *flags, *self.plan(*ends), *self.dump_flags(*CHUNKS), **options)
         self.check_ends(cluster.ready(), ends)
         self.check_same_bits(cluster, expected)
 
@@ -55,12 +48,8 @@ class LayoutTest(ClusterTest):
     def plan(self, *cuts):
         """Layers [0, cuts[0]) on worker 1, [cuts[0], cuts[1]) on worker 2, ..."""
         begins = [0, *cuts[:-1]]
-        path = self.path("plan.json")
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump({"stages": [{"lead": i, "layers": [begin, end]}
-                                  for i, (begin, end) in enumerate(zip(begins, cuts), start=1)]},
-                      file)
-        return ["--plan", path]
+        return self.plan_of(*({"lead": i, "layers": [begin, end]}
+                              for i, (begin, end) in enumerate(zip(begins, cuts), start=1)))
 
 
 class AloneTest(LayoutTest):
@@ -71,7 +60,7 @@ class AloneTest(LayoutTest):
     def test_three_workers_that_join(self):
         model = self.tiny_model("llama", n_layer=5)
         expected = self.expected(model)
-        cluster, workers = self.serve_joined(model, 3, *self.plan(2, 4, 5), *self.dump_flags())
+        cluster, workers = self.serve_joined(model, 3, *self.plan(2, 4, 5), *self.dump_flags(*CHUNKS))
         self.check_ends(cluster.ready(), [2, 4, 5])
         self.check_same_bits(cluster, expected)
         self.assertEqual([worker.wait(5) for worker in workers], [0, 0, 0])
@@ -79,7 +68,7 @@ class AloneTest(LayoutTest):
     def test_the_split_that_the_coordinator_chooses(self):
         model = self.tiny_model("qwen2", n_layer=5)
         expected = self.expected(model)
-        cluster, _ = self.serve_joined(model, 2, *self.dump_flags())
+        cluster, _ = self.serve_joined(model, 2, *self.dump_flags(*CHUNKS))
         self.check_same_bits(cluster.ready(), expected)
 
     def test_powerinfer_file_dense_and_exact(self):
@@ -93,17 +82,9 @@ class AloneTest(LayoutTest):
         model = self.tiny_model("llama", n_layer=5)
         prompts = [[7 + i, 30, 2 * i + 3] * (3 * i + 1) for i in range(8)]
         alone = [self.generate(model, prompt, N_GENERATED) for prompt in prompts]
-        cluster, _ = self.serve_joined(model, 3, *self.plan(2, 3, 5), *self.dump_flags())
+        cluster, _ = self.serve_joined(model, 3, *self.plan(2, 3, 5), *self.dump_flags(*CHUNKS))
         cluster.ready()
-        got = [None] * len(prompts)
-
-        def complete(i):
-            got[i], _ = cluster.api.complete(prompts[i], N_GENERATED)
-        threads = [threading.Thread(target=complete, args=(i,)) for i in range(len(prompts))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        got = self.complete_together(cluster, prompts, N_GENERATED)
         self.assertEqual(got, [answer["generated"] for answer, _ in alone])
         self.stop(cluster)
         # Arrival decides the numbers of sequences, so the files are compared as a set.
@@ -160,7 +141,7 @@ class MpiTest(LayoutTest):
     def test_narrow_links(self):
         expected = self.expected(DEMO_MODEL)
         cluster = self.serve(DEMO_MODEL, "--wire-dtype", "f16", *self.plan(2, 4, 5),
-                             *self.dump_flags(), ranks=4).ready()
+                             *self.dump_flags(*CHUNKS), ranks=4).ready()
         for i, (prompt, (tokens, logits)) in enumerate(zip(PROMPTS, expected), start=1):
             # Fed with the same tokens, so that every row can be compared.
             cluster.api.complete(prompt + tokens, 1)

@@ -1,10 +1,8 @@
 """Plans whose stages share their neurons: the tokens of one process, whatever the layout, the link
 and the FFN mode; and what happens when a helper dies."""
 
-import json
 import os
 import signal
-import threading
 import time
 
 from cluster import DEMO_MODEL, ClusterTest, main, needs_mpi, read_floats
@@ -26,17 +24,6 @@ def stage(lead, layers, *helpers):
 
 
 class SharedFfnTest(ClusterTest):
-    def plan(self, *stages):
-        path = self.path("plan.json")
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump({"stages": stages}, file)
-        return ["--plan", path]
-
-    def dump_flags(self):
-        self.dump = os.path.join(self.folder, f"dump-{len(os.listdir(self.folder))}")
-        os.mkdir(self.dump)
-        return ["--dump-logits", self.dump, *CHUNKS]
-
     def expected(self, model, *flags):
         return [self.generate(model, prompt, N_GENERATED, *flags) for prompt in PROMPTS]
 
@@ -61,9 +48,9 @@ class JoinedTest(SharedFfnTest):
     def test_a_helper_and_what_the_cluster_says_of_it(self):
         model = self.tiny_model("arcee", n_layer=5)
         expected = self.expected(model, "--ffn", "exact")
-        plan = self.plan(stage(1, [0, 5], (2, [48, 128])))
+        plan = self.plan_of(stage(1, [0, 5], (2, [48, 128])))
         cluster, workers = self.serve_joined(model, 2, "--ffn", "exact", *plan,
-                                             *self.dump_flags())
+                                             *self.dump_flags(*CHUNKS))
         cluster.ready()
         workers_now = {w["id"]: w for w in cluster.api.cluster()["workers"]}
         self.assertEqual([workers_now[i]["helper"] for i in (1, 2)], [False, True])
@@ -77,32 +64,24 @@ class JoinedTest(SharedFfnTest):
         prompts = [[7 + i, 30, 2 * i + 3] * (3 * i + 1) for i in range(6)]
         alone = [self.generate(model, prompt, N_GENERATED, "--ffn", "exact")[0]["generated"]
                  for prompt in prompts]
-        plan = self.plan(stage(1, [0, 2], (3, [[100, 128], [0, 64]])),
+        plan = self.plan_of(stage(1, [0, 2], (3, [[100, 128], [0, 64]])),
                          stage(2, [2, 5], (4, [0, 50])))
         cluster, _ = self.serve_joined(model, 4, "--ffn", "exact", *plan, *CHUNKS)
         cluster.ready()
-        got = [None] * len(prompts)
-
-        def complete(i):
-            got[i], _ = cluster.api.complete(prompts[i], N_GENERATED)
-        threads = [threading.Thread(target=complete, args=(i,)) for i in range(len(prompts))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        got = self.complete_together(cluster, prompts, N_GENERATED)
         self.assertEqual(got, alone)
         self.stop(cluster)
 
     def test_a_plan_that_places_neurons_twice_is_refused(self):
         model = self.tiny_model("arcee", n_layer=2)
-        plan = self.plan({**stage(1, [0, 2], (2, [48, 128])), "neurons": [0, 64]})
+        plan = self.plan_of({**stage(1, [0, 2], (2, [48, 128])), "neurons": [0, 64]})
         cluster, _ = self.serve_joined(model, 2, *plan)
         self.assertNotEqual(cluster.wait(), 0)
         self.assertIn("neurons are placed twice: from=48 to=64", cluster.output)
 
     def test_a_helper_that_dies_ends_the_service_with_its_name(self):
         model = self.tiny_model("arcee", n_layer=4, n_embd=128, n_ff=256, n_ctx=4096)
-        plan = self.plan(stage(1, [0, 4], (2, [0, 128])))
+        plan = self.plan_of(stage(1, [0, 4], (2, [0, 128])))
         cluster, workers = self.serve_joined(model, 2, *plan)
         cluster.ready()
         stream = cluster.api.stream([1, 2, 3], 4000)
@@ -120,31 +99,31 @@ class MpiTest(SharedFfnTest):
     def test_two_helpers_over_mpi(self):
         model = self.tiny_model("nemotron", n_layer=5)
         expected = self.expected(model, "--ffn", "exact")
-        plan = self.plan(stage(1, [0, 5], (2, [0, 30]), (3, [90, 128])))
-        cluster = self.serve(model, "--ffn", "exact", *plan, *self.dump_flags(), ranks=4).ready()
+        plan = self.plan_of(stage(1, [0, 5], (2, [0, 30]), (3, [90, 128])))
+        cluster = self.serve(model, "--ffn", "exact", *plan, *self.dump_flags(*CHUNKS), ranks=4).ready()
         self.check(cluster, expected)
 
     def test_the_demo_model_with_two_shared_stages(self):
         expected = self.expected(DEMO_MODEL, "--ffn", "exact")
         half = [384, 768]
-        plan = self.plan(stage(1, [0, 2], (2, half)), stage(3, [2, 5], (4, half)))
-        cluster = self.serve(DEMO_MODEL, "--ffn", "exact", *plan, *self.dump_flags(),
+        plan = self.plan_of(stage(1, [0, 2], (2, half)), stage(3, [2, 5], (4, half)))
+        cluster = self.serve(DEMO_MODEL, "--ffn", "exact", *plan, *self.dump_flags(*CHUNKS),
                              ranks=5).ready()
         self.check(cluster, expected)
 
     def test_narrow_links(self):
         expected = self.expected(DEMO_MODEL, "--ffn", "exact")
-        plan = self.plan(stage(1, [0, 5], (2, [384, 768])))
+        plan = self.plan_of(stage(1, [0, 5], (2, [384, 768])))
         cluster = self.serve(DEMO_MODEL, "--ffn", "exact", "--wire-dtype", "f16", *plan,
-                             *self.dump_flags(), ranks=3).ready()
+                             *self.dump_flags(*CHUNKS), ranks=3).ready()
         self.check(cluster, expected, ROUNDING_F16)
 
     def test_weights_from_the_coordinator(self):
         model = self.tiny_model("arcee", n_layer=3)
         expected = self.expected(model)
-        plan = self.plan(stage(1, [0, 3], (2, [64, 128])))
+        plan = self.plan_of(stage(1, [0, 3], (2, [64, 128])))
         cluster = self.serve(model, "--ffn", "dense", "--weights-from", "coordinator", *plan,
-                             *self.dump_flags(), ranks=3).ready()
+                             *self.dump_flags(*CHUNKS), ranks=3).ready()
         self.check(cluster, expected)
 
 
