@@ -1,12 +1,13 @@
-// With codec_values.cc the only file that sees Protobuf. Each message has a Put (struct -> wire)
-// and a Get (wire -> struct, checked); the two stand side by side so that a new field is added to
-// both.
+// With codec_values.cc and codec_online.cc the only file that sees Protobuf. Each message has a Put
+// (struct -> wire) and a Get (wire -> struct, checked); the two stand side by side so that a new
+// field is added to both.
 #include "proto/codec.h"
 
 #include <string>
 
 #include "base/str.h"
 #include "proto/codec_fields.h"
+#include "proto/codec_online.h"
 #include "proto/codec_values.h"
 #include "thermocline.pb.h"
 
@@ -83,6 +84,7 @@ void Put(const AssignPlan& in, wire::Message* message) {
   out->set_sparsity_path(in.sparsity_path);
   out->set_max_step_tokens(in.max_step_tokens);
   out->set_dump_logits_dir(in.dump_logits_dir);
+  out->set_n_neuron_tables(in.n_neuron_tables);
 }
 
 Status GetHelperAddresses(const wire::AssignPlan& in, AssignPlan* out) {
@@ -117,6 +119,8 @@ Status Get(const wire::AssignPlan& in, AssignPlan* out) {
   TC_RETURN_IF_ERROR(GetText("assign.sparsity_path", in.sparsity_path(), &out->sparsity_path));
   TC_RETURN_IF_ERROR(GetInt("assign.max_step_tokens", in.max_step_tokens(), 1, kMaxStepTokens,
                             &out->max_step_tokens));
+  TC_RETURN_IF_ERROR(GetInt("assign.n_neuron_tables", in.n_neuron_tables(), 0, model::kMaxLayers,
+                            &out->n_neuron_tables));
   return GetText("assign.dump_logits_dir", in.dump_logits_dir(), &out->dump_logits_dir);
 }
 
@@ -143,6 +147,7 @@ void Put(const Ready& in, wire::Message* message) {
   out->set_read_bytes(in.read_bytes);
   out->set_peak_rss_bytes(in.peak_rss_bytes);
   out->set_neuron_order(in.neuron_order);
+  out->set_kept_bytes(in.kept_bytes);
   out->set_note(Cut(in.note));
 }
 
@@ -152,6 +157,7 @@ Status Get(const wire::Ready& in, Ready* out) {
   out->read_bytes = in.read_bytes();
   out->peak_rss_bytes = in.peak_rss_bytes();
   out->neuron_order = in.neuron_order();
+  out->kept_bytes = in.kept_bytes();
   return GetText("ready.note", in.note(), &out->note);
 }
 
@@ -415,6 +421,15 @@ Status Get(const wire::Shutdown& in, Shutdown* out) {
   return GetText("shutdown.reason", in.reason(), &out->reason);
 }
 
+void Put(const Leaving& in, wire::Message* message) { Put(in, message->mutable_leaving()); }
+void Put(const Stay& in, wire::Message* message) { Put(in, message->mutable_stay()); }
+void Put(const NeuronTable& in, wire::Message* message) {
+  Put(in, message->mutable_neuron_table());
+}
+void Put(const FiringCounts& in, wire::Message* message) {
+  Put(in, message->mutable_firing_counts());
+}
+
 template <typename Struct, typename Wire>
 Result<Message> GetKind(const Wire& in) {
   Struct out;
@@ -462,6 +477,14 @@ Result<Message> Decode(std::span<const std::byte> bytes) {
       return GetKind<Failure>(wire.failure());
     case wire::Message::kShutdown:
       return GetKind<Shutdown>(wire.shutdown());
+    case wire::Message::kLeaving:
+      return GetKind<Leaving>(wire.leaving());
+    case wire::Message::kStay:
+      return GetKind<Stay>(wire.stay());
+    case wire::Message::kNeuronTable:
+      return GetKind<NeuronTable>(wire.neuron_table());
+    case wire::Message::kFiringCounts:
+      return GetKind<FiringCounts>(wire.firing_counts());
     case wire::Message::KIND_NOT_SET:
       break;
   }
