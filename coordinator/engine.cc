@@ -1,5 +1,6 @@
 // The engine's public face and its loop. Messages are in engine_messages.cc, losses in
-// engine_liveness.cc, the way from complete membership to serving in engine_plan.cc.
+// engine_liveness.cc, the way from complete membership to serving in engine_plan.cc, that from one
+// plan to the next in engine_change.cc.
 #include "coordinator/engine.h"
 
 #include "base/check.h"
@@ -156,10 +157,26 @@ ServiceStatus Engine::status() const {
   ServiceStatus status = status_;
   const bool idle = status.n_running + status.n_waiting == 0;
   status.last_token_age_s = idle ? 0 : Seconds(now - progress_at_);
+  status.plan.age_s = Seconds(now - changed_at_);
   for (WorkerStatus& worker : status.workers) {
     worker.heartbeat_age_s += Seconds(now - status_at_);
   }
   return status;
+}
+
+Status Engine::Replan(std::string plan_json) {
+  if (options_.replan == ReplanMode::kOff) {
+    return Unavailable("this service was told to keep its plan (--replan off)");
+  }
+  if (!plan_json.empty()) TC_RETURN_IF_ERROR(placement::PlanFromJson(plan_json).status());
+  {
+    const MutexLock lock(mutex_);
+    TC_RETURN_IF_ERROR(NotServing(status_));
+    if (status_.plan.is_changing || inbox_.replan) return Unavailable("the plan is changing now");
+    inbox_.replan = std::move(plan_json);
+  }
+  mailbox_.Wake();
+  return OkStatus();
 }
 
 int Engine::n_ctx() const {
@@ -196,6 +213,7 @@ void Engine::HandleInbox() {
     scheduler_->Cancel(seq, &actions);
     Act(actions);
   }
+  if (inbox.replan) HandleReplan(*inbox.replan);
   if (!inbox.stop) return;
   End(Aborted("service is stopping"), ServiceState::kDraining);
   observer_.OnStopped();
@@ -230,6 +248,10 @@ void Engine::ReceiveFrames() {
 
 void Engine::Schedule() {
   if (!scheduler_) return;
+  if (change_) {
+    if (const Status status = ContinueChange(); !status.ok()) Fail(status);
+    return;
+  }
   SchedulerActions actions;
   scheduler_->Schedule(&actions);
   Act(actions);
@@ -275,6 +297,9 @@ void Engine::Publish() {
   status_.preemptions = counts.preemptions;
   status_.stale_frames = n_stale_ + counts.unknown_results;
   status_.epoch = plan_.epoch.value;
+  status_.plan = plan_status_;
+  status_.plan.is_changing = change_.has_value();
+  changed_at_ = plan_changed_at_;
 }
 
 void Engine::End(const Status& why, ServiceState last_state) {

@@ -26,6 +26,13 @@
 
 namespace thermocline::coordinator {
 
+// When the plan may change while the service runs.
+enum class ReplanMode : uint8_t {
+  kAuto,  // when somebody asks, leaves or joins, or when the hot neurons are others than before
+  kNow,   // when somebody asks for it or leaves
+  kOff,   // never
+};
+
 struct EngineOptions {
   std::vector<ExpectedWorker> expected;  // at least one
   std::string build;
@@ -39,6 +46,8 @@ struct EngineOptions {
   uint64_t header_bytes = 0;
   proto::WeightsFrom weights_from = proto::WeightsFrom::kFile;
   std::string bulk_endpoint;  // unless weights come from files
+
+  ReplanMode replan = ReplanMode::kAuto;
 
   int max_waiting = 256;        // accepted sequences without KV; more are refused
   int max_running = 256;        // sequences with KV
@@ -73,6 +82,10 @@ class EngineObserver {
   virtual void OnLoadProgress(const std::vector<WorkerStatus>&) {}
   virtual void OnReady(const WorkerStatus&, const proto::Ready&) {}
   virtual void OnServing(const placement::Plan&) {}
+  // What is going on with changes of the plan, in one line for people.
+  virtual void OnNews(const std::string& /*line*/) {}
+  // Serves on over a plan of a later epoch.
+  virtual void OnPlanChanged(const placement::Plan&, const PlanStatus&) {}
   // Work was lost and the engine has ended; `why` is one readable line.
   virtual void OnFailed(const Status& /*why*/) {}
   // Drain or Stop has ended the engine.
@@ -109,6 +122,7 @@ class Engine final : public GenerationService {
   Result<std::vector<SeqId>> SubmitAll(std::vector<SequenceSubmission> submissions) override;
   void Cancel(SeqId seq) override;
   ServiceStatus status() const override;
+  Status Replan(std::string plan_json) override;
   int n_ctx() const override;
 
  private:
@@ -120,6 +134,7 @@ class Engine final : public GenerationService {
   struct Inbox {
     std::vector<Submission> submissions;
     std::vector<SeqId> cancels;
+    std::optional<std::string> replan;  // a plan's text, or ""
     bool drain = false;
     bool stop = false;
   };
@@ -159,8 +174,10 @@ class Engine final : public GenerationService {
   Status On(comm::PeerId from, const proto::Heartbeat& heartbeat);
   Status On(comm::PeerId from, const proto::Failure& failure);
   Status On(comm::PeerId from, const proto::Shutdown& shutdown);
+  Status On(comm::PeerId from, const proto::Leaving& leaving);
   template <typename Other>
   Status On(comm::PeerId from, const Other& message);  // kinds that only the coordinator sends
+  void SayWhatJoiningMeans(WorkerId worker);
   Status Refuse(comm::PeerId from, const proto::Hello& hello, const Status& why);
   Status CountStale();
   WorkerStatus StatusOf(WorkerId worker) const;
@@ -170,11 +187,38 @@ class Engine final : public GenerationService {
   // From complete membership to serving (engine_plan.cc).
   Result<placement::Plan> MakePlan() const;
   Status StartLoading();
+  using Assignments = std::vector<std::pair<WorkerId, proto::AssignPlan>>;
+  Result<Assignments> AssignmentsOfAll() const;
+  Status SendPlan(const Assignments& assignments);
   Result<proto::AssignPlan> AssignmentOf(WorkerId worker) const;
   Status AddressNeighbours(size_t i, proto::AssignPlan* assignment) const;
   Result<std::string> AddressOf(WorkerId worker) const;
+  SchedulerOptions ServingOptions() const;
   void StartServing();
   void SetState(ServiceState state);
+
+  // From one plan to the next while streams wait (engine_change.cc). An error is the end of the
+  // service.
+  struct Change {
+    placement::Plan plan;
+    std::string why;
+    TimePoint asked_at;
+    bool is_loading = false;  // the steps of the plan before have been answered
+    uint64_t kept_bytes = 0, read_bytes = 0;
+  };
+  void HandleReplan(const std::string& plan_json);
+  Result<placement::Plan> MakeNextPlan(const std::string& plan_json) const;
+  placement::ClusterProfile ClusterForPlan() const;
+  bool IsReachable(WorkerId worker) const;
+  Status CheckNextPlan(const placement::Plan& next) const;
+  void BeginChange(placement::Plan plan, std::string why);
+  Status ContinueChange();
+  Status LoadNextPlan();
+  void FinishChange();
+  void AbandonChange(const Status& why);
+  Status HandleLeavers(TimePoint now);
+  void LetGo(WorkerId worker);
+  Status KeepWorkers(const std::vector<WorkerId>& workers, const Status& why);
 
   const EngineOptions& options_;
   const model::ModelConfig& config_;
@@ -202,6 +246,9 @@ class Engine final : public GenerationService {
   std::optional<LinkReport> link_report_;
   std::set<WorkerId> reporters_;  // of broken links; they end themselves
   uint64_t n_stale_ = 0;
+  std::optional<Change> change_;
+  PlanStatus plan_status_;
+  TimePoint plan_changed_at_;
   bool workers_changed_ = true;  // since the last Publish
   bool running_ = true;          // the loop goes on
 
@@ -210,6 +257,7 @@ class Engine final : public GenerationService {
   ServiceStatus status_ GUARDED_BY(mutex_);     // as of the last loop
   TimePoint status_at_ GUARDED_BY(mutex_);      // when the workers' ages were right
   TimePoint progress_at_ GUARDED_BY(mutex_);    // last_progress_at_
+  TimePoint changed_at_ GUARDED_BY(mutex_);     // plan_changed_at_
   int n_queued_ GUARDED_BY(mutex_) = 0;         // waiting in the scheduler as of the last loop
   SchedulerOptions limits_ GUARDED_BY(mutex_);  // for CheckFits; n_ctx 0 until there is a plan
   SeqId last_seq_ GUARDED_BY(mutex_);

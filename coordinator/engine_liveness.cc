@@ -34,6 +34,7 @@ Status Engine::CheckLiveness(TimePoint now) {
     if (!sent.ok()) TC_RETURN_IF_ERROR(Lose(id, sent));
   }
   TC_RETURN_IF_ERROR(CheckLinkReport(now));
+  TC_RETURN_IF_ERROR(HandleLeavers(now));
   return CheckStepDeadline(now);
 }
 

@@ -23,14 +23,24 @@ Result<placement::Plan> Engine::MakePlan() const {
 
 Status Engine::StartLoading() {
   TC_ASSIGN_OR_RETURN(plan_, MakePlan());
-  // All assignments are made before the first is sent: an impossible one must not start a load.
-  std::vector<std::pair<WorkerId, proto::AssignPlan>> assignments;
+  TC_ASSIGN_OR_RETURN(const Assignments assignments, AssignmentsOfAll());
+  return SendPlan(assignments);
+}
+
+// All are made before the first is sent: an impossible one must not start a load.
+Result<Engine::Assignments> Engine::AssignmentsOfAll() const {
+  Assignments assignments;
   for (const WorkerId worker : membership_.ids()) {
     TC_ASSIGN_OR_RETURN(proto::AssignPlan assignment, AssignmentOf(worker));
     assignments.push_back({worker, std::move(assignment)});
   }
+  return assignments;
+}
+
+Status Engine::SendPlan(const Assignments& assignments) {
   membership_.OnPlan(plan_, clock_.Now());
-  SetState(ServiceState::kLoading);
+  workers_changed_ = true;
+  if (!scheduler_) SetState(ServiceState::kLoading);
   observer_.OnPlan(plan_);
   for (const auto& [worker, assignment] : assignments) {
     const Status sent = SendToWorker(worker, assignment);
@@ -94,29 +104,32 @@ Result<std::string> Engine::AddressOf(WorkerId worker) const {
                              mpi ? "zmq" : "mpi"));
 }
 
-void Engine::StartServing() {
+SchedulerOptions Engine::ServingOptions() const {
   const int n_stages = static_cast<int>(plan_.stages.size());
-  const SchedulerOptions scheduler{
-      .epoch = plan_.epoch,
-      .n_ctx = plan_.n_ctx,
-      .n_vocab = config_.n_vocab,
-      .page_tokens = plan_.kv.page_tokens,
-      .n_pages = plan_.kv.n_pages,
-      .n_stages = n_stages,
-      .max_in_flight = options_.max_in_flight > 0 ? options_.max_in_flight : n_stages + 1,
-      .max_step_tokens = options_.max_step_tokens,
-      .prefill_chunk = options_.prefill_chunk,
-      // SubmitAll keeps arrivals within max_waiting and what can start at once; preempted sequences
-      // wait besides.
-      .max_waiting = options_.max_waiting + 2 * options_.max_running,
-      .max_running = options_.max_running};
+  return {.epoch = plan_.epoch,
+          .n_ctx = plan_.n_ctx,
+          .n_vocab = config_.n_vocab,
+          .page_tokens = plan_.kv.page_tokens,
+          .n_pages = plan_.kv.n_pages,
+          .n_stages = n_stages,
+          .max_in_flight = options_.max_in_flight > 0 ? options_.max_in_flight : n_stages + 1,
+          .max_step_tokens = options_.max_step_tokens,
+          .prefill_chunk = options_.prefill_chunk,
+          // SubmitAll keeps arrivals within max_waiting and what can start at once; preempted
+          // sequences wait besides.
+          .max_waiting = options_.max_waiting + 2 * options_.max_running,
+          .max_running = options_.max_running};
+}
+
+void Engine::StartServing() {
+  const SchedulerOptions scheduler = ServingOptions();
   scheduler_ = std::make_unique<Scheduler>(scheduler);
   {
     const MutexLock lock(mutex_);
     limits_ = scheduler;
   }
   SetState(ServiceState::kReady);
-  LogInfo("coordinator", Str("serving", Kv("epoch", plan_.epoch), Kv("stages", n_stages),
+  LogInfo("coordinator", Str("serving", Kv("epoch", plan_.epoch), Kv("stages", plan_.stages.size()),
                              Kv("n_ctx", plan_.n_ctx), Kv("kv_tokens", plan_.kv.n_tokens())));
   observer_.OnServing(plan_);
 }

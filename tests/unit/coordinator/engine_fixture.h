@@ -88,6 +88,10 @@ class RecordingObserver final : public EngineObserver {
     lines_.push_back("plan");
   }
   void OnServing(const placement::Plan&) override { Add("serving"); }
+  void OnNews(const std::string& line) override { Add("news: " + line); }
+  void OnPlanChanged(const placement::Plan& plan, const PlanStatus& status) override {
+    Add(Str("changed to epoch ", plan.epoch, ": ", status.why));
+  }
   void OnFailed(const Status& why) override { Add("failed: " + why.message()); }
   void OnStopped() override { Add("stopped"); }
 
@@ -202,6 +206,7 @@ class EngineTest : public ::testing::Test {
     if (const auto* assign = std::get_if<proto::AssignPlan>(&message)) OnAssign(to, *assign);
     if (const auto* step = std::get_if<proto::StepBatch>(&message)) OnStep(*step);
     if (std::holds_alternative<proto::Shutdown>(message)) shutdowns_.insert(to);
+    if (const auto* stay = std::get_if<proto::Stay>(&message)) stays_[to] = stay->reason;
     if (const auto* failure = std::get_if<proto::Failure>(&message)) {
       refusals_.insert_or_assign(to, failure->status);
     }
@@ -212,10 +217,15 @@ class EngineTest : public ::testing::Test {
   }
   void OnAssign(comm::PeerId to, const proto::AssignPlan& assign) REQUIRES(mutex_) {
     assignments_[to] = assign;
-    if (assign.stage + 1 == int(assign.plan.stages.size())) last_stage_ = to;
+    if (assign.plan.epoch != epoch_) pipeline_.StartEpoch(assign.plan.epoch);
+    epoch_ = assign.plan.epoch;
+    const bool leads = assign.stage >= 0 && assign.helper < 0;
+    if (leads && assign.stage + 1 == int(assign.plan.stages.size())) last_stage_ = to;
     if (!loads_) return;
     mailbox_.Post(to, proto::LoadProgress{.epoch = assign.plan.epoch, .bytes_total = 10});
-    mailbox_.Post(to, proto::Ready{.epoch = assign.plan.epoch, .owned_bytes = 10});
+    mailbox_.Post(
+        to, proto::Ready{
+                .epoch = assign.plan.epoch, .owned_bytes = 10, .read_bytes = 4, .kept_bytes = 6});
   }
   void OnStep(const proto::StepBatch& step) REQUIRES(mutex_) {
     const proto::StepResult result = pipeline_.Run(step);
@@ -251,6 +261,8 @@ class EngineTest : public ::testing::Test {
   std::map<comm::PeerId, proto::AssignPlan> assignments_ GUARDED_BY(mutex_);
   std::set<comm::PeerId> shutdowns_ GUARDED_BY(mutex_);
   std::map<comm::PeerId, Status> refusals_ GUARDED_BY(mutex_);
+  std::map<comm::PeerId, std::string> stays_ GUARDED_BY(mutex_);
+  Epoch epoch_ GUARDED_BY(mutex_){1};
   comm::PeerId last_stage_ GUARDED_BY(mutex_);
   std::optional<comm::PeerId> dead_ GUARDED_BY(mutex_);
   std::optional<comm::PeerId> silent_ GUARDED_BY(mutex_);

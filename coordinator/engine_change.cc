@@ -1,0 +1,183 @@
+// From one plan to the next while the service runs: steps cease, those under way are answered, all
+// workers load what is new to them, and the streams go on. Frames of the epoch before are stale.
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "base/str.h"
+#include "base/units.h"
+#include "coordinator/engine.h"
+
+namespace thermocline::coordinator {
+namespace {
+
+// A signal to the whole service reaches its workers too, whose wish to leave then means nothing.
+constexpr Duration kSameEvent = std::chrono::milliseconds(300);
+
+// What two plans let workers do; reasons are for people.
+bool AreAlike(placement::Plan a, placement::Plan b) {
+  for (placement::Plan* plan : {&a, &b}) {
+    plan->epoch = {};
+    for (placement::StagePlan& stage : plan->stages) {
+      stage.reason.clear();
+      for (placement::HelperPlan& helper : stage.helpers) helper.reason.clear();
+    }
+  }
+  return a == b;
+}
+
+}  // namespace
+
+void Engine::HandleReplan(const std::string& plan_json) {
+  if (!scheduler_ || change_) return;
+  Result<placement::Plan> next = MakeNextPlan(plan_json);
+  if (!next.ok()) {
+    return observer_.OnNews(Str("asked for another plan, but ", next.status().message()));
+  }
+  if (AreAlike(*next, plan_)) {
+    return observer_.OnNews("asked for another plan, but it would be the same again");
+  }
+  BeginChange(std::move(*next), plan_json.empty() ? "asked for" : "given");
+}
+
+Result<placement::Plan> Engine::MakeNextPlan(const std::string& plan_json) const {
+  placement::PlanRequest request = options_.plan;
+  request.n_ctx = plan_.n_ctx;
+  request.kv.page_tokens = plan_.kv.page_tokens;
+  request.max_step_tokens = options_.max_step_tokens;
+  const placement::ClusterProfile cluster = ClusterForPlan();
+  placement::Plan plan;
+  if (plan_json.empty()) {
+    TC_ASSIGN_OR_RETURN(plan, placement::SplitProportionally(config_, weights_, cluster, request));
+  } else {
+    const placement::Plan defaults{.link = plan_.link, .wire = plan_.wire, .kv = request.kv};
+    TC_ASSIGN_OR_RETURN(plan, placement::PlanFromJson(plan_json, defaults));
+    TC_ASSIGN_OR_RETURN(
+        plan, placement::CompletePlan(std::move(plan), config_, weights_, cluster, request));
+  }
+  TC_RETURN_IF_ERROR(CheckNextPlan(plan));
+  return plan;
+}
+
+// Without those who want to leave, and those whom the plan's links do not reach.
+placement::ClusterProfile Engine::ClusterForPlan() const {
+  placement::ClusterProfile cluster = membership_.profile();
+  std::erase_if(cluster.workers, [&](const auto& worker) { return !IsReachable(worker.id); });
+  return cluster;
+}
+
+bool Engine::IsReachable(WorkerId worker) const {
+  const proto::Hello& hello = membership_.hello(worker);
+  return !(plan_.link == placement::LinkKind::kMpi ? hello.mpi_address : hello.zmq_address).empty();
+}
+
+// What was accepted must fit the next plan too.
+Status Engine::CheckNextPlan(const placement::Plan& next) const {
+  if (next.n_ctx == plan_.n_ctx && next.kv.page_tokens == plan_.kv.page_tokens) return OkStatus();
+  return InvalidArgument(
+      Str("another plan of a running service keeps its context and pages:", Kv("n_ctx", next.n_ctx),
+          Kv("now", plan_.n_ctx), Kv("page_tokens", next.kv.page_tokens),
+          Kv("now", plan_.kv.page_tokens)));
+}
+
+// From here on no step is formed.
+void Engine::BeginChange(placement::Plan plan, std::string why) {
+  plan.epoch = {plan_.epoch.value + 1};
+  observer_.OnNews(Str("changing to another plan (", why, "): streams wait meanwhile"));
+  change_ = {.plan = std::move(plan), .why = std::move(why), .asked_at = clock_.Now()};
+}
+
+Status Engine::ContinueChange() {
+  if (change_->is_loading || scheduler_->has_outstanding()) return OkStatus();
+  for (const placement::StagePlan& stage : change_->plan.stages) {
+    const auto is_gone = [&](WorkerId worker) { return !membership_.contains(worker); };
+    const bool lacks_one = is_gone(stage.lead) ||
+                           std::any_of(stage.helpers.begin(), stage.helpers.end(),
+                                       [&](const auto& helper) { return is_gone(helper.worker); });
+    if (!lacks_one) continue;
+    AbandonChange(Unavailable("one of its workers has gone meanwhile"));
+    return OkStatus();
+  }
+  return LoadNextPlan();
+}
+
+Status Engine::LoadNextPlan() {
+  std::swap(plan_, change_->plan);
+  const auto assignments = AssignmentsOfAll();
+  if (!assignments.ok()) {
+    std::swap(plan_, change_->plan);
+    AbandonChange(assignments.status());
+    return OkStatus();
+  }
+  change_->is_loading = true;
+  return SendPlan(*assignments);
+}
+
+void Engine::AbandonChange(const Status& why) {
+  observer_.OnNews(Str("the plan stays as it is: ", why.message()));
+  change_.reset();
+}
+
+void Engine::FinishChange() {
+  const TimePoint now = clock_.Now();
+  const SchedulerOptions scheduler = ServingOptions();
+  scheduler_->ChangePlan(scheduler);
+  {
+    const MutexLock lock(mutex_);
+    limits_ = scheduler;
+  }
+  plan_status_ = {.n_changes = plan_status_.n_changes + 1,
+                  .why = std::move(change_->why),
+                  .pause_s = Seconds(now - change_->asked_at),
+                  .kept_bytes = change_->kept_bytes,
+                  .read_bytes = change_->read_bytes};
+  plan_changed_at_ = last_progress_at_ = now;
+  change_.reset();
+  workers_changed_ = true;
+  LogInfo("coordinator",
+          Str("serving on", Kv("epoch", plan_.epoch), Kv("stages", plan_.stages.size()),
+              Kv("pause_s", plan_status_.pause_s), Kv("kept", plan_status_.kept_bytes),
+              Kv("read", plan_status_.read_bytes)));
+  observer_.OnPlanChanged(plan_, plan_status_);
+  next_tick_ = now;  // lets those go who are not in it any more
+}
+
+// Spares go at once; others when a plan without them serves.
+Status Engine::HandleLeavers(TimePoint now) {
+  if (change_ || !scheduler_) return OkStatus();
+  std::vector<WorkerId> needed;
+  for (const WorkerId worker : membership_.Leavers(now, kSameEvent)) {
+    membership_.IsSpare(worker) ? LetGo(worker) : needed.push_back(worker);
+  }
+  if (needed.empty()) return OkStatus();
+  if (options_.replan == ReplanMode::kOff) {
+    return KeepWorkers(needed, Unavailable("this service keeps its plan (--replan off)"));
+  }
+  Result<placement::Plan> next = MakeNextPlan("");
+  if (!next.ok()) return KeepWorkers(needed, next.status());
+  BeginChange(std::move(*next), Str(membership_.NameOf(needed.front()), " leaves"));
+  return OkStatus();
+}
+
+void Engine::LetGo(WorkerId worker) {
+  const Status sent = SendToWorker(worker, proto::Shutdown{"its work is done elsewhere now"});
+  if (!sent.ok()) LogDebug("coordinator", sent.message());
+  observer_.OnWorkerLeft(StatusOf(worker),
+                         Unavailable(Str(membership_.NameOf(worker), " has left")));
+  membership_.Remove(worker);
+  workers_changed_ = true;
+}
+
+Status Engine::KeepWorkers(const std::vector<WorkerId>& workers, const Status& why) {
+  for (const WorkerId worker : workers) {
+    membership_.SetLeaving(worker, false, clock_.Now());
+    observer_.OnNews(
+        Str(membership_.NameOf(worker), " asked to leave but is needed: ", why.message()));
+    const Status sent = SendToWorker(worker, proto::Stay{why.message()});
+    if (!sent.ok()) TC_RETURN_IF_ERROR(Lose(worker, sent));
+  }
+  workers_changed_ = true;
+  return OkStatus();
+}
+
+}  // namespace thermocline::coordinator

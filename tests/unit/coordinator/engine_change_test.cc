@@ -1,0 +1,245 @@
+// Changes of plan while streams run; workers that come and go.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/unit/coordinator/engine_fixture.h"
+
+namespace thermocline::coordinator {
+namespace {
+
+using std::chrono::milliseconds;
+using ::testing::HasSubstr;
+
+constexpr char kAllOnOne[] = R"({"stages":[{"lead":1,"layers":[0,4]}]})";
+constexpr char kOneAndThree[] =
+    R"({"stages":[{"lead":2,"layers":[0,1]},{"lead":1,"layers":[1,4]}]})";
+
+class EngineChangeTest : public EngineTest {
+ protected:
+  void Serve() {
+    {
+      const MutexLock lock(mutex_);
+      beats_ = true;
+    }
+    StartServing();
+  }
+  bool Reaches(uint64_t epoch) {
+    return Eventually([&] {
+      const ServiceStatus status = engine_->status();
+      return status.epoch == epoch && !status.plan.is_changing;
+    });
+  }
+  // The clock goes on until `done`; the workers' heartbeats keep up.
+  bool InTime(const std::function<bool()>& done) {
+    return Eventually([&] {
+      clock_.Advance(milliseconds(20));
+      return done();
+    });
+  }
+  bool IsWorker(uint64_t id) {
+    for (const WorkerStatus& worker : engine_->status().workers) {
+      if (worker.id == WorkerId{id}) return true;
+    }
+    return false;
+  }
+  proto::Hello Stranger(const std::string& host) const {
+    proto::Hello hello = HelloOf(9);
+    hello.wanted_id.reset();
+    hello.host = host;
+    return hello;
+  }
+  proto::AssignPlan AssignmentOf(comm::PeerId peer) {
+    const MutexLock lock(mutex_);
+    return assignments_[peer];
+  }
+};
+
+TEST_F(EngineChangeTest, StreamsGoOnWithTheSameTokensOverTheNextPlan) {
+  Serve();
+  SetHolds(true);
+  const std::vector<GenerationRequest> requests = {Request(5, 40), Request(20, 30), Request(1, 12)};
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  for (const GenerationRequest& request : requests) sinks.push_back(Submit(request));
+  for (int i = 0; i < 6; ++i) {
+    ASSERT_TRUE(Eventually([&] { return n_held() > 0; }));
+    AnswerHeld();
+  }
+  ASSERT_TRUE(Eventually([&] { return n_held() > 0; }));
+  ASSERT_TRUE(engine_->Replan(kOneAndThree).ok());
+  ASSERT_TRUE(Eventually([&] { return engine_->status().plan.is_changing; }));
+  EXPECT_EQ(engine_->status().state, ServiceState::kReady);
+  const auto late = Submit(Request(9, 9));  // accepted meanwhile
+  SetHolds(false);
+  ASSERT_TRUE(Reaches(2));
+  sinks.push_back(late);
+  for (size_t i = 0; i < sinks.size(); ++i) {
+    ASSERT_TRUE(Eventually([&] { return sinks[i]->finish().has_value(); })) << i;
+    EXPECT_EQ(sinks[i]->finish(), FinishReason::kLength);
+    EXPECT_EQ(sinks[i]->tokens(), Expected(i < 3 ? requests[i] : Request(9, 9))) << i;
+    EXPECT_EQ(sinks[i]->n_after_finish(), 0);
+  }
+  const ServiceStatus status = engine_->status();
+  EXPECT_EQ(status.plan.n_changes, 1u);
+  EXPECT_EQ(status.plan.why, "given");
+  EXPECT_EQ(status.plan.kept_bytes, 12u);
+  EXPECT_EQ(status.plan.read_bytes, 8u);
+  EXPECT_GT(status.preemptions, 0u);
+  EXPECT_EQ(AssignmentOf(PeerOf(1)).stage, 1);
+  EXPECT_EQ(AssignmentOf(PeerOf(1)).previous_address, "tcp://node2:1");
+}
+
+TEST_F(EngineChangeTest, NoPlanIsSentBeforeTheStepsUnderWayAreAnswered) {
+  Serve();
+  SetHolds(true);
+  const auto sink = Submit(Request(5, 20));
+  ASSERT_TRUE(Eventually([&] { return n_held() == 1; }));
+  ASSERT_TRUE(engine_->Replan(kAllOnOne).ok());
+  ASSERT_TRUE(Eventually([&] { return engine_->status().plan.is_changing; }));
+  EXPECT_THAT(engine_->Replan(kAllOnOne).message(), HasSubstr("is changing now"));
+  EXPECT_EQ(AssignmentOf(PeerOf(1)).plan.epoch, Epoch{1});
+  SetHolds(false);
+  ASSERT_TRUE(Reaches(2));
+  ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
+  EXPECT_EQ(sink->tokens(), Expected(Request(5, 20)));
+  EXPECT_EQ(AssignmentOf(PeerOf(2)).stage, -1);  // a spare now
+}
+
+TEST_F(EngineChangeTest, CancelledWhileThePlanChanges) {
+  Serve();
+  SetHolds(true);
+  SeqId first;
+  const auto gone = Submit(Request(5, 20), &first);
+  const auto stays = Submit(Request(7, 20));
+  ASSERT_TRUE(Eventually([&] { return n_held() >= 1; }));
+  {
+    const MutexLock lock(mutex_);
+    loads_ = false;
+  }
+  ASSERT_TRUE(engine_->Replan(kOneAndThree).ok());
+  SetHolds(false);
+  ASSERT_TRUE(Eventually([&] { return AssignmentOf(PeerOf(1)).plan.epoch == Epoch{2}; }));
+  engine_->Cancel(first);
+  ASSERT_TRUE(Eventually([&] { return gone->finish() == FinishReason::kCancelled; }));
+  for (const uint64_t worker : {1, 2}) mailbox_.Post(PeerOf(worker), proto::Ready{.epoch = {2}});
+  ASSERT_TRUE(Eventually([&] { return stays->finish().has_value(); }));
+  EXPECT_EQ(stays->tokens(), Expected(Request(7, 20)));
+  EXPECT_TRUE(Eventually([&] { return engine_->status().kv_tokens_used == 0; }));
+}
+
+TEST_F(EngineChangeTest, PlansThatCannotBeAreToldAndNothingChanges) {
+  Serve();
+  EXPECT_EQ(engine_->Replan("{").code(), StatusCode::kInvalidArgument);
+  ASSERT_TRUE(engine_->Replan(R"({"stages":[{"lead":2,"layers":[0,3]}]})").ok());
+  EXPECT_TRUE(Eventually([&] { return observer_.Heard("stages do not end with the last layer"); }));
+  ASSERT_TRUE(engine_->Replan(R"({"n_ctx":32,"stages":[{"lead":2,"layers":[0,4]}]})").ok());
+  EXPECT_TRUE(Eventually([&] { return observer_.Heard("keeps its context and pages: n_ctx=32"); }));
+  ASSERT_TRUE(engine_->Replan("").ok());
+  EXPECT_TRUE(Eventually([&] { return observer_.Heard("it would be the same again"); }));
+  EXPECT_EQ(engine_->status().epoch, 1u);
+  const auto sink = Submit(Request(5, 3));
+  EXPECT_TRUE(Eventually([&] { return sink->finish() == FinishReason::kLength; }));
+}
+
+TEST_F(EngineChangeTest, APlanIsKeptWhenSaidSo) {
+  options_.replan = ReplanMode::kOff;
+  Serve();
+  EXPECT_THAT(engine_->Replan("").message(), HasSubstr("--replan off"));
+  mailbox_.Post(PeerOf(2), proto::Leaving{"SIGTERM"});
+  ASSERT_TRUE(InTime([&] {
+    const MutexLock lock(mutex_);
+    return stays_.contains(PeerOf(2));
+  }));
+  EXPECT_EQ(engine_->status().state, ServiceState::kReady);
+}
+
+TEST_F(EngineChangeTest, AWorkerThatDiesWhileItLoadsEndsTheService) {
+  Serve();
+  {
+    const MutexLock lock(mutex_);
+    loads_ = false;
+  }
+  const auto sink = Submit(Request(5, 50));
+  ASSERT_TRUE(engine_->Replan(kOneAndThree).ok());
+  ASSERT_TRUE(Eventually([&] { return AssignmentOf(PeerOf(1)).plan.epoch == Epoch{2}; }));
+  mailbox_.Post(PeerOf(2), proto::Failure{DataLoss("tensor outside file: blk.3")});
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
+  EXPECT_THAT(engine_->status().failure.message(), HasSubstr("worker 2 on node2 failed: tensor"));
+  EXPECT_EQ(sink->finish(), FinishReason::kError);
+}
+
+TEST_F(EngineChangeTest, AWorkerMayLeaveAndTheStreamGoesOn) {
+  Serve();
+  const auto sink = Submit(Request(5, 58));
+  mailbox_.Post(PeerOf(2), proto::Leaving{"SIGTERM"});
+  ASSERT_TRUE(InTime([&] { return !IsWorker(2); }));
+  EXPECT_TRUE(WasToldToShutDown(2));
+  EXPECT_FALSE(WasToldToShutDown(1));
+  ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
+  EXPECT_EQ(sink->tokens(), Expected(Request(5, 58)));
+  EXPECT_EQ(engine_->status().epoch, 2u);
+  EXPECT_EQ(engine_->status().plan.why, "worker 2 on node2 leaves");
+  const auto next = Submit(Request(3, 3));
+  EXPECT_TRUE(Eventually([&] { return next->finish() == FinishReason::kLength; }));
+}
+
+TEST_F(EngineChangeTest, AWorkerWithoutWhomNothingFitsIsAskedToStay) {
+  options_.expected = {{{1}, "node1"}};
+  Serve();
+  mailbox_.Post(PeerOf(1), proto::Leaving{"SIGTERM"});
+  ASSERT_TRUE(InTime([&] {
+    const MutexLock lock(mutex_);
+    return stays_.contains(PeerOf(1));
+  }));
+  EXPECT_TRUE(observer_.Heard("worker 1 on node1 asked to leave but is needed"));
+  const auto sink = Submit(Request(3, 3));
+  EXPECT_TRUE(Eventually([&] { return sink->finish() == FinishReason::kLength; }));
+  EXPECT_FALSE(engine_->status().workers[0].leaving);
+  mailbox_.Post(PeerOf(1), proto::Shutdown{"SIGTERM again"});
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
+  EXPECT_THAT(engine_->status().failure.message(),
+              HasSubstr("worker 1 on node1 is leaving: SIGTERM again"));
+}
+
+TEST_F(EngineChangeTest, ASpareLeavesAtOnce) {
+  options_.plan_json = R"({"stages":[{"lead":2,"layers":[0,4]}]})";
+  Serve();
+  mailbox_.Post(PeerOf(1), proto::Leaving{"SIGTERM"});
+  ASSERT_TRUE(InTime([&] { return !IsWorker(1); }));
+  EXPECT_TRUE(WasToldToShutDown(1));
+  EXPECT_EQ(engine_->status().epoch, 1u);
+}
+
+TEST_F(EngineChangeTest, AWorkerThatJoinsIsASpareAndThenInThePlan) {
+  Serve();
+  const auto sink = Submit(Request(5, 40));
+  mailbox_.Post({77}, Stranger("node9"));
+  ASSERT_TRUE(Eventually([&] { return IsWorker(3); }));
+  ASSERT_TRUE(
+      engine_->Replan(R"({"stages":[{"lead":3,"layers":[0,2]},{"lead":2,"layers":[2,4]}]})").ok());
+  ASSERT_TRUE(Reaches(2));
+  EXPECT_EQ(AssignmentOf({77}).stage, 0);
+  EXPECT_EQ(AssignmentOf(PeerOf(1)).stage, -1);
+  ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
+  EXPECT_EQ(sink->tokens(), Expected(Request(5, 40)));
+}
+
+TEST_F(EngineChangeTest, APlanWhoseWorkerGoesBeforeItLoadsIsDropped) {
+  Serve();
+  mailbox_.Post({77}, Stranger("node9"));
+  ASSERT_TRUE(Eventually([&] { return IsWorker(3); }));
+  SetHolds(true);
+  const auto sink = Submit(Request(5, 20));
+  ASSERT_TRUE(Eventually([&] { return n_held() == 1; }));
+  ASSERT_TRUE(engine_->Replan(R"({"stages":[{"lead":3,"layers":[0,4]}]})").ok());
+  ASSERT_TRUE(Eventually([&] { return engine_->status().plan.is_changing; }));
+  mailbox_.Post({77}, proto::Failure{Unavailable("out of memory")});
+  ASSERT_TRUE(Eventually([&] { return !IsWorker(3); }));
+  SetHolds(false);
+  ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
+  EXPECT_EQ(sink->tokens(), Expected(Request(5, 20)));
+  EXPECT_EQ(engine_->status().epoch, 1u);
+  EXPECT_TRUE(observer_.Heard("one of its workers has gone meanwhile"));
+}
+
+}  // namespace
+}  // namespace thermocline::coordinator
