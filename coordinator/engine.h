@@ -206,6 +206,7 @@ class Engine final : public GenerationService {
     bool is_loading = false;  // the steps of the plan before have been answered
     uint64_t kept_bytes = 0, read_bytes = 0;
   };
+  void SayNews(std::string line);
   void HandleReplan(const std::string& plan_json);
   Result<placement::Plan> MakeNextPlan(const std::string& plan_json) const;
   placement::ClusterProfile ClusterForPlan() const;

@@ -28,14 +28,19 @@ bool AreAlike(placement::Plan a, placement::Plan b) {
 
 }  // namespace
 
+void Engine::SayNews(std::string line) {
+  observer_.OnNews(line);
+  plan_status_.news = std::move(line);
+}
+
 void Engine::HandleReplan(const std::string& plan_json) {
   if (!scheduler_ || change_) return;
   Result<placement::Plan> next = MakeNextPlan(plan_json);
   if (!next.ok()) {
-    return observer_.OnNews(Str("asked for another plan, but ", next.status().message()));
+    return SayNews(Str("asked for another plan, but ", next.status().message()));
   }
   if (AreAlike(*next, plan_)) {
-    return observer_.OnNews("asked for another plan, but it would be the same again");
+    return SayNews("asked for another plan, but it would be the same again");
   }
   BeginChange(std::move(*next), plan_json.empty() ? "asked for" : "given");
 }
@@ -83,7 +88,7 @@ Status Engine::CheckNextPlan(const placement::Plan& next) const {
 // From here on no step is formed.
 void Engine::BeginChange(placement::Plan plan, std::string why) {
   plan.epoch = {plan_.epoch.value + 1};
-  observer_.OnNews(Str("changing to another plan (", why, "): streams wait meanwhile"));
+  SayNews(Str("changing to another plan (", why, "): streams wait meanwhile"));
   change_ = {.plan = std::move(plan), .why = std::move(why), .asked_at = clock_.Now()};
 }
 
@@ -114,7 +119,7 @@ Status Engine::LoadNextPlan() {
 }
 
 void Engine::AbandonChange(const Status& why) {
-  observer_.OnNews(Str("the plan stays as it is: ", why.message()));
+  SayNews(Str("the plan stays as it is: ", why.message()));
   change_.reset();
 }
 
@@ -130,7 +135,8 @@ void Engine::FinishChange() {
                   .why = std::move(change_->why),
                   .pause_s = Seconds(now - change_->asked_at),
                   .kept_bytes = change_->kept_bytes,
-                  .read_bytes = change_->read_bytes};
+                  .read_bytes = change_->read_bytes,
+                  .news = std::move(plan_status_.news)};
   plan_changed_at_ = last_progress_at_ = now;
   change_.reset();
   workers_changed_ = true;
@@ -171,8 +177,7 @@ void Engine::LetGo(WorkerId worker) {
 Status Engine::KeepWorkers(const std::vector<WorkerId>& workers, const Status& why) {
   for (const WorkerId worker : workers) {
     membership_.SetLeaving(worker, false, clock_.Now());
-    observer_.OnNews(
-        Str(membership_.NameOf(worker), " asked to leave but is needed: ", why.message()));
+    SayNews(Str(membership_.NameOf(worker), " asked to leave but is needed: ", why.message()));
     const Status sent = SendToWorker(worker, proto::Stay{why.message()});
     if (!sent.ok()) TC_RETURN_IF_ERROR(Lose(worker, sent));
   }

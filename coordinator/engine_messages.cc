@@ -33,13 +33,12 @@ Status Engine::On(comm::PeerId from, const proto::Hello& hello) {
 void Engine::SayWhatJoiningMeans(WorkerId worker) {
   const std::string name = membership_.NameOf(worker);
   if (options_.replan == ReplanMode::kOff) {
-    return observer_.OnNews(Str(name, " stays spare: this service keeps its plan (--replan off)"));
+    return SayNews(Str(name, " stays spare: this service keeps its plan (--replan off)"));
   }
   if (IsReachable(worker)) return;
-  observer_.OnNews(Str(name, " stays spare: this service's links are ",
-                       placement::LinkKindName(plan_.link),
-                       ", which do not reach it; started with "
-                       "--transport zmq it could be in the plan"));
+  SayNews(Str(name, " stays spare: this service's links are ", placement::LinkKindName(plan_.link),
+              ", which do not reach it; started with "
+              "--transport zmq it could be in the plan"));
 }
 
 Status Engine::Refuse(comm::PeerId from, const proto::Hello& hello, const Status& why) {

@@ -54,6 +54,9 @@ constexpr Choice<placement::LinkKind> kTransports[] = {{"mpi", placement::LinkKi
 constexpr Choice<proto::WeightsFrom> kWeightSources[] = {
     {"file", proto::WeightsFrom::kFile}, {"coordinator", proto::WeightsFrom::kCoordinator}};
 
+constexpr Choice<ReplanMode> kReplanModes[] = {
+    {"auto", ReplanMode::kAuto}, {"now", ReplanMode::kNow}, {"off", ReplanMode::kOff}};
+
 bool IsLoopback(const std::string& address) {
   return address.starts_with("127.") || address == "localhost" || address == "::1";
 }
@@ -117,6 +120,7 @@ Status ResolveEngine(const ServeFlags& flags, EngineOptions* engine) {
   engine->build = std::string(kVersion);
   TC_ASSIGN_OR_RETURN(engine->weights_from,
                       Choose("--weights-from", flags.weights_from, kWeightSources));
+  TC_ASSIGN_OR_RETURN(engine->replan, Choose("--replan", flags.replan, kReplanModes));
   engine->max_waiting = flags.max_waiting;
   engine->max_step_tokens = flags.max_step_tokens;
   engine->plan.max_step_tokens = flags.max_step_tokens;

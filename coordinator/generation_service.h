@@ -75,6 +75,7 @@ struct PlanStatus {
   double age_s = 0;                         // since it was served
   double pause_s = 0;                       // that streams waited for
   uint64_t kept_bytes = 0, read_bytes = 0;  // weights that stayed in memory; that were read anew
+  std::string news;                         // the last word on changes, for people
 };
 
 // A snapshot for health, metrics and the node table.

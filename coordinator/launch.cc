@@ -115,6 +115,15 @@ class Coordinator {
     return OkStatus();
   }
 
+  // For those who keep a key of their own; a service alone on its host is not asked for by others.
+  void PrintHowToJoin() const {
+    if (!config_.key || config_.engine.replan == ReplanMode::kOff) return;
+    std::fprintf(stderr,
+                 "more workers may join, with the same THERMOCLINE_CLUSTER_KEY:\n"
+                 "  thermocline worker --join %s\n",
+                 comm::JoinEndpoints(ticket_.endpoints).c_str());
+  }
+
   void PrintJoinCommand() const {
     // A key that was given is a secret already kept somewhere; one made here must be said once.
     const std::string key =
@@ -248,11 +257,13 @@ Status Launch(const ServeConfig& config, const std::string& own_folder, comm::Mp
     TC_RETURN_IF_ERROR(mpi->BroadcastFromRankZero(ticket).status());
   }
   TC_RETURN_IF_ERROR(prepared);
-  if (config.workers == WorkerSource::kBesideCoordinator) {
-    return coordinator->StartWorkerBeside(own_folder + "/thermocline-worker");
+  if (config.workers == WorkerSource::kJoin) {
+    coordinator->PrintJoinCommand();
+  } else {
+    coordinator->PrintHowToJoin();
   }
-  if (config.workers == WorkerSource::kJoin) coordinator->PrintJoinCommand();
-  return OkStatus();
+  if (config.workers != WorkerSource::kBesideCoordinator) return OkStatus();
+  return coordinator->StartWorkerBeside(own_folder + "/thermocline-worker");
 }
 
 Status StartMpiIfLaunchedBy(const ServeConfig& config, std::unique_ptr<comm::MpiRuntime>* mpi) {

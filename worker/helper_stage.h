@@ -19,6 +19,7 @@ struct HelperOptions {
   model::LayerRange layers;  // of the stage
   FfnPlan ffn;               // is_helper
   int max_step_tokens = 512;
+  Shard* prior = nullptr;  // of the plan before, see Shard::Load
 };
 
 // Owns the neurons' rows, their programs and scratch. Step thread only.
@@ -35,6 +36,9 @@ class HelperStage {
   Status Run(int layer, int64_t n_rows, PartExchange* exchange);
 
   const LoadReport& load_report() const { return shard_.report(); }
+  const Shard& shard() const { return shard_; }
+  // For another plan. Nothing can be run afterwards.
+  Shard TakeShard() { return std::move(shard_); }
   // As Stage::FfnText.
   std::string FfnText() const { return layers_->ModesText(); }
 

@@ -32,6 +32,7 @@ struct StageOptions {
   placement::KvBudget kv;
   int max_step_tokens = 512;
   OpObserver* observer = nullptr;  // of all ops; outlives the stage
+  Shard* prior = nullptr;          // of the plan before, see Shard::Load
 };
 
 // Step thread only.
@@ -56,6 +57,9 @@ class Stage {
   // Of the last Run, on the last stage.
   const std::vector<proto::StepResultEntry>& results() const { return results_; }
   const LoadReport& load_report() const { return shard_.report(); }
+  const Shard& shard() const { return shard_; }
+  // For another plan. Nothing can be run afterwards.
+  Shard TakeShard() { return std::move(shard_); }
   // For people: "ffn auto: exact 12 layers, dense 4 layers", or "ffn dense". What runs most so far.
   std::string FfnText() const;
   // Of a stage that shares its neurons, before the first Run; outlives the stage.

@@ -35,17 +35,31 @@ uint64_t MicrosSince(const Clock& clock, TimePoint begin) {
 }  // namespace
 
 StepLoop::StepLoop(const StepContext& context, Assignment assignment,
-                   std::function<void(Status)> on_end)
+                   std::function<void(Status)> on_end, HeldModel held)
     : context_(context),
       assignment_(std::move(assignment)),
       on_end_(std::move(on_end)),
       submitted_(kQueuedSteps),
+      held_(std::move(held)),
       thread_([this] { Run(); }) {}
 
-StepLoop::~StepLoop() {
+StepLoop::~StepLoop() { Join(); }
+
+void StepLoop::Join() {
   stopping_ = true;
   submitted_.Close();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
+}
+
+HeldModel StepLoop::End() {
+  Join();
+  HeldModel held;
+  if (stage_ == nullptr && helper_ == nullptr) return held;
+  held.shard = stage_ != nullptr ? stage_->TakeShard() : helper_->TakeShard();
+  stage_.reset();  // with its keys, values and scratch
+  helper_.reset();
+  held.model = std::move(model_);
+  return held;
 }
 
 bool StepLoop::Submit(proto::StepBatch batch) { return submitted_.TryPush(std::move(batch)); }
@@ -64,28 +78,47 @@ void StepLoop::Run() {
 
 Status StepLoop::Prepare() {
   TC_RETURN_IF_ERROR(RunOn(context_.cpus));
-  const proto::AssignPlan& message = assignment_.message;
   // The fetch counts the bytes that come, the stage then those it reads from its copy.
   const auto on_progress = [&](uint64_t done, uint64_t total) {
     return ReportProgress(done, total);
   };
-  TC_ASSIGN_OR_RETURN(model_,
-                      OpenAssignedModel(assignment_, context_.clock, stopping_, on_progress));
-  const uint64_t fetched_bytes = model_.fetched_bytes;
+  TC_RETURN_IF_ERROR(OpenModelOfPlan(on_progress));
   TC_RETURN_IF_ERROR(assignment_.is_helper() ? LoadHelper(on_progress) : LoadStage(on_progress));
   TC_RETURN_IF_ERROR(OpenLinks());
   traffic_at_start_ = context_.device.ops().traffic();
+  return SendControl(ReadyMessage());
+}
+
+Status StepLoop::OpenModelOfPlan(const LoadProgressFn& on_progress) {
+  if (held_.model) {
+    model_ = std::move(*held_.model);
+    TC_RETURN_IF_ERROR(ReassignModel(assignment_, context_.clock, stopping_, on_progress, &model_));
+  } else {
+    TC_ASSIGN_OR_RETURN(model_,
+                        OpenAssignedModel(assignment_, context_.clock, stopping_, on_progress));
+  }
+  return OkStatus();
+}
+
+proto::Ready StepLoop::ReadyMessage() const {
+  const proto::AssignPlan& message = assignment_.message;
+  const model::LayerRange& layers = assignment_.stage().layers;
   const LoadReport& report = helper_ != nullptr ? helper_->load_report() : stage_->load_report();
   std::string note = report.note;
   if (message.weights_from == proto::WeightsFrom::kCoordinator) {
-    note += Str(note.empty() ? "" : ", ", "fetched ", FormatBytes(fetched_bytes));
+    note += Str(note.empty() ? "" : ", ", "fetched ", FormatBytes(model_.fetched_bytes));
   }
-  return SendControl(proto::Ready{.epoch = message.plan.epoch,
-                                  .owned_bytes = report.owned_bytes,
-                                  .read_bytes = std::max(report.read_bytes, fetched_bytes),
-                                  .peak_rss_bytes = PeakRssBytes(),
-                                  .neuron_order = model::ChecksumOf(model_.neuron_order),
-                                  .note = std::move(note)});
+  if (report.kept_bytes > 0) {
+    LogInfo("worker", Str("epoch ", message.plan.epoch, ": kept ", FormatBytes(report.kept_bytes),
+                          ", read ", FormatBytes(report.read_bytes)));
+  }
+  return {.epoch = message.plan.epoch,
+          .owned_bytes = report.owned_bytes,
+          .read_bytes = std::max(report.read_bytes, model_.fetched_bytes),
+          .peak_rss_bytes = PeakRssBytes(),
+          .neuron_order = model::ChecksumOf(model_.neuron_order, layers.begin, layers.end),
+          .note = std::move(note),
+          .kept_bytes = report.kept_bytes};
 }
 
 Status StepLoop::LoadStage(const LoadProgressFn& on_progress) {
@@ -93,16 +126,21 @@ Status StepLoop::LoadStage(const LoadProgressFn& on_progress) {
   if (!message.dump_logits_dir.empty() && assignment_.stage().layers.has_head) {
     TC_ASSIGN_OR_RETURN(logits_sink_, MakeLogitsDirectory(message.dump_logits_dir));
   }
-  const StageOptions options{assignment_.stage().layers, assignment_.ffn(), message.plan.kv,
-                             message.max_step_tokens};
+  const StageOptions options{.layers = assignment_.stage().layers,
+                             .ffn = assignment_.ffn(),
+                             .kv = message.plan.kv,
+                             .max_step_tokens = message.max_step_tokens,
+                             .prior = &held_.shard};
   TC_ASSIGN_OR_RETURN(stage_, Stage::Create(model_.source(), options, context_.device,
                                             logits_sink_.get(), on_progress));
   return OkStatus();
 }
 
 Status StepLoop::LoadHelper(const LoadProgressFn& on_progress) {
-  const HelperOptions options{assignment_.stage().layers, assignment_.ffn(),
-                              assignment_.message.max_step_tokens};
+  const HelperOptions options{.layers = assignment_.stage().layers,
+                              .ffn = assignment_.ffn(),
+                              .max_step_tokens = assignment_.message.max_step_tokens,
+                              .prior = &held_.shard};
   TC_ASSIGN_OR_RETURN(helper_,
                       HelperStage::Create(model_.source(), options, context_.device, on_progress));
   return OkStatus();
