@@ -263,20 +263,24 @@ Status CheckInputs(const PlannerInputs& inputs, const PlannerOptions& options) {
 
 }  // namespace
 
+CostInputs CostInputsOf(const PlannerInputs& inputs, const PlannerOptions& options) {
+  return {.config = inputs.config,
+          .weights = inputs.weights,
+          .sparsity = inputs.sparsity,
+          .heats = inputs.heats,
+          .cluster = inputs.cluster,
+          .ffn = options.request.ffn,
+          .step = {.n_sequences = options.n_sequences,
+                   .n_context = options.n_context,
+                   .kv_dtype = options.request.kv.dtype},
+          .wire = options.request.wire};
+}
+
 Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions& options) {
   TC_RETURN_IF_ERROR(CheckInputs(inputs, options));
   const PlanRequest& request = options.request;
   TC_ASSIGN_OR_RETURN(const ContextDemand demand, DemandOf(inputs.config, request));
-  const CostModel costs({.config = inputs.config,
-                         .weights = inputs.weights,
-                         .sparsity = inputs.sparsity,
-                         .heats = inputs.heats,
-                         .cluster = inputs.cluster,
-                         .ffn = request.ffn,
-                         .step = {.n_sequences = options.n_sequences,
-                                  .n_context = options.n_context,
-                                  .kv_dtype = request.kv.dtype},
-                         .wire = request.wire});
+  const CostModel costs(CostInputsOf(inputs, options));
   const StageSearchOptions search{
       .inner = {.objective = {.latency = options.latency_weight}, .policy = options.policy},
       .max_group = options.max_group};

@@ -9,8 +9,8 @@
 #include "model/config.h"
 #include "model/sparsity.h"
 #include "model/weights.h"
+#include "placement/cost_model.h"
 #include "placement/neuron_heat.h"
-#include "placement/op_load.h"
 #include "placement/plan.h"
 #include "placement/profile.h"
 #include "placement/solver/baselines.h"
@@ -37,6 +37,9 @@ struct PlannerOptions {
   int max_group = 4;  // members of a stage, 1 or more
 };
 
+// The same as the cost model asks for it.
+CostInputs CostInputsOf(const PlannerInputs& inputs, const PlannerOptions& options);
+
 // What a plan is expected to do. Times are of one step of n_sequences tokens.
 struct PlanForecast {
   struct Member {
@@ -52,7 +55,7 @@ struct PlanForecast {
   double step_s = 0;             // through all stages and links
   double bottleneck_s = 0;       // the busiest worker
   double objective_s = 0;        // what was minimised
-  double lower_bound_s = 0;      // of any plan
+  double lower_bound_s = 0;      // of any plan; 0: nobody asked
   double structure_bound_s = 0;  // of these stages with any split
   int64_t n_sequences = 1;
   double gap() const { return objective_s > 0 ? 1 - lower_bound_s / objective_s : 0; }

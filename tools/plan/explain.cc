@@ -82,13 +82,15 @@ std::string Unused(const PlanSources& sources, const placement::Plan& plan) {
 }
 
 std::string Speeds(const PlanForecast& forecast) {
-  return Str("a step takes ", Milliseconds(forecast.step_s),
-             " ms: ", Fixed(forecast.tokens_per_s_one(), 1),
-             " tokens/s; with enough steps under way the busiest "
-             "worker takes ",
-             Milliseconds(forecast.bottleneck_s),
-             " ms of each: ", Fixed(forecast.tokens_per_s_many(), 1), " tokens/s\n",
-             "no plan on these workers is below ", Milliseconds(forecast.lower_bound_s),
+  const std::string speeds =
+      Str("a step takes ", Milliseconds(forecast.step_s),
+          " ms: ", Fixed(forecast.tokens_per_s_one(), 1),
+          " tokens/s; with enough steps under way the busiest "
+          "worker takes ",
+          Milliseconds(forecast.bottleneck_s),
+          " ms of each: ", Fixed(forecast.tokens_per_s_many(), 1), " tokens/s\n");
+  if (forecast.lower_bound_s <= 0) return speeds;
+  return Str(speeds, "no plan on these workers is below ", Milliseconds(forecast.lower_bound_s),
              " ms of the objective's ", Milliseconds(forecast.objective_s), ": gap ",
              Percent(forecast.gap()), " %; no split of these stages below ",
              Milliseconds(forecast.structure_bound_s), " ms\n");
