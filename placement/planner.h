@@ -47,9 +47,21 @@ struct PlanForecast {
     double busy_s = 0;
     uint64_t memory_bytes = 0;  // weights, KV and what it needs for itself
   };
+  // Its attention, then the parts of its FFN side by side.
+  struct Layer {
+    model::FfnMode mode = model::FfnMode::kDense;
+    double before_ffn_s = 0;      // of the lead
+    double ffn_s = 0;             // until all parts are added up
+    double links_s = 0;           // that the links to all helpers and back are taken
+    double wait_s = 0;            // of ffn_s, that the lead has nothing to do
+    std::vector<double> parts_s;  // computing, by member
+    std::vector<uint64_t> bytes;  // held of the layer, by member
+  };
   struct Stage {
     double seconds = 0;
-    std::vector<Member> members;  // the lead, then the plan's helpers
+    double embed_s = 0, head_s = 0;  // of them, at the ends of the model
+    std::vector<Member> members;     // the lead, then the plan's helpers
+    std::vector<Layer> layers;
   };
   std::vector<Stage> stages;
   double step_s = 0;             // through all stages and links

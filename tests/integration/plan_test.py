@@ -43,6 +43,7 @@ class PlanTest(ClusterTest):
             html = file.read()
         self.assertIn("<svg", html)
         self.assertIn("worker 2 there", html)
+        self.assertRegex(html, r"worker 2, layer 3: [\d.]+ KiB")
         with open(saved, encoding="utf-8") as file:
             self.assertIn("assumed", file.read())
         with open(plan, encoding="utf-8") as file:
@@ -51,10 +52,12 @@ class PlanTest(ClusterTest):
         self.assertEqual(len(stages[0]["helpers"]), 1)
 
         code, judged = self.plan(model, "--cluster", self.cluster_file(), "--ffn", "exact",
-                                 "--active", "0.2", "--plan", plan)
+                                 "--active", "0.2", "--plan", plan, "--explain")
         self.assertEqual(code, 0, judged)
         told = r"a step takes [\d.]+ ms: [\d.]+ tokens/s"
         self.assertEqual(re.search(told, judged)[0], re.search(told, output)[0])
+        self.assertEqual(len(re.findall(r"\| exact +\|", judged)), 4, judged)
+        self.assertRegex(judged, r"\| +head \|")
 
         prompt = [5, 17, 99, 200]
         wanted = self.generate(model, prompt, 12, "--ffn", "exact")[0]["generated"]

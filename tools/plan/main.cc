@@ -67,6 +67,7 @@ void AddGoalFlags(CLI::App* app, PlanFlags* flags) {
   app->add_option("--max-group", flags->max_group, "Members of a stage, at most")
       ->capture_default_str();
   app->add_flag("--compare", flags->compare, "Say what the other policies would do");
+  app->add_flag("--explain", flags->explain, "Say where the time goes, layer by layer");
   app->add_option("--plan", flags->plan_path,
                   "Say what this plan (JSON) would do, instead of making one");
   app->add_option("-o,--output", flags->output_path,

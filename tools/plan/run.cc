@@ -92,8 +92,9 @@ Status RunPlan(const PlanFlags& flags) {
     TC_RETURN_IF_ERROR(WriteText(flags.save_cluster, placement::ClusterToYaml(sources.cluster)));
   }
   TC_ASSIGN_OR_RETURN(const placement::PlannedModel planned, PlanOf(flags, sources));
-  const std::string explanation = ExplainPlan(
+  std::string explanation = ExplainPlan(
       sources, planned, flags.compare ? OtherPolicies(sources) : std::vector<PolicyOutcome>{});
+  if (flags.explain) explanation += Str("\n", ExplainLayers(planned));
   if (!flags.html_path.empty()) {
     TC_RETURN_IF_ERROR(WriteText(flags.html_path, PlanPage(sources, planned, explanation)));
   }

@@ -101,6 +101,17 @@ TEST_F(ForecastTest, AHelpersNeuronsTakeTheLeadNoTime) {
   const PlanForecast half = with_helper({kNeurons / 2, kNeurons});
   EXPECT_LT(half.stages[0].members[0].busy_s, few.stages[0].members[0].busy_s);
   EXPECT_LT(half.step_s, few.step_s);
+  for (const PlanForecast& forecast : {few, half}) {
+    double seconds = forecast.stages[0].embed_s + forecast.stages[0].head_s;
+    ASSERT_EQ(forecast.stages[0].layers.size(), static_cast<size_t>(kLayers));
+    for (const PlanForecast::Layer& layer : forecast.stages[0].layers) {
+      seconds += layer.before_ffn_s + layer.ffn_s;
+      EXPECT_NEAR(layer.links_s, 2 * kHopS, 1e-6);
+      EXPECT_GT(layer.bytes[0], layer.bytes[1]);
+    }
+    EXPECT_NEAR(seconds, forecast.step_s, 1e-9);
+  }
+  EXPECT_EQ(few.stages[0].layers[0].wait_s, 0);  // the lead's own neurons hide the links
   EXPECT_NEAR(few.stages[0].members[1].busy_s * (kNeurons / 2 / 7.0),
               half.stages[0].members[1].busy_s, 0.05 * half.stages[0].members[1].busy_s);
 }
