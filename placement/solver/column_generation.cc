@@ -11,8 +11,10 @@ namespace thermocline::placement {
 namespace {
 
 constexpr double kScaledValue = 100;  // of the objective in the master
-constexpr double kBetter = -1e-7;     // reduced cost of a column worth adding, in the same units
-constexpr double kWeight = 1e-6;      // smaller weights are rounding
+// Costs of one layer that no plan worth having pays; in the master they would drown the others.
+constexpr double kHopeless = 1e4 * kScaledValue;
+constexpr double kBetter = -1e-7;  // reduced cost of a column worth adding, in the same units
+constexpr double kWeight = 1e-6;   // smaller weights are rounding
 // How far towards the master's prices from the best known ones the oracle is asked: the master's
 // jump about while it knows few columns.
 constexpr double kStep = 0.5;
@@ -23,6 +25,11 @@ std::vector<MasterLp::Resource> Resources(const SplitProblem& problem, SplitObje
     resources.insert(resources.end(), problem.devices.size(), {.limit = 0, .minus_z = true});
   }
   return resources;
+}
+
+SplitPrices NoPrices(const SplitProblem& problem, SplitObjective objective) {
+  const size_t n = problem.devices.size();
+  return {objective.latency, std::vector<double>(n, 0.0), std::vector<double>(n, 0.0)};
 }
 
 SplitPrices Between(const SplitPrices& from, const SplitPrices& to, double step) {
@@ -45,7 +52,9 @@ ColumnGeneration::ColumnGeneration(const SplitProblem& problem,
       scale_(value / kScaledValue),
       master_(static_cast<int>(problem.layers.size()), Resources(problem, objective),
               1 - objective.latency),
-      columns_(problem.layers.size()) {}
+      columns_(problem.layers.size()),
+      best_prices_(NoPrices(problem, objective)),
+      last_prices_(best_prices_) {}
 
 double ColumnGeneration::Cost(size_t layer, const LayerSplit& ranges) const {
   const SplitLayer& it = problem_.layers[layer];
@@ -68,6 +77,7 @@ std::vector<double> ColumnGeneration::Usage(size_t layer, const LayerSplit& rang
 bool ColumnGeneration::AddColumn(size_t layer, const LayerSplit& ranges, bool if_better) {
   const double cost = Cost(layer, ranges);
   std::vector<double> usage = Usage(layer, ranges);
+  if (!columns_[layer].empty() && cost > kHopeless) return false;
   if (if_better && master_.ReducedCost(static_cast<int>(layer), cost, usage) > kBetter) {
     return false;
   }
@@ -82,7 +92,7 @@ void ColumnGeneration::Add(const Split& split) {
 
 SplitPrices ColumnGeneration::MasterPrices() const {
   const size_t n = problem_.devices.size();
-  SplitPrices prices{objective_.latency, std::vector<double>(n), std::vector<double>(n, 0.0)};
+  SplitPrices prices = NoPrices(problem_, objective_);
   for (size_t d = 0; d < n; ++d) {
     const double memory = std::max(1.0, static_cast<double>(problem_.devices[d].memory_bytes));
     prices.byte[d] = master_.price(static_cast<int>(d)) * scale_ / memory;
@@ -126,7 +136,8 @@ bool ColumnGeneration::Price(const SplitPrices& prices) {
 
 void ColumnGeneration::Run(int max_rounds, double gap) {
   for (int round = 0; round < max_rounds; ++round) {
-    master_.Solve();
+    // Without the master's prices the best known ones and the splits found have to do.
+    if (!master_.Solve()) break;
     ++rounds_;
     last_prices_ = MasterPrices();
     const double value = master_.objective() * scale_;

@@ -15,6 +15,9 @@ namespace {
 constexpr double kNear = 1e-4;       // of the upper bound: what more segments could gain at most
 constexpr int kMaxSegments = 24;     // of one layer
 constexpr double kRounding = 1e-11;  // of the bound, taken off for the rounding of its sums
+// When T may be longer than this before it costs what is known to do, its weight is next to
+// nothing, and so is what a bound would gain from it.
+constexpr double kMostSeconds = 1e3 * kMaxSplitSeconds;
 
 // T_l - fixed lies in [from, to); then the layer costs at least `bound`.
 struct Segment {
@@ -98,7 +101,7 @@ class Bound {
   void Offer(const std::vector<double>& m, Segment& segment) {
     const double bound =
         BlocksMin(m, segment.to) + std::min(Members(m, segment.from), Members(m, segment.to));
-    if (bound <= segment.bound) return;
+    if (!(bound > segment.bound)) return;
     segment.bound = bound;
     segment.m = m;
   }
@@ -347,7 +350,9 @@ class Bound {
 double LayerBound(const LayerTables& tables, const SplitPrices& prices, double upper) {
   const double fixed = tables.FixedPrice(prices);
   Bound bound(tables, prices);
-  double least = prices.latency > 0 ? bound.WithTime(upper - fixed) : bound.WithoutTime();
+  const double most = upper - fixed;
+  const bool timed = prices.latency > 0 && most / prices.latency <= kMostSeconds;
+  double least = timed ? bound.WithTime(most) : bound.WithoutTime();
   least = std::min(least, upper - fixed);
   return fixed + least - kRounding * std::abs(upper);
 }
