@@ -115,7 +115,7 @@ TEST(HostileNumbers, APlanIsValidOrRefused) {
   const TinyModelParts model = MakeTinyModelParts({.arch = "arcee", .n_layer = 3, .n_ff = 128});
   const std::vector<NeuronHeat> heats(3, NeuronHeat::Uniform(128, 0.1));
   int planned = 0;
-  for (uint64_t seed = 0; seed < 300; ++seed) {
+  for (uint64_t seed = 0; seed < 150; ++seed) {
     SCOPED_TRACE(seed);
     std::mt19937_64 random(seed);
     const ClusterProfile cluster = HostileCluster(random);
@@ -135,7 +135,7 @@ TEST(HostileNumbers, APlanIsValidOrRefused) {
     EXPECT_LE(plan->forecast.lower_bound_s, plan->forecast.objective_s);
     EXPECT_TRUE(std::isfinite(plan->forecast.step_s));
   }
-  EXPECT_GT(planned, 100);
+  EXPECT_GT(planned, 50);
 }
 
 }  // namespace
