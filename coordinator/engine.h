@@ -18,9 +18,8 @@
 #include "comm/mailbox.h"
 #include "coordinator/generation_service.h"
 #include "coordinator/membership.h"
+#include "coordinator/plan_task.h"
 #include "coordinator/scheduler.h"
-#include "model/config.h"
-#include "model/weights.h"
 #include "placement/plan.h"
 #include "proto/messages.h"
 
@@ -37,9 +36,12 @@ struct EngineOptions {
   std::vector<ExpectedWorker> expected;  // at least one
   std::string build;
 
-  std::string plan_json;        // a hand-written plan; "": split by memory and bandwidth
+  std::string plan_json;        // a hand-written plan; "": the planner searches for one
   placement::PlanRequest plan;  // context, parallelism, KV, link, wire, fingerprint, FFN
-  std::string sparsity_path;    // on the workers' hosts; "": what the model file has
+  placement::SplitPolicy policy = placement::SplitPolicy::kOptimal;
+  double latency_weight = 1;  // of the planner's objective, 0..1
+  int n_streams = 1;          // sequences that are expected to decode at the same time, 1 or more
+  std::string sparsity_path;  // on the workers' hosts; "": what the model file has
 
   std::string model_path;  // on the workers' hosts
   uint64_t model_bytes = 0;
@@ -78,7 +80,8 @@ class EngineObserver {
   virtual void OnWorkerRefused(const std::string& /*host*/, const Status&) {}
   // A spare worker is gone; the service goes on.
   virtual void OnWorkerLeft(const WorkerStatus&, const Status& /*why*/) {}
-  virtual void OnPlan(const placement::Plan&) {}
+  virtual void OnPlanning(const PlanJob&) {}
+  virtual void OnPlan(const PlanOutcome&) {}
   virtual void OnLoadProgress(const std::vector<WorkerStatus>&) {}
   virtual void OnReady(const WorkerStatus&, const proto::Ready&) {}
   virtual void OnServing(const placement::Plan&) {}
@@ -95,14 +98,14 @@ class EngineObserver {
 // Owns the sequences, the membership and the plan; alone receives from the mailbox. Submit, Cancel,
 // status, n_ctx, Drain and Stop are thread-safe.
 //
-//   kStarting -> (all joined) kLoading -> (all ready) kReady -> kDraining, or kFailed from anywhere
+//   kStarting -> (all joined) kPlanning -> kLoading -> (all ready) kReady -> kDraining,
+//   or kFailed from anywhere
 class Engine final : public GenerationService {
  public:
   // What it runs on and for; all outlive the engine. `options` are valid.
   struct Parts {
     const EngineOptions& options;
-    const model::ModelConfig& config;
-    const model::WeightIndex& weights;
+    const PlanSources& sources;
     comm::Mailbox& mailbox;
     const Clock& clock;
     EngineObserver& observer;
@@ -184,9 +187,11 @@ class Engine final : public GenerationService {
   Status SendTo(comm::PeerId peer, const proto::Message& message);
   Status SendToWorker(WorkerId worker, const proto::Message& message);
 
-  // From complete membership to serving (engine_plan.cc).
-  Result<placement::Plan> MakePlan() const;
-  Status StartLoading();
+  // From complete membership to serving (engine_plan.cc). An error is the end of the service.
+  Status StartPlanning();
+  Result<PlanJob> JobOf(placement::ClusterProfile cluster) const;
+  void HandlePlanned();
+  Status StartLoading(const PlanOutcome& planned);
   using Assignments = std::vector<std::pair<WorkerId, proto::AssignPlan>>;
   Result<Assignments> AssignmentsOfAll() const;
   Status SendPlan(const Assignments& assignments);
@@ -199,20 +204,26 @@ class Engine final : public GenerationService {
 
   // From one plan to the next while streams wait (engine_change.cc). An error is the end of the
   // service.
+  struct PlanWish {
+    std::string why;                // for people
+    std::string plan_json;          // of a plan that was given; "": the best there is
+    std::vector<WorkerId> leavers;  // who waits for it
+  };
   struct Change {
-    placement::Plan plan;
+    PlanOutcome next;
     std::string why;
     TimePoint asked_at;
     bool is_loading = false;  // the steps of the plan before have been answered
     uint64_t kept_bytes = 0, read_bytes = 0;
   };
   void SayNews(std::string line);
-  void HandleReplan(const std::string& plan_json);
-  Result<placement::Plan> MakeNextPlan(const std::string& plan_json) const;
-  placement::ClusterProfile ClusterForPlan() const;
+  Status WishPlan(PlanWish wish);
+  Result<PlanJob> NextJob(const std::string& plan_json) const;
   bool IsReachable(WorkerId worker) const;
+  Status OnNextPlan(Result<PlanOutcome> next);
   Status CheckNextPlan(const placement::Plan& next) const;
-  void BeginChange(placement::Plan plan, std::string why);
+  Status RefuseWish(const PlanWish& wish, const Status& why);
+  void BeginChange(PlanOutcome next, std::string why);
   Status ContinueChange();
   Status LoadNextPlan();
   void FinishChange();
@@ -222,16 +233,17 @@ class Engine final : public GenerationService {
   Status KeepWorkers(const std::vector<WorkerId>& workers, const Status& why);
 
   const EngineOptions& options_;
-  const model::ModelConfig& config_;
-  const model::WeightIndex& weights_;
+  const PlanSources& sources_;
   comm::Mailbox& mailbox_;
   const Clock& clock_;
   EngineObserver& observer_;
 
   // Engine thread only, after Start.
   Membership membership_;
+  std::unique_ptr<PlanTask> plan_task_;  // while kPlanning
   placement::Plan plan_;
-  std::unique_ptr<Scheduler> scheduler_;  // from kReady on
+  std::optional<placement::PlanForecast> forecast_;  // of plan_
+  std::unique_ptr<Scheduler> scheduler_;             // from kReady on
   std::unordered_map<SeqId, std::shared_ptr<GenerationSink>> sinks_;
   std::vector<std::byte> encoded_;  // scratch of SendTo
   TimePoint next_tick_;
@@ -247,6 +259,7 @@ class Engine final : public GenerationService {
   std::optional<LinkReport> link_report_;
   std::set<WorkerId> reporters_;  // of broken links; they end themselves
   uint64_t n_stale_ = 0;
+  PlanWish wish_;  // what plan_task_ works on, once there is a plan
   std::optional<Change> change_;
   PlanStatus plan_status_;
   TimePoint plan_changed_at_;

@@ -33,47 +33,51 @@ void Engine::SayNews(std::string line) {
   plan_status_.news = std::move(line);
 }
 
-void Engine::HandleReplan(const std::string& plan_json) {
-  if (!scheduler_ || change_) return;
-  Result<placement::Plan> next = MakeNextPlan(plan_json);
-  if (!next.ok()) {
-    return SayNews(Str("asked for another plan, but ", next.status().message()));
-  }
-  if (AreAlike(*next, plan_)) {
-    return SayNews("asked for another plan, but it would be the same again");
-  }
-  BeginChange(std::move(*next), plan_json.empty() ? "asked for" : "given");
+// The plan is made beside the engine, and steps go on meanwhile.
+Status Engine::WishPlan(PlanWish wish) {
+  Result<PlanJob> job = NextJob(wish.plan_json);
+  if (!job.ok()) return RefuseWish(wish, job.status());
+  wish_ = std::move(wish);
+  plan_task_ = std::make_unique<PlanTask>(sources_, std::move(*job), [this] { mailbox_.Wake(); });
+  return OkStatus();
 }
 
-Result<placement::Plan> Engine::MakeNextPlan(const std::string& plan_json) const {
-  placement::PlanRequest request = options_.plan;
-  request.n_ctx = plan_.n_ctx;
-  request.kv.page_tokens = plan_.kv.page_tokens;
-  request.max_step_tokens = options_.max_step_tokens;
-  const placement::ClusterProfile cluster = ClusterForPlan();
-  placement::Plan plan;
-  if (plan_json.empty()) {
-    TC_ASSIGN_OR_RETURN(plan, placement::SplitProportionally(config_, weights_, cluster, request));
-  } else {
-    const placement::Plan defaults{.link = plan_.link, .wire = plan_.wire, .kv = request.kv};
-    TC_ASSIGN_OR_RETURN(plan, placement::PlanFromJson(plan_json, defaults));
-    TC_ASSIGN_OR_RETURN(
-        plan, placement::CompletePlan(std::move(plan), config_, weights_, cluster, request));
-  }
-  TC_RETURN_IF_ERROR(CheckNextPlan(plan));
-  return plan;
-}
-
-// Without those who want to leave, and those whom the plan's links do not reach.
-placement::ClusterProfile Engine::ClusterForPlan() const {
+// Without those who want to leave and, where we choose, those whom our links do not reach.
+Result<PlanJob> Engine::NextJob(const std::string& plan_json) const {
   placement::ClusterProfile cluster = membership_.profile();
-  std::erase_if(cluster.workers, [&](const auto& worker) { return !IsReachable(worker.id); });
-  return cluster;
+  if (plan_json.empty()) {
+    std::erase_if(cluster.workers, [&](const auto& worker) { return !IsReachable(worker.id); });
+  }
+  if (cluster.workers.empty()) return Unavailable("no other worker is left");
+  TC_ASSIGN_OR_RETURN(PlanJob job, JobOf(std::move(cluster)));
+  job.plan_json = plan_json;
+  job.options.request.n_ctx = plan_.n_ctx;
+  job.options.request.kv.page_tokens = plan_.kv.page_tokens;
+  return job;
 }
 
 bool Engine::IsReachable(WorkerId worker) const {
   const proto::Hello& hello = membership_.hello(worker);
-  return !(plan_.link == placement::LinkKind::kMpi ? hello.mpi_address : hello.zmq_address).empty();
+  const bool mpi = options_.plan.link == placement::LinkKind::kMpi;
+  return !(mpi ? hello.mpi_address : hello.zmq_address).empty();
+}
+
+Status Engine::OnNextPlan(Result<PlanOutcome> next) {
+  const PlanWish wish = std::exchange(wish_, {});
+  const Status status = next.ok() ? CheckNextPlan(next->plan) : next.status();
+  if (!status.ok()) return RefuseWish(wish, status);
+  if (AreAlike(next->plan, plan_)) {
+    SayNews(Str("another plan (", wish.why, ") would be the same again"));
+  } else {
+    BeginChange(std::move(*next), wish.why);
+  }
+  return OkStatus();
+}
+
+Status Engine::RefuseWish(const PlanWish& wish, const Status& why) {
+  if (!wish.leavers.empty()) return KeepWorkers(wish.leavers, why);
+  SayNews(Str("no other plan (", wish.why, "): ", why.message()));
+  return OkStatus();
 }
 
 // What was accepted must fit the next plan too.
@@ -86,15 +90,15 @@ Status Engine::CheckNextPlan(const placement::Plan& next) const {
 }
 
 // From here on no step is formed.
-void Engine::BeginChange(placement::Plan plan, std::string why) {
-  plan.epoch = {plan_.epoch.value + 1};
+void Engine::BeginChange(PlanOutcome next, std::string why) {
+  next.plan.epoch = {plan_.epoch.value + 1};
   SayNews(Str("changing to another plan (", why, "): streams wait meanwhile"));
-  change_ = {.plan = std::move(plan), .why = std::move(why), .asked_at = clock_.Now()};
+  change_ = {.next = std::move(next), .why = std::move(why), .asked_at = clock_.Now()};
 }
 
 Status Engine::ContinueChange() {
   if (change_->is_loading || scheduler_->has_outstanding()) return OkStatus();
-  for (const placement::StagePlan& stage : change_->plan.stages) {
+  for (const placement::StagePlan& stage : change_->next.plan.stages) {
     const auto is_gone = [&](WorkerId worker) { return !membership_.contains(worker); };
     const bool lacks_one = is_gone(stage.lead) ||
                            std::any_of(stage.helpers.begin(), stage.helpers.end(),
@@ -107,14 +111,19 @@ Status Engine::ContinueChange() {
 }
 
 Status Engine::LoadNextPlan() {
-  std::swap(plan_, change_->plan);
+  std::swap(plan_, change_->next.plan);
   const auto assignments = AssignmentsOfAll();
   if (!assignments.ok()) {
-    std::swap(plan_, change_->plan);
+    std::swap(plan_, change_->next.plan);
     AbandonChange(assignments.status());
     return OkStatus();
   }
+  change_->next.plan = plan_;
   change_->is_loading = true;
+  forecast_ = change_->next.forecast;
+  membership_.OnPlan(plan_, clock_.Now());
+  workers_changed_ = true;
+  observer_.OnPlan(change_->next);
   return SendPlan(*assignments);
 }
 
@@ -150,7 +159,7 @@ void Engine::FinishChange() {
 
 // Spares go at once; others when a plan without them serves.
 Status Engine::HandleLeavers(TimePoint now) {
-  if (change_ || !scheduler_) return OkStatus();
+  if (change_ || plan_task_ != nullptr || !scheduler_) return OkStatus();
   std::vector<WorkerId> needed;
   for (const WorkerId worker : membership_.Leavers(now, kSameEvent)) {
     membership_.IsSpare(worker) ? LetGo(worker) : needed.push_back(worker);
@@ -159,10 +168,8 @@ Status Engine::HandleLeavers(TimePoint now) {
   if (options_.replan == ReplanMode::kOff) {
     return KeepWorkers(needed, Unavailable("this service keeps its plan (--replan off)"));
   }
-  Result<placement::Plan> next = MakeNextPlan("");
-  if (!next.ok()) return KeepWorkers(needed, next.status());
-  BeginChange(std::move(*next), Str(membership_.NameOf(needed.front()), " leaves"));
-  return OkStatus();
+  const std::string why = Str(membership_.NameOf(needed.front()), " leaves");
+  return WishPlan({.why = why, .leavers = std::move(needed)});
 }
 
 void Engine::LetGo(WorkerId worker) {

@@ -24,9 +24,9 @@ Status Engine::On(comm::PeerId from, const proto::Hello& hello) {
   observer_.OnWorkerJoined(StatusOf(*id));
   const Status sent = SendToWorker(*id, proto::Welcome{.id = *id, .epoch = plan_.epoch});
   if (!sent.ok()) return Lose(*id, sent);
-  if (plan_.stages.empty()) return membership_.complete() ? StartLoading() : OkStatus();
-  SayWhatJoiningMeans(*id);
-  return OkStatus();
+  if (scheduler_) SayWhatJoiningMeans(*id);
+  const bool was_last = plan_.stages.empty() && plan_task_ == nullptr && membership_.complete();
+  return was_last ? StartPlanning() : OkStatus();
 }
 
 // Of a worker that has come to a running service.
