@@ -77,7 +77,11 @@ Engine::Engine(const Parts& parts)
                    .join_timeout = parts.options.join_timeout,
                    .heartbeat_expiry = parts.options.heartbeat_expiry},
                   parts.clock.Now()),
-      next_tick_(parts.clock.Now()) {}
+      next_tick_(parts.clock.Now()),
+      live_heat_(parts.sources.config.n_layer, parts.sources.config.n_ff),
+      planned_heats_(parts.sources.heats) {
+  if (sources_.order != nullptr) order_ = *sources_.order;
+}
 
 Engine::~Engine() { Stop(); }
 

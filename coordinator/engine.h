@@ -17,6 +17,7 @@
 #include "base/status.h"
 #include "comm/mailbox.h"
 #include "coordinator/generation_service.h"
+#include "coordinator/live_heat.h"
 #include "coordinator/membership.h"
 #include "coordinator/plan_task.h"
 #include "coordinator/scheduler.h"
@@ -178,6 +179,7 @@ class Engine final : public GenerationService {
   Status On(comm::PeerId from, const proto::Failure& failure);
   Status On(comm::PeerId from, const proto::Shutdown& shutdown);
   Status On(comm::PeerId from, const proto::Leaving& leaving);
+  Status On(comm::PeerId from, const proto::FiringCounts& counts);
   template <typename Other>
   Status On(comm::PeerId from, const Other& message);  // kinds that only the coordinator sends
   void SayWhatJoiningMeans(WorkerId worker);
@@ -208,22 +210,25 @@ class Engine final : public GenerationService {
     std::string why;                // for people
     std::string plan_json;          // of a plan that was given; "": the best there is
     std::vector<WorkerId> leavers;  // who waits for it
+    bool must_gain = false;         // more than the change costs (replan_rule.h)
+    model::NeuronOrder order;       // by live heat, of a plan that is searched for
   };
   struct Change {
     PlanOutcome next;
     std::string why;
+    model::NeuronOrder order;
     TimePoint asked_at;
     bool is_loading = false;  // the steps of the plan before have been answered
     uint64_t kept_bytes = 0, read_bytes = 0;
   };
   void SayNews(std::string line);
   Status WishPlan(PlanWish wish);
-  Result<PlanJob> NextJob(const std::string& plan_json) const;
+  Result<PlanJob> NextJob(PlanWish* wish) const;
   bool IsReachable(WorkerId worker) const;
   Status OnNextPlan(Result<PlanOutcome> next);
   Status CheckNextPlan(const placement::Plan& next) const;
   Status RefuseWish(const PlanWish& wish, const Status& why);
-  void BeginChange(PlanOutcome next, std::string why);
+  void BeginChange(PlanOutcome next, PlanWish wish);
   Status ContinueChange();
   Status LoadNextPlan();
   void FinishChange();
@@ -231,6 +236,15 @@ class Engine final : public GenerationService {
   Status HandleLeavers(TimePoint now);
   void LetGo(WorkerId worker);
   Status KeepWorkers(const std::vector<WorkerId>& workers, const Status& why);
+
+  // Which neurons are hot, and what follows from it (engine_heat.cc).
+  Status LookAtHeat(TimePoint now);
+  bool IsWorthChanging(const PlanOutcome& next, const PlanWish& wish);
+  void AddHeats(PlanWish* wish, PlanJob* job) const;
+  bool StandsOtherwise(const placement::Plan& next, const model::NeuronOrder& order) const;
+  void TakeOrder(const placement::Plan& next, const model::NeuronOrder& order);
+  std::vector<int> LayersWithTable(const proto::AssignPlan& assignment) const;
+  Status SendTables(WorkerId worker, const proto::AssignPlan& assignment);
 
   const EngineOptions& options_;
   const PlanSources& sources_;
@@ -262,6 +276,15 @@ class Engine final : public GenerationService {
   PlanWish wish_;  // what plan_task_ works on, once there is a plan
   std::optional<Change> change_;
   PlanStatus plan_status_;
+  LiveHeat live_heat_;
+  model::NeuronOrder order_;                              // in which the workers' neurons stand
+  std::set<int> tabled_;                                  // layers whose order we have said
+  std::vector<placement::NeuronHeat> planned_heats_;      // in that order; of plan_
+  TimePoint next_look_;                                   // at the heat
+  TimePoint next_search_;                                 // for a plan because of it
+  bool has_joined_ = false;                               // somebody, since the last look
+  TimePoint loading_since_;
+  double read_bytes_per_s_ = 0;  // of the fastest load
   TimePoint plan_changed_at_;
   bool workers_changed_ = true;  // since the last Publish
   bool running_ = true;          // the loop goes on

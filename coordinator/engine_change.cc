@@ -35,7 +35,7 @@ void Engine::SayNews(std::string line) {
 
 // The plan is made beside the engine, and steps go on meanwhile.
 Status Engine::WishPlan(PlanWish wish) {
-  Result<PlanJob> job = NextJob(wish.plan_json);
+  Result<PlanJob> job = NextJob(&wish);
   if (!job.ok()) return RefuseWish(wish, job.status());
   wish_ = std::move(wish);
   plan_task_ = std::make_unique<PlanTask>(sources_, std::move(*job), [this] { mailbox_.Wake(); });
@@ -43,16 +43,17 @@ Status Engine::WishPlan(PlanWish wish) {
 }
 
 // Without those who want to leave and, where we choose, those whom our links do not reach.
-Result<PlanJob> Engine::NextJob(const std::string& plan_json) const {
+Result<PlanJob> Engine::NextJob(PlanWish* wish) const {
   placement::ClusterProfile cluster = membership_.profile();
-  if (plan_json.empty()) {
+  if (wish->plan_json.empty()) {
     std::erase_if(cluster.workers, [&](const auto& worker) { return !IsReachable(worker.id); });
   }
   if (cluster.workers.empty()) return Unavailable("no other worker is left");
   TC_ASSIGN_OR_RETURN(PlanJob job, JobOf(std::move(cluster)));
-  job.plan_json = plan_json;
+  job.plan_json = wish->plan_json;
   job.options.request.n_ctx = plan_.n_ctx;
   job.options.request.kv.page_tokens = plan_.kv.page_tokens;
+  if (wish->plan_json.empty()) AddHeats(wish, &job);
   return job;
 }
 
@@ -63,13 +64,13 @@ bool Engine::IsReachable(WorkerId worker) const {
 }
 
 Status Engine::OnNextPlan(Result<PlanOutcome> next) {
-  const PlanWish wish = std::exchange(wish_, {});
+  PlanWish wish = std::exchange(wish_, {});
   const Status status = next.ok() ? CheckNextPlan(next->plan) : next.status();
   if (!status.ok()) return RefuseWish(wish, status);
-  if (AreAlike(next->plan, plan_)) {
+  if (AreAlike(next->plan, plan_) && !StandsOtherwise(next->plan, wish.order)) {
     SayNews(Str("another plan (", wish.why, ") would be the same again"));
-  } else {
-    BeginChange(std::move(*next), wish.why);
+  } else if (!wish.must_gain || IsWorthChanging(*next, wish)) {
+    BeginChange(std::move(*next), std::move(wish));
   }
   return OkStatus();
 }
@@ -90,10 +91,13 @@ Status Engine::CheckNextPlan(const placement::Plan& next) const {
 }
 
 // From here on no step is formed.
-void Engine::BeginChange(PlanOutcome next, std::string why) {
+void Engine::BeginChange(PlanOutcome next, PlanWish wish) {
   next.plan.epoch = {plan_.epoch.value + 1};
-  SayNews(Str("changing to another plan (", why, "): streams wait meanwhile"));
-  change_ = {.next = std::move(next), .why = std::move(why), .asked_at = clock_.Now()};
+  SayNews(Str("changing to another plan (", wish.why, "): streams wait meanwhile"));
+  change_ = {.next = std::move(next),
+             .why = std::move(wish.why),
+             .order = std::move(wish.order),
+             .asked_at = clock_.Now()};
 }
 
 Status Engine::ContinueChange() {
@@ -111,16 +115,23 @@ Status Engine::ContinueChange() {
 }
 
 Status Engine::LoadNextPlan() {
+  const model::NeuronOrder order_before = order_;
+  const std::set<int> tabled_before = tabled_;
+  TakeOrder(change_->next.plan, change_->order);
   std::swap(plan_, change_->next.plan);
   const auto assignments = AssignmentsOfAll();
   if (!assignments.ok()) {
     std::swap(plan_, change_->next.plan);
+    order_ = order_before;
+    tabled_ = tabled_before;
     AbandonChange(assignments.status());
     return OkStatus();
   }
   change_->next.plan = plan_;
   change_->is_loading = true;
+  planned_heats_ = live_heat_.HeatsIn(order_, planned_heats_);
   forecast_ = change_->next.forecast;
+  loading_since_ = clock_.Now();
   membership_.OnPlan(plan_, clock_.Now());
   workers_changed_ = true;
   observer_.OnPlan(change_->next);
@@ -140,12 +151,11 @@ void Engine::FinishChange() {
     const MutexLock lock(mutex_);
     limits_ = scheduler;
   }
-  plan_status_ = {.n_changes = plan_status_.n_changes + 1,
-                  .why = std::move(change_->why),
-                  .pause_s = Seconds(now - change_->asked_at),
-                  .kept_bytes = change_->kept_bytes,
-                  .read_bytes = change_->read_bytes,
-                  .news = std::move(plan_status_.news)};
+  ++plan_status_.n_changes;
+  plan_status_.why = std::move(change_->why);
+  plan_status_.pause_s = Seconds(now - change_->asked_at);
+  plan_status_.kept_bytes = change_->kept_bytes;
+  plan_status_.read_bytes = change_->read_bytes;
   plan_changed_at_ = last_progress_at_ = now;
   change_.reset();
   workers_changed_ = true;

@@ -35,6 +35,7 @@ Status Engine::CheckLiveness(TimePoint now) {
   }
   TC_RETURN_IF_ERROR(CheckLinkReport(now));
   TC_RETURN_IF_ERROR(HandleLeavers(now));
+  TC_RETURN_IF_ERROR(LookAtHeat(now));
   return CheckStepDeadline(now);
 }
 

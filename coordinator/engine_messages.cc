@@ -1,4 +1,6 @@
 // What the engine does with each message of a worker.
+#include <algorithm>
+
 #include "base/log.h"
 #include "base/str.h"
 #include "coordinator/engine.h"
@@ -35,7 +37,10 @@ void Engine::SayWhatJoiningMeans(WorkerId worker) {
   if (options_.replan == ReplanMode::kOff) {
     return SayNews(Str(name, " stays spare: this service keeps its plan (--replan off)"));
   }
-  if (IsReachable(worker)) return;
+  if (IsReachable(worker)) {
+    has_joined_ = options_.replan == ReplanMode::kAuto;
+    return;
+  }
   SayNews(Str(name, " stays spare: this service's links are ", placement::LinkKindName(plan_.link),
               ", which do not reach it; started with "
               "--transport zmq it could be in the plan"));
@@ -67,6 +72,11 @@ Status Engine::On(comm::PeerId from, const proto::Ready& ready) {
   observer_.OnReady(StatusOf(*membership_.FindId(from)), ready);
   const bool is_loading = change_ ? change_->is_loading : scheduler_ == nullptr;
   if (!is_loading) return OkStatus();
+  const double took_s = Seconds(clock_.Now() - loading_since_);
+  if (took_s > 0) {
+    read_bytes_per_s_ =
+        std::max(read_bytes_per_s_, static_cast<double>(ready.read_bytes) / took_s);
+  }
   if (change_) {
     change_->kept_bytes += ready.kept_bytes;
     change_->read_bytes += ready.read_bytes;
@@ -120,6 +130,14 @@ Status Engine::On(comm::PeerId from, const proto::Leaving& leaving) {
           Str(membership_.NameOf(*worker), " wants to leave: ", Printable(leaving.reason, 300)));
   workers_changed_ = true;
   return OkStatus();
+}
+
+// In the file's order, so of any epoch.
+Status Engine::On(comm::PeerId from, const proto::FiringCounts& counts) {
+  const auto worker = membership_.FindId(from);
+  if (!worker) return CountStale();
+  const Status added = live_heat_.Add(counts);
+  return added.ok() ? OkStatus() : Lose(*worker, added.WithContext(membership_.NameOf(*worker)));
 }
 
 template <typename Other>

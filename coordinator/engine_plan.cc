@@ -47,6 +47,7 @@ Status Engine::StartLoading(const PlanOutcome& planned) {
   plan_ = planned.plan;
   forecast_ = planned.forecast;
   TC_ASSIGN_OR_RETURN(const Assignments assignments, AssignmentsOfAll());
+  loading_since_ = clock_.Now();
   membership_.OnPlan(plan_, clock_.Now());
   SetState(ServiceState::kLoading);
   observer_.OnPlan(planned);
@@ -65,7 +66,8 @@ Result<Engine::Assignments> Engine::AssignmentsOfAll() const {
 
 Status Engine::SendPlan(const Assignments& assignments) {
   for (const auto& [worker, assignment] : assignments) {
-    const Status sent = SendToWorker(worker, assignment);
+    Status sent = SendTables(worker, assignment);
+    if (sent.ok()) sent = SendToWorker(worker, assignment);
     if (!sent.ok()) TC_RETURN_IF_ERROR(Lose(worker, sent));
   }
   return OkStatus();
@@ -97,6 +99,7 @@ Result<proto::AssignPlan> Engine::AssignmentOf(WorkerId worker) const {
       TC_ASSIGN_OR_RETURN(assignment.lead_address, AddressOf(plan_.stages[i].lead));
     }
   }
+  assignment.n_neuron_tables = static_cast<int>(LayersWithTable(assignment).size());
   return assignment;
 }
 

@@ -217,6 +217,7 @@ class Coordinator {
     if (!heats.ok()) return heats.status().WithContext(path);
     const bool by_wire = config_.engine.weights_from == proto::WeightsFrom::kCoordinator;
     heats_ = by_wire ? placement::Levelled(*heats) : *std::move(heats);
+    if (!by_wire) order_ = model::HeatOrder(profile);
     return OkStatus();
   }
 
@@ -257,7 +258,8 @@ class Coordinator {
   Metrics metrics_;
   ServedModel model_;
   std::vector<placement::NeuronHeat> heats_;
-  const PlanSources sources_{model_.config, model_.weights, &model_.sparsity, heats_};
+  model::NeuronOrder order_;
+  const PlanSources sources_{model_.config, model_.weights, &model_.sparsity, heats_, &order_};
   comm::JoinTicket ticket_;
   std::unique_ptr<comm::Mailbox> mailbox_;
   std::unique_ptr<WeightsServer> weights_server_;

@@ -4,6 +4,8 @@
 
 #include <utility>
 
+#include "placement/forecast.h"
+
 namespace thermocline::coordinator {
 namespace {
 
@@ -28,11 +30,20 @@ Result<PlanOutcome> PlanFor(const PlanSources& sources, PlanJob job) {
     const placement::PlannerInputs inputs{.config = sources.config,
                                           .weights = sources.weights,
                                           .sparsity = sources.sparsity,
-                                          .heats = sources.heats,
+                                          .heats = job.heats.empty() ? sources.heats : job.heats,
                                           .cluster = job.cluster};
     TC_ASSIGN_OR_RETURN(placement::PlannedModel planned, placement::MakePlan(inputs, job.options));
     outcome.plan = std::move(planned.plan);
     outcome.forecast = std::move(planned.forecast);
+    if (job.rival) {
+      const placement::PlannerInputs now{.config = sources.config,
+                                         .weights = sources.weights,
+                                         .sparsity = sources.sparsity,
+                                         .heats = job.rival_heats,
+                                         .cluster = job.cluster};
+      TC_ASSIGN_OR_RETURN(outcome.rival,
+                          placement::ForecastPlan(*job.rival, now, job.options));
+    }
   }
   outcome.cluster = std::move(job.cluster);
   outcome.took = clock.Now() - began;

@@ -9,6 +9,7 @@
 #include "model/config.h"
 #include "worker/batch_run.h"
 #include "worker/dispatcher.h"
+#include "worker/firing_counter.h"
 
 namespace thermocline::worker {
 
@@ -34,6 +35,8 @@ class DeviceExecutor final : public OpExecutor {
   // `observer` must outlive it; null: nobody watches.
   void set_observer(OpObserver* observer) { observer_ = observer; }
   OpObserver* observer() const { return observer_; }
+  // The same.
+  void set_firing(FiringCounter* firing) { firing_ = firing; }
 
   Result<bool> Start(OpRef op) override;
   Result<bool> Poll(OpRef*) override { return false; }
@@ -41,6 +44,7 @@ class DeviceExecutor final : public OpExecutor {
  private:
   void Run(const BatchRun& run, const LoweredOp& op);
   void RunNeurons(const BatchRun& run, const LoweredOp& op, TensorView a);
+  void RunAxpyRows(const BatchRun& run, const LoweredOp& op, TensorView y);
   void RunEmbedPosition(const LoweredOp& op, const BatchRows& rows, TensorView x);
   void RunNorm(const LoweredOp& op, TensorView x, TensorView y);
   void RunRope(const LoweredOp& op, const BatchRows& rows, TensorView q, TensorView k);
@@ -50,6 +54,7 @@ class DeviceExecutor final : public OpExecutor {
   kernels::Device* device_;
   std::vector<BatchRun>* runs_;
   OpObserver* observer_ = nullptr;
+  FiringCounter* firing_ = nullptr;
   const SteadyClock clock_;            // what the FFN's time is measured by
   std::vector<int32_t> position_ids_;  // rows of the table of learned positions; max_rows fit
 };

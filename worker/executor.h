@@ -38,6 +38,8 @@ class Executor {
 
   // `observer` must outlive the executor; null: nobody watches.
   void set_observer(OpObserver* observer) { device_.set_observer(observer); }
+  // `firing` must outlive the executor; null: nobody counts.
+  void set_firing(FiringCounter* firing) { device_.set_firing(firing); }
   // Outlives the executor; needed by programs that send and receive.
   void set_exchange(PartExchange* exchange) { links_.set_exchange(exchange); }
 

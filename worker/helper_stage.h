@@ -38,6 +38,8 @@ class HelperStage {
 
   const LoadReport& load_report() const { return shard_.report(); }
   const Shard& shard() const { return shard_; }
+  // Before the first run; outlives the stage.
+  void set_firing(FiringCounter* firing) { executor_->set_firing(firing); }
   // For another plan. Nothing can be run afterwards.
   Shard TakeShard() { return std::move(shard_); }
   // As Stage::FfnText.

@@ -288,9 +288,7 @@ void Shard::PlaceVector(TensorView mapped, const Target& target) {
 }
 
 std::span<const int32_t> Shard::PlacesFor(const WeightKey& key) const {
-  if (!model::IsPerNeuron(key.role)) return {};
-  const auto found = places_.find(key.layer);
-  return found == places_.end() ? std::span<const int32_t>() : found->second;
+  return model::IsPerNeuron(key.role) ? Places(key.layer) : std::span<const int32_t>();
 }
 
 Status Shard::Relay(TensorView mapped, const Target& target, kernels::Device& device) {

@@ -103,9 +103,9 @@ class Shard {
   // The view of a weight, empty when the model has none.
   TensorView View(const model::WeightKey& key) const;
   const LoadReport& report() const { return report_; }
-  // Of the file, ascending, where the shard holds only some neurons of the layer or in another
-  // order; empty: all, in the file's order.
-  std::vector<int32_t> NeuronsOf(int layer) const;
+  static constexpr int32_t kNotHeld = -1;
+  // Where each neuron of the file stands here, or kNotHeld; empty: all, in the file's order.
+  std::span<const int32_t> Places(int layer) const;
 
  private:
   // Where the neurons of each layer go.
@@ -137,7 +137,6 @@ class Shard {
     std::vector<int32_t> places;
     bool is_complete = false;
   };
-  static constexpr int32_t kNotHeld = -1;
   struct Shape {
     DType dtype = DType::kF32;
     int64_t n_rows = 0;

@@ -111,14 +111,9 @@ void Shard::DropAllBut(const std::vector<WeightKey>& wanted, Shard* prior) const
   });
 }
 
-std::vector<int32_t> Shard::NeuronsOf(int layer) const {
-  std::vector<int32_t> neurons;
+std::span<const int32_t> Shard::Places(int layer) const {
   const auto found = places_.find(layer);
-  if (found == places_.end()) return neurons;
-  for (size_t i = 0; i < found->second.size(); ++i) {
-    if (found->second[i] != kNotHeld) neurons.push_back(static_cast<int32_t>(i));
-  }
-  return neurons;
+  return found == places_.end() ? std::span<const int32_t>() : found->second;
 }
 
 }  // namespace thermocline::worker

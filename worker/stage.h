@@ -74,6 +74,8 @@ class Stage {
   const std::vector<proto::StepResultEntry>& results() const { return results_; }
   const LoadReport& load_report() const { return shard_.report(); }
   const Shard& shard() const { return shard_; }
+  // Before the first run; outlives the stage.
+  void set_firing(FiringCounter* firing) { executor_->set_firing(firing); }
   // For another plan. Nothing can be run afterwards.
   Shard TakeShard() { return std::move(shard_); }
   // For people: "ffn auto: exact 12 layers, dense 4 layers", or "ffn dense". What runs most so far.

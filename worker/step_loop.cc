@@ -86,6 +86,9 @@ Status StepLoop::Prepare() {
   TC_RETURN_IF_ERROR(OpenModelOfPlan(on_progress));
   TC_RETURN_IF_ERROR(assignment_.is_helper() ? LoadHelper(on_progress) : LoadStage(on_progress));
   TC_RETURN_IF_ERROR(OpenLinks());
+  const Shard& shard = helper_ != nullptr ? helper_->shard() : stage_->shard();
+  firing_ = std::make_unique<FiringCounter>(shard, assignment_.stage().layers);
+  helper_ != nullptr ? helper_->set_firing(firing_.get()) : stage_->set_firing(firing_.get());
   traffic_at_start_ = context_.device.ops().traffic();
   return SendControl(ReadyMessage());
 }
@@ -316,7 +319,15 @@ Status StepLoop::Help(const proto::Part& part) {
   if (part.step != helped_step_) ++context_.counters.steps_done;
   helped_step_ = part.step;
   CountSent();
+  TellFiring();
   return OkStatus();
+}
+
+// Nothing depends on its arrival.
+void StepLoop::TellFiring() {
+  const Status told = firing_->Report(assignment_.message.plan.epoch, context_.clock.Now(),
+                                      [&](const auto& message) { return SendControl(message); });
+  if (!told.ok()) LogDebug("worker", Str("firing counts not sent: ", told));
 }
 
 void StepLoop::CountSent() {
@@ -340,6 +351,7 @@ Status StepLoop::EndBatch() {
   under_way_.pop_front();
   if (!under_way_.empty()) under_way_.front().since = context_.clock.Now();
   CountSent();
+  TellFiring();
   return OkStatus();
 }
 

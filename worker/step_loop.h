@@ -84,6 +84,7 @@ class StepLoop {
   Status HelpUntilStopped();
   Status Help(const proto::Part& part);
   void CountSent();
+  void TellFiring();
   void LogFfn() const;
   // Takes the next batch, if one comes within `wait`, and begins it unless those under way are in
   // its way; false when it did not.
@@ -120,6 +121,7 @@ class StepLoop {
   std::unique_ptr<LogitsSink> logits_sink_;
   std::unique_ptr<Stage> stage_;         // of a lead
   std::unique_ptr<HelperStage> helper_;  // of a helper
+  std::unique_ptr<FiringCounter> firing_;
   kernels::Traffic traffic_at_start_;
   std::unique_ptr<ActivationLink> previous_;
   std::unique_ptr<ActivationLink> next_;

@@ -52,7 +52,12 @@ Json WorkerJson(const WorkerStatus& worker) {
 }
 
 Json PlanJson(const PlanStatus& plan) {
-  Json body = {{"changing", plan.is_changing}, {"changes", plan.n_changes}, {"news", plan.news}};
+  Json body = {{"changing", plan.is_changing},
+               {"changes", plan.n_changes},
+               {"drift", plan.drift},
+               {"predicted_gain", plan.predicted_gain},
+               {"tokens_looked_at", plan.tokens_looked_at},
+               {"news", plan.news}};
   if (plan.n_changes > 0) {
     body["last_change"] = {{"why", plan.why},
                            {"age_s", plan.age_s},

@@ -16,6 +16,8 @@ constexpr char kOneAndThree[] =
 
 class EngineChangeTest : public EngineTest {
  protected:
+  explicit EngineChangeTest(const testing::TinyModelParts& model = FourLayers())
+      : EngineTest(model) {}
   void Serve() {
     {
       const MutexLock lock(mutex_);
@@ -241,7 +243,129 @@ TEST_F(EngineChangeTest, APlanWhoseWorkerGoesBeforeItLoadsIsDropped) {
   ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
   EXPECT_EQ(sink->tokens(), Expected(Request(5, 20)));
   EXPECT_EQ(engine_->status().epoch, 1u);
-  EXPECT_TRUE(observer_.Heard("one of its workers has gone meanwhile"));
+  EXPECT_TRUE(
+      Eventually([&] { return observer_.Heard("one of its workers has gone meanwhile"); }));
+  EXPECT_EQ(engine_->status().epoch, 1u);
+}
+
+TEST_F(EngineChangeTest, AWorkerThatIsWorthItIsInThePlanAtOnce) {
+  options_.expected = {{{1}, "node1"}};
+  Serve();
+  const auto sink = Submit(Request(5, 50));
+  mailbox_.Post({77}, Stranger("node9"));  // two stages take half as long each
+  ASSERT_TRUE(InTime([&] { return engine_->status().epoch == 2; }));
+  ASSERT_TRUE(Reaches(2));
+  EXPECT_GE(AssignmentOf({77}).stage, 0);
+  EXPECT_EQ(engine_->status().plan.why, "a worker has joined");
+  EXPECT_GT(engine_->status().plan.predicted_gain, 0.2);
+  ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
+  EXPECT_EQ(sink->tokens(), Expected(Request(5, 50)));
+}
+
+TEST_F(EngineChangeTest, WhoJoinsWaitsWhenPlansChangeByHandOnly) {
+  options_.expected = {{{1}, "node1"}};
+  options_.replan = ReplanMode::kNow;
+  Serve();
+  mailbox_.Post({77}, Stranger("node9"));
+  ASSERT_TRUE(Eventually([&] { return IsWorker(2); }));
+  for (int i = 0; i < 4; ++i) clock_.Advance(milliseconds(500));
+  EXPECT_EQ(engine_->status().epoch, 1u);
+  ASSERT_TRUE(engine_->Replan("").ok());
+  ASSERT_TRUE(Reaches(2));
+  EXPECT_GE(AssignmentOf({77}).stage, 0);
+}
+
+const testing::TinyModelParts& ReluLayers() {
+  static const testing::TinyModelParts parts =
+      testing::MakeTinyModelParts({.arch = "arcee", .n_layer = 4, .n_ff = 1024});
+  return parts;
+}
+
+// Workers so slow that sharing a layer pays.
+class HotNeuronsTest : public EngineChangeTest {
+ protected:
+  HotNeuronsTest() : EngineChangeTest(ReluLayers()) {
+    options_.policy = placement::SplitPolicy::kOptimal;
+    options_.latency_weight = 1;
+    options_.plan.ffn = model::FfnMode::kExact;
+  }
+  void JoinSlowly() {
+    StartEngine();
+    for (const uint64_t id : {1, 2}) {
+      proto::Hello hello = HelloOf(id);
+      hello.profile.read_bytes_per_s = placement::Figure::Measured(1e6);
+      mailbox_.Post(PeerOf(id), hello);
+    }
+    ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kReady; }));
+  }
+  // The upper half of each layer's neurons fires always, the lower never.
+  void TellThatTheUpperHalfIsHot() {
+    const auto n_ff = static_cast<size_t>(model_.config.n_ff);
+    for (int layer = 0; layer < 4; ++layer) {
+      proto::FiringCounts counts{.epoch = {1}, .layer = layer, .n_tokens = 1000};
+      counts.counts.assign(n_ff, 0);
+      std::fill(counts.counts.begin() + int64_t(n_ff / 2), counts.counts.end(), 1000);
+      mailbox_.Post(PeerOf(1), counts);
+    }
+  }
+};
+
+TEST_F(HotNeuronsTest, ThePlanFollowsTheHotNeurons) {
+  {
+    const MutexLock lock(mutex_);
+    beats_ = true;
+  }
+  JoinSlowly();
+  ASSERT_TRUE(observer_.plan().stages[0].is_split());
+  const auto sink = Submit(Request(5, 58));
+  TellThatTheUpperHalfIsHot();
+  ASSERT_TRUE(InTime([&] { return engine_->status().epoch == 2; }));
+  ASSERT_TRUE(Reaches(2));
+  const ServiceStatus status = engine_->status();
+  EXPECT_EQ(status.plan.why, "other neurons are hot");
+  EXPECT_GT(status.plan.drift, 0.1);
+  EXPECT_GE(status.plan.predicted_gain, 0.05);
+  ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
+  EXPECT_EQ(sink->tokens(), Expected(Request(5, 58)));
+  const MutexLock lock(mutex_);
+  const proto::AssignPlan& assigned = assignments_.at(PeerOf(1));
+  const auto& tables = tables_.at(PeerOf(1));
+  ASSERT_EQ(int(tables.size()), assigned.n_neuron_tables);
+  ASSERT_FALSE(tables.empty());
+  const auto n_ff = static_cast<size_t>(model_.config.n_ff);
+  EXPECT_EQ(tables[0].epoch, Epoch{2});
+  ASSERT_EQ(tables[0].neurons.size(), n_ff);
+  // Hot ones first, otherwise as they stood.
+  EXPECT_EQ(tables[0].neurons[0], int32_t(n_ff / 2));
+  EXPECT_EQ(tables[0].neurons[n_ff / 2], 0);
+  EXPECT_EQ(tables_.at(PeerOf(2)), tables);
+}
+
+TEST_F(HotNeuronsTest, NothingMovesWhenTheSameNeuronsStayHot) {
+  {
+    const MutexLock lock(mutex_);
+    beats_ = true;
+  }
+  JoinSlowly();
+  TellThatTheUpperHalfIsHot();
+  ASSERT_TRUE(InTime([&] { return engine_->status().epoch == 2; }));
+  ASSERT_TRUE(Reaches(2));
+  TellThatTheUpperHalfIsHot();
+  const TimePoint until{clock_.Now() + std::chrono::minutes(25)};
+  ASSERT_TRUE(Eventually([&] {
+    clock_.Advance(milliseconds(500));
+    return clock_.Now() >= until;
+  }));
+  EXPECT_EQ(engine_->status().epoch, 2u);
+  EXPECT_LT(engine_->status().plan.drift, 0.01);
+}
+
+TEST_F(HotNeuronsTest, CountsOfAnotherModelAreAnError) {
+  JoinSlowly();
+  mailbox_.Post(PeerOf(2), proto::FiringCounts{.layer = 1, .n_tokens = 5, .counts = {1, 2}});
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
+  EXPECT_THAT(engine_->status().failure.message(),
+              HasSubstr("worker 2 on node2: firing counts of another model: layer=1 neurons=2"));
 }
 
 }  // namespace

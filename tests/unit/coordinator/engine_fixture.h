@@ -136,7 +136,9 @@ inline const testing::TinyModelParts& FourLayers() {
 // An engine with workers that answer at once, on the engine thread.
 class EngineTest : public ::testing::Test {
  protected:
-  EngineTest() : mailbox_([this](auto to, const auto& message) { return OnSend(to, message); }) {
+  explicit EngineTest(const testing::TinyModelParts& model = FourLayers())
+      : model_(model),
+        mailbox_([this](auto to, const auto& message) { return OnSend(to, message); }) {
     options_.expected = {{{1}, "node1"}, {{2}, "node2"}};
     options_.build = "b1";
     // A stage on each of two equal workers.
@@ -214,6 +216,7 @@ class EngineTest : public ::testing::Test {
     if (const auto* step = std::get_if<proto::StepBatch>(&message)) OnStep(*step);
     if (std::holds_alternative<proto::Shutdown>(message)) shutdowns_.insert(to);
     if (const auto* stay = std::get_if<proto::Stay>(&message)) stays_[to] = stay->reason;
+    if (const auto* table = std::get_if<proto::NeuronTable>(&message)) tables_[to].push_back(*table);
     if (const auto* failure = std::get_if<proto::Failure>(&message)) {
       refusals_.insert_or_assign(to, failure->status);
     }
@@ -259,7 +262,7 @@ class EngineTest : public ::testing::Test {
     return held_.size();
   }
 
-  const testing::TinyModelParts& model_ = FourLayers();
+  const testing::TinyModelParts& model_;
   const std::vector<placement::NeuronHeat> heats_ = placement::UniformHeats(model_.config, 1);
   const PlanSources sources_{model_.config, model_.weights, nullptr, heats_};
   EngineOptions options_;
@@ -271,6 +274,7 @@ class EngineTest : public ::testing::Test {
   std::set<comm::PeerId> shutdowns_ GUARDED_BY(mutex_);
   std::map<comm::PeerId, Status> refusals_ GUARDED_BY(mutex_);
   std::map<comm::PeerId, std::string> stays_ GUARDED_BY(mutex_);
+  std::map<comm::PeerId, std::vector<proto::NeuronTable>> tables_ GUARDED_BY(mutex_);
   Epoch epoch_ GUARDED_BY(mutex_){1};
   comm::PeerId last_stage_ GUARDED_BY(mutex_);
   std::optional<comm::PeerId> dead_ GUARDED_BY(mutex_);
