@@ -179,6 +179,7 @@ class Engine final : public GenerationService {
   Status AddressNeighbours(size_t i, proto::AssignPlan* assignment) const;
   Result<std::string> AddressOf(WorkerId worker) const;
   void StartServing();
+  void SetExpected(const PlanOutcome& planned);
   void SetState(ServiceState state);
 
   const EngineOptions& options_;
@@ -191,8 +192,7 @@ class Engine final : public GenerationService {
   Membership membership_;
   std::unique_ptr<PlanTask> plan_task_;  // while kPlanning
   placement::Plan plan_;
-  std::optional<placement::PlanForecast> forecast_;  // of plan_
-  std::unique_ptr<Scheduler> scheduler_;             // from kReady on
+  std::unique_ptr<Scheduler> scheduler_;  // from kReady on
   std::unordered_map<SeqId, std::shared_ptr<GenerationSink>> sinks_;
   std::vector<std::byte> encoded_;  // scratch of SendTo
   TimePoint next_tick_;

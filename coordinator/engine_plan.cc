@@ -43,7 +43,7 @@ void Engine::HandlePlanned() {
 
 Status Engine::StartLoading(const PlanOutcome& planned) {
   plan_ = planned.plan;
-  forecast_ = planned.forecast;
+  SetExpected(planned);
   // All assignments are made before the first is sent: an impossible one must not start a load.
   std::vector<std::pair<WorkerId, proto::AssignPlan>> assignments;
   for (const WorkerId worker : membership_.ids()) {
@@ -140,6 +140,16 @@ void Engine::StartServing() {
   LogInfo("coordinator", Str("serving", Kv("epoch", plan_.epoch), Kv("stages", n_stages),
                              Kv("n_ctx", plan_.n_ctx), Kv("kv_tokens", plan_.kv.n_tokens())));
   observer_.OnServing(plan_);
+}
+
+void Engine::SetExpected(const PlanOutcome& planned) {
+  ExpectedSpeed expected{.n_sequences = planned.forecast.n_sequences,
+                         .step_s = planned.forecast.step_s,
+                         .tokens_per_s = planned.forecast.tokens_per_s_many(),
+                         .one_stream_tokens_per_s = planned.one_stream.tokens_per_s_one()};
+  for (const auto& stage : planned.forecast.stages) expected.stage_s.push_back(stage.seconds);
+  const MutexLock lock(mutex_);
+  status_.expected = std::move(expected);
 }
 
 // Whoever sees the state sees the workers and counts that led to it. A drain that was asked for

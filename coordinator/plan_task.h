@@ -37,8 +37,9 @@ struct PlanJob {
 struct PlanOutcome {
   placement::Plan plan;  // valid
   bool by_hand = false;
-  std::optional<placement::PlanForecast> forecast;  // of a plan that was searched for
-  placement::ClusterProfile cluster;                // that it is for
+  placement::PlanForecast forecast;    // of the steps that were planned for
+  placement::PlanForecast one_stream;  // of steps of one sequence
+  placement::ClusterProfile cluster;   // that it is for
   Duration took{0};
 };
 

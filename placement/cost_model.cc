@@ -25,14 +25,19 @@ bool SkipsNeurons(const model::ModelConfig& config, FfnMode mode) {
   return mode != FfnMode::kDense || config.relu_family();
 }
 
-// Sums over the blocks of a layer of which `heat` tells the probabilities.
-std::vector<NeuronShare> SharesOf(const NeuronHeat& heat, int64_t block_neurons, int n_blocks,
+// Sums over consecutive blocks of a layer, of which `heat` tells the probabilities. `ends`: the
+// first neuron after each block.
+std::vector<NeuronShare> SharesOf(const NeuronHeat& heat, const std::vector<int64_t>& ends,
                                   int64_t n_rows) {
   const std::vector<double> needed = heat.Union(n_rows);
-  std::vector<NeuronShare> blocks(static_cast<size_t>(n_blocks));
-  for (size_t i = 0; i < needed.size(); ++i) {
-    const double uses = heat.fires()[i] * static_cast<double>(n_rows);
-    blocks[i / static_cast<size_t>(block_neurons)] += {1, needed[i], needed[i], uses};
+  std::vector<NeuronShare> blocks;
+  size_t i = 0;
+  for (const int64_t end : ends) {
+    NeuronShare& block = blocks.emplace_back();
+    for (; i < static_cast<size_t>(end); ++i) {
+      const double uses = heat.fires()[i] * static_cast<double>(n_rows);
+      block += {1, needed[i], needed[i], uses};
+    }
   }
   return blocks;
 }
@@ -92,7 +97,7 @@ void CostModel::TabulateBlocks() {
     auto& parts = part_seconds_.emplace_back();
     for (const LayerLoads& layer : split_layers_) {
       parts.push_back(SecondsOf(layer.ffn, speed, {}));
-      of_worker.push_back(BlockSeconds(layer, speed));
+      of_worker.push_back(BlockSeconds(layer, layer.blocks, speed));
     }
   }
 }
@@ -107,15 +112,19 @@ CostModel::LayerLoads CostModel::LoadsOfLayer(int layer, FfnMode mode, bool down
   std::vector<OpLoad> loads = LoadsOf(graph, config, inputs_.weights, inputs_.step);
   const auto ffn = loads.begin() + static_cast<std::ptrdiff_t>(graph.ffn_begin);
 
-  const NeuronHeat& measured = inputs_.heats[static_cast<size_t>(layer)];
-  const NeuronHeat& heat =
-      SkipsNeurons(config, own) ? measured : NeuronHeat::Uniform(measured.n_ff(), 1);
+  std::vector<int64_t> ends;
+  for (int b = 0; b < n_blocks_; ++b) ends.push_back(NeuronsOf({b, b + 1}).end);
   LayerLoads result{.mode = own,
                     .before_ffn = {loads.begin(), ffn},
                     .ffn = {ffn, loads.end()},
-                    .blocks = SharesOf(heat, block_neurons_, n_blocks_, inputs_.step.n_rows())};
+                    .blocks = SharesOf(HeatIn(layer, own), ends, inputs_.step.n_rows())};
   result.all = SumOf(result.blocks);
   return result;
+}
+
+NeuronHeat CostModel::HeatIn(int layer, FfnMode mode) const {
+  const NeuronHeat& measured = inputs_.heats[static_cast<size_t>(layer)];
+  return SkipsNeurons(inputs_.config, mode) ? measured : NeuronHeat::Uniform(measured.n_ff(), 1);
 }
 
 double CostModel::SecondsOf(const std::vector<OpLoad>& ops, const WorkerSpeed& speed,
@@ -165,22 +174,69 @@ double CostModel::HopSeconds(WorkerId from, WorkerId to) const {
 // By block, so that they add up; an op's larger bound may change from block to block, which makes
 // the sum at most a little larger than the time of the whole.
 std::vector<double> CostModel::BlockSeconds(const LayerLoads& layer,
+                                            const std::vector<NeuronShare>& blocks,
                                             const WorkerSpeed& speed) const {
   // The norm, the first half of a predictor, and the calls.
   const double fixed = SecondsOf(layer.ffn, speed, {});
   std::vector<double> seconds = {0};
-  seconds.reserve(layer.blocks.size() + 1);
-  for (const NeuronShare& block : layer.blocks) {
+  seconds.reserve(blocks.size() + 1);
+  for (const NeuronShare& block : blocks) {
     seconds.push_back(seconds.back() + std::max(0.0, SecondsOf(layer.ffn, speed, block) - fixed));
   }
   return seconds;
 }
 
 SplitProblem CostModel::ProblemOf(const Group& group, const model::LayerRange& layers) const {
-  SplitProblem problem;
+  SplitProblem problem{.devices = DevicesOf(group, layers), .layers = {}};
+  for (int i = layers.begin; i < layers.end; ++i) {
+    const auto at = static_cast<size_t>(i);
+    SplitLayer& layer = problem.layers.emplace_back();
+    layer.fixed_s = SecondsOf(split_layers_[at].before_ffn, SpeedOf(group.front()), {});
+    layer.block_bytes = block_bytes_[at];
+    for (const WorkerId worker : group) {
+      layer.seconds.push_back(block_seconds_[IndexOf(worker)][at]);
+    }
+  }
+  return problem;
+}
+
+HeldSplit CostModel::ProblemOf(const Group& group, const model::LayerRange& layers,
+                               const HeldNeurons& held) const {
+  HeldSplit result{.problem = {.devices = DevicesOf(group, layers), .layers = {}}, .split = {}};
+  const ModelBytes bytes = ModelBytes::Of(inputs_.config, inputs_.weights, inputs_.ffn);
+  for (int i = layers.begin; i < layers.end; ++i) {
+    const LayerLoads& loads = split_layers_[static_cast<size_t>(i)];
+    std::vector<size_t> holders;  // in the order of their neurons
+    for (size_t m = 0; m < group.size(); ++m) {
+      if (!held[m][static_cast<size_t>(i - layers.begin)].empty()) holders.push_back(m);
+    }
+    const auto range_of = [&](size_t m) { return held[m][static_cast<size_t>(i - layers.begin)]; };
+    std::sort(holders.begin(), holders.end(),
+              [&](size_t a, size_t b) { return range_of(a).begin < range_of(b).begin; });
+    SplitLayer& layer = result.problem.layers.emplace_back();
+    layer.fixed_s = SecondsOf(loads.before_ffn, SpeedOf(group.front()), {});
+    LayerSplit& split = result.split.emplace_back(group.size());
+    std::vector<int64_t> ends;
+    for (const size_t m : holders) {
+      const int block = static_cast<int>(ends.size());
+      split[m] = {block, block + 1};
+      ends.push_back(range_of(m).end);
+      layer.block_bytes.push_back(bytes.Neurons(i, range_of(m)).sum());
+    }
+    const auto blocks = SharesOf(HeatIn(i, loads.mode), ends, inputs_.step.n_rows());
+    for (const WorkerId worker : group) {
+      layer.seconds.push_back(BlockSeconds(loads, blocks, SpeedOf(worker)));
+    }
+  }
+  return result;
+}
+
+std::vector<SplitDevice> CostModel::DevicesOf(const Group& group,
+                                              const model::LayerRange& layers) const {
+  std::vector<SplitDevice> devices;
   const WorkerId lead = group.front();
   for (size_t d = 0; d < group.size(); ++d) {
-    SplitDevice& device = problem.devices.emplace_back();
+    SplitDevice& device = devices.emplace_back();
     // The ops of all layers are alike but for their weights' sizes and types.
     device.part_s = part_seconds_[IndexOf(group[d])][static_cast<size_t>(layers.begin)];
     if (d == 0) continue;
@@ -192,16 +248,7 @@ SplitProblem CostModel::ProblemOf(const Group& group, const model::LayerRange& l
                           TransferSeconds(group[d], lead);
     device.merge_s = SpeedOf(lead).op_overhead_s();
   }
-  for (int i = layers.begin; i < layers.end; ++i) {
-    const auto at = static_cast<size_t>(i);
-    SplitLayer& layer = problem.layers.emplace_back();
-    layer.fixed_s = SecondsOf(split_layers_[at].before_ffn, SpeedOf(lead), {});
-    layer.block_bytes = block_bytes_[at];
-    for (const WorkerId worker : group) {
-      layer.seconds.push_back(block_seconds_[IndexOf(worker)][at]);
-    }
-  }
-  return problem;
+  return devices;
 }
 
 NeuronRange CostModel::NeuronsOf(const BlockRange& blocks) const {

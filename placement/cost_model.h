@@ -36,6 +36,13 @@ struct CostInputs {
 
 // The members of a stage: the lead, then its helpers.
 using Group = std::vector<WorkerId>;
+// By member and layer of the stage: which neurons it holds. Together all of a layer, each once.
+using HeldNeurons = std::vector<std::vector<NeuronRange>>;
+// A problem whose blocks are what each member holds, and the split that gives them to it.
+struct HeldSplit {
+  SplitProblem problem;
+  Split split;
+};
 
 // Costs of one model on one cluster for one kind of step. Immutable, so thread-safe.
 class CostModel {
@@ -55,6 +62,9 @@ class CostModel {
 
   // The FFNs of `layers` over a group; memory_bytes of the devices is for the caller to fill in.
   SplitProblem ProblemOf(const Group& group, const model::LayerRange& layers) const;
+  // The same for members whose neurons are known: for plans that nobody solved.
+  HeldSplit ProblemOf(const Group& group, const model::LayerRange& layers,
+                      const HeldNeurons& held) const;
   // Blocks of the problem, as neurons.
   NeuronRange NeuronsOf(const BlockRange& blocks) const;
   int n_blocks() const { return n_blocks_; }
@@ -73,7 +83,11 @@ class CostModel {
                    const NeuronShare& share) const;
   size_t IndexOf(WorkerId worker) const;
   const WorkerSpeed& SpeedOf(WorkerId worker) const { return speeds_[IndexOf(worker)]; }
-  std::vector<double> BlockSeconds(const LayerLoads& layer, const WorkerSpeed& speed) const;
+  // What is known of the layer's neurons where the mode skips some; else all are needed.
+  NeuronHeat HeatIn(int layer, model::FfnMode mode) const;
+  std::vector<double> BlockSeconds(const LayerLoads& layer, const std::vector<NeuronShare>& blocks,
+                                   const WorkerSpeed& speed) const;
+  std::vector<SplitDevice> DevicesOf(const Group& group, const model::LayerRange& layers) const;
   void TabulateBlocks();
   double TransferSeconds(WorkerId from, WorkerId to) const;
 

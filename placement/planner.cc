@@ -9,6 +9,7 @@
 #include "base/units.h"
 #include "placement/context.h"
 #include "placement/cost_model.h"
+#include "placement/forecast.h"
 #include "placement/solver/stage_search.h"
 
 namespace thermocline::placement {
@@ -211,29 +212,6 @@ void SizeKv(const PlannerInputs& inputs, const ClusterStages& model, int64_t wan
   }
 }
 
-PlanForecast ForecastOf(const StageSearchResult& found, const Plan& plan,
-                        const ClusterStages& model, int64_t n_sequences) {
-  PlanForecast forecast{.step_s = found.seconds,
-                        .bottleneck_s = found.bottleneck_s,
-                        .objective_s = found.value,
-                        .lower_bound_s = found.lower_bound,
-                        .structure_bound_s = found.structure_bound,
-                        .n_sequences = n_sequences};
-  for (size_t i = 0; i < found.stages.size(); ++i) {
-    const SplitCost& cost = found.stages[i].solution.cost;
-    const StagePlan& stage = plan.stages[i];
-    auto& own = forecast.stages.emplace_back();
-    own.seconds = cost.seconds;
-    own.members.push_back({stage.lead, cost.busy_s[0],
-                           stage.bytes().sum() + stage.kv_bytes + model.overhead_bytes()});
-    for (size_t h = 0; h < stage.helpers.size(); ++h) {
-      own.members.push_back({stage.helpers[h].worker, cost.busy_s[h + 1],
-                             stage.helpers[h].bytes.sum() + model.overhead_bytes()});
-    }
-  }
-  return forecast;
-}
-
 // By how much, were memory all that counts: a plan may fail by less, for layers and neurons come in
 // pieces, or because a helper holds some weights twice.
 Status DoesNotFit(const PlannerInputs& inputs, const ClusterStages& model, const Status& why) {
@@ -295,20 +273,24 @@ Result<double> ParseObjective(std::string_view objective) {
           Printable(objective)));
 }
 
+CostInputs CostInputsOf(const PlannerInputs& inputs, const PlannerOptions& options) {
+  return {.config = inputs.config,
+          .weights = inputs.weights,
+          .sparsity = inputs.sparsity,
+          .heats = inputs.heats,
+          .cluster = inputs.cluster,
+          .ffn = options.request.ffn,
+          .step = {.n_sequences = options.n_sequences,
+                   .n_context = options.n_context,
+                   .kv_dtype = options.request.kv.dtype},
+          .wire = options.request.wire};
+}
+
 Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions& options) {
   TC_RETURN_IF_ERROR(CheckInputs(inputs, options));
   const PlanRequest& request = options.request;
   TC_ASSIGN_OR_RETURN(const ContextDemand demand, DemandOf(inputs.config, request));
-  const CostModel costs({.config = inputs.config,
-                         .weights = inputs.weights,
-                         .sparsity = inputs.sparsity,
-                         .heats = inputs.heats,
-                         .cluster = inputs.cluster,
-                         .ffn = request.ffn,
-                         .step = {.n_sequences = options.n_sequences,
-                                  .n_context = options.n_context,
-                                  .kv_dtype = request.kv.dtype},
-                         .wire = request.wire});
+  const CostModel costs(CostInputsOf(inputs, options));
   const StageSearchOptions search{
       .inner = {.objective = {.latency = options.latency_weight}, .policy = options.policy},
       .max_group = options.max_group,
@@ -337,7 +319,9 @@ Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions&
     SizeKv(inputs, model, demand.wanted_pages, &plan);
     plan.n_ctx = demand.ContextOf(plan.kv.n_pages, request.kv.page_tokens);
     TC_RETURN_IF_ERROR(ValidatePlan(plan, inputs.config, inputs.weights, inputs.cluster, request));
-    PlanForecast forecast = ForecastOf(*found, plan, model, options.n_sequences);
+    TC_ASSIGN_OR_RETURN(PlanForecast forecast, ForecastPlan(plan, inputs, options));
+    forecast.lower_bound_s = found->lower_bound;
+    forecast.structure_bound_s = found->structure_bound;
     return PlannedModel{std::move(plan), std::move(forecast)};
   }
 }

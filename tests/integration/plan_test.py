@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 from cluster import DEMO_MODEL, ClusterTest, main, needs_mpi
 
@@ -42,12 +43,21 @@ class PlanTest(ClusterTest):
             html = file.read()
         self.assertIn("<svg", html)
         self.assertIn("worker 2 there", html)
+        self.assertRegex(html, r"worker 2, layer 3: [\d.]+ KiB")
         with open(saved, encoding="utf-8") as file:
             self.assertIn("assumed", file.read())
         with open(plan, encoding="utf-8") as file:
             stages = json.load(file)["stages"]
         self.assertEqual(len(stages), 1)
         self.assertEqual(len(stages[0]["helpers"]), 1)
+
+        code, judged = self.plan(model, "--cluster", self.cluster_file(), "--ffn", "exact",
+                                 "--active", "0.2", "--plan", plan, "--explain")
+        self.assertEqual(code, 0, judged)
+        told = r"a step takes [\d.]+ ms: [\d.]+ tokens/s"
+        self.assertEqual(re.search(told, judged)[0], re.search(told, output)[0])
+        self.assertEqual(len(re.findall(r"\| exact +\|", judged)), 4, judged)
+        self.assertRegex(judged, r"\| +head \|")
 
         prompt = [5, 17, 99, 200]
         wanted = self.generate(model, prompt, 12, "--ffn", "exact")[0]["generated"]
@@ -94,6 +104,8 @@ class PlanTest(ClusterTest):
                 (["--workers", "2", "--memory", "much"], "much"),
                 (["--workers", "2", "--link", "string"], "no such kind of link: string; there are"),
                 (["--workers", "2", "--objective", "cheap"], "--objective is not latency"),
+                (["--workers", "2", "--plan", "/nowhere.json"], "cannot read /nowhere.json"),
+                (["--workers", "2", "--plan", self.cluster_file()], "cluster.yaml"),
                 (["--workers", "2", "--policy", "best"], "--policy is not optimal"),
                 (["--workers", "2", "--active", "3"], "--active is not within 0..1"),
                 (["--workers", "2", "--ffn", "predicted"], "predict"),

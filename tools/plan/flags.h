@@ -36,7 +36,9 @@ struct PlanFlags {
   std::string policy = "optimal";
   int max_group = 4;
   bool compare = false;  // with the other policies
+  bool explain = false;  // layer by layer
 
+  std::string plan_path;     // of a plan to judge; "": make one
   std::string output_path;   // of the plan; "" none, "-" stdout instead of the explanation
   std::string html_path;     // "" none
   std::string save_cluster;  // "" none

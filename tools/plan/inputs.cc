@@ -133,6 +133,9 @@ Result<PlanSources> ReadPlanSources(const PlanFlags& flags) {
   TC_RETURN_IF_ERROR(ReadHeats(flags, &sources));
   TC_RETURN_IF_ERROR(ReadOptions(flags, &sources));
   TC_ASSIGN_OR_RETURN(sources.cluster, ReadCluster(flags, sources.options.request.link));
+  if (!flags.plan_path.empty()) {
+    TC_ASSIGN_OR_RETURN(sources.plan_json, ReadText(flags.plan_path, placement::kMaxPlanJsonBytes));
+  }
   return sources;
 }
 

@@ -33,9 +33,12 @@ TEST_F(EngineTest, PlansForTheStreamsAndSaysWhatItExpects) {
   EXPECT_TRUE(Eventually([&] { return observer_.Heard("serving"); }));
   EXPECT_THAT(observer_.lines(), ::testing::ElementsAre("planning for 2", "plan", "serving"));
   const PlanOutcome outcome = observer_.outcome();
-  ASSERT_TRUE(outcome.forecast.has_value());
-  EXPECT_EQ(outcome.forecast->n_sequences, 3);  // two steps share the five
-  EXPECT_EQ(engine_->status().forecast->step_s, outcome.forecast->step_s);
+  EXPECT_EQ(outcome.forecast.n_sequences, 3);  // two steps share the five
+  const auto expected = engine_->status().expected;
+  ASSERT_TRUE(expected.has_value());
+  EXPECT_EQ(expected->step_s, outcome.forecast.step_s);
+  EXPECT_EQ(expected->stage_s.size(), 2u);
+  EXPECT_EQ(expected->one_stream_tokens_per_s, 1 / outcome.one_stream.step_s);
   EXPECT_EQ(outcome.cluster.links.size(), 2u);
 }
 
