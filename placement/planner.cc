@@ -15,6 +15,24 @@
 namespace thermocline::placement {
 namespace {
 
+// A cluster file may hold any numbers above 0. Whatever would take longer than anybody waits takes
+// that long: no plan will use it unless nothing else is there.
+void LimitSeconds(SplitProblem* problem) {
+  const auto limit = [](double* seconds) { *seconds = std::min(*seconds, kMaxSplitSeconds); };
+  for (SplitDevice& device : problem->devices) {
+    for (double* cost : {&device.part_s, &device.send_s, &device.round_trip_s, &device.merge_s}) {
+      limit(cost);
+    }
+  }
+  for (SplitLayer& layer : problem->layers) {
+    limit(&layer.fixed_s);
+    for (std::vector<double>& seconds : layer.seconds) {
+      // Rising, so only an end can be beyond.
+      for (auto s = seconds.rbegin(); s != seconds.rend() && *s > kMaxSplitSeconds; ++s) limit(&*s);
+    }
+  }
+}
+
 // The cost model as the stage search asks it, for one size of the KV cache.
 class ClusterStages final : public StageModel {
  public:
@@ -50,10 +68,11 @@ class ClusterStages final : public StageModel {
     const WorkerId lead = WorkerAt(group.front()).id;
     if (layers.has_embed) problem.layers.front().fixed_s += costs_.EmbedSeconds(lead);
     if (layers.has_head) problem.layers.back().fixed_s += costs_.HeadSeconds(lead);
+    LimitSeconds(&problem);
     return problem;
   }
   double HopSeconds(int from, int to) const override {
-    return costs_.HopSeconds(WorkerAt(from).id, WorkerAt(to).id);
+    return std::min(kMaxSplitSeconds, costs_.HopSeconds(WorkerAt(from).id, WorkerAt(to).id));
   }
 
   model::LayerRange LayersOf(int begin, int end) const {
@@ -221,7 +240,9 @@ Status DoesNotFit(const PlannerInputs& inputs, const ClusterStages& model, const
   const uint64_t own = model.overhead_bytes() * inputs.cluster.workers.size();
   const uint64_t needed = held + model.kv_bytes(all) + own;
   uint64_t offered = 0;
-  for (const WorkerProfile& worker : inputs.cluster.workers) offered += worker.memory_bytes;
+  for (const WorkerProfile& worker : inputs.cluster.workers) {
+    if (!AddChecked(offered, worker.memory_bytes, &offered)) offered = UINT64_MAX;
+  }
   return ResourceExhausted(
       Str("model does not fit: ", why.message(), ": weights ", FormatBytes(held),
           " + KV for one sequence ", FormatBytes(model.kv_bytes(all)), " + ", FormatBytes(own),
@@ -260,19 +281,6 @@ Status CheckInputs(const PlannerInputs& inputs, const PlannerOptions& options) {
 
 }  // namespace
 
-Result<double> ParseObjective(std::string_view objective) {
-  if (objective == "latency") return 1.0;
-  if (objective == "throughput") return 0.0;
-  if (objective == "weighted") return 0.5;
-  double weight = -1;
-  const char* const end = objective.data() + objective.size();
-  const auto parsed = std::from_chars(objective.data(), end, weight);
-  if (parsed.ec == std::errc() && parsed.ptr == end && weight >= 0 && weight <= 1) return weight;
-  return InvalidArgument(
-      Str("--objective is not latency, throughput, weighted or a weight of latency within 0..1: ",
-          Printable(objective)));
-}
-
 CostInputs CostInputsOf(const PlannerInputs& inputs, const PlannerOptions& options) {
   return {.config = inputs.config,
           .weights = inputs.weights,
@@ -284,6 +292,19 @@ CostInputs CostInputsOf(const PlannerInputs& inputs, const PlannerOptions& optio
                    .n_context = options.n_context,
                    .kv_dtype = options.request.kv.dtype},
           .wire = options.request.wire};
+}
+
+Result<double> ParseObjective(std::string_view objective) {
+  if (objective == "latency") return 1.0;
+  if (objective == "throughput") return 0.0;
+  if (objective == "weighted") return 0.5;
+  double weight = -1;
+  const char* const end = objective.data() + objective.size();
+  const auto parsed = std::from_chars(objective.data(), end, weight);
+  if (parsed.ec == std::errc() && parsed.ptr == end && weight >= 0 && weight <= 1) return weight;
+  return InvalidArgument(
+      Str("--objective is not latency, throughput, weighted or a weight of latency within 0..1: ",
+          Printable(objective)));
 }
 
 Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions& options) {
