@@ -2,8 +2,11 @@
 
 #include <pthread.h>
 
+#include <fstream>
 #include <utility>
 
+#include "base/str.h"
+#include "placement/cluster_yaml.h"
 #include "placement/forecast.h"
 
 namespace thermocline::coordinator {
@@ -18,6 +21,15 @@ Result<placement::Plan> CompleteByHand(const PlanSources& sources, const PlanJob
                                  request);
 }
 
+Status SaveCluster(const PlanJob& job) {
+  if (job.save_cluster_path.empty()) return OkStatus();
+  std::ofstream file(job.save_cluster_path, std::ios::binary | std::ios::trunc);
+  file << placement::ClusterToYaml(job.cluster);
+  file.close();
+  if (file) return OkStatus();
+  return Unavailable(Str("--save-cluster: cannot write ", job.save_cluster_path));
+}
+
 }  // namespace
 
 Result<PlanOutcome> PlanFor(const PlanSources& sources, PlanJob job) {
@@ -28,6 +40,7 @@ Result<PlanOutcome> PlanFor(const PlanSources& sources, PlanJob job) {
                                         .sparsity = sources.sparsity,
                                         .heats = sources.heats,
                                         .cluster = job.cluster};
+  TC_RETURN_IF_ERROR(SaveCluster(job));
   PlanOutcome outcome{.by_hand = !job.plan_json.empty()};
   if (outcome.by_hand) {
     TC_ASSIGN_OR_RETURN(outcome.plan, CompleteByHand(sources, job));

@@ -31,7 +31,8 @@ struct PlanSources {
 struct PlanJob {
   placement::ClusterProfile cluster;  // with a link for every pair
   placement::PlannerOptions options;
-  std::string plan_json;  // a hand-written plan instead of a search; "": search
+  std::string plan_json;          // a hand-written plan instead of a search; "": search
+  std::string save_cluster_path;  // the cluster is written there first; "": nowhere
 };
 
 struct PlanOutcome {
@@ -43,7 +44,8 @@ struct PlanOutcome {
   Duration took{0};
 };
 
-// The codes of MakePlan, PlanFromJson and CompletePlan. Equal inputs give equal plans.
+// The codes of MakePlan, PlanFromJson and CompletePlan; kUnavailable: the cluster cannot be
+// written. Equal inputs give equal plans.
 Result<PlanOutcome> PlanFor(const PlanSources& sources, PlanJob job);
 
 // Owns one thread, which makes one plan. Created, asked and destroyed by one thread.

@@ -10,6 +10,7 @@
 namespace thermocline::coordinator {
 namespace {
 
+using placement::Figure;
 using placement::LinkProfile;
 using placement::StagePlan;
 
@@ -68,6 +69,28 @@ std::string SpareReason(const PlanOutcome& planned, WorkerId spare,
 }
 
 }  // namespace
+
+std::string LinksText(const placement::ClusterProfile& cluster) {
+  if (cluster.links.empty()) return "";
+  const auto range = [&](Figure LinkProfile::*figure, double unit) {
+    double least = std::numeric_limits<double>::infinity(), most = 0;
+    for (const LinkProfile& link : cluster.links) {
+      least = std::min(least, (link.*figure).value);
+      most = std::max(most, (link.*figure).value);
+    }
+    const std::string low = Rounded(least / unit), high = Rounded(most / unit);
+    return low == high ? low : Str(low, " to ", high);
+  };
+  const auto n_measured =
+      std::count_if(cluster.links.begin(), cluster.links.end(), [](const LinkProfile& link) {
+        return link.latency_s.origin == placement::Origin::kMeasured;
+      });
+  return Str("links: ", placement::LinkKindName(cluster.links.front().transport), ", ",
+             range(&LinkProfile::latency_s, 1e-6), " us one way, ",
+             range(&LinkProfile::bytes_per_s, 1e9), " GB/s, ", range(&LinkProfile::message_s, 1e-6),
+             " us of the sender; ", n_measured, " of ", cluster.links.size(),
+             " directions measured");
+}
 
 std::string PlanningText(const PlanJob& job) {
   const size_t n_workers = job.cluster.workers.size();
