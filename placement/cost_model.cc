@@ -131,7 +131,7 @@ double CostModel::SecondsOf(const std::vector<OpLoad>& ops, const WorkerSpeed& s
                             const NeuronShare& share) const {
   double seconds = 0;
   for (const OpLoad& op : ops) seconds += speed.OpSeconds(op, share, DensityOf(share));
-  return seconds;
+  return std::min(seconds, kMaxSplitSeconds);
 }
 
 size_t CostModel::IndexOf(WorkerId worker) const {
@@ -168,7 +168,8 @@ double CostModel::TransferSeconds(WorkerId from, WorkerId to) const {
 double CostModel::HopSeconds(WorkerId from, WorkerId to) const {
   const LinkProfile* const link = inputs_.cluster.FindLink(from, to);
   CHECK(link != nullptr);
-  return link->message_s.value + link->latency_s.value + TransferSeconds(from, to);
+  return std::min(kMaxSplitSeconds,
+                  link->message_s.value + link->latency_s.value + TransferSeconds(from, to));
 }
 
 // By block, so that they add up; an op's larger bound may change from block to block, which makes
