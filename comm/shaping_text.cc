@@ -1,6 +1,7 @@
 // ParseShaping: how people say what a link should be like.
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <cmath>
 #include <optional>
 #include <set>
@@ -42,8 +43,7 @@ bool Apply(std::string_view name, std::string_view text, ShapingOptions* options
   if (name == "latency") {
     const auto seconds = Number(text, kTimes);
     if (!seconds || *seconds > kMaxLatencyS) return false;
-    options->latency =
-        std::chrono::duration_cast<Duration>(std::chrono::duration<double>(*seconds));
+    options->latency = std::chrono::round<Duration>(std::chrono::duration<double>(*seconds));
     return true;
   }
   if (name == "bandwidth") {

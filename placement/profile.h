@@ -95,10 +95,10 @@ struct LinkProfile {
   WorkerId to;
   LinkKind transport = LinkKind::kZmq;
   std::string preset;  // that the assumed numbers are of; "" for none
-  std::string note;    // for people: where else they come from
   Figure latency_s;
   Figure bytes_per_s;
   Figure message_s;
+  std::string note;  // for people: where assumed numbers come from that are no preset's
   friend bool operator==(const LinkProfile&, const LinkProfile&) = default;
 };
 

@@ -398,9 +398,9 @@ TEST(Codec, ProbesAndReportsAreInRange) {
 
 // What a worker of another build would read: the bytes on the wire, field by field.
 TEST(Codec, ProbesOnTheWire) {
-  const std::string probe = {// ProbeLink is field 20 of the message, 17 bytes: round, peer,
+  const std::string probe = {// ProbeLink is field 20 of the message, 14 bytes: round, peer,
                              // address, transport, leads, budget
-                             '\xa2', '\x01', '\x10', '\x08', '\x03', '\x10', '\x02', '\x1a', '\x01',
+                             '\xa2', '\x01', '\x0e', '\x08', '\x03', '\x10', '\x02', '\x1a', '\x01',
                              'a',    '\x20', '\x01', '\x28', '\x01', '\x30', '\xe8', '\x07'};
   std::string got;
   for (const std::byte byte : EncodeToBytes(ProbeLink{.round = 3,
@@ -411,7 +411,6 @@ TEST(Codec, ProbesOnTheWire) {
                               .budget_us = 1000})) {
     got.push_back(static_cast<char>(byte));
   }
-  EXPECT_EQ(got.substr(2), probe.substr(2));
   EXPECT_EQ(got, probe);
 }
 
