@@ -116,8 +116,9 @@ Status ResolvePlan(const ServeFlags& flags, WorkerSource workers, EngineOptions*
   if (!flags.plan_path.empty()) {
     TC_ASSIGN_OR_RETURN(engine->plan_json, ReadSmallFile(flags.plan_path, "--plan"));
     // Format and version now; against model and workers once they are known.
-    const Status parsed = placement::PlanFromJson(engine->plan_json).status();
-    if (!parsed.ok()) return parsed.WithContext(Str("--plan ", flags.plan_path));
+    const auto parsed = placement::PlanFromJson(engine->plan_json, {.link = plan.link});
+    if (!parsed.ok()) return parsed.status().WithContext(Str("--plan ", flags.plan_path));
+    plan.link = parsed->link;
   }
   return OkStatus();
 }
