@@ -23,7 +23,7 @@ Status Engine::On(comm::PeerId from, const proto::Hello& hello) {
   workers_changed_ = true;
   observer_.OnWorkerJoined(StatusOf(*id));
   TC_RETURN_IF_ERROR(SendToWorker(*id, proto::Welcome{.id = *id, .epoch = plan_.epoch}));
-  return membership_.complete() ? StartPlanning() : OkStatus();
+  return membership_.complete() ? StartSurvey() : OkStatus();
 }
 
 Status Engine::Refuse(comm::PeerId from, const proto::Hello& hello, const Status& why) {
@@ -80,6 +80,15 @@ Status Engine::On(comm::PeerId from, const proto::Failure& failure) {
   const bool may_be_a_link = why.code() == StatusCode::kUnavailable && plan_.has_links();
   if (may_be_a_link && !membership_.IsSpare(*worker)) return HoldLinkReport(*worker, why);
   return Lose(*worker, why);
+}
+
+Status Engine::On(comm::PeerId from, const proto::LinkReport& report) {
+  const auto worker = membership_.FindId(from);
+  if (!worker || survey_ == nullptr) return CountStale();
+  const Status status = survey_->OnReport(*worker, report);
+  if (status.code() == StatusCode::kNotFound) return CountStale();
+  TC_RETURN_IF_ERROR(status);
+  return ContinueSurvey();
 }
 
 Status Engine::On(comm::PeerId from, const proto::Shutdown& shutdown) {
