@@ -9,6 +9,7 @@
 #include "placement/context.h"
 #include "placement/cost_model.h"
 #include "placement/forecast.h"
+#include "placement/micro_batches.h"
 #include "placement/solver/stage_search.h"
 
 namespace thermocline::placement {
@@ -286,6 +287,7 @@ Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions&
       plan.stages.push_back(ToStage(choice, model, costs));
     }
     TC_RETURN_IF_ERROR(ValidatePlan(plan, inputs.config, inputs.weights, inputs.cluster, request));
+    TC_ASSIGN_OR_RETURN(plan.micro_batches, ChooseMicroBatches(plan, inputs, options));
     TC_ASSIGN_OR_RETURN(PlanForecast forecast, ForecastPlan(plan, inputs, options));
     forecast.lower_bound_s = found->lower_bound;
     forecast.structure_bound_s = found->structure_bound;

@@ -7,6 +7,7 @@
 
 #include "base/str.h"
 #include "proto/codec_fields.h"
+#include "proto/codec_trace.h"
 #include "proto/codec_values.h"
 #include "thermocline.pb.h"
 
@@ -83,6 +84,7 @@ void Put(const AssignPlan& in, wire::Message* message) {
   out->set_sparsity_path(in.sparsity_path);
   out->set_max_step_tokens(in.max_step_tokens);
   out->set_dump_logits_dir(in.dump_logits_dir);
+  out->set_trace(in.trace);
 }
 
 Status GetHelperAddresses(const wire::AssignPlan& in, AssignPlan* out) {
@@ -102,6 +104,7 @@ Status Get(const wire::AssignPlan& in, AssignPlan* out) {
   TC_RETURN_IF_ERROR(
       GetInt("assign.helper", in.helper(), -1, placement::kMaxHelpers - 1, &out->helper));
   TC_RETURN_IF_ERROR(GetHelperAddresses(in, out));
+  out->trace = in.trace();
   out->model_bytes = in.model_bytes();
   out->header_bytes = in.header_bytes();
   TC_RETURN_IF_ERROR(GetText("assign.model_path", in.model_path(), &out->model_path));
@@ -415,6 +418,10 @@ Status Get(const wire::Shutdown& in, Shutdown* out) {
   return GetText("shutdown.reason", in.reason(), &out->reason);
 }
 
+void Put(const ClockProbe& in, wire::Message* message) { Put(in, message->mutable_clock_probe()); }
+void Put(const ClockEcho& in, wire::Message* message) { Put(in, message->mutable_clock_echo()); }
+void Put(const TraceSpans& in, wire::Message* message) { Put(in, message->mutable_trace_spans()); }
+
 template <typename Struct, typename Wire>
 Result<Message> GetKind(const Wire& in) {
   Struct out;
@@ -462,6 +469,12 @@ Result<Message> Decode(std::span<const std::byte> bytes) {
       return GetKind<Failure>(wire.failure());
     case wire::Message::kShutdown:
       return GetKind<Shutdown>(wire.shutdown());
+    case wire::Message::kClockProbe:
+      return GetKind<ClockProbe>(wire.clock_probe());
+    case wire::Message::kClockEcho:
+      return GetKind<ClockEcho>(wire.clock_echo());
+    case wire::Message::kTraceSpans:
+      return GetKind<TraceSpans>(wire.trace_spans());
     case wire::Message::KIND_NOT_SET:
       break;
   }

@@ -17,6 +17,7 @@
 #include "kernels/device.h"
 #include "proto/messages.h"
 #include "worker/step_loop.h"
+#include "worker/tracer.h"
 
 namespace thermocline::worker {
 
@@ -61,6 +62,7 @@ class ControlLoop {
   Status StartStage(proto::AssignPlan message);
   void OnStepLoopEnd(Status status);
   Status TakeStepFailure();
+  void SendSpans();
 
   const WorkerOptions options_;
   const Clock& clock_;
@@ -75,6 +77,7 @@ class ControlLoop {
   TimePoint last_heard_;
   TimePoint last_heartbeat_;
   StepCounters counters_;
+  std::unique_ptr<Tracer> tracer_;  // while the coordinator wants spans
   Mutex mutex_;
   Status step_failure_ GUARDED_BY(mutex_);
   std::unique_ptr<StepLoop> step_loop_;  // last: its thread uses what is above
