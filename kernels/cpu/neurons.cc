@@ -119,6 +119,7 @@ class PartRunner {
       }
       ++group_;
       const int64_t goal = fetch_begin_ + (fetch_end_ - fetch_begin_) * group_ / n_groups_;
+      group.is_ahead_next = pass_.a.n_rows == 1;
       for (; group.n_ahead < RowGroup::kRows && fetched_ < goal; ++fetched_) {
         group.ahead[group.n_ahead++] = matrix.w.row(ids_[static_cast<size_t>(fetched_)]);
       }
