@@ -35,7 +35,7 @@ void Engine::SayNews(std::string line) {
 
 // The plan is made beside the engine, and steps go on meanwhile.
 Status Engine::WishPlan(PlanWish wish) {
-  Result<PlanJob> job = NextJob(&wish);
+  Result<PlanJob> job = JobOf(&wish);
   if (!job.ok()) return RefuseWish(wish, job.status());
   wish_ = std::move(wish);
   plan_task_ = std::make_unique<PlanTask>(sources_, std::move(*job), [this] { mailbox_.Wake(); });
@@ -43,13 +43,16 @@ Status Engine::WishPlan(PlanWish wish) {
 }
 
 // Without those who want to leave and, where we choose, those whom our links do not reach.
-Result<PlanJob> Engine::NextJob(PlanWish* wish) const {
-  placement::ClusterProfile cluster = membership_.profile();
+Result<PlanJob> Engine::JobOf(PlanWish* wish) const {
+  TC_ASSIGN_OR_RETURN(PlanJob job, NextJob());
+  std::vector<placement::WorkerProfile>& workers = job.cluster.workers;
   if (wish->plan_json.empty()) {
-    std::erase_if(cluster.workers, [&](const auto& worker) { return !IsReachable(worker.id); });
+    std::erase_if(workers, [&](const auto& worker) { return !IsReachable(worker.id); });
   }
-  if (cluster.workers.empty()) return Unavailable("no other worker is left");
-  TC_ASSIGN_OR_RETURN(PlanJob job, JobOf(std::move(cluster)));
+  if (workers.empty()) return Unavailable("no other worker is left");
+  std::erase_if(job.cluster.links, [&](const auto& link) {
+    return !job.cluster.FindWorker(link.from) || !job.cluster.FindWorker(link.to);
+  });
   job.plan_json = wish->plan_json;
   job.options.request.n_ctx = plan_.n_ctx;
   job.options.request.kv.page_tokens = plan_.kv.page_tokens;
@@ -130,7 +133,7 @@ Status Engine::LoadNextPlan() {
   change_->next.plan = plan_;
   change_->is_loading = true;
   planned_heats_ = live_heat_.HeatsIn(order_, planned_heats_);
-  forecast_ = change_->next.forecast;
+  SetExpected(change_->next);
   loading_since_ = clock_.Now();
   membership_.OnPlan(plan_, clock_.Now());
   workers_changed_ = true;

@@ -60,8 +60,8 @@ void Engine::AddHeats(PlanWish* wish, PlanJob* job) const {
 }
 
 bool Engine::IsWorthChanging(const PlanOutcome& next, const PlanWish& wish) {
-  if (!next.rival || !next.forecast) return false;
-  const placement::PlanForecast& forecast = *next.forecast;
+  if (!next.rival) return false;
+  const placement::PlanForecast& forecast = next.forecast;
   const ReplanCase facts{
       .now_s = next.rival->objective_s,
       .next_s = forecast.objective_s,

@@ -26,9 +26,13 @@ Status Engine::On(comm::PeerId from, const proto::Hello& hello) {
   observer_.OnWorkerJoined(StatusOf(*id));
   const Status sent = SendToWorker(*id, proto::Welcome{.id = *id, .epoch = plan_.epoch});
   if (!sent.ok()) return Lose(*id, sent);
+  if (trace_ != nullptr) {
+    trace_->OnWorker(*id, membership_.NameOf(*id));
+    TC_RETURN_IF_ERROR(AskClock(*id));
+  }
   if (scheduler_) SayWhatJoiningMeans(*id);
-  const bool was_last = plan_.stages.empty() && plan_task_ == nullptr && membership_.complete();
-  return was_last ? StartPlanning() : OkStatus();
+  const bool has_plan = !plan_.stages.empty() || plan_task_ != nullptr || survey_ != nullptr;
+  return membership_.complete() && !has_plan ? StartSurvey() : OkStatus();
 }
 
 // Of a worker that has come to a running service.
@@ -113,6 +117,15 @@ Status Engine::On(comm::PeerId from, const proto::Failure& failure) {
   return Lose(*worker, why);
 }
 
+Status Engine::On(comm::PeerId from, const proto::LinkReport& report) {
+  const auto worker = membership_.FindId(from);
+  if (!worker || survey_ == nullptr) return CountStale();
+  const Status status = survey_->OnReport(*worker, report);
+  if (status.code() == StatusCode::kNotFound) return CountStale();
+  TC_RETURN_IF_ERROR(status);
+  return ContinueSurvey();
+}
+
 Status Engine::On(comm::PeerId from, const proto::Shutdown& shutdown) {
   const auto worker = membership_.FindId(from);
   if (!worker) return CountStale();
@@ -138,6 +151,24 @@ Status Engine::On(comm::PeerId from, const proto::FiringCounts& counts) {
   if (!worker) return CountStale();
   const Status added = live_heat_.Add(counts);
   return added.ok() ? OkStatus() : Lose(*worker, added.WithContext(membership_.NameOf(*worker)));
+}
+
+Status Engine::AskClock(WorkerId worker) {
+  return SendToWorker(worker, proto::ClockProbe{.sent_ns = clock_.Now().since_start.count()});
+}
+
+Status Engine::On(comm::PeerId from, const proto::ClockEcho& echo) {
+  const auto worker = membership_.FindId(from);
+  if (!worker || trace_ == nullptr) return CountStale();
+  trace_->OnClock(*worker, echo, clock_.Now());
+  return OkStatus();
+}
+
+Status Engine::On(comm::PeerId from, const proto::TraceSpans& spans) {
+  const auto worker = membership_.FindId(from);
+  if (!worker || trace_ == nullptr) return CountStale();
+  trace_->OnSpans(*worker, spans);
+  return OkStatus();
 }
 
 template <typename Other>

@@ -10,28 +10,11 @@
 #include "placement/context.h"
 #include "placement/cost_model.h"
 #include "placement/forecast.h"
+#include "placement/micro_batches.h"
 #include "placement/solver/stage_search.h"
 
 namespace thermocline::placement {
 namespace {
-
-// A cluster file may hold any numbers above 0. Whatever would take longer than anybody waits takes
-// that long: no plan will use it unless nothing else is there.
-void LimitSeconds(SplitProblem* problem) {
-  const auto limit = [](double* seconds) { *seconds = std::min(*seconds, kMaxSplitSeconds); };
-  for (SplitDevice& device : problem->devices) {
-    for (double* cost : {&device.part_s, &device.send_s, &device.round_trip_s, &device.merge_s}) {
-      limit(cost);
-    }
-  }
-  for (SplitLayer& layer : problem->layers) {
-    limit(&layer.fixed_s);
-    for (std::vector<double>& seconds : layer.seconds) {
-      // Rising, so only an end can be beyond.
-      for (auto s = seconds.rbegin(); s != seconds.rend() && *s > kMaxSplitSeconds; ++s) limit(&*s);
-    }
-  }
-}
 
 // The cost model as the stage search asks it, for one size of the KV cache.
 class ClusterStages final : public StageModel {
@@ -72,7 +55,7 @@ class ClusterStages final : public StageModel {
     return problem;
   }
   double HopSeconds(int from, int to) const override {
-    return std::min(kMaxSplitSeconds, costs_.HopSeconds(WorkerAt(from).id, WorkerAt(to).id));
+    return costs_.HopSeconds(WorkerAt(from).id, WorkerAt(to).id);
   }
 
   model::LayerRange LayersOf(int begin, int end) const {
@@ -340,6 +323,7 @@ Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions&
     SizeKv(inputs, model, demand.wanted_pages, &plan);
     plan.n_ctx = demand.ContextOf(plan.kv.n_pages, request.kv.page_tokens);
     TC_RETURN_IF_ERROR(ValidatePlan(plan, inputs.config, inputs.weights, inputs.cluster, request));
+    TC_ASSIGN_OR_RETURN(plan.micro_batches, ChooseMicroBatches(plan, inputs, options));
     TC_ASSIGN_OR_RETURN(PlanForecast forecast, ForecastPlan(plan, inputs, options));
     forecast.lower_bound_s = found->lower_bound;
     forecast.structure_bound_s = found->structure_bound;

@@ -1,4 +1,4 @@
-// With codec_values.cc and codec_online.cc the only file that sees Protobuf. Each message has a Put
+// With the other codec_*.cc the only file that sees Protobuf. Each message has a Put
 // (struct -> wire) and a Get (wire -> struct, checked); the two stand side by side so that a new
 // field is added to both.
 #include "proto/codec.h"
@@ -8,6 +8,8 @@
 #include "base/str.h"
 #include "proto/codec_fields.h"
 #include "proto/codec_online.h"
+#include "proto/codec_probe.h"
+#include "proto/codec_trace.h"
 #include "proto/codec_values.h"
 #include "thermocline.pb.h"
 
@@ -85,6 +87,7 @@ void Put(const AssignPlan& in, wire::Message* message) {
   out->set_max_step_tokens(in.max_step_tokens);
   out->set_dump_logits_dir(in.dump_logits_dir);
   out->set_n_neuron_tables(in.n_neuron_tables);
+  out->set_trace(in.trace);
 }
 
 Status GetHelperAddresses(const wire::AssignPlan& in, AssignPlan* out) {
@@ -104,6 +107,7 @@ Status Get(const wire::AssignPlan& in, AssignPlan* out) {
   TC_RETURN_IF_ERROR(
       GetInt("assign.helper", in.helper(), -1, placement::kMaxHelpers - 1, &out->helper));
   TC_RETURN_IF_ERROR(GetHelperAddresses(in, out));
+  out->trace = in.trace();
   out->model_bytes = in.model_bytes();
   out->header_bytes = in.header_bytes();
   TC_RETURN_IF_ERROR(GetText("assign.model_path", in.model_path(), &out->model_path));
@@ -429,6 +433,11 @@ void Put(const NeuronTable& in, wire::Message* message) {
 void Put(const FiringCounts& in, wire::Message* message) {
   Put(in, message->mutable_firing_counts());
 }
+void Put(const ProbeLink& in, wire::Message* message) { Put(in, message->mutable_probe_link()); }
+void Put(const LinkReport& in, wire::Message* message) { Put(in, message->mutable_link_report()); }
+void Put(const ClockProbe& in, wire::Message* message) { Put(in, message->mutable_clock_probe()); }
+void Put(const ClockEcho& in, wire::Message* message) { Put(in, message->mutable_clock_echo()); }
+void Put(const TraceSpans& in, wire::Message* message) { Put(in, message->mutable_trace_spans()); }
 
 template <typename Struct, typename Wire>
 Result<Message> GetKind(const Wire& in) {
@@ -485,6 +494,16 @@ Result<Message> Decode(std::span<const std::byte> bytes) {
       return GetKind<NeuronTable>(wire.neuron_table());
     case wire::Message::kFiringCounts:
       return GetKind<FiringCounts>(wire.firing_counts());
+    case wire::Message::kProbeLink:
+      return GetKind<ProbeLink>(wire.probe_link());
+    case wire::Message::kLinkReport:
+      return GetKind<LinkReport>(wire.link_report());
+    case wire::Message::kClockProbe:
+      return GetKind<ClockProbe>(wire.clock_probe());
+    case wire::Message::kClockEcho:
+      return GetKind<ClockEcho>(wire.clock_echo());
+    case wire::Message::kTraceSpans:
+      return GetKind<TraceSpans>(wire.trace_spans());
     case wire::Message::KIND_NOT_SET:
       break;
   }

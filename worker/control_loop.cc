@@ -59,8 +59,13 @@ Status ControlLoop::Serve(WorkerRequests& requests) {
       last_heard_ = clock_.Now();
       TC_ASSIGN_OR_RETURN(proto::Message message, proto::Decode(received->frame.header));
       TC_ASSIGN_OR_RETURN(const bool done, Handle(std::move(message), requests));
-      if (done) return OkStatus();
+      if (done) {
+        SendSpans();
+        return OkStatus();
+      }
     }
+    TC_RETURN_IF_ERROR(ReportProbe());
+    SendSpans();
     TC_RETURN_IF_ERROR(TakeStepFailure());
     if (clock_.Now() - last_heartbeat_ >= kHeartbeatInterval) SendHeartbeat();
     if (clock_.Now() - last_heard_ > kCoordinatorSilence) {
@@ -124,6 +129,8 @@ Result<bool> ControlLoop::Handle(proto::Message message, WorkerRequests& request
     id_ = welcome->id;
     epoch_ = welcome->epoch;
     requests.may_leave = true;
+  } else if (const auto* probe = std::get_if<proto::ProbeLink>(&message)) {
+    StartProbe(*probe);
   } else if (auto* plan = std::get_if<proto::AssignPlan>(&message)) {
     TC_RETURN_IF_ERROR(StartStage(std::move(*plan)));
   } else if (auto* batch = std::get_if<proto::StepBatch>(&message)) {
@@ -135,6 +142,10 @@ Result<bool> ControlLoop::Handle(proto::Message message, WorkerRequests& request
   } else if (auto* stay = std::get_if<proto::Stay>(&message)) {
     LogWarn("worker", Str("the service cannot do without this worker: ", Printable(stay->reason),
                           "; asked to end once more, it ends, and the service with it"));
+  } else if (auto* probe = std::get_if<proto::ClockProbe>(&message)) {
+    const int64_t at_ns = clock_.Now().since_start.count();
+    const Status sent = Send(proto::ClockEcho{.sent_ns = probe->sent_ns, .at_ns = at_ns});
+    if (!sent.ok()) LogDebug("worker", Str("clock not told: ", sent));
   } else if (auto* shutdown = std::get_if<proto::Shutdown>(&message)) {
     if (!welcome_) return RefusedBy(StatusCode::kInvalidArgument, shutdown->reason);
     LogDebug("worker", Str("shutdown: ", shutdown->reason));
@@ -163,6 +174,7 @@ Status ControlLoop::KeepTable(proto::NeuronTable table) {
 
 Status ControlLoop::StartStage(proto::AssignPlan message) {
   HeldModel held;
+  prober_.reset();
   if (step_loop_ != nullptr) held = step_loop_->End();
   step_loop_.reset();
   epoch_ = message.plan.epoch;
@@ -175,12 +187,12 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
   if (message.helper >= static_cast<int>(helpers.size())) {
     return DataLoss(Str("plan without the assigned helper:", Kv("helper", message.helper)));
   }
-  comm::DataPort* port =
-      message.plan.link == placement::LinkKind::kMpi ? ports_.mpi.get() : ports_.zmq.get();
+  comm::DataPort* const port = PortOf(message.plan.link);
   if (port == nullptr && message.plan.has_links()) {
     return Unavailable(Str("this worker has no port for the plan's transport:",
                            Kv("transport", placement::LinkKindName(message.plan.link))));
   }
+  if (message.trace && tracer_ == nullptr) tracer_ = std::make_unique<Tracer>(clock_);
   Assignment assignment;
   if (!tables.empty() && tables.front().epoch == epoch_) {
     assignment.neuron_tables = std::move(tables);
@@ -191,10 +203,49 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
   assignment.cache_dir = options_.cache_dir;
   assignment.peer = peer_.value;
   step_loop_ = std::make_unique<StepLoop>(
-      StepContext{clock_, mailbox_, port, *device_, counters_, FirstOf(options_.cpus)},
+      StepContext{clock_, mailbox_, port, *device_, counters_, FirstOf(options_.cpus),
+                  tracer_.get()},
       std::move(assignment), [this](Status status) { OnStepLoopEnd(std::move(status)); },
       std::move(held));
   return OkStatus();
+}
+
+comm::DataPort* ControlLoop::PortOf(placement::LinkKind transport) const {
+  return transport == placement::LinkKind::kMpi ? ports_.mpi.get() : ports_.zmq.get();
+}
+
+// Ports are the step thread's while it serves.
+void ControlLoop::StartProbe(const proto::ProbeLink& request) {
+  prober_.reset();
+  comm::DataPort* const port = PortOf(request.transport);
+  if (port == nullptr || step_loop_ != nullptr) {
+    const std::string why = port == nullptr ? "no port for that transport" : "serving already";
+    const Status sent =
+        Send(proto::LinkReport{.round = request.round, .peer = request.peer, .error = why});
+    if (!sent.ok()) LogDebug("worker", Str("report not sent: ", sent));
+    return;
+  }
+  prober_ = std::make_unique<LinkProber>(ProbeContext{clock_, *port, id_, FirstOf(options_.cpus)},
+                                         request, [this] { mailbox_.Wake(); });
+}
+
+Status ControlLoop::ReportProbe() {
+  if (prober_ == nullptr) return OkStatus();
+  const auto report = prober_->Take();
+  if (!report) return OkStatus();
+  prober_.reset();
+  return Send(*report);
+}
+
+void ControlLoop::SendSpans() {
+  while (tracer_ != nullptr) {
+    const proto::TraceSpans spans = tracer_->Take();
+    if (spans.spans.empty()) return;
+    const Status sent = Send(spans);
+    if (sent.ok()) continue;
+    LogDebug("worker", Str("spans not sent: ", sent));
+    return tracer_->CountLost(spans.spans.size());
+  }
 }
 
 void ControlLoop::OnStepLoopEnd(Status status) {

@@ -10,6 +10,7 @@
 #include "worker/batch_run.h"
 #include "worker/dispatcher.h"
 #include "worker/firing_counter.h"
+#include "worker/tracer.h"
 
 namespace thermocline::worker {
 
@@ -37,11 +38,14 @@ class DeviceExecutor final : public OpExecutor {
   OpObserver* observer() const { return observer_; }
   // The same.
   void set_firing(FiringCounter* firing) { firing_ = firing; }
+  // Outlives it; null: nobody traces. `first_layer` is the stage's.
+  void set_tracer(Tracer* tracer, int first_layer);
 
   Result<bool> Start(OpRef op) override;
   Result<bool> Poll(OpRef*) override { return false; }
 
  private:
+  void RunTraced(const BatchRun& run, const LoweredOp& op);
   void Run(const BatchRun& run, const LoweredOp& op);
   void RunNeurons(const BatchRun& run, const LoweredOp& op, TensorView a);
   void RunAxpyRows(const BatchRun& run, const LoweredOp& op, TensorView y);
@@ -55,6 +59,9 @@ class DeviceExecutor final : public OpExecutor {
   std::vector<BatchRun>* runs_;
   OpObserver* observer_ = nullptr;
   FiringCounter* firing_ = nullptr;
+  Tracer* tracer_ = nullptr;
+  int first_layer_ = 0;
+  uint32_t track_ = 0;
   const SteadyClock clock_;            // what the FFN's time is measured by
   std::vector<int32_t> position_ids_;  // rows of the table of learned positions; max_rows fit
 };

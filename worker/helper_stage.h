@@ -20,6 +20,7 @@ struct HelperOptions {
   FfnPlan ffn;               // is_helper
   int max_step_tokens = 512;
   Shard* prior = nullptr;  // of the plan before, see Shard::Load
+  Tracer* tracer = nullptr;  // outlives the stage
 };
 
 // Owns the neurons' rows, their programs and scratch. Step thread only.

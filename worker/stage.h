@@ -34,6 +34,7 @@ struct StageOptions {
   int max_step_tokens = 512;
   OpObserver* observer = nullptr;  // of all ops; outlives the stage
   Shard* prior = nullptr;          // of the plan before, see Shard::Load
+  Tracer* tracer = nullptr;        // the same
 };
 
 // Step thread only.
