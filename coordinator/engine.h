@@ -294,12 +294,12 @@ class Engine final : public GenerationService {
   std::optional<Change> change_;
   PlanStatus plan_status_;
   LiveHeat live_heat_;
-  model::NeuronOrder order_;                              // in which the workers' neurons stand
-  std::set<int> tabled_;                                  // layers whose order we have said
-  std::vector<placement::NeuronHeat> planned_heats_;      // in that order; of plan_
-  TimePoint next_look_;                                   // at the heat
-  TimePoint next_search_;                                 // for a plan because of it
-  bool has_joined_ = false;                               // somebody, since the last look
+  model::NeuronOrder order_;                          // in which the workers' neurons stand
+  std::set<int> tabled_;                              // layers whose order we have said
+  std::vector<placement::NeuronHeat> planned_heats_;  // in that order; of plan_
+  TimePoint next_look_;                               // at the heat
+  TimePoint next_search_;                             // for a plan because of it
+  bool has_joined_ = false;                           // somebody, since the last look
   TimePoint loading_since_;
   double read_bytes_per_s_ = 0;  // of the fastest load
   TimePoint plan_changed_at_;

@@ -44,12 +44,13 @@ Status Engine::WishPlan(PlanWish wish) {
 
 // Without those who want to leave and, where we choose, those whom our links do not reach.
 Result<PlanJob> Engine::JobOf(PlanWish* wish) const {
+  if (membership_.profile().workers.empty()) return Unavailable("no other worker is left");
   TC_ASSIGN_OR_RETURN(PlanJob job, NextJob());
   std::vector<placement::WorkerProfile>& workers = job.cluster.workers;
   if (wish->plan_json.empty()) {
     std::erase_if(workers, [&](const auto& worker) { return !IsReachable(worker.id); });
   }
-  if (workers.empty()) return Unavailable("no other worker is left");
+  if (workers.empty()) return Unavailable("no worker is left that our links reach");
   std::erase_if(job.cluster.links, [&](const auto& link) {
     return !job.cluster.FindWorker(link.from) || !job.cluster.FindWorker(link.to);
   });
@@ -138,6 +139,7 @@ Status Engine::LoadNextPlan() {
   membership_.OnPlan(plan_, clock_.Now());
   workers_changed_ = true;
   observer_.OnPlan(change_->next);
+  observer_.OnLoadProgress(membership_.Statuses(clock_.Now()));
   return SendPlan(*assignments);
 }
 

@@ -14,8 +14,8 @@ namespace {
 
 // Between two looks at the heat. Counts come every few seconds, and a plan takes seconds to make.
 constexpr Duration kLookInterval = std::chrono::minutes(1);
-// Plans are searched for by themselves no more often: what is hot for a minute must not move weights
-// to and fro, and what was not worth it will not be soon.
+// Plans are searched for by themselves no more often: what is hot for a minute must not move
+// weights to and fro, and what was not worth it will not be soon.
 constexpr Duration kLeastBetween = std::chrono::minutes(10);
 // Below this share of other neurons no plan is searched for: what it could save is within
 // kLeastGain.
@@ -62,19 +62,18 @@ void Engine::AddHeats(PlanWish* wish, PlanJob* job) const {
 bool Engine::IsWorthChanging(const PlanOutcome& next, const PlanWish& wish) {
   if (!next.rival) return false;
   const placement::PlanForecast& forecast = next.forecast;
-  const ReplanCase facts{
-      .now_s = next.rival->objective_s,
-      .next_s = forecast.objective_s,
-      .step_s = forecast.step_s / static_cast<double>(forecast.n_sequences),
-      .bytes_to_read = BytesToRead(plan_, next.plan, sources_.config.n_ff),
-      .read_bytes_per_s = read_bytes_per_s_,
-      .n_tokens = scheduler_->n_computed()};
+  const ReplanCase facts{.now_s = next.rival->objective_s,
+                         .next_s = forecast.objective_s,
+                         .step_s = forecast.step_s / static_cast<double>(forecast.n_sequences),
+                         .bytes_to_read = BytesToRead(plan_, next.plan, sources_.config.n_ff),
+                         .read_bytes_per_s = read_bytes_per_s_,
+                         .n_tokens = scheduler_->n_computed()};
   plan_status_.predicted_gain = GainOf(facts);
   const bool is_worth_it = IsWorthIt(facts);
   const std::string line =
       Str(wish.why, ": another plan would save ", Percent(GainOf(facts)),
-          " % of a step and stop streams for ", Percent(PauseOf(facts)) / 100.0, " s: ",
-          is_worth_it ? "worth it" : "not worth it");
+          " % of a step and stop streams for ", Percent(PauseOf(facts)) / 100.0,
+          " s: ", is_worth_it ? "worth it" : "not worth it");
   LogInfo("coordinator", line);
   plan_status_.news = line;
   return is_worth_it;
@@ -126,8 +125,7 @@ Status Engine::SendTables(WorkerId worker, const proto::AssignPlan& assignment) 
   for (const int layer : LayersWithTable(assignment)) {
     const auto neurons = order_.Of(layer);
     TC_RETURN_IF_ERROR(SendToWorker(
-        worker,
-        proto::NeuronTable{plan_.epoch, layer, {neurons.begin(), neurons.end()}}));
+        worker, proto::NeuronTable{plan_.epoch, layer, {neurons.begin(), neurons.end()}}));
   }
   return OkStatus();
 }

@@ -78,8 +78,7 @@ Status Engine::On(comm::PeerId from, const proto::Ready& ready) {
   if (!is_loading) return OkStatus();
   const double took_s = Seconds(clock_.Now() - loading_since_);
   if (took_s > 0) {
-    read_bytes_per_s_ =
-        std::max(read_bytes_per_s_, static_cast<double>(ready.read_bytes) / took_s);
+    read_bytes_per_s_ = std::max(read_bytes_per_s_, static_cast<double>(ready.read_bytes) / took_s);
   }
   if (change_) {
     change_->kept_bytes += ready.kept_bytes;

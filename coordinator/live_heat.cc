@@ -49,8 +49,8 @@ Status LiveHeat::Add(const proto::FiringCounts& counts) {
 
 bool LiveHeat::Knows(int layer) const {
   const std::vector<float>& n_seen = layers_[static_cast<size_t>(layer)].n_seen;
-  return !n_seen.empty() && std::all_of(n_seen.begin(), n_seen.end(),
-                                        [](float n) { return n >= kLeastTokens; });
+  return !n_seen.empty() &&
+         std::all_of(n_seen.begin(), n_seen.end(), [](float n) { return n >= kLeastTokens; });
 }
 
 bool LiveHeat::KnowsAny() const {

@@ -30,8 +30,7 @@ class LiveHeat {
   std::vector<int32_t> OrderOf(int layer, std::span<const int32_t> order) const;
   // Known layers as they are in `order`, the others as in `otherwise`.
   std::vector<placement::NeuronHeat> HeatsIn(
-      const model::NeuronOrder& order,
-      const std::vector<placement::NeuronHeat>& otherwise) const;
+      const model::NeuronOrder& order, const std::vector<placement::NeuronHeat>& otherwise) const;
   // How far the known layers are from what a plan was made for: half the sum of the differences of
   // rates over the sum of rates, 0 (the same) to 1 (other neurons); 0 when none is known.
   double DriftFrom(const model::NeuronOrder& order,

@@ -182,6 +182,7 @@ void Membership::OnPlan(const placement::Plan& plan, TimePoint now) {
     member.last_seen = now;
     member.status.stage = -1;
     member.status.is_helper = false;
+    member.status.bytes_done = member.status.bytes_total = 0;
   }
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const placement::StagePlan& stage = plan.stages[i];

@@ -56,8 +56,7 @@ Result<PlanOutcome> PlanFor(const PlanSources& sources, PlanJob job) {
                                          .sparsity = sources.sparsity,
                                          .heats = job.rival_heats,
                                          .cluster = job.cluster};
-      TC_ASSIGN_OR_RETURN(outcome.rival,
-                          placement::ForecastPlan(*job.rival, now, job.options));
+      TC_ASSIGN_OR_RETURN(outcome.rival, placement::ForecastPlan(*job.rival, now, job.options));
     }
   }
   job.options.n_sequences = 1;

@@ -180,7 +180,7 @@ void Terminal::OnPlanChanged(const placement::Plan& plan, const PlanStatus& stat
   std::snprintf(pause, sizeof pause, "%.2f", status.pause_s);
   Line(Str("epoch ", plan.epoch, " serves after a pause of ", pause, " s (", status.why, "): kept ",
            FormatBytes(status.kept_bytes), ", read ", FormatBytes(status.read_bytes), "\n",
-           NodeTable(workers_)));
+           NodeTable(workers_), spares_));
 }
 
 // The program says why when it ends.

@@ -272,9 +272,8 @@ struct FiringCounts {
   friend bool operator==(const FiringCounts&, const FiringCounts&) = default;
 };
 
-using Message =
-    std::variant<Hello, Welcome, AssignPlan, LoadProgress, Ready, StepBatch, StepResult, Part,
-                 Heartbeat, Failure, Shutdown, ProbeLink, LinkReport, ClockProbe, ClockEcho,
-                 TraceSpans, Leaving, Stay, NeuronTable, FiringCounts>;
+using Message = std::variant<Hello, Welcome, AssignPlan, LoadProgress, Ready, StepBatch, StepResult,
+                             Part, Heartbeat, Failure, Shutdown, ProbeLink, LinkReport, ClockProbe,
+                             ClockEcho, TraceSpans, Leaving, Stay, NeuronTable, FiringCounts>;
 
 }  // namespace thermocline::proto

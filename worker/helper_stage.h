@@ -19,7 +19,7 @@ struct HelperOptions {
   model::LayerRange layers;  // of the stage
   FfnPlan ffn;               // is_helper
   int max_step_tokens = 512;
-  Shard* prior = nullptr;  // of the plan before, see Shard::Load
+  Shard* prior = nullptr;    // of the plan before, see Shard::Load
   Tracer* tracer = nullptr;  // outlives the stage
 };
 

@@ -243,8 +243,7 @@ TEST_F(EngineChangeTest, APlanWhoseWorkerGoesBeforeItLoadsIsDropped) {
   ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
   EXPECT_EQ(sink->tokens(), Expected(Request(5, 20)));
   EXPECT_EQ(engine_->status().epoch, 1u);
-  EXPECT_TRUE(
-      Eventually([&] { return observer_.Heard("one of its workers has gone meanwhile"); }));
+  EXPECT_TRUE(Eventually([&] { return observer_.Heard("one of its workers has gone meanwhile"); }));
   EXPECT_EQ(engine_->status().epoch, 1u);
 }
 

@@ -53,8 +53,8 @@ TEST(LiveHeat, MeansOfTheFirstTokensAreExact) {
 
 TEST(LiveHeat, DriftIsBetweenTheSameAndOthers) {
   LiveHeat heat(2, 4);
-  const std::vector<placement::NeuronHeat> planned = {
-      placement::NeuronHeat::InPlaces({1, 1, 0, 0}), placement::NeuronHeat::Uniform(4, 1)};
+  const std::vector<placement::NeuronHeat> planned = {placement::NeuronHeat::InPlaces({1, 1, 0, 0}),
+                                                      placement::NeuronHeat::Uniform(4, 1)};
   EXPECT_EQ(heat.DriftFrom({}, planned), 0);  // nothing is known
   ASSERT_TRUE(heat.Add(Counts(0, 1000, {1000, 1000, 0, 0})).ok());
   EXPECT_NEAR(heat.DriftFrom({}, planned), 0, 1e-6);

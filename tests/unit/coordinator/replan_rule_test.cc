@@ -45,7 +45,8 @@ TEST(ReplanRule, OnlyWhatAWorkerLacksIsRead) {
 TEST(ReplanRule, SharedLayersCountTheirNewNeurons) {
   Plan now{.stages = {Stage(1, 0, 10)}};
   now.stages[0].neurons.assign(10, {0, 60});
-  now.stages[0].helpers = {{.worker = {2}, .neurons = std::vector<model::NeuronRange>(10, {60, 100})}};
+  now.stages[0].helpers = {
+      {.worker = {2}, .neurons = std::vector<model::NeuronRange>(10, {60, 100})}};
   Plan next = now;
   next.stages[0].neurons.assign(10, {0, 50});
   next.stages[0].helpers[0].neurons.assign(10, {50, 100});

@@ -86,8 +86,7 @@ TEST(FiringCounter, CountsAreOfTheNeuronsHeld) {
   for (int32_t i = 0; i < 128; ++i) model.neuron_order.layers[0][size_t(i)] = 127 - i;
   const auto device = kernels::MakeReferenceDevice();
   FfnPlan ffn{.modes = model::FfnMode::kExact, .neurons = {{0, 3}}};
-  const auto shard =
-      Shard::Load(model.source(), {0, 1, true, true}, ffn, *device, IgnoreProgress);
+  const auto shard = Shard::Load(model.source(), {0, 1, true, true}, ffn, *device, IgnoreProgress);
   ASSERT_TRUE(shard.ok()) << shard.status();
   FiringCounter counter(*shard, {0, 1, true, true});
   std::vector<float> a = {0.5f, 0, 2};
