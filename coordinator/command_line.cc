@@ -161,6 +161,9 @@ void AddLogFlags(CLI::App* app, ServeFlags* flags) {
       ->capture_default_str();
   app->add_option("--dump-logits", flags->dump_logits_dir,
                   "Diagnostics: the last stage writes every row of logits to this folder");
+  app->add_option("--trace", flags->trace_path,
+                  "Diagnostics: writes what every worker does and when to this file, which\n"
+                  "ui.perfetto.dev opens");
 }
 
 }  // namespace

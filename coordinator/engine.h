@@ -21,6 +21,7 @@
 #include "coordinator/membership.h"
 #include "coordinator/plan_task.h"
 #include "coordinator/scheduler.h"
+#include "coordinator/trace_recorder.h"
 #include "placement/plan.h"
 #include "proto/messages.h"
 
@@ -47,7 +48,7 @@ struct EngineOptions {
 
   int max_waiting = 256;        // accepted sequences without KV; more are refused
   int max_running = 256;        // sequences with KV
-  int max_in_flight = 0;        // steps; 0: number of stages + 1
+  int max_in_flight = 0;        // steps; 0: one more than keep every stage busy
   int max_step_tokens = 512;    // 2..proto::kMaxStepTokens
   int prefill_chunk = 128;      // 1..max_step_tokens
   std::string dump_logits_dir;  // diagnostics; "" = off
@@ -100,6 +101,7 @@ class Engine final : public GenerationService {
     comm::Mailbox& mailbox;
     const Clock& clock;
     EngineObserver& observer;
+    TraceRecorder* trace = nullptr;  // null: nobody traces
   };
   explicit Engine(const Parts& parts);
   ~Engine() override;  // Stop()
@@ -141,6 +143,7 @@ class Engine final : public GenerationService {
   void Act(const SchedulerActions& actions);
   void Deliver(SeqId seq, const GenerationEvent& event);
   void Publish();
+  void CollectLastSpans();
   // Ends the loop: all sequences end with `why`, the workers are told to.
   void End(const Status& why, ServiceState last_state);
   void Fail(const Status& why);
@@ -167,9 +170,12 @@ class Engine final : public GenerationService {
   Status On(comm::PeerId from, const proto::Failure& failure);
   Status On(comm::PeerId from, const proto::LinkReport& report);
   Status On(comm::PeerId from, const proto::Shutdown& shutdown);
+  Status On(comm::PeerId from, const proto::ClockEcho& echo);
+  Status On(comm::PeerId from, const proto::TraceSpans& spans);
   template <typename Other>
   Status On(comm::PeerId from, const Other& message);  // kinds that only the coordinator sends
   Status Refuse(comm::PeerId from, const proto::Hello& hello, const Status& why);
+  Status AskClock(WorkerId worker);
   Status CountStale();
   WorkerStatus StatusOf(WorkerId worker) const;
   Status SendTo(comm::PeerId peer, const proto::Message& message);
@@ -194,6 +200,7 @@ class Engine final : public GenerationService {
   comm::Mailbox& mailbox_;
   const Clock& clock_;
   EngineObserver& observer_;
+  TraceRecorder* const trace_;
 
   // Engine thread only, after Start.
   Membership membership_;

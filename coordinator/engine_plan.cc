@@ -105,7 +105,8 @@ Result<proto::AssignPlan> Engine::AssignmentOf(WorkerId worker) const {
                                .ffn = options_.plan.ffn,
                                .sparsity_path = options_.sparsity_path,
                                .max_step_tokens = options_.max_step_tokens,
-                               .dump_logits_dir = options_.dump_logits_dir};
+                               .dump_logits_dir = options_.dump_logits_dir,
+                               .trace = trace_ != nullptr};
   for (size_t i = 0; i < plan_.stages.size(); ++i) {
     if (plan_.stages[i].lead == worker) {
       assignment.stage = static_cast<int>(i);
@@ -150,15 +151,15 @@ Result<std::string> Engine::AddressOf(WorkerId worker, placement::LinkKind trans
 }
 
 void Engine::StartServing() {
-  const int n_stages = static_cast<int>(plan_.stages.size());
+  const int n_batches = plan_.batches_under_way();
   const SchedulerOptions scheduler{
       .epoch = plan_.epoch,
       .n_ctx = plan_.n_ctx,
       .n_vocab = sources_.config.n_vocab,
       .page_tokens = plan_.kv.page_tokens,
       .n_pages = plan_.kv.n_pages,
-      .n_stages = n_stages,
-      .max_in_flight = options_.max_in_flight > 0 ? options_.max_in_flight : n_stages + 1,
+      .n_batches = n_batches,
+      .max_in_flight = options_.max_in_flight > 0 ? options_.max_in_flight : n_batches + 1,
       .max_step_tokens = options_.max_step_tokens,
       .prefill_chunk = options_.prefill_chunk,
       // SubmitAll keeps arrivals within max_waiting and what can start at once; preempted sequences
@@ -171,7 +172,7 @@ void Engine::StartServing() {
     limits_ = scheduler;
   }
   SetState(ServiceState::kReady);
-  LogInfo("coordinator", Str("serving", Kv("epoch", plan_.epoch), Kv("stages", n_stages),
+  LogInfo("coordinator", Str("serving", Kv("epoch", plan_.epoch), Kv("stages", plan_.stages.size()),
                              Kv("n_ctx", plan_.n_ctx), Kv("kv_tokens", plan_.kv.n_tokens())));
   observer_.OnServing(plan_);
 }

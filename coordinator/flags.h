@@ -47,6 +47,7 @@ struct ServeFlags {
   std::string weights_from = "file";
   std::string chat_template;  // a built-in name, a file or the template itself
   std::string dump_logits_dir;
+  std::string trace_path;
 
   int n_workers = 0;            // that join by themselves; 0: MPI's, or one beside the coordinator
   std::string cluster_address;  // where workers connect: "10.0.0.1", "0.0.0.0:40123"

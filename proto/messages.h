@@ -69,6 +69,7 @@ struct AssignPlan {
   std::string sparsity_path;    // on this worker's host; "": what the model file itself has
   int max_step_tokens = 512;    // rows of scratch
   std::string dump_logits_dir;  // diagnostics: the last stage writes logits here; "" = off
+  bool trace = false;           // TraceSpans are wanted
   friend bool operator==(const AssignPlan&, const AssignPlan&) = default;
 };
 
@@ -202,7 +203,41 @@ struct LinkReport {
   friend bool operator==(const LinkReport&, const LinkReport&) = default;
 };
 
+// Coordinator -> worker, while it traces: what time is it there? The worker answers at once.
+struct ClockProbe {
+  int64_t sent_ns = 0;  // of the coordinator's clock
+  friend bool operator==(const ClockProbe&, const ClockProbe&) = default;
+};
+struct ClockEcho {
+  int64_t sent_ns = 0;  // the probe's
+  int64_t at_ns = 0;    // of the worker's clock
+  friend bool operator==(const ClockEcho&, const ClockEcho&) = default;
+};
+
+// One thing that a worker did or waited for, in times of its clock.
+struct TraceSpan {
+  uint32_t name = 0;   // into names
+  uint32_t track = 0;  // into tracks
+  int64_t begin_ns = 0;
+  int64_t duration_ns = 0;
+  int layer = -1;  // of the model; -1: of none
+  StepId step;
+  int64_t n_rows = 0;
+  uint64_t n_bytes = 0;  // read from memory, or moved over a link
+  friend bool operator==(const TraceSpan&, const TraceSpan&) = default;
+};
+
+// Worker -> coordinator, while it traces: the latest spans, with the names they use.
+struct TraceSpans {
+  std::vector<std::string> names;
+  std::vector<std::string> tracks;
+  std::vector<TraceSpan> spans;
+  uint64_t n_dropped = 0;  // spans of this worker that were lost so far
+  friend bool operator==(const TraceSpans&, const TraceSpans&) = default;
+};
+
 using Message = std::variant<Hello, Welcome, AssignPlan, LoadProgress, Ready, StepBatch, StepResult,
-                             Part, Heartbeat, Failure, Shutdown, ProbeLink, LinkReport>;
+                             Part, Heartbeat, Failure, Shutdown, ProbeLink, LinkReport, ClockProbe,
+                             ClockEcho, TraceSpans>;
 
 }  // namespace thermocline::proto

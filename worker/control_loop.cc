@@ -57,9 +57,13 @@ Status ControlLoop::Serve(const std::atomic<bool>& stop) {
       last_heard_ = clock_.Now();
       TC_ASSIGN_OR_RETURN(proto::Message message, proto::Decode(received->frame.header));
       TC_ASSIGN_OR_RETURN(const bool done, Handle(std::move(message)));
-      if (done) return OkStatus();
+      if (done) {
+        SendSpans();
+        return OkStatus();
+      }
     }
     TC_RETURN_IF_ERROR(ReportProbe());
+    SendSpans();
     TC_RETURN_IF_ERROR(TakeStepFailure());
     if (clock_.Now() - last_heartbeat_ >= kHeartbeatInterval) SendHeartbeat();
     if (clock_.Now() - last_heard_ > kCoordinatorSilence) {
@@ -121,6 +125,10 @@ Result<bool> ControlLoop::Handle(proto::Message message) {
     if (step_loop_ == nullptr || !step_loop_->Submit(std::move(*batch))) {
       return Internal("a step came before its plan, or more steps than the queue holds");
     }
+  } else if (auto* probe = std::get_if<proto::ClockProbe>(&message)) {
+    const int64_t at_ns = clock_.Now().since_start.count();
+    const Status sent = Send(proto::ClockEcho{.sent_ns = probe->sent_ns, .at_ns = at_ns});
+    if (!sent.ok()) LogDebug("worker", Str("clock not told: ", sent));
   } else if (auto* shutdown = std::get_if<proto::Shutdown>(&message)) {
     if (!welcome_) return RefusedBy(StatusCode::kInvalidArgument, shutdown->reason);
     LogDebug("worker", Str("shutdown: ", shutdown->reason));
@@ -153,6 +161,7 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
     return Unavailable(Str("this worker has no port for the plan's transport:",
                            Kv("transport", placement::LinkKindName(message.plan.link))));
   }
+  if (message.trace && tracer_ == nullptr) tracer_ = std::make_unique<Tracer>(clock_);
   Assignment assignment;
   assignment.message = std::move(message);
   assignment.self = id_;
@@ -160,7 +169,8 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
   assignment.cache_dir = options_.cache_dir;
   assignment.peer = peer_.value;
   step_loop_ = std::make_unique<StepLoop>(
-      StepContext{clock_, mailbox_, port, *device_, counters_, FirstOf(options_.cpus)},
+      StepContext{clock_, mailbox_, port, *device_, counters_, FirstOf(options_.cpus),
+                  tracer_.get()},
       std::move(assignment), [this](Status status) { OnStepLoopEnd(std::move(status)); });
   return OkStatus();
 }
@@ -190,6 +200,17 @@ Status ControlLoop::ReportProbe() {
   if (!report) return OkStatus();
   prober_.reset();
   return Send(*report);
+}
+
+void ControlLoop::SendSpans() {
+  while (tracer_ != nullptr) {
+    const proto::TraceSpans spans = tracer_->Take();
+    if (spans.spans.empty()) return;
+    const Status sent = Send(spans);
+    if (sent.ok()) continue;
+    LogDebug("worker", Str("spans not sent: ", sent));
+    return tracer_->CountLost(spans.spans.size());
+  }
 }
 
 void ControlLoop::OnStepLoopEnd(Status status) {

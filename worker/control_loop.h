@@ -18,6 +18,7 @@
 #include "proto/messages.h"
 #include "worker/link_prober.h"
 #include "worker/step_loop.h"
+#include "worker/tracer.h"
 
 namespace thermocline::worker {
 
@@ -66,6 +67,7 @@ class ControlLoop {
   comm::DataPort* PortOf(placement::LinkKind transport) const;
   void OnStepLoopEnd(Status status);
   Status TakeStepFailure();
+  void SendSpans();
 
   const WorkerOptions options_;
   const Clock& clock_;
@@ -80,6 +82,7 @@ class ControlLoop {
   TimePoint last_heard_;
   TimePoint last_heartbeat_;
   StepCounters counters_;
+  std::unique_ptr<Tracer> tracer_;  // while the coordinator wants spans
   Mutex mutex_;
   Status step_failure_ GUARDED_BY(mutex_);
   // One of them at a time has a thread, which alone uses the ports.

@@ -54,8 +54,14 @@ class Generator {
                           std::abs(double(Float())),
                           std::abs(double(Float(0, 1e9f))),
                           std::abs(double(Float()))};
-      default:
+      case 12:
         return Shutdown{Text()};
+      case 13:
+        return ClockProbe{Int(-9, 9)};
+      case 14:
+        return ClockEcho{Int(-9, 9), Int(-9, 9)};
+      default:
+        return MakeTraceSpans();
     }
   }
   static constexpr int kKinds = std::variant_size_v<Message>;
@@ -123,6 +129,22 @@ class Generator {
     return profile;
   }
 
+  TraceSpans MakeTraceSpans() {
+    TraceSpans trace{.names = {Text(), Text()}, .tracks = {Text()}, .n_dropped = U64()};
+    trace.spans.resize(static_cast<size_t>(Int(0, 3)));
+    for (TraceSpan& span : trace.spans) {
+      span = {static_cast<uint32_t>(Int(0, 1)),
+              0,
+              Int(-9, 9),
+              Int(0, 9),
+              Int(-1, model::kMaxLayers),
+              {U64()},
+              Int(0, kMaxStepTokens),
+              U64()};
+    }
+    return trace;
+  }
+
   placement::Plan MakePlan() {
     placement::Plan plan{.epoch = {U64()},
                          .model_fingerprint = Text(),
@@ -130,7 +152,8 @@ class Generator {
                          .link = placement::LinkKind(Int(0, 1)),
                          .wire = DType(Int(0, 2)),
                          .kv = {Int(1, 64), Int(0, 1 << 20), DType(Int(0, 2))},
-                         .n_ctx = Int(0, 1 << 17)};
+                         .n_ctx = Int(0, 1 << 17),
+                         .micro_batches = Int(1, placement::kMaxMicroBatches)};
     plan.stages.resize(Int(1, 4));
     for (placement::StagePlan& stage : plan.stages) {
       stage = {{U64()}, {Int(0, 5), Int(5, 9), Coin(), Coin()}, U64(), U64(), U64(), U64(), Text()};
@@ -168,6 +191,7 @@ class Generator {
     assign.helper_addresses.resize(Int(0, 3));
     for (std::string& address : assign.helper_addresses) address = Text();
     assign.lead_address = Text();
+    assign.trace = Coin();
     return assign;
   }
 
@@ -420,6 +444,26 @@ TEST(Codec, TextsAreBoundedAndFreeTextsAreCut) {
   const auto decoded = DecodeAs<Shutdown>(EncodeToBytes(Shutdown{std::string(9000, 'r')}));
   ASSERT_TRUE(decoded.ok()) << decoded.status();
   EXPECT_EQ(decoded->reason.size(), kMaxTextBytes);
+}
+
+TEST(Codec, SpansNameWhatTheirMessageNames) {
+  const TraceSpans good{.names = {"norm"}, .tracks = {"device"}, .spans = {{.layer = 3}}};
+  EXPECT_TRUE(Decode(EncodeToBytes(good)).ok());
+  TraceSpans other = good;
+  other.spans[0].name = 1;
+  EXPECT_THAT(DecodeStatus(other).message(), HasSubstr("span.name out of range: 1 is not in 0..0"));
+  other = good;
+  other.tracks.clear();
+  EXPECT_THAT(DecodeStatus(other).message(), HasSubstr("span.track"));
+  other = good;
+  other.spans[0].duration_ns = -1;
+  EXPECT_THAT(DecodeStatus(other).message(), HasSubstr("span.duration_ns"));
+  other = good;
+  other.names.resize(kMaxTraceNames + 1);
+  EXPECT_THAT(DecodeStatus(other).message(), HasSubstr("too many trace.names"));
+  other = good;
+  other.spans.resize(kMaxTraceSpans + 1);
+  EXPECT_THAT(DecodeStatus(other).message(), HasSubstr("too many trace.spans"));
 }
 
 TEST(StepBatch, CountsItsTokens) {
