@@ -40,6 +40,14 @@ class Link {
   // The next frame in the order it was sent. kDeadlineExceeded; kDataLoss for a malformed frame;
   // kUnavailable when the connection is known to be gone and everything that arrived was delivered.
   virtual Status Receive(Frame* frame, TimePoint deadline) = 0;
+  // The same if it has arrived, else false; what a waiting thread asks again and again. Errors as
+  // Receive, but for the deadline.
+  virtual Result<bool> TryReceive(Frame* frame) {
+    const Status received = Receive(frame, TimePoint{});
+    if (received.code() == StatusCode::kDeadlineExceeded) return false;
+    if (!received.ok()) return received;
+    return true;
+  }
   // Moves on the frames that Send left under way, without waiting; true when none is left. Whoever
   // sends and then waits for something else than this port's links must call it until then, since a
   // transport may move frames only inside its calls.

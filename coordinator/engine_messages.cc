@@ -23,7 +23,7 @@ Status Engine::On(comm::PeerId from, const proto::Hello& hello) {
   workers_changed_ = true;
   observer_.OnWorkerJoined(StatusOf(*id));
   TC_RETURN_IF_ERROR(SendToWorker(*id, proto::Welcome{.id = *id, .epoch = plan_.epoch}));
-  return membership_.complete() ? StartLoading() : OkStatus();
+  return membership_.complete() ? StartPlanning() : OkStatus();
 }
 
 Status Engine::Refuse(comm::PeerId from, const proto::Hello& hello, const Status& why) {

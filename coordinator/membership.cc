@@ -24,13 +24,14 @@ void ShareBandwidthOfHosts(std::vector<placement::WorkerProfile>* workers) {
   };
   std::map<std::string, Host> hosts;
   for (const auto& worker : *workers) {
+    if (!worker.read_bytes_per_s.known()) continue;
     Host& host = hosts[worker.host];
     host.bytes_per_s += worker.read_bytes_per_s.value;
     host.n_threads += worker.n_threads;
   }
   for (auto& worker : *workers) {
     const Host& host = hosts[worker.host];
-    if (host.n_threads == 0) continue;
+    if (host.n_threads == 0 || !worker.read_bytes_per_s.known()) continue;
     worker.read_bytes_per_s.value = host.bytes_per_s * worker.n_threads / host.n_threads;
   }
 }
@@ -256,7 +257,12 @@ std::string Membership::MissingWorkers() const {
 
 placement::ClusterProfile Membership::profile() const {
   placement::ClusterProfile profile;
-  for (const auto& [id, member] : members_) profile.workers.push_back(member.hello.profile);
+  for (const auto& [id, member] : members_) {
+    profile.workers.push_back(member.hello.profile);
+    // Nothing was left to measure with.
+    placement::Figure& rate = profile.workers.back().read_bytes_per_s;
+    if (rate.value == 0) rate = {};
+  }
   ShareBandwidthOfHosts(&profile.workers);
   return profile;
 }

@@ -1,7 +1,7 @@
 #include "placement/cost_model.h"
 
 #include <algorithm>
-#include <limits>
+#include <optional>
 
 #include "base/check.h"
 #include "model/ffn_policy.h"
@@ -69,14 +69,14 @@ CostModel::CostModel(const CostInputs& inputs) : inputs_(inputs) {
 
   CHECK(!speeds_.empty());
   for (int layer = 0; layer < config.n_layer; ++layer) {
-    double fastest = std::numeric_limits<double>::infinity();
+    alone_.layers.emplace_back();
+    std::optional<double> fastest;
     for (const FfnMode mode : model::kFfnModes) {
       if (!inputs_.ffn.Has(mode)) continue;
       LayerLoads loads = LoadsOfLayer(layer, mode, false);
       const double seconds = SecondsOf(loads.ffn, speeds_.front(), loads.all, DensityOf(loads.all));
-      if (seconds >= fastest) continue;
+      if (fastest && seconds >= *fastest) continue;
       fastest = seconds;
-      alone_.layers.resize(static_cast<size_t>(layer) + 1);
       alone_.layers.back() = std::move(loads);
     }
     shared_.layers.push_back(LoadsOfLayer(layer, alone_.layers.back().mode, true));
@@ -142,7 +142,7 @@ double CostModel::SecondsOf(const std::vector<OpLoad>& ops, const WorkerSpeed& s
                             const NeuronShare& share, double density) const {
   double seconds = 0;
   for (const OpLoad& op : ops) seconds += speed.OpSeconds(op, share, density);
-  return seconds;
+  return std::min(seconds, kMaxSplitSeconds);
 }
 
 size_t CostModel::IndexOf(WorkerId worker) const {
@@ -180,7 +180,8 @@ double CostModel::TransferSeconds(WorkerId from, WorkerId to) const {
 double CostModel::HopSeconds(WorkerId from, WorkerId to) const {
   const LinkProfile* const link = inputs_.cluster.FindLink(from, to);
   CHECK(link != nullptr);
-  return link->message_s.value + link->latency_s.value + TransferSeconds(from, to);
+  return std::min(kMaxSplitSeconds,
+                  link->message_s.value + link->latency_s.value + TransferSeconds(from, to));
 }
 
 // By block, so that they add up; an op's larger bound may change from block to block, which makes

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "base/units.h"
+#include "comm/backoff.h"
 #include "proto/codec.h"
 
 namespace thermocline::worker {
@@ -140,7 +141,7 @@ Status StepLoop::OpenLinks() {
       if (!helpers[h].neurons[layer].empty()) members[layer].push_back(part_links_.back().get());
     }
   }
-  helpers_ = std::make_unique<LeadLinks>(first_layer, std::move(members));
+  helpers_ = std::make_unique<LeadLinks>(message.plan.epoch, first_layer, std::move(members));
   stage_->set_exchange(helpers_.get());
   return OkStatus();
 }
@@ -173,56 +174,83 @@ Status StepLoop::ReportProgress(uint64_t bytes_done, uint64_t bytes_total) {
 }
 
 Status StepLoop::ServeUntilStopped() {
-  proto::StepBatch batch;
-  TensorView input;
+  std::optional<comm::Backoff> backoff(std::in_place);
   while (!stopping_) {
     const TimePoint begin = context_.clock.Now();
-    TC_ASSIGN_OR_RETURN(const bool arrived, NextBatch(&batch, &input));
-    context_.counters.wait_us += MicrosSince(context_.clock, begin);
-    if (arrived) TC_RETURN_IF_ERROR(RunBatch(&batch, input));
+    const uint64_t n_ops = stage_->n_ops_done();
+    TC_ASSIGN_OR_RETURN(const bool done, stage_->Advance());
+    const bool computed = done || stage_->n_ops_done() != n_ops;
+    if (computed) context_.counters.compute_us += MicrosSince(context_.clock, begin);
+    if (done) {
+      TC_RETURN_IF_ERROR(EndBatch());
+      continue;
+    }
+    // Of batches under way all wait for helpers; a new one can be computed meanwhile.
+    const bool idle = under_way_.empty();
+    const TimePoint waits = context_.clock.Now();
+    TC_ASSIGN_OR_RETURN(const bool began, BeginNext(idle ? kPollInterval : Duration{0}));
+    if (began || computed) backoff.emplace();
+    if (!idle && !began) backoff->Pause(waits + kPollInterval);
+    context_.counters.wait_us += MicrosSince(context_.clock, waits);
   }
   return OkStatus();
 }
 
-Result<bool> StepLoop::NextBatch(proto::StepBatch* batch, TensorView* input) {
-  TC_ASSIGN_OR_RETURN(const bool arrived,
-                      previous_ == nullptr ? NextSubmitted(batch) : NextFrame(batch));
-  if (!arrived) return false;
-  *input = TensorView{};
-  if (batch->epoch < assignment_.message.plan.epoch) {
-    ++context_.counters.stale_frames;
-    return false;
-  }
+Result<bool> StepLoop::BeginNext(Duration wait) {
+  if (!held_) TC_RETURN_IF_ERROR(TakeNext(wait));
+  if (!held_ || !stage_->CanBegin(*held_)) return false;
+  under_way_.push_back({*std::exchange(held_, std::nullopt), context_.clock.Now()});
+  const proto::StepBatch& batch = under_way_.back().batch;
+  TensorView input;
   if (previous_ != nullptr) {
-    TC_ASSIGN_OR_RETURN(*input, previous_->Activation(batch->n_tokens()));
+    TC_ASSIGN_OR_RETURN(input, previous_->Activation(batch.n_tokens()));
   }
+  TC_RETURN_IF_ERROR(stage_->Begin(batch, input));
   return true;
 }
 
-Result<bool> StepLoop::NextSubmitted(proto::StepBatch* batch) {
-  return AwaitFlushing([&](Duration wait) -> Result<bool> {
-    auto submitted = submitted_.Pop(wait);
+Status StepLoop::TakeNext(Duration wait) {
+  proto::StepBatch batch;
+  TC_ASSIGN_OR_RETURN(const bool arrived,
+                      previous_ == nullptr ? NextSubmitted(wait, &batch) : NextFrame(wait, &batch));
+  if (!arrived) return OkStatus();
+  if (batch.epoch < assignment_.message.plan.epoch) {
+    ++context_.counters.stale_frames;
+    return OkStatus();
+  }
+  held_ = std::move(batch);
+  return OkStatus();
+}
+
+Result<bool> StepLoop::NextSubmitted(Duration wait, proto::StepBatch* batch) {
+  return AwaitFlushing(wait, [&](Duration most) -> Result<bool> {
+    if (most <= Duration{0} && submitted_.size() == 0) return false;
+    auto submitted = submitted_.Pop(most);
     if (submitted) *batch = std::move(*submitted);
     return submitted.has_value();
   });
 }
 
-Result<bool> StepLoop::NextFrame(proto::StepBatch* batch) {
-  TC_ASSIGN_OR_RETURN(const bool arrived,
-                      AwaitFlushing([&](Duration wait) { return previous_->Receive(wait); }));
+Result<bool> StepLoop::NextFrame(Duration wait, proto::StepBatch* batch) {
+  TC_ASSIGN_OR_RETURN(const bool arrived, AwaitFlushing(wait, [&](Duration most) {
+                        return most <= Duration{0} ? previous_->TryReceive()
+                                                   : previous_->Receive(most);
+                      }));
   if (!arrived) return false;
   TC_ASSIGN_OR_RETURN(*batch, proto::DecodeAs<proto::StepBatch>(previous_->header()));
   return true;
 }
 
-Result<bool> StepLoop::AwaitFlushing(const std::function<Result<bool>(Duration)>& attempt) {
-  const TimePoint until = context_.clock.Now() + kPollInterval;
-  for (Duration wait = kFlushIntervalMin;; wait = std::min(2 * wait, kFlushIntervalMax)) {
+Result<bool> StepLoop::AwaitFlushing(Duration wait,
+                                     const std::function<Result<bool>(Duration)>& attempt) {
+  const TimePoint until = context_.clock.Now() + wait;
+  for (Duration pause = kFlushIntervalMin;; pause = std::min(2 * pause, kFlushIntervalMax)) {
     bool flushed = true;
     if (next_ != nullptr) {
       TC_ASSIGN_OR_RETURN(flushed, next_->Flush());
     }
-    TC_ASSIGN_OR_RETURN(const bool arrived, attempt(flushed ? until - context_.clock.Now() : wait));
+    const Duration left = until - context_.clock.Now();
+    TC_ASSIGN_OR_RETURN(const bool arrived, attempt(flushed ? left : std::min(pause, left)));
     if (arrived || stopping_ || context_.clock.Now() >= until) return arrived;
   }
 }
@@ -245,7 +273,7 @@ Status StepLoop::HelpUntilStopped() {
 
 Status StepLoop::Help(const proto::Part& part) {
   const TimePoint begin = context_.clock.Now();
-  TC_RETURN_IF_ERROR(helper_->Run(part.layer, part.n_rows, lead_.get()));
+  TC_RETURN_IF_ERROR(helper_->Run(part, lead_.get()));
   context_.counters.compute_us += MicrosSince(context_.clock, begin);
   if (part.step != helped_step_) ++context_.counters.steps_done;
   helped_step_ = part.step;
@@ -259,20 +287,20 @@ void StepLoop::CountSent() {
   context_.counters.link_bytes_sent = n_bytes;
 }
 
-Status StepLoop::RunBatch(proto::StepBatch* batch, TensorView input) {
-  const TimePoint begin = context_.clock.Now();
-  if (helpers_ != nullptr) helpers_->BeginStep(batch->epoch, batch->step);
-  TC_RETURN_IF_ERROR(stage_->Run(*batch, input));
-  const uint64_t took_us = MicrosSince(context_.clock, begin);
-  batch->stage_compute_us.push_back(static_cast<uint32_t>(took_us));
-  context_.counters.compute_us += took_us;
+Status StepLoop::EndBatch() {
+  proto::StepBatch batch = std::move(under_way_.front().batch);
+  const uint64_t took_us = MicrosSince(context_.clock, under_way_.front().since);
+  batch.stage_compute_us.push_back(static_cast<uint32_t>(took_us));
   context_.counters.kv_pages_used = stage_->kv_pages_used();
   ++context_.counters.steps_done;
   if (stage_->is_last()) {
-    TC_RETURN_IF_ERROR(SendResult(batch));
+    TC_RETURN_IF_ERROR(SendResult(&batch));
   } else {
-    TC_RETURN_IF_ERROR(next_->Send(std::move(*batch), stage_->activation()));
+    TC_RETURN_IF_ERROR(next_->Send(std::move(batch), stage_->activation()));
   }
+  stage_->Finish();
+  under_way_.pop_front();
+  if (!under_way_.empty()) under_way_.front().since = context_.clock.Now();
   CountSent();
   return OkStatus();
 }

@@ -4,8 +4,10 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <thread>
@@ -70,19 +72,29 @@ class StepLoop {
   Status Help(const proto::Part& part);
   void CountSent();
   void LogFfn() const;
-  // False when nothing arrived within a poll interval.
-  Result<bool> NextBatch(proto::StepBatch* batch, TensorView* input);
+  // Takes the next batch, if one comes within `wait`, and begins it unless those under way are in
+  // its way; false when it did not.
+  Result<bool> BeginNext(Duration wait);
+  // Into held_; the same.
+  Status TakeNext(Duration wait);
   // A batch from the coordinator, or from the previous stage with its activation.
-  Result<bool> NextSubmitted(proto::StepBatch* batch);
-  Result<bool> NextFrame(proto::StepBatch* batch);
-  // Repeats `attempt`, which waits at most the given time, for a poll interval, and meanwhile sees
+  Result<bool> NextSubmitted(Duration wait, proto::StepBatch* batch);
+  Result<bool> NextFrame(Duration wait, proto::StepBatch* batch);
+  // Repeats `attempt`, which waits at most the given time, until `wait` is over, and meanwhile sees
   // the last activation off.
-  Result<bool> AwaitFlushing(const std::function<Result<bool>(Duration)>& attempt);
-  Status RunBatch(proto::StepBatch* batch, TensorView input);
+  Result<bool> AwaitFlushing(Duration wait, const std::function<Result<bool>(Duration)>& attempt);
+  // Sends on what the oldest batch has become.
+  Status EndBatch();
   Status SendResult(proto::StepBatch* batch);
   Status SendControl(const proto::Message& message);
   // kAborted when the loop is to stop.
   Status ReportProgress(uint64_t bytes_done, uint64_t bytes_total);
+
+  // A batch in the stage. Its time there is counted from when it was alone at the front.
+  struct UnderWay {
+    proto::StepBatch batch;
+    TimePoint since;
+  };
 
   const StepContext context_;
   const Assignment assignment_;
@@ -101,6 +113,8 @@ class StepLoop {
   std::vector<std::unique_ptr<ActivationLink>> part_links_;
   std::unique_ptr<LeadLinks> helpers_;
   std::unique_ptr<HelperLink> lead_;
+  std::optional<proto::StepBatch> held_;  // came, and cannot begin yet
+  std::deque<UnderWay> under_way_;        // in the stage, the oldest first
   StepId helped_step_;
   TimePoint last_progress_;
   std::thread thread_;
