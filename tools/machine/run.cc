@@ -10,6 +10,7 @@
 #include "placement/cluster_yaml.h"
 #include "tools/machine/machine_info.h"
 #include "tools/table.h"
+#include "worker/probe/gpu_list.h"
 #include "worker/profiler.h"
 
 namespace thermocline::tools {
@@ -59,6 +60,22 @@ std::string Head(const WorkerProfile& worker, const std::string& device) {
     text +=
         Str("  ", rate.n_threads,
             rate.n_threads == 1 ? " thread: " : " threads: ", Gigas(rate.bytes_per_s), " GB/s\n");
+  }
+  return text;
+}
+
+// "" without GPUs or their driver.
+std::string GpuLines() {
+  std::string text;
+  const auto gpus = worker::ListGpus();
+  if (!gpus.ok()) return text;
+  for (const worker::GpuInfo& gpu : *gpus) {
+    text += Str("gpu ", gpu.pci_bus_id, ": ", Printable(gpu.name), ", ",
+                FormatBytes(gpu.memory_bytes), ", ", FormatBytes(gpu.free_bytes), " free");
+    if (gpu.pcie_generation > 0) text += Str(", PCIe ", gpu.pcie_generation);
+    if (gpu.pcie_lanes > 0) text += Str(" x", gpu.pcie_lanes);
+    if (gpu.n_nvlinks > 0) text += Str(", ", gpu.n_nvlinks, " NVLinks");
+    text += "\n";
   }
   return text;
 }
@@ -113,12 +130,11 @@ Status RunMachine(const MachineFlags& flags) {
     std::fputs(yaml.c_str(), stdout);
     return OkStatus();
   }
-  std::fputs((Head(worker, device->name()) +
-              "\nGB/s of weights that come from memory, by op; "
-              "GFLOP/s with weights in a cache\n" +
-              TypeTable(worker))
-                 .c_str(),
-             stdout);
+  const std::string table =
+      Str(Head(worker, device->name()), GpuLines(),
+          "\nGB/s of weights that come from memory, by op; GFLOP/s with weights in a cache\n",
+          TypeTable(worker));
+  std::fputs(table.c_str(), stdout);
   return flags.save_cluster.empty() ? OkStatus() : WriteText(flags.save_cluster, yaml);
 }
 
