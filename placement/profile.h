@@ -99,6 +99,7 @@ struct LinkProfile {
   Figure latency_s;
   Figure bytes_per_s;
   Figure message_s;
+  std::string note;  // for people: where assumed numbers come from that are no preset's
   friend bool operator==(const LinkProfile&, const LinkProfile&) = default;
 };
 
