@@ -16,7 +16,7 @@ WorkerSpeed::WorkerSpeed(const WorkerProfile& worker, int64_t n_rows)
     : read_bytes_per_s_(worker.read_bytes_per_s.value_or(kAssumedReadBytesPerS)),
       gather_bytes_per_s_(
           worker.gather_bytes_per_s.value_or(kAssumedGatherShare * read_bytes_per_s_)),
-      op_overhead_s_(worker.op_overhead_s.value_or(kAssumedOpOverheadS)),
+      op_overhead_s_(std::min(kLongestOpS, worker.op_overhead_s.value_or(kAssumedOpOverheadS))),
       compute_rates_(worker.compute_rates),
       n_rows_(static_cast<double>(n_rows)) {}
 
@@ -52,7 +52,7 @@ double WorkerSpeed::OpSeconds(const OpLoad& op, const NeuronShare& share, double
   const double memory = bytes / (op.gathers() ? BytesPerS(density) : read_bytes_per_s_);
   const double flops = op.Flops(share);
   const double compute = flops > 0 ? flops / FlopsPerS(op.dtype) : 0;
-  return std::max(memory, compute) + op_overhead_s_;
+  return std::min(kLongestOpS, std::max(memory, compute) + op_overhead_s_);
 }
 
 }  // namespace thermocline::placement

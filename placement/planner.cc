@@ -15,24 +15,6 @@
 namespace thermocline::placement {
 namespace {
 
-// A cluster file may hold any numbers above 0. Whatever would take longer than anybody waits takes
-// that long: no plan will use it unless nothing else is there.
-void LimitSeconds(SplitProblem* problem) {
-  const auto limit = [](double* seconds) { *seconds = std::min(*seconds, kMaxSplitSeconds); };
-  for (SplitDevice& device : problem->devices) {
-    for (double* cost : {&device.part_s, &device.send_s, &device.round_trip_s, &device.merge_s}) {
-      limit(cost);
-    }
-  }
-  for (SplitLayer& layer : problem->layers) {
-    limit(&layer.fixed_s);
-    for (std::vector<double>& seconds : layer.seconds) {
-      // Rising, so only an end can be beyond.
-      for (auto s = seconds.rbegin(); s != seconds.rend() && *s > kMaxSplitSeconds; ++s) limit(&*s);
-    }
-  }
-}
-
 // The cost model as the stage search asks it, for one size of the KV cache.
 class ClusterStages final : public StageModel {
  public:
@@ -68,11 +50,10 @@ class ClusterStages final : public StageModel {
     const WorkerId lead = WorkerAt(group.front()).id;
     if (layers.has_embed) problem.layers.front().fixed_s += costs_.EmbedSeconds(lead);
     if (layers.has_head) problem.layers.back().fixed_s += costs_.HeadSeconds(lead);
-    LimitSeconds(&problem);
     return problem;
   }
   double HopSeconds(int from, int to) const override {
-    return std::min(kMaxSplitSeconds, costs_.HopSeconds(WorkerAt(from).id, WorkerAt(to).id));
+    return costs_.HopSeconds(WorkerAt(from).id, WorkerAt(to).id);
   }
 
   model::LayerRange LayersOf(int begin, int end) const {
@@ -341,7 +322,8 @@ Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions&
     plan.n_ctx = demand.ContextOf(plan.kv.n_pages, request.kv.page_tokens);
     TC_RETURN_IF_ERROR(ValidatePlan(plan, inputs.config, inputs.weights, inputs.cluster, request));
     TC_ASSIGN_OR_RETURN(PlanForecast forecast, ForecastPlan(plan, inputs, options));
-    forecast.lower_bound_s = found->lower_bound;
+    // What rows by neuron cost in sums over blocks may be a little more than the whole.
+    forecast.lower_bound_s = std::min(found->lower_bound, forecast.objective_s);
     forecast.structure_bound_s = found->structure_bound;
     return PlannedModel{std::move(plan), std::move(forecast)};
   }
