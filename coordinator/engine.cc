@@ -13,6 +13,8 @@ namespace {
 
 // Frames handled before new requests and the clock are looked at again.
 constexpr int kFramesPerLoop = 64;
+// A worker looks at its mailbox at once, and has a hundredth of a second of spans to send.
+constexpr Duration kLastSpansWait = std::chrono::milliseconds(200);
 
 Status CheckOption(std::string_view name, int64_t value, int64_t low, int64_t high) {
   if (value >= low && value <= high) return OkStatus();
@@ -71,6 +73,7 @@ Engine::Engine(const Parts& parts)
       mailbox_(parts.mailbox),
       clock_(parts.clock),
       observer_(parts.observer),
+      trace_(parts.trace),
       membership_({.expected = parts.options.expected,
                    .build = parts.options.build,
                    .join_timeout = parts.options.join_timeout,
@@ -182,6 +185,22 @@ void Engine::Run() {
     if (running_) ReceiveFrames();
   }
   Publish();
+  if (trace_ != nullptr) CollectLastSpans();
+}
+
+// Workers that have been told to end say what they did until then.
+void Engine::CollectLastSpans() {
+  const TimePoint until = clock_.Now() + kLastSpansWait;
+  while (true) {
+    auto received = mailbox_.Receive(until);
+    if (!received.ok() || !received->has_value()) break;
+    const auto message = proto::Decode((*received)->frame.header);
+    if (!message.ok()) continue;
+    if (const auto* spans = std::get_if<proto::TraceSpans>(&*message)) {
+      if (!On((*received)->from, *spans).ok()) break;
+    }
+  }
+  trace_->Flush();
 }
 
 void Engine::HandleInbox() {
@@ -278,7 +297,6 @@ void Engine::Publish() {
   status_.preemptions = counts.preemptions;
   status_.stale_frames = n_stale_ + counts.unknown_results;
   status_.epoch = plan_.epoch.value;
-  status_.forecast = forecast_;
 }
 
 void Engine::End(const Status& why, ServiceState last_state) {

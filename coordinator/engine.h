@@ -17,9 +17,11 @@
 #include "base/status.h"
 #include "comm/mailbox.h"
 #include "coordinator/generation_service.h"
+#include "coordinator/link_survey.h"
 #include "coordinator/membership.h"
 #include "coordinator/plan_task.h"
 #include "coordinator/scheduler.h"
+#include "coordinator/trace_recorder.h"
 #include "placement/plan.h"
 #include "proto/messages.h"
 
@@ -32,7 +34,9 @@ struct EngineOptions {
   std::string plan_json;        // a hand-written plan; "": the planner searches for one
   placement::PlanRequest plan;  // context, parallelism, KV, link, wire, fingerprint, FFN
   placement::SplitPolicy policy = placement::SplitPolicy::kOptimal;
-  double latency_weight = 1;  // of the planner's objective, 0..1
+  double latency_weight = 1;                         // of the planner's objective, 0..1
+  std::optional<placement::ClusterProfile> cluster;  // instead of measuring links
+  std::string save_cluster_path;  // where to write what is planned for; "": nowhere
   int n_streams = 1;          // sequences that are expected to decode at the same time, 1 or more
   std::string sparsity_path;  // on the workers' hosts; "": what the model file has
 
@@ -44,7 +48,7 @@ struct EngineOptions {
 
   int max_waiting = 256;        // accepted sequences without KV; more are refused
   int max_running = 256;        // sequences with KV
-  int max_in_flight = 0;        // steps; 0: number of stages + 1
+  int max_in_flight = 0;        // steps; 0: one more than keep every stage busy
   int max_step_tokens = 512;    // 2..proto::kMaxStepTokens
   int prefill_chunk = 128;      // 1..max_step_tokens
   std::string dump_logits_dir;  // diagnostics; "" = off
@@ -71,6 +75,7 @@ class EngineObserver {
   virtual void OnWorkerRefused(const std::string& /*host*/, const Status&) {}
   // A spare worker is gone; the service goes on.
   virtual void OnWorkerLeft(const WorkerStatus&, const Status& /*why*/) {}
+  virtual void OnMeasuringLinks(const LinkSurvey&) {}
   virtual void OnPlanning(const PlanJob&) {}
   virtual void OnPlan(const PlanOutcome&) {}
   virtual void OnLoadProgress(const std::vector<WorkerStatus>&) {}
@@ -96,6 +101,7 @@ class Engine final : public GenerationService {
     comm::Mailbox& mailbox;
     const Clock& clock;
     EngineObserver& observer;
+    TraceRecorder* trace = nullptr;  // null: nobody traces
   };
   explicit Engine(const Parts& parts);
   ~Engine() override;  // Stop()
@@ -137,6 +143,7 @@ class Engine final : public GenerationService {
   void Act(const SchedulerActions& actions);
   void Deliver(SeqId seq, const GenerationEvent& event);
   void Publish();
+  void CollectLastSpans();
   // Ends the loop: all sequences end with `why`, the workers are told to.
   void End(const Status& why, ServiceState last_state);
   void Fail(const Status& why);
@@ -161,24 +168,31 @@ class Engine final : public GenerationService {
   Status On(comm::PeerId from, const proto::StepResult& result);
   Status On(comm::PeerId from, const proto::Heartbeat& heartbeat);
   Status On(comm::PeerId from, const proto::Failure& failure);
+  Status On(comm::PeerId from, const proto::LinkReport& report);
   Status On(comm::PeerId from, const proto::Shutdown& shutdown);
+  Status On(comm::PeerId from, const proto::ClockEcho& echo);
+  Status On(comm::PeerId from, const proto::TraceSpans& spans);
   template <typename Other>
   Status On(comm::PeerId from, const Other& message);  // kinds that only the coordinator sends
   Status Refuse(comm::PeerId from, const proto::Hello& hello, const Status& why);
+  Status AskClock(WorkerId worker);
   Status CountStale();
   WorkerStatus StatusOf(WorkerId worker) const;
   Status SendTo(comm::PeerId peer, const proto::Message& message);
   Status SendToWorker(WorkerId worker, const proto::Message& message);
 
   // From complete membership to serving (engine_plan.cc). An error is the end of the service.
+  Status StartSurvey();
+  Status ContinueSurvey();
   Status StartPlanning();
-  Result<PlanJob> JobOf(placement::ClusterProfile cluster) const;
+  Result<PlanJob> NextJob() const;
   void HandlePlanned();
   Status StartLoading(const PlanOutcome& planned);
   Result<proto::AssignPlan> AssignmentOf(WorkerId worker) const;
   Status AddressNeighbours(size_t i, proto::AssignPlan* assignment) const;
-  Result<std::string> AddressOf(WorkerId worker) const;
+  Result<std::string> AddressOf(WorkerId worker, placement::LinkKind transport) const;
   void StartServing();
+  void SetExpected(const PlanOutcome& planned);
   void SetState(ServiceState state);
 
   const EngineOptions& options_;
@@ -186,13 +200,16 @@ class Engine final : public GenerationService {
   comm::Mailbox& mailbox_;
   const Clock& clock_;
   EngineObserver& observer_;
+  TraceRecorder* const trace_;
 
   // Engine thread only, after Start.
   Membership membership_;
+  std::unique_ptr<LinkSurvey> survey_;  // while links are measured, before plan_task_
+  // Of those who joined before the first plan: what they measured, or what a file says.
+  placement::ClusterProfile cluster_;
   std::unique_ptr<PlanTask> plan_task_;  // while kPlanning
   placement::Plan plan_;
-  std::optional<placement::PlanForecast> forecast_;  // of plan_
-  std::unique_ptr<Scheduler> scheduler_;             // from kReady on
+  std::unique_ptr<Scheduler> scheduler_;  // from kReady on
   std::unordered_map<SeqId, std::shared_ptr<GenerationSink>> sinks_;
   std::vector<std::byte> encoded_;  // scratch of SendTo
   TimePoint next_tick_;

@@ -21,6 +21,7 @@
 #include "coordinator/launcher_watch.h"
 #include "coordinator/served_model.h"
 #include "coordinator/terminal.h"
+#include "coordinator/trace_recorder.h"
 #include "coordinator/weights_server.h"
 #include "coordinator/worker_process.h"
 #include "model/ffn_policy.h"
@@ -99,8 +100,11 @@ class Coordinator {
     DescribeModel();
     terminal_.emplace(stderr, clock_,
                       TerminalText{SecurityLine(config_, ticket_), ModelLine(config_, model_)});
+    if (!flags_.trace_path.empty()) {
+      TC_ASSIGN_OR_RETURN(trace_, TraceRecorder::Create(flags_.trace_path, clock_.Now()));
+    }
     engine_ = std::make_unique<Engine>(
-        Engine::Parts{config_.engine, sources_, *mailbox_, clock_, *terminal_});
+        Engine::Parts{config_.engine, sources_, *mailbox_, clock_, *terminal_, trace_.get()});
     TC_ASSIGN_OR_RETURN(
         http_, http::HttpServer::Start(
                    config_.http, model_.card,
@@ -253,7 +257,8 @@ class Coordinator {
   std::unique_ptr<comm::Mailbox> mailbox_;
   std::unique_ptr<WeightsServer> weights_server_;
   std::optional<Terminal> terminal_;
-  std::optional<WorkerProcess> worker_;  // ends after the engine has told it to
+  std::optional<WorkerProcess> worker_;   // ends after the engine has told it to
+  std::unique_ptr<TraceRecorder> trace_;  // null: not asked for
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<http::HttpServer> http_;
 };

@@ -64,6 +64,11 @@ struct Plan {
   DType wire = DType::kF32;  // of activations between stages
   KvBudget kv;
   int n_ctx = 0;  // longest sequence
+  // Batches that a stage with helpers has under way: while the answers to one are on their way, its
+  // lead computes another. Each reads the weights again.
+  int micro_batches = 1;
+  // Batches that keep every stage busy: one each, micro_batches where there are helpers.
+  int batches_under_way() const;
   // Whether any two workers are joined by a link.
   bool has_links() const;
   friend bool operator==(const Plan&, const Plan&) = default;
@@ -120,6 +125,9 @@ Result<Plan> PlanFromJson(std::string_view json, const Plan& defaults = {});
 // A plan of the deepest model with one layer per stage and a long reason each stays far below.
 inline constexpr size_t kMaxPlanJsonBytes = 4 * kMiB;
 inline constexpr int kMaxStages = model::kMaxLayers;
+// With four batches under way a lead waits only where the way to its helpers and back takes three
+// times what a batch computes; more batches would read the weights in vain.
+inline constexpr int kMaxMicroBatches = 4;
 inline constexpr int kMaxHelpers = 64;  // of one stage; a star of more would wait for its own link
 inline constexpr size_t kMaxReasonBytes = 1024;
 

@@ -220,6 +220,7 @@ Result<Plan> ReadPlan(const Json& json, const Plan& defaults) {
   std::string link(LinkKindName(plan.link));
   reader.Text("link", 16, &link);
   reader.FloatType("wire", &plan.wire);
+  reader.Integer("micro_batches", 1, kMaxMicroBatches, &plan.micro_batches);
   TC_RETURN_IF_ERROR(ReadKv(&reader, &plan.kv));
   TC_RETURN_IF_ERROR(ReadStages(&reader, &plan));
   TC_RETURN_IF_ERROR(reader.Finish());
@@ -269,6 +270,7 @@ std::string PlanToJson(const Plan& plan, PlanLink link) {
             {"n_ctx", plan.n_ctx},
             {"link", LinkKindName(plan.link)},
             {"wire", DTypeName(plan.wire)},
+            {"micro_batches", plan.micro_batches},
             {"kv",
              {{"page_tokens", plan.kv.page_tokens},
               {"n_pages", plan.kv.n_pages},

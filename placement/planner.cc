@@ -10,6 +10,7 @@
 #include "placement/context.h"
 #include "placement/cost_model.h"
 #include "placement/forecast.h"
+#include "placement/micro_batches.h"
 #include "placement/solver/stage_search.h"
 
 namespace thermocline::placement {
@@ -321,6 +322,7 @@ Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions&
     SizeKv(inputs, model, demand.wanted_pages, &plan);
     plan.n_ctx = demand.ContextOf(plan.kv.n_pages, request.kv.page_tokens);
     TC_RETURN_IF_ERROR(ValidatePlan(plan, inputs.config, inputs.weights, inputs.cluster, request));
+    TC_ASSIGN_OR_RETURN(plan.micro_batches, ChooseMicroBatches(plan, inputs, options));
     TC_ASSIGN_OR_RETURN(PlanForecast forecast, ForecastPlan(plan, inputs, options));
     // What rows by neuron cost in sums over blocks may be a little more than the whole.
     forecast.lower_bound_s = std::min(found->lower_bound, forecast.objective_s);

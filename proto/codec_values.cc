@@ -198,6 +198,7 @@ void Put(const placement::Plan& in, wire::Plan* out) {
   out->mutable_kv()->set_n_pages(in.kv.n_pages);
   out->mutable_kv()->set_dtype(static_cast<uint32_t>(in.kv.dtype));
   out->set_n_ctx(in.n_ctx);
+  out->set_micro_batches(in.micro_batches);
 }
 
 Status Get(const wire::Plan& in, placement::Plan* out) {
@@ -219,7 +220,9 @@ Status Get(const wire::Plan& in, placement::Plan* out) {
   TC_RETURN_IF_ERROR(
       GetInt("plan.kv.n_pages", in.kv().n_pages(), 0, int64_t{1} << 40, &out->kv.n_pages));
   TC_RETURN_IF_ERROR(GetEnum("plan.kv.dtype", in.kv().dtype(), kLastType, &out->kv.dtype));
-  return GetInt("plan.n_ctx", in.n_ctx(), 0, kMaxPosition, &out->n_ctx);
+  TC_RETURN_IF_ERROR(GetInt("plan.n_ctx", in.n_ctx(), 0, kMaxPosition, &out->n_ctx));
+  return GetInt("plan.micro_batches", in.micro_batches(), 1, placement::kMaxMicroBatches,
+                &out->micro_batches);
 }
 
 }  // namespace thermocline::proto

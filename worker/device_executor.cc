@@ -49,18 +49,39 @@ DeviceExecutor::DeviceExecutor(const model::ModelConfig& config, kernels::Device
   if (config.has_learned_positions()) position_ids_.reserve(static_cast<size_t>(max_rows));
 }
 
+void DeviceExecutor::set_tracer(Tracer* tracer, int first_layer) {
+  tracer_ = tracer;
+  first_layer_ = first_layer;
+  if (tracer != nullptr) track_ = tracer->Track(kDeviceTrack);
+}
+
 Result<bool> DeviceExecutor::Start(OpRef ref) {
   BatchRun& run = (*runs_)[static_cast<size_t>(ref.run)];
   const LoweredOp& op = run.op(ref.op);
   if (run.times_ffn && ref.op >= run.program->ffn_begin()) {
     const TimePoint begin = clock_.Now();
-    Run(run, op);
+    RunTraced(run, op);
     run.ffn_time += clock_.Now() - begin;
   } else {
-    Run(run, op);
+    RunTraced(run, op);
   }
   if (observer_ != nullptr) observer_->OnOp(op, run.View(op.inputs[0]), run.View(op.output));
   return true;
+}
+
+void DeviceExecutor::RunTraced(const BatchRun& run, const LoweredOp& op) {
+  if (tracer_ == nullptr) return Run(run, op);
+  const TimePoint begin = tracer_->Now();
+  const kernels::Traffic before = device_->ops().traffic();
+  Run(run, op);
+  const kernels::Traffic read = device_->ops().traffic() - before;
+  tracer_->Add({.name = tracer_->NameOf(op),
+                .track = track_,
+                .layer = LayerOf(op, first_layer_),
+                .step = run.step,
+                .n_rows = run.n_rows,
+                .n_bytes = read.weight_bytes + read.kv_bytes},
+               begin, tracer_->Now());
 }
 
 void DeviceExecutor::Run(const BatchRun& run, const LoweredOp& op) {

@@ -9,6 +9,7 @@
 #include "model/config.h"
 #include "worker/batch_run.h"
 #include "worker/dispatcher.h"
+#include "worker/tracer.h"
 
 namespace thermocline::worker {
 
@@ -34,11 +35,14 @@ class DeviceExecutor final : public OpExecutor {
   // `observer` must outlive it; null: nobody watches.
   void set_observer(OpObserver* observer) { observer_ = observer; }
   OpObserver* observer() const { return observer_; }
+  // Outlives it; null: nobody traces. `first_layer` is the stage's.
+  void set_tracer(Tracer* tracer, int first_layer);
 
   Result<bool> Start(OpRef op) override;
   Result<bool> Poll(OpRef*) override { return false; }
 
  private:
+  void RunTraced(const BatchRun& run, const LoweredOp& op);
   void Run(const BatchRun& run, const LoweredOp& op);
   void RunNeurons(const BatchRun& run, const LoweredOp& op, TensorView a);
   void RunEmbedPosition(const LoweredOp& op, const BatchRows& rows, TensorView x);
@@ -50,6 +54,9 @@ class DeviceExecutor final : public OpExecutor {
   kernels::Device* device_;
   std::vector<BatchRun>* runs_;
   OpObserver* observer_ = nullptr;
+  Tracer* tracer_ = nullptr;
+  int first_layer_ = 0;
+  uint32_t track_ = 0;
   const SteadyClock clock_;            // what the FFN's time is measured by
   std::vector<int32_t> position_ids_;  // rows of the table of learned positions; max_rows fit
 };

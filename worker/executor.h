@@ -10,6 +10,7 @@
 #include "base/status.h"
 #include "kernels/device.h"
 #include "model/config.h"
+#include "placement/plan.h"
 #include "worker/batch_run.h"
 #include "worker/device_executor.h"
 #include "worker/dispatcher.h"
@@ -18,9 +19,8 @@
 
 namespace thermocline::worker {
 
-// Batches under way in one stage: while the answers for one are on their way the next is computed,
-// and with links so slow that four batches do not fill the wait, more would not either (ADR 15).
-inline constexpr int kMaxRuns = 4;
+// Batches under way in one stage: what a plan may ask for.
+inline constexpr int kMaxRuns = placement::kMaxMicroBatches;
 
 struct ExecutorOptions {
   int64_t scratch_cols = 0;  // of the widest program
@@ -38,6 +38,11 @@ class Executor {
 
   // `observer` must outlive the executor; null: nobody watches.
   void set_observer(OpObserver* observer) { device_.set_observer(observer); }
+  // Outlives the executor; null: nobody traces. `first_layer` is the stage's.
+  void set_tracer(Tracer* tracer, int first_layer) {
+    device_.set_tracer(tracer, first_layer);
+    links_.set_tracer(tracer, first_layer);
+  }
   // Outlives the executor; needed by programs that send and receive.
   void set_exchange(PartExchange* exchange) { links_.set_exchange(exchange); }
 

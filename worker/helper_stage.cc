@@ -21,6 +21,7 @@ Result<std::unique_ptr<HelperStage>> HelperStage::Create(const ModelSource& sour
       .scratch_cols = std::max<int64_t>(stage->layers_->scratch_cols(), source.config.n_embd),
       .max_rows = options.max_step_tokens};
   TC_ASSIGN_OR_RETURN(stage->executor_, Executor::Create(source.config, device, scratch));
+  stage->executor_->set_tracer(options.tracer, options.layers.begin);
   return stage;
 }
 

@@ -19,6 +19,7 @@ struct HelperOptions {
   model::LayerRange layers;  // of the stage
   FfnPlan ffn;               // is_helper
   int max_step_tokens = 512;
+  Tracer* tracer = nullptr;  // outlives the stage
 };
 
 // Owns the neurons' rows, their programs and scratch. Step thread only.

@@ -3,11 +3,13 @@
 
 #include <vector>
 
+#include "base/clock.h"
 #include "base/ids.h"
 #include "base/status.h"
 #include "base/tensor_view.h"
 #include "worker/batch_run.h"
 #include "worker/dispatcher.h"
+#include "worker/tracer.h"
 
 namespace thermocline::worker {
 
@@ -40,14 +42,27 @@ class LinkExecutor final : public OpExecutor {
   // Outlives it; needed by programs that send and receive.
   void set_exchange(PartExchange* exchange) { exchange_ = exchange; }
 
+  // Outlives it; null: nobody traces. `first_layer` is the stage's.
+  void set_tracer(Tracer* tracer, int first_layer);
+
   // A receive is under way until Poll finds that its x has come.
   Result<bool> Start(OpRef op) override;
   Result<bool> Poll(OpRef* op) override;
 
  private:
+  Status Send(const BatchRun& run, const LoweredOp& op);
+  void Trace(const BatchRun& run, const LoweredOp& op, uint32_t track, TimePoint begin);
+
   std::vector<BatchRun>* runs_;
   PartExchange* exchange_ = nullptr;
-  std::vector<OpRef> receiving_;  // in the order of their starts
+  // Receives under way, in the order of their starts.
+  struct Receiving {
+    OpRef ref;
+    TimePoint since;  // when tracing
+  };
+  std::vector<Receiving> receiving_;
+  Tracer* tracer_ = nullptr;
+  int first_layer_ = 0;
 };
 
 }  // namespace thermocline::worker

@@ -51,6 +51,7 @@ Status Stage::Build(const ModelSource& source, kernels::Device& device) {
   TC_ASSIGN_OR_RETURN(executor_, Executor::Create(config_, device, scratch));
   by_age_.reserve(batches_.size());
   executor_->set_observer(options_.observer);
+  executor_->set_tracer(options_.tracer, layers.begin);
   if (layers.has_head) TC_RETURN_IF_ERROR(BuildHead(source.weights, device));
   return OkStatus();
 }
@@ -63,6 +64,7 @@ Status Stage::BuildHead(const model::WeightIndex& weights, kernels::Device& devi
                                 .max_rows = kLogitsBlockRows};
   TC_ASSIGN_OR_RETURN(head_executor_, Executor::Create(config_, device, scratch));
   head_executor_->set_observer(options_.observer);
+  head_executor_->set_tracer(options_.tracer, options_.layers.begin);
   return OkStatus();
 }
 
@@ -332,11 +334,20 @@ Status Stage::RunHeadBlock(const StepBatch& batch, std::span<const LogitsRow> ro
   TC_RETURN_IF_ERROR(head_executor_->Advance().status());
   head_executor_->Close();
   const TensorView logits = head_executor_->View(run, head_->output_slot());
+  Tracer* const tracer = options_.tracer;
+  const TimePoint begin = tracer == nullptr ? TimePoint{} : tracer->Now();
   for (int64_t i = 0; i < n_rows; ++i) {
     const LogitsRow& row = rows[static_cast<size_t>(i)];
     const auto entry = static_cast<size_t>(row.entry);
     UseLogits(batch.entries[entry], row, {logits.f32_row(i), static_cast<size_t>(config_.n_vocab)},
               &results_[entry]);
+  }
+  if (tracer != nullptr) {
+    tracer->Add({.name = tracer->Name("sample"),
+                 .track = tracer->Track(kDeviceTrack),
+                 .step = batch.step,
+                 .n_rows = n_rows},
+                begin, tracer->Now());
   }
   return OkStatus();
 }

@@ -33,6 +33,7 @@ struct StageOptions {
   placement::KvBudget kv;
   int max_step_tokens = 512;
   OpObserver* observer = nullptr;  // of all ops; outlives the stage
+  Tracer* tracer = nullptr;        // the same
 };
 
 // Step thread only.

@@ -25,7 +25,8 @@ constexpr Duration kProgressInterval = milliseconds(100);
 // three (the connection, the receiver's consent), one that a busy receiver lets wait many.
 constexpr Duration kFlushIntervalMin = std::chrono::microseconds(20);
 constexpr Duration kFlushIntervalMax = milliseconds(1);
-// Steps the coordinator may have in flight at once; it sends at most stages + 1.
+// Steps the coordinator may have in flight at once; it sends at most one more than the plan's
+// batches_under_way().
 constexpr size_t kQueuedSteps = 64;
 
 uint64_t MicrosSince(const Clock& clock, TimePoint begin) {
@@ -95,7 +96,7 @@ Status StepLoop::LoadStage(const LoadProgressFn& on_progress) {
     TC_ASSIGN_OR_RETURN(logits_sink_, MakeLogitsDirectory(message.dump_logits_dir));
   }
   const StageOptions options{assignment_.stage().layers, assignment_.ffn(), message.plan.kv,
-                             message.max_step_tokens};
+                             message.max_step_tokens,    nullptr,           context_.tracer};
   TC_ASSIGN_OR_RETURN(stage_, Stage::Create(model_.source(), options, context_.device,
                                             logits_sink_.get(), on_progress));
   return OkStatus();
@@ -103,7 +104,7 @@ Status StepLoop::LoadStage(const LoadProgressFn& on_progress) {
 
 Status StepLoop::LoadHelper(const LoadProgressFn& on_progress) {
   const HelperOptions options{assignment_.stage().layers, assignment_.ffn(),
-                              assignment_.message.max_step_tokens};
+                              assignment_.message.max_step_tokens, context_.tracer};
   TC_ASSIGN_OR_RETURN(helper_,
                       HelperStage::Create(model_.source(), options, context_.device, on_progress));
   return OkStatus();
@@ -175,38 +176,47 @@ Status StepLoop::ReportProgress(uint64_t bytes_done, uint64_t bytes_total) {
 
 Status StepLoop::ServeUntilStopped() {
   std::optional<comm::Backoff> backoff(std::in_place);
+  TimePoint waits_since = context_.clock.Now();
   while (!stopping_) {
+    const bool idle = under_way_.empty();
+    TC_RETURN_IF_ERROR(BeginNext(idle ? kPollInterval : Duration{0}));
     const TimePoint begin = context_.clock.Now();
     const uint64_t n_ops = stage_->n_ops_done();
     TC_ASSIGN_OR_RETURN(const bool done, stage_->Advance());
-    const bool computed = done || stage_->n_ops_done() != n_ops;
-    if (computed) context_.counters.compute_us += MicrosSince(context_.clock, begin);
-    if (done) {
-      TC_RETURN_IF_ERROR(EndBatch());
-      continue;
+    if (done || stage_->n_ops_done() != n_ops) {
+      CountWait(idle ? "wait for a batch" : "wait for helpers", waits_since, begin);
+      context_.counters.compute_us += MicrosSince(context_.clock, begin);
+      if (done) TC_RETURN_IF_ERROR(EndBatch());
+      waits_since = context_.clock.Now();
+      backoff.emplace();
+    } else if (!idle) {
+      backoff->Pause(begin + kPollInterval);
     }
-    // Of batches under way all wait for helpers; a new one can be computed meanwhile.
-    const bool idle = under_way_.empty();
-    const TimePoint waits = context_.clock.Now();
-    TC_ASSIGN_OR_RETURN(const bool began, BeginNext(idle ? kPollInterval : Duration{0}));
-    if (began || computed) backoff.emplace();
-    if (!idle && !began) backoff->Pause(waits + kPollInterval);
-    context_.counters.wait_us += MicrosSince(context_.clock, waits);
   }
   return OkStatus();
 }
 
-Result<bool> StepLoop::BeginNext(Duration wait) {
+void StepLoop::CountWait(std::string_view what, TimePoint begin, TimePoint end) {
+  using std::chrono::duration_cast;
+  using std::chrono::microseconds;
+  const auto took_us = duration_cast<microseconds>(end - begin).count();
+  context_.counters.wait_us += static_cast<uint64_t>(took_us);
+  Tracer* const tracer = context_.tracer;
+  if (tracer == nullptr || took_us == 0) return;
+  tracer->Add({.name = tracer->Name(what), .track = tracer->Track(kDeviceTrack)}, begin, end);
+}
+
+Status StepLoop::BeginNext(Duration wait) {
   if (!held_) TC_RETURN_IF_ERROR(TakeNext(wait));
-  if (!held_ || !stage_->CanBegin(*held_)) return false;
-  under_way_.push_back({*std::exchange(held_, std::nullopt), context_.clock.Now()});
+  if (!held_ || !stage_->CanBegin(*held_)) return OkStatus();
+  const TimePoint now = context_.clock.Now();
+  under_way_.push_back({*std::exchange(held_, std::nullopt), now, now});
   const proto::StepBatch& batch = under_way_.back().batch;
   TensorView input;
   if (previous_ != nullptr) {
     TC_ASSIGN_OR_RETURN(input, previous_->Activation(batch.n_tokens()));
   }
-  TC_RETURN_IF_ERROR(stage_->Begin(batch, input));
-  return true;
+  return stage_->Begin(batch, input);
 }
 
 Status StepLoop::TakeNext(Duration wait) {
@@ -257,16 +267,17 @@ Result<bool> StepLoop::AwaitFlushing(Duration wait,
 
 Status StepLoop::HelpUntilStopped() {
   const Epoch epoch = assignment_.message.plan.epoch;
+  TimePoint waits_since = context_.clock.Now();
   while (!stopping_) {
-    const TimePoint begin = context_.clock.Now();
     TC_ASSIGN_OR_RETURN(const auto part, lead_->Next(kPollInterval));
-    context_.counters.wait_us += MicrosSince(context_.clock, begin);
     if (!part) continue;
+    CountWait("wait for the lead", waits_since, context_.clock.Now());
     if (part->epoch < epoch) {
       ++context_.counters.stale_frames;
       continue;
     }
     TC_RETURN_IF_ERROR(Help(*part));
+    waits_since = context_.clock.Now();
   }
   return OkStatus();
 }
@@ -288,20 +299,45 @@ void StepLoop::CountSent() {
 }
 
 Status StepLoop::EndBatch() {
-  proto::StepBatch batch = std::move(under_way_.front().batch);
-  const uint64_t took_us = MicrosSince(context_.clock, under_way_.front().since);
-  batch.stage_compute_us.push_back(static_cast<uint32_t>(took_us));
+  UnderWay& done = under_way_.front();
+  TraceBatch(done);
+  done.batch.stage_compute_us.push_back(
+      static_cast<uint32_t>(MicrosSince(context_.clock, done.since)));
   context_.counters.kv_pages_used = stage_->kv_pages_used();
   ++context_.counters.steps_done;
-  if (stage_->is_last()) {
-    TC_RETURN_IF_ERROR(SendResult(&batch));
-  } else {
-    TC_RETURN_IF_ERROR(next_->Send(std::move(batch), stage_->activation()));
-  }
+  TC_RETURN_IF_ERROR(stage_->is_last() ? SendResult(&done.batch) : SendOn(&done.batch));
   stage_->Finish();
   under_way_.pop_front();
   if (!under_way_.empty()) under_way_.front().since = context_.clock.Now();
   CountSent();
+  return OkStatus();
+}
+
+// Batches under way overlap, so they take turns at as many tracks as there can be of them.
+void StepLoop::TraceBatch(const UnderWay& done) const {
+  Tracer* const tracer = context_.tracer;
+  if (tracer == nullptr) return;
+  const uint64_t turn = context_.counters.steps_done % kMaxRuns;
+  tracer->Add({.name = tracer->Name("batch"),
+               .track = tracer->Track(Str("batches ", turn)),
+               .step = done.batch.step,
+               .n_rows = done.batch.n_tokens()},
+              done.begun, tracer->Now());
+}
+
+Status StepLoop::SendOn(proto::StepBatch* batch) {
+  const TimePoint begin = context_.clock.Now();
+  const StepId step = batch->step;
+  const TensorView x = stage_->activation();
+  TC_RETURN_IF_ERROR(next_->Send(std::move(*batch), x));
+  Tracer* const tracer = context_.tracer;
+  if (tracer == nullptr) return OkStatus();
+  tracer->Add({.name = tracer->Name("send to the next stage"),
+               .track = tracer->Track(kLinksTrack),
+               .step = step,
+               .n_rows = x.n_rows,
+               .n_bytes = x.bytes()},
+              begin, tracer->Now());
   return OkStatus();
 }
 

@@ -10,6 +10,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -24,6 +25,7 @@
 #include "worker/helper_stage.h"
 #include "worker/part_links.h"
 #include "worker/stage.h"
+#include "worker/tracer.h"
 
 namespace thermocline::worker {
 
@@ -45,6 +47,7 @@ struct StepContext {
   kernels::Device& device;
   StepCounters& counters;
   std::span<const int> cpus;  // that the step thread runs on; none: wherever the system puts it
+  Tracer* tracer = nullptr;   // null: nobody traces
 };
 
 // Created by the control thread, which joins it in the destructor.
@@ -60,6 +63,13 @@ class StepLoop {
   bool Submit(proto::StepBatch batch);
 
  private:
+  // A batch in the stage, since when, and since when none older was in its way.
+  struct UnderWay {
+    proto::StepBatch batch;
+    TimePoint begun;
+    TimePoint since;
+  };
+
   void Run();
   Status Prepare();
   Status LoadStage(const LoadProgressFn& on_progress);
@@ -73,8 +83,8 @@ class StepLoop {
   void CountSent();
   void LogFfn() const;
   // Takes the next batch, if one comes within `wait`, and begins it unless those under way are in
-  // its way; false when it did not.
-  Result<bool> BeginNext(Duration wait);
+  // its way.
+  Status BeginNext(Duration wait);
   // Into held_; the same.
   Status TakeNext(Duration wait);
   // A batch from the coordinator, or from the previous stage with its activation.
@@ -85,16 +95,14 @@ class StepLoop {
   Result<bool> AwaitFlushing(Duration wait, const std::function<Result<bool>(Duration)>& attempt);
   // Sends on what the oldest batch has become.
   Status EndBatch();
+  Status SendOn(proto::StepBatch* batch);
+  // Of the step thread for `what`.
+  void CountWait(std::string_view what, TimePoint begin, TimePoint end);
+  void TraceBatch(const UnderWay& done) const;
   Status SendResult(proto::StepBatch* batch);
   Status SendControl(const proto::Message& message);
   // kAborted when the loop is to stop.
   Status ReportProgress(uint64_t bytes_done, uint64_t bytes_total);
-
-  // A batch in the stage. Its time there is counted from when it was alone at the front.
-  struct UnderWay {
-    proto::StepBatch batch;
-    TimePoint since;
-  };
 
   const StepContext context_;
   const Assignment assignment_;
