@@ -40,6 +40,14 @@ class Link {
   // The next frame in the order it was sent. kDeadlineExceeded; kDataLoss for a malformed frame;
   // kUnavailable when the connection is known to be gone and everything that arrived was delivered.
   virtual Status Receive(Frame* frame, TimePoint deadline) = 0;
+  // The same if it has arrived, else false; what a waiting thread asks again and again. Errors as
+  // Receive, but for the deadline.
+  virtual Result<bool> TryReceive(Frame* frame) {
+    const Status received = Receive(frame, TimePoint{});
+    if (received.code() == StatusCode::kDeadlineExceeded) return false;
+    if (!received.ok()) return received;
+    return true;
+  }
   // Moves on the frames that Send left under way, without waiting; true when none is left. Whoever
   // sends and then waits for something else than this port's links must call it until then, since a
   // transport may move frames only inside its calls.
@@ -47,7 +55,7 @@ class Link {
 };
 
 // One worker's end of every link of one transport: created once, told to peers by address.
-// Step thread only, like the links it opens; it outlives them.
+// One thread at a time, like the links it opens (a probe's, later the step thread); it outlives them.
 class DataPort {
  public:
   virtual ~DataPort() = default;
@@ -75,5 +83,10 @@ struct ShapingOptions {
 // across network namespaces); elsewhere a frame is held for the receiver's own `latency` after it
 // was seen.
 std::unique_ptr<Link> ShapeLink(std::unique_ptr<Link> link, const ShapingOptions& options);
+// All links that the port opens.
+std::unique_ptr<DataPort> ShapePort(std::unique_ptr<DataPort> port, const ShapingOptions& options);
+// "latency=200us,bandwidth=1.25GB/s,drop=0.001,seed=7", each at most once: latency in us, ms or s,
+// bandwidth in MB/s or GB/s (1e6 and 1e9 bytes). kInvalidArgument names what it does not know.
+Result<ShapingOptions> ParseShaping(std::string_view text);
 
 }  // namespace thermocline::comm

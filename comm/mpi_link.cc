@@ -57,16 +57,25 @@ class MpiLink final : public Link {
   Status Receive(Frame* frame, TimePoint deadline) override {
     Backoff backoff;
     while (true) {
-      if (receiving_->request == MPI_REQUEST_NULL) TC_RETURN_IF_ERROR(TryBeginReceive());
-      if (receiving_->request != MPI_REQUEST_NULL) {
-        TC_ASSIGN_OR_RETURN(const bool done, receiving_->Done());
-        if (done) return Finish(frame);
-      }
-      if (!sending_.empty()) TC_RETURN_IF_ERROR(Reap());
+      TC_ASSIGN_OR_RETURN(const bool arrived, TryReceive(frame));
+      if (arrived) return OkStatus();
       if (!backoff.Pause(deadline)) {
         return DeadlineExceeded(Str("no frame in time:", Kv("peer", peer_)));
       }
     }
+  }
+
+  Result<bool> TryReceive(Frame* frame) override {
+    if (receiving_->request == MPI_REQUEST_NULL) TC_RETURN_IF_ERROR(TryBeginReceive());
+    if (receiving_->request != MPI_REQUEST_NULL) {
+      TC_ASSIGN_OR_RETURN(const bool done, receiving_->Done());
+      if (done) {
+        TC_RETURN_IF_ERROR(Finish(frame));
+        return true;
+      }
+    }
+    if (!sending_.empty()) TC_RETURN_IF_ERROR(Reap());
+    return false;
   }
 
  private:

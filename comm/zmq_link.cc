@@ -199,13 +199,35 @@ class ZmqLink final : public Link {
 
   Status Receive(Frame* frame, TimePoint deadline) override {
     TC_ASSIGN_OR_RETURN(const ZmqMessage message, NextMessage(deadline));
+    return Decode(message, frame);
+  }
+
+  Result<bool> TryReceive(Frame* frame) override {
+    TC_RETURN_IF_ERROR(port_->Pump());
+    auto taken = port_->Take(peer_);
+    if (!taken) {
+      TC_RETURN_IF_ERROR(CheckLost(SteadyClock().Now()));
+      return false;
+    }
+    TC_ASSIGN_OR_RETURN(const ZmqMessage message, std::move(*taken));
+    TC_RETURN_IF_ERROR(Decode(message, frame));
+    return true;
+  }
+
+ private:
+  Status Decode(const ZmqMessage& message, Frame* frame) {
     TC_RETURN_IF_ERROR(DecodeFrame(message.bytes(), frame));
     ++stats_.frames_received;
     stats_.bytes_received += message.bytes().size();
     return OkStatus();
   }
 
- private:
+  // kUnavailable when the connection ended long enough ago for its last frames to be here.
+  Status CheckLost(TimePoint now) {
+    if (!lost_at_ && dealer_.lost()) lost_at_ = now;
+    return lost_at_ && now >= *lost_at_ + kLossGrace ? Lost() : OkStatus();
+  }
+
   Result<ZmqMessage> NextMessage(TimePoint deadline) {
     const SteadyClock clock;
     const TimePoint spin_until = clock.Now() + kSpin;
@@ -214,8 +236,7 @@ class ZmqLink final : public Link {
       if (auto taken = port_->Take(peer_)) return std::move(*taken);
       const TimePoint now = clock.Now();
       if (now < spin_until && now < deadline) continue;
-      if (!lost_at_ && dealer_.lost()) lost_at_ = now;
-      if (lost_at_ && now >= *lost_at_ + kLossGrace) return Lost();
+      TC_RETURN_IF_ERROR(CheckLost(now));
       if (now >= deadline) {
         return DeadlineExceeded(Str("no frame in time:", Kv("peer", peer_)));
       }

@@ -76,12 +76,39 @@ void AddModelFlags(CLI::App* app, ServeFlags* flags) {
       ->group(kGroup);
 }
 
+void AddPlanFlags(CLI::App* app, ServeFlags* flags) {
+  constexpr char kGroup[] = "Which worker holds what";
+  app->add_option("--policy", flags->policy,
+                  "optimal: stages and shared neurons, as predicted to be fastest, or no split at "
+                  "all; pipeline-only: whole layers; or as others do it: frequency-greedy, "
+                  "proportional, powerinfer")
+      ->capture_default_str()
+      ->group(kGroup);
+  app->add_option("--objective", flags->objective,
+                  "What is fast: latency (one stream), throughput (many), weighted (half and "
+                  "half), or the weight of latency, 0 to 1 (default: weighted, for one stream "
+                  "latency)")
+      ->group(kGroup);
+  app->add_option("--streams", flags->n_streams,
+                  "Sequences expected to decode at the same time (default: --parallel)")
+      ->check(CLI::Range(1, 4096))
+      ->group(kGroup);
+  app->add_option("--cluster", flags->cluster_path,
+                  "Cluster profile (docs/cluster-profile.md): instead of measuring links, and what "
+                  "it says of workers")
+      ->group(kGroup);
+  app->add_option("--save-cluster", flags->save_cluster_path,
+                  "Write what was measured as a cluster profile, to edit and give back")
+      ->group(kGroup);
+  app->add_option("--plan", flags->plan_path,
+                  "Instead: a plan by hand or of `thermocline plan` (docs/plan-format.md)")
+      ->group(kGroup);
+}
+
 void AddClusterFlags(CLI::App* app, ServeFlags* flags) {
   constexpr char kGroup[] = "Cluster";
   app->add_option("--transport", flags->transport,
                   "Links between stages: mpi (default under mpirun) or zmq")
-      ->group(kGroup);
-  app->add_option("--plan", flags->plan_path, "Hand-written plan (docs/plan-format.md)")
       ->group(kGroup);
   app->add_option("--weights-from", flags->weights_from,
                   "file: each worker reads the path itself; coordinator: it sends them")
@@ -118,6 +145,10 @@ void AddClusterFlags(CLI::App* app, ServeFlags* flags) {
                   "(avx512-vnni, avx512, avx2, sse4, neon, scalar)")
       ->group(kGroup);
   app->add_option("--memory", flags->memory, "Memory of each worker, e.g. 1.8G")->group(kGroup);
+  app->add_option("--shape", flags->shape,
+                  "For experiments: make the workers' links slower than they are, e.g. "
+                  "latency=200us,bandwidth=1.25GB/s (workers that join need it themselves)")
+      ->group(kGroup);
   app->add_option("--cache-dir", flags->cache_dir, "Each worker's folder for fetched weights")
       ->group(kGroup);
 }
@@ -130,6 +161,9 @@ void AddLogFlags(CLI::App* app, ServeFlags* flags) {
       ->capture_default_str();
   app->add_option("--dump-logits", flags->dump_logits_dir,
                   "Diagnostics: the last stage writes every row of logits to this folder");
+  app->add_option("--trace", flags->trace_path,
+                  "Diagnostics: writes what every worker does and when to this file, which\n"
+                  "ui.perfetto.dev opens");
 }
 
 }  // namespace
@@ -143,6 +177,7 @@ std::optional<int> ParseServeCommandLine(int argc, char** argv, ServeFlags* flag
   AddModelFlags(&app, flags);
   AddApiFlags(&app, flags);
   AddClusterFlags(&app, flags);
+  AddPlanFlags(&app, flags);
   AddLogFlags(&app, flags);
   app.failure_message([](const CLI::App* self, const CLI::Error& error) {
     return self->get_name() + ": " + error.what() + "; see --help\n";

@@ -13,6 +13,8 @@ namespace {
 
 // Frames handled before new requests and the clock are looked at again.
 constexpr int kFramesPerLoop = 64;
+// A worker looks at its mailbox at once, and has a hundredth of a second of spans to send.
+constexpr Duration kLastSpansWait = std::chrono::milliseconds(200);
 
 Status CheckOption(std::string_view name, int64_t value, int64_t low, int64_t high) {
   if (value >= low && value <= high) return OkStatus();
@@ -23,6 +25,8 @@ Status NotServing(const ServiceStatus& status) {
   switch (status.state) {
     case ServiceState::kStarting:
       return Unavailable("waiting for workers to join");
+    case ServiceState::kPlanning:
+      return Unavailable("planning which worker holds what");
     case ServiceState::kLoading:
       return Unavailable("loading the model");
     case ServiceState::kDraining:
@@ -46,6 +50,7 @@ Status EngineOptions::Validate() const {
   TC_RETURN_IF_ERROR(CheckOption("--max-waiting", max_waiting, 0, 1 << 20));
   TC_RETURN_IF_ERROR(CheckOption("--ctx-size", plan.n_ctx, 0, placement::kMaxContextTokens));
   TC_RETURN_IF_ERROR(CheckOption("--parallel", plan.n_parallel, 1, placement::kMaxParallel));
+  TC_RETURN_IF_ERROR(CheckOption("--streams", n_streams, 1, placement::kMaxParallel));
   TC_RETURN_IF_ERROR(CheckOption("max_running", max_running, 1, proto::kMaxStepTokens));
   TC_RETURN_IF_ERROR(CheckOption("max_in_flight", max_in_flight, 0, 1024));
   TC_RETURN_IF_ERROR(CheckOption("--batch-size", max_step_tokens, 2, proto::kMaxStepTokens));
@@ -64,11 +69,11 @@ Status EngineOptions::Validate() const {
 
 Engine::Engine(const Parts& parts)
     : options_(parts.options),
-      config_(parts.config),
-      weights_(parts.weights),
+      sources_(parts.sources),
       mailbox_(parts.mailbox),
       clock_(parts.clock),
       observer_(parts.observer),
+      trace_(parts.trace),
       membership_({.expected = parts.options.expected,
                    .build = parts.options.build,
                    .join_timeout = parts.options.join_timeout,
@@ -173,12 +178,29 @@ void Engine::Run() {
   while (running_) {
     HandleInbox();
     if (running_) HandleTick();
+    if (running_) HandlePlanned();
     if (running_) Schedule();
     if (running_) HandleDrain();
     Publish();
     if (running_) ReceiveFrames();
   }
   Publish();
+  if (trace_ != nullptr) CollectLastSpans();
+}
+
+// Workers that have been told to end say what they did until then.
+void Engine::CollectLastSpans() {
+  const TimePoint until = clock_.Now() + kLastSpansWait;
+  while (true) {
+    auto received = mailbox_.Receive(until);
+    if (!received.ok() || !received->has_value()) break;
+    const auto message = proto::Decode((*received)->frame.header);
+    if (!message.ok()) continue;
+    if (const auto* spans = std::get_if<proto::TraceSpans>(&*message)) {
+      if (!On((*received)->from, *spans).ok()) break;
+    }
+  }
+  trace_->Flush();
 }
 
 void Engine::HandleInbox() {
@@ -279,6 +301,7 @@ void Engine::Publish() {
 
 void Engine::End(const Status& why, ServiceState last_state) {
   running_ = false;
+  plan_task_.reset();
   Inbox inbox;
   {
     const MutexLock lock(mutex_);

@@ -17,10 +17,11 @@
 #include "base/status.h"
 #include "comm/mailbox.h"
 #include "coordinator/generation_service.h"
+#include "coordinator/link_survey.h"
 #include "coordinator/membership.h"
+#include "coordinator/plan_task.h"
 #include "coordinator/scheduler.h"
-#include "model/config.h"
-#include "model/weights.h"
+#include "coordinator/trace_recorder.h"
 #include "placement/plan.h"
 #include "proto/messages.h"
 
@@ -30,9 +31,14 @@ struct EngineOptions {
   std::vector<ExpectedWorker> expected;  // at least one
   std::string build;
 
-  std::string plan_json;        // a hand-written plan; "": split by memory and bandwidth
+  std::string plan_json;        // a hand-written plan; "": the planner searches for one
   placement::PlanRequest plan;  // context, parallelism, KV, link, wire, fingerprint, FFN
-  std::string sparsity_path;    // on the workers' hosts; "": what the model file has
+  placement::SplitPolicy policy = placement::SplitPolicy::kOptimal;
+  double latency_weight = 1;                         // of the planner's objective, 0..1
+  std::optional<placement::ClusterProfile> cluster;  // instead of measuring links
+  std::string save_cluster_path;  // where to write what is planned for; "": nowhere
+  int n_streams = 1;          // sequences that are expected to decode at the same time, 1 or more
+  std::string sparsity_path;  // on the workers' hosts; "": what the model file has
 
   std::string model_path;  // on the workers' hosts
   uint64_t model_bytes = 0;
@@ -42,7 +48,7 @@ struct EngineOptions {
 
   int max_waiting = 256;        // accepted sequences without KV; more are refused
   int max_running = 256;        // sequences with KV
-  int max_in_flight = 0;        // steps; 0: number of stages + 1
+  int max_in_flight = 0;        // steps; 0: one more than keep every stage busy
   int max_step_tokens = 512;    // 2..proto::kMaxStepTokens
   int prefill_chunk = 128;      // 1..max_step_tokens
   std::string dump_logits_dir;  // diagnostics; "" = off
@@ -69,7 +75,9 @@ class EngineObserver {
   virtual void OnWorkerRefused(const std::string& /*host*/, const Status&) {}
   // A spare worker is gone; the service goes on.
   virtual void OnWorkerLeft(const WorkerStatus&, const Status& /*why*/) {}
-  virtual void OnPlan(const placement::Plan&) {}
+  virtual void OnMeasuringLinks(const LinkSurvey&) {}
+  virtual void OnPlanning(const PlanJob&) {}
+  virtual void OnPlan(const PlanOutcome&) {}
   virtual void OnLoadProgress(const std::vector<WorkerStatus>&) {}
   virtual void OnReady(const WorkerStatus&, const proto::Ready&) {}
   virtual void OnServing(const placement::Plan&) {}
@@ -82,17 +90,18 @@ class EngineObserver {
 // Owns the sequences, the membership and the plan; alone receives from the mailbox. Submit, Cancel,
 // status, n_ctx, Drain and Stop are thread-safe.
 //
-//   kStarting -> (all joined) kLoading -> (all ready) kReady -> kDraining, or kFailed from anywhere
+//   kStarting -> (all joined) kPlanning -> kLoading -> (all ready) kReady -> kDraining,
+//   or kFailed from anywhere
 class Engine final : public GenerationService {
  public:
   // What it runs on and for; all outlive the engine. `options` are valid.
   struct Parts {
     const EngineOptions& options;
-    const model::ModelConfig& config;
-    const model::WeightIndex& weights;
+    const PlanSources& sources;
     comm::Mailbox& mailbox;
     const Clock& clock;
     EngineObserver& observer;
+    TraceRecorder* trace = nullptr;  // null: nobody traces
   };
   explicit Engine(const Parts& parts);
   ~Engine() override;  // Stop()
@@ -134,6 +143,7 @@ class Engine final : public GenerationService {
   void Act(const SchedulerActions& actions);
   void Deliver(SeqId seq, const GenerationEvent& event);
   void Publish();
+  void CollectLastSpans();
   // Ends the loop: all sequences end with `why`, the workers are told to.
   void End(const Status& why, ServiceState last_state);
   void Fail(const Status& why);
@@ -158,33 +168,46 @@ class Engine final : public GenerationService {
   Status On(comm::PeerId from, const proto::StepResult& result);
   Status On(comm::PeerId from, const proto::Heartbeat& heartbeat);
   Status On(comm::PeerId from, const proto::Failure& failure);
+  Status On(comm::PeerId from, const proto::LinkReport& report);
   Status On(comm::PeerId from, const proto::Shutdown& shutdown);
+  Status On(comm::PeerId from, const proto::ClockEcho& echo);
+  Status On(comm::PeerId from, const proto::TraceSpans& spans);
   template <typename Other>
   Status On(comm::PeerId from, const Other& message);  // kinds that only the coordinator sends
   Status Refuse(comm::PeerId from, const proto::Hello& hello, const Status& why);
+  Status AskClock(WorkerId worker);
   Status CountStale();
   WorkerStatus StatusOf(WorkerId worker) const;
   Status SendTo(comm::PeerId peer, const proto::Message& message);
   Status SendToWorker(WorkerId worker, const proto::Message& message);
 
-  // From complete membership to serving (engine_plan.cc).
-  Result<placement::Plan> MakePlan() const;
-  Status StartLoading();
+  // From complete membership to serving (engine_plan.cc). An error is the end of the service.
+  Status StartSurvey();
+  Status ContinueSurvey();
+  Status StartPlanning();
+  Result<PlanJob> NextJob() const;
+  void HandlePlanned();
+  Status StartLoading(const PlanOutcome& planned);
   Result<proto::AssignPlan> AssignmentOf(WorkerId worker) const;
   Status AddressNeighbours(size_t i, proto::AssignPlan* assignment) const;
-  Result<std::string> AddressOf(WorkerId worker) const;
+  Result<std::string> AddressOf(WorkerId worker, placement::LinkKind transport) const;
   void StartServing();
+  void SetExpected(const PlanOutcome& planned);
   void SetState(ServiceState state);
 
   const EngineOptions& options_;
-  const model::ModelConfig& config_;
-  const model::WeightIndex& weights_;
+  const PlanSources& sources_;
   comm::Mailbox& mailbox_;
   const Clock& clock_;
   EngineObserver& observer_;
+  TraceRecorder* const trace_;
 
   // Engine thread only, after Start.
   Membership membership_;
+  std::unique_ptr<LinkSurvey> survey_;  // while links are measured, before plan_task_
+  // Of those who joined before the first plan: what they measured, or what a file says.
+  placement::ClusterProfile cluster_;
+  std::unique_ptr<PlanTask> plan_task_;  // while kPlanning
   placement::Plan plan_;
   std::unique_ptr<Scheduler> scheduler_;  // from kReady on
   std::unordered_map<SeqId, std::shared_ptr<GenerationSink>> sinks_;

@@ -22,6 +22,7 @@ void Engine::HandleTick() {
   if (now < next_tick_) return;
   next_tick_ = now + options_.heartbeat_interval;
   workers_changed_ = true;
+  if (trace_ != nullptr) trace_->Flush();
   if (const Status status = CheckLiveness(now); !status.ok()) Fail(status);
 }
 
@@ -30,10 +31,12 @@ Status Engine::CheckLiveness(TimePoint now) {
   TC_RETURN_IF_ERROR(membership_.CheckJoinDeadline(now));
   for (const auto& [id, why] : membership_.Silent(now)) TC_RETURN_IF_ERROR(Lose(id, why));
   for (const WorkerId id : membership_.ids()) {
-    const Status sent = SendToWorker(id, proto::Heartbeat{.epoch = plan_.epoch});
+    Status sent = SendToWorker(id, proto::Heartbeat{.epoch = plan_.epoch});
+    if (sent.ok() && trace_ != nullptr) sent = AskClock(id);
     if (!sent.ok()) TC_RETURN_IF_ERROR(Lose(id, sent));
   }
   TC_RETURN_IF_ERROR(CheckLinkReport(now));
+  if (survey_ != nullptr) TC_RETURN_IF_ERROR(survey_->CheckDeadline(now));
   return CheckStepDeadline(now);
 }
 
@@ -63,10 +66,12 @@ Status Engine::CheckLinkReport(TimePoint now) const {
 
 void Engine::NoteSent(const proto::StepBatch& step) {
   if (!step.entries.empty()) sent_at_.emplace(step.step, clock_.Now());
+  if (trace_ != nullptr) trace_->OnStepSent(step, clock_.Now());
 }
 
 void Engine::NoteAnswered(const proto::StepResult& result) {
   membership_.OnStepTimes(result.stage_compute_us);
+  if (trace_ != nullptr) trace_->OnStepAnswered(result.step, clock_.Now());
   const auto sent = sent_at_.find(result.step);
   if (sent == sent_at_.end()) return;
   const TimePoint now = clock_.Now();

@@ -23,7 +23,11 @@ Status Engine::On(comm::PeerId from, const proto::Hello& hello) {
   workers_changed_ = true;
   observer_.OnWorkerJoined(StatusOf(*id));
   TC_RETURN_IF_ERROR(SendToWorker(*id, proto::Welcome{.id = *id, .epoch = plan_.epoch}));
-  return membership_.complete() ? StartLoading() : OkStatus();
+  if (trace_ != nullptr) {
+    trace_->OnWorker(*id, membership_.NameOf(*id));
+    TC_RETURN_IF_ERROR(AskClock(*id));
+  }
+  return membership_.complete() ? StartSurvey() : OkStatus();
 }
 
 Status Engine::Refuse(comm::PeerId from, const proto::Hello& hello, const Status& why) {
@@ -82,11 +86,38 @@ Status Engine::On(comm::PeerId from, const proto::Failure& failure) {
   return Lose(*worker, why);
 }
 
+Status Engine::On(comm::PeerId from, const proto::LinkReport& report) {
+  const auto worker = membership_.FindId(from);
+  if (!worker || survey_ == nullptr) return CountStale();
+  const Status status = survey_->OnReport(*worker, report);
+  if (status.code() == StatusCode::kNotFound) return CountStale();
+  TC_RETURN_IF_ERROR(status);
+  return ContinueSurvey();
+}
+
 Status Engine::On(comm::PeerId from, const proto::Shutdown& shutdown) {
   const auto worker = membership_.FindId(from);
   if (!worker) return CountStale();
   return Lose(*worker, Unavailable(Str(membership_.NameOf(*worker),
                                        " is leaving: ", Printable(shutdown.reason, 300))));
+}
+
+Status Engine::AskClock(WorkerId worker) {
+  return SendToWorker(worker, proto::ClockProbe{.sent_ns = clock_.Now().since_start.count()});
+}
+
+Status Engine::On(comm::PeerId from, const proto::ClockEcho& echo) {
+  const auto worker = membership_.FindId(from);
+  if (!worker || trace_ == nullptr) return CountStale();
+  trace_->OnClock(*worker, echo, clock_.Now());
+  return OkStatus();
+}
+
+Status Engine::On(comm::PeerId from, const proto::TraceSpans& spans) {
+  const auto worker = membership_.FindId(from);
+  if (!worker || trace_ == nullptr) return CountStale();
+  trace_->OnSpans(*worker, spans);
+  return OkStatus();
 }
 
 template <typename Other>

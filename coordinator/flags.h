@@ -39,9 +39,15 @@ struct ServeFlags {
   std::string wire_dtype = "f32";
   std::string transport;  // "mpi" under mpirun, else "zmq"
   std::string plan_path;
+  std::string cluster_path;
+  std::string save_cluster_path;
+  std::string policy = "optimal";
+  std::string objective;  // "weighted" for several streams, else "latency"
+  int n_streams = 0;      // n_parallel
   std::string weights_from = "file";
   std::string chat_template;  // a built-in name, a file or the template itself
   std::string dump_logits_dir;
+  std::string trace_path;
 
   int n_workers = 0;            // that join by themselves; 0: MPI's, or one beside the coordinator
   std::string cluster_address;  // where workers connect: "10.0.0.1", "0.0.0.0:40123"
@@ -55,6 +61,7 @@ struct ServeFlags {
   std::string isa;
   std::string memory;
   std::string cache_dir;
+  std::string shape;
 
   std::string log_level = "info";
   std::string log_format = "text";

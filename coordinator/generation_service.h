@@ -43,7 +43,7 @@ class GenerationSink {
   virtual void OnEvent(const GenerationEvent& event) = 0;
 };
 
-enum class ServiceState : uint8_t { kStarting, kLoading, kReady, kDraining, kFailed };
+enum class ServiceState : uint8_t { kStarting, kPlanning, kLoading, kReady, kDraining, kFailed };
 
 struct WorkerStatus {
   WorkerId id;
@@ -65,6 +65,15 @@ struct WorkerStatus {
   uint64_t stale_frames = 0;                     // that it dropped: older epoch
 };
 
+// What the plan was expected to do, by steps of n_sequences tokens.
+struct ExpectedSpeed {
+  int64_t n_sequences = 1;
+  double step_s = 0;                   // through all stages and links
+  double tokens_per_s = 0;             // with as many steps under way as hide the links
+  double one_stream_tokens_per_s = 0;  // of a single sequence
+  std::vector<double> stage_s;
+};
+
 // A snapshot for health, metrics and the node table.
 struct ServiceStatus {
   ServiceState state = ServiceState::kStarting;
@@ -77,6 +86,7 @@ struct ServiceStatus {
   uint64_t prompt_tokens = 0, generated_tokens = 0, steps = 0, preemptions = 0;
   uint64_t stale_frames = 0;  // dropped: older epoch, unknown peer or malformed
   uint64_t epoch = 0;
+  std::optional<ExpectedSpeed> expected;  // from the plan on
   std::vector<WorkerStatus> workers;
 };
 

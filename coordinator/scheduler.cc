@@ -58,7 +58,7 @@ const proto::StepResultEntry* FindEntry(const proto::StepResult& result, SeqId i
 Scheduler::Scheduler(const SchedulerOptions& options) : options_(options) {
   CHECK(options.n_ctx > 0 && options.page_tokens > 0 && options.max_step_tokens > 1);
   CHECK(options.n_pages * options.page_tokens >= options.n_ctx);
-  CHECK(options.n_stages > 0 && options.max_in_flight > 0);
+  CHECK(options.n_batches > 0 && options.max_in_flight > 0);
   CHECK(options.prefill_chunk > 0 && options.max_running > 0);
 }
 
@@ -228,12 +228,12 @@ std::vector<SeqId> Scheduler::ReadyDecodes(int* n_decoding) const {
   return ids;
 }
 
-// How many steps share the decodes. As many as there are stages: fewer would leave a stage idle.
+// How many steps share the decodes. As many as keep every stage busy: fewer would leave one idle.
 // One more where there are enough of them, so that the first stage has work while a result is on
 // its way to the coordinator and the next step on its way back.
 int Scheduler::DecodeSteps(int n_decoding) const {
-  const int n_spare = options_.n_stages + 1;
-  return n_decoding >= n_spare * kDecodesWorthAStep ? n_spare : options_.n_stages;
+  const int n_spare = options_.n_batches + 1;
+  return n_decoding >= n_spare * kDecodesWorthAStep ? n_spare : options_.n_batches;
 }
 
 // Each step carries an equal share: more steps would read the weights more often than needed.
@@ -259,7 +259,7 @@ void Scheduler::AddPrefills(Draft* draft) {
   const bool others_decode = std::any_of(running_.begin(), running_.end(),
                                          [&](SeqId id) { return sequences_.at(id).decoding(); });
   int64_t budget = options_.max_step_tokens - draft->n_rows;
-  if (others_decode || options_.n_stages > 1) {
+  if (others_decode || options_.n_batches > 1) {
     budget = std::min<int64_t>(budget, options_.prefill_chunk);
   }
   for (const SeqId id : running_) {

@@ -21,12 +21,12 @@ struct SchedulerOptions {
   int n_ctx = 0;  // longest sequence, prompt and generated tokens together
   int n_vocab = 0;
   int page_tokens = 16;
-  int64_t n_pages = 0;  // of every stage; page_tokens * n_pages >= n_ctx
-  int n_stages = 1;
+  int64_t n_pages = 0;        // of every stage; page_tokens * n_pages >= n_ctx
+  int n_batches = 1;          // batches that keep every stage busy; 1 or more
   int max_in_flight = 2;      // steps sent and not answered
   int max_step_tokens = 512;  // rows of one step, >= 2
-  // Rows of prompts in one step while other sequences decode, and with several stages: the chunks
-  // of a prompt follow each other through them.
+  // Rows of prompts in one step while other sequences decode, and with several batches: the
+  // chunks of a prompt follow each other through the stages.
   int prefill_chunk = 128;
   int max_waiting = 256;  // accepted sequences that have no KV yet
   int max_running = 256;  // sequences that have KV

@@ -64,6 +64,11 @@ struct Plan {
   DType wire = DType::kF32;  // of activations between stages
   KvBudget kv;
   int n_ctx = 0;  // longest sequence
+  // Batches that a stage with helpers has under way: while the answers to one are on their way, its
+  // lead computes another. Each reads the weights again.
+  int micro_batches = 1;
+  // Batches that keep every stage busy: one each, micro_batches where there are helpers.
+  int batches_under_way() const;
   // Whether any two workers are joined by a link.
   bool has_links() const;
   friend bool operator==(const Plan&, const Plan&) = default;
@@ -94,16 +99,6 @@ struct PlanRequest {
   std::string model_fingerprint;
 };
 
-// Splits the layers over the workers in their order so that the slowest stage (bytes that a token
-// reads over measured bandwidth; the mean of the others where unknown) is as fast as possible and
-// every stage fits its memory. The embedding weighs on memory only: a token reads one row of it.
-// Workers beyond the number of layers, and those that would only slow the pipeline, stay spare.
-// The KV gets n_parallel sequences of n_ctx, or as many pages as some split can hold; at least one
-// sequence of n_ctx. kResourceExhausted names the bytes missing.
-Result<Plan> SplitProportionally(const model::ModelConfig& config,
-                                 const model::WeightIndex& weights, const ClusterProfile& cluster,
-                                 const PlanRequest& request);
-
 // Checks that every layer is placed once and in order, that ends are marked, leads and helpers
 // exist and have one place each, the members of a stage hold every neuron of a layer once, the
 // stated bytes are what the model needs, and every member fits its worker's memory. Of the request,
@@ -123,12 +118,16 @@ Result<Plan> CompletePlan(Plan plan, const model::ModelConfig& config,
 // the value they have in `defaults`. kInvalidArgument names the field, or the line of a syntax
 // error. Needs no worker: a plan can be checked for its format and version before anybody joins;
 // CompletePlan checks it against model and cluster.
-std::string PlanToJson(const Plan& plan);
+enum class PlanLink : uint8_t { kWrite, kLeaveOut };  // left out: whoever reads it chooses
+std::string PlanToJson(const Plan& plan, PlanLink link = PlanLink::kWrite);
 Result<Plan> PlanFromJson(std::string_view json, const Plan& defaults = {});
 
 // A plan of the deepest model with one layer per stage and a long reason each stays far below.
 inline constexpr size_t kMaxPlanJsonBytes = 4 * kMiB;
 inline constexpr int kMaxStages = model::kMaxLayers;
+// With four batches under way a lead waits only where the way to its helpers and back takes three
+// times what a batch computes; more batches would read the weights in vain.
+inline constexpr int kMaxMicroBatches = 4;
 inline constexpr int kMaxHelpers = 64;  // of one stage; a star of more would wait for its own link
 inline constexpr size_t kMaxReasonBytes = 1024;
 

@@ -220,6 +220,7 @@ Result<Plan> ReadPlan(const Json& json, const Plan& defaults) {
   std::string link(LinkKindName(plan.link));
   reader.Text("link", 16, &link);
   reader.FloatType("wire", &plan.wire);
+  reader.Integer("micro_batches", 1, kMaxMicroBatches, &plan.micro_batches);
   TC_RETURN_IF_ERROR(ReadKv(&reader, &plan.kv));
   TC_RETURN_IF_ERROR(ReadStages(&reader, &plan));
   TC_RETURN_IF_ERROR(reader.Finish());
@@ -259,21 +260,23 @@ Json StageToJson(const StagePlan& stage) {
 
 }  // namespace
 
-std::string PlanToJson(const Plan& plan) {
+std::string PlanToJson(const Plan& plan, PlanLink link) {
   Json stages = Json::array();
   for (const StagePlan& stage : plan.stages) stages.push_back(StageToJson(stage));
-  const Json json{{"version", kPlanFormatVersion},
-                  {"epoch", plan.epoch.value},
-                  {"model_fingerprint", plan.model_fingerprint},
-                  {"n_layer", plan.n_layer},
-                  {"n_ctx", plan.n_ctx},
-                  {"link", LinkKindName(plan.link)},
-                  {"wire", DTypeName(plan.wire)},
-                  {"kv",
-                   {{"page_tokens", plan.kv.page_tokens},
-                    {"n_pages", plan.kv.n_pages},
-                    {"dtype", DTypeName(plan.kv.dtype)}}},
-                  {"stages", std::move(stages)}};
+  Json json{{"version", kPlanFormatVersion},
+            {"epoch", plan.epoch.value},
+            {"model_fingerprint", plan.model_fingerprint},
+            {"n_layer", plan.n_layer},
+            {"n_ctx", plan.n_ctx},
+            {"link", LinkKindName(plan.link)},
+            {"wire", DTypeName(plan.wire)},
+            {"micro_batches", plan.micro_batches},
+            {"kv",
+             {{"page_tokens", plan.kv.page_tokens},
+              {"n_pages", plan.kv.n_pages},
+              {"dtype", DTypeName(plan.kv.dtype)}}},
+            {"stages", std::move(stages)}};
+  if (link == PlanLink::kLeaveOut) json.erase("link");
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

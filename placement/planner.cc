@@ -1,6 +1,7 @@
 #include "placement/planner.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <optional>
 
@@ -8,6 +9,8 @@
 #include "base/units.h"
 #include "placement/context.h"
 #include "placement/cost_model.h"
+#include "placement/forecast.h"
+#include "placement/micro_batches.h"
 #include "placement/solver/stage_search.h"
 
 namespace thermocline::placement {
@@ -48,6 +51,7 @@ class ClusterStages final : public StageModel {
     const WorkerId lead = WorkerAt(group.front()).id;
     if (layers.has_embed) problem.layers.front().fixed_s += costs_.EmbedSeconds(lead);
     if (layers.has_head) problem.layers.back().fixed_s += costs_.HeadSeconds(lead);
+    LimitSeconds(&problem);
     return problem;
   }
   double HopSeconds(int from, int to) const override {
@@ -169,7 +173,6 @@ void GiveLeadABlock(LayerSplit* ranges, int n_blocks) {
 StagePlan ToStage(const StageChoice& choice, const ClusterStages& model, const CostModel& costs) {
   const model::LayerRange layers = model.LayersOf(choice.begin, choice.end);
   StagePlan stage{.lead = model.WorkerAt(choice.group.front()).id, .layers = layers};
-  stage.kv_bytes = model.kv_bytes(layers);
   stage.reason = StageReason(choice, layers, model.n_layer());
   PartBytes bytes = {model.bytes().Weights(layers), model.bytes().Relay(layers),
                      model.bytes().Predictors(layers)};
@@ -193,27 +196,22 @@ StagePlan ToStage(const StageChoice& choice, const ClusterStages& model, const C
   return stage;
 }
 
-PlanForecast ForecastOf(const StageSearchResult& found, const Plan& plan,
-                        const ClusterStages& model, int64_t n_sequences) {
-  PlanForecast forecast{.step_s = found.seconds,
-                        .bottleneck_s = found.bottleneck_s,
-                        .objective_s = found.value,
-                        .lower_bound_s = found.lower_bound,
-                        .structure_bound_s = found.structure_bound,
-                        .n_sequences = n_sequences};
-  for (size_t i = 0; i < found.stages.size(); ++i) {
-    const SplitCost& cost = found.stages[i].solution.cost;
-    const StagePlan& stage = plan.stages[i];
-    auto& own = forecast.stages.emplace_back();
-    own.seconds = cost.seconds;
-    own.members.push_back({stage.lead, cost.busy_s[0],
-                           stage.bytes().sum() + stage.kv_bytes + model.overhead_bytes()});
-    for (size_t h = 0; h < stage.helpers.size(); ++h) {
-      own.members.push_back({stage.helpers[h].worker, cost.busy_s[h + 1],
-                             stage.helpers[h].bytes.sum() + model.overhead_bytes()});
-    }
+// As many of the wanted pages as the leads can hold: the search knew a smaller number, by halves.
+void SizeKv(const PlannerInputs& inputs, const ClusterStages& model, int64_t wanted_pages,
+            Plan* plan) {
+  const uint64_t page_bytes = KvPageBytes(inputs.config, plan->kv);
+  uint64_t n_pages = static_cast<uint64_t>(wanted_pages);
+  for (const StagePlan& stage : plan->stages) {
+    const uint64_t memory = inputs.cluster.FindWorker(stage.lead)->memory_bytes;
+    const uint64_t taken = stage.bytes().sum() + model.overhead_bytes();
+    const auto n_layers = static_cast<uint64_t>(stage.layers.end - stage.layers.begin);
+    n_pages = std::min(n_pages, (memory - std::min(memory, taken)) / (page_bytes * n_layers));
   }
-  return forecast;
+  plan->kv.n_pages = static_cast<int64_t>(n_pages);
+  for (StagePlan& stage : plan->stages) {
+    stage.kv_bytes =
+        page_bytes * n_pages * static_cast<uint64_t>(stage.layers.end - stage.layers.begin);
+  }
 }
 
 // By how much, were memory all that counts: a plan may fail by less, for layers and neurons come in
@@ -225,13 +223,16 @@ Status DoesNotFit(const PlannerInputs& inputs, const ClusterStages& model, const
   const uint64_t own = model.overhead_bytes() * inputs.cluster.workers.size();
   const uint64_t needed = held + model.kv_bytes(all) + own;
   uint64_t offered = 0;
-  for (const WorkerProfile& worker : inputs.cluster.workers) offered += worker.memory_bytes;
-  return ResourceExhausted(Str(
-      why.message(), ": weights ", FormatBytes(held), " + KV for one sequence ",
-      FormatBytes(model.kv_bytes(all)), " + ", FormatBytes(own), " for the workers themselves are ",
-      FormatBytes(needed), ", workers offer ", FormatBytes(offered),
-      needed > offered ? Str(": ", FormatBytes(needed - offered), " are missing") : "",
-      "; shorter contexts, keys and values in F16, smaller steps or more memory would help"));
+  for (const WorkerProfile& worker : inputs.cluster.workers) {
+    if (!AddChecked(offered, worker.memory_bytes, &offered)) offered = UINT64_MAX;
+  }
+  return ResourceExhausted(
+      Str("model does not fit: ", why.message(), ": weights ", FormatBytes(held),
+          " + KV for one sequence ", FormatBytes(model.kv_bytes(all)), " + ", FormatBytes(own),
+          " for the workers themselves are ", FormatBytes(needed), ", workers offer ",
+          FormatBytes(offered),
+          needed > offered ? Str(": ", FormatBytes(needed - offered), " are missing") : "",
+          "; shorter contexts, keys and values in F16, smaller steps or more memory would help"));
 }
 
 Status CheckInputs(const PlannerInputs& inputs, const PlannerOptions& options) {
@@ -263,23 +264,41 @@ Status CheckInputs(const PlannerInputs& inputs, const PlannerOptions& options) {
 
 }  // namespace
 
+CostInputs CostInputsOf(const PlannerInputs& inputs, const PlannerOptions& options) {
+  return {.config = inputs.config,
+          .weights = inputs.weights,
+          .sparsity = inputs.sparsity,
+          .heats = inputs.heats,
+          .cluster = inputs.cluster,
+          .ffn = options.request.ffn,
+          .step = {.n_sequences = options.n_sequences,
+                   .n_context = options.n_context,
+                   .kv_dtype = options.request.kv.dtype},
+          .wire = options.request.wire};
+}
+
+Result<double> ParseObjective(std::string_view objective) {
+  if (objective == "latency") return 1.0;
+  if (objective == "throughput") return 0.0;
+  if (objective == "weighted") return 0.5;
+  double weight = -1;
+  const char* const end = objective.data() + objective.size();
+  const auto parsed = std::from_chars(objective.data(), end, weight);
+  if (parsed.ec == std::errc() && parsed.ptr == end && weight >= 0 && weight <= 1) return weight;
+  return InvalidArgument(
+      Str("--objective is not latency, throughput, weighted or a weight of latency within 0..1: ",
+          Printable(objective)));
+}
+
 Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions& options) {
   TC_RETURN_IF_ERROR(CheckInputs(inputs, options));
   const PlanRequest& request = options.request;
   TC_ASSIGN_OR_RETURN(const ContextDemand demand, DemandOf(inputs.config, request));
-  const CostModel costs({.config = inputs.config,
-                         .weights = inputs.weights,
-                         .sparsity = inputs.sparsity,
-                         .heats = inputs.heats,
-                         .cluster = inputs.cluster,
-                         .ffn = request.ffn,
-                         .step = {.n_sequences = options.n_sequences,
-                                  .n_context = options.n_context,
-                                  .kv_dtype = request.kv.dtype},
-                         .wire = request.wire});
+  const CostModel costs(CostInputsOf(inputs, options));
   const StageSearchOptions search{
       .inner = {.objective = {.latency = options.latency_weight}, .policy = options.policy},
-      .max_group = options.max_group};
+      .max_group = options.max_group,
+      .stop = options.stop};
   // Fewer pages by halves until something fits; the last try is for a single sequence.
   int64_t n_pages = demand.wanted_pages;
   while (true) {
@@ -297,14 +316,17 @@ Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions&
               .stages = {},
               .link = request.link,
               .wire = request.wire,
-              .kv = request.kv,
-              .n_ctx = demand.ContextOf(n_pages, request.kv.page_tokens)};
-    plan.kv.n_pages = n_pages;
+              .kv = request.kv};
     for (const StageChoice& choice : found->stages) {
       plan.stages.push_back(ToStage(choice, model, costs));
     }
+    SizeKv(inputs, model, demand.wanted_pages, &plan);
+    plan.n_ctx = demand.ContextOf(plan.kv.n_pages, request.kv.page_tokens);
     TC_RETURN_IF_ERROR(ValidatePlan(plan, inputs.config, inputs.weights, inputs.cluster, request));
-    PlanForecast forecast = ForecastOf(*found, plan, model, options.n_sequences);
+    TC_ASSIGN_OR_RETURN(plan.micro_batches, ChooseMicroBatches(plan, inputs, options));
+    TC_ASSIGN_OR_RETURN(PlanForecast forecast, ForecastPlan(plan, inputs, options));
+    forecast.lower_bound_s = found->lower_bound;
+    forecast.structure_bound_s = found->structure_bound;
     return PlannedModel{std::move(plan), std::move(forecast)};
   }
 }

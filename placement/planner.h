@@ -2,15 +2,16 @@
 // it, this turns the answer into stages, neurons and reasons.
 #pragma once
 
-#include <string>
+#include <atomic>
+#include <string_view>
 #include <vector>
 
 #include "base/status.h"
 #include "model/config.h"
 #include "model/sparsity.h"
 #include "model/weights.h"
+#include "placement/cost_model.h"
 #include "placement/neuron_heat.h"
-#include "placement/op_load.h"
 #include "placement/plan.h"
 #include "placement/profile.h"
 #include "placement/solver/baselines.h"
@@ -34,8 +35,12 @@ struct PlannerOptions {
   // 1: the latency of one stream; 0: the throughput of many in flight; between: both, weighted.
   double latency_weight = 1;
   SplitPolicy policy = SplitPolicy::kOptimal;
-  int max_group = 4;  // members of a stage, 1 or more
+  int max_group = 4;                        // members of a stage, 1 or more
+  const std::atomic<bool>* stop = nullptr;  // set: the search ends soon, with kAborted
 };
+
+// The same as the cost model asks for it.
+CostInputs CostInputsOf(const PlannerInputs& inputs, const PlannerOptions& options);
 
 // What a plan is expected to do. Times are of one step of n_sequences tokens.
 struct PlanForecast {
@@ -44,15 +49,27 @@ struct PlanForecast {
     double busy_s = 0;
     uint64_t memory_bytes = 0;  // weights, KV and what it needs for itself
   };
+  // Its attention, then the parts of its FFN side by side.
+  struct Layer {
+    model::FfnMode mode = model::FfnMode::kDense;
+    double before_ffn_s = 0;      // of the lead
+    double ffn_s = 0;             // until all parts are added up
+    double links_s = 0;           // that the links to all helpers and back are taken
+    double wait_s = 0;            // of ffn_s, that the lead has nothing to do
+    std::vector<double> parts_s;  // computing, by member
+    std::vector<uint64_t> bytes;  // held of the layer, by member
+  };
   struct Stage {
     double seconds = 0;
-    std::vector<Member> members;  // the lead, then the plan's helpers
+    double embed_s = 0, head_s = 0;  // of them, at the ends of the model
+    std::vector<Member> members;     // the lead, then the plan's helpers
+    std::vector<Layer> layers;
   };
   std::vector<Stage> stages;
   double step_s = 0;             // through all stages and links
   double bottleneck_s = 0;       // the busiest worker
   double objective_s = 0;        // what was minimised
-  double lower_bound_s = 0;      // of any plan
+  double lower_bound_s = 0;      // of any plan; 0: nobody asked
   double structure_bound_s = 0;  // of these stages with any split
   int64_t n_sequences = 1;
   double gap() const { return objective_s > 0 ? 1 - lower_bound_s / objective_s : 0; }
@@ -65,6 +82,10 @@ struct PlannedModel {
   Plan plan;  // valid
   PlanForecast forecast;
 };
+
+// The weight of latency that an --objective stands for: latency, throughput, weighted (half and
+// half) or the weight itself, 0 to 1. kInvalidArgument for anything else.
+Result<double> ParseObjective(std::string_view objective);
 
 // kInvalidArgument: no workers, no layers, options out of range, or a pair without a link;
 // kResourceExhausted: no plan fits the workers' memory, and by how much.

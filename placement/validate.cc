@@ -164,6 +164,10 @@ Status CheckKv(const Plan& plan) {
   if (!IsFloat(plan.wire)) {
     return InvalidArgument(Str("wire is not a float type: ", DTypeName(plan.wire)));
   }
+  if (plan.micro_batches < 1 || plan.micro_batches > kMaxMicroBatches) {
+    return InvalidArgument(Str("micro_batches out of range: ", plan.micro_batches, " is not in 1..",
+                               kMaxMicroBatches));
+  }
   if (plan.n_ctx < 1 || plan.n_ctx > kMaxContextTokens) {
     return InvalidArgument(
         Str("n_ctx out of range: ", plan.n_ctx, " is not in 1..", kMaxContextTokens));
@@ -255,6 +259,12 @@ Status CheckMemory(const Plan& plan, const model::ModelConfig& config,
 }
 
 }  // namespace
+
+int Plan::batches_under_way() const {
+  int n = 0;
+  for (const StagePlan& stage : stages) n += stage.is_split() ? micro_batches : 1;
+  return n;
+}
 
 bool Plan::has_links() const {
   return stages.size() > 1 || std::any_of(stages.begin(), stages.end(),

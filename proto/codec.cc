@@ -1,12 +1,14 @@
-// With codec_values.cc the only file that sees Protobuf. Each message has a Put (struct -> wire)
-// and a Get (wire -> struct, checked); the two stand side by side so that a new field is added to
-// both.
+// With codec_values.cc and codec_probe.cc the only file that sees Protobuf. Each message has a Put
+// (struct -> wire) and a Get (wire -> struct, checked); the two stand side by side so that a new
+// field is added to both.
 #include "proto/codec.h"
 
 #include <string>
 
 #include "base/str.h"
 #include "proto/codec_fields.h"
+#include "proto/codec_probe.h"
+#include "proto/codec_trace.h"
 #include "proto/codec_values.h"
 #include "thermocline.pb.h"
 
@@ -83,6 +85,7 @@ void Put(const AssignPlan& in, wire::Message* message) {
   out->set_sparsity_path(in.sparsity_path);
   out->set_max_step_tokens(in.max_step_tokens);
   out->set_dump_logits_dir(in.dump_logits_dir);
+  out->set_trace(in.trace);
 }
 
 Status GetHelperAddresses(const wire::AssignPlan& in, AssignPlan* out) {
@@ -102,6 +105,7 @@ Status Get(const wire::AssignPlan& in, AssignPlan* out) {
   TC_RETURN_IF_ERROR(
       GetInt("assign.helper", in.helper(), -1, placement::kMaxHelpers - 1, &out->helper));
   TC_RETURN_IF_ERROR(GetHelperAddresses(in, out));
+  out->trace = in.trace();
   out->model_bytes = in.model_bytes();
   out->header_bytes = in.header_bytes();
   TC_RETURN_IF_ERROR(GetText("assign.model_path", in.model_path(), &out->model_path));
@@ -415,6 +419,12 @@ Status Get(const wire::Shutdown& in, Shutdown* out) {
   return GetText("shutdown.reason", in.reason(), &out->reason);
 }
 
+void Put(const ProbeLink& in, wire::Message* message) { Put(in, message->mutable_probe_link()); }
+void Put(const LinkReport& in, wire::Message* message) { Put(in, message->mutable_link_report()); }
+void Put(const ClockProbe& in, wire::Message* message) { Put(in, message->mutable_clock_probe()); }
+void Put(const ClockEcho& in, wire::Message* message) { Put(in, message->mutable_clock_echo()); }
+void Put(const TraceSpans& in, wire::Message* message) { Put(in, message->mutable_trace_spans()); }
+
 template <typename Struct, typename Wire>
 Result<Message> GetKind(const Wire& in) {
   Struct out;
@@ -462,6 +472,16 @@ Result<Message> Decode(std::span<const std::byte> bytes) {
       return GetKind<Failure>(wire.failure());
     case wire::Message::kShutdown:
       return GetKind<Shutdown>(wire.shutdown());
+    case wire::Message::kProbeLink:
+      return GetKind<ProbeLink>(wire.probe_link());
+    case wire::Message::kLinkReport:
+      return GetKind<LinkReport>(wire.link_report());
+    case wire::Message::kClockProbe:
+      return GetKind<ClockProbe>(wire.clock_probe());
+    case wire::Message::kClockEcho:
+      return GetKind<ClockEcho>(wire.clock_echo());
+    case wire::Message::kTraceSpans:
+      return GetKind<TraceSpans>(wire.trace_spans());
     case wire::Message::KIND_NOT_SET:
       break;
   }

@@ -17,6 +17,10 @@ inline constexpr int kMaxStepTokens = 8192;    // rows of one step; an entry has
 inline constexpr int kMaxReleased = 1 << 16;   // sequences that can end between two steps
 inline constexpr size_t kMaxTextBytes = 4096;  // PATH_MAX, the longest text of any field
 inline constexpr int kMaxEndIds = 1024;        // a vocabulary has a handful
+// Of one message of spans: kinds of ops, threads and links of a worker, and 64 KiB of spans or so.
+inline constexpr int kMaxTraceNames = 512;
+inline constexpr int kMaxTraceTracks = 1024;
+inline constexpr int kMaxTraceSpans = 8192;
 inline constexpr int kMaxBannedIds = 4096;
 inline constexpr int64_t kMaxPosition = 1 << 24;  // the longest published context is 10 M tokens
 
@@ -34,5 +38,8 @@ Result<T> DecodeAs(std::span<const std::byte> bytes) {
   if (T* wanted = std::get_if<T>(&message)) return std::move(*wanted);
   return DataLoss("message of another kind than expected here");
 }
+
+// A survey of all links takes two seconds; nobody probes for longer than a minute.
+inline constexpr uint32_t kMaxProbeBudgetUs = 60'000'000;
 
 }  // namespace thermocline::proto

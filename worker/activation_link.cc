@@ -59,14 +59,6 @@ Result<bool> ActivationLink::Receive(Duration wait) {
   return true;
 }
 
-Status ActivationLink::Await() {
-  while (true) {
-    TC_ASSIGN_OR_RETURN(const bool arrived, Receive(kPollInterval));
-    if (arrived) return OkStatus();
-    if (context_.stopping) return Aborted("stopped while waiting for a peer");
-  }
-}
-
 Result<TensorView> ActivationLink::Activation(int64_t n_rows) {
   const uint64_t expected = RowBytes(context_.wire, static_cast<uint64_t>(context_.n_embd)) *
                             static_cast<uint64_t>(n_rows);

@@ -40,8 +40,8 @@ class ActivationLink {
 
   // The next frame, within `wait`: false when there is none yet.
   Result<bool> Receive(Duration wait);
-  // The same, however long it takes. kAborted when stopping.
-  Status Await();
+  // The same, if it has arrived.
+  Result<bool> TryReceive() { return link_->TryReceive(&frame_); }
   // Of the frame received last.
   std::span<const std::byte> header() const { return frame_.header; }
   // Its x, valid until the next Receive. kDataLoss when it has not `n_rows` rows.

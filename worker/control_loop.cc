@@ -57,8 +57,13 @@ Status ControlLoop::Serve(const std::atomic<bool>& stop) {
       last_heard_ = clock_.Now();
       TC_ASSIGN_OR_RETURN(proto::Message message, proto::Decode(received->frame.header));
       TC_ASSIGN_OR_RETURN(const bool done, Handle(std::move(message)));
-      if (done) return OkStatus();
+      if (done) {
+        SendSpans();
+        return OkStatus();
+      }
     }
+    TC_RETURN_IF_ERROR(ReportProbe());
+    SendSpans();
     TC_RETURN_IF_ERROR(TakeStepFailure());
     if (clock_.Now() - last_heartbeat_ >= kHeartbeatInterval) SendHeartbeat();
     if (clock_.Now() - last_heard_ > kCoordinatorSilence) {
@@ -74,14 +79,12 @@ Status ControlLoop::SendHello() {
   proto::Hello hello;
   hello.build = std::string(kVersion);
   hello.wanted_id = options_.wanted_id;
-  hello.host = HostName();
   hello.pid = getpid();
-  hello.profile.host = hello.host;
-  hello.profile.n_cores = options_.n_threads;
-  hello.profile.memory_bytes = options_.memory_bytes;
-  hello.profile.read_bytes_per_s =
-      placement::Figure::Measured(MeasureReadBandwidth(options_.n_threads));
-  hello.profile.n_threads = options_.n_threads;
+  hello.profile = MeasureWorker(*device_, {.n_threads = options_.n_threads,
+                                           .cpus = options_.cpus,
+                                           .memory_bytes = options_.memory_bytes});
+  hello.profile.read_bytes_per_s.value = RoundBandwidth(hello.profile.read_bytes_per_s.value);
+  hello.host = hello.profile.host;
   hello.device = device_->name();
   if (ports_.mpi != nullptr) hello.mpi_address = ports_.mpi->address();
   if (ports_.zmq != nullptr) hello.zmq_address = ports_.zmq->address();
@@ -114,12 +117,18 @@ Result<bool> ControlLoop::Handle(proto::Message message) {
     welcome_ = true;
     id_ = welcome->id;
     epoch_ = welcome->epoch;
+  } else if (const auto* probe = std::get_if<proto::ProbeLink>(&message)) {
+    StartProbe(*probe);
   } else if (auto* plan = std::get_if<proto::AssignPlan>(&message)) {
     TC_RETURN_IF_ERROR(StartStage(std::move(*plan)));
   } else if (auto* batch = std::get_if<proto::StepBatch>(&message)) {
     if (step_loop_ == nullptr || !step_loop_->Submit(std::move(*batch))) {
       return Internal("a step came before its plan, or more steps than the queue holds");
     }
+  } else if (auto* probe = std::get_if<proto::ClockProbe>(&message)) {
+    const int64_t at_ns = clock_.Now().since_start.count();
+    const Status sent = Send(proto::ClockEcho{.sent_ns = probe->sent_ns, .at_ns = at_ns});
+    if (!sent.ok()) LogDebug("worker", Str("clock not told: ", sent));
   } else if (auto* shutdown = std::get_if<proto::Shutdown>(&message)) {
     if (!welcome_) return RefusedBy(StatusCode::kInvalidArgument, shutdown->reason);
     LogDebug("worker", Str("shutdown: ", shutdown->reason));
@@ -136,6 +145,7 @@ Status ControlLoop::RefusedBy(StatusCode code, const std::string& reason) {
 }
 
 Status ControlLoop::StartStage(proto::AssignPlan message) {
+  prober_.reset();
   step_loop_.reset();
   epoch_ = message.plan.epoch;
   if (message.stage < 0) return OkStatus();  // spare: loads nothing, answers heartbeats
@@ -146,12 +156,12 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
   if (message.helper >= static_cast<int>(helpers.size())) {
     return DataLoss(Str("plan without the assigned helper:", Kv("helper", message.helper)));
   }
-  comm::DataPort* port =
-      message.plan.link == placement::LinkKind::kMpi ? ports_.mpi.get() : ports_.zmq.get();
+  comm::DataPort* const port = PortOf(message.plan.link);
   if (port == nullptr && message.plan.has_links()) {
     return Unavailable(Str("this worker has no port for the plan's transport:",
                            Kv("transport", placement::LinkKindName(message.plan.link))));
   }
+  if (message.trace && tracer_ == nullptr) tracer_ = std::make_unique<Tracer>(clock_);
   Assignment assignment;
   assignment.message = std::move(message);
   assignment.self = id_;
@@ -159,9 +169,48 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
   assignment.cache_dir = options_.cache_dir;
   assignment.peer = peer_.value;
   step_loop_ = std::make_unique<StepLoop>(
-      StepContext{clock_, mailbox_, port, *device_, counters_, FirstOf(options_.cpus)},
+      StepContext{clock_, mailbox_, port, *device_, counters_, FirstOf(options_.cpus),
+                  tracer_.get()},
       std::move(assignment), [this](Status status) { OnStepLoopEnd(std::move(status)); });
   return OkStatus();
+}
+
+comm::DataPort* ControlLoop::PortOf(placement::LinkKind transport) const {
+  return transport == placement::LinkKind::kMpi ? ports_.mpi.get() : ports_.zmq.get();
+}
+
+// Ports are the step thread's while it serves.
+void ControlLoop::StartProbe(const proto::ProbeLink& request) {
+  prober_.reset();
+  comm::DataPort* const port = PortOf(request.transport);
+  if (port == nullptr || step_loop_ != nullptr) {
+    const std::string why = port == nullptr ? "no port for that transport" : "serving already";
+    const Status sent =
+        Send(proto::LinkReport{.round = request.round, .peer = request.peer, .error = why});
+    if (!sent.ok()) LogDebug("worker", Str("report not sent: ", sent));
+    return;
+  }
+  prober_ = std::make_unique<LinkProber>(ProbeContext{clock_, *port, id_, FirstOf(options_.cpus)},
+                                         request, [this] { mailbox_.Wake(); });
+}
+
+Status ControlLoop::ReportProbe() {
+  if (prober_ == nullptr) return OkStatus();
+  const auto report = prober_->Take();
+  if (!report) return OkStatus();
+  prober_.reset();
+  return Send(*report);
+}
+
+void ControlLoop::SendSpans() {
+  while (tracer_ != nullptr) {
+    const proto::TraceSpans spans = tracer_->Take();
+    if (spans.spans.empty()) return;
+    const Status sent = Send(spans);
+    if (sent.ok()) continue;
+    LogDebug("worker", Str("spans not sent: ", sent));
+    return tracer_->CountLost(spans.spans.size());
+  }
 }
 
 void ControlLoop::OnStepLoopEnd(Status status) {

@@ -6,9 +6,9 @@
 #include <optional>
 #include <string>
 
-#include "base/clock.h"
 #include "base/status.h"
 #include "kernels/device.h"
+#include "proto/messages.h"
 #include "worker/executor.h"
 #include "worker/layer_stack.h"
 #include "worker/shard.h"
@@ -19,6 +19,7 @@ struct HelperOptions {
   model::LayerRange layers;  // of the stage
   FfnPlan ffn;               // is_helper
   int max_step_tokens = 512;
+  Tracer* tracer = nullptr;  // outlives the stage
 };
 
 // Owns the neurons' rows, their programs and scratch. Step thread only.
@@ -30,9 +31,10 @@ class HelperStage {
                                                      kernels::Device& device,
                                                      const LoadProgressFn& on_progress);
 
-  // Runs the branch of one layer: x is received, its sum sent. kDataLoss when no neuron of that
-  // layer is here or there are more rows than a step may have; else what `exchange` returns.
-  Status Run(int layer, int64_t n_rows, PartExchange* exchange);
+  // Runs the branch of the layer that `part` names, whose x `exchange` has: its sum is sent.
+  // kDataLoss when no neuron of that layer is here or there are more rows than a step may have;
+  // else what `exchange` returns.
+  Status Run(const proto::Part& part, PartExchange* exchange);
 
   const LoadReport& load_report() const { return shard_.report(); }
   // As Stage::FfnText.
@@ -42,7 +44,6 @@ class HelperStage {
   explicit HelperStage(HelperOptions options) : options_(std::move(options)) {}
 
   const HelperOptions options_;
-  const SteadyClock clock_;
   Shard shard_;
   std::optional<LayerStack> layers_;
   std::unique_ptr<Executor> executor_;

@@ -41,11 +41,11 @@ Status CheckModes(const ModelSource& source, model::FfnModes modes) {
   return OkStatus();
 }
 
-LayerStack::LayerStack(std::vector<Layer> layers, const Clock& clock)
-    : layers_(std::move(layers)), chooser_(Sizes(layers_)), clock_(&clock) {}
+LayerStack::LayerStack(std::vector<Layer> layers)
+    : layers_(std::move(layers)), chooser_(Sizes(layers_)) {}
 
 Result<LayerStack> LayerStack::Lower(const ModelSource& source, const model::LayerRange& layers,
-                                     const FfnPlan& ffn, const Shard& shard, const Clock& clock) {
+                                     const FfnPlan& ffn, const Shard& shard) {
   std::vector<Layer> lowered;
   for (int i = layers.begin; i < layers.end; ++i) {
     const model::LayerSparsity sparsity = source.LayerSparsityOf(i);
@@ -63,26 +63,38 @@ Result<LayerStack> LayerStack::Lower(const ModelSource& source, const model::Lay
       layer.push_back({mode, std::move(program)});
     }
   }
-  return LayerStack(std::move(lowered), clock);
+  return LayerStack(std::move(lowered));
 }
 
-Status LayerStack::Run(const BatchRows& rows, int64_t n_rows, Executor* executor, KvCache* kv) {
-  for (size_t i = 0; i < layers_.size(); ++i) {
-    TC_RETURN_IF_ERROR(RunLayer(static_cast<int>(i), rows, n_rows, executor, kv));
-  }
+void LayerStack::Begin(int run, Executor* executor, KvCache* kv) { Start(run, 0, executor, kv); }
+
+bool LayerStack::Next(int run, Executor* executor, KvCache* kv) {
+  Record(run, *executor);
+  const int next = places_[static_cast<size_t>(run)].layer + 1;
+  if (next == static_cast<int>(layers_.size())) return false;
+  Start(run, next, executor, kv);
+  return true;
+}
+
+Status LayerStack::RunLayer(int layer, int run, Executor* executor) {
+  Start(run, layer, executor, nullptr);
+  TC_ASSIGN_OR_RETURN(const int done, executor->Advance());
+  if (done != run) return Internal(Str("layer waits for what has come:", Kv("layer", layer)));
+  Record(run, *executor);
   return OkStatus();
 }
 
-Status LayerStack::RunLayer(int layer, const BatchRows& rows, int64_t n_rows, Executor* executor,
-                            KvCache* kv) {
+void LayerStack::Start(int run, int layer, Executor* executor, KvCache* kv) {
   const Layer& candidates = layers_[static_cast<size_t>(layer)];
-  const int chosen = chooser_.Choose(layer, n_rows);
-  const Program& program = candidates[static_cast<size_t>(chosen)].program;
-  TC_RETURN_IF_ERROR(executor->Run(program, program.before_ffn(), rows, n_rows, kv));
-  const TimePoint begin = candidates.size() > 1 ? clock_->Now() : TimePoint{};
-  TC_RETURN_IF_ERROR(executor->Run(program, program.ffn(), rows, n_rows, kv));
-  if (candidates.size() > 1) chooser_.Record(layer, n_rows, chosen, clock_->Now() - begin);
-  return OkStatus();
+  const int chosen = chooser_.Choose(layer, executor->Input(run).n_rows);
+  places_[static_cast<size_t>(run)] = {layer, chosen};
+  executor->Start(run, candidates[static_cast<size_t>(chosen)].program, kv, candidates.size() > 1);
+}
+
+void LayerStack::Record(int run, const Executor& executor) {
+  const Place& place = places_[static_cast<size_t>(run)];
+  if (layers_[static_cast<size_t>(place.layer)].size() < 2) return;
+  chooser_.Record(place.layer, executor.Input(run).n_rows, place.chosen, executor.FfnTime(run));
 }
 
 int64_t LayerStack::scratch_cols() const {

@@ -1,9 +1,11 @@
 #include "worker/part_links.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/str.h"
 #include "proto/codec.h"
+#include "worker/executor.h"
 
 namespace thermocline::worker {
 namespace {
@@ -16,33 +18,55 @@ void CopyRows(TensorView from, TensorView to) {
 
 }  // namespace
 
-void LeadLinks::BeginStep(Epoch epoch, StepId step) {
-  epoch_ = epoch;
-  step_ = step;
+LeadLinks::LeadLinks(Epoch epoch, int first_layer,
+                     std::vector<std::vector<ActivationLink*>> members)
+    : epoch_(epoch), first_layer_(first_layer) {
+  for (const std::vector<ActivationLink*>& layer : members) {
+    std::vector<size_t>& indexes = members_.emplace_back();
+    for (ActivationLink* link : layer) indexes.push_back(IndexOf(link));
+  }
 }
 
-Status LeadLinks::Send(int layer_in_stage, TensorView x) {
-  const proto::Part part{epoch_, step_, first_layer_ + layer_in_stage, x.n_rows};
-  for (ActivationLink* link : members_[static_cast<size_t>(layer_in_stage)]) {
-    TC_RETURN_IF_ERROR(link->Send(part, x));
+size_t LeadLinks::IndexOf(ActivationLink* link) {
+  const auto same = [&](const Helper& helper) { return helper.link == link; };
+  const auto found = std::find_if(helpers_.begin(), helpers_.end(), same);
+  if (found != helpers_.end()) return static_cast<size_t>(found - helpers_.begin());
+  helpers_.push_back({link, {}});
+  helpers_.back().asked.reserve(kMaxRuns);
+  return helpers_.size() - 1;
+}
+
+proto::Part LeadLinks::PartOf(PartKey key, int64_t n_rows) const {
+  return {epoch_, key.step, first_layer_ + key.layer_in_stage, n_rows};
+}
+
+Status LeadLinks::Send(PartKey key, TensorView x) {
+  const proto::Part part = PartOf(key, x.n_rows);
+  for (const size_t index : members_[static_cast<size_t>(key.layer_in_stage)]) {
+    TC_RETURN_IF_ERROR(helpers_[index].link->Send(part, x));
+    helpers_[index].asked.push_back(key);
   }
   return OkStatus();
 }
 
-Status LeadLinks::Receive(int layer_in_stage, int peer, TensorView x) {
-  const auto& members = members_[static_cast<size_t>(layer_in_stage)];
-  ActivationLink& link = *members[static_cast<size_t>(peer - 1)];
-  TC_RETURN_IF_ERROR(link.Await());
+Result<bool> LeadLinks::TryReceive(PartKey key, int peer, TensorView x) {
+  const auto& members = members_[static_cast<size_t>(key.layer_in_stage)];
+  Helper& helper = helpers_[members[static_cast<size_t>(peer - 1)]];
+  if (helper.asked.empty() || helper.asked.front() != key) return false;
+  ActivationLink& link = *helper.link;
+  TC_ASSIGN_OR_RETURN(const bool arrived, link.TryReceive());
+  if (!arrived) return false;
   TC_ASSIGN_OR_RETURN(const proto::Part part, proto::DecodeAs<proto::Part>(link.header()));
-  const proto::Part wanted{epoch_, step_, first_layer_ + layer_in_stage, x.n_rows};
+  const proto::Part wanted = PartOf(key, x.n_rows);
   if (part != wanted) {
     return DataLoss(Str("a helper's sum is of another step or layer than was asked for:",
                         Kv("worker", link.peer()), Kv("step", part.step), Kv("layer", part.layer),
-                        Kv("wanted_step", step_), Kv("wanted_layer", wanted.layer)));
+                        Kv("wanted_step", key.step), Kv("wanted_layer", wanted.layer)));
   }
   TC_ASSIGN_OR_RETURN(const TensorView sum, link.Activation(x.n_rows));
   CopyRows(sum, x);
-  return OkStatus();
+  helper.asked.erase(helper.asked.begin());
+  return true;
 }
 
 Result<std::optional<proto::Part>> HelperLink::Next(Duration wait) {
@@ -52,15 +76,15 @@ Result<std::optional<proto::Part>> HelperLink::Next(Duration wait) {
   return std::optional<proto::Part>(part_);
 }
 
-Status HelperLink::Receive(int layer_in_stage, int /*peer*/, TensorView x) {
-  if (part_.layer != first_layer_ + layer_in_stage || part_.n_rows != x.n_rows) {
+Result<bool> HelperLink::TryReceive(PartKey key, int /*peer*/, TensorView x) {
+  if (part_.layer != first_layer_ + key.layer_in_stage || part_.n_rows != x.n_rows) {
     return Internal(Str("another layer runs than the lead asked for:", Kv("layer", part_.layer)));
   }
   TC_ASSIGN_OR_RETURN(const TensorView sent, link_->Activation(x.n_rows));
   CopyRows(sent, x);
-  return OkStatus();
+  return true;
 }
 
-Status HelperLink::Send(int /*layer_in_stage*/, TensorView x) { return link_->Send(part_, x); }
+Status HelperLink::Send(PartKey /*key*/, TensorView x) { return link_->Send(part_, x); }
 
 }  // namespace thermocline::worker

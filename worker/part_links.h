@@ -9,29 +9,35 @@
 #include "base/status.h"
 #include "proto/messages.h"
 #include "worker/activation_link.h"
-#include "worker/executor.h"
+#include "worker/link_executor.h"
 
 namespace thermocline::worker {
 
-// The lead's end. Step thread only.
+// The lead's end. A helper answers in the order in which it was asked, so what a link brings next
+// is the answer to the oldest question on it. Step thread only.
 class LeadLinks final : public PartExchange {
  public:
   // `members[layer]`: the links of the helpers that share that layer of the stage, in the plan's
   // order. The links outlive this. `first_layer` is the stage's.
-  LeadLinks(int first_layer, std::vector<std::vector<ActivationLink*>> members)
-      : first_layer_(first_layer), members_(std::move(members)) {}
+  LeadLinks(Epoch epoch, int first_layer, std::vector<std::vector<ActivationLink*>> members);
 
-  // The step that the frames from now on belong to.
-  void BeginStep(Epoch epoch, StepId step);
-
-  Status Send(int layer_in_stage, TensorView x) override;
-  Status Receive(int layer_in_stage, int peer, TensorView x) override;
+  Status Send(PartKey key, TensorView x) override;
+  Result<bool> TryReceive(PartKey key, int peer, TensorView x) override;
 
  private:
-  int first_layer_;
-  std::vector<std::vector<ActivationLink*>> members_;
-  Epoch epoch_;
-  StepId step_;
+  // A link with the questions on it that have no answer yet, oldest first: at most one of each
+  // batch under way.
+  struct Helper {
+    ActivationLink* link = nullptr;
+    std::vector<PartKey> asked;
+  };
+  size_t IndexOf(ActivationLink* link);
+  proto::Part PartOf(PartKey key, int64_t n_rows) const;
+
+  const Epoch epoch_;
+  const int first_layer_;
+  std::vector<Helper> helpers_;
+  std::vector<std::vector<size_t>> members_;  // by layer, into helpers_
 };
 
 // A helper's end: whatever the lead asks for comes with its layer and its rows. Step thread only.
@@ -44,8 +50,8 @@ class HelperLink final : public PartExchange {
   Result<std::optional<proto::Part>> Next(Duration wait);
 
   // Gives the x that came with the last Next, and answers it.
-  Status Receive(int layer_in_stage, int peer, TensorView x) override;
-  Status Send(int layer_in_stage, TensorView x) override;
+  Result<bool> TryReceive(PartKey key, int peer, TensorView x) override;
+  Status Send(PartKey key, TensorView x) override;
 
  private:
   int first_layer_;

@@ -10,6 +10,13 @@ using model::kNoValue;
 using model::OpKind;
 using model::ValueId;
 
+namespace {
+
+// Slots begin at cache lines of 64 bytes, whatever number of rows a batch has.
+constexpr int64_t kSlotAlignCols = 16;
+
+}  // namespace
+
 // Assigns slots by walking the ops in order, freeing each value's slot after its last reader.
 class Lowering {
  public:
@@ -27,7 +34,11 @@ class Lowering {
       TC_RETURN_IF_ERROR(LowerOp(graph_.ops[i], static_cast<int>(i)));
     }
     program_.output_slot_ = SlotOf(graph_.output);
-    program_.ffn_begin_ = graph_.ffn_begin;
+    program_.ffn_begin_ = static_cast<int>(graph_.ffn_begin);
+    if (program_.ops_.size() > kMaxOps) {
+      return Internal(Str("program with too many ops:", Kv("ops", program_.ops_.size())));
+    }
+    program_.dag_ = OpDag(accesses_);
     return std::move(program_);
   }
 
@@ -55,6 +66,7 @@ class Lowering {
     TC_RETURN_IF_ERROR(ResolveWeights(op, &lowered));
     lowered.output = PlaceOutput(op, index);
     program_.ops_.push_back(lowered);
+    accesses_.push_back(AccessOf(lowered));
     for (const ValueId input : op.inputs) {
       if (input != kNoValue && last_reader_[static_cast<size_t>(input)] == index) Free(input);
     }
@@ -128,33 +140,58 @@ class Lowering {
       slot_of_[static_cast<size_t>(first)] = kNoSlot;
       return SlotOf(output);
     }
-    return Assign(output);
+    return Assign(output, op.kind == OpKind::kReceive);
+  }
+
+  // The places of a program: first what the other members know of the layer, which a send changes
+  // and a receive asks for, then the slots.
+  static OpAccess AccessOf(const LoweredOp& op) {
+    constexpr int kOthers = 0;
+    OpAccess access{.is_ordered = op.kind == OpKind::kAttention};
+    for (const int slot : {op.inputs[0], op.inputs[1], op.inputs[2], op.active_ids, op.scores}) {
+      if (slot == kNoSlot) continue;
+      access.reads.push_back(slot + 1);
+      if (op.kind == OpKind::kRope) access.writes.push_back(slot + 1);
+    }
+    if (op.output != kNoSlot) access.writes.push_back(op.output + 1);
+    if (op.kind == OpKind::kSend) access.writes.push_back(kOthers);
+    if (op.kind == OpKind::kReceive) access.reads.push_back(kOthers);
+    const bool is_link = op.kind == OpKind::kSend || op.kind == OpKind::kReceive;
+    access.unit = is_link ? Unit::kLink : Unit::kDevice;
+    return access;
   }
 
   int SlotOf(ValueId value) const {
     return value == kNoValue ? kNoSlot : slot_of_[static_cast<size_t>(value)];
   }
 
-  int Assign(ValueId value) {
+  int Assign(ValueId value, bool waits_least = false) {
     const model::Value& described = graph_.values[static_cast<size_t>(value)];
     // A list of neuron ids is preceded by its length; one list serves all tokens.
     const bool is_list = described.kind == model::ValueKind::kActiveIds;
     const int64_t n_cols = described.n_cols + (is_list ? 1 : 0);
-    auto best = free_.end();
-    for (auto it = free_.begin(); it != free_.end(); ++it) {
-      const int64_t width = program_.slots_[static_cast<size_t>(*it)].n_cols;
-      if (width == n_cols) best = it;
-    }
-    int slot;
-    if (best != free_.end()) {
-      slot = *best;
-      free_.erase(best);
-    } else {
+    int slot = TakeFree(n_cols, waits_least);
+    if (slot == kNoSlot) {
       slot = static_cast<int>(program_.slots_.size());
       program_.slots_.push_back({program_.scratch_cols_, n_cols});
-      program_.scratch_cols_ += n_cols;
+      program_.scratch_cols_ += (n_cols + kSlotAlignCols - 1) / kSlotAlignCols * kSlotAlignCols;
     }
     slot_of_[static_cast<size_t>(value)] = slot;
+    return slot;
+  }
+
+  // The slot freed last is likeliest in a cache; whoever writes the one freed first waits least for
+  // its last readers. kNoSlot when none has this width.
+  int TakeFree(int64_t n_cols, bool freed_first) {
+    auto found = free_.end();
+    for (auto it = free_.begin(); it != free_.end(); ++it) {
+      if (program_.slots_[static_cast<size_t>(*it)].n_cols != n_cols) continue;
+      found = it;
+      if (freed_first) break;
+    }
+    if (found == free_.end()) return kNoSlot;
+    const int slot = *found;
+    free_.erase(found);
     return slot;
   }
 
@@ -170,7 +207,8 @@ class Lowering {
   const int first_layer_;
   std::vector<int> slot_of_;      // by value
   std::vector<int> last_reader_;  // by value: index of the last op that reads it
-  std::vector<int> free_;         // slots
+  std::vector<int> free_;         // slots, in the order in which they became free
+  std::vector<OpAccess> accesses_;
   Program program_;
 };
 

@@ -11,12 +11,13 @@
 #include "kernels/ops.h"
 #include "model/config.h"
 #include "model/graph.h"
+#include "worker/op_dag.h"
 #include "worker/shard.h"
 
 namespace thermocline::worker {
 
-// Where a value lives: `n_cols` floats per token from `offset_cols * max_tokens` floats on. A slot
-// is reused once the value in it has been read for the last time.
+// Where a value lives: `n_cols` floats per row of the batch, from `offset_cols * n_rows` floats on.
+// A slot is reused once the value in it has been read for the last time.
 struct Slot {
   int64_t offset_cols = 0;
   int64_t n_cols = 0;
@@ -44,12 +45,6 @@ struct LoweredOp {
 // Whether the op scores or chooses neurons instead of computing them.
 bool IsOfPredictor(const LoweredOp& op);
 
-// Ops [begin, end) of a program.
-struct OpRange {
-  size_t begin = 0;
-  size_t end = 0;
-};
-
 // The calls of one graph. Immutable; its input and output share slot 0.
 class Program {
  public:
@@ -60,10 +55,10 @@ class Program {
   const std::vector<LoweredOp>& ops() const { return ops_; }
   const std::vector<Slot>& slots() const { return slots_; }
   int output_slot() const { return output_slot_; }
-  OpRange all() const { return {0, ops_.size()}; }
-  // Of a layer: what is the same in every FFN mode, and what is not.
-  OpRange before_ffn() const { return {0, ffn_begin_}; }
-  OpRange ffn() const { return {ffn_begin_, ops_.size()}; }
+  // What each op waits for.
+  const OpDag& dag() const { return dag_; }
+  // Of a layer: the ops from here on differ between FFN modes.
+  int ffn_begin() const { return ffn_begin_; }
   // Width of the scratch region: it takes this many floats per token.
   int64_t scratch_cols() const { return scratch_cols_; }
 
@@ -71,8 +66,9 @@ class Program {
   friend class Lowering;
   std::vector<LoweredOp> ops_;
   std::vector<Slot> slots_;
+  OpDag dag_;
   int output_slot_ = 0;
-  size_t ffn_begin_ = 0;
+  int ffn_begin_ = 0;
   int64_t scratch_cols_ = 0;
 };
 

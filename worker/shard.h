@@ -2,6 +2,7 @@
 // the layout that the device's ops read fastest; lookup tables and vectors where they are mapped.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -63,6 +64,9 @@ struct FfnPlan {
     const auto i = static_cast<size_t>(layer_in_stage);
     if (!is_shared()) return {};
     return {neurons[i].size(), n_helpers.empty() ? 0 : n_helpers[i]};
+  }
+  bool has_helpers() const {
+    return std::any_of(n_helpers.begin(), n_helpers.end(), [](int n) { return n > 0; });
   }
   bool has_predictors() const { return modes.Has(model::FfnMode::kPredicted); }
 };

@@ -42,13 +42,16 @@ Status Stage::Build(const ModelSource& source, kernels::Device& device) {
     TC_ASSIGN_OR_RETURN(embed_,
                         Program::Lower(model::BuildEmbedGraph(config_), shard_, layers.begin));
   }
-  TC_ASSIGN_OR_RETURN(layers_, LayerStack::Lower(source, layers, options_.ffn, shard_, clock_));
-  const int max_rows = std::max(options_.max_step_tokens, kLogitsBlockRows);
+  TC_ASSIGN_OR_RETURN(layers_, LayerStack::Lower(source, layers, options_.ffn, shard_));
   const int64_t embed_cols = embed_ ? embed_->scratch_cols() : config_.n_embd;
-  const int64_t scratch_cols = std::max(layers_->scratch_cols(), embed_cols);
-  TC_ASSIGN_OR_RETURN(Executor executor, Executor::Create(config_, device, scratch_cols, max_rows));
-  executor_ = std::make_unique<Executor>(std::move(executor));
+  const bool waits = options_.ffn.has_helpers();
+  const ExecutorOptions scratch{.scratch_cols = std::max(layers_->scratch_cols(), embed_cols),
+                                .max_rows = std::max(options_.max_step_tokens, kLogitsBlockRows),
+                                .max_runs = waits ? kMaxRuns : 1};
+  TC_ASSIGN_OR_RETURN(executor_, Executor::Create(config_, device, scratch));
+  by_age_.reserve(batches_.size());
   executor_->set_observer(options_.observer);
+  executor_->set_tracer(options_.tracer, layers.begin);
   if (layers.has_head) TC_RETURN_IF_ERROR(BuildHead(source.weights, device));
   return OkStatus();
 }
@@ -57,10 +60,11 @@ Status Stage::Build(const ModelSource& source, kernels::Device& device) {
 Status Stage::BuildHead(const model::WeightIndex& weights, kernels::Device& device) {
   TC_ASSIGN_OR_RETURN(head_, Program::Lower(model::BuildHeadGraph(config_, weights), shard_,
                                             options_.layers.begin));
-  TC_ASSIGN_OR_RETURN(Executor head,
-                      Executor::Create(config_, device, head_->scratch_cols(), kLogitsBlockRows));
-  head_executor_ = std::make_unique<Executor>(std::move(head));
+  const ExecutorOptions scratch{.scratch_cols = head_->scratch_cols(),
+                                .max_rows = kLogitsBlockRows};
+  TC_ASSIGN_OR_RETURN(head_executor_, Executor::Create(config_, device, scratch));
   head_executor_->set_observer(options_.observer);
+  head_executor_->set_tracer(options_.tracer, options_.layers.begin);
   return OkStatus();
 }
 
@@ -131,11 +135,11 @@ void Stage::ReleaseSequences(const std::vector<SeqId>& released) {
   }
 }
 
-Status Stage::PlaceRows(const StepBatch& batch) {
-  tokens_.clear();
-  positions_.clear();
-  rows_.clear();
-  for (const StepEntry& entry : batch.entries) {
+Status Stage::PlaceRows(const StepBatch& step, Batch* batch) {
+  batch->tokens.clear();
+  batch->positions.clear();
+  batch->rows.clear();
+  for (const StepEntry& entry : step.entries) {
     Sequence& sequence = sequences_[entry.seq];
     if (entry.start.has_value()) {
       kv_.Release(&sequence.page_ids);
@@ -145,11 +149,11 @@ Status Stage::PlaceRows(const StepBatch& batch) {
     }
     const auto n_tokens = static_cast<int64_t>(entry.tokens.size());
     TC_RETURN_IF_ERROR(kv_.Reserve(entry.first_position + n_tokens, &sequence.page_ids));
-    rows_.push_back({static_cast<int>(tokens_.size()), static_cast<int>(n_tokens),
-                     entry.first_position, sequence.page_ids});
+    batch->rows.push_back({static_cast<int>(batch->tokens.size()), static_cast<int>(n_tokens),
+                           entry.first_position, sequence.page_ids});
     for (int64_t i = 0; i < n_tokens; ++i) {
-      tokens_.push_back(entry.tokens[static_cast<size_t>(i)]);
-      positions_.push_back(entry.first_position + i);
+      batch->tokens.push_back(entry.tokens[static_cast<size_t>(i)]);
+      batch->positions.push_back(entry.first_position + i);
     }
     sequence.n_positions += n_tokens;
   }
@@ -166,31 +170,107 @@ void Stage::Start(const proto::SequenceStart& start, Sequence* sequence) {
   banned.insert(banned.end(), start.end_ids.begin(), start.end_ids.end());
 }
 
-Status Stage::Run(const StepBatch& batch, TensorView input) {
-  TC_RETURN_IF_ERROR(Check(batch, input));
-  ReleaseSequences(batch.released);
-  TC_RETURN_IF_ERROR(PlaceRows(batch));
-  results_.clear();
-  activation_ = TensorView::F32(nullptr, 0, config_.n_embd);
-  if (tokens_.empty()) return OkStatus();
-  TC_RETURN_IF_ERROR(RunLayers(input, static_cast<int64_t>(tokens_.size())));
-  return is_last() ? RunHead(batch) : OkStatus();
+// ---- Batches under way
+
+bool Stage::IsUnderWay(SeqId seq) const {
+  return std::any_of(by_age_.begin(), by_age_.end(), [&](const Batch* batch) {
+    const auto& entries = batch->step->entries;
+    return std::any_of(entries.begin(), entries.end(),
+                       [&](const StepEntry& entry) { return entry.seq == seq; });
+  });
 }
 
-Status Stage::RunLayers(TensorView input, int64_t n_rows) {
-  const BatchRows rows{tokens_, positions_, rows_};
-  activation_ = executor_->Input(n_rows);
-  if (!is_first()) {
-    for (int64_t i = 0; i < n_rows; ++i) {
-      std::memcpy(activation_.row(i), input.row(i),
-                  RowBytes(DType::kF32, static_cast<uint64_t>(config_.n_embd)));
-    }
+bool Stage::CanBegin(const StepBatch& batch) const {
+  if (by_age_.empty()) return true;
+  if (by_age_.size() == batches_.size()) return false;
+  const int64_t n_tokens = batch.n_tokens();
+  if (n_tokens > 0 && !executor_->HasRoom(n_tokens)) return false;
+  for (const SeqId seq : batch.released) {
+    if (IsUnderWay(seq)) return false;
   }
-  if (embed_) {
-    TC_RETURN_IF_ERROR(executor_->Run(*embed_, embed_->all(), rows, n_rows, nullptr));
+  for (const StepEntry& entry : batch.entries) {
+    if (entry.start.has_value() && IsUnderWay(entry.seq)) return false;
   }
-  return layers_->Run(rows, n_rows, executor_.get(), &kv_);
+  return true;
 }
+
+Stage::Batch* Stage::FreeBatch() {
+  Batch* batch = batches_.data();
+  while (std::find(by_age_.begin(), by_age_.end(), batch) != by_age_.end()) ++batch;
+  return batch;
+}
+
+Status Stage::Begin(const StepBatch& step, TensorView input) {
+  TC_RETURN_IF_ERROR(Check(step, input));
+  ReleaseSequences(step.released);
+  Batch* batch = FreeBatch();
+  TC_RETURN_IF_ERROR(PlaceRows(step, batch));
+  batch->step = &step;
+  batch->run = kNoRun;
+  batch->passed_embed = false;
+  batch->passed_layers = batch->tokens.empty();
+  by_age_.push_back(batch);
+  if (!batch->tokens.empty()) StartRun(input, batch);
+  return OkStatus();
+}
+
+void Stage::StartRun(TensorView input, Batch* batch) {
+  batch->run = executor_->Open({batch->tokens, batch->positions, batch->rows}, batch->n_rows(),
+                               batch->step->step);
+  if (embed_) return executor_->Start(batch->run, *embed_, nullptr);
+  const TensorView x = executor_->Input(batch->run);
+  for (int64_t i = 0; i < x.n_rows; ++i) {
+    std::memcpy(x.row(i), input.row(i),
+                RowBytes(DType::kF32, static_cast<uint64_t>(config_.n_embd)));
+  }
+  layers_->Begin(batch->run, executor_.get(), &kv_);
+}
+
+Result<bool> Stage::Advance() {
+  while (!by_age_.empty()) {
+    if (by_age_.front()->passed_layers) {
+      TC_RETURN_IF_ERROR(EndBatch(*by_age_.front()));
+      return true;
+    }
+    TC_ASSIGN_OR_RETURN(const int run, executor_->Advance());
+    if (run == kNoRun) return false;
+    OnProgramDone(run);
+  }
+  return false;
+}
+
+void Stage::OnProgramDone(int run) {
+  Batch& batch = **std::find_if(by_age_.begin(), by_age_.end(),
+                                [&](const Batch* other) { return other->run == run; });
+  if (embed_ && !batch.passed_embed) {
+    batch.passed_embed = true;
+    return layers_->Begin(run, executor_.get(), &kv_);
+  }
+  batch.passed_layers = !layers_->Next(run, executor_.get(), &kv_);
+}
+
+Status Stage::EndBatch(const Batch& batch) {
+  results_.clear();
+  activation_ = TensorView::F32(nullptr, 0, config_.n_embd);
+  if (batch.run == kNoRun) return OkStatus();
+  activation_ = executor_->Input(batch.run);
+  return is_last() ? RunHead(*batch.step) : OkStatus();
+}
+
+void Stage::Finish() {
+  if (by_age_.front()->run != kNoRun) executor_->Close();
+  by_age_.erase(by_age_.begin());
+}
+
+Status Stage::Run(const StepBatch& batch, TensorView input) {
+  TC_RETURN_IF_ERROR(Begin(batch, input));
+  TC_ASSIGN_OR_RETURN(const bool done, Advance());
+  if (!done) return Internal("a step waits for helpers while nobody receives");
+  Finish();
+  return OkStatus();
+}
+
+// ---- The head
 
 Status Stage::RunHead(const StepBatch& batch) {
   results_.resize(batch.entries.size());
@@ -244,18 +324,30 @@ void Stage::CollectLogitsRows(const StepBatch& batch) {
 
 Status Stage::RunHeadBlock(const StepBatch& batch, std::span<const LogitsRow> rows) {
   const auto n_rows = static_cast<int64_t>(rows.size());
-  const TensorView x = head_executor_->Input(n_rows);
+  const int run = head_executor_->Open(BatchRows{}, n_rows, batch.step);
+  const TensorView x = head_executor_->Input(run);
   for (int64_t i = 0; i < n_rows; ++i) {
     std::memcpy(x.row(i), activation_.row(rows[static_cast<size_t>(i)].row),
                 RowBytes(DType::kF32, static_cast<uint64_t>(config_.n_embd)));
   }
-  TC_RETURN_IF_ERROR(head_executor_->Run(*head_, head_->all(), BatchRows{}, n_rows, nullptr));
-  const TensorView logits = head_executor_->View(*head_, head_->output_slot(), n_rows);
+  head_executor_->Start(run, *head_, nullptr);
+  TC_RETURN_IF_ERROR(head_executor_->Advance().status());
+  head_executor_->Close();
+  const TensorView logits = head_executor_->View(run, head_->output_slot());
+  Tracer* const tracer = options_.tracer;
+  const TimePoint begin = tracer == nullptr ? TimePoint{} : tracer->Now();
   for (int64_t i = 0; i < n_rows; ++i) {
     const LogitsRow& row = rows[static_cast<size_t>(i)];
     const auto entry = static_cast<size_t>(row.entry);
     UseLogits(batch.entries[entry], row, {logits.f32_row(i), static_cast<size_t>(config_.n_vocab)},
               &results_[entry]);
+  }
+  if (tracer != nullptr) {
+    tracer->Add({.name = tracer->Name("sample"),
+                 .track = tracer->Track(kDeviceTrack),
+                 .step = batch.step,
+                 .n_rows = n_rows},
+                begin, tracer->Now());
   }
   return OkStatus();
 }

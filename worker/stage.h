@@ -1,7 +1,9 @@
 // One stage of the pipeline: contiguous layers with their weights, KV pages and, on the last stage,
-// the sampler. Turns a step's batch and activation into the next activation or the step's result.
+// the sampler. Turns a step's batch and activation into the next activation or the step's result,
+// several batches at a time where the stage has helpers to wait for.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -10,7 +12,6 @@
 #include <unordered_map>
 #include <vector>
 
-#include "base/clock.h"
 #include "base/status.h"
 #include "kernels/device.h"
 #include "model/config.h"
@@ -32,6 +33,7 @@ struct StageOptions {
   placement::KvBudget kv;
   int max_step_tokens = 512;
   OpObserver* observer = nullptr;  // of all ops; outlives the stage
+  Tracer* tracer = nullptr;        // the same
 };
 
 // Step thread only.
@@ -45,15 +47,30 @@ class Stage {
                                                LogitsSink* logits_sink,
                                                const LoadProgressFn& on_progress);
 
-  // Runs one batch. `input` is x[n_tokens, n_embd] unless this is the first stage. A batch that
-  // contradicts itself or the KV state is refused with kInvalidArgument before anything changes.
+  // Whether `batch` can begin now. Batches under way need room beside each other, and one that
+  // releases or starts a sequence which another computes waits for that to end.
+  bool CanBegin(const proto::StepBatch& batch) const;
+  // Begins one batch, which outlives its end; those that began before end before it. `input` is
+  // x[n_tokens, n_embd], read here, unless this is the first stage. A batch that contradicts itself
+  // or the KV state is refused with kInvalidArgument before anything changes.
+  Status Begin(const proto::StepBatch& batch, TensorView input);
+  // Computes what can be computed. True: the oldest batch is done, and Finish is next. False: there
+  // is none, or all wait for helpers. Errors as Executor::Advance.
+  Result<bool> Advance();
+  // Ends the oldest batch. Its activation and results stay until the next Begin or Advance.
+  void Finish();
+  int n_under_way() const { return static_cast<int>(by_age_.size()); }
+  // Moves whenever Advance has done something.
+  uint64_t n_ops_done() const { return executor_->n_ops_done(); }
+
+  // One batch from its begin to its end, where no other is under way.
   Status Run(const proto::StepBatch& batch, TensorView input);
 
   bool is_first() const { return options_.layers.has_embed; }
   bool is_last() const { return options_.layers.has_head; }
-  // x[n_tokens, n_embd] of the last Run, for the next stage. Valid until the next Run.
+  // x[n_tokens, n_embd] of the batch done last, for the next stage.
   TensorView activation() const { return activation_; }
-  // Of the last Run, on the last stage.
+  // Of the batch done last, on the last stage.
   const std::vector<proto::StepResultEntry>& results() const { return results_; }
   const LoadReport& load_report() const { return shard_.report(); }
   // For people: "ffn auto: exact 12 layers, dense 4 layers", or "ffn dense". What runs most so far.
@@ -75,6 +92,17 @@ class Stage {
     model::TokenHistory history;
     std::vector<float> chunk_end_logits;  // of a prompt being scored in chunks
   };
+  // A batch under way; its vectors are kept to reuse their memory.
+  struct Batch {
+    const proto::StepBatch* step = nullptr;
+    int run = kNoRun;  // of the executor; kNoRun for a batch without rows
+    bool passed_embed = false;
+    bool passed_layers = false;
+    std::vector<int32_t> tokens;
+    std::vector<int64_t> positions;
+    std::vector<kernels::SequenceRows> rows;
+    int64_t n_rows() const { return static_cast<int64_t>(tokens.size()); }
+  };
   // A row whose logits somebody wants.
   struct LogitsRow {
     int row = 0;
@@ -90,8 +118,13 @@ class Stage {
   Status CheckEntry(const proto::StepEntry& entry, bool is_released) const;
   static void Start(const proto::SequenceStart& start, Sequence* sequence);
   void ReleaseSequences(const std::vector<SeqId>& released);
-  Status PlaceRows(const proto::StepBatch& batch);
-  Status RunLayers(TensorView input, int64_t n_rows);
+  Status PlaceRows(const proto::StepBatch& step, Batch* batch);
+  void StartRun(TensorView input, Batch* batch);
+  void OnProgramDone(int run);
+  Batch* FreeBatch();
+  bool IsUnderWay(SeqId seq) const;
+
+  Status EndBatch(const Batch& batch);
 
   Status RunHead(const proto::StepBatch& batch);
   void CollectLogitsRows(const proto::StepBatch& batch);
@@ -109,7 +142,6 @@ class Stage {
   LogitsSink* const logits_sink_;
   Shard shard_;
   KvCache kv_;
-  const SteadyClock clock_;       // what FFN modes are measured by
   std::optional<Program> embed_;  // first stage only
   std::optional<LayerStack> layers_;
   std::optional<Program> head_;  // last stage only
@@ -118,10 +150,8 @@ class Stage {
   model::Sampler sampler_;
   std::unordered_map<SeqId, Sequence> sequences_;
 
-  // The rows of the batch being run; kept to reuse their memory.
-  std::vector<int32_t> tokens_;
-  std::vector<int64_t> positions_;
-  std::vector<kernels::SequenceRows> rows_;
+  std::array<Batch, kMaxRuns> batches_;
+  std::vector<Batch*> by_age_;  // those under way, the oldest first
   std::vector<LogitsRow> logits_rows_;
   std::vector<proto::StepResultEntry> results_;
   TensorView activation_;

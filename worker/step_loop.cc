@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "base/units.h"
+#include "comm/backoff.h"
 #include "proto/codec.h"
 
 namespace thermocline::worker {
@@ -24,7 +25,8 @@ constexpr Duration kProgressInterval = milliseconds(100);
 // three (the connection, the receiver's consent), one that a busy receiver lets wait many.
 constexpr Duration kFlushIntervalMin = std::chrono::microseconds(20);
 constexpr Duration kFlushIntervalMax = milliseconds(1);
-// Steps the coordinator may have in flight at once; it sends at most stages + 1.
+// Steps the coordinator may have in flight at once; it sends at most one more than the plan's
+// batches_under_way().
 constexpr size_t kQueuedSteps = 64;
 
 uint64_t MicrosSince(const Clock& clock, TimePoint begin) {
@@ -94,7 +96,7 @@ Status StepLoop::LoadStage(const LoadProgressFn& on_progress) {
     TC_ASSIGN_OR_RETURN(logits_sink_, MakeLogitsDirectory(message.dump_logits_dir));
   }
   const StageOptions options{assignment_.stage().layers, assignment_.ffn(), message.plan.kv,
-                             message.max_step_tokens};
+                             message.max_step_tokens,    nullptr,           context_.tracer};
   TC_ASSIGN_OR_RETURN(stage_, Stage::Create(model_.source(), options, context_.device,
                                             logits_sink_.get(), on_progress));
   return OkStatus();
@@ -102,7 +104,7 @@ Status StepLoop::LoadStage(const LoadProgressFn& on_progress) {
 
 Status StepLoop::LoadHelper(const LoadProgressFn& on_progress) {
   const HelperOptions options{assignment_.stage().layers, assignment_.ffn(),
-                              assignment_.message.max_step_tokens};
+                              assignment_.message.max_step_tokens, context_.tracer};
   TC_ASSIGN_OR_RETURN(helper_,
                       HelperStage::Create(model_.source(), options, context_.device, on_progress));
   return OkStatus();
@@ -140,7 +142,7 @@ Status StepLoop::OpenLinks() {
       if (!helpers[h].neurons[layer].empty()) members[layer].push_back(part_links_.back().get());
     }
   }
-  helpers_ = std::make_unique<LeadLinks>(first_layer, std::move(members));
+  helpers_ = std::make_unique<LeadLinks>(message.plan.epoch, first_layer, std::move(members));
   stage_->set_exchange(helpers_.get());
   return OkStatus();
 }
@@ -173,79 +175,116 @@ Status StepLoop::ReportProgress(uint64_t bytes_done, uint64_t bytes_total) {
 }
 
 Status StepLoop::ServeUntilStopped() {
-  proto::StepBatch batch;
-  TensorView input;
+  std::optional<comm::Backoff> backoff(std::in_place);
+  TimePoint waits_since = context_.clock.Now();
   while (!stopping_) {
+    const bool idle = under_way_.empty();
+    TC_RETURN_IF_ERROR(BeginNext(idle ? kPollInterval : Duration{0}));
     const TimePoint begin = context_.clock.Now();
-    TC_ASSIGN_OR_RETURN(const bool arrived, NextBatch(&batch, &input));
-    context_.counters.wait_us += MicrosSince(context_.clock, begin);
-    if (arrived) TC_RETURN_IF_ERROR(RunBatch(&batch, input));
+    const uint64_t n_ops = stage_->n_ops_done();
+    TC_ASSIGN_OR_RETURN(const bool done, stage_->Advance());
+    if (done || stage_->n_ops_done() != n_ops) {
+      CountWait(idle ? "wait for a batch" : "wait for helpers", waits_since, begin);
+      context_.counters.compute_us += MicrosSince(context_.clock, begin);
+      if (done) TC_RETURN_IF_ERROR(EndBatch());
+      waits_since = context_.clock.Now();
+      backoff.emplace();
+    } else if (!idle) {
+      backoff->Pause(begin + kPollInterval);
+    }
   }
   return OkStatus();
 }
 
-Result<bool> StepLoop::NextBatch(proto::StepBatch* batch, TensorView* input) {
-  TC_ASSIGN_OR_RETURN(const bool arrived,
-                      previous_ == nullptr ? NextSubmitted(batch) : NextFrame(batch));
-  if (!arrived) return false;
-  *input = TensorView{};
-  if (batch->epoch < assignment_.message.plan.epoch) {
-    ++context_.counters.stale_frames;
-    return false;
-  }
-  if (previous_ != nullptr) {
-    TC_ASSIGN_OR_RETURN(*input, previous_->Activation(batch->n_tokens()));
-  }
-  return true;
+void StepLoop::CountWait(std::string_view what, TimePoint begin, TimePoint end) {
+  using std::chrono::duration_cast;
+  using std::chrono::microseconds;
+  const auto took_us = duration_cast<microseconds>(end - begin).count();
+  context_.counters.wait_us += static_cast<uint64_t>(took_us);
+  Tracer* const tracer = context_.tracer;
+  if (tracer == nullptr || took_us == 0) return;
+  tracer->Add({.name = tracer->Name(what), .track = tracer->Track(kDeviceTrack)}, begin, end);
 }
 
-Result<bool> StepLoop::NextSubmitted(proto::StepBatch* batch) {
-  return AwaitFlushing([&](Duration wait) -> Result<bool> {
-    auto submitted = submitted_.Pop(wait);
+Status StepLoop::BeginNext(Duration wait) {
+  if (!held_) TC_RETURN_IF_ERROR(TakeNext(wait));
+  if (!held_ || !stage_->CanBegin(*held_)) return OkStatus();
+  const TimePoint now = context_.clock.Now();
+  under_way_.push_back({*std::exchange(held_, std::nullopt), now, now});
+  const proto::StepBatch& batch = under_way_.back().batch;
+  TensorView input;
+  if (previous_ != nullptr) {
+    TC_ASSIGN_OR_RETURN(input, previous_->Activation(batch.n_tokens()));
+  }
+  return stage_->Begin(batch, input);
+}
+
+Status StepLoop::TakeNext(Duration wait) {
+  proto::StepBatch batch;
+  TC_ASSIGN_OR_RETURN(const bool arrived,
+                      previous_ == nullptr ? NextSubmitted(wait, &batch) : NextFrame(wait, &batch));
+  if (!arrived) return OkStatus();
+  if (batch.epoch < assignment_.message.plan.epoch) {
+    ++context_.counters.stale_frames;
+    return OkStatus();
+  }
+  held_ = std::move(batch);
+  return OkStatus();
+}
+
+Result<bool> StepLoop::NextSubmitted(Duration wait, proto::StepBatch* batch) {
+  return AwaitFlushing(wait, [&](Duration most) -> Result<bool> {
+    if (most <= Duration{0} && submitted_.size() == 0) return false;
+    auto submitted = submitted_.Pop(most);
     if (submitted) *batch = std::move(*submitted);
     return submitted.has_value();
   });
 }
 
-Result<bool> StepLoop::NextFrame(proto::StepBatch* batch) {
-  TC_ASSIGN_OR_RETURN(const bool arrived,
-                      AwaitFlushing([&](Duration wait) { return previous_->Receive(wait); }));
+Result<bool> StepLoop::NextFrame(Duration wait, proto::StepBatch* batch) {
+  TC_ASSIGN_OR_RETURN(const bool arrived, AwaitFlushing(wait, [&](Duration most) {
+                        return most <= Duration{0} ? previous_->TryReceive()
+                                                   : previous_->Receive(most);
+                      }));
   if (!arrived) return false;
   TC_ASSIGN_OR_RETURN(*batch, proto::DecodeAs<proto::StepBatch>(previous_->header()));
   return true;
 }
 
-Result<bool> StepLoop::AwaitFlushing(const std::function<Result<bool>(Duration)>& attempt) {
-  const TimePoint until = context_.clock.Now() + kPollInterval;
-  for (Duration wait = kFlushIntervalMin;; wait = std::min(2 * wait, kFlushIntervalMax)) {
+Result<bool> StepLoop::AwaitFlushing(Duration wait,
+                                     const std::function<Result<bool>(Duration)>& attempt) {
+  const TimePoint until = context_.clock.Now() + wait;
+  for (Duration pause = kFlushIntervalMin;; pause = std::min(2 * pause, kFlushIntervalMax)) {
     bool flushed = true;
     if (next_ != nullptr) {
       TC_ASSIGN_OR_RETURN(flushed, next_->Flush());
     }
-    TC_ASSIGN_OR_RETURN(const bool arrived, attempt(flushed ? until - context_.clock.Now() : wait));
+    const Duration left = until - context_.clock.Now();
+    TC_ASSIGN_OR_RETURN(const bool arrived, attempt(flushed ? left : std::min(pause, left)));
     if (arrived || stopping_ || context_.clock.Now() >= until) return arrived;
   }
 }
 
 Status StepLoop::HelpUntilStopped() {
   const Epoch epoch = assignment_.message.plan.epoch;
+  TimePoint waits_since = context_.clock.Now();
   while (!stopping_) {
-    const TimePoint begin = context_.clock.Now();
     TC_ASSIGN_OR_RETURN(const auto part, lead_->Next(kPollInterval));
-    context_.counters.wait_us += MicrosSince(context_.clock, begin);
     if (!part) continue;
+    CountWait("wait for the lead", waits_since, context_.clock.Now());
     if (part->epoch < epoch) {
       ++context_.counters.stale_frames;
       continue;
     }
     TC_RETURN_IF_ERROR(Help(*part));
+    waits_since = context_.clock.Now();
   }
   return OkStatus();
 }
 
 Status StepLoop::Help(const proto::Part& part) {
   const TimePoint begin = context_.clock.Now();
-  TC_RETURN_IF_ERROR(helper_->Run(part.layer, part.n_rows, lead_.get()));
+  TC_RETURN_IF_ERROR(helper_->Run(part, lead_.get()));
   context_.counters.compute_us += MicrosSince(context_.clock, begin);
   if (part.step != helped_step_) ++context_.counters.steps_done;
   helped_step_ = part.step;
@@ -259,21 +298,46 @@ void StepLoop::CountSent() {
   context_.counters.link_bytes_sent = n_bytes;
 }
 
-Status StepLoop::RunBatch(proto::StepBatch* batch, TensorView input) {
-  const TimePoint begin = context_.clock.Now();
-  if (helpers_ != nullptr) helpers_->BeginStep(batch->epoch, batch->step);
-  TC_RETURN_IF_ERROR(stage_->Run(*batch, input));
-  const uint64_t took_us = MicrosSince(context_.clock, begin);
-  batch->stage_compute_us.push_back(static_cast<uint32_t>(took_us));
-  context_.counters.compute_us += took_us;
+Status StepLoop::EndBatch() {
+  UnderWay& done = under_way_.front();
+  TraceBatch(done);
+  done.batch.stage_compute_us.push_back(
+      static_cast<uint32_t>(MicrosSince(context_.clock, done.since)));
   context_.counters.kv_pages_used = stage_->kv_pages_used();
   ++context_.counters.steps_done;
-  if (stage_->is_last()) {
-    TC_RETURN_IF_ERROR(SendResult(batch));
-  } else {
-    TC_RETURN_IF_ERROR(next_->Send(std::move(*batch), stage_->activation()));
-  }
+  TC_RETURN_IF_ERROR(stage_->is_last() ? SendResult(&done.batch) : SendOn(&done.batch));
+  stage_->Finish();
+  under_way_.pop_front();
+  if (!under_way_.empty()) under_way_.front().since = context_.clock.Now();
   CountSent();
+  return OkStatus();
+}
+
+// Batches under way overlap, so they take turns at as many tracks as there can be of them.
+void StepLoop::TraceBatch(const UnderWay& done) const {
+  Tracer* const tracer = context_.tracer;
+  if (tracer == nullptr) return;
+  const uint64_t turn = context_.counters.steps_done % kMaxRuns;
+  tracer->Add({.name = tracer->Name("batch"),
+               .track = tracer->Track(Str("batches ", turn)),
+               .step = done.batch.step,
+               .n_rows = done.batch.n_tokens()},
+              done.begun, tracer->Now());
+}
+
+Status StepLoop::SendOn(proto::StepBatch* batch) {
+  const TimePoint begin = context_.clock.Now();
+  const StepId step = batch->step;
+  const TensorView x = stage_->activation();
+  TC_RETURN_IF_ERROR(next_->Send(std::move(*batch), x));
+  Tracer* const tracer = context_.tracer;
+  if (tracer == nullptr) return OkStatus();
+  tracer->Add({.name = tracer->Name("send to the next stage"),
+               .track = tracer->Track(kLinksTrack),
+               .step = step,
+               .n_rows = x.n_rows,
+               .n_bytes = x.bytes()},
+              begin, tracer->Now());
   return OkStatus();
 }
 

@@ -4,10 +4,13 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -22,6 +25,7 @@
 #include "worker/helper_stage.h"
 #include "worker/part_links.h"
 #include "worker/stage.h"
+#include "worker/tracer.h"
 
 namespace thermocline::worker {
 
@@ -43,6 +47,7 @@ struct StepContext {
   kernels::Device& device;
   StepCounters& counters;
   std::span<const int> cpus;  // that the step thread runs on; none: wherever the system puts it
+  Tracer* tracer = nullptr;   // null: nobody traces
 };
 
 // Created by the control thread, which joins it in the destructor.
@@ -58,6 +63,13 @@ class StepLoop {
   bool Submit(proto::StepBatch batch);
 
  private:
+  // A batch in the stage, since when, and since when none older was in its way.
+  struct UnderWay {
+    proto::StepBatch batch;
+    TimePoint begun;
+    TimePoint since;
+  };
+
   void Run();
   Status Prepare();
   Status LoadStage(const LoadProgressFn& on_progress);
@@ -70,15 +82,23 @@ class StepLoop {
   Status Help(const proto::Part& part);
   void CountSent();
   void LogFfn() const;
-  // False when nothing arrived within a poll interval.
-  Result<bool> NextBatch(proto::StepBatch* batch, TensorView* input);
+  // Takes the next batch, if one comes within `wait`, and begins it unless those under way are in
+  // its way.
+  Status BeginNext(Duration wait);
+  // Into held_; the same.
+  Status TakeNext(Duration wait);
   // A batch from the coordinator, or from the previous stage with its activation.
-  Result<bool> NextSubmitted(proto::StepBatch* batch);
-  Result<bool> NextFrame(proto::StepBatch* batch);
-  // Repeats `attempt`, which waits at most the given time, for a poll interval, and meanwhile sees
+  Result<bool> NextSubmitted(Duration wait, proto::StepBatch* batch);
+  Result<bool> NextFrame(Duration wait, proto::StepBatch* batch);
+  // Repeats `attempt`, which waits at most the given time, until `wait` is over, and meanwhile sees
   // the last activation off.
-  Result<bool> AwaitFlushing(const std::function<Result<bool>(Duration)>& attempt);
-  Status RunBatch(proto::StepBatch* batch, TensorView input);
+  Result<bool> AwaitFlushing(Duration wait, const std::function<Result<bool>(Duration)>& attempt);
+  // Sends on what the oldest batch has become.
+  Status EndBatch();
+  Status SendOn(proto::StepBatch* batch);
+  // Of the step thread for `what`.
+  void CountWait(std::string_view what, TimePoint begin, TimePoint end);
+  void TraceBatch(const UnderWay& done) const;
   Status SendResult(proto::StepBatch* batch);
   Status SendControl(const proto::Message& message);
   // kAborted when the loop is to stop.
@@ -101,6 +121,8 @@ class StepLoop {
   std::vector<std::unique_ptr<ActivationLink>> part_links_;
   std::unique_ptr<LeadLinks> helpers_;
   std::unique_ptr<HelperLink> lead_;
+  std::optional<proto::StepBatch> held_;  // came, and cannot begin yet
+  std::deque<UnderWay> under_way_;        // in the stage, the oldest first
   StepId helped_step_;
   TimePoint last_progress_;
   std::thread thread_;

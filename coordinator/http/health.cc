@@ -21,6 +21,14 @@ std::string_view ProgressVerdict(const ServiceStatus& status,
   return status.last_token_age_s > limit_s ? "stalled" : "ok";
 }
 
+Json ExpectedJson(const ExpectedSpeed& expected) {
+  return {{"sequences", expected.n_sequences},
+          {"step_s", expected.step_s},
+          {"stage_s", expected.stage_s},
+          {"tokens_per_s", expected.tokens_per_s},
+          {"one_stream_tokens_per_s", expected.one_stream_tokens_per_s}};
+}
+
 Json WorkerJson(const WorkerStatus& worker) {
   return {{"id", worker.id.value},
           {"host", worker.host},
@@ -46,6 +54,8 @@ std::string_view ServiceStateName(ServiceState state) {
   switch (state) {
     case ServiceState::kStarting:
       return "starting";
+    case ServiceState::kPlanning:
+      return "planning";
     case ServiceState::kLoading:
       return "loading";
     case ServiceState::kReady:
@@ -100,6 +110,7 @@ std::string ClusterJson(const ServiceStatus& status, const ClusterInfo& info) {
                {"preemptions", status.preemptions},
                {"last_token_age_s", status.last_token_age_s},
                {"workers", Json::array()}};
+  if (status.expected) body["expected"] = ExpectedJson(*status.expected);
   for (const WorkerStatus& worker : status.workers) body["workers"].push_back(WorkerJson(worker));
   return Dump(body);
 }

@@ -2,8 +2,9 @@
 
 import json
 import os
+import re
 
-from cluster import DEMO_MODEL, ClusterTest, main
+from cluster import DEMO_MODEL, ClusterTest, main, needs_mpi
 
 CLUSTER = """
 workers:
@@ -42,6 +43,7 @@ class PlanTest(ClusterTest):
             html = file.read()
         self.assertIn("<svg", html)
         self.assertIn("worker 2 there", html)
+        self.assertRegex(html, r"worker 2, layer 3: [\d.]+ KiB")
         with open(saved, encoding="utf-8") as file:
             self.assertIn("assumed", file.read())
         with open(plan, encoding="utf-8") as file:
@@ -49,12 +51,37 @@ class PlanTest(ClusterTest):
         self.assertEqual(len(stages), 1)
         self.assertEqual(len(stages[0]["helpers"]), 1)
 
+        code, judged = self.plan(model, "--cluster", self.cluster_file(), "--ffn", "exact",
+                                 "--active", "0.2", "--plan", plan, "--explain")
+        self.assertEqual(code, 0, judged)
+        told = r"a step takes [\d.]+ ms: [\d.]+ tokens/s"
+        self.assertEqual(re.search(told, judged)[0], re.search(told, output)[0])
+        self.assertEqual(len(re.findall(r"\| exact +\|", judged)), 4, judged)
+        self.assertRegex(judged, r"\| +head \|")
+
         prompt = [5, 17, 99, 200]
         wanted = self.generate(model, prompt, 12, "--ffn", "exact")[0]["generated"]
         cluster, _ = self.serve_joined(model, 2, "--ffn", "exact", "--plan", plan)
         tokens, _ = cluster.ready().api.complete(prompt, 12)
         self.assertEqual(tokens, wanted)
         self.stop(cluster)
+
+    @needs_mpi
+    def test_a_plan_leaves_the_transport_to_who_serves_it(self):
+        model = self.tiny_model("llama", n_layer=4)
+        plan = self.path("plan.json")
+        code, output = self.plan(model, "--workers", "2", "--policy", "pipeline-only",
+                                 "--objective", "throughput", "-o", plan)
+        self.assertEqual(code, 0, output)
+        wanted = self.generate(model, [5, 17], 8)[0]["generated"]
+        cluster = self.serve(model, "--plan", plan, ranks=3).ready()
+        self.assertRegex(cluster.output, "plan: 2 stages, joined by mpi links")
+        self.assertEqual(cluster.api.complete([5, 17], 8)[0], wanted)
+        self.stop(cluster)
+        code, output = self.plan(model, "--workers", "2", "--transport", "zmq", "-o", plan)
+        self.assertEqual(code, 0, output)
+        with open(plan, encoding="utf-8") as file:
+            self.assertEqual(json.load(file)["link"], "zmq")
 
     def test_over_a_long_wire_the_answer_is_not_to_split(self):
         code, output = self.plan(DEMO_MODEL, "--workers", "3", "--memory", "1G", "--link", "wan")
@@ -77,6 +104,8 @@ class PlanTest(ClusterTest):
                 (["--workers", "2", "--memory", "much"], "much"),
                 (["--workers", "2", "--link", "string"], "no such kind of link: string; there are"),
                 (["--workers", "2", "--objective", "cheap"], "--objective is not latency"),
+                (["--workers", "2", "--plan", "/nowhere.json"], "cannot read /nowhere.json"),
+                (["--workers", "2", "--plan", self.cluster_file()], "cluster.yaml"),
                 (["--workers", "2", "--policy", "best"], "--policy is not optimal"),
                 (["--workers", "2", "--active", "3"], "--active is not within 0..1"),
                 (["--workers", "2", "--ffn", "predicted"], "predict"),

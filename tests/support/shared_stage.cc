@@ -20,12 +20,12 @@ void Copy(TensorView from, TensorView to) {
 class HelperEnd final : public worker::PartExchange {
  public:
   HelperEnd(TensorView x, std::vector<float>* sum) : x_(x), sum_(sum) {}
-  Status Receive(int, int peer, TensorView x) override {
+  Result<bool> TryReceive(worker::PartKey, int peer, TensorView x) override {
     EXPECT_EQ(peer, 0);
     Copy(x_, x);
-    return OkStatus();
+    return true;
   }
-  Status Send(int, TensorView x) override {
+  Status Send(worker::PartKey, TensorView x) override {
     sum_->resize(static_cast<size_t>(x.n_rows * x.n_cols));
     Copy(x, TensorView::F32(sum_->data(), x.n_rows, x.n_cols));
     return OkStatus();
@@ -45,18 +45,19 @@ class SharedStage::Exchange final : public worker::PartExchange {
            const std::vector<std::vector<model::NeuronRange>>& members)
       : helpers_(helpers), members_(members) {}
 
-  Status Send(int layer, TensorView x) override {
+  Status Send(worker::PartKey key, TensorView x) override {
     sums_.clear();
     for (size_t h = 0; h < helpers_->size(); ++h) {
-      if (members_[h + 1][static_cast<size_t>(layer)].empty()) continue;
+      if (members_[h + 1][static_cast<size_t>(key.layer_in_stage)].empty()) continue;
       HelperEnd end(x, &sums_.emplace_back());
-      TC_RETURN_IF_ERROR((*helpers_)[h]->Run(layer, x.n_rows, &end));
+      const proto::Part part{.step = key.step, .layer = key.layer_in_stage, .n_rows = x.n_rows};
+      TC_RETURN_IF_ERROR((*helpers_)[h]->Run(part, &end));
     }
     return OkStatus();
   }
-  Status Receive(int, int peer, TensorView x) override {
+  Result<bool> TryReceive(worker::PartKey, int peer, TensorView x) override {
     Copy(TensorView::F32(sums_[static_cast<size_t>(peer - 1)].data(), x.n_rows, x.n_cols), x);
-    return OkStatus();
+    return true;
   }
 
  private:

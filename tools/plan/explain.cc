@@ -1,5 +1,6 @@
 #include "tools/plan/explain.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -82,13 +83,15 @@ std::string Unused(const PlanSources& sources, const placement::Plan& plan) {
 }
 
 std::string Speeds(const PlanForecast& forecast) {
-  return Str("a step takes ", Milliseconds(forecast.step_s),
-             " ms: ", Fixed(forecast.tokens_per_s_one(), 1),
-             " tokens/s; with enough steps under way the busiest "
-             "worker takes ",
-             Milliseconds(forecast.bottleneck_s),
-             " ms of each: ", Fixed(forecast.tokens_per_s_many(), 1), " tokens/s\n",
-             "no plan on these workers is below ", Milliseconds(forecast.lower_bound_s),
+  const std::string speeds =
+      Str("a step takes ", Milliseconds(forecast.step_s),
+          " ms: ", Fixed(forecast.tokens_per_s_one(), 1),
+          " tokens/s; with enough steps under way the busiest "
+          "worker takes ",
+          Milliseconds(forecast.bottleneck_s),
+          " ms of each: ", Fixed(forecast.tokens_per_s_many(), 1), " tokens/s\n");
+  if (forecast.lower_bound_s <= 0) return speeds;
+  return Str(speeds, "no plan on these workers is below ", Milliseconds(forecast.lower_bound_s),
              " ms of the objective's ", Milliseconds(forecast.objective_s), ": gap ",
              Percent(forecast.gap()), " %; no split of these stages below ",
              Milliseconds(forecast.structure_bound_s), " ms\n");
@@ -121,7 +124,42 @@ std::string Comparison(const placement::PlannedModel& planned,
   return Str("\n", table.Markdown(), notes);
 }
 
+// The longest of the helpers' parts; 0 without.
+double HelpersSeconds(const PlanForecast::Layer& layer) {
+  const auto first = layer.parts_s.begin() + 1;
+  return first == layer.parts_s.end() ? 0 : *std::max_element(first, layer.parts_s.end());
+}
+
 }  // namespace
+
+std::string ExplainLayers(const placement::PlannedModel& planned) {
+  Table table({{"layer"},
+               {"stage"},
+               {"ffn", Align::kLeft},
+               {"attention ms"},
+               {"lead's neurons ms"},
+               {"helpers' ms"},
+               {"links ms"},
+               {"lead waits ms"},
+               {"layer ms"}});
+  const auto ends = [&](const char* what, size_t stage, double seconds) {
+    if (seconds <= 0) return;
+    table.AddRow({what, Str(stage), "", "", "", "", "", "", Milliseconds(seconds)});
+  };
+  for (size_t i = 0; i < planned.forecast.stages.size(); ++i) {
+    const PlanForecast::Stage& stage = planned.forecast.stages[i];
+    ends("embedding", i, stage.embed_s);
+    int number = planned.plan.stages[i].layers.begin;
+    for (const PlanForecast::Layer& layer : stage.layers) {
+      table.AddRow({Str(number++), Str(i), std::string(model::FfnModeName(layer.mode)),
+                    Milliseconds(layer.before_ffn_s), Milliseconds(layer.parts_s[0]),
+                    Milliseconds(HelpersSeconds(layer)), Milliseconds(layer.links_s),
+                    Milliseconds(layer.wait_s), Milliseconds(layer.before_ffn_s + layer.ffn_s)});
+    }
+    ends("head", i, stage.head_s);
+  }
+  return Str(table.Markdown(), "\n");
+}
 
 double NeuronShare(const StagePlan& stage, size_t member, size_t layer, int64_t n_ff) {
   if (!stage.is_split()) return member == 0 ? 1 : 0;

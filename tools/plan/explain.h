@@ -19,6 +19,9 @@ struct PolicyOutcome {
 std::string ExplainPlan(const PlanSources& sources, const placement::PlannedModel& planned,
                         const std::vector<PolicyOutcome>& others);
 
+// Where the time of every layer goes.
+std::string ExplainLayers(const placement::PlannedModel& planned);
+
 // What a worker holds of the neurons of a layer of its stage, 0 to 1; by stage, member and layer.
 double NeuronShare(const placement::StagePlan& stage, size_t member, size_t layer, int64_t n_ff);
 

@@ -20,6 +20,7 @@ struct PlanSources {
   std::string heat_source;                   // for people
   placement::ClusterProfile cluster;         // every pair linked
   placement::PlannerOptions options;
+  std::string plan_json;  // of a plan to judge; "": none
 
   placement::PlannerInputs inputs() const {
     return {model.config, model.weights, &model.sparsity, heats, cluster};

@@ -9,13 +9,13 @@ namespace {
 
 constexpr char kDescription[] =
     "Plans a model on a cluster: which worker leads which layers, who helps with which neurons, "
-    "how "
-    "long a token takes and why, and how far from the best that can be. Reads headers and profiles "
-    "only; `thermocline serve --plan` runs the result. Examples:\n"
+    "how long a token takes and why, and how far from the best that can be. Reads headers and "
+    "profiles only; `thermocline serve --plan` runs the result. Examples:\n"
     "  thermocline plan --model M.gguf --workers 4 --memory 32G --read-gb-per-s 25 --link "
     "25gbe-tcp\n"
     "  thermocline plan --model M.gguf --cluster cluster.yaml --compare -o plan.json --html "
-    "plan.html";
+    "plan.html\n"
+    "  thermocline plan --model M.gguf --cluster cluster.yaml --plan edited.json --compare";
 
 using thermocline::tools::PlanFlags;
 
@@ -49,14 +49,16 @@ void AddModelFlags(CLI::App* app, PlanFlags* flags) {
   app->add_option("--batch-size", flags->batch_size, "Rows of the largest step")
       ->capture_default_str();
   app->add_option("--kv-cache-dtype", flags->kv_dtype, "f32 or f16")->capture_default_str();
-  app->add_option("--transport", flags->transport, "mpi or zmq")->capture_default_str();
+  app->add_option("--transport", flags->transport,
+                  "mpi or zmq, which the plan then demands (default: what `serve` uses)");
   app->add_option("--wire-dtype", flags->wire_dtype, "Activations on links: f32, f16, bf16")
       ->capture_default_str();
 }
 
 void AddGoalFlags(CLI::App* app, PlanFlags* flags) {
   app->add_option("--objective", flags->objective,
-                  "latency (one stream), throughput (many), or the weight of latency, 0 to 1")
+                  "latency (one stream), throughput (many), weighted (half and half), or the "
+                  "weight of latency, 0 to 1")
       ->capture_default_str();
   app->add_option("-b,--sequences", flags->n_sequences, "Sequences that decode in one step")
       ->capture_default_str();
@@ -67,6 +69,9 @@ void AddGoalFlags(CLI::App* app, PlanFlags* flags) {
   app->add_option("--max-group", flags->max_group, "Members of a stage, at most")
       ->capture_default_str();
   app->add_flag("--compare", flags->compare, "Say what the other policies would do");
+  app->add_flag("--explain", flags->explain, "Say where the time goes, layer by layer");
+  app->add_option("--plan", flags->plan_path,
+                  "Say what this plan (JSON) would do, instead of making one");
   app->add_option("-o,--output", flags->output_path,
                   "Write the plan as JSON; -: to stdout, and the explanation to stderr");
   app->add_option("--html", flags->html_path, "Draw the plan on a page");

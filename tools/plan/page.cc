@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "base/str.h"
@@ -90,30 +91,52 @@ std::string ClusterMap(const PlanSources& sources, const placement::PlannedModel
   return svg + "</svg>";
 }
 
-// Rows are workers, columns layers; as hot as the share of the layer's neurons it holds.
-HeatMap NeuronMap(const PlanSources& sources, const placement::PlannedModel& planned) {
-  const model::ModelConfig& config = sources.model.config;
+// Rows are workers, columns layers. `cell_of(stage, member, layer of the stage)`: how hot a cell is
+// and its tip.
+template <typename CellOf>
+HeatMap MapOf(const PlanSources& sources, const placement::PlannedModel& planned, CellOf cell_of) {
   HeatMap map{.column_label = "layer"};
   for (size_t i = 0; i < planned.plan.stages.size(); ++i) {
-    const StagePlan& stage = planned.plan.stages[i];
+    const model::LayerRange& layers = planned.plan.stages[i].layers;
     const auto& members = planned.forecast.stages[i].members;
     for (size_t m = 0; m < members.size(); ++m) {
       map.row_labels.push_back(Str("worker ", members[m].worker));
       auto& cells = map.cells.emplace_back();
       auto& tips = map.tips.emplace_back();
-      for (int layer = 0; layer < config.n_layer; ++layer) {
-        const bool here = stage.layers.begin <= layer && layer < stage.layers.end;
-        const double share =
-            here ? NeuronShare(stage, m, static_cast<size_t>(layer - stage.layers.begin),
-                               config.n_ff)
-                 : 0;
-        cells.push_back(share);
-        tips.push_back(Str("worker ", members[m].worker, ", layer ", layer, ": ",
-                           ShortNumber(100 * share, 1), " % of the neurons"));
+      for (int layer = 0; layer < sources.model.config.n_layer; ++layer) {
+        std::pair<double, std::string> cell = {0, "nothing"};
+        if (layers.begin <= layer && layer < layers.end) {
+          cell = cell_of(i, m, static_cast<size_t>(layer - layers.begin));
+        }
+        cells.push_back(cell.first);
+        tips.push_back(Str("worker ", members[m].worker, ", layer ", layer, ": ", cell.second));
       }
     }
   }
   return map;
+}
+
+// As hot as the share of the layer's neurons that the worker holds.
+HeatMap NeuronMap(const PlanSources& sources, const placement::PlannedModel& planned) {
+  return MapOf(sources, planned, [&](size_t stage, size_t member, size_t layer) {
+    const double share =
+        NeuronShare(planned.plan.stages[stage], member, layer, sources.model.config.n_ff);
+    return std::pair(share, Str(ShortNumber(100 * share, 1), " % of the neurons"));
+  });
+}
+
+// As hot as the bytes of the layer that the worker holds, against the largest such part.
+HeatMap BytesMap(const PlanSources& sources, const placement::PlannedModel& planned) {
+  uint64_t most = 1;
+  for (const auto& stage : planned.forecast.stages) {
+    for (const PlanForecast::Layer& layer : stage.layers) {
+      most = std::max(most, *std::max_element(layer.bytes.begin(), layer.bytes.end()));
+    }
+  }
+  return MapOf(sources, planned, [&](size_t stage, size_t member, size_t layer) {
+    const uint64_t bytes = planned.forecast.stages[stage].layers[layer].bytes[member];
+    return std::pair(static_cast<double>(bytes) / static_cast<double>(most), FormatBytes(bytes));
+  });
 }
 
 }  // namespace
@@ -127,7 +150,10 @@ std::string PlanPage(const PlanSources& sources, const placement::PlannedModel& 
              ClusterMap(sources, planned),
              "<h2>Who holds which neurons</h2><p>By worker and layer, the share of the layer's "
              "neurons.</p>",
-             HeatMapChart(NeuronMap(sources, planned)), "<h2>In words</h2><pre>",
+             HeatMapChart(NeuronMap(sources, planned)),
+             "<h2>Who holds which bytes</h2><p>By worker and layer, attention and predictors "
+             "included, against the largest part.</p>",
+             HeatMapChart(BytesMap(sources, planned)), "<h2>In words</h2><pre>",
              HtmlEscaped(explanation), "</pre></body></html>\n");
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/str.h"
 #include "placement/cluster_yaml.h"
+#include "placement/forecast.h"
 #include "placement/link_preset.h"
 #include "tools/plan/explain.h"
 #include "tools/plan/inputs.h"
@@ -42,7 +43,7 @@ std::vector<PolicyOutcome> OtherPolicies(const PlanSources& sources) {
   for (const SplitPolicy policy :
        {SplitPolicy::kOptimal, SplitPolicy::kFrequencyGreedy, SplitPolicy::kProportional,
         SplitPolicy::kPipelineOnly, SplitPolicy::kPowerInfer}) {
-    if (policy == sources.options.policy) continue;
+    if (policy == sources.options.policy && sources.plan_json.empty()) continue;
     std::fprintf(stderr, "planning: %s\n", std::string(SplitPolicyName(policy)).c_str());
     placement::PlannerOptions options = sources.options;
     options.policy = policy;
@@ -58,6 +59,26 @@ std::vector<PolicyOutcome> OtherPolicies(const PlanSources& sources) {
   return others;
 }
 
+// The plan that was given, or the planner's own.
+Result<placement::PlannedModel> PlanOf(const PlanFlags& flags, const PlanSources& sources) {
+  const placement::PlannerInputs inputs = sources.inputs();
+  if (flags.plan_path.empty()) {
+    std::fprintf(stderr, "planning %d layers on %zu workers\n", inputs.config.n_layer,
+                 inputs.cluster.workers.size());
+    return placement::MakePlan(inputs, sources.options);
+  }
+  const placement::PlanRequest& request = sources.options.request;
+  const placement::Plan defaults{.link = request.link, .wire = request.wire, .kv = request.kv};
+  auto plan = placement::PlanFromJson(sources.plan_json, defaults);
+  if (plan.ok()) {
+    plan = placement::CompletePlan(*std::move(plan), inputs.config, inputs.weights, inputs.cluster,
+                                   request);
+  }
+  if (!plan.ok()) return plan.status().WithContext(flags.plan_path);
+  TC_ASSIGN_OR_RETURN(auto forecast, placement::ForecastPlan(*plan, inputs, sources.options));
+  return placement::PlannedModel{*std::move(plan), std::move(forecast)};
+}
+
 }  // namespace
 
 Status RunPlan(const PlanFlags& flags) {
@@ -70,16 +91,16 @@ Status RunPlan(const PlanFlags& flags) {
   if (!flags.save_cluster.empty()) {
     TC_RETURN_IF_ERROR(WriteText(flags.save_cluster, placement::ClusterToYaml(sources.cluster)));
   }
-  std::fprintf(stderr, "planning %d layers on %zu workers\n", sources.model.config.n_layer,
-               sources.cluster.workers.size());
-  TC_ASSIGN_OR_RETURN(const placement::PlannedModel planned,
-                      placement::MakePlan(sources.inputs(), sources.options));
-  const std::string explanation = ExplainPlan(
+  TC_ASSIGN_OR_RETURN(const placement::PlannedModel planned, PlanOf(flags, sources));
+  std::string explanation = ExplainPlan(
       sources, planned, flags.compare ? OtherPolicies(sources) : std::vector<PolicyOutcome>{});
+  if (flags.explain) explanation += Str("\n", ExplainLayers(planned));
   if (!flags.html_path.empty()) {
     TC_RETURN_IF_ERROR(WriteText(flags.html_path, PlanPage(sources, planned, explanation)));
   }
-  const std::string json = placement::PlanToJson(planned.plan);
+  const auto link =
+      flags.transport.empty() ? placement::PlanLink::kLeaveOut : placement::PlanLink::kWrite;
+  const std::string json = placement::PlanToJson(planned.plan, link);
   if (flags.output_path == "-") {
     std::fputs(json.c_str(), stdout);
     std::fputs(explanation.c_str(), stderr);

@@ -82,9 +82,15 @@ class RecordingObserver final : public EngineObserver {
   void OnWorkerLeft(const WorkerStatus& worker, const Status& why) override {
     Add(Str("left ", worker.host, ": ", why.message()));
   }
-  void OnPlan(const placement::Plan& plan) override {
+  void OnMeasuringLinks(const LinkSurvey& survey) override {
+    Add(Str("measuring ", survey.n_pairs()));
+  }
+  void OnPlanning(const PlanJob& job) override {
+    Add(Str("planning for ", job.cluster.workers.size()));
+  }
+  void OnPlan(const PlanOutcome& planned) override {
     const MutexLock lock(mutex_);
-    plan_ = plan;
+    outcome_ = planned;
     lines_.push_back("plan");
   }
   void OnServing(const placement::Plan&) override { Add("serving"); }
@@ -102,10 +108,11 @@ class RecordingObserver final : public EngineObserver {
     const MutexLock lock(mutex_);
     return lines_;
   }
-  placement::Plan plan() const {
+  PlanOutcome outcome() const {
     const MutexLock lock(mutex_);
-    return plan_;
+    return outcome_;
   }
+  placement::Plan plan() const { return outcome().plan; }
 
  private:
   void Add(const std::string& line) {
@@ -114,7 +121,7 @@ class RecordingObserver final : public EngineObserver {
   }
   mutable Mutex mutex_;
   std::vector<std::string> lines_ GUARDED_BY(mutex_);
-  placement::Plan plan_ GUARDED_BY(mutex_);
+  PlanOutcome outcome_ GUARDED_BY(mutex_);
 };
 
 inline comm::PeerId PeerOf(uint64_t worker) { return {1000 + worker}; }
@@ -131,6 +138,9 @@ class EngineTest : public ::testing::Test {
   EngineTest() : mailbox_([this](auto to, const auto& message) { return OnSend(to, message); }) {
     options_.expected = {{{1}, "node1"}, {{2}, "node2"}};
     options_.build = "b1";
+    // A stage on each of two equal workers.
+    options_.policy = placement::SplitPolicy::kPipelineOnly;
+    options_.latency_weight = 0;
     options_.plan.n_ctx = 64;
     options_.plan.n_parallel = 4;
     options_.plan.model_fingerprint = "f00";
@@ -143,8 +153,8 @@ class EngineTest : public ::testing::Test {
 
   void StartEngine() {
     ASSERT_TRUE(options_.Validate().ok()) << options_.Validate();
-    engine_ = std::make_unique<Engine>(
-        Engine::Parts{options_, model_.config, model_.weights, mailbox_, clock_, observer_});
+    engine_ =
+        std::make_unique<Engine>(Engine::Parts{options_, sources_, mailbox_, clock_, observer_});
     engine_->Start();
   }
   proto::Hello HelloOf(uint64_t id) const {
@@ -166,8 +176,8 @@ class EngineTest : public ::testing::Test {
     StartEngine();
     Join();
     ASSERT_TRUE(Eventually([&] {
-      return engine_->status().state != ServiceState::kStarting &&
-             engine_->status().state != ServiceState::kLoading;
+      const ServiceState state = engine_->status().state;
+      return state == ServiceState::kReady || state == ServiceState::kFailed;
     }));
     ASSERT_EQ(engine_->status().state, ServiceState::kReady) << engine_->status().failure;
   }
@@ -201,6 +211,7 @@ class EngineTest : public ::testing::Test {
     if (dead_ == to) return Unavailable("no such peer");
     if (const auto* assign = std::get_if<proto::AssignPlan>(&message)) OnAssign(to, *assign);
     if (const auto* step = std::get_if<proto::StepBatch>(&message)) OnStep(*step);
+    if (const auto* probe = std::get_if<proto::ProbeLink>(&message)) OnProbe(to, *probe);
     if (std::holds_alternative<proto::Shutdown>(message)) shutdowns_.insert(to);
     if (const auto* failure = std::get_if<proto::Failure>(&message)) {
       refusals_.insert_or_assign(to, failure->status);
@@ -216,6 +227,14 @@ class EngineTest : public ::testing::Test {
     if (!loads_) return;
     mailbox_.Post(to, proto::LoadProgress{.epoch = assign.plan.epoch, .bytes_total = 10});
     mailbox_.Post(to, proto::Ready{.epoch = assign.plan.epoch, .owned_bytes = 10});
+  }
+  void OnProbe(comm::PeerId to, const proto::ProbeLink& probe) REQUIRES(mutex_) {
+    probes_.push_back({to, probe});
+    if (!probes_links_) return;
+    proto::LinkReport report{.round = probe.round, .peer = probe.peer, .message_s = 1e-5};
+    if (probe.leads) report.round_trip_s = 1e-4;
+    if (probe.leads) report.bytes_per_s = 1e9;
+    mailbox_.Post(to, report);
   }
   void OnStep(const proto::StepBatch& step) REQUIRES(mutex_) {
     const proto::StepResult result = pipeline_.Run(step);
@@ -243,6 +262,8 @@ class EngineTest : public ::testing::Test {
   }
 
   const testing::TinyModelParts& model_ = FourLayers();
+  const std::vector<placement::NeuronHeat> heats_ = placement::UniformHeats(model_.config, 1);
+  const PlanSources sources_{model_.config, model_.weights, nullptr, heats_};
   EngineOptions options_;
   ManualClock clock_;
   RecordingObserver observer_;
@@ -255,6 +276,8 @@ class EngineTest : public ::testing::Test {
   std::optional<comm::PeerId> dead_ GUARDED_BY(mutex_);
   std::optional<comm::PeerId> silent_ GUARDED_BY(mutex_);
   bool loads_ GUARDED_BY(mutex_) = true;
+  bool probes_links_ GUARDED_BY(mutex_) = true;
+  std::vector<std::pair<comm::PeerId, proto::ProbeLink>> probes_ GUARDED_BY(mutex_);
   bool beats_ GUARDED_BY(mutex_) = false;
   bool holds_ GUARDED_BY(mutex_) = false;
   std::vector<proto::StepResult> held_ GUARDED_BY(mutex_);

@@ -26,7 +26,7 @@ inline SchedulerOptions SmallOptions() {
           .n_vocab = 50,
           .page_tokens = 4,
           .n_pages = 32,
-          .n_stages = 2,
+          .n_batches = 2,
           .max_in_flight = 3,
           .max_step_tokens = 32,
           .prefill_chunk = 8,

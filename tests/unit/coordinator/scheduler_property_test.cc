@@ -18,8 +18,8 @@ SchedulerOptions RandomOptions(std::mt19937_64* random) {
   const auto draw = [&](int low, int high) { return low + int((*random)() % (high - low + 1)); };
   SchedulerOptions options = SmallOptions();
   options.page_tokens = draw(1, 8);
-  options.n_stages = draw(1, 4);
-  options.max_in_flight = draw(1, options.n_stages + 2);
+  options.n_batches = draw(1, 4);
+  options.max_in_flight = draw(1, options.n_batches + 2);
   options.max_step_tokens = draw(2, 40);
   options.prefill_chunk = draw(1, options.max_step_tokens);
   options.max_waiting = draw(1, 20);

@@ -61,7 +61,7 @@ TEST(Scheduler, StartCarriesWhatTheSamplerNeeds) {
 
 TEST(Scheduler, LongPromptOnOneStageIsPrefilledInLargeSteps) {
   SchedulerOptions options = SmallOptions();
-  options.n_stages = 1;
+  options.n_batches = 1;
   options.max_in_flight = 1;
   Cluster cluster(options);
   ASSERT_TRUE(cluster.Submit(1, Request(60, 1)).ok());
@@ -155,7 +155,7 @@ TEST(Scheduler, DecodesAreSplitSoThatEveryStageHasAStep) {
 
 TEST(Scheduler, OneStageDecodesAllInOneStep) {
   SchedulerOptions options = SmallOptions();
-  options.n_stages = 1;
+  options.n_batches = 1;
   options.max_in_flight = 2;
   Cluster cluster(options);
   for (uint64_t id = 1; id <= 4; ++id) ASSERT_TRUE(cluster.Submit(id, Request(2, 30)).ok());
@@ -168,7 +168,7 @@ TEST(Scheduler, OneStageDecodesAllInOneStep) {
 
 TEST(Scheduler, ManyDecodesFillOneStepMoreThanThereAreStages) {
   SchedulerOptions options = SmallOptions();
-  options.n_stages = 1;
+  options.n_batches = 1;
   options.max_in_flight = 2;
   options.n_pages = 256;
   options.max_waiting = 16;

@@ -15,7 +15,8 @@ Plan FullPlan() {
             .link = LinkKind::kMpi,
             .wire = DType::kBF16,
             .kv = {32, 77, DType::kF16},
-            .n_ctx = 2048};
+            .n_ctx = 2048,
+            .micro_batches = 2};
   plan.stages = {{{1}, {0, 2, true, false}, 100, 7, 9, 50, "fast \"disk\""},
                  {{2}, {2, 5, false, true}, 1ull << 40, 0, 0, 75, ""}};
   return plan;
@@ -35,6 +36,12 @@ TEST(PlanJson, ReadsBackWhatItWrote) {
   const auto plan = PlanFromJson(PlanToJson(FullPlan()));
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_EQ(*plan, FullPlan());
+}
+
+TEST(PlanJson, ALinkThatIsLeftOutIsTheReadersChoice) {
+  const std::string json = PlanToJson(FullPlan(), PlanLink::kLeaveOut);
+  EXPECT_EQ(PlanFromJson(json, {.link = LinkKind::kZmq})->link, LinkKind::kZmq);
+  EXPECT_EQ(*PlanFromJson(json, {.link = LinkKind::kMpi}), FullPlan());
 }
 
 TEST(PlanJson, ReadsBackWhoHoldsWhichNeurons) {

@@ -40,8 +40,28 @@ class Generator {
         return Heartbeat{{U64()}, U64(), U64(), U64(), U64(), U64(), U64(), Int(0, 1 << 30)};
       case 9:
         return Failure{Status(StatusCode(Int(1, 8)), Text())};
-      default:
+      case 10:
+        return ProbeLink{static_cast<uint32_t>(U64()),
+                         {U64()},
+                         Text(),
+                         placement::LinkKind(Int(0, 1)),
+                         Coin(),
+                         static_cast<uint32_t>(Int(0, kMaxProbeBudgetUs))};
+      case 11:
+        return LinkReport{static_cast<uint32_t>(U64()),
+                          {U64()},
+                          Text(),
+                          std::abs(double(Float())),
+                          std::abs(double(Float(0, 1e9f))),
+                          std::abs(double(Float()))};
+      case 12:
         return Shutdown{Text()};
+      case 13:
+        return ClockProbe{Int(-9, 9)};
+      case 14:
+        return ClockEcho{Int(-9, 9), Int(-9, 9)};
+      default:
+        return MakeTraceSpans();
     }
   }
   static constexpr int kKinds = std::variant_size_v<Message>;
@@ -101,7 +121,28 @@ class Generator {
     for (auto& rate : profile.read_rates) rate = {Int(1, 64), MakeFigure()};
     profile.compute_rates.resize(Int(0, 3));
     for (auto& rate : profile.compute_rates) rate = {DType(Int(0, 8)), Int(1, 64), MakeFigure()};
+    profile.weight_rates.resize(Int(0, 3));
+    for (auto& rate : profile.weight_rates) {
+      rate = {placement::WeightUse(Int(0, 2)), DType(Int(0, 8)), 1.0 / Int(1, 20), Int(1, 64),
+              MakeFigure()};
+    }
     return profile;
+  }
+
+  TraceSpans MakeTraceSpans() {
+    TraceSpans trace{.names = {Text(), Text()}, .tracks = {Text()}, .n_dropped = U64()};
+    trace.spans.resize(static_cast<size_t>(Int(0, 3)));
+    for (TraceSpan& span : trace.spans) {
+      span = {static_cast<uint32_t>(Int(0, 1)),
+              0,
+              Int(-9, 9),
+              Int(0, 9),
+              Int(-1, model::kMaxLayers),
+              {U64()},
+              Int(0, kMaxStepTokens),
+              U64()};
+    }
+    return trace;
   }
 
   placement::Plan MakePlan() {
@@ -111,7 +152,8 @@ class Generator {
                          .link = placement::LinkKind(Int(0, 1)),
                          .wire = DType(Int(0, 2)),
                          .kv = {Int(1, 64), Int(0, 1 << 20), DType(Int(0, 2))},
-                         .n_ctx = Int(0, 1 << 17)};
+                         .n_ctx = Int(0, 1 << 17),
+                         .micro_batches = Int(1, placement::kMaxMicroBatches)};
     plan.stages.resize(Int(1, 4));
     for (placement::StagePlan& stage : plan.stages) {
       stage = {{U64()}, {Int(0, 5), Int(5, 9), Coin(), Coin()}, U64(), U64(), U64(), U64(), Text()};
@@ -149,6 +191,7 @@ class Generator {
     assign.helper_addresses.resize(Int(0, 3));
     for (std::string& address : assign.helper_addresses) address = Text();
     assign.lead_address = Text();
+    assign.trace = Coin();
     return assign;
   }
 
@@ -363,12 +406,64 @@ TEST(Codec, SamplingParametersOutOfRangeAreRefused) {
   EXPECT_THAT(error_of({.logit_bias = {{1, 500.0f}}}).message(), HasSubstr("logit_bias"));
 }
 
+TEST(Codec, ProbesAndReportsAreInRange) {
+  EXPECT_THAT(DecodeStatus(ProbeLink{.transport = placement::LinkKind(2)}).message(),
+              HasSubstr("probe.transport out of range"));
+  EXPECT_THAT(DecodeStatus(ProbeLink{.budget_us = kMaxProbeBudgetUs + 1}).message(),
+              HasSubstr("probe.budget_us out of range"));
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_THAT(DecodeStatus(LinkReport{.round_trip_s = nan}).message(),
+              HasSubstr("report.round_trip_s is not finite"));
+  EXPECT_THAT(DecodeStatus(LinkReport{.bytes_per_s = -1}).message(),
+              HasSubstr("report.bytes_per_s is negative"));
+  EXPECT_THAT(DecodeStatus(LinkReport{.message_s = -1}).message(),
+              HasSubstr("report.message_s is negative"));
+}
+
+// What a worker of another build would read: the bytes on the wire, field by field.
+TEST(Codec, ProbesOnTheWire) {
+  const std::string probe = {// ProbeLink is field 20 of the message, 14 bytes: round, peer,
+                             // address, transport, leads, budget
+                             '\xa2', '\x01', '\x0e', '\x08', '\x03', '\x10', '\x02', '\x1a', '\x01',
+                             'a',    '\x20', '\x01', '\x28', '\x01', '\x30', '\xe8', '\x07'};
+  std::string got;
+  for (const std::byte byte : EncodeToBytes(ProbeLink{.round = 3,
+                              .peer = {2},
+                              .address = "a",
+                              .transport = placement::LinkKind::kZmq,
+                              .leads = true,
+                              .budget_us = 1000})) {
+    got.push_back(static_cast<char>(byte));
+  }
+  EXPECT_EQ(got, probe);
+}
+
 TEST(Codec, TextsAreBoundedAndFreeTextsAreCut) {
   EXPECT_THAT(DecodeStatus(Hello{.host = std::string(kMaxTextBytes + 1, 'h')}).message(),
               HasSubstr("hello.host is too long: bytes=4097 limit=4096"));
   const auto decoded = DecodeAs<Shutdown>(EncodeToBytes(Shutdown{std::string(9000, 'r')}));
   ASSERT_TRUE(decoded.ok()) << decoded.status();
   EXPECT_EQ(decoded->reason.size(), kMaxTextBytes);
+}
+
+TEST(Codec, SpansNameWhatTheirMessageNames) {
+  const TraceSpans good{.names = {"norm"}, .tracks = {"device"}, .spans = {{.layer = 3}}};
+  EXPECT_TRUE(Decode(EncodeToBytes(good)).ok());
+  TraceSpans other = good;
+  other.spans[0].name = 1;
+  EXPECT_THAT(DecodeStatus(other).message(), HasSubstr("span.name out of range: 1 is not in 0..0"));
+  other = good;
+  other.tracks.clear();
+  EXPECT_THAT(DecodeStatus(other).message(), HasSubstr("span.track"));
+  other = good;
+  other.spans[0].duration_ns = -1;
+  EXPECT_THAT(DecodeStatus(other).message(), HasSubstr("span.duration_ns"));
+  other = good;
+  other.names.resize(kMaxTraceNames + 1);
+  EXPECT_THAT(DecodeStatus(other).message(), HasSubstr("too many trace.names"));
+  other = good;
+  other.spans.resize(kMaxTraceSpans + 1);
+  EXPECT_THAT(DecodeStatus(other).message(), HasSubstr("too many trace.spans"));
 }
 
 TEST(StepBatch, CountsItsTokens) {

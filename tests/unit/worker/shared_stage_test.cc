@@ -156,7 +156,7 @@ TEST(SharedStage, WhatTheLeadMustNotAskForIsRefused) {
   const Members members = {{{0, 128}, {0, 30}, {0, 128}}, {{0, 0}, {30, 128}, {0, 0}}};
   SharedStage shared(file.path(), {.modes = FfnMode::kExact, .members = members});
   for (const auto& [layer, n_rows] : {std::pair{0, 1}, {3, 1}, {-1, 1}, {1, 65}, {1, 0}}) {
-    const Status status = shared.helper(0).Run(layer, n_rows, nullptr);
+    const Status status = shared.helper(0).Run({.layer = layer, .n_rows = n_rows}, nullptr);
     EXPECT_EQ(status.code(), StatusCode::kDataLoss) << layer << " " << n_rows;
   }
 }

@@ -1,0 +1,136 @@
+#include "placement/forecast.h"
+
+#include <algorithm>
+
+#include "base/str.h"
+#include "placement/cost_model.h"
+#include "placement/model_bytes.h"
+#include "placement/solver/split_cost.h"
+
+namespace thermocline::placement {
+namespace {
+
+Status CheckLink(const ClusterProfile& cluster, WorkerId from, WorkerId to) {
+  if (cluster.FindLink(from, to) != nullptr && cluster.FindLink(to, from) != nullptr) {
+    return OkStatus();
+  }
+  return InvalidArgument(Str("no link between worker ", from, " and worker ", to));
+}
+
+Status CheckLinks(const Plan& plan, const ClusterProfile& cluster) {
+  for (size_t i = 0; i < plan.stages.size(); ++i) {
+    const StagePlan& stage = plan.stages[i];
+    if (i > 0) TC_RETURN_IF_ERROR(CheckLink(cluster, plan.stages[i - 1].lead, stage.lead));
+    for (const HelperPlan& helper : stage.helpers) {
+      TC_RETURN_IF_ERROR(CheckLink(cluster, stage.lead, helper.worker));
+    }
+  }
+  return OkStatus();
+}
+
+struct StageCosts {
+  const PlannerInputs& inputs;
+  const CostModel costs;
+  const ModelBytes bytes;
+  const uint64_t overhead_bytes;  // of every worker
+};
+
+struct Members {
+  Group group;
+  HeldNeurons held;
+};
+
+Members MembersOf(const StagePlan& stage, int64_t n_ff) {
+  Members members{.group = {stage.lead}, .held = {stage.neurons}};
+  // A lead alone holds all neurons.
+  if (stage.neurons.empty()) {
+    members.held[0].assign(static_cast<size_t>(stage.layers.end - stage.layers.begin), {0, n_ff});
+  }
+  for (const HelperPlan& helper : stage.helpers) {
+    members.group.push_back(helper.worker);
+    members.held.push_back(helper.neurons);
+  }
+  return members;
+}
+
+uint64_t BytesOf(const ModelBytes& bytes, int layer, size_t member, const NeuronRange& neurons) {
+  const model::LayerRange one = {layer, layer + 1, false, false};
+  const std::vector<NeuronRange> held = {neurons};
+  return (member == 0 ? bytes.LeadPart(one, held) : bytes.HelperPart(one, held)).sum();
+}
+
+PlanForecast::Layer LayerOf(const StageCosts& costs, const HeldSplit& split, const Members& members,
+                            int layer, size_t at) {
+  const SplitLayer& problem = split.problem.layers[at];
+  const LayerSplit& ranges = split.split[at];
+  PlanForecast::Layer own{.mode = costs.costs.ModeOf(layer),
+                          .before_ffn_s = problem.fixed_s,
+                          .ffn_s = FfnSeconds(split.problem, problem, ranges)};
+  for (size_t m = 0; m < ranges.size(); ++m) {
+    const SplitDevice& device = split.problem.devices[m];
+    const bool takes_part = !ranges[m].empty();
+    own.parts_s.push_back(takes_part ? device.part_s +
+                                           problem.seconds[m][static_cast<size_t>(ranges[m].end)] -
+                                           problem.seconds[m][static_cast<size_t>(ranges[m].begin)]
+                                     : 0);
+    own.bytes.push_back(BytesOf(costs.bytes, layer, m, members.held[m][at]));
+    if (takes_part) own.links_s += device.send_s + device.round_trip_s;
+  }
+  const double busy = BusySeconds(split.problem, problem, ranges, 0) - problem.fixed_s;
+  own.wait_s = std::max(0.0, own.ffn_s - busy);
+  return own;
+}
+
+PlanForecast::Stage StageOf(const StageCosts& costs, const StagePlan& stage) {
+  const Members members = MembersOf(stage, costs.inputs.config.n_ff);
+  HeldSplit split = costs.costs.ProblemOf(members.group, stage.layers, members.held);
+  LimitSeconds(&split.problem);
+  PlanForecast::Stage own;
+  for (int layer = stage.layers.begin; layer < stage.layers.end; ++layer) {
+    const auto at = static_cast<size_t>(layer - stage.layers.begin);
+    own.layers.push_back(LayerOf(costs, split, members, layer, at));
+  }
+  if (stage.layers.has_embed) own.embed_s = costs.costs.EmbedSeconds(stage.lead);
+  if (stage.layers.has_head) own.head_s = costs.costs.HeadSeconds(stage.lead);
+  split.problem.layers.front().fixed_s += own.embed_s;
+  split.problem.layers.back().fixed_s += own.head_s;
+  LimitSeconds(&split.problem);
+  const SplitCost cost = Evaluate(split.problem, split.split);
+  own.seconds = cost.seconds;
+  own.members.push_back(
+      {stage.lead, cost.busy_s[0], stage.bytes().sum() + stage.kv_bytes + costs.overhead_bytes});
+  for (size_t h = 0; h < stage.helpers.size(); ++h) {
+    own.members.push_back({stage.helpers[h].worker, cost.busy_s[h + 1],
+                           stage.helpers[h].bytes.sum() + costs.overhead_bytes});
+  }
+  return own;
+}
+
+}  // namespace
+
+Result<PlanForecast> ForecastPlan(const Plan& plan, const PlannerInputs& inputs,
+                                  const PlannerOptions& options) {
+  TC_RETURN_IF_ERROR(ValidateCluster(inputs.cluster));
+  TC_RETURN_IF_ERROR(CheckLinks(plan, inputs.cluster));
+  const model::ModelConfig& config = inputs.config;
+  const StageCosts costs{.inputs = inputs,
+                         .costs = CostModel(CostInputsOf(inputs, options)),
+                         .bytes = ModelBytes::Of(config, inputs.weights, options.request.ffn),
+                         .overhead_bytes = OverheadBytes(config, options.request.max_step_tokens)};
+  PlanForecast forecast{.n_sequences = options.n_sequences};
+  for (size_t i = 0; i < plan.stages.size(); ++i) {
+    PlanForecast::Stage& own = forecast.stages.emplace_back(StageOf(costs, plan.stages[i]));
+    forecast.step_s += own.seconds;
+    if (i > 0) {
+      forecast.step_s += costs.costs.HopSeconds(plan.stages[i - 1].lead, plan.stages[i].lead);
+    }
+    for (const PlanForecast::Member& member : own.members) {
+      forecast.bottleneck_s = std::max(forecast.bottleneck_s, member.busy_s);
+    }
+  }
+  forecast.objective_s = options.latency_weight * forecast.step_s +
+                         (1 - options.latency_weight) * forecast.bottleneck_s;
+  return forecast;
+}
+
+}  // namespace thermocline::placement

@@ -1,0 +1,129 @@
+#include "placement/forecast.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/units.h"
+#include "tests/support/tiny_model_parts.h"
+
+namespace thermocline::placement {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::MakeTinyModelParts;
+using testing::TinyModelParts;
+
+constexpr int kLayers = 4;
+constexpr int kNeurons = 512;
+constexpr double kHopS = 1e-3;
+
+class ForecastTest : public ::testing::Test {
+ protected:
+  ForecastTest() {
+    for (const uint64_t id : {1, 2}) {
+      cluster_.workers.push_back({.id = {id},
+                                  .memory_bytes = kGiB,
+                                  .read_bytes_per_s = Figure::Measured(1e7),
+                                  .gather_bytes_per_s = Figure::Measured(1e7),
+                                  .op_overhead_s = Figure::Measured(0)});
+      cluster_.links.push_back({.from = {id},
+                                .to = {3 - id},
+                                .latency_s = Figure::Measured(kHopS),
+                                .bytes_per_s = Figure::Measured(1e15),
+                                .message_s = Figure::Measured(0)});
+    }
+    options_.request.ffn = model::FfnMode::kExact;
+    options_.request.n_ctx = 64;
+    options_.request.n_parallel = 1;
+    options_.request.max_step_tokens = 16;
+  }
+
+  PlannerInputs inputs() const {
+    return {
+        .config = model_.config, .weights = model_.weights, .heats = heats_, .cluster = cluster_};
+  }
+  Plan Complete(std::vector<StagePlan> stages) const {
+    Plan plan;
+    plan.n_layer = kLayers;
+    plan.stages = std::move(stages);
+    plan.stages.front().layers.has_embed = plan.stages.back().layers.has_head = true;
+    auto completed =
+        CompletePlan(std::move(plan), model_.config, model_.weights, cluster_, options_.request);
+    EXPECT_TRUE(completed.ok()) << completed.status();
+    return completed.ok() ? *completed : Plan{};
+  }
+  PlanForecast Forecast(const Plan& plan) const {
+    auto forecast = ForecastPlan(plan, inputs(), options_);
+    EXPECT_TRUE(forecast.ok()) << forecast.status();
+    return forecast.ok() ? *forecast : PlanForecast{};
+  }
+
+  const TinyModelParts model_ =
+      MakeTinyModelParts({.arch = "arcee", .n_layer = kLayers, .n_ff = kNeurons});
+  const std::vector<NeuronHeat> heats_{kLayers, NeuronHeat::Uniform(kNeurons, 0.25)};
+  ClusterProfile cluster_;
+  PlannerOptions options_;
+};
+
+TEST_F(ForecastTest, OfAPlannedPlanIsThePlannersOwn) {
+  for (const SplitPolicy policy : {SplitPolicy::kOptimal, SplitPolicy::kPipelineOnly}) {
+    options_.policy = policy;
+    options_.latency_weight = 0.5;
+    const auto planned = MakePlan(inputs(), options_);
+    ASSERT_TRUE(planned.ok()) << planned.status();
+    const PlanForecast forecast = Forecast(planned->plan);
+    EXPECT_NEAR(forecast.step_s, planned->forecast.step_s, 1e-3 * forecast.step_s);
+    EXPECT_NEAR(forecast.bottleneck_s, planned->forecast.bottleneck_s,
+                1e-3 * forecast.bottleneck_s);
+    ASSERT_EQ(forecast.stages.size(), planned->forecast.stages.size());
+    EXPECT_EQ(forecast.stages[0].members[0].memory_bytes,
+              planned->forecast.stages[0].members[0].memory_bytes);
+  }
+}
+
+TEST_F(ForecastTest, APipelineOfTwoTakesAsLongAsOneWorkerAndTheHop) {
+  const PlanForecast alone = Forecast(Complete({{.lead = {1}, .layers = {0, kLayers}}}));
+  const PlanForecast two =
+      Forecast(Complete({{.lead = {1}, .layers = {0, 1}}, {.lead = {2}, .layers = {1, kLayers}}}));
+  EXPECT_NEAR(two.step_s, alone.step_s + kHopS, 1e-6);
+  EXPECT_LT(two.bottleneck_s, alone.bottleneck_s);
+  EXPECT_DOUBLE_EQ(two.objective_s, two.step_s);
+}
+
+// The plan need not be cut where the solver's blocks are.
+TEST_F(ForecastTest, AHelpersNeuronsTakeTheLeadNoTime) {
+  const auto with_helper = [&](NeuronRange helped) {
+    return Forecast(Complete({{.lead = {1},
+                               .layers = {0, kLayers},
+                               .helpers = {{.worker = {2}, .neurons = {kLayers, helped}}}}}));
+  };
+  const PlanForecast few = with_helper({kNeurons - 7, kNeurons});
+  const PlanForecast half = with_helper({kNeurons / 2, kNeurons});
+  EXPECT_LT(half.stages[0].members[0].busy_s, few.stages[0].members[0].busy_s);
+  EXPECT_LT(half.step_s, few.step_s);
+  for (const PlanForecast& forecast : {few, half}) {
+    double seconds = forecast.stages[0].embed_s + forecast.stages[0].head_s;
+    ASSERT_EQ(forecast.stages[0].layers.size(), static_cast<size_t>(kLayers));
+    for (const PlanForecast::Layer& layer : forecast.stages[0].layers) {
+      seconds += layer.before_ffn_s + layer.ffn_s;
+      EXPECT_NEAR(layer.links_s, 2 * kHopS, 1e-6);
+      EXPECT_GT(layer.bytes[0], layer.bytes[1]);
+    }
+    EXPECT_NEAR(seconds, forecast.step_s, 1e-9);
+  }
+  EXPECT_EQ(few.stages[0].layers[0].wait_s, 0);  // the lead's own neurons hide the links
+  EXPECT_NEAR(few.stages[0].members[1].busy_s * (kNeurons / 2 / 7.0),
+              half.stages[0].members[1].busy_s, 0.05 * half.stages[0].members[1].busy_s);
+}
+
+TEST_F(ForecastTest, WorkersThatTalkNeedALink) {
+  const Plan plan =
+      Complete({{.lead = {1}, .layers = {0, 1}}, {.lead = {2}, .layers = {1, kLayers}}});
+  cluster_.links.pop_back();
+  const auto forecast = ForecastPlan(plan, inputs(), options_);
+  ASSERT_EQ(forecast.status().code(), StatusCode::kInvalidArgument);
+  EXPECT_THAT(forecast.status().message(), HasSubstr("no link between worker 1 and worker 2"));
+}
+
+}  // namespace
+}  // namespace thermocline::placement

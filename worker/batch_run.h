@@ -1,0 +1,45 @@
+// One batch on its way through a stage's programs: its rows, the program it is at, its scratch.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/clock.h"
+#include "base/ids.h"
+#include "base/tensor_view.h"
+#include "kernels/operands.h"
+#include "worker/kv_cache.h"
+#include "worker/program.h"
+
+namespace thermocline::worker {
+
+// The rows of one batch. Borrowed for as long as it is under way.
+struct BatchRows {
+  std::span<const int32_t> tokens;     // one per row
+  std::span<const int64_t> positions;  // one per row
+  std::span<const kernels::SequenceRows> sequences;
+};
+
+// Written by the Executor that owns it, read by those of the units.
+struct BatchRun {
+  BatchRows rows;
+  int64_t n_rows = 0;
+  StepId step;
+  int64_t first_row = 0;     // of the rows it has in the scratch
+  float* scratch = nullptr;  // of these rows
+  const Program* program = nullptr;
+  KvCache* kv = nullptr;
+  // Time that the device spent on ops of the program's FFN; counted only when `times_ffn`.
+  bool times_ffn = false;
+  Duration ffn_time{0};
+
+  const LoweredOp& op(int i) const { return program->ops()[static_cast<size_t>(i)]; }
+  // A slot of the program; empty for kNoSlot.
+  TensorView View(int slot) const {
+    if (slot == kNoSlot) return TensorView{};
+    const Slot& place = program->slots()[static_cast<size_t>(slot)];
+    return TensorView::F32(scratch + place.offset_cols * n_rows, n_rows, place.n_cols);
+  }
+};
+
+}  // namespace thermocline::worker

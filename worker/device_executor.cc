@@ -1,0 +1,162 @@
+#include "worker/device_executor.h"
+
+namespace thermocline::worker {
+namespace {
+
+using model::OpKind;
+
+kernels::RopePairing ToKernel(model::RopePairing pairing) {
+  return pairing == model::RopePairing::kAdjacent ? kernels::RopePairing::kAdjacent
+                                                  : kernels::RopePairing::kHalves;
+}
+
+kernels::Activation ToKernel(model::Activation activation) {
+  switch (activation) {
+    case model::Activation::kSilu:
+      return kernels::Activation::kSilu;
+    case model::Activation::kRelu:
+      return kernels::Activation::kRelu;
+    case model::Activation::kReluSquared:
+      return kernels::Activation::kReluSquared;
+  }
+  return kernels::Activation::kSilu;
+}
+
+kernels::RopeArgs RopeArgsOf(const model::RopeConfig& rope, TensorView freq_divisors) {
+  kernels::RopeArgs args;
+  args.pairing = ToKernel(rope.pairing);
+  args.n_rot = rope.n_rot;
+  args.freq_base = rope.freq_base;
+  args.freq_scale = rope.freq_scale;
+  if (!freq_divisors.empty()) {
+    args.freq_divisors = {freq_divisors.f32_row(0), static_cast<size_t>(freq_divisors.n_cols)};
+  }
+  return args;
+}
+
+kernels::ActiveIds Ids(const BatchRun& run, int slot) {
+  if (slot == kNoSlot) return kernels::ActiveIds::All();
+  const TensorView list = run.View(slot);
+  auto* words = reinterpret_cast<int32_t*>(list.data);
+  return {words + 1, words, static_cast<int32_t>(list.n_cols - 1)};
+}
+
+}  // namespace
+
+DeviceExecutor::DeviceExecutor(const model::ModelConfig& config, kernels::Device& device,
+                               std::vector<BatchRun>* runs, int max_rows)
+    : config_(&config), device_(&device), runs_(runs) {
+  if (config.has_learned_positions()) position_ids_.reserve(static_cast<size_t>(max_rows));
+}
+
+void DeviceExecutor::set_tracer(Tracer* tracer, int first_layer) {
+  tracer_ = tracer;
+  first_layer_ = first_layer;
+  if (tracer != nullptr) track_ = tracer->Track(kDeviceTrack);
+}
+
+Result<bool> DeviceExecutor::Start(OpRef ref) {
+  BatchRun& run = (*runs_)[static_cast<size_t>(ref.run)];
+  const LoweredOp& op = run.op(ref.op);
+  if (run.times_ffn && ref.op >= run.program->ffn_begin()) {
+    const TimePoint begin = clock_.Now();
+    RunTraced(run, op);
+    run.ffn_time += clock_.Now() - begin;
+  } else {
+    RunTraced(run, op);
+  }
+  if (observer_ != nullptr) observer_->OnOp(op, run.View(op.inputs[0]), run.View(op.output));
+  return true;
+}
+
+void DeviceExecutor::RunTraced(const BatchRun& run, const LoweredOp& op) {
+  if (tracer_ == nullptr) return Run(run, op);
+  const TimePoint begin = tracer_->Now();
+  const kernels::Traffic before = device_->ops().traffic();
+  Run(run, op);
+  const kernels::Traffic read = device_->ops().traffic() - before;
+  tracer_->Add({.name = tracer_->NameOf(op),
+                .track = track_,
+                .layer = LayerOf(op, first_layer_),
+                .step = run.step,
+                .n_rows = run.n_rows,
+                .n_bytes = read.weight_bytes + read.kv_bytes},
+               begin, tracer_->Now());
+}
+
+void DeviceExecutor::Run(const BatchRun& run, const LoweredOp& op) {
+  kernels::Ops& ops = device_->ops();
+  const auto in = [&](int i) { return run.View(op.inputs[static_cast<size_t>(i)]); };
+  const TensorView out = run.View(op.output);
+  switch (op.kind) {
+    case OpKind::kEmbed:
+      return ops.Embed(op.weight, run.rows.tokens, out);
+    case OpKind::kEmbedPosition:
+      return RunEmbedPosition(op, run.rows, out);
+    case OpKind::kNorm:
+      return RunNorm(op, in(0), out);
+    case OpKind::kMatMul:
+      return ops.MatMul(op.weight, in(0), op.bias, out);
+    case OpKind::kRope:
+      return RunRope(op, run.rows, in(0), in(1));
+    case OpKind::kAttention:
+      return RunAttention(op, run, out);
+    case OpKind::kAdd:
+      return ops.Add(in(0), in(1), out);
+    case OpKind::kActivate:
+      return ops.Activate(ToKernel(op.activation), in(0), in(1), out);
+    case OpKind::kSelectActive:
+      return ops.SelectActive(in(0), Ids(run, op.output));
+    case OpKind::kSelectAtLeast:
+      return ops.SelectAtLeast(run.View(op.scores), op.threshold, Ids(run, op.output));
+    case OpKind::kZeroBelow:
+      return ops.ZeroBelow(out, op.threshold);
+    case OpKind::kNeurons:
+      return RunNeurons(run, op, out);
+    case OpKind::kAxpyRows:
+      return ops.AxpyRows(op.weight, in(0), Ids(run, op.active_ids), op.bias, out);
+    case OpKind::kSend:
+    case OpKind::kReceive:
+      return;  // of the other unit
+  }
+}
+
+void DeviceExecutor::RunNeurons(const BatchRun& run, const LoweredOp& op, TensorView a) {
+  const kernels::NeuronNeeds needs = {.activations = run.View(op.inputs[1]),
+                                      .scores = run.View(op.scores),
+                                      .threshold = op.threshold};
+  device_->ops().Neurons(op.neurons, ToKernel(op.activation), run.View(op.inputs[0]),
+                         Ids(run, op.active_ids), needs, a);
+}
+
+void DeviceExecutor::RunEmbedPosition(const LoweredOp& op, const BatchRows& rows, TensorView x) {
+  position_ids_.clear();
+  for (const int64_t position : rows.positions) {
+    position_ids_.push_back(static_cast<int32_t>(position + config_->position_offset));
+  }
+  device_->ops().Embed(op.weight, position_ids_, x);
+}
+
+void DeviceExecutor::RunNorm(const LoweredOp& op, TensorView x, TensorView y) {
+  if (config_->norm == model::NormKind::kRms) {
+    device_->ops().RmsNorm(x, op.weight, config_->norm_eps, y);
+  } else {
+    device_->ops().LayerNorm(x, op.weight, op.bias, config_->norm_eps, y);
+  }
+}
+
+void DeviceExecutor::RunRope(const LoweredOp& op, const BatchRows& rows, TensorView q,
+                             TensorView k) {
+  const kernels::RopeArgs args = RopeArgsOf(config_->rope, op.bias);
+  device_->ops().Rope(args, rows.positions, config_->head_dim, q);
+  device_->ops().Rope(args, rows.positions, config_->head_dim, k);
+}
+
+void DeviceExecutor::RunAttention(const LoweredOp& op, const BatchRun& run, TensorView y) {
+  const kernels::KvPages pages = run.kv->Layer(op.layer_in_stage);
+  device_->ops().StoreKv(run.View(op.inputs[1]), run.View(op.inputs[2]), run.rows.sequences, pages);
+  device_->ops().Attention(run.View(op.inputs[0]), run.rows.sequences, pages,
+                           config_->attention_scale, y);
+}
+
+}  // namespace thermocline::worker

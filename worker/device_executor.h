@@ -1,0 +1,64 @@
+// The executor of a device: calls its ops on the slots of a run.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/clock.h"
+#include "kernels/device.h"
+#include "model/config.h"
+#include "worker/batch_run.h"
+#include "worker/dispatcher.h"
+#include "worker/tracer.h"
+
+namespace thermocline::worker {
+
+// Sees the values of a run as they are computed; for profiling. Called on the step thread, between
+// ops, so its time is the step's.
+class OpObserver {
+ public:
+  virtual ~OpObserver() = default;
+  // Before the first op of a program, such as a layer: what lay before it belongs to no op.
+  virtual void OnRun() {}
+  // After `op`: its first input, empty when it has none, and its output, with the rows of the
+  // batch. Both are valid during the call only; an op that works in place shows one value twice.
+  virtual void OnOp(const LoweredOp& op, TensorView input, TensorView output) = 0;
+};
+
+// Ops of a CPU are done when Start returns. Step thread only.
+class DeviceExecutor final : public OpExecutor {
+ public:
+  // `runs` by number, for batches of at most `max_rows` rows; all outlive it.
+  DeviceExecutor(const model::ModelConfig& config, kernels::Device& device,
+                 std::vector<BatchRun>* runs, int max_rows);
+
+  // `observer` must outlive it; null: nobody watches.
+  void set_observer(OpObserver* observer) { observer_ = observer; }
+  OpObserver* observer() const { return observer_; }
+  // Outlives it; null: nobody traces. `first_layer` is the stage's.
+  void set_tracer(Tracer* tracer, int first_layer);
+
+  Result<bool> Start(OpRef op) override;
+  Result<bool> Poll(OpRef*) override { return false; }
+
+ private:
+  void RunTraced(const BatchRun& run, const LoweredOp& op);
+  void Run(const BatchRun& run, const LoweredOp& op);
+  void RunNeurons(const BatchRun& run, const LoweredOp& op, TensorView a);
+  void RunEmbedPosition(const LoweredOp& op, const BatchRows& rows, TensorView x);
+  void RunNorm(const LoweredOp& op, TensorView x, TensorView y);
+  void RunRope(const LoweredOp& op, const BatchRows& rows, TensorView q, TensorView k);
+  void RunAttention(const LoweredOp& op, const BatchRun& run, TensorView y);
+
+  const model::ModelConfig* config_;
+  kernels::Device* device_;
+  std::vector<BatchRun>* runs_;
+  OpObserver* observer_ = nullptr;
+  Tracer* tracer_ = nullptr;
+  int first_layer_ = 0;
+  uint32_t track_ = 0;
+  const SteadyClock clock_;            // what the FFN's time is measured by
+  std::vector<int32_t> position_ids_;  // rows of the table of learned positions; max_rows fit
+};
+
+}  // namespace thermocline::worker
