@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/str.h"
+#include "placement/pool_alike.h"
 #include "placement/solver/split_problem.h"
 
 namespace thermocline::coordinator {
@@ -288,6 +289,7 @@ placement::ClusterProfile Membership::profile() const {
     if (rate.value == 0) rate = {};
   }
   ShareBandwidthOfHosts(&profile.workers);
+  placement::PoolAlikeWorkers(&profile);
   return profile;
 }
 
