@@ -76,12 +76,32 @@ void AddModelFlags(CLI::App* app, ServeFlags* flags) {
       ->group(kGroup);
 }
 
+void AddPlanFlags(CLI::App* app, ServeFlags* flags) {
+  constexpr char kGroup[] = "Which worker holds what";
+  app->add_option("--policy", flags->policy,
+                  "optimal: stages and shared neurons, as predicted to be fastest, or no split at "
+                  "all; pipeline-only: whole layers; or as others do it: frequency-greedy, "
+                  "proportional, powerinfer")
+      ->capture_default_str()
+      ->group(kGroup);
+  app->add_option("--objective", flags->objective,
+                  "What is fast: latency (one stream), throughput (many), weighted (half and "
+                  "half), or the weight of latency, 0 to 1 (default: weighted, for one stream "
+                  "latency)")
+      ->group(kGroup);
+  app->add_option("--streams", flags->n_streams,
+                  "Sequences expected to decode at the same time (default: --parallel)")
+      ->check(CLI::Range(1, 4096))
+      ->group(kGroup);
+  app->add_option("--plan", flags->plan_path,
+                  "Instead: a plan by hand or of `thermocline plan` (docs/plan-format.md)")
+      ->group(kGroup);
+}
+
 void AddClusterFlags(CLI::App* app, ServeFlags* flags) {
   constexpr char kGroup[] = "Cluster";
   app->add_option("--transport", flags->transport,
                   "Links between stages: mpi (default under mpirun) or zmq")
-      ->group(kGroup);
-  app->add_option("--plan", flags->plan_path, "Hand-written plan (docs/plan-format.md)")
       ->group(kGroup);
   app->add_option("--weights-from", flags->weights_from,
                   "file: each worker reads the path itself; coordinator: it sends them")
@@ -146,6 +166,7 @@ std::optional<int> ParseServeCommandLine(int argc, char** argv, ServeFlags* flag
   AddModelFlags(&app, flags);
   AddApiFlags(&app, flags);
   AddClusterFlags(&app, flags);
+  AddPlanFlags(&app, flags);
   AddLogFlags(&app, flags);
   app.failure_message([](const CLI::App* self, const CLI::Error& error) {
     return self->get_name() + ": " + error.what() + "; see --help\n";

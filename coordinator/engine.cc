@@ -25,6 +25,8 @@ Status NotServing(const ServiceStatus& status) {
   switch (status.state) {
     case ServiceState::kStarting:
       return Unavailable("waiting for workers to join");
+    case ServiceState::kPlanning:
+      return Unavailable("planning which worker holds what");
     case ServiceState::kLoading:
       return Unavailable("loading the model");
     case ServiceState::kDraining:
@@ -48,6 +50,7 @@ Status EngineOptions::Validate() const {
   TC_RETURN_IF_ERROR(CheckOption("--max-waiting", max_waiting, 0, 1 << 20));
   TC_RETURN_IF_ERROR(CheckOption("--ctx-size", plan.n_ctx, 0, placement::kMaxContextTokens));
   TC_RETURN_IF_ERROR(CheckOption("--parallel", plan.n_parallel, 1, placement::kMaxParallel));
+  TC_RETURN_IF_ERROR(CheckOption("--streams", n_streams, 1, placement::kMaxParallel));
   TC_RETURN_IF_ERROR(CheckOption("max_running", max_running, 1, proto::kMaxStepTokens));
   TC_RETURN_IF_ERROR(CheckOption("max_in_flight", max_in_flight, 0, 1024));
   TC_RETURN_IF_ERROR(CheckOption("--batch-size", max_step_tokens, 2, proto::kMaxStepTokens));
@@ -66,8 +69,7 @@ Status EngineOptions::Validate() const {
 
 Engine::Engine(const Parts& parts)
     : options_(parts.options),
-      config_(parts.config),
-      weights_(parts.weights),
+      sources_(parts.sources),
       mailbox_(parts.mailbox),
       clock_(parts.clock),
       observer_(parts.observer),
@@ -176,6 +178,7 @@ void Engine::Run() {
   while (running_) {
     HandleInbox();
     if (running_) HandleTick();
+    if (running_) HandlePlanned();
     if (running_) Schedule();
     if (running_) HandleDrain();
     Publish();
@@ -294,10 +297,12 @@ void Engine::Publish() {
   status_.preemptions = counts.preemptions;
   status_.stale_frames = n_stale_ + counts.unknown_results;
   status_.epoch = plan_.epoch.value;
+  status_.forecast = forecast_;
 }
 
 void Engine::End(const Status& why, ServiceState last_state) {
   running_ = false;
+  plan_task_.reset();
   Inbox inbox;
   {
     const MutexLock lock(mutex_);

@@ -18,10 +18,9 @@
 #include "comm/mailbox.h"
 #include "coordinator/generation_service.h"
 #include "coordinator/membership.h"
+#include "coordinator/plan_task.h"
 #include "coordinator/scheduler.h"
 #include "coordinator/trace_recorder.h"
-#include "model/config.h"
-#include "model/weights.h"
 #include "placement/plan.h"
 #include "proto/messages.h"
 
@@ -31,9 +30,12 @@ struct EngineOptions {
   std::vector<ExpectedWorker> expected;  // at least one
   std::string build;
 
-  std::string plan_json;        // a hand-written plan; "": split by memory and bandwidth
+  std::string plan_json;        // a hand-written plan; "": the planner searches for one
   placement::PlanRequest plan;  // context, parallelism, KV, link, wire, fingerprint, FFN
-  std::string sparsity_path;    // on the workers' hosts; "": what the model file has
+  placement::SplitPolicy policy = placement::SplitPolicy::kOptimal;
+  double latency_weight = 1;  // of the planner's objective, 0..1
+  int n_streams = 1;          // sequences that are expected to decode at the same time, 1 or more
+  std::string sparsity_path;  // on the workers' hosts; "": what the model file has
 
   std::string model_path;  // on the workers' hosts
   uint64_t model_bytes = 0;
@@ -70,7 +72,8 @@ class EngineObserver {
   virtual void OnWorkerRefused(const std::string& /*host*/, const Status&) {}
   // A spare worker is gone; the service goes on.
   virtual void OnWorkerLeft(const WorkerStatus&, const Status& /*why*/) {}
-  virtual void OnPlan(const placement::Plan&) {}
+  virtual void OnPlanning(const PlanJob&) {}
+  virtual void OnPlan(const PlanOutcome&) {}
   virtual void OnLoadProgress(const std::vector<WorkerStatus>&) {}
   virtual void OnReady(const WorkerStatus&, const proto::Ready&) {}
   virtual void OnServing(const placement::Plan&) {}
@@ -83,14 +86,14 @@ class EngineObserver {
 // Owns the sequences, the membership and the plan; alone receives from the mailbox. Submit, Cancel,
 // status, n_ctx, Drain and Stop are thread-safe.
 //
-//   kStarting -> (all joined) kLoading -> (all ready) kReady -> kDraining, or kFailed from anywhere
+//   kStarting -> (all joined) kPlanning -> kLoading -> (all ready) kReady -> kDraining,
+//   or kFailed from anywhere
 class Engine final : public GenerationService {
  public:
   // What it runs on and for; all outlive the engine. `options` are valid.
   struct Parts {
     const EngineOptions& options;
-    const model::ModelConfig& config;
-    const model::WeightIndex& weights;
+    const PlanSources& sources;
     comm::Mailbox& mailbox;
     const Clock& clock;
     EngineObserver& observer;
@@ -173,9 +176,11 @@ class Engine final : public GenerationService {
   Status SendTo(comm::PeerId peer, const proto::Message& message);
   Status SendToWorker(WorkerId worker, const proto::Message& message);
 
-  // From complete membership to serving (engine_plan.cc).
-  Result<placement::Plan> MakePlan() const;
-  Status StartLoading();
+  // From complete membership to serving (engine_plan.cc). An error is the end of the service.
+  Status StartPlanning();
+  Result<PlanJob> JobOf(placement::ClusterProfile cluster) const;
+  void HandlePlanned();
+  Status StartLoading(const PlanOutcome& planned);
   Result<proto::AssignPlan> AssignmentOf(WorkerId worker) const;
   Status AddressNeighbours(size_t i, proto::AssignPlan* assignment) const;
   Result<std::string> AddressOf(WorkerId worker) const;
@@ -183,8 +188,7 @@ class Engine final : public GenerationService {
   void SetState(ServiceState state);
 
   const EngineOptions& options_;
-  const model::ModelConfig& config_;
-  const model::WeightIndex& weights_;
+  const PlanSources& sources_;
   comm::Mailbox& mailbox_;
   const Clock& clock_;
   EngineObserver& observer_;
@@ -192,8 +196,10 @@ class Engine final : public GenerationService {
 
   // Engine thread only, after Start.
   Membership membership_;
+  std::unique_ptr<PlanTask> plan_task_;  // while kPlanning
   placement::Plan plan_;
-  std::unique_ptr<Scheduler> scheduler_;  // from kReady on
+  std::optional<placement::PlanForecast> forecast_;  // of plan_
+  std::unique_ptr<Scheduler> scheduler_;             // from kReady on
   std::unordered_map<SeqId, std::shared_ptr<GenerationSink>> sinks_;
   std::vector<std::byte> encoded_;  // scratch of SendTo
   TimePoint next_tick_;

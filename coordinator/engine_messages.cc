@@ -27,7 +27,7 @@ Status Engine::On(comm::PeerId from, const proto::Hello& hello) {
     trace_->OnWorker(*id, membership_.NameOf(*id));
     TC_RETURN_IF_ERROR(AskClock(*id));
   }
-  return membership_.complete() ? StartLoading() : OkStatus();
+  return membership_.complete() ? StartPlanning() : OkStatus();
 }
 
 Status Engine::Refuse(comm::PeerId from, const proto::Hello& hello, const Status& why) {

@@ -4,25 +4,46 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "coordinator/engine.h"
+#include "placement/link_preset.h"
 
 namespace thermocline::coordinator {
 
-Result<placement::Plan> Engine::MakePlan() const {
-  placement::PlanRequest request = options_.plan;
-  request.epoch = {1};
-  request.max_step_tokens = options_.max_step_tokens;
-  const placement::ClusterProfile cluster = membership_.profile();
-  if (options_.plan_json.empty()) {
-    return placement::SplitProportionally(config_, weights_, cluster, request);
-  }
-  const placement::Plan defaults{.link = request.link, .wire = request.wire, .kv = request.kv};
-  TC_ASSIGN_OR_RETURN(placement::Plan plan, placement::PlanFromJson(options_.plan_json, defaults));
-  plan.epoch = request.epoch;
-  return placement::CompletePlan(std::move(plan), config_, weights_, cluster, request);
+Status Engine::StartPlanning() {
+  TC_ASSIGN_OR_RETURN(PlanJob job, JobOf(membership_.profile()));
+  SetState(ServiceState::kPlanning);
+  observer_.OnPlanning(job);
+  plan_task_ = std::make_unique<PlanTask>(sources_, std::move(job), [this] { mailbox_.Wake(); });
+  return OkStatus();
 }
 
-Status Engine::StartLoading() {
-  TC_ASSIGN_OR_RETURN(plan_, MakePlan());
+// Streams share the steps under way, of which there will be no more than workers.
+Result<PlanJob> Engine::JobOf(placement::ClusterProfile cluster) const {
+  PlanJob job{.cluster = std::move(cluster), .plan_json = options_.plan_json};
+  TC_ASSIGN_OR_RETURN(const placement::LinkPreset between_hosts,
+                      placement::FindLinkPreset(placement::kDefaultLinkPreset));
+  TC_RETURN_IF_ERROR(placement::FillLinks(between_hosts, options_.plan.link, &job.cluster));
+  const int n_workers = static_cast<int>(job.cluster.workers.size());
+  job.options.request = options_.plan;
+  job.options.request.epoch = {1};
+  job.options.request.max_step_tokens = options_.max_step_tokens;
+  job.options.n_sequences = (options_.n_streams + n_workers - 1) / n_workers;
+  job.options.latency_weight = options_.latency_weight;
+  job.options.policy = options_.policy;
+  return job;
+}
+
+void Engine::HandlePlanned() {
+  if (plan_task_ == nullptr) return;
+  const auto planned = plan_task_->Take();
+  if (!planned) return;
+  plan_task_.reset();
+  const Status status = planned->ok() ? StartLoading(**planned) : planned->status();
+  if (!status.ok()) Fail(status);
+}
+
+Status Engine::StartLoading(const PlanOutcome& planned) {
+  plan_ = planned.plan;
+  forecast_ = planned.forecast;
   // All assignments are made before the first is sent: an impossible one must not start a load.
   std::vector<std::pair<WorkerId, proto::AssignPlan>> assignments;
   for (const WorkerId worker : membership_.ids()) {
@@ -31,7 +52,7 @@ Status Engine::StartLoading() {
   }
   membership_.OnPlan(plan_, clock_.Now());
   SetState(ServiceState::kLoading);
-  observer_.OnPlan(plan_);
+  observer_.OnPlan(planned);
   for (const auto& [worker, assignment] : assignments) {
     const Status sent = SendToWorker(worker, assignment);
     if (!sent.ok()) TC_RETURN_IF_ERROR(Lose(worker, sent));
@@ -100,7 +121,7 @@ void Engine::StartServing() {
   const SchedulerOptions scheduler{
       .epoch = plan_.epoch,
       .n_ctx = plan_.n_ctx,
-      .n_vocab = config_.n_vocab,
+      .n_vocab = sources_.config.n_vocab,
       .page_tokens = plan_.kv.page_tokens,
       .n_pages = plan_.kv.n_pages,
       .n_batches = n_batches,

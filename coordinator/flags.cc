@@ -9,6 +9,7 @@
 #include "base/units.h"
 #include "base/version.h"
 #include "model/graph.h"
+#include "placement/planner.h"
 
 namespace thermocline::coordinator {
 namespace {
@@ -51,6 +52,12 @@ constexpr Choice<DType> kWireDtypes[] = {
     {"f32", DType::kF32}, {"f16", DType::kF16}, {"bf16", DType::kBF16}};
 constexpr Choice<placement::LinkKind> kTransports[] = {{"mpi", placement::LinkKind::kMpi},
                                                        {"zmq", placement::LinkKind::kZmq}};
+constexpr Choice<placement::SplitPolicy> kPolicies[] = {
+    {"optimal", placement::SplitPolicy::kOptimal},
+    {"frequency-greedy", placement::SplitPolicy::kFrequencyGreedy},
+    {"proportional", placement::SplitPolicy::kProportional},
+    {"pipeline-only", placement::SplitPolicy::kPipelineOnly},
+    {"powerinfer", placement::SplitPolicy::kPowerInfer}};
 constexpr Choice<proto::WeightsFrom> kWeightSources[] = {
     {"file", proto::WeightsFrom::kFile}, {"coordinator", proto::WeightsFrom::kCoordinator}};
 
@@ -110,6 +117,18 @@ Status ResolvePlan(const ServeFlags& flags, WorkerSource workers, EngineOptions*
     const Status parsed = placement::PlanFromJson(engine->plan_json).status();
     if (!parsed.ok()) return parsed.WithContext(Str("--plan ", flags.plan_path));
   }
+  return OkStatus();
+}
+
+// What a plan should be good for. One stream wants short steps; several also want every worker
+// busy, which a long pipeline of short stages gives, so both count.
+Status ResolveObjective(const ServeFlags& flags, EngineOptions* engine) {
+  TC_ASSIGN_OR_RETURN(engine->policy, Choose("--policy", flags.policy, kPolicies));
+  engine->n_streams = flags.n_streams > 0 ? flags.n_streams : flags.n_parallel;
+  const std::string fallback = engine->n_streams > 1 ? "weighted" : "latency";
+  TC_ASSIGN_OR_RETURN(
+      engine->latency_weight,
+      placement::ParseObjective(flags.objective.empty() ? fallback : flags.objective));
   return OkStatus();
 }
 
@@ -191,6 +210,7 @@ Result<ServeConfig> ResolveServeFlags(const ServeFlags& flags,
                                          : WorkerSource::kBesideCoordinator;
   ExpectWorkers(size > 1 ? size - 1 : std::max(1, flags.n_workers), &config.engine);
   TC_RETURN_IF_ERROR(ResolvePlan(flags, config.workers, &config.engine));
+  TC_RETURN_IF_ERROR(ResolveObjective(flags, &config.engine));
   TC_RETURN_IF_ERROR(ResolveEngine(flags, &config.engine));
   TC_ASSIGN_OR_RETURN(config.ffn, model::ParseFfnWish(flags.ffn, flags.allowed_loss));
   TC_RETURN_IF_ERROR(ResolveHttp(flags, &config.http));

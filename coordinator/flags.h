@@ -39,6 +39,9 @@ struct ServeFlags {
   std::string wire_dtype = "f32";
   std::string transport;  // "mpi" under mpirun, else "zmq"
   std::string plan_path;
+  std::string policy = "optimal";
+  std::string objective;  // "weighted" for several streams, else "latency"
+  int n_streams = 0;      // n_parallel
   std::string weights_from = "file";
   std::string chat_template;  // a built-in name, a file or the template itself
   std::string dump_logits_dir;

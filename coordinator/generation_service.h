@@ -13,6 +13,7 @@
 #include "base/status.h"
 #include "model/sampler.h"
 #include "model/sampling_params.h"
+#include "placement/planner.h"
 
 namespace thermocline::coordinator {
 
@@ -43,7 +44,7 @@ class GenerationSink {
   virtual void OnEvent(const GenerationEvent& event) = 0;
 };
 
-enum class ServiceState : uint8_t { kStarting, kLoading, kReady, kDraining, kFailed };
+enum class ServiceState : uint8_t { kStarting, kPlanning, kLoading, kReady, kDraining, kFailed };
 
 struct WorkerStatus {
   WorkerId id;
@@ -77,6 +78,7 @@ struct ServiceStatus {
   uint64_t prompt_tokens = 0, generated_tokens = 0, steps = 0, preemptions = 0;
   uint64_t stale_frames = 0;  // dropped: older epoch, unknown peer or malformed
   uint64_t epoch = 0;
+  std::optional<placement::PlanForecast> forecast;  // of the plan, where the planner made it
   std::vector<WorkerStatus> workers;
 };
 

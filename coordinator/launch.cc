@@ -25,7 +25,9 @@
 #include "coordinator/weights_server.h"
 #include "coordinator/worker_process.h"
 #include "model/ffn_policy.h"
+#include "model/file_names.h"
 #include "model/sparsity.h"
+#include "model/sparsity_profile.h"
 
 namespace thermocline::coordinator {
 namespace {
@@ -90,6 +92,7 @@ class Coordinator {
   Status Prepare() {
     TC_ASSIGN_OR_RETURN(model_, OpenServedModel(flags_.model_path, flags_.chat_template));
     TC_RETURN_IF_ERROR(ChooseFfn());
+    TC_RETURN_IF_ERROR(ReadHeats());
     TC_ASSIGN_OR_RETURN(ticket_.key, ChooseKey(config_));
     TC_ASSIGN_OR_RETURN(mailbox_, BindMailbox(ticket_.key, config_.bind_endpoint));
     ticket_.endpoints = mailbox_->endpoints();
@@ -100,8 +103,8 @@ class Coordinator {
     if (!flags_.trace_path.empty()) {
       TC_ASSIGN_OR_RETURN(trace_, TraceRecorder::Create(flags_.trace_path, clock_.Now()));
     }
-    engine_ = std::make_unique<Engine>(Engine::Parts{config_.engine, model_.config, model_.weights,
-                                                     *mailbox_, clock_, *terminal_, trace_.get()});
+    engine_ = std::make_unique<Engine>(
+        Engine::Parts{config_.engine, sources_, *mailbox_, clock_, *terminal_, trace_.get()});
     TC_ASSIGN_OR_RETURN(
         http_, http::HttpServer::Start(
                    config_.http, model_.card,
@@ -196,6 +199,22 @@ class Coordinator {
     return OkStatus();
   }
 
+  // How often each neuron fires, from the profile beside the model; without one all always do.
+  // Weights that come by wire stand in the file's order, which a profile does not tell of.
+  Status ReadHeats() {
+    const std::string path = model::ProfilePathOf(flags_.model_path);
+    heats_ = placement::UniformHeats(model_.config, 1);
+    if (!std::filesystem::exists(path)) return OkStatus();
+    TC_ASSIGN_OR_RETURN(const auto reader, model::OpenMappedFile(path));
+    TC_ASSIGN_OR_RETURN(const model::SparsityProfile profile, model::ReadSparsityProfile(*reader));
+    TC_RETURN_IF_ERROR(model::CheckProfileOf(profile, model_.fingerprint).WithContext(path));
+    auto heats = placement::HeatsOf(profile, model_.config);
+    if (!heats.ok()) return heats.status().WithContext(path);
+    const bool by_wire = config_.engine.weights_from == proto::WeightsFrom::kCoordinator;
+    heats_ = by_wire ? placement::Levelled(*heats) : *std::move(heats);
+    return OkStatus();
+  }
+
   void DescribeModel() {
     config_.engine.model_path = AbsolutePath(flags_.model_path);
     config_.engine.model_bytes = model_.reader->size_bytes();
@@ -232,6 +251,8 @@ class Coordinator {
   const SteadyClock clock_;
   Metrics metrics_;
   ServedModel model_;
+  std::vector<placement::NeuronHeat> heats_;
+  const PlanSources sources_{model_.config, model_.weights, &model_.sparsity, heats_};
   comm::JoinTicket ticket_;
   std::unique_ptr<comm::Mailbox> mailbox_;
   std::unique_ptr<WeightsServer> weights_server_;

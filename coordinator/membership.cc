@@ -16,22 +16,23 @@ std::string NameOfWorker(WorkerId id, const std::string& host) {
 }
 
 // Workers of one host read the same memory. What one of them measured while the others were at it
-// is luck; their sum is what the host gives, and each core gets its part of that.
+// is luck; their sum is what the host gives, and each thread gets its part of that.
 void ShareBandwidthOfHosts(std::vector<placement::WorkerProfile>* workers) {
   struct Host {
     double bytes_per_s = 0;
-    int n_cores = 0;
+    int n_threads = 0;
   };
   std::map<std::string, Host> hosts;
   for (const auto& worker : *workers) {
+    if (!worker.read_bytes_per_s.known()) continue;
     Host& host = hosts[worker.host];
     host.bytes_per_s += worker.read_bytes_per_s.value;
-    host.n_cores += worker.n_cores;
+    host.n_threads += worker.n_threads;
   }
   for (auto& worker : *workers) {
     const Host& host = hosts[worker.host];
-    if (host.n_cores > 0)
-      worker.read_bytes_per_s.value = host.bytes_per_s * worker.n_cores / host.n_cores;
+    if (host.n_threads == 0 || !worker.read_bytes_per_s.known()) continue;
+    worker.read_bytes_per_s.value = host.bytes_per_s * worker.n_threads / host.n_threads;
   }
 }
 
@@ -256,7 +257,12 @@ std::string Membership::MissingWorkers() const {
 
 placement::ClusterProfile Membership::profile() const {
   placement::ClusterProfile profile;
-  for (const auto& [id, member] : members_) profile.workers.push_back(member.hello.profile);
+  for (const auto& [id, member] : members_) {
+    profile.workers.push_back(member.hello.profile);
+    // Nothing was left to measure with.
+    placement::Figure& rate = profile.workers.back().read_bytes_per_s;
+    if (rate.value == 0) rate = {};
+  }
   ShareBandwidthOfHosts(&profile.workers);
   return profile;
 }

@@ -6,6 +6,7 @@
 
 #include "base/str.h"
 #include "base/units.h"
+#include "coordinator/plan_text.h"
 
 namespace thermocline::coordinator {
 namespace {
@@ -135,18 +136,11 @@ void Terminal::OnWorkerLeft(const WorkerStatus&, const Status& why) {
   Line(Str(why.message(), "; it led no stage, so serving goes on"));
 }
 
-void Terminal::OnPlan(const placement::Plan& plan) {
-  Line(Str("plan: ", plan.stages.size(), plan.stages.size() == 1 ? " stage" : " stages",
-           plan.has_links() ? Str(", joined by ", placement::LinkKindName(plan.link), " links (",
-                                  DTypeName(plan.wire), ")")
-                            : "",
-           ", context ", plan.n_ctx, ", kv cache for ", plan.kv.n_tokens(), " tokens"));
-  for (size_t i = 0; i < plan.stages.size(); ++i) {
-    Line(Str("  stage ", i, ": ", plan.stages[i].reason));
-    for (const placement::HelperPlan& helper : plan.stages[i].helpers) {
-      Line(Str("    helped by worker ", helper.worker, ": ", helper.reason));
-    }
-  }
+void Terminal::OnPlanning(const PlanJob& job) { Line(PlanningText(job)); }
+
+void Terminal::OnPlan(const PlanOutcome& planned) {
+  Line(PlanText(planned));
+  spares_ = SparesText(planned);
 }
 
 void Terminal::OnLoadProgress(const std::vector<WorkerStatus>& workers) {
@@ -164,7 +158,7 @@ void Terminal::OnReady(const WorkerStatus& worker, const proto::Ready& ready) {
 }
 
 void Terminal::OnServing(const placement::Plan&) {
-  Line(Str("\n", text_.model, "\n", NodeTable(workers_), "security: ", text_.security,
+  Line(Str("\n", text_.model, "\n", NodeTable(workers_), spares_, "security: ", text_.security,
            "\nserving at ", url_, "  (API under /v1, status page at /)\n"));
 }
 

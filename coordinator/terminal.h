@@ -32,7 +32,8 @@ class Terminal final : public EngineObserver {
   void OnWorkerJoined(const WorkerStatus& worker) override;
   void OnWorkerRefused(const std::string& host, const Status& why) override;
   void OnWorkerLeft(const WorkerStatus& worker, const Status& why) override;
-  void OnPlan(const placement::Plan& plan) override;
+  void OnPlanning(const PlanJob& job) override;
+  void OnPlan(const PlanOutcome& planned) override;
   void OnLoadProgress(const std::vector<WorkerStatus>& workers) override;
   void OnReady(const WorkerStatus& worker, const proto::Ready& ready) override;
   void OnServing(const placement::Plan& plan) override;
@@ -53,6 +54,7 @@ class Terminal final : public EngineObserver {
   const Clock& clock_;
   const TerminalText text_;
   std::string url_;
+  std::string spares_;  // who has no work and why; "": nobody
   const bool is_terminal_;
   std::vector<WorkerStatus> workers_;
   int n_bars_drawn_ = 0;

@@ -9,7 +9,7 @@ build_packages=(
   libopenmpi-dev openmpi-bin openssh-client
   libzmq3-dev libsodium-dev
   libprotobuf-dev protobuf-compiler
-  libboost1.81-dev libhwy-dev libpcre2-dev libxxhash-dev
+  libboost1.81-dev libhwy-dev libhwloc-dev libpcre2-dev libxxhash-dev
   libspdlog-dev libcli11-dev nlohmann-json3-dev libyaml-cpp-dev
   curl jq procps
 )

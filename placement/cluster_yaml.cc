@@ -145,6 +145,27 @@ void ReadDType(MapReader* reader, DType* out) {
   reader->Fail("type", InvalidArgument("is not a type of weights"));
 }
 
+void ReadWeightUse(MapReader* reader, WeightUse* out) {
+  const auto text = reader->Text("op");
+  if (!text) return;
+  const auto use = ParseWeightUse(*text);
+  if (use.ok()) {
+    *out = *use;
+  } else {
+    reader->Fail("op", use.status());
+  }
+}
+
+void ReadWeightRate(MapReader* reader, WeightRate* rate) {
+  ReadWeightUse(reader, &rate->use);
+  ReadDType(reader, &rate->dtype);
+  Figure share{rate->row_share, Origin::kGiven};
+  reader->Number("share", 1, &share);
+  rate->row_share = share.value;
+  reader->Count("tokens", 1, kMaxCount, &rate->n_tokens);
+  reader->Number("gb_per_s", kGiga, &rate->bytes_per_s);
+}
+
 void ReadWorker(MapReader* reader, WorkerProfile* worker) {
   if (!reader->Find("id")) reader->Fail("id", InvalidArgument("is missing"));
   reader->Count("id", 0, kMaxCount, &worker->id.value);
@@ -167,6 +188,9 @@ void ReadWorker(MapReader* reader, WorkerProfile* worker) {
     ReadDType(item, &rate.dtype);
     item->Count("tokens", 1, kMaxCount, &rate.n_tokens);
     item->Number("gflops", kGiga, &rate.flops_per_s);
+  });
+  reader->List("weight_rates", kMaxCount, [&](MapReader* item) {
+    ReadWeightRate(item, &worker->weight_rates.emplace_back());
   });
 }
 
@@ -237,6 +261,27 @@ std::string Quoted(const std::string& text) {
   return emitter.c_str();
 }
 
+std::string RatesText(const WorkerProfile& worker) {
+  std::string text;
+  if (!worker.read_rates.empty()) text += "    read_rates:\n";
+  for (const ReadRate& rate : worker.read_rates) {
+    text += Str("      - {threads: ", rate.n_threads, ", ",
+                NumberField("gb_per_s", rate.bytes_per_s, kGiga), "}\n");
+  }
+  if (!worker.compute_rates.empty()) text += "    compute_rates:\n";
+  for (const ComputeRate& rate : worker.compute_rates) {
+    text += Str("      - {type: ", DTypeName(rate.dtype), ", tokens: ", rate.n_tokens, ", ",
+                NumberField("gflops", rate.flops_per_s, kGiga), "}\n");
+  }
+  if (!worker.weight_rates.empty()) text += "    weight_rates:\n";
+  for (const WeightRate& rate : worker.weight_rates) {
+    text += Str("      - {op: ", WeightUseName(rate.use), ", type: ", DTypeName(rate.dtype),
+                ", share: ", Short(rate.row_share), ", tokens: ", rate.n_tokens, ", ",
+                NumberField("gb_per_s", rate.bytes_per_s, kGiga), "}\n");
+  }
+  return text;
+}
+
 std::string WorkerText(const WorkerProfile& worker) {
   std::string text = Str("  - id: ", worker.id, "\n");
   if (!worker.host.empty()) text += Line("    ", "host", Quoted(worker.host));
@@ -249,17 +294,7 @@ std::string WorkerText(const WorkerProfile& worker) {
   text += NumberLine("read_gb_per_s", worker.read_bytes_per_s, kGiga);
   text += NumberLine("gather_gb_per_s", worker.gather_bytes_per_s, kGiga);
   text += NumberLine("op_overhead_us", worker.op_overhead_s, kMicro);
-  if (!worker.read_rates.empty()) text += "    read_rates:\n";
-  for (const ReadRate& rate : worker.read_rates) {
-    text += Str("      - {threads: ", rate.n_threads, ", ",
-                NumberField("gb_per_s", rate.bytes_per_s, kGiga), "}\n");
-  }
-  if (!worker.compute_rates.empty()) text += "    compute_rates:\n";
-  for (const ComputeRate& rate : worker.compute_rates) {
-    text += Str("      - {type: ", DTypeName(rate.dtype), ", tokens: ", rate.n_tokens, ", ",
-                NumberField("gflops", rate.flops_per_s, kGiga), "}\n");
-  }
-  return text;
+  return text + RatesText(worker);
 }
 
 std::string LinkText(const LinkProfile& link) {

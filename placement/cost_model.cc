@@ -1,7 +1,7 @@
 #include "placement/cost_model.h"
 
 #include <algorithm>
-#include <limits>
+#include <optional>
 
 #include "base/check.h"
 #include "model/ffn_policy.h"
@@ -69,14 +69,14 @@ CostModel::CostModel(const CostInputs& inputs) : inputs_(inputs) {
 
   CHECK(!speeds_.empty());
   for (int layer = 0; layer < config.n_layer; ++layer) {
-    double fastest = std::numeric_limits<double>::infinity();
+    layers_.emplace_back();
+    std::optional<double> fastest;
     for (const FfnMode mode : model::kFfnModes) {
       if (!inputs_.ffn.Has(mode)) continue;
       LayerLoads loads = LoadsOfLayer(layer, mode, inputs_.ffn.needs_neuron_rows());
       const double seconds = SecondsOf(loads.ffn, speeds_.front(), loads.all);
-      if (seconds >= fastest) continue;
+      if (fastest && seconds >= *fastest) continue;
       fastest = seconds;
-      layers_.resize(static_cast<size_t>(layer) + 1);
       layers_.back() = std::move(loads);
     }
     split_layers_.push_back(LoadsOfLayer(layer, layers_.back().mode, true));

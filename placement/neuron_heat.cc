@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <numeric>
 
 #include "base/check.h"
+#include "base/str.h"
 
 namespace thermocline::placement {
 namespace {
@@ -68,6 +70,34 @@ std::vector<double> NeuronHeat::Union(int64_t n_tokens) const {
   needed.reserve(fires_.size());
   for (const double p : fires_) needed.push_back(1 - std::pow(1 - p, n));
   return needed;
+}
+
+Result<std::vector<NeuronHeat>> HeatsOf(const model::SparsityProfile& profile,
+                                        const model::ModelConfig& config) {
+  if (profile.layers.size() != static_cast<size_t>(config.n_layer) ||
+      profile.n_ff() != config.n_ff) {
+    return InvalidArgument(Str("profile of another shape:", Kv("layers", profile.layers.size()),
+                               Kv("n_ff", profile.n_ff())));
+  }
+  std::vector<NeuronHeat> heats;
+  for (const model::LayerActivity& layer : profile.layers) {
+    heats.push_back(NeuronHeat::Of(layer, profile.n_tokens));
+  }
+  return heats;
+}
+
+std::vector<NeuronHeat> UniformHeats(const model::ModelConfig& config, double probability) {
+  return {static_cast<size_t>(config.n_layer), NeuronHeat::Uniform(config.n_ff, probability)};
+}
+
+std::vector<NeuronHeat> Levelled(const std::vector<NeuronHeat>& heats) {
+  std::vector<NeuronHeat> levelled;
+  for (const NeuronHeat& heat : heats) {
+    const double sum = std::accumulate(heat.fires().begin(), heat.fires().end(), 0.0);
+    const auto n = static_cast<double>(std::max<int64_t>(heat.n_ff(), 1));
+    levelled.push_back(NeuronHeat::Uniform(heat.n_ff(), sum / n));
+  }
+  return levelled;
 }
 
 }  // namespace thermocline::placement

@@ -5,7 +5,10 @@
 #include <optional>
 #include <vector>
 
+#include "base/status.h"
+#include "model/config.h"
 #include "model/neuron_activity.h"
+#include "model/sparsity_profile.h"
 
 namespace thermocline::placement {
 
@@ -39,5 +42,12 @@ class NeuronHeat {
   std::vector<double> fires_;
   std::vector<double> independent_;  // by model::kUnionBatches; empty: not measured
 };
+
+// Of all layers. kInvalidArgument: the profile is of another shape than the model.
+Result<std::vector<NeuronHeat>> HeatsOf(const model::SparsityProfile& profile,
+                                        const model::ModelConfig& config);
+std::vector<NeuronHeat> UniformHeats(const model::ModelConfig& config, double probability);
+// Each layer's mean, for every neuron: all that a profile tells of neurons in another order.
+std::vector<NeuronHeat> Levelled(const std::vector<NeuronHeat>& heats);
 
 }  // namespace thermocline::placement

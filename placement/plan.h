@@ -99,16 +99,6 @@ struct PlanRequest {
   std::string model_fingerprint;
 };
 
-// Splits the layers over the workers in their order so that the slowest stage (bytes that a token
-// reads over measured bandwidth; the mean of the others where unknown) is as fast as possible and
-// every stage fits its memory. The embedding weighs on memory only: a token reads one row of it.
-// Workers beyond the number of layers, and those that would only slow the pipeline, stay spare.
-// The KV gets n_parallel sequences of n_ctx, or as many pages as some split can hold; at least one
-// sequence of n_ctx. kResourceExhausted names the bytes missing.
-Result<Plan> SplitProportionally(const model::ModelConfig& config,
-                                 const model::WeightIndex& weights, const ClusterProfile& cluster,
-                                 const PlanRequest& request);
-
 // Checks that every layer is placed once and in order, that ends are marked, leads and helpers
 // exist and have one place each, the members of a stage hold every neuron of a layer once, the
 // stated bytes are what the model needs, and every member fits its worker's memory. Of the request,
@@ -128,7 +118,8 @@ Result<Plan> CompletePlan(Plan plan, const model::ModelConfig& config,
 // the value they have in `defaults`. kInvalidArgument names the field, or the line of a syntax
 // error. Needs no worker: a plan can be checked for its format and version before anybody joins;
 // CompletePlan checks it against model and cluster.
-std::string PlanToJson(const Plan& plan);
+enum class PlanLink : uint8_t { kWrite, kLeaveOut };  // left out: whoever reads it chooses
+std::string PlanToJson(const Plan& plan, PlanLink link = PlanLink::kWrite);
 Result<Plan> PlanFromJson(std::string_view json, const Plan& defaults = {});
 
 // A plan of the deepest model with one layer per stage and a long reason each stays far below.

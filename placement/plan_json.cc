@@ -260,22 +260,23 @@ Json StageToJson(const StagePlan& stage) {
 
 }  // namespace
 
-std::string PlanToJson(const Plan& plan) {
+std::string PlanToJson(const Plan& plan, PlanLink link) {
   Json stages = Json::array();
   for (const StagePlan& stage : plan.stages) stages.push_back(StageToJson(stage));
-  const Json json{{"version", kPlanFormatVersion},
-                  {"epoch", plan.epoch.value},
-                  {"model_fingerprint", plan.model_fingerprint},
-                  {"n_layer", plan.n_layer},
-                  {"n_ctx", plan.n_ctx},
-                  {"link", LinkKindName(plan.link)},
-                  {"wire", DTypeName(plan.wire)},
-                  {"micro_batches", plan.micro_batches},
-                  {"kv",
-                   {{"page_tokens", plan.kv.page_tokens},
-                    {"n_pages", plan.kv.n_pages},
-                    {"dtype", DTypeName(plan.kv.dtype)}}},
-                  {"stages", std::move(stages)}};
+  Json json{{"version", kPlanFormatVersion},
+            {"epoch", plan.epoch.value},
+            {"model_fingerprint", plan.model_fingerprint},
+            {"n_layer", plan.n_layer},
+            {"n_ctx", plan.n_ctx},
+            {"link", LinkKindName(plan.link)},
+            {"wire", DTypeName(plan.wire)},
+            {"micro_batches", plan.micro_batches},
+            {"kv",
+             {{"page_tokens", plan.kv.page_tokens},
+              {"n_pages", plan.kv.n_pages},
+              {"dtype", DTypeName(plan.kv.dtype)}}},
+            {"stages", std::move(stages)}};
+  if (link == PlanLink::kLeaveOut) json.erase("link");
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

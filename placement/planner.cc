@@ -1,6 +1,7 @@
 #include "placement/planner.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <optional>
 
@@ -14,6 +15,24 @@
 
 namespace thermocline::placement {
 namespace {
+
+// A cluster file may hold any numbers above 0. Whatever would take longer than anybody waits takes
+// that long: no plan will use it unless nothing else is there.
+void LimitSeconds(SplitProblem* problem) {
+  const auto limit = [](double* seconds) { *seconds = std::min(*seconds, kMaxSplitSeconds); };
+  for (SplitDevice& device : problem->devices) {
+    for (double* cost : {&device.part_s, &device.send_s, &device.round_trip_s, &device.merge_s}) {
+      limit(cost);
+    }
+  }
+  for (SplitLayer& layer : problem->layers) {
+    limit(&layer.fixed_s);
+    for (std::vector<double>& seconds : layer.seconds) {
+      // Rising, so only an end can be beyond.
+      for (auto s = seconds.rbegin(); s != seconds.rend() && *s > kMaxSplitSeconds; ++s) limit(&*s);
+    }
+  }
+}
 
 // The cost model as the stage search asks it, for one size of the KV cache.
 class ClusterStages final : public StageModel {
@@ -50,10 +69,11 @@ class ClusterStages final : public StageModel {
     const WorkerId lead = WorkerAt(group.front()).id;
     if (layers.has_embed) problem.layers.front().fixed_s += costs_.EmbedSeconds(lead);
     if (layers.has_head) problem.layers.back().fixed_s += costs_.HeadSeconds(lead);
+    LimitSeconds(&problem);
     return problem;
   }
   double HopSeconds(int from, int to) const override {
-    return costs_.HopSeconds(WorkerAt(from).id, WorkerAt(to).id);
+    return std::min(kMaxSplitSeconds, costs_.HopSeconds(WorkerAt(from).id, WorkerAt(to).id));
   }
 
   model::LayerRange LayersOf(int begin, int end) const {
@@ -171,7 +191,6 @@ void GiveLeadABlock(LayerSplit* ranges, int n_blocks) {
 StagePlan ToStage(const StageChoice& choice, const ClusterStages& model, const CostModel& costs) {
   const model::LayerRange layers = model.LayersOf(choice.begin, choice.end);
   StagePlan stage{.lead = model.WorkerAt(choice.group.front()).id, .layers = layers};
-  stage.kv_bytes = model.kv_bytes(layers);
   stage.reason = StageReason(choice, layers, model.n_layer());
   PartBytes bytes = {model.bytes().Weights(layers), model.bytes().Relay(layers),
                      model.bytes().Predictors(layers)};
@@ -195,6 +214,24 @@ StagePlan ToStage(const StageChoice& choice, const ClusterStages& model, const C
   return stage;
 }
 
+// As many of the wanted pages as the leads can hold: the search knew a smaller number, by halves.
+void SizeKv(const PlannerInputs& inputs, const ClusterStages& model, int64_t wanted_pages,
+            Plan* plan) {
+  const uint64_t page_bytes = KvPageBytes(inputs.config, plan->kv);
+  uint64_t n_pages = static_cast<uint64_t>(wanted_pages);
+  for (const StagePlan& stage : plan->stages) {
+    const uint64_t memory = inputs.cluster.FindWorker(stage.lead)->memory_bytes;
+    const uint64_t taken = stage.bytes().sum() + model.overhead_bytes();
+    const auto n_layers = static_cast<uint64_t>(stage.layers.end - stage.layers.begin);
+    n_pages = std::min(n_pages, (memory - std::min(memory, taken)) / (page_bytes * n_layers));
+  }
+  plan->kv.n_pages = static_cast<int64_t>(n_pages);
+  for (StagePlan& stage : plan->stages) {
+    stage.kv_bytes =
+        page_bytes * n_pages * static_cast<uint64_t>(stage.layers.end - stage.layers.begin);
+  }
+}
+
 // By how much, were memory all that counts: a plan may fail by less, for layers and neurons come in
 // pieces, or because a helper holds some weights twice.
 Status DoesNotFit(const PlannerInputs& inputs, const ClusterStages& model, const Status& why) {
@@ -204,13 +241,16 @@ Status DoesNotFit(const PlannerInputs& inputs, const ClusterStages& model, const
   const uint64_t own = model.overhead_bytes() * inputs.cluster.workers.size();
   const uint64_t needed = held + model.kv_bytes(all) + own;
   uint64_t offered = 0;
-  for (const WorkerProfile& worker : inputs.cluster.workers) offered += worker.memory_bytes;
-  return ResourceExhausted(Str(
-      why.message(), ": weights ", FormatBytes(held), " + KV for one sequence ",
-      FormatBytes(model.kv_bytes(all)), " + ", FormatBytes(own), " for the workers themselves are ",
-      FormatBytes(needed), ", workers offer ", FormatBytes(offered),
-      needed > offered ? Str(": ", FormatBytes(needed - offered), " are missing") : "",
-      "; shorter contexts, keys and values in F16, smaller steps or more memory would help"));
+  for (const WorkerProfile& worker : inputs.cluster.workers) {
+    if (!AddChecked(offered, worker.memory_bytes, &offered)) offered = UINT64_MAX;
+  }
+  return ResourceExhausted(
+      Str("model does not fit: ", why.message(), ": weights ", FormatBytes(held),
+          " + KV for one sequence ", FormatBytes(model.kv_bytes(all)), " + ", FormatBytes(own),
+          " for the workers themselves are ", FormatBytes(needed), ", workers offer ",
+          FormatBytes(offered),
+          needed > offered ? Str(": ", FormatBytes(needed - offered), " are missing") : "",
+          "; shorter contexts, keys and values in F16, smaller steps or more memory would help"));
 }
 
 Status CheckInputs(const PlannerInputs& inputs, const PlannerOptions& options) {
@@ -255,6 +295,19 @@ CostInputs CostInputsOf(const PlannerInputs& inputs, const PlannerOptions& optio
           .wire = options.request.wire};
 }
 
+Result<double> ParseObjective(std::string_view objective) {
+  if (objective == "latency") return 1.0;
+  if (objective == "throughput") return 0.0;
+  if (objective == "weighted") return 0.5;
+  double weight = -1;
+  const char* const end = objective.data() + objective.size();
+  const auto parsed = std::from_chars(objective.data(), end, weight);
+  if (parsed.ec == std::errc() && parsed.ptr == end && weight >= 0 && weight <= 1) return weight;
+  return InvalidArgument(
+      Str("--objective is not latency, throughput, weighted or a weight of latency within 0..1: ",
+          Printable(objective)));
+}
+
 Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions& options) {
   TC_RETURN_IF_ERROR(CheckInputs(inputs, options));
   const PlanRequest& request = options.request;
@@ -262,7 +315,8 @@ Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions&
   const CostModel costs(CostInputsOf(inputs, options));
   const StageSearchOptions search{
       .inner = {.objective = {.latency = options.latency_weight}, .policy = options.policy},
-      .max_group = options.max_group};
+      .max_group = options.max_group,
+      .stop = options.stop};
   // Fewer pages by halves until something fits; the last try is for a single sequence.
   int64_t n_pages = demand.wanted_pages;
   while (true) {
@@ -280,12 +334,12 @@ Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions&
               .stages = {},
               .link = request.link,
               .wire = request.wire,
-              .kv = request.kv,
-              .n_ctx = demand.ContextOf(n_pages, request.kv.page_tokens)};
-    plan.kv.n_pages = n_pages;
+              .kv = request.kv};
     for (const StageChoice& choice : found->stages) {
       plan.stages.push_back(ToStage(choice, model, costs));
     }
+    SizeKv(inputs, model, demand.wanted_pages, &plan);
+    plan.n_ctx = demand.ContextOf(plan.kv.n_pages, request.kv.page_tokens);
     TC_RETURN_IF_ERROR(ValidatePlan(plan, inputs.config, inputs.weights, inputs.cluster, request));
     TC_ASSIGN_OR_RETURN(plan.micro_batches, ChooseMicroBatches(plan, inputs, options));
     TC_ASSIGN_OR_RETURN(PlanForecast forecast, ForecastPlan(plan, inputs, options));

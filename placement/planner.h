@@ -2,7 +2,8 @@
 // it, this turns the answer into stages, neurons and reasons.
 #pragma once
 
-#include <string>
+#include <atomic>
+#include <string_view>
 #include <vector>
 
 #include "base/status.h"
@@ -34,7 +35,8 @@ struct PlannerOptions {
   // 1: the latency of one stream; 0: the throughput of many in flight; between: both, weighted.
   double latency_weight = 1;
   SplitPolicy policy = SplitPolicy::kOptimal;
-  int max_group = 4;  // members of a stage, 1 or more
+  int max_group = 4;                        // members of a stage, 1 or more
+  const std::atomic<bool>* stop = nullptr;  // set: the search ends soon, with kAborted
 };
 
 // The same as the cost model asks for it.
@@ -80,6 +82,10 @@ struct PlannedModel {
   Plan plan;  // valid
   PlanForecast forecast;
 };
+
+// The weight of latency that an --objective stands for: latency, throughput, weighted (half and
+// half) or the weight itself, 0 to 1. kInvalidArgument for anything else.
+Result<double> ParseObjective(std::string_view objective);
 
 // kInvalidArgument: no workers, no layers, options out of range, or a pair without a link;
 // kResourceExhausted: no plan fits the workers' memory, and by how much.

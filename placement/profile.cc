@@ -13,6 +13,8 @@ namespace {
 constexpr std::array kOrigins = {Origin::kUnknown, Origin::kAssumed, Origin::kGiven,
                                  Origin::kMeasured};
 
+constexpr std::array kWeightUses = {WeightUse::kMatMul, WeightUse::kNeurons, WeightUse::kAxpyRows};
+
 Status CheckRate(const Figure& figure, std::string_view what, const std::string& where) {
   if (!figure.known() || (std::isfinite(figure.value) && figure.value > 0)) return OkStatus();
   return InvalidArgument(Str(where, ": ", what, " is not above 0: ", figure.value));
@@ -33,6 +35,12 @@ Status CheckWorker(const WorkerProfile& worker) {
   }
   for (const ComputeRate& rate : worker.compute_rates) {
     TC_RETURN_IF_ERROR(CheckRate(rate.flops_per_s, "a rate of compute_rates", where));
+  }
+  for (const WeightRate& rate : worker.weight_rates) {
+    TC_RETURN_IF_ERROR(CheckRate(rate.bytes_per_s, "a rate of weight_rates", where));
+    if (rate.row_share > 0 && rate.row_share <= 1) continue;
+    return InvalidArgument(
+        Str(where, ": a share of weight_rates is not above 0 and up to 1: ", rate.row_share));
   }
   return OkStatus();
 }
@@ -71,6 +79,25 @@ Result<Origin> ParseOrigin(std::string_view name) {
   }
   return InvalidArgument(
       Str("origin is not unknown, assumed, given or measured: ", Printable(name)));
+}
+
+std::string_view WeightUseName(WeightUse use) {
+  switch (use) {
+    case WeightUse::kMatMul:
+      return "matmul";
+    case WeightUse::kNeurons:
+      return "neurons";
+    case WeightUse::kAxpyRows:
+      return "axpy_rows";
+  }
+  return "?";
+}
+
+Result<WeightUse> ParseWeightUse(std::string_view name) {
+  for (const WeightUse use : kWeightUses) {
+    if (name == WeightUseName(use)) return use;
+  }
+  return InvalidArgument(Str("op is not matmul, neurons or axpy_rows: ", Printable(name)));
 }
 
 std::string_view LinkKindName(LinkKind kind) { return kind == LinkKind::kMpi ? "mpi" : "zmq"; }

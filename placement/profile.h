@@ -49,19 +49,42 @@ struct ComputeRate {
   friend bool operator==(const ComputeRate&, const ComputeRate&) = default;
 };
 
+// What an op does with the rows of weights that it reads.
+enum class WeightUse : uint8_t {
+  kMatMul,    // a product with each, all of them one after the other
+  kNeurons,   // a product with each of a list
+  kAxpyRows,  // adds each of a list, times a factor
+};
+std::string_view WeightUseName(WeightUse use);
+Result<WeightUse> ParseWeightUse(std::string_view name);
+
+// The share of rows at which gathering is measured: sparse models keep about so many active.
+inline constexpr double kGatherShare = 0.1;
+
+// How fast weights of one type that lie in memory go through an op.
+struct WeightRate {
+  WeightUse use = WeightUse::kMatMul;
+  DType dtype = DType::kF32;
+  double row_share = 1;  // of the rows are read, here and there
+  int n_tokens = 1;      // that each of them meets
+  Figure bytes_per_s;    // of those rows
+  friend bool operator==(const WeightRate&, const WeightRate&) = default;
+};
+
 struct WorkerProfile {
   WorkerId id;
   std::string host;
-  int n_cores = 0;
+  int n_cores = 0;    // of the machine
   int n_threads = 0;  // that compute
   int n_numa_nodes = 0;
   bool huge_pages = false;    // the system gives them for weights
   uint64_t memory_bytes = 0;  // what this worker may use: --memory, else what is free
   Figure read_bytes_per_s;    // sustained, with the threads it will use
-  Figure gather_bytes_per_s;  // the same for rows of a tenth of the neurons
+  Figure gather_bytes_per_s;  // the same for F16 rows of kGatherShare of the neurons
   Figure op_overhead_s;       // of one op beyond its bytes and FLOPs
   std::vector<ReadRate> read_rates;
   std::vector<ComputeRate> compute_rates;
+  std::vector<WeightRate> weight_rates;
   friend bool operator==(const WorkerProfile&, const WorkerProfile&) = default;
 };
 

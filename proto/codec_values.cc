@@ -34,6 +34,32 @@ void PutRates(const placement::WorkerProfile& in, wire::WorkerProfile* out) {
     added->set_n_tokens(rate.n_tokens);
     Put(rate.flops_per_s, added->mutable_flops_per_s());
   }
+  for (const placement::WeightRate& rate : in.weight_rates) {
+    wire::WeightRate* const added = out->add_weight_rates();
+    added->set_use(static_cast<uint32_t>(rate.use));
+    added->set_dtype(static_cast<uint32_t>(rate.dtype));
+    added->set_row_share(rate.row_share);
+    added->set_n_tokens(rate.n_tokens);
+    Put(rate.bytes_per_s, added->mutable_bytes_per_s());
+  }
+}
+
+Status GetWeightRates(const wire::WorkerProfile& in, placement::WorkerProfile* out) {
+  using placement::WeightUse;
+  TC_RETURN_IF_ERROR(CheckCount("profile.weight_rates", in.weight_rates_size(), kMaxRates));
+  for (const wire::WeightRate& rate : in.weight_rates()) {
+    placement::WeightRate& added = out->weight_rates.emplace_back();
+    TC_RETURN_IF_ERROR(GetEnum("weight_rates.use", rate.use(), WeightUse::kAxpyRows, &added.use));
+    TC_RETURN_IF_ERROR(GetEnum("weight_rates.dtype", rate.dtype(), DType::kI32, &added.dtype));
+    TC_RETURN_IF_ERROR(GetFinite("weight_rates.row_share", rate.row_share(), &added.row_share));
+    if (!(added.row_share > 0 && added.row_share <= 1)) {
+      return DataLoss(Str("message: weight_rates.row_share is no share: ", added.row_share));
+    }
+    TC_RETURN_IF_ERROR(
+        GetInt("weight_rates.n_tokens", rate.n_tokens(), 1, kMaxInt, &added.n_tokens));
+    TC_RETURN_IF_ERROR(Get("weight_rates.bytes_per_s", rate.bytes_per_s(), &added.bytes_per_s));
+  }
+  return OkStatus();
 }
 
 Status GetRates(const wire::WorkerProfile& in, placement::WorkerProfile* out) {
@@ -52,7 +78,7 @@ Status GetRates(const wire::WorkerProfile& in, placement::WorkerProfile* out) {
         GetInt("compute_rates.n_tokens", rate.n_tokens(), 1, kMaxInt, &added.n_tokens));
     TC_RETURN_IF_ERROR(Get("compute_rates.flops_per_s", rate.flops_per_s(), &added.flops_per_s));
   }
-  return OkStatus();
+  return GetWeightRates(in, out);
 }
 
 void Put(const std::vector<placement::NeuronRange>& in, wire::NeuronRanges* out) {

@@ -78,14 +78,12 @@ Status ControlLoop::SendHello() {
   proto::Hello hello;
   hello.build = std::string(kVersion);
   hello.wanted_id = options_.wanted_id;
-  hello.host = HostName();
   hello.pid = getpid();
-  hello.profile.host = hello.host;
-  hello.profile.n_cores = options_.n_threads;
-  hello.profile.memory_bytes = options_.memory_bytes;
-  hello.profile.read_bytes_per_s =
-      placement::Figure::Measured(MeasureReadBandwidth(options_.n_threads));
-  hello.profile.n_threads = options_.n_threads;
+  hello.profile = MeasureWorker(*device_, {.n_threads = options_.n_threads,
+                                           .cpus = options_.cpus,
+                                           .memory_bytes = options_.memory_bytes});
+  hello.profile.read_bytes_per_s.value = RoundBandwidth(hello.profile.read_bytes_per_s.value);
+  hello.host = hello.profile.host;
   hello.device = device_->name();
   if (ports_.mpi != nullptr) hello.mpi_address = ports_.mpi->address();
   if (ports_.zmq != nullptr) hello.zmq_address = ports_.zmq->address();

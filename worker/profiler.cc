@@ -1,81 +1,150 @@
 #include "worker/profiler.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <cstring>
-#include <span>
-#include <thread>
-#include <vector>
+#include <fstream>
+#include <optional>
 
-#include "base/buffer.h"
+#include "base/cpu_list.h"
+#include "base/host_info.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "base/thread_pool.h"
 #include "base/units.h"
+#include "worker/probe/bandwidth_probe.h"
+#include "worker/probe/host_topology.h"
+#include "worker/probe/huge_pages.h"
+#include "worker/probe/op_probe.h"
 
 namespace thermocline::worker {
 namespace {
 
-using SteadyTime = std::chrono::steady_clock;
+using placement::Figure;
+using placement::WeightRate;
+using placement::WeightUse;
+using placement::WorkerProfile;
 
-// Of each thread: more than an L2 cache holds.
-constexpr uint64_t kThreadBytes = 4 * kMiB;
-// Of all threads together: at least a group of cores' last-level cache in common servers. Where
-// that cache is larger, its bandwidth is measured, for this memory shows in the worker's peak
-// though it is freed before anything is loaded: up to eight threads it fits what a plan leaves a
-// process for itself (placement::kRuntimeBytes).
-constexpr uint64_t kMinRegionBytes = 32 * kMiB;
-// A dozen cores fill the memory channels of a socket; more add little.
-constexpr int kMaxThreads = 16;
-// Long enough that workers which were started together overlap for most of it, so that they
-// measure what they will share.
-constexpr auto kDuration = std::chrono::milliseconds(150);
-constexpr size_t kMinPasses = 3;
+// What a reading takes: 64 MiB are long enough to time on any machine, and 1 MiB per thread lets
+// hundreds of them end together.
+constexpr uint64_t kRegionBytes = 64 * kMiB;
+constexpr uint64_t kThreadRegionBytes = 1 * kMiB;
 
-uint64_t SumWords(std::span<const std::byte> bytes) {
-  uint64_t sums[4] = {};  // independent chains, so that the loop waits for memory only
-  for (size_t at = 0; at + 32 <= bytes.size(); at += 32) {
-    uint64_t words[4];
-    std::memcpy(words, bytes.data() + at, sizeof words);
-    for (int i = 0; i < 4; ++i) sums[i] += words[i];
-  }
-  return sums[0] + sums[1] + sums[2] + sums[3];
+constexpr DType kWeightTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kQ8_0,
+                                  DType::kQ4_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+// A step of one sequence; of a few; where the CPU's kernels change to tiles; a chunk of a prompt.
+constexpr int kComputeTokens[] = {1, 4, 16, 64};
+// What is read of a matrix, and how many tokens meet each row. Between them and beyond, the cost
+// model goes on in straight lines. Listed rows that all are read go as fast as a product with all.
+constexpr WeightRate kWeightCases[] = {
+    {.use = WeightUse::kMatMul, .n_tokens = 1},
+    {.use = WeightUse::kMatMul, .n_tokens = 4},
+    {.use = WeightUse::kNeurons, .row_share = placement::kGatherShare, .n_tokens = 1},
+    {.use = WeightUse::kNeurons, .row_share = placement::kGatherShare, .n_tokens = 4},
+    {.use = WeightUse::kAxpyRows, .row_share = placement::kGatherShare, .n_tokens = 1},
+    {.use = WeightUse::kAxpyRows, .row_share = placement::kGatherShare, .n_tokens = 4},
+    {.use = WeightUse::kAxpyRows, .n_tokens = 1},
+};
+
+// The parts of the time, by how much a measurement needs to be worth something: a reading takes
+// several milliseconds, an op on weights from memory about one, a product in a cache less.
+constexpr int kReadParts = 8, kWeightParts = 2, kComputeParts = 1, kTinyParts = 1;
+
+std::vector<int> ThreadCounts(int n_threads) {
+  std::vector<int> counts;
+  for (int n = 1; n < n_threads; n *= 2) counts.push_back(n);
+  counts.push_back(n_threads);
+  return counts;
 }
 
-// The median, since the best pass is one that others left alone, or that found the caches warm.
-double MedianPassSeconds(std::span<const std::byte> region) {
-  volatile uint64_t keep = SumWords(region);  // warms the translation caches
-  std::vector<double> seconds;
-  const auto until = SteadyTime::now() + kDuration;
-  while (seconds.size() < kMinPasses || SteadyTime::now() < until) {
-    const auto begin = SteadyTime::now();
-    keep = SumWords(region);
-    seconds.push_back(std::chrono::duration<double>(SteadyTime::now() - begin).count());
+// One part of the time that all measurements share.
+Duration PartOf(const ProfilerOptions& options) {
+  const auto n_types = static_cast<int64_t>(std::size(kWeightTypes));
+  const auto n_reads = static_cast<int64_t>(ThreadCounts(options.n_threads).size());
+  return options.time / (n_reads * kReadParts + kTinyParts +
+                         n_types * static_cast<int64_t>(std::size(kWeightCases)) * kWeightParts +
+                         n_types * static_cast<int64_t>(std::size(kComputeTokens)) * kComputeParts);
+}
+
+uint64_t RegionBytes(const ProfilerOptions& options) {
+  const uint64_t wanted =
+      std::max(kRegionBytes, kThreadRegionBytes * static_cast<uint64_t>(options.n_threads));
+  return std::max(OpProbe::kMinBytes, std::min(wanted, options.memory_bytes / 4));
+}
+
+double StreamRate(BandwidthProbe& probe, ThreadPool& pool, Duration slot) {
+  const SteadyClock clock;
+  std::vector<double> seconds_per_byte;
+  const TimePoint end = clock.Now() + slot;
+  do {
+    probe.Evict();
+    pool.ParallelFor(pool.n_threads(), [](int64_t, int) {});  // wakes the threads
+    seconds_per_byte.push_back(1 / probe.Stream(pool));
+  } while (clock.Now() < end);
+  return 1 / UndisturbedSeconds(std::move(seconds_per_byte));
+}
+
+void MeasureReading(BandwidthProbe& probe, const ProfilerOptions& options, WorkerProfile* profile) {
+  for (const int n : ThreadCounts(options.n_threads)) {
+    const auto pool = ThreadPool::Create({.n_threads = n, .name = "probe", .cpus = options.cpus});
+    if (!pool.ok()) continue;
+    const double rate = StreamRate(probe, **pool, kReadParts * PartOf(options));
+    profile->read_rates.push_back({n, Figure::Measured(rate)});
+    if (n == options.n_threads) profile->read_bytes_per_s = Figure::Measured(rate);
   }
-  (void)keep;
-  const auto middle = seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2);
-  std::nth_element(seconds.begin(), middle, seconds.end());
-  return std::max(*middle, 1e-9);
+}
+
+void MeasureOps(OpProbe& probe, const ProfilerOptions& options, WorkerProfile* profile) {
+  const Duration part = PartOf(options);
+  profile->op_overhead_s = Figure::Measured(probe.TinyOpSeconds(kTinyParts * part));
+  for (const DType dtype : kWeightTypes) {
+    for (WeightRate rate : kWeightCases) {
+      rate.dtype = dtype;
+      const double bytes_per_s = probe.BytesPerS(rate, kWeightParts * part);
+      if (!(bytes_per_s > 0)) continue;
+      rate.bytes_per_s = Figure::Measured(bytes_per_s);
+      profile->weight_rates.push_back(rate);
+      const bool is_plain_gather =
+          dtype == DType::kF16 && rate.use == WeightUse::kNeurons && rate.n_tokens == 1;
+      if (is_plain_gather) profile->gather_bytes_per_s = rate.bytes_per_s;
+    }
+  }
+  for (const DType dtype : kWeightTypes) {
+    for (const int n_tokens : kComputeTokens) {
+      const double rate = probe.FlopsPerS(dtype, n_tokens, kComputeParts * part);
+      profile->compute_rates.push_back({dtype, n_tokens, Figure::Measured(rate)});
+    }
+  }
+}
+
+// The region is gone: what the process holds from now on is what counts.
+void ForgetPeakMemory() {
+  std::ofstream file("/proc/self/clear_refs");
+  file << "5";  // resets the high-water mark of resident memory: proc(5)
 }
 
 }  // namespace
 
-double MeasureReadBandwidth(int n_threads) {
-  const int n_measuring = std::clamp(n_threads, 1, kMaxThreads);
-  const uint64_t share =
-      std::max(kThreadBytes, kMinRegionBytes / static_cast<uint64_t>(n_measuring));
-  std::vector<double> bytes_per_s(static_cast<size_t>(n_measuring), 0.0);
-  std::vector<std::thread> threads;
-  for (double& own : bytes_per_s) {
-    threads.emplace_back([&own, share] {
-      auto region = Buffer::Allocate(share);
-      if (!region.ok()) return;
-      std::memset(region->data(), 1, region->size());
-      own = static_cast<double>(share) / MedianPassSeconds({region->data(), region->size()});
-    });
+WorkerProfile MeasureWorker(kernels::Device& device, const ProfilerOptions& options) {
+  WorkerProfile profile;
+  profile.host = HostName();
+  profile.n_threads = options.n_threads;
+  profile.memory_bytes = options.memory_bytes;
+  const HostTopology host = ReadHostTopology();
+  profile.n_cores = host.n_cores;
+  profile.n_numa_nodes = host.n_numa_nodes;
+  const Status pinned = RunOn(FirstOf(options.cpus));
+  if (!pinned.ok()) LogWarn("worker", Str("measuring on any CPU: ", pinned));
+  if (auto reading = BandwidthProbe::Create(RegionBytes(options)); reading.ok()) {
+    profile.huge_pages = HasHugePages(reading->buffer());
+    MeasureReading(*reading, options, &profile);
+    OpProbe ops(device, reading->buffer());
+    MeasureOps(ops, options, &profile);
+  } else {
+    LogWarn("worker", Str("speeds not measured: ", reading.status()));
   }
-  for (std::thread& thread : threads) thread.join();
-  double total = 0;
-  for (const double own : bytes_per_s) total += own;
-  return RoundBandwidth(total);
+  (void)RunOn(options.cpus);
+  ForgetPeakMemory();
+  return profile;
 }
 
 double RoundBandwidth(double bytes_per_s) {

@@ -2,12 +2,29 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
+
+#include "base/clock.h"
+#include "kernels/device.h"
+#include "placement/profile.h"
 
 namespace thermocline::worker {
 
-// Sustained read bandwidth of `n_threads` threads (at most 16) streaming 32 to 64 MiB together,
-// rounded; takes about 200 ms. 0 when there is no memory for it.
-double MeasureReadBandwidth(int n_threads);
+// Of all measurements together; a start of a cluster waits for it.
+inline constexpr Duration kProfileTime = std::chrono::milliseconds(450);
+
+struct ProfilerOptions {
+  int n_threads = 1;
+  std::vector<int> cpus;      // thread i stays on the i-th; none: not pinned
+  uint64_t memory_bytes = 0;  // what the worker may use; the probe takes a quarter of it at most
+  Duration time = kProfileTime;
+};
+
+// Cores, NUMA nodes and huge pages of this machine, and how fast it reads and `device` computes:
+// every type of weights, since the model is not known yet. A figure that could not be measured for
+// want of memory is unknown. The calling thread runs on the first of the CPUs meanwhile; the memory
+// it used is given back, and forgotten by the process's peak where the system allows that.
+placement::WorkerProfile MeasureWorker(kernels::Device& device, const ProfilerOptions& options);
 
 // The nearest power of 2^(1/4), which are 19 % apart. Workers of one host measure while others do,
 // and none does for long: equal machines differ by 10 to 20 % from one start to the next, and

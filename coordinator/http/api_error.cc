@@ -59,6 +59,7 @@ std::string LoadingMessage(const ServiceStatus& status) {
     done += worker.bytes_done;
     total += worker.bytes_total;
   }
+  if (status.state == ServiceState::kPlanning) return "planning which worker holds what";
   if (total == 0) return "the service is starting";
   const int percent =
       static_cast<int>(100.0 * static_cast<double>(done) / static_cast<double>(total));
@@ -96,6 +97,7 @@ std::optional<ApiError> Refusal(const ServiceStatus& status) {
     case ServiceState::kReady:
       return std::nullopt;
     case ServiceState::kStarting:
+    case ServiceState::kPlanning:
     case ServiceState::kLoading:
       error.message = LoadingMessage(status);
       error.code = "loading";

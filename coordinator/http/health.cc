@@ -21,6 +21,16 @@ std::string_view ProgressVerdict(const ServiceStatus& status,
   return status.last_token_age_s > limit_s ? "stalled" : "ok";
 }
 
+// Seconds of one step of so many sequences; tokens per second with one step under way, and with as
+// many as hide the links.
+Json ForecastJson(const placement::PlanForecast& forecast) {
+  return {{"sequences", forecast.n_sequences},
+          {"step_s", forecast.step_s},
+          {"bottleneck_s", forecast.bottleneck_s},
+          {"tokens_per_s_one_step", forecast.tokens_per_s_one()},
+          {"tokens_per_s", forecast.tokens_per_s_many()}};
+}
+
 Json WorkerJson(const WorkerStatus& worker) {
   return {{"id", worker.id.value},
           {"host", worker.host},
@@ -46,6 +56,8 @@ std::string_view ServiceStateName(ServiceState state) {
   switch (state) {
     case ServiceState::kStarting:
       return "starting";
+    case ServiceState::kPlanning:
+      return "planning";
     case ServiceState::kLoading:
       return "loading";
     case ServiceState::kReady:
@@ -100,6 +112,7 @@ std::string ClusterJson(const ServiceStatus& status, const ClusterInfo& info) {
                {"preemptions", status.preemptions},
                {"last_token_age_s", status.last_token_age_s},
                {"workers", Json::array()}};
+  if (status.forecast) body["forecast"] = ForecastJson(*status.forecast);
   for (const WorkerStatus& worker : status.workers) body["workers"].push_back(WorkerJson(worker));
   return Dump(body);
 }

@@ -5,14 +5,17 @@
 #include <utility>
 
 #include "placement/solver/layer_bound.h"
+#include "placement/solver/layer_fill.h"
 #include "placement/solver/layer_oracle.h"
 
 namespace thermocline::placement {
 namespace {
 
 constexpr double kScaledValue = 100;  // of the objective in the master
-constexpr double kBetter = -1e-7;     // reduced cost of a column worth adding, in the same units
-constexpr double kWeight = 1e-6;      // smaller weights are rounding
+// Costs of one layer that no plan worth having pays; in the master they would drown the others.
+constexpr double kHopeless = 1e4 * kScaledValue;
+constexpr double kBetter = -1e-7;  // reduced cost of a column worth adding, in the same units
+constexpr double kWeight = 1e-6;   // smaller weights are rounding
 // How far towards the master's prices from the best known ones the oracle is asked: the master's
 // jump about while it knows few columns.
 constexpr double kStep = 0.5;
@@ -23,6 +26,33 @@ std::vector<MasterLp::Resource> Resources(const SplitProblem& problem, SplitObje
     resources.insert(resources.end(), problem.devices.size(), {.limit = 0, .minus_z = true});
   }
   return resources;
+}
+
+SplitPrices NoPrices(const SplitProblem& problem, SplitObjective objective) {
+  const size_t n = problem.devices.size();
+  return {objective.latency, std::vector<double>(n, 0.0), std::vector<double>(n, 0.0)};
+}
+
+// Equal in every layer and in memory.
+std::vector<std::vector<int>> AlikeDevices(const SplitProblem& problem,
+                                           const std::vector<LayerTables>& tables) {
+  std::vector<std::vector<int>> classes;
+  for (int d = 1; d < static_cast<int>(problem.devices.size()); ++d) {
+    const auto alike = [&](const std::vector<int>& of) {
+      if (problem.devices[of[0]].memory_bytes != problem.devices[d].memory_bytes) return false;
+      return std::all_of(tables.begin(), tables.end(), [&](const LayerTables& layer) {
+        return layer.twin(d) == layer.twin(of[0]);
+      });
+    };
+    const auto found = std::find_if(classes.begin(), classes.end(), alike);
+    if (found == classes.end()) {
+      classes.push_back({d});
+    } else {
+      found->push_back(d);
+    }
+  }
+  std::erase_if(classes, [](const std::vector<int>& of) { return of.size() < 2; });
+  return classes;
 }
 
 SplitPrices Between(const SplitPrices& from, const SplitPrices& to, double step) {
@@ -42,10 +72,13 @@ ColumnGeneration::ColumnGeneration(const SplitProblem& problem,
     : problem_(problem),
       tables_(tables),
       objective_(objective),
+      alike_(AlikeDevices(problem, tables)),
       scale_(value / kScaledValue),
       master_(static_cast<int>(problem.layers.size()), Resources(problem, objective),
               1 - objective.latency),
-      columns_(problem.layers.size()) {}
+      columns_(problem.layers.size()),
+      best_prices_(NoPrices(problem, objective)),
+      last_prices_(best_prices_) {}
 
 double ColumnGeneration::Cost(size_t layer, const LayerSplit& ranges) const {
   const SplitLayer& it = problem_.layers[layer];
@@ -68,6 +101,7 @@ std::vector<double> ColumnGeneration::Usage(size_t layer, const LayerSplit& rang
 bool ColumnGeneration::AddColumn(size_t layer, const LayerSplit& ranges, bool if_better) {
   const double cost = Cost(layer, ranges);
   std::vector<double> usage = Usage(layer, ranges);
+  if (!columns_[layer].empty() && cost > kHopeless) return false;
   if (if_better && master_.ReducedCost(static_cast<int>(layer), cost, usage) > kBetter) {
     return false;
   }
@@ -82,7 +116,7 @@ void ColumnGeneration::Add(const Split& split) {
 
 SplitPrices ColumnGeneration::MasterPrices() const {
   const size_t n = problem_.devices.size();
-  SplitPrices prices{objective_.latency, std::vector<double>(n), std::vector<double>(n, 0.0)};
+  SplitPrices prices = NoPrices(problem_, objective_);
   for (size_t d = 0; d < n; ++d) {
     const double memory = std::max(1.0, static_cast<double>(problem_.devices[d].memory_bytes));
     prices.byte[d] = master_.price(static_cast<int>(d)) * scale_ / memory;
@@ -97,6 +131,41 @@ SplitPrices ColumnGeneration::MasterPrices() const {
   return prices;
 }
 
+// Alike devices at their mean price: the dual function is concave and does not tell them apart, so
+// it is not less there.
+SplitPrices ColumnGeneration::Evened(SplitPrices prices) const {
+  for (const std::vector<int>& of : alike_) {
+    for (std::vector<double>* values : {&prices.byte, &prices.busy}) {
+      double sum = 0;
+      for (const int d : of) sum += (*values)[d];
+      for (const int d : of) (*values)[d] = sum / static_cast<double>(of.size());
+    }
+  }
+  return prices;
+}
+
+// The same split with the parts of alike devices moved on: what one answer of the oracle gives to
+// the first of them should not be the first's in every layer.
+LayerSplit ColumnGeneration::Rotated(LayerSplit ranges, size_t by) const {
+  for (const std::vector<int>& of : alike_) {
+    const LayerSplit before = ranges;
+    for (size_t i = 0; i < of.size(); ++i) ranges[of[(i + by) % of.size()]] = before[of[i]];
+  }
+  return ranges;
+}
+
+const LayerSplit& ColumnGeneration::Cheapest(size_t layer, const SplitPrices& prices) const {
+  const LayerSplit* best = nullptr;
+  double price = kNever;
+  for (const Column& column : columns_[layer]) {
+    const double other = tables_[layer].Price(prices, column.ranges);
+    if (best && other >= price) continue;
+    best = &column.ranges;
+    price = other;
+  }
+  return *best;
+}
+
 double ColumnGeneration::PaidFor(const SplitPrices& prices) const {
   double sum = 0;
   for (size_t d = 0; d < problem_.devices.size(); ++d) {
@@ -106,16 +175,15 @@ double ColumnGeneration::PaidFor(const SplitPrices& prices) const {
 }
 
 // Asks the oracle at these prices. True when a layer got a column that the master wants.
-bool ColumnGeneration::Price(const SplitPrices& prices) {
+bool ColumnGeneration::Price(const SplitPrices& prices, bool thorough) {
   bool added = false;
   double dual = -PaidFor(prices);
   for (size_t l = 0; l < tables_.size(); ++l) {
-    double least = tables_[l].Price(prices, columns_[l].back().ranges);
-    if (const auto found = BestLayerSplit(tables_[l], prices)) {
-      least = std::min(least, tables_[l].Price(prices, *found));
-      added |= AddColumn(l, *found, true);
-    }
-    dual += least;
+    const LayerSplit known = Cheapest(l, prices);
+    const auto found = BestLayerSplit(tables_[l], prices, {.known = &known, .thorough = thorough});
+    const LayerSplit& best = found ? *found : known;
+    dual += tables_[l].Price(prices, best);
+    if (found) added |= AddColumn(l, Rotated(*found, l + static_cast<size_t>(rounds_)), true);
   }
   if (best_dual_ < 0 || dual > best_dual_) {
     best_dual_ = dual;
@@ -125,27 +193,29 @@ bool ColumnGeneration::Price(const SplitPrices& prices) {
 }
 
 void ColumnGeneration::Run(int max_rounds, double gap) {
+  // Quick answers while the prices are far from good; an end is only believed to thorough ones.
+  bool thorough = false;
   for (int round = 0; round < max_rounds; ++round) {
-    master_.Solve();
+    // Without the master's prices the best known ones and the splits found have to do.
+    if (!master_.Solve()) break;
     ++rounds_;
-    last_prices_ = MasterPrices();
-    const double value = master_.objective() * scale_;
-    if (best_dual_ >= value * (1 - gap)) break;
-    const bool first = round == 0;
-    const SplitPrices asked = first ? last_prices_ : Between(best_prices_, last_prices_, kStep);
-    if (Price(asked) || first) continue;
-    if (!Price(last_prices_)) break;
+    last_prices_ = Evened(MasterPrices());
+    const bool near = best_dual_ >= master_.objective() * scale_ * (1 - gap);
+    if (near && thorough) break;
+    const SplitPrices asked =
+        round == 0 ? last_prices_ : Between(best_prices_, last_prices_, kStep);
+    if (!near && (Price(asked, thorough) || Price(last_prices_, thorough))) continue;
+    if (thorough) break;
+    thorough = true;
+    best_dual_ = -1;  // by quick answers, so maybe too high
+    Price(best_prices_, thorough);
   }
 }
 
 double ColumnGeneration::BoundAt(const SplitPrices& prices) const {
   double bound = -PaidFor(prices);
   for (size_t l = 0; l < tables_.size(); ++l) {
-    double upper = tables_[l].Price(prices, columns_[l].front().ranges);
-    for (const Column& column : columns_[l]) {
-      upper = std::min(upper, tables_[l].Price(prices, column.ranges));
-    }
-    bound += LayerBound(tables_[l], prices, upper);
+    bound += LayerBound(tables_[l], prices, Cheapest(l, prices));
   }
   return bound;
 }
@@ -169,7 +239,7 @@ std::vector<double> ColumnGeneration::MeanBytes(size_t layer) const {
 std::optional<LayerSplit> ColumnGeneration::Choose(size_t layer,
                                                    const std::vector<double>& room) const {
   const LayerTables& tables = tables_[layer];
-  std::optional<LayerSplit> best = BestLayerSplit(tables, last_prices_, room);
+  std::optional<LayerSplit> best = BestLayerSplit(tables, last_prices_, {.room = room});
   double price = best ? tables.Price(last_prices_, *best) : 0;
   for (const Column& column : columns_[layer]) {
     const std::vector<double> bytes = tables.Bytes(column.ranges);

@@ -36,12 +36,15 @@ class ColumnGeneration {
     int index = 0;  // in the master
   };
 
+  const LayerSplit& Cheapest(size_t layer, const SplitPrices& prices) const;
+  SplitPrices Evened(SplitPrices prices) const;
+  LayerSplit Rotated(LayerSplit ranges, size_t by) const;
   bool AddColumn(size_t layer, const LayerSplit& ranges, bool if_better);
   double Cost(size_t layer, const LayerSplit& ranges) const;
   std::vector<double> Usage(size_t layer, const LayerSplit& ranges) const;
   SplitPrices MasterPrices() const;
   double PaidFor(const SplitPrices& prices) const;
-  bool Price(const SplitPrices& prices);
+  bool Price(const SplitPrices& prices, bool thorough);
   double BoundAt(const SplitPrices& prices) const;
   std::vector<double> MeanBytes(size_t layer) const;
   std::optional<LayerSplit> Choose(size_t layer, const std::vector<double>& room) const;
@@ -49,7 +52,8 @@ class ColumnGeneration {
   const SplitProblem& problem_;
   const std::vector<LayerTables>& tables_;
   const SplitObjective objective_;
-  const double scale_;  // seconds of the objective per unit of the master's
+  const std::vector<std::vector<int>> alike_;  // devices that may stand for one another: 2 or more
+  const double scale_;                         // seconds of the objective per unit of the master's
   MasterLp master_;
   std::vector<std::vector<Column>> columns_;  // by layer
   SplitPrices best_prices_;

@@ -8,13 +8,17 @@
 #include <vector>
 
 #include "placement/solver/layer_fill.h"
+#include "placement/solver/time_values.h"
 
 namespace thermocline::placement {
 namespace {
 
 constexpr double kNear = 1e-4;       // of the upper bound: what more segments could gain at most
-constexpr int kMaxSegments = 24;     // of one layer
+constexpr int kMaxSegments = 10;     // of one layer; twice as many gain a twentieth of the gap
 constexpr double kRounding = 1e-11;  // of the bound, taken off for the rounding of its sums
+// When T may be longer than this before it costs what is known to do, its weight is next to
+// nothing, and so is what a bound would gain from it.
+constexpr double kMostSeconds = 1e3 * kMaxSplitSeconds;
 
 // T_l - fixed lies in [from, to); then the layer costs at least `bound`.
 struct Segment {
@@ -50,7 +54,9 @@ class Bound {
     return BlocksMin(m, kNever);
   }
 
-  double WithTime(double upper) {
+  double WithTime(double upper, const LayerSplit& known) {
+    const std::vector<double> values =
+        TimeValues(tables_, prices_, FromColdEnd(known), known, prices_.latency);
     std::priority_queue<Segment> segments;
     const double last = upper / prices_.latency;
     std::vector<double> cuts = {0, last};
@@ -59,15 +65,15 @@ class Bound {
     }
     std::sort(cuts.begin(), cuts.end());
     for (size_t s = 0; s + 1 < cuts.size(); ++s) {
-      if (cuts[s] < cuts[s + 1]) segments.push(Evaluate(cuts[s], cuts[s + 1], upper, nullptr));
+      if (cuts[s] < cuts[s + 1]) segments.push(Evaluate(cuts[s], cuts[s + 1], upper, values));
     }
     for (int n = 0; n < kMaxSegments && !segments.empty(); ++n) {
       const Segment worst = segments.top();
       if (worst.bound >= upper * (1 - kNear)) break;
       segments.pop();
       const double cut = CutOf(worst);
-      segments.push(Evaluate(worst.from, cut, upper, &worst.m));
-      segments.push(Evaluate(cut, worst.to, upper, &worst.m));
+      segments.push(Evaluate(worst.from, cut, upper, worst.m));
+      segments.push(Evaluate(cut, worst.to, upper, worst.m));
     }
     return segments.empty() ? upper : std::min(upper, segments.top().bound);
   }
@@ -80,10 +86,10 @@ class Bound {
 
   // Tries a few families of multipliers and climbs from the best; each is valid, the largest bound
   // counts.
-  Segment Evaluate(double from, double to, double upper, const std::vector<double>* parent) {
+  Segment Evaluate(double from, double to, double upper, const std::vector<double>& likely) {
     Segment segment{from, to, prices_.latency * from, 0.5 * (from + to), {}};
     segment.m.assign(tables_.n_devices(), 0.0);
-    if (parent) Offer(*parent, segment);
+    Offer(likely, segment);
     std::vector<double> starts = starts_;
     for (double& start : starts) {
       if (start >= to) start = kNever;
@@ -98,7 +104,7 @@ class Bound {
   void Offer(const std::vector<double>& m, Segment& segment) {
     const double bound =
         BlocksMin(m, segment.to) + std::min(Members(m, segment.from), Members(m, segment.to));
-    if (bound <= segment.bound) return;
+    if (!(bound > segment.bound)) return;
     segment.bound = bound;
     segment.m = m;
   }
@@ -168,7 +174,7 @@ class Bound {
   // Supergradient steps of Polyak's length towards `upper`, multipliers scaled by the seconds of
   // the whole layer so that devices of any speed move alike.
   void Climb(double upper, Segment& segment) {
-    constexpr int kSteps = 16;
+    constexpr int kSteps = 8;
     std::vector<double> m = segment.m, slope(m.size());
     double length = 0.7;
     for (int step = 0; step < kSteps && segment.bound < upper * (1 - kNear); ++step) {
@@ -215,52 +221,14 @@ class Bound {
     return value;
   }
 
-  // From the cold end, neighbours in the fill share a block where both cost the same:
-  //   byte_c b + (busy_c + m_c) w_c = byte_h b + (busy_h + m_h) w_h,
-  // which leaves one degree of freedom, taken to make the sum `total`.
   std::vector<double> Multipliers(const LayerFill& fill, double total, double to) const {
-    std::vector<int> members;  // from the hot end
-    for (auto d = fill.order().rbegin(); d != fill.order().rend(); ++d) {
-      if (!fill.ranges()[*d].empty()) members.push_back(*d);
-    }
-    const int n = tables_.n_devices();
-    std::vector<double> constant(n, 0.0), factor(n, 0.0), m(n, 0.0);
-    double constants = 0, factors = 0;
-    for (size_t j = 0; j < members.size(); ++j) {
-      const int c = members[j];
-      if (j == 0) {
-        factor[c] = 1;
-      } else {
-        Link(fill.ranges()[c].begin, members[j - 1], c, constant, factor);
-      }
-      constants += constant[c];
-      factors += factor[c];
-    }
-    total *= prices_.latency;
-    const double x = factors > 0 ? std::max(0.0, (total - constants) / factors) : 0;
-    for (int d = 0; d < n; ++d) {
-      m[d] = std::max(0.0, constant[d] + factor[d] * x);
+    std::vector<double> m =
+        TimeValues(tables_, prices_, fill.order(), fill.ranges(), total * prices_.latency);
+    for (size_t d = 0; d < m.size(); ++d) {
       // Below this, taking part costs nothing net: the blocks' price can rise for free.
       if (starts_[d] < to) m[d] = std::max(m[d], open_[d] / (to - starts_[d]));
     }
     return m;
-  }
-
-  void Link(int block, int hot, int cold, std::vector<double>& constant,
-            std::vector<double>& factor) const {
-    const double w_hot = tables_.block_seconds(hot)[block];
-    const double w_cold = tables_.block_seconds(cold)[block];
-    if (w_cold <= 0) {
-      constant[cold] = constant[hot];
-      factor[cold] = factor[hot];
-      return;
-    }
-    const double b = tables_.block_bytes()[block];
-    constant[cold] = ((prices_.byte[hot] - prices_.byte[cold]) * b +
-                      (prices_.busy[hot] + constant[hot]) * w_hot) /
-                         w_cold -
-                     prices_.busy[cold];
-    factor[cold] = factor[hot] * w_hot / w_cold;
   }
 
   // Sum over blocks of the least price, over devices that may start before `to`.
@@ -344,12 +312,14 @@ class Bound {
 
 }  // namespace
 
-double LayerBound(const LayerTables& tables, const SplitPrices& prices, double upper) {
+double LayerBound(const LayerTables& tables, const SplitPrices& prices, const LayerSplit& known) {
+  const double upper = tables.Price(prices, known);
   const double fixed = tables.FixedPrice(prices);
   Bound bound(tables, prices);
-  double least = prices.latency > 0 ? bound.WithTime(upper - fixed) : bound.WithoutTime();
-  least = std::min(least, upper - fixed);
-  return fixed + least - kRounding * std::abs(upper);
+  const double most = upper - fixed;
+  const bool timed = prices.latency > 0 && most / prices.latency <= kMostSeconds;
+  const double least = timed ? bound.WithTime(most, known) : bound.WithoutTime();
+  return fixed + std::min(least, most) - kRounding * std::abs(upper);
 }
 
 }  // namespace thermocline::placement

@@ -6,8 +6,8 @@
 namespace thermocline::placement {
 
 // Valid for every assignment of blocks to devices, in intervals or not, and for any tables: it
-// only uses weak duality (docs/placement.md, "Bounds"). `upper` is the price of a known split of
-// the layer; the bound never exceeds it, and the search ends when it is as near as 1e-4 of it.
-double LayerBound(const LayerTables& tables, const SplitPrices& prices, double upper);
+// only uses weak duality (docs/placement.md, "Bounds"). `known` is a good split of the layer: the
+// bound never exceeds its price, and the search starts from what time is worth to it.
+double LayerBound(const LayerTables& tables, const SplitPrices& prices, const LayerSplit& known);
 
 }  // namespace thermocline::placement

@@ -10,6 +10,8 @@ namespace {
 
 // Of T: finer than any block of a layer with a hundred of them.
 constexpr double kTimeTolerance = 1e-4;
+// Halvings to the tolerance from anywhere; more would only be spent on times that are 0 in effect.
+constexpr int kMaxHalvings = 64;
 // Rounding of differences of prefix sums must not cost a device its last block.
 constexpr double kSlack = 1e-12;
 
@@ -79,7 +81,7 @@ double LayerFill::latest() const {
 // The least T that suffices, to within the tolerance from above; kNever when `to` does not.
 double LayerFill::FirstPossible(double from, double to) {
   if (CostAt(to) == kNever) return kNever;
-  while (to - from > 0.1 * kTimeTolerance * to) {
+  for (int i = 0; i < kMaxHalvings && to - from > 0.1 * kTimeTolerance * to; ++i) {
     const double middle = 0.5 * (from + to);
     (CostAt(middle) == kNever ? from : to) = middle;
   }
@@ -95,7 +97,7 @@ LayerFill::Best LayerFill::SearchSegment(double from, double to) {
   };
   better(at(to));
   Best left = at(to - kGolden * (to - from)), right = at(from + kGolden * (to - from));
-  while (to - from > kTimeTolerance * to) {
+  for (int i = 0; i < kMaxHalvings && to - from > kTimeTolerance * to; ++i) {
     better(left);
     better(right);
     if (left.price <= right.price) {

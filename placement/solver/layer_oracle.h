@@ -9,10 +9,15 @@
 
 namespace thermocline::placement {
 
-// A split of the layer whose price is near the least one; exact under the conditions of LayerFill
-// when sends and merges are free. `room`: bytes each device may be given; empty: any. Nullopt when
+struct OracleOptions {
+  std::vector<double> room;           // bytes each device may be given; empty: any
+  const LayerSplit* known = nullptr;  // a good split to start from besides
+  bool thorough = true;               // false: members are only added and dropped, not exchanged
+};
+
+// A split of the layer whose price is near the least one; at least as good as `known`. Nullopt when
 // the room or the devices' memory holds no split.
 std::optional<LayerSplit> BestLayerSplit(const LayerTables& tables, const SplitPrices& prices,
-                                         const std::vector<double>& room = {});
+                                         const OracleOptions& options = {});
 
 }  // namespace thermocline::placement

@@ -19,7 +19,19 @@ LayerTables::LayerTables(const SplitProblem& problem, const SplitLayer& layer)
     min_blocks_.push_back(layer.min_blocks.empty() ? 1 : std::max(1, layer.min_blocks[d]));
     usable_.push_back(least * min_blocks_[d] <= static_cast<double>(device(d).memory_bytes) &&
                       min_blocks_[d] <= n_blocks());
+    twins_.push_back(d);
+    for (int other = 1; other < d && twins_[d] == d; ++other) {
+      if (twins_[other] == other && AreTwins(other, d)) twins_[d] = other;
+    }
   }
+}
+
+bool LayerTables::AreTwins(int a, int b) const {
+  const SplitDevice &one = device(a), &other = device(b);
+  return one.part_s == other.part_s && one.send_s == other.send_s &&
+         one.round_trip_s == other.round_trip_s && one.merge_s == other.merge_s &&
+         min_blocks_[a] == min_blocks_[b] && usable_[a] == usable_[b] &&
+         layer_->seconds[a] == layer_->seconds[b];
 }
 
 double LayerTables::FixedPrice(const SplitPrices& prices) const {

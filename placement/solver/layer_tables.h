@@ -41,6 +41,8 @@ class LayerTables {
   }
   // False when no part of the layer fits the device's memory.
   bool usable(int d) const { return usable_[d]; }
+  // The first device that has the same costs and seconds as d in this layer; never the lead's.
+  int twin(int d) const { return twins_[d]; }
 
   // What a split of the layer costs at these prices.
   double Price(const SplitPrices& prices, const LayerSplit& ranges) const;
@@ -51,6 +53,8 @@ class LayerTables {
   std::vector<double> Bytes(const LayerSplit& ranges) const;
 
  private:
+  bool AreTwins(int a, int b) const;
+
   const SplitProblem* problem_;
   const SplitLayer* layer_;
   std::vector<double> prefix_bytes_;
@@ -58,6 +62,7 @@ class LayerTables {
   std::vector<std::vector<double>> block_seconds_;
   std::vector<int> min_blocks_;
   std::vector<bool> usable_;
+  std::vector<int> twins_;
 };
 
 }  // namespace thermocline::placement

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include "base/check.h"
@@ -16,6 +17,35 @@ constexpr int kRefactorEvery = 200;
 // and pivots of one solve, far beyond what any instance has needed.
 constexpr int kStalled = 200;
 constexpr int kMaxPivots = 20000;
+
+// By Gauss and Jordan with row exchanges; nullopt when a column is left without a pivot.
+std::optional<std::vector<double>> Inverted(std::vector<double> matrix, size_t n) {
+  std::vector<double> inverse(n * n, 0.0);
+  for (size_t i = 0; i < n; ++i) inverse[i * n + i] = 1;
+  for (size_t c = 0; c < n; ++c) {
+    size_t best = c;
+    for (size_t i = c + 1; i < n; ++i) {
+      if (std::abs(matrix[i * n + c]) > std::abs(matrix[best * n + c])) best = i;
+    }
+    const double pivot = matrix[best * n + c];
+    if (pivot == 0 || !std::isfinite(pivot)) return std::nullopt;
+    if (best != c) {
+      std::swap_ranges(&matrix[best * n], &matrix[best * n] + n, &matrix[c * n]);
+      std::swap_ranges(&inverse[best * n], &inverse[best * n] + n, &inverse[c * n]);
+    }
+    const double scale = 1 / pivot;
+    for (size_t j = 0; j < n; ++j) matrix[c * n + j] *= scale, inverse[c * n + j] *= scale;
+    for (size_t i = 0; i < n; ++i) {
+      const double factor = matrix[i * n + c];
+      if (i == c || factor == 0) continue;
+      for (size_t j = 0; j < n; ++j) {
+        matrix[i * n + j] -= factor * matrix[c * n + j];
+        inverse[i * n + j] -= factor * inverse[c * n + j];
+      }
+    }
+  }
+  return inverse;
+}
 
 }  // namespace
 
@@ -52,71 +82,59 @@ double MasterLp::Dot(const double* row, const Column& column) const {
 }
 
 // Every layer on its first column; what that exceeds is paid for.
-void MasterLp::Start() {
-  basis_.assign(n_rows(), -1);
+bool MasterLp::Start() {
+  std::vector<int>& variables = basis_.variables;
+  variables.assign(n_rows(), -1);
   std::vector<double> left(rhs_.begin() + n_layers_, rhs_.end());
   std::vector<bool> seen(n_layers_, false);
   for (int j = 0; j < n_columns(); ++j) {
     const Column& column = columns_[j];
     if (seen[column.layer]) continue;
     seen[column.layer] = true;
-    basis_[column.layer] = j;
+    variables[column.layer] = j;
     for (size_t r = 0; r < left.size(); ++r) left[r] -= column.usage[r];
   }
   CHECK(std::all_of(seen.begin(), seen.end(), [](bool s) { return s; }));
   for (size_t r = 0; r < left.size(); ++r) {
-    basis_[n_layers_ + r] = -1 - static_cast<int>(2 * r + (left[r] < 0 ? 1 : 0));
+    variables[n_layers_ + r] = -1 - static_cast<int>(2 * r + (left[r] < 0 ? 1 : 0));
   }
-  Refactor();
+  return Refactor();
 }
 
-// Inverts the basis by Gauss and Jordan with row exchanges.
-void MasterLp::Refactor() {
-  const int n = n_rows();
-  std::vector<double> matrix(static_cast<size_t>(n) * n, 0.0);
+std::vector<double> MasterLp::BasisMatrix() const {
+  const auto n = static_cast<size_t>(n_rows());
+  std::vector<double> matrix(n * n, 0.0);
   std::vector<double> unit(n, 0.0);
-  for (int i = 0; i < n; ++i) {
+  for (size_t i = 0; i < n; ++i) {
     unit[i] = 1;
-    for (int j = 0; j < n; ++j) matrix[i * n + j] = Dot(unit.data(), At(basis_[j]));
+    for (size_t j = 0; j < n; ++j) matrix[i * n + j] = Dot(unit.data(), At(basis_.variables[j]));
     unit[i] = 0;
   }
-  inverse_.assign(static_cast<size_t>(n) * n, 0.0);
-  for (int i = 0; i < n; ++i) Inverse(i, i) = 1;
-  for (int c = 0; c < n; ++c) {
-    int best = c;
-    for (int i = c + 1; i < n; ++i) {
-      if (std::abs(matrix[i * n + c]) > std::abs(matrix[best * n + c])) best = i;
-    }
-    CHECK(matrix[best * n + c] != 0);
-    if (best != c) {
-      std::swap_ranges(&matrix[best * n], &matrix[best * n] + n, &matrix[c * n]);
-      std::swap_ranges(&inverse_[best * n], &inverse_[best * n] + n, &inverse_[c * n]);
-    }
-    const double scale = 1 / matrix[c * n + c];
-    for (int j = 0; j < n; ++j) matrix[c * n + j] *= scale, inverse_[c * n + j] *= scale;
-    for (int i = 0; i < n; ++i) {
-      const double factor = matrix[i * n + c];
-      if (i == c || factor == 0) continue;
-      for (int j = 0; j < n; ++j) {
-        matrix[i * n + j] -= factor * matrix[c * n + j];
-        inverse_[i * n + j] -= factor * inverse_[c * n + j];
-      }
-    }
+  return matrix;
+}
+
+// Inverts the basis anew. False when it is singular or its numbers are not finite.
+bool MasterLp::Refactor() {
+  const auto n = static_cast<size_t>(n_rows());
+  std::optional<std::vector<double>> inverse = Inverted(BasisMatrix(), n);
+  if (!inverse) return false;
+  basis_.inverse = std::move(*inverse);
+  basis_.values.assign(n, 0.0);
+  for (size_t i = 0; i < n; ++i) {
+    for (size_t j = 0; j < n; ++j) basis_.values[i] += InverseRow(i)[j] * rhs_[j];
+    if (!std::isfinite(basis_.values[i])) return false;
+    basis_.values[i] = std::max(basis_.values[i], 0.0);
   }
-  values_.assign(n, 0.0);
-  for (int i = 0; i < n; ++i) {
-    for (int j = 0; j < n; ++j) values_[i] += Inverse(i, j) * rhs_[j];
-    values_[i] = std::max(values_[i], 0.0);
-  }
+  sound_ = basis_;
+  return true;
 }
 
 void MasterLp::ComputePrices() {
-  const int n = n_rows();
-  prices_.assign(n, 0.0);
-  for (int i = 0; i < n; ++i) {
-    const double cost = At(basis_[i]).cost;
+  prices_.assign(rhs_.size(), 0.0);
+  for (size_t i = 0; i < basis_.variables.size(); ++i) {
+    const double cost = At(basis_.variables[i]).cost;
     if (cost == 0) continue;
-    for (int j = 0; j < n; ++j) prices_[j] += cost * Inverse(i, j);
+    for (size_t j = 0; j < prices_.size(); ++j) prices_[j] += cost * InverseRow(i)[j];
   }
 }
 
@@ -128,7 +146,7 @@ int MasterLp::Entering(bool by_index) const {
   for (int v = -static_cast<int>(others_.size()); v < n_columns(); ++v) {
     const Column& column = At(v);
     const double reduced = column.cost - Dot(prices_.data(), column);
-    if (reduced >= least) continue;
+    if (!(reduced < least)) continue;
     best = v;
     if (by_index) return best;
     least = reduced;
@@ -137,19 +155,18 @@ int MasterLp::Entering(bool by_index) const {
 }
 
 void MasterLp::Direction(const Column& column, std::vector<double>& direction) const {
-  const int n = n_rows();
-  direction.resize(n);
-  for (int i = 0; i < n; ++i) direction[i] = Dot(&inverse_[static_cast<size_t>(i) * n], column);
+  direction.resize(rhs_.size());
+  for (size_t i = 0; i < direction.size(); ++i) direction[i] = Dot(InverseRow(i), column);
 }
 
 int MasterLp::Leaving(const std::vector<double>& direction) const {
   int leaving = -1;
   double least = 0;
   for (int i = 0; i < n_rows(); ++i) {
-    if (direction[i] <= kPivot) continue;
-    const double ratio = values_[i] / direction[i];
+    if (!(direction[i] > kPivot)) continue;
+    const double ratio = basis_.values[i] / direction[i];
     const bool tie = leaving >= 0 && ratio == least;
-    if (leaving < 0 || ratio < least || (tie && basis_[i] < basis_[leaving])) {
+    if (leaving < 0 || ratio < least || (tie && basis_.variables[i] < basis_.variables[leaving])) {
       leaving = i;
       least = ratio;
     }
@@ -160,46 +177,56 @@ int MasterLp::Leaving(const std::vector<double>& direction) const {
 void MasterLp::Pivot(int row, int entering, const std::vector<double>& direction) {
   const int n = n_rows();
   const double scale = 1 / direction[row];
-  double* const pivot = &inverse_[static_cast<size_t>(row) * n];
-  const double step = values_[row] * scale;
+  double* const pivot = &basis_.inverse[static_cast<size_t>(row) * n];
+  const double step = basis_.values[row] * scale;
   for (int j = 0; j < n; ++j) pivot[j] *= scale;
   for (int i = 0; i < n; ++i) {
     if (i == row || direction[i] == 0) continue;
-    double* const other = &inverse_[static_cast<size_t>(i) * n];
+    double* const other = &basis_.inverse[static_cast<size_t>(i) * n];
     for (int j = 0; j < n; ++j) other[j] -= direction[i] * pivot[j];
-    values_[i] = std::max(values_[i] - direction[i] * step, 0.0);
+    basis_.values[i] = std::max(basis_.values[i] - direction[i] * step, 0.0);
   }
-  values_[row] = step;
-  basis_[row] = entering;
+  basis_.values[row] = step;
+  basis_.variables[row] = entering;
 }
 
-void MasterLp::Solve() {
-  if (basis_.empty()) Start();
+// Pivots until nothing enters; false when the basis cannot be inverted on the way or at the end.
+bool MasterLp::Iterate() {
   std::vector<double> direction;
   int stalled = 0;
   for (int pivots = 1; pivots <= kMaxPivots; ++pivots) {
     ComputePrices();
     const int entering = Entering(stalled > kStalled);
-    if (entering == n_columns()) break;
+    if (entering == n_columns()) return true;
     Direction(At(entering), direction);
     const int row = Leaving(direction);
-    if (row < 0) break;  // cannot be: costs are not negative; then rounding has spoilt the inverse
-    stalled = values_[row] > 0 ? 0 : stalled + 1;
+    // Costs are not negative, so something limits every variable, unless rounding has spoilt it.
+    if (row < 0) return Refactor();
+    stalled = basis_.values[row] > 0 ? 0 : stalled + 1;
     Pivot(row, entering, direction);
-    if (pivots % kRefactorEvery == 0) Refactor();
+    if (pivots % kRefactorEvery == 0 && !Refactor()) return false;
   }
+  return true;
+}
+
+bool MasterLp::Solve() {
+  const bool solved = (!basis_.variables.empty() || Start()) && Iterate();
+  if (!solved) basis_ = sound_;
   ComputePrices();
+  return solved;
 }
 
 double MasterLp::objective() const {
   double sum = 0;
-  for (int i = 0; i < n_rows(); ++i) sum += At(basis_[i]).cost * values_[i];
+  for (size_t i = 0; i < basis_.variables.size(); ++i) {
+    sum += At(basis_.variables[i]).cost * basis_.values[i];
+  }
   return sum;
 }
 
 double MasterLp::weight(int column) const {
-  for (int i = 0; i < n_rows(); ++i) {
-    if (basis_[i] == column) return values_[i];
+  for (size_t i = 0; i < basis_.variables.size(); ++i) {
+    if (basis_.variables[i] == column) return basis_.values[i];
   }
   return 0;
 }

@@ -10,8 +10,10 @@
 // one solve to the next. A limit may be exceeded at kElastic per unit, so that a start exists.
 // Numbers are to be scaled by the caller so that limits and usages are about 1 and the objective
 // about 100. Errors of rounding only cost iterations: bounds are computed from prices elsewhere.
+// Numbers far from that may make a basis singular to within rounding; then Solve says so.
 #pragma once
 
+#include <cstddef>
 #include <vector>
 
 namespace thermocline::placement {
@@ -30,7 +32,9 @@ class MasterLp {
 
   // The first column of every layer must be there before the first Solve.
   int AddColumn(int layer, double cost, std::vector<double> usage);
-  void Solve();
+  // False when rounding has spoilt the basis. Objective, weights and prices are then those of the
+  // last basis that could be inverted: of some choice, not of the best.
+  [[nodiscard]] bool Solve();
 
   double objective() const;
   int n_columns() const { return static_cast<int>(columns_.size()); }
@@ -42,6 +46,12 @@ class MasterLp {
   double ReducedCost(int layer, double cost, const std::vector<double>& usage) const;
 
  private:
+  // A choice of basic variables and what follows from it.
+  struct Basis {
+    std::vector<int> variables;   // by row
+    std::vector<double> inverse;  // rows x rows
+    std::vector<double> values;   // by row
+  };
   struct Column {
     int layer = -1;  // -1: slack, excess or z
     double cost = 0;
@@ -51,25 +61,28 @@ class MasterLp {
   };
 
   int n_rows() const { return n_layers_ + static_cast<int>(resources_.size()); }
-  double& Inverse(int row, int column) { return inverse_[row * n_rows() + column]; }
+  const double* InverseRow(size_t row) const {
+    return &basis_.inverse[row * static_cast<size_t>(n_rows())];
+  }
   const Column& At(int variable) const;
   double Dot(const double* row, const Column& column) const;
-  void Start();
-  void Refactor();
+  bool Start();
+  std::vector<double> BasisMatrix() const;
+  bool Refactor();
   void ComputePrices();
   int Entering(bool by_index) const;
   void Direction(const Column& column, std::vector<double>& direction) const;
   int Leaving(const std::vector<double>& direction) const;
   void Pivot(int row, int entering, const std::vector<double>& direction);
+  bool Iterate();
 
   int n_layers_;
   std::vector<Resource> resources_;
   std::vector<Column> columns_;  // of layers
   std::vector<Column> others_;   // slacks, excesses, z; variable -1 - i
-  std::vector<int> basis_;       // variable by row
-  std::vector<double> inverse_;
-  std::vector<double> values_;  // of basic variables
-  std::vector<double> prices_;  // by row
+  Basis basis_;                  // no variables before the first solve
+  Basis sound_;                  // the last one whose inverse was made from its columns
+  std::vector<double> prices_;   // by row
   std::vector<double> rhs_;
 };
 

@@ -171,7 +171,8 @@ class Polisher {
       room[d] += static_cast<double>(problem_.devices[d].memory_bytes) -
                  static_cast<double>(cost_.bytes[d]);
     }
-    const std::optional<LayerSplit> ranges = BestLayerSplit(tables_[l], prices, room);
+    const std::optional<LayerSplit> ranges =
+        BestLayerSplit(tables_[l], prices, {.room = room, .known = &split_[l]});
     if (!ranges || *ranges == split_[l]) return;
     const SplitCost cost = With(cost_, l, *ranges);
     if (Worth(cost, prices) >= Worth(cost_, prices)) return;

@@ -7,14 +7,14 @@
 namespace thermocline::placement {
 namespace {
 
-bool IsTime(double seconds) { return std::isfinite(seconds) && seconds >= 0; }
+bool IsTime(double seconds) { return seconds >= 0 && seconds <= kMaxSplitSeconds; }
 
 Status CheckDevice(const SplitDevice& device, size_t d) {
   if (IsTime(device.part_s) && IsTime(device.send_s) && IsTime(device.round_trip_s) &&
       IsTime(device.merge_s)) {
     return OkStatus();
   }
-  return InvalidArgument("a cost of a device is negative or not finite: device=" +
+  return InvalidArgument("a cost of a device is negative or beyond all bounds: device=" +
                          std::to_string(d));
 }
 
@@ -26,7 +26,8 @@ Status CheckTable(const std::vector<double>& seconds, int n_blocks, const std::s
   }
   if (seconds[0] != 0 || !std::all_of(seconds.begin(), seconds.end(), IsTime) ||
       !std::is_sorted(seconds.begin(), seconds.end())) {
-    return InvalidArgument("table of seconds does not rise from 0: " + where);
+    return InvalidArgument("table of seconds does not rise from 0 or ends beyond all bounds: " +
+                           where);
   }
   return OkStatus();
 }
@@ -38,7 +39,7 @@ Status CheckLayer(const SplitLayer& layer, size_t l, size_t n_devices) {
                            " n=" + std::to_string(layer.block_bytes.size()));
   }
   if (!IsTime(layer.fixed_s)) {
-    return InvalidArgument("time before the FFN is negative or not finite: " + where);
+    return InvalidArgument("time before the FFN is negative or beyond all bounds: " + where);
   }
   if (layer.seconds.size() != n_devices ||
       (!layer.min_blocks.empty() && layer.min_blocks.size() != n_devices)) {

@@ -58,9 +58,11 @@ using Split = std::vector<LayerSplit>;
 inline constexpr size_t kMaxSplitDevices = 64;
 inline constexpr size_t kMaxSplitLayers = 1024;
 inline constexpr size_t kMaxSplitBlocks = 1 << 16;
+// Thirty years: sums of as many as there can be stay far from where doubles end.
+inline constexpr double kMaxSplitSeconds = 1e9;
 
-// kInvalidArgument names the first table of the wrong size, or number that is negative or not
-// finite.
+// kInvalidArgument names the first table of the wrong size, or number that is negative, not finite
+// or beyond kMaxSplitSeconds.
 Status CheckProblem(const SplitProblem& problem);
 // kInvalidArgument names the first rule that the split breaks: each block once, memory, least
 // parts.

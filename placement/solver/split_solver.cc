@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "base/units.h"
 #include "placement/solver/column_generation.h"
 #include "placement/solver/layer_fill.h"
 #include "placement/solver/split_polish.h"
@@ -15,6 +16,9 @@ namespace {
 constexpr SplitPolicy kBaselines[] = {SplitPolicy::kPipelineOnly, SplitPolicy::kProportional,
                                       SplitPolicy::kFrequencyGreedy, SplitPolicy::kPowerInfer};
 
+// Nothing takes so few seconds; dividing by less would leave the range of doubles.
+constexpr double kLeastValue = 1e-30;
+
 uint64_t LayerBytes(const SplitLayer& layer) {
   return std::accumulate(layer.block_bytes.begin(), layer.block_bytes.end(), uint64_t{0});
 }
@@ -22,7 +26,9 @@ uint64_t LayerBytes(const SplitLayer& layer) {
 Status CheckMemory(const SplitProblem& problem) {
   uint64_t need = 0, have = 0;
   for (const SplitLayer& layer : problem.layers) need += LayerBytes(layer);
-  for (const SplitDevice& device : problem.devices) have += device.memory_bytes;
+  for (const SplitDevice& device : problem.devices) {
+    if (!AddChecked(have, device.memory_bytes, &have)) return OkStatus();
+  }
   if (need <= have) return OkStatus();
   return ResourceExhausted("memory of the group is too small for its neurons: need=" +
                            std::to_string(need) + " have=" + std::to_string(have));
@@ -73,6 +79,8 @@ Result<SplitSolution> SolveOptimal(const SplitProblem& problem, const SplitOptio
       starts.push_back(std::move(*split));
     }
   }
+  // The best first: it sets the scale, and others much worse are left out.
+  if (incumbent.found()) starts.insert(starts.begin(), incumbent.best().split);
   if (starts.empty()) {
     for (size_t d = 0; d < problem.devices.size(); ++d) starts.push_back(AllOn(problem, d));
   }
@@ -80,7 +88,7 @@ Result<SplitSolution> SolveOptimal(const SplitProblem& problem, const SplitOptio
   const double work = WorkBound(problem, options.objective);
   double bound = work;
   int rounds = 0;
-  if (value > 0) {
+  if (value > kLeastValue) {
     ColumnGeneration generation(problem, tables, options.objective, value);
     for (const Split& start : starts) generation.Add(start);
     generation.Run(options.max_rounds, options.gap);

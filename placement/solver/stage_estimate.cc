@@ -40,8 +40,8 @@ SplitProblem Sample(const SplitProblem& stage) {
   SplitProblem sample;
   sample.devices = stage.devices;
   for (SplitDevice& device : sample.devices) {
-    device.memory_bytes =
-        static_cast<uint64_t>(static_cast<double>(device.memory_bytes) * samples / length);
+    device.memory_bytes = static_cast<uint64_t>(
+        static_cast<unsigned __int128>(device.memory_bytes) * samples / length);
   }
   for (int s = 0; s < samples; ++s) {
     sample.layers.push_back(stage.layers[(2 * s + 1) * length / (2 * samples)]);

@@ -59,12 +59,15 @@ class StageSearch {
     const SplitPolicy policy = options_.inner.policy;
     if (policy == SplitPolicy::kOptimal || policy == SplitPolicy::kPipelineOnly) {
       MakeKinds(policy == SplitPolicy::kPipelineOnly ? 1 : options_.max_group);
-      for (const double cap : Caps()) Offer(Program(cap));
+      for (const double cap : Caps()) {
+        if (!stopped()) Offer(Program(cap));
+      }
       if (best_) Shift();
     }
-    if (policy != SplitPolicy::kPipelineOnly) OfferWholeCluster();
+    if (policy != SplitPolicy::kPipelineOnly && !stopped()) OfferWholeCluster();
     return best_;
   }
+  bool stopped() const { return options_.stop != nullptr && *options_.stop; }
 
  private:
   // --- kinds of groups
@@ -74,7 +77,7 @@ class StageSearch {
     for (int size = 1; size <= max_group && kinds_.size() < kMaxKinds; ++size) {
       std::vector<std::vector<int>> next;
       for (const std::vector<int>& group : level) {
-        if (kinds_.size() == kMaxKinds) break;
+        if (kinds_.size() == kMaxKinds || stopped()) break;
         AddKind(group);
         const int from = group.size() > 1 ? group.back() : 0;
         for (int t = from; t < static_cast<int>(types_.size()); ++t) {
@@ -251,7 +254,7 @@ class StageSearch {
 
   // Moves the cut between neighbours by one layer while that helps.
   void Shift() {
-    for (int shifts = 0; shifts < kMaxShifts;) {
+    for (int shifts = 0; shifts < kMaxShifts && !stopped();) {
       bool better = false;
       for (size_t s = 0; s + 1 < best_cuts_.size() && !better; ++s) {
         for (const int by : {-1, 1}) {
@@ -313,7 +316,9 @@ Result<StageSearchResult> SearchStages(const StageModel& model, const StageSearc
         " n_devices=" + std::to_string(model.n_devices()) +
         " max_group=" + std::to_string(options.max_group));
   }
-  std::optional<StageSearchResult> result = StageSearch(model, options).Run();
+  StageSearch search(model, options);
+  std::optional<StageSearchResult> result = search.Run();
+  if (search.stopped()) return Aborted("planning was stopped");
   if (!result) return ResourceExhausted("no plan of stages fits the devices' memory");
   for (StageChoice& stage : result->stages) LeaveOutIdle(stage);
   result->lower_bound = std::min(result->value, ClusterBound(model, options.inner.objective));

@@ -1,6 +1,7 @@
 // The outer problem of placement: contiguous ranges of layers on disjoint groups of devices.
 #pragma once
 
+#include <atomic>
 #include <optional>
 #include <vector>
 
@@ -30,6 +31,7 @@ struct StageSearchOptions {
   SplitOptions inner;  // objective and policy hold for the whole
   // Lead and helpers. A single stage of all devices is tried besides.
   int max_group = 4;
+  const std::atomic<bool>* stop = nullptr;  // set: ends with kAborted after the solve under way
 };
 
 struct StageChoice {

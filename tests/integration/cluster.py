@@ -335,6 +335,12 @@ class ClusterTest(unittest.TestCase):
             json.dump({"stages": stages}, file)
         return ["--plan", path]
 
+    def pipeline(self, *ends):
+        """The flags for whole layers [0, ends[0]) on worker 1, [ends[0], ends[1]) on worker 2, ..."""
+        begins = [0, *ends[:-1]]
+        return self.plan_of(*({"lead": i, "layers": [begin, end]}
+                              for i, (begin, end) in enumerate(zip(begins, ends), start=1)))
+
     def dump_flags(self, *more):
         """The flags that write every row of logits to the folder `dump`."""
         self.dump = os.path.join(self.folder, f"dump-{len(os.listdir(self.folder))}")

@@ -46,6 +46,8 @@ class Service:
         self._command = [BIN / "thermocline", "serve", "--model", MODEL, "--port", PORT,
                          "--ctx-size", "512", "--parallel", "1", "--memory", WORKER_MEMORY,
                          "--threads", "1", *flags]
+        if "--plan" not in flags:
+            self._command += ["--plan", self._plan_of_thirds()]
         self.launched = None
 
     def __enter__(self):
@@ -55,6 +57,13 @@ class Service:
         self.hosts.end()
         if failure is not None:
             print(self.log(), file=sys.stderr)
+
+    def _plan_of_thirds(self):
+        third = SHAPE["n_layer"] // 3
+        plan = self.folder / "plan.json"
+        plan.write_text(json.dumps({"stages": [
+            {"lead": i + 1, "layers": [i * third, (i + 1) * third]} for i in range(3)]}))
+        return plan
 
     def start(self):
         ranks = [2] + [1] * (len(self.hosts.all) - 1)

@@ -69,6 +69,9 @@ class BadInputTest(EndingTest):
                 ([*serve, "--transport", "mpi"], "--transport mpi needs a launch by mpirun"),
                 ([*serve, "--ctx-size", "many"], "--ctx-size"),
                 ([*serve, "--plan", "/no/plan.json"], "--plan.*no/plan.json"),
+                ([*serve, "--policy", "best"], '--policy "best"; one of optimal'),
+                ([*serve, "--objective", "cheap"], "--objective is not latency, .*: cheap"),
+                ([*serve, "--streams", "0"], "--streams"),
                 ([*serve, "--host", "0.0.0.0"], "--api-key"),
                 ([*serve, "--key", "short", "--workers", "1"], "cluster key"),
                 (["generate", "--model", DEMO_MODEL], "--prompt"),
@@ -103,7 +106,7 @@ class BadInputTest(EndingTest):
     def test_a_model_that_does_not_fit(self):
         cluster = self.serve(DEMO_MODEL, "--memory", "20M")
         self.assertNotEqual(cluster.wait(END_S), 0)
-        self.check_says_once(cluster, r"does not fit: needs \S+ MiB.*worker 1 .*20.0 MiB")
+        self.check_says_once(cluster, r"does not fit: .* are \S+ MiB, workers offer 20.0 MiB: \S+ MiB are missing")
         cluster.wait_gone(END_S)
 
 
@@ -171,7 +174,8 @@ class LostWorkerTest(EndingTest):
     def test_of_three_that_joined(self):
         for victim in range(3):
             with self.subTest(victim):
-                cluster, workers = self.serve_joined(self.long_model(), 3)
+                cluster, workers = self.serve_joined(self.long_model(), 3,
+                                                     *self.pipeline(1, 2, 4))
                 cluster.ready()
                 stream = self.long_stream(cluster)
                 workers[victim].kill()
@@ -183,7 +187,7 @@ class LostWorkerTest(EndingTest):
 
     def test_while_loading(self):
         # A stopped worker has joined and loads for ever; then it dies.
-        cluster = self.serve(DEMO_MODEL, "--workers", "2")
+        cluster = self.serve(DEMO_MODEL, "--workers", "2", *self.pipeline(2, 5))
         key, join = cluster.join_arguments()
         workers = [self.start([THERMOCLINE, "worker", *join, "--threads", "1"], env=key)]
         cluster.wait_line("worker 1 on .* joined")
@@ -199,7 +203,7 @@ class LostWorkerTest(EndingTest):
 
     @needs_mpi
     def test_of_an_mpi_launch(self):
-        cluster = self.serve(self.long_model(), ranks=4).ready()
+        cluster = self.serve(self.long_model(), *self.pipeline(1, 2, 4), ranks=4).ready()
         stream = self.long_stream(cluster)
         os.kill(worker_of_rank(cluster, 2), signal.SIGKILL)
         stream.rest()
@@ -246,7 +250,7 @@ class SignalTest(EndingTest):
             process.wait_gone(ORPHAN_S)
 
     def test_drain(self):
-        cluster, workers = self.serve_joined(self.long_model(), 2)
+        cluster, workers = self.serve_joined(self.long_model(), 2, *self.pipeline(2, 4))
         cluster.ready()
         stream = self.long_stream(cluster, 1000)
         cluster.signal(signal.SIGUSR1)
@@ -257,7 +261,7 @@ class SignalTest(EndingTest):
         self.assertEqual([worker.wait(END_S) for worker in workers], [0, 0])
 
     def test_a_worker_that_is_told_to_leave(self):
-        cluster, workers = self.serve_joined(DEMO_MODEL, 2)
+        cluster, workers = self.serve_joined(DEMO_MODEL, 2, *self.pipeline(2, 5))
         cluster.ready()
         workers[1].signal(signal.SIGTERM)
         self.assertEqual(workers[1].wait(END_S), 0)
@@ -275,7 +279,7 @@ class SignalTest(EndingTest):
 
     def test_a_coordinator_that_is_killed(self):
         beside = self.serve(DEMO_MODEL).ready()
-        cluster, workers = self.serve_joined(DEMO_MODEL, 2)
+        cluster, workers = self.serve_joined(DEMO_MODEL, 2, *self.pipeline(2, 5))
         cluster.ready()
         for process in (beside, cluster):
             process.signal(signal.SIGKILL)
@@ -288,7 +292,7 @@ class SignalTest(EndingTest):
     def test_mpirun_interrupted_or_terminated(self):
         for number in (signal.SIGINT, signal.SIGTERM):
             with self.subTest(number):
-                cluster = self.serve(self.long_model(), ranks=3).ready()
+                cluster = self.serve(self.long_model(), *self.pipeline(2, 4), ranks=3).ready()
                 stream = self.long_stream(cluster)
                 cluster.signal(number)
                 stream.rest()
@@ -296,7 +300,7 @@ class SignalTest(EndingTest):
 
     @needs_mpi
     def test_mpirun_drained(self):
-        cluster = self.serve(self.long_model(), ranks=3).ready()
+        cluster = self.serve(self.long_model(), *self.pipeline(2, 4), ranks=3).ready()
         stream = self.long_stream(cluster, 500)
         cluster.signal(signal.SIGUSR1)
         self.assertEqual(stream.rest()[-1], "[DONE]")

@@ -36,7 +36,7 @@ class LayoutTest(ClusterTest):
 
     def check_layout(self, model, expected, *flags, ends, **options):
         """`ends`: of the stages' layers; by a plan, since measured speeds decide without one."""
-        cluster = self.serve(model, *flags, *self.plan(*ends), *self.dump_flags(*CHUNKS), **options)
+        cluster = self.serve(model, *flags, *self.pipeline(*ends), *self.dump_flags(*CHUNKS), **options)
         self.check_ends(cluster.ready(), ends)
         self.check_same_bits(cluster, expected)
 
@@ -44,12 +44,6 @@ class LayoutTest(ClusterTest):
         staged = [w for w in cluster.api.cluster()["workers"] if w["stage"] >= 0]
         self.assertEqual([w["layer_end"] for w in sorted(staged, key=lambda w: w["stage"])],
                          list(ends))
-
-    def plan(self, *cuts):
-        """Layers [0, cuts[0]) on worker 1, [cuts[0], cuts[1]) on worker 2, ..."""
-        begins = [0, *cuts[:-1]]
-        return self.plan_of(*({"lead": i, "layers": [begin, end]}
-                              for i, (begin, end) in enumerate(zip(begins, cuts), start=1)))
 
 
 class AloneTest(LayoutTest):
@@ -60,16 +54,40 @@ class AloneTest(LayoutTest):
     def test_three_workers_that_join(self):
         model = self.tiny_model("llama", n_layer=5)
         expected = self.expected(model)
-        cluster, workers = self.serve_joined(model, 3, *self.plan(2, 4, 5), *self.dump_flags(*CHUNKS))
+        cluster, workers = self.serve_joined(model, 3, *self.pipeline(2, 4, 5), *self.dump_flags(*CHUNKS))
         self.check_ends(cluster.ready(), [2, 4, 5])
         self.check_same_bits(cluster, expected)
         self.assertEqual([worker.wait(5) for worker in workers], [0, 0, 0])
 
-    def test_the_split_that_the_coordinator_chooses(self):
-        model = self.tiny_model("qwen2", n_layer=5)
-        expected = self.expected(model)
-        cluster, _ = self.serve_joined(model, 2, *self.dump_flags(*CHUNKS))
-        self.check_same_bits(cluster.ready(), expected)
+    def test_plans_of_every_policy_give_the_same_tokens(self):
+        """Of stages and helpers; sums of helpers are added in another order, so bits may differ."""
+        model = self.tiny_model("arcee", n_layer=5)
+        expected = self.expected(model, "--ffn", "exact")
+        for policy in ("optimal", "frequency-greedy", "proportional", "pipeline-only", "powerinfer"):
+            with self.subTest(policy):
+                cluster, workers = self.serve_joined(model, 2, "--ffn", "exact", "--policy", policy)
+                cluster.ready()
+                for prompt, (tokens, _) in zip(PROMPTS, expected):
+                    self.assertEqual(cluster.api.complete(prompt, N_GENERATED)[0], tokens)
+                self.assertRegex(cluster.output, f"planning for 2 workers: policy {policy}, ")
+                self.assertRegex(cluster.output, r"expected: a step of 2 sequences takes [\d.]+ ms")
+                self.assertGreater(cluster.api.cluster()["forecast"]["tokens_per_s"], 0)
+                self.assertIn("thermocline_predicted_step_seconds", cluster.api.get("/metrics"))
+                self.stop(cluster)
+                for worker in workers:
+                    worker.wait_gone(5)
+
+    def test_one_stream_gets_no_more_workers_than_help_it(self):
+        """Layers of microseconds: any message costs more than it could save."""
+        model = self.tiny_model("llama", n_layer=2)
+        cluster, _ = self.serve_joined(model, 3, "--parallel", "1")
+        cluster.ready()
+        stages = [w["stage"] for w in cluster.api.cluster()["workers"]]
+        self.assertCountEqual(stages, [0, -1, -1], cluster.output)
+        spares = cluster.lines(r"^spare: worker \d on \S+: no plan with it was found to be better; "
+                               r"a message to it takes [\d.]+ ms, a step without it [\d.]+ ms$")
+        self.assertEqual(len(spares), 2, cluster.output)
+        self.stop(cluster)
 
     def test_powerinfer_file_dense_and_exact(self):
         model = os.path.join(DATA_DIR, "powerinfer-q4_0.gguf")
@@ -82,7 +100,7 @@ class AloneTest(LayoutTest):
         model = self.tiny_model("llama", n_layer=5)
         prompts = [[7 + i, 30, 2 * i + 3] * (3 * i + 1) for i in range(8)]
         alone = [self.generate(model, prompt, N_GENERATED) for prompt in prompts]
-        cluster, _ = self.serve_joined(model, 3, *self.plan(2, 3, 5), *self.dump_flags(*CHUNKS))
+        cluster, _ = self.serve_joined(model, 3, *self.pipeline(2, 3, 5), *self.dump_flags(*CHUNKS))
         cluster.ready()
         got = self.complete_together(cluster, prompts, N_GENERATED)
         self.assertEqual(got, [answer["generated"] for answer, _ in alone])
@@ -112,7 +130,7 @@ class MpiTest(LayoutTest):
         """Between hosts MPI speaks TCP, where larger frames need both ends' attention."""
         model = self.tiny_model("llama", n_layer=5, n_embd=128, n_ff=256)
         prompt = [3 + (i * 37) % 250 for i in range(450)]  # 225 KiB of activations
-        cluster = self.serve(model, *self.plan(2, 4, 5), ranks=4,
+        cluster = self.serve(model, *self.pipeline(2, 4, 5), ranks=4,
                              env={"OMPI_MCA_btl": "tcp,self"}).ready()
         tokens, _ = cluster.api.complete(prompt, N_GENERATED)
         self.assertEqual(tokens, self.generate(model, prompt, N_GENERATED)[0]["generated"])
@@ -140,7 +158,7 @@ class MpiTest(LayoutTest):
 
     def test_narrow_links(self):
         expected = self.expected(DEMO_MODEL)
-        cluster = self.serve(DEMO_MODEL, "--wire-dtype", "f16", *self.plan(2, 4, 5),
+        cluster = self.serve(DEMO_MODEL, "--wire-dtype", "f16", *self.pipeline(2, 4, 5),
                              *self.dump_flags(*CHUNKS), ranks=4).ready()
         for i, (prompt, (tokens, logits)) in enumerate(zip(PROMPTS, expected), start=1):
             # Fed with the same tokens, so that every row can be compared.

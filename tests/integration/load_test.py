@@ -13,7 +13,8 @@ RELEASE_S = 1.5
 
 class LoadTest(ClusterTest):
     def service(self, *flags, model=DEMO_MODEL, n_workers=2):
-        cluster, _ = self.serve_joined(model, n_workers, *flags)
+        cluster, _ = self.serve_joined(model, n_workers, "--policy", "pipeline-only",
+                                       "--objective", "throughput", *flags)
         return cluster.ready().api
 
     def metric(self, api, name):

@@ -56,12 +56,8 @@ class ModesTest(ClusterTest):
         answer, logits = self.generate(model, PROMPT, N_GENERATED, *flags)
         dump = self.path("dump")
         os.mkdir(dump)
-        begins = [0, *plan_ends[:-1]]
-        with open(self.path("plan.json"), "w", encoding="utf-8") as file:
-            json.dump({"stages": [{"lead": i + 1, "layers": [b, e]}
-                                  for i, (b, e) in enumerate(zip(begins, plan_ends))]}, file)
         cluster, _ = self.serve_joined(model, len(plan_ends), *flags, "--dump-logits", dump,
-                                       "--plan", self.path("plan.json"), **worker_options)
+                                       *self.pipeline(*plan_ends), **worker_options)
         got, _ = cluster.ready().api.complete(PROMPT, N_GENERATED)
         self.assertEqual(got, answer["generated"])
         wanted = read_bytes(logits)

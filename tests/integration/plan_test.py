@@ -4,7 +4,7 @@ import json
 import os
 import re
 
-from cluster import DEMO_MODEL, ClusterTest, main
+from cluster import DEMO_MODEL, ClusterTest, main, needs_mpi
 
 CLUSTER = """
 workers:
@@ -65,6 +65,23 @@ class PlanTest(ClusterTest):
         tokens, _ = cluster.ready().api.complete(prompt, 12)
         self.assertEqual(tokens, wanted)
         self.stop(cluster)
+
+    @needs_mpi
+    def test_a_plan_leaves_the_transport_to_who_serves_it(self):
+        model = self.tiny_model("llama", n_layer=4)
+        plan = self.path("plan.json")
+        code, output = self.plan(model, "--workers", "2", "--policy", "pipeline-only",
+                                 "--objective", "throughput", "-o", plan)
+        self.assertEqual(code, 0, output)
+        wanted = self.generate(model, [5, 17], 8)[0]["generated"]
+        cluster = self.serve(model, "--plan", plan, ranks=3).ready()
+        self.assertRegex(cluster.output, "plan: 2 stages, joined by mpi links")
+        self.assertEqual(cluster.api.complete([5, 17], 8)[0], wanted)
+        self.stop(cluster)
+        code, output = self.plan(model, "--workers", "2", "--transport", "zmq", "-o", plan)
+        self.assertEqual(code, 0, output)
+        with open(plan, encoding="utf-8") as file:
+            self.assertEqual(json.load(file)["link"], "zmq")
 
     def test_over_a_long_wire_the_answer_is_not_to_split(self):
         code, output = self.plan(DEMO_MODEL, "--workers", "3", "--memory", "1G", "--link", "wan")

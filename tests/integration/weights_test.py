@@ -26,19 +26,10 @@ class WeightsTest(ClusterTest):
         self.assertTrue(found, cluster.output)
         return [tuple(map(size_of, sizes)) for sizes in found]
 
-    def plan(self, *ends):
-        path = self.path("plan.json")
-        begins = [0, *ends[:-1]]
-        stages = ", ".join(f'{{"lead": {i + 1}, "layers": [{b}, {e}]}}'
-                           for i, (b, e) in enumerate(zip(begins, ends)))
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(f'{{"stages": [{stages}]}}')
-        return ["--plan", path]
-
     def from_coordinator(self, model, cache, n_workers=2):
         """Serves once with weights over the wire; (what workers fetched, tokens)."""
         cluster, workers = self.serve_joined(
-            model, n_workers, "--weights-from", "coordinator", *self.plan(2, 5),
+            model, n_workers, "--weights-from", "coordinator", *self.pipeline(2, 5),
             worker_flags=["--cache-dir", cache])
         tokens, _ = cluster.ready().api.complete(PROMPT, 8)
         fetched = [size_of(size) for size in re.findall(r"fetched (\S+ \w+)", cluster.output)]
@@ -58,7 +49,7 @@ class WeightsTest(ClusterTest):
 
 class FileTest(WeightsTest):
     def test_each_worker_reads_only_its_own(self):
-        cluster, _ = self.serve_joined(DEMO_MODEL, 3, *self.plan(2, 4, 5))
+        cluster, _ = self.serve_joined(DEMO_MODEL, 3, *self.pipeline(2, 4, 5))
         cluster.ready()
         loads = self.loads(cluster)
         self.assertEqual(len(loads), 3)
@@ -151,7 +142,7 @@ class WireTest(WeightsTest):
     def test_under_mpirun(self):
         cache = self.path("cache")
         cluster = self.serve(DEMO_MODEL, "--weights-from", "coordinator", "--cache-dir", cache,
-                             *self.plan(2, 4, 5), ranks=4).ready()
+                             *self.pipeline(2, 4, 5), ranks=4).ready()
         self.assertEqual(cluster.api.complete(PROMPT, 8)[0], self.wanted())
         self.stop(cluster)
 

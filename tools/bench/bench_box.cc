@@ -40,8 +40,9 @@ bool WeightRing::Holds(DType dtype, int64_t n_rows, int64_t n_cols) const {
 Result<std::unique_ptr<BenchBox>> BenchBox::Create(int n_threads) {
   TC_ASSIGN_OR_RETURN(auto device, kernels::MakeCpuDevice({n_threads}));
   TC_ASSIGN_OR_RETURN(auto pool, ThreadPool::Create({.n_threads = n_threads, .name = "probe"}));
-  const uint64_t probe_bytes = ProbeBufferBytes(LastLevelCacheBytes(), AvailableMemoryBytes());
-  TC_ASSIGN_OR_RETURN(BandwidthProbe probe, BandwidthProbe::Create(probe_bytes));
+  const uint64_t probe_bytes =
+      worker::ProbeBufferBytes(LastLevelCacheBytes(), AvailableMemoryBytes());
+  TC_ASSIGN_OR_RETURN(worker::BandwidthProbe probe, worker::BandwidthProbe::Create(probe_bytes));
   return std::unique_ptr<BenchBox>(
       new BenchBox(std::move(device), std::move(pool), std::move(probe)));
 }

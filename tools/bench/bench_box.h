@@ -15,7 +15,7 @@
 #include "base/tensor_view.h"
 #include "base/thread_pool.h"
 #include "kernels/device.h"
-#include "tools/machine/bandwidth_probe.h"
+#include "worker/probe/bandwidth_probe.h"
 
 namespace thermocline::tools {
 
@@ -73,12 +73,12 @@ class BenchBox {
 
  private:
   BenchBox(std::unique_ptr<kernels::Device> device, std::unique_ptr<ThreadPool> pool,
-           BandwidthProbe probe)
+           worker::BandwidthProbe probe)
       : device_(std::move(device)), pool_(std::move(pool)), probe_(std::move(probe)) {}
 
   std::unique_ptr<kernels::Device> device_;
   std::unique_ptr<ThreadPool> pool_;
-  BandwidthProbe probe_;
+  worker::BandwidthProbe probe_;
   WeightRing ring_;
 };
 

@@ -8,7 +8,7 @@
 #include "base/units.h"
 #include "model/ffn_mode.h"
 #include "tools/bench_model/number_list.h"
-#include "tools/machine/bandwidth_probe.h"
+#include "worker/probe/bandwidth_probe.h"
 
 namespace thermocline::tools {
 namespace {
@@ -66,9 +66,10 @@ Result<uint64_t> ParseProbeMemory(const std::string& text) {
   if (text.empty()) return uint64_t{0};
   const auto bytes = ParseBytes(text);
   if (!bytes.ok()) return bytes.status().WithContext("--probe-memory");
-  if (*bytes < kMinProbeBytes || *bytes > kMaxProbeBytes) {
+  if (*bytes < worker::kMinProbeBytes || *bytes > worker::kMaxProbeBytes) {
     return InvalidArgument(Str("--probe-memory out of range:", Kv("bytes", *bytes),
-                               Kv("min", kMinProbeBytes), Kv("max", kMaxProbeBytes)));
+                               Kv("min", worker::kMinProbeBytes),
+                               Kv("max", worker::kMaxProbeBytes)));
   }
   return *bytes;
 }

@@ -55,9 +55,10 @@ Result<std::unique_ptr<BenchSession>> BenchSession::Create(
     }
   }
   const uint64_t probe_bytes =
-      options.probe_bytes > 0 ? options.probe_bytes
-                              : ProbeBufferBytes(LastLevelCacheBytes(), AvailableMemoryBytes());
-  TC_ASSIGN_OR_RETURN(BandwidthProbe probe, BandwidthProbe::Create(probe_bytes));
+      options.probe_bytes > 0
+          ? options.probe_bytes
+          : worker::ProbeBufferBytes(LastLevelCacheBytes(), AvailableMemoryBytes());
+  TC_ASSIGN_OR_RETURN(worker::BandwidthProbe probe, worker::BandwidthProbe::Create(probe_bytes));
   std::unique_ptr<BenchSession> session(
       new BenchSession(models, cases, against, options, std::move(probe), std::move(on_progress)));
   TC_RETURN_IF_ERROR(session->MakePools());

@@ -18,8 +18,8 @@
 #include "tools/bench_model/op_times.h"
 #include "tools/bench_model/report.h"
 #include "tools/local/local_stage.h"
-#include "tools/machine/bandwidth_probe.h"
 #include "worker/assignment.h"
+#include "worker/probe/bandwidth_probe.h"
 
 namespace thermocline::tools {
 
@@ -64,7 +64,7 @@ class BenchSession {
   };
 
   BenchSession(const std::vector<worker::LoadedModel>& models, const BenchCases& cases,
-               const Against* against, const SessionOptions& options, BandwidthProbe probe,
+               const Against* against, const SessionOptions& options, worker::BandwidthProbe probe,
                BenchProgressFn on_progress)
       : models_(models),
         cases_(cases),
@@ -88,7 +88,7 @@ class BenchSession {
   const BenchCases& cases_;
   const Against* const against_;
   const SessionOptions options_;
-  BandwidthProbe probe_;
+  worker::BandwidthProbe probe_;
   const BenchProgressFn on_progress_;
   std::map<int, std::unique_ptr<ThreadPool>> pools_;  // by threads: for the probe
   std::map<size_t, Loaded> loaded_;                   // by setup

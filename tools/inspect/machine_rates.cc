@@ -8,9 +8,9 @@
 #include "base/host_info.h"
 #include "base/thread_pool.h"
 #include "kernels/device.h"
-#include "tools/machine/bandwidth_probe.h"
 #include "tools/machine/prepared_weight.h"
 #include "tools/machine/random_weights.h"
+#include "worker/probe/bandwidth_probe.h"
 
 namespace thermocline::tools {
 namespace {
@@ -62,8 +62,8 @@ Result<MachineRates> MeasureRates(int n_threads, std::span<const DType> dtypes) 
   TC_ASSIGN_OR_RETURN(const auto pool,
                       ThreadPool::Create({.n_threads = n_threads, .name = "probe"}));
   // One slice: a larger buffer would take longer to fill than to measure.
-  const uint64_t n_bytes = ProbeBufferBytes(0, AvailableMemoryBytes());
-  TC_ASSIGN_OR_RETURN(BandwidthProbe probe, BandwidthProbe::Create(n_bytes));
+  const uint64_t n_bytes = worker::ProbeBufferBytes(0, AvailableMemoryBytes());
+  TC_ASSIGN_OR_RETURN(worker::BandwidthProbe probe, worker::BandwidthProbe::Create(n_bytes));
   rates.device = device->name();
   constexpr int kPasses = 3;
   for (int i = 0; i < kPasses; ++i) {

@@ -1,9 +1,8 @@
 #include "tools/plan/flags.h"
 
-#include <charconv>
-
 #include "base/str.h"
 #include "placement/context.h"
+#include "placement/planner.h"
 #include "placement/solver/split_problem.h"
 
 namespace thermocline::tools {
@@ -15,19 +14,6 @@ Status CheckWithin(const char* flag, int64_t value, int64_t low, int64_t high) {
 }
 
 }  // namespace
-
-Result<double> LatencyWeight(const std::string& objective) {
-  if (objective == "latency") return 1.0;
-  if (objective == "throughput") return 0.0;
-  double weight = -1;
-  const char* const end = objective.data() + objective.size();
-  const auto parsed = std::from_chars(objective.data(), end, weight);
-  if (parsed.ec == std::errc() && parsed.ptr == end && weight >= 0 && weight <= 1) return weight;
-  return InvalidArgument(
-      Str("--objective is not latency, throughput or a weight of latency within "
-          "0..1: ",
-          Printable(objective)));
-}
 
 Status CheckPlanFlags(const PlanFlags& flags) {
   if (!flags.cluster_path.empty() && flags.n_workers > 0) {
@@ -51,7 +37,7 @@ Status CheckPlanFlags(const PlanFlags& flags) {
   TC_RETURN_IF_ERROR(CheckWithin("--sequences", flags.n_sequences, 1, placement::kMaxParallel));
   TC_RETURN_IF_ERROR(CheckWithin("--depth", flags.n_depth, 0, placement::kMaxContextTokens));
   TC_RETURN_IF_ERROR(CheckWithin("--max-group", flags.max_group, 1, placement::kMaxSplitDevices));
-  return LatencyWeight(flags.objective).status();
+  return placement::ParseObjective(flags.objective).status();
 }
 
 }  // namespace thermocline::tools

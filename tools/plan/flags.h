@@ -23,7 +23,7 @@ struct PlanFlags {
   double allow_loss = -1;      // negative: not given
   std::string predictor_path;  // of the sparsity file; "": beside the model, if there
   double active = -1;          // share of active neurons; negative: as the profile says
-  std::string transport = "zmq";
+  std::string transport;       // "": planned as zmq, and left to whoever serves the plan
   std::string wire_dtype = "f32";
   std::string kv_dtype = "f32";
   int n_ctx = 0;
@@ -32,7 +32,7 @@ struct PlanFlags {
   int64_t n_sequences = 1;  // that decode in one step
   int64_t n_depth = 0;      // tokens in their context
 
-  std::string objective = "latency";  // or throughput, or the weight of latency, 0 to 1
+  std::string objective = "latency";  // see placement::ParseObjective
   std::string policy = "optimal";
   int max_group = 4;
   bool compare = false;  // with the other policies
@@ -46,7 +46,5 @@ struct PlanFlags {
 
 // kInvalidArgument names the flag.
 Status CheckPlanFlags(const PlanFlags& flags);
-// The weight of latency that --objective stands for.
-Result<double> LatencyWeight(const std::string& objective);
 
 }  // namespace thermocline::tools

@@ -66,15 +66,14 @@ Status ReadHeats(const PlanFlags& flags, PlanSources* sources) {
     TC_ASSIGN_OR_RETURN(const auto reader, model::OpenMappedFile(path));
     TC_ASSIGN_OR_RETURN(const model::SparsityProfile profile, model::ReadSparsityProfile(*reader));
     TC_RETURN_IF_ERROR(model::CheckProfileOf(profile, sources->fingerprint).WithContext(path));
-    for (const model::LayerActivity& layer : profile.layers) {
-      sources->heats.push_back(placement::NeuronHeat::Of(layer, profile.n_tokens));
-    }
+    auto heats = placement::HeatsOf(profile, config);
+    if (!heats.ok()) return heats.status().WithContext(path);
+    sources->heats = *std::move(heats);
     sources->heat_source = path;
     return OkStatus();
   }
   const double active = flags.active < 0 ? 1 : flags.active;
-  sources->heats.assign(static_cast<size_t>(config.n_layer),
-                        placement::NeuronHeat::Uniform(config.n_ff, active));
+  sources->heats = placement::UniformHeats(config, active);
   sources->heat_source = flags.active < 0 ? Str("no ", path, ": every neuron counts as active")
                                           : std::string("--active");
   return OkStatus();
@@ -95,7 +94,9 @@ Status ReadOptions(const PlanFlags& flags, PlanSources* sources) {
   request.n_parallel = flags.n_parallel;
   request.max_step_tokens = flags.batch_size;
   request.model_fingerprint = sources->fingerprint;
-  TC_ASSIGN_OR_RETURN(request.link, placement::ParseLinkKind(flags.transport));
+  if (!flags.transport.empty()) {
+    TC_ASSIGN_OR_RETURN(request.link, placement::ParseLinkKind(flags.transport));
+  }
   TC_ASSIGN_OR_RETURN(request.wire, ParseFloatType("--wire-dtype", flags.wire_dtype));
   TC_ASSIGN_OR_RETURN(request.kv.dtype, ParseFloatType("--kv-cache-dtype", flags.kv_dtype));
   std::optional<double> allowed_loss;
@@ -106,7 +107,7 @@ Status ReadOptions(const PlanFlags& flags, PlanSources* sources) {
   options.n_sequences = flags.n_sequences;
   options.n_context = flags.n_depth;
   options.max_group = flags.max_group;
-  TC_ASSIGN_OR_RETURN(options.latency_weight, LatencyWeight(flags.objective));
+  TC_ASSIGN_OR_RETURN(options.latency_weight, placement::ParseObjective(flags.objective));
   const auto policy = placement::ParseSplitPolicy(flags.policy);
   if (!policy) {
     return InvalidArgument(

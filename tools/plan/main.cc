@@ -49,14 +49,16 @@ void AddModelFlags(CLI::App* app, PlanFlags* flags) {
   app->add_option("--batch-size", flags->batch_size, "Rows of the largest step")
       ->capture_default_str();
   app->add_option("--kv-cache-dtype", flags->kv_dtype, "f32 or f16")->capture_default_str();
-  app->add_option("--transport", flags->transport, "mpi or zmq")->capture_default_str();
+  app->add_option("--transport", flags->transport,
+                  "mpi or zmq, which the plan then demands (default: what `serve` uses)");
   app->add_option("--wire-dtype", flags->wire_dtype, "Activations on links: f32, f16, bf16")
       ->capture_default_str();
 }
 
 void AddGoalFlags(CLI::App* app, PlanFlags* flags) {
   app->add_option("--objective", flags->objective,
-                  "latency (one stream), throughput (many), or the weight of latency, 0 to 1")
+                  "latency (one stream), throughput (many), weighted (half and half), or the "
+                  "weight of latency, 0 to 1")
       ->capture_default_str();
   app->add_option("-b,--sequences", flags->n_sequences, "Sequences that decode in one step")
       ->capture_default_str();

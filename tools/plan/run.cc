@@ -98,7 +98,9 @@ Status RunPlan(const PlanFlags& flags) {
   if (!flags.html_path.empty()) {
     TC_RETURN_IF_ERROR(WriteText(flags.html_path, PlanPage(sources, planned, explanation)));
   }
-  const std::string json = placement::PlanToJson(planned.plan);
+  const auto link =
+      flags.transport.empty() ? placement::PlanLink::kLeaveOut : placement::PlanLink::kWrite;
+  const std::string json = placement::PlanToJson(planned.plan, link);
   if (flags.output_path == "-") {
     std::fputs(json.c_str(), stdout);
     std::fputs(explanation.c_str(), stderr);

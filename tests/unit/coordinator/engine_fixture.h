@@ -82,9 +82,12 @@ class RecordingObserver final : public EngineObserver {
   void OnWorkerLeft(const WorkerStatus& worker, const Status& why) override {
     Add(Str("left ", worker.host, ": ", why.message()));
   }
-  void OnPlan(const placement::Plan& plan) override {
+  void OnPlanning(const PlanJob& job) override {
+    Add(Str("planning for ", job.cluster.workers.size()));
+  }
+  void OnPlan(const PlanOutcome& planned) override {
     const MutexLock lock(mutex_);
-    plan_ = plan;
+    outcome_ = planned;
     lines_.push_back("plan");
   }
   void OnServing(const placement::Plan&) override { Add("serving"); }
@@ -102,10 +105,11 @@ class RecordingObserver final : public EngineObserver {
     const MutexLock lock(mutex_);
     return lines_;
   }
-  placement::Plan plan() const {
+  PlanOutcome outcome() const {
     const MutexLock lock(mutex_);
-    return plan_;
+    return outcome_;
   }
+  placement::Plan plan() const { return outcome().plan; }
 
  private:
   void Add(const std::string& line) {
@@ -114,7 +118,7 @@ class RecordingObserver final : public EngineObserver {
   }
   mutable Mutex mutex_;
   std::vector<std::string> lines_ GUARDED_BY(mutex_);
-  placement::Plan plan_ GUARDED_BY(mutex_);
+  PlanOutcome outcome_ GUARDED_BY(mutex_);
 };
 
 inline comm::PeerId PeerOf(uint64_t worker) { return {1000 + worker}; }
@@ -131,6 +135,9 @@ class EngineTest : public ::testing::Test {
   EngineTest() : mailbox_([this](auto to, const auto& message) { return OnSend(to, message); }) {
     options_.expected = {{{1}, "node1"}, {{2}, "node2"}};
     options_.build = "b1";
+    // A stage on each of two equal workers.
+    options_.policy = placement::SplitPolicy::kPipelineOnly;
+    options_.latency_weight = 0;
     options_.plan.n_ctx = 64;
     options_.plan.n_parallel = 4;
     options_.plan.model_fingerprint = "f00";
@@ -143,8 +150,8 @@ class EngineTest : public ::testing::Test {
 
   void StartEngine() {
     ASSERT_TRUE(options_.Validate().ok()) << options_.Validate();
-    engine_ = std::make_unique<Engine>(
-        Engine::Parts{options_, model_.config, model_.weights, mailbox_, clock_, observer_});
+    engine_ =
+        std::make_unique<Engine>(Engine::Parts{options_, sources_, mailbox_, clock_, observer_});
     engine_->Start();
   }
   proto::Hello HelloOf(uint64_t id) const {
@@ -166,8 +173,8 @@ class EngineTest : public ::testing::Test {
     StartEngine();
     Join();
     ASSERT_TRUE(Eventually([&] {
-      return engine_->status().state != ServiceState::kStarting &&
-             engine_->status().state != ServiceState::kLoading;
+      const ServiceState state = engine_->status().state;
+      return state == ServiceState::kReady || state == ServiceState::kFailed;
     }));
     ASSERT_EQ(engine_->status().state, ServiceState::kReady) << engine_->status().failure;
   }
@@ -243,6 +250,8 @@ class EngineTest : public ::testing::Test {
   }
 
   const testing::TinyModelParts& model_ = FourLayers();
+  const std::vector<placement::NeuronHeat> heats_ = placement::UniformHeats(model_.config, 1);
+  const PlanSources sources_{model_.config, model_.weights, nullptr, heats_};
   EngineOptions options_;
   ManualClock clock_;
   RecordingObserver observer_;

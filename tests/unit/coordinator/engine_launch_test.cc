@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tests/unit/coordinator/engine_fixture.h"
 
 namespace thermocline::coordinator {
@@ -23,6 +25,64 @@ TEST_F(EngineTest, AssignsStagesWithTheirNeighboursAddresses) {
   EXPECT_EQ(second.model_path, "/models/tiny.gguf");
   EXPECT_EQ(second.plan.model_fingerprint, "f00");
   EXPECT_EQ(second.plan, observer_.plan());
+}
+
+TEST_F(EngineTest, PlansForTheStreamsAndSaysWhatItExpects) {
+  options_.n_streams = 5;
+  StartServing();
+  EXPECT_TRUE(Eventually([&] { return observer_.Heard("serving"); }));
+  EXPECT_THAT(observer_.lines(), ::testing::ElementsAre("planning for 2", "plan", "serving"));
+  const PlanOutcome outcome = observer_.outcome();
+  ASSERT_TRUE(outcome.forecast.has_value());
+  EXPECT_EQ(outcome.forecast->n_sequences, 3);  // two steps share the five
+  EXPECT_EQ(engine_->status().forecast->step_s, outcome.forecast->step_s);
+  EXPECT_EQ(outcome.cluster.links.size(), 2u);
+}
+
+// 20 workers that all differ: planning for them takes longer than these tests.
+class PlanningEngineTest : public EngineTest {
+ protected:
+  static constexpr uint64_t kWorkers = 20;
+  PlanningEngineTest() {
+    options_.policy = placement::SplitPolicy::kOptimal;
+    options_.expected.clear();
+    for (uint64_t id = 1; id <= kWorkers; ++id) options_.expected.push_back({{id}, ""});
+    const MutexLock lock(mutex_);
+    beats_ = true;
+  }
+  void JoinAll() {
+    for (uint64_t id = 1; id <= kWorkers; ++id) {
+      proto::Hello hello = HelloOf(id);
+      hello.profile.read_bytes_per_s.value /= static_cast<double>(id);
+      mailbox_.Post(PeerOf(id), hello);
+    }
+  }
+};
+
+TEST_F(PlanningEngineTest, HeartbeatsGoOnAndItEndsWhenToldTo) {
+  StartEngine();
+  JoinAll();
+  ASSERT_TRUE(Eventually([&] { return observer_.Heard("planning for 20"); }));
+  for (int i = 0; i < 3; ++i) {
+    clock_.Advance(seconds(4));
+    ASSERT_TRUE(Eventually([&] {
+      const auto workers = engine_->status().workers;
+      return std::all_of(workers.begin(), workers.end(),
+                         [](const WorkerStatus& worker) { return worker.heartbeat_age_s == 0; });
+    }));
+  }
+  EXPECT_NE(engine_->status().state, ServiceState::kFailed) << engine_->status().failure;
+  engine_->Stop();
+  EXPECT_TRUE(observer_.Heard("stopped"));
+}
+
+TEST_F(PlanningEngineTest, AWorkerThatLeavesMeanwhileEndsTheService) {
+  StartEngine();
+  JoinAll();
+  mailbox_.Post(PeerOf(1), proto::Shutdown{.reason = "enough"});
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
+  EXPECT_THAT(engine_->status().failure.message(), HasSubstr("worker 1 on node1 is leaving"));
+  EXPECT_FALSE(observer_.Heard("serving"));
 }
 
 TEST_F(EngineTest, MissingWorkersAreNamed) {

@@ -53,6 +53,21 @@ TEST(MetricsTextTest, ServiceNumbersComeUnderAllNames) {
                               "7\n"));
 }
 
+TEST(MetricsTextTest, WhatThePlanExpectsStandsBesideWhatStepsTake) {
+  ServiceStatus status;
+  const auto has_forecast = [&] {
+    return MetricsText(ServiceFamilies(status, "tiny")).find("predicted") != std::string::npos;
+  };
+  EXPECT_FALSE(has_forecast());
+  status.forecast = {.step_s = 0.5, .bottleneck_s = 0.25, .n_sequences = 2};
+  status.forecast->stages = {{.seconds = 0.25}, {.seconds = 0.125}};
+  const std::string text = MetricsText(ServiceFamilies(status, "tiny"));
+  EXPECT_THAT(text, HasSubstr("thermocline_stage_predicted_step_seconds{stage=\"1\"} 0.125\n"));
+  EXPECT_THAT(text, HasSubstr("thermocline_predicted_sequences 2\n"));
+  EXPECT_THAT(text, HasSubstr("thermocline_predicted_step_seconds 0.5\n"));
+  EXPECT_THAT(text, HasSubstr("thermocline_predicted_tokens_per_second 8\n"));
+}
+
 TEST(MetricsTextTest, StepTimesComePerStageAndFramesPerWorker) {
   ServiceStatus status{.stale_frames = 5};
   status.workers = {{.id = WorkerId{1},

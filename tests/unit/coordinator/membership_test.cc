@@ -52,9 +52,9 @@ TEST(Membership, IsCompleteWhenAllJoined) {
 
 TEST(Membership, WorkersOfOneHostShareItsBandwidth) {
   Membership membership(ThreeWorkers(), At(0));
-  const auto join = [&](uint64_t id, const std::string& host, int n_cores, double bytes_per_s) {
+  const auto join = [&](uint64_t id, const std::string& host, int n_threads, double bytes_per_s) {
     proto::Hello hello = HelloOf(id, host);
-    hello.profile.n_cores = n_cores;
+    hello.profile.n_threads = n_threads;
     hello.profile.read_bytes_per_s = placement::Figure::Measured(bytes_per_s);
     EXPECT_TRUE(membership.OnHello({100 + id}, hello, At(0)).ok());
   };

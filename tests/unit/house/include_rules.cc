@@ -52,6 +52,7 @@ const std::vector<LibraryHome>& LibraryHomes() {
       {"xxhash.h", {"base/hash.cc"}},
       {"pcre2", {"model/pre_tokenizer.cc"}},
       {"hwy/", {"kernels/cpu/"}},
+      {"hwloc", {"worker/probe/host_topology.cc"}},
       {"cuda", {"kernels/cuda/"}},
       {"zmq", {"comm/"}},
       {"sodium", {"comm/"}},

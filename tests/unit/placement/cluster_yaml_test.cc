@@ -25,6 +25,8 @@ ClusterProfile TwoWorkers() {
   first.op_overhead_s = Figure::Measured(3e-6);
   first.read_rates = {{1, Figure::Measured(12e9)}, {8, Figure::Measured(24.5e9)}};
   first.compute_rates = {{DType::kQ4_K, 64, {9e11, Origin::kGiven}}};
+  first.weight_rates = {{WeightUse::kMatMul, DType::kQ8_0, 1, 4, Figure::Measured(12e9)},
+                        {WeightUse::kAxpyRows, DType::kF16, 0.1, 1, Figure::Assumed(9e9)}};
   cluster.workers[1].id = {7};
   cluster.links = {{{1},
                     {7},
@@ -44,6 +46,7 @@ TEST(ClusterYaml, WhatIsWrittenIsRead) {
   EXPECT_EQ(read->workers[0].host, "box \"one\"\n");
   EXPECT_EQ(read->workers[0].memory_bytes, 64 * kGiB);
   EXPECT_EQ(read->workers[0].compute_rates, cluster.workers[0].compute_rates);
+  EXPECT_EQ(read->workers[0].weight_rates, cluster.workers[0].weight_rates);
   EXPECT_EQ(read->workers[1], cluster.workers[1]);
   EXPECT_EQ(read->links[0].preset, "10gbe-tcp");
   EXPECT_EQ(read->links[0].latency_s.origin, Origin::kMeasured);
@@ -87,6 +90,10 @@ TEST(ClusterYaml, MistakesAreNamedWithTheirLine) {
       {"workers:\n  - {id: 1, huge_pages: maybe}\n", "huge_pages is not true or false"},
       {"workers:\n  - {id: 1, compute_rates: [{type: Q9, tokens: 1, gflops: 1}]}\n",
        "compute_rates[0].type is not a type of weights"},
+      {"workers:\n  - {id: 1, weight_rates: [{op: add, type: F16, gb_per_s: 1}]}\n",
+       "op is not matmul, neurons or axpy_rows: add"},
+      {"workers:\n  - {id: 1, weight_rates: [{type: F16, share: 0, gb_per_s: 1}]}\n",
+       "worker 1: a share of weight_rates is not above 0 and up to 1: 0"},
       {"workers:\n  - {id: 1}\nlinks:\n  - {from: 1, to: 2}\n", "there is no worker 2"},
       {"workers:\n  - {id: 1}\n  - {id: 2}\nlinks:\n  - {from: 1, to: 2, latency_us: -3}\n",
        "link 1 -> 2: latency is negative"},

@@ -38,6 +38,12 @@ TEST(PlanJson, ReadsBackWhatItWrote) {
   EXPECT_EQ(*plan, FullPlan());
 }
 
+TEST(PlanJson, ALinkThatIsLeftOutIsTheReadersChoice) {
+  const std::string json = PlanToJson(FullPlan(), PlanLink::kLeaveOut);
+  EXPECT_EQ(PlanFromJson(json, {.link = LinkKind::kZmq})->link, LinkKind::kZmq);
+  EXPECT_EQ(*PlanFromJson(json, {.link = LinkKind::kMpi}), FullPlan());
+}
+
 TEST(PlanJson, ReadsBackWhoHoldsWhichNeurons) {
   const auto plan = PlanFromJson(PlanToJson(SplitPlan()));
   ASSERT_TRUE(plan.ok()) << plan.status();

@@ -107,6 +107,11 @@ class Generator {
     for (auto& rate : profile.read_rates) rate = {Int(1, 64), MakeFigure()};
     profile.compute_rates.resize(Int(0, 3));
     for (auto& rate : profile.compute_rates) rate = {DType(Int(0, 8)), Int(1, 64), MakeFigure()};
+    profile.weight_rates.resize(Int(0, 3));
+    for (auto& rate : profile.weight_rates) {
+      rate = {placement::WeightUse(Int(0, 2)), DType(Int(0, 8)), 1.0 / Int(1, 20), Int(1, 64),
+              MakeFigure()};
+    }
     return profile;
   }
 

@@ -5,7 +5,6 @@
 
 #include "kernels/device.h"
 #include "tests/support/status_matchers.h"
-#include "tools/machine/bandwidth_probe.h"
 #include "tools/machine/machine_info.h"
 #include "tools/machine/random_weights.h"
 
@@ -24,26 +23,6 @@ TEST(MachineInfo, SaysSomething) {
   EXPECT_FALSE(CpuName().empty());
   EXPECT_NE(BuildName().find('('), std::string::npos);
   EXPECT_EQ(UtcNow().size(), std::string("2026-01-31 23:59 UTC").size());
-}
-
-TEST(ProbeBuffer, IsLargerThanTheCacheWithinMemory) {
-  EXPECT_EQ(ProbeBufferBytes(32 * kMiB, 64 * kGiB), 512 * kMiB);
-  EXPECT_EQ(ProbeBufferBytes(256 * kMiB, 64 * kGiB), 1 * kGiB);
-  EXPECT_EQ(ProbeBufferBytes(~uint64_t{0}, 64 * kGiB), 2 * kGiB);
-  EXPECT_EQ(ProbeBufferBytes(256 * kMiB, 1 * kGiB), 256 * kMiB);
-  EXPECT_EQ(ProbeBufferBytes(256 * kMiB, 1 * kMiB), kMinProbeBytes);
-  EXPECT_EQ(ProbeBufferBytes(0, 0), 512 * kMiB);  // unknown
-}
-
-TEST(BandwidthProbe, MeasuresBothWaysOfReading) {
-  auto probe = BandwidthProbe::Create(24 * kMiB);
-  ASSERT_THAT(probe.status(), testing::IsOk());
-  auto pool = ThreadPool::Create({.n_threads = 2, .name = "probe"});
-  ASSERT_THAT(pool.status(), testing::IsOk());
-  for (int i = 0; i < 3; ++i) {
-    EXPECT_GT(probe->Stream(**pool), 1e6);
-    EXPECT_GT(probe->Gather(**pool), 1e6);
-  }
 }
 
 TEST(RandomWeights, AreSmallAndDifferInEveryType) {

@@ -1,17 +1,19 @@
-#include "tools/machine/bandwidth_probe.h"
+#include "worker/probe/bandwidth_probe.h"
 
 #include <algorithm>
 #include <cstring>
 #include <span>
 
 #include "base/rng.h"
+#include "worker/probe/cache_eviction.h"
 
-namespace thermocline::tools {
+namespace thermocline::worker {
 namespace {
 
 constexpr uint64_t kMaxChosenBytes = 2 * kGiB;
-// What a thread takes at a time: small beside a slice, so that a slow thread is helped out.
-constexpr uint64_t kChunkBytes = 4 * kMiB;
+// What a thread takes at a time: small beside a slice, so that a slow thread is helped out and any
+// number of threads ends together.
+constexpr uint64_t kChunkBytes = 256 * kKiB;
 constexpr uint64_t kLineBytes = 64;
 // A page ahead: past what the core's own prefetcher, which stops at page ends, has asked for.
 constexpr uint64_t kPrefetchBytes = 4096;
@@ -37,6 +39,13 @@ uint64_t SumLines(const std::byte* bytes, uint64_t n_bytes, const std::byte* ahe
 
 }  // namespace
 
+double UndisturbedSeconds(std::vector<double> seconds) {
+  if (seconds.empty()) return 0;
+  const auto quarter = seconds.begin() + static_cast<std::ptrdiff_t>((seconds.size() - 1) / 4);
+  std::nth_element(seconds.begin(), quarter, seconds.end());
+  return *quarter;
+}
+
 uint64_t ProbeBufferBytes(uint64_t cache_bytes, uint64_t available_bytes) {
   uint64_t bytes =
       std::clamp(4 * std::min(cache_bytes, kMaxChosenBytes), kProbeSliceBytes, kMaxChosenBytes);
@@ -47,7 +56,7 @@ uint64_t ProbeBufferBytes(uint64_t cache_bytes, uint64_t available_bytes) {
 Result<BandwidthProbe> BandwidthProbe::Create(uint64_t n_bytes) {
   BandwidthProbe probe;
   TC_ASSIGN_OR_RETURN(probe.buffer_, Buffer::Allocate(RoundUp(n_bytes, kChunkBytes)));
-  std::memset(probe.buffer_.data(), 1, probe.buffer_.size());
+  std::memset(probe.buffer_.data(), kProbeByte, probe.buffer_.size());
   probe.slice_bytes_ = std::min(probe.buffer_.size(), kProbeSliceBytes);
   constexpr uint64_t kSeed = 1;
   for (uint64_t row = 0; row < probe.slice_bytes_ / kGatherRowBytes; ++row) {
@@ -55,6 +64,8 @@ Result<BandwidthProbe> BandwidthProbe::Create(uint64_t n_bytes) {
   }
   return probe;
 }
+
+void BandwidthProbe::Evict() const { EvictFromCaches({buffer_.data(), buffer_.size()}); }
 
 // The slices overlap where the buffer is no multiple of them; that of the longest ago comes next.
 const std::byte* BandwidthProbe::NextSlice() {
@@ -79,7 +90,7 @@ double BandwidthProbe::Stream(ThreadPool& pool) {
 }
 
 double BandwidthProbe::Gather(ThreadPool& pool) {
-  constexpr size_t kRowsPerChunk = 256;
+  constexpr size_t kRowsPerChunk = 64;
   const std::byte* const slice = NextSlice();
   const std::span<const uint64_t> rows = row_offsets_;
   sums_.assign(static_cast<size_t>(pool.n_threads()), 0);
@@ -96,4 +107,4 @@ double BandwidthProbe::Gather(ThreadPool& pool) {
   return static_cast<double>(rows.size() * kGatherRowBytes) / Seconds(clock_.Now() - begin);
 }
 
-}  // namespace thermocline::tools
+}  // namespace thermocline::worker

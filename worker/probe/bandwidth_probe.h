@@ -1,8 +1,10 @@
-// How fast the threads of a pool read memory right now: what a benchmark's bytes per second are set
-// against, measured beside it because a shared machine changes from second to second.
+// How fast the threads of a pool read memory right now: what a worker says of itself, and what a
+// benchmark's bytes per second are set against, measured beside it because a shared machine changes
+// from second to second.
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "base/buffer.h"
@@ -11,11 +13,19 @@
 #include "base/thread_pool.h"
 #include "base/units.h"
 
-namespace thermocline::tools {
+namespace thermocline::worker {
 
 // Rows that the gather reads, as neurons of a model of n_embd 2048 in F16 would be.
 inline constexpr uint64_t kGatherRowBytes = 4 * kKiB;
 inline constexpr double kGatherShare = 0.1;
+
+// What the memory is filled with: a number of ordinary size whatever type it is read as, F32, half,
+// bf16, scale or quant, so that no product of it is slow for being tiny, infinite or no number.
+inline constexpr int kProbeByte = 0x2d;
+
+// Of the times that the same work took, the one that a quarter of them do not exceed: of a program
+// that others interrupt now and then, the times when they did not.
+double UndisturbedSeconds(std::vector<double> seconds);
 
 // How much one probe reads. At 30 GB/s 512 MiB take 18 ms: long enough to tell, short enough to
 // stand beside every run.
@@ -40,7 +50,12 @@ class BandwidthProbe {
   // Bytes of those rows per second.
   double Gather(ThreadPool& pool);
 
+  // Lets the next readings come from DRAM though the caches would hold the buffer.
+  void Evict() const;
+
   uint64_t buffer_bytes() const { return buffer_.size(); }
+  // All of it; every byte is kProbeByte.
+  std::span<std::byte> buffer() { return {buffer_.data(), buffer_.size()}; }
 
  private:
   BandwidthProbe() = default;
@@ -54,4 +69,4 @@ class BandwidthProbe {
   std::vector<uint64_t> sums_;         // one per thread, so that no read can be left out
 };
 
-}  // namespace thermocline::tools
+}  // namespace thermocline::worker

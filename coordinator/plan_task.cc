@@ -1,0 +1,64 @@
+#include "coordinator/plan_task.h"
+
+#include <pthread.h>
+
+#include <utility>
+
+namespace thermocline::coordinator {
+namespace {
+
+Result<placement::Plan> CompleteByHand(const PlanSources& sources, const PlanJob& job) {
+  const placement::PlanRequest& request = job.options.request;
+  const placement::Plan defaults{.link = request.link, .wire = request.wire, .kv = request.kv};
+  TC_ASSIGN_OR_RETURN(placement::Plan plan, placement::PlanFromJson(job.plan_json, defaults));
+  plan.epoch = request.epoch;
+  return placement::CompletePlan(std::move(plan), sources.config, sources.weights, job.cluster,
+                                 request);
+}
+
+}  // namespace
+
+Result<PlanOutcome> PlanFor(const PlanSources& sources, PlanJob job) {
+  const SteadyClock clock;
+  const TimePoint began = clock.Now();
+  PlanOutcome outcome{.by_hand = !job.plan_json.empty()};
+  if (outcome.by_hand) {
+    TC_ASSIGN_OR_RETURN(outcome.plan, CompleteByHand(sources, job));
+  } else {
+    const placement::PlannerInputs inputs{.config = sources.config,
+                                          .weights = sources.weights,
+                                          .sparsity = sources.sparsity,
+                                          .heats = sources.heats,
+                                          .cluster = job.cluster};
+    TC_ASSIGN_OR_RETURN(placement::PlannedModel planned, placement::MakePlan(inputs, job.options));
+    outcome.plan = std::move(planned.plan);
+    outcome.forecast = std::move(planned.forecast);
+  }
+  outcome.cluster = std::move(job.cluster);
+  outcome.took = clock.Now() - began;
+  return outcome;
+}
+
+PlanTask::PlanTask(const PlanSources& sources, PlanJob job, std::function<void()> on_done)
+    : thread_([this, sources, job = std::move(job), on_done = std::move(on_done)]() mutable {
+        pthread_setname_np(pthread_self(), "tc-plan");
+        job.options.stop = &stop_;
+        Result<PlanOutcome> outcome = PlanFor(sources, std::move(job));
+        {
+          const MutexLock lock(mutex_);
+          outcome_ = std::move(outcome);
+        }
+        on_done();
+      }) {}
+
+PlanTask::~PlanTask() {
+  stop_ = true;
+  thread_.join();
+}
+
+std::optional<Result<PlanOutcome>> PlanTask::Take() {
+  const MutexLock lock(mutex_);
+  return std::exchange(outcome_, std::nullopt);
+}
+
+}  // namespace thermocline::coordinator

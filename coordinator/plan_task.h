@@ -1,0 +1,67 @@
+// Planning beside the engine: the search for a plan may take a minute, while heartbeats go on.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "base/status.h"
+#include "model/config.h"
+#include "model/sparsity.h"
+#include "model/weights.h"
+#include "placement/neuron_heat.h"
+#include "placement/planner.h"
+
+namespace thermocline::coordinator {
+
+// What every plan of a model is made from.
+struct PlanSources {
+  const model::ModelConfig& config;
+  const model::WeightIndex& weights;
+  const model::Sparsity* sparsity = nullptr;        // null: nothing is known
+  const std::vector<placement::NeuronHeat>& heats;  // by layer, in the order that workers keep
+};
+
+// One plan that is wanted.
+struct PlanJob {
+  placement::ClusterProfile cluster;  // with a link for every pair
+  placement::PlannerOptions options;
+  std::string plan_json;  // a hand-written plan instead of a search; "": search
+};
+
+struct PlanOutcome {
+  placement::Plan plan;  // valid
+  bool by_hand = false;
+  std::optional<placement::PlanForecast> forecast;  // of a plan that was searched for
+  placement::ClusterProfile cluster;                // that it is for
+  Duration took{0};
+};
+
+// The codes of MakePlan, PlanFromJson and CompletePlan. Equal inputs give equal plans.
+Result<PlanOutcome> PlanFor(const PlanSources& sources, PlanJob job);
+
+// Owns one thread, which makes one plan. Created, asked and destroyed by one thread.
+class PlanTask {
+ public:
+  // Starts at once; the sources outlive it. `on_done` is called on the task's thread once the
+  // outcome can be taken.
+  PlanTask(const PlanSources& sources, PlanJob job, std::function<void()> on_done);
+  // Stops a search under way, which takes no longer than one of its steps: at most seconds.
+  ~PlanTask();
+
+  // The outcome, once; nullopt before it is there.
+  std::optional<Result<PlanOutcome>> Take();
+
+ private:
+  std::atomic<bool> stop_{false};
+  Mutex mutex_;
+  std::optional<Result<PlanOutcome>> outcome_ GUARDED_BY(mutex_);
+  std::thread thread_;
+};
+
+}  // namespace thermocline::coordinator

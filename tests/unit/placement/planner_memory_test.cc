@@ -1,0 +1,180 @@
+// What fits where: KV pages, scratch and predictors in the plans that MakePlan makes.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+
+#include "base/str.h"
+#include "base/units.h"
+#include "placement/context.h"
+#include "placement/link_preset.h"
+#include "placement/planner.h"
+#include "tests/support/tiny_model_parts.h"
+
+namespace thermocline::placement {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::MakeTinyModelParts;
+using testing::TinyModelParts;
+
+constexpr int kLayers = 6;
+
+// Made once: random weights take longer than the tests.
+const TinyModelParts& SixLayers() {
+  static const TinyModelParts parts = MakeTinyModelParts({.n_layer = kLayers});
+  return parts;
+}
+
+ClusterProfile ClusterOf(const std::vector<uint64_t>& memories) {
+  ClusterProfile cluster;
+  for (const uint64_t memory_bytes : memories) {
+    const uint64_t id = cluster.workers.size() + 1;
+    cluster.workers.push_back({.id = {id},
+                               .host = Str("node", id),
+                               .n_cores = 4,
+                               .memory_bytes = memory_bytes,
+                               .read_bytes_per_s = Figure::Measured(1e9)});
+  }
+  const Status filled = FillLinks(*FindLinkPreset(kDefaultLinkPreset), LinkKind::kZmq, &cluster);
+  EXPECT_TRUE(filled.ok()) << filled;
+  return cluster;
+}
+
+class PlannerMemoryTest : public ::testing::Test {
+ protected:
+  PlannerMemoryTest() {
+    options_.request = {.n_ctx = 64, .n_parallel = 2, .epoch = {1}, .model_fingerprint = "f"};
+  }
+  Result<PlannedModel> MakeFor(const TinyModelParts& model,
+                               const std::vector<uint64_t>& memories) const {
+    const ClusterProfile cluster = ClusterOf(memories);
+    const std::vector<NeuronHeat> heats = UniformHeats(model.config, 1);
+    return MakePlan(
+        {.config = model.config, .weights = model.weights, .heats = heats, .cluster = cluster},
+        options_);
+  }
+  Result<PlannedModel> Make(const std::vector<uint64_t>& memories) const {
+    return MakeFor(model_, memories);
+  }
+  uint64_t overhead() const {
+    return OverheadBytes(model_.config, options_.request.max_step_tokens);
+  }
+  // Of all layers.
+  uint64_t page_bytes() const { return KvPageBytes(model_.config, options_.request.kv) * kLayers; }
+
+  const TinyModelParts& model_ = SixLayers();
+  const uint64_t weights_ = model_.weights.BytesOf({0, kLayers, true, true});
+  PlannerOptions options_;
+};
+
+TEST_F(PlannerMemoryTest, EqualWorkersShareTheLayersForThroughput) {
+  options_.latency_weight = 0;
+  options_.policy = SplitPolicy::kPipelineOnly;
+  const auto planned = Make({kGiB, kGiB, kGiB});
+  ASSERT_TRUE(planned.ok()) << planned.status();
+  const Plan& plan = planned->plan;
+  ASSERT_EQ(plan.stages.size(), 3u);
+  uint64_t total = 0;
+  for (const StagePlan& stage : plan.stages) {
+    EXPECT_EQ(stage.weights_bytes, model_.weights.BytesOf(stage.layers));
+    total += stage.weights_bytes;
+  }
+  EXPECT_EQ(total, weights_);
+  EXPECT_EQ(plan.kv.n_pages, 8);  // two sequences of 64 tokens in pages of 16
+  EXPECT_EQ(plan.n_ctx, 64);
+  EXPECT_EQ(*PlanFromJson(PlanToJson(plan)), plan);
+}
+
+TEST_F(PlannerMemoryTest, AsManyPagesAsMemoryHolds) {
+  options_.request.n_parallel = 1000;
+  const auto planned = Make({overhead() + weights_ + 5 * page_bytes() + page_bytes() / 2});
+  ASSERT_TRUE(planned.ok()) << planned.status();
+  EXPECT_EQ(planned->plan.kv.n_pages, 5);
+  EXPECT_EQ(planned->plan.n_ctx, 64);
+  EXPECT_EQ(planned->plan.stages[0].kv_bytes, 5 * page_bytes());
+  EXPECT_EQ(planned->forecast.stages[0].members[0].memory_bytes,
+            overhead() + weights_ + 5 * page_bytes());
+}
+
+TEST_F(PlannerMemoryTest, ContextIsShortenedOnlyWhenItWasNotAskedFor) {
+  const std::vector<uint64_t> one = {overhead() + weights_ + 20 * page_bytes()};
+  options_.request.n_ctx = 0;
+  const auto shortened = Make(one);
+  ASSERT_TRUE(shortened.ok()) << shortened.status();
+  EXPECT_EQ(shortened->plan.n_ctx, 320);  // of 512
+  options_.request.n_ctx = 512;
+  EXPECT_EQ(Make(one).status().code(), StatusCode::kResourceExhausted);
+}
+
+TEST_F(PlannerMemoryTest, LargerStepsLeaveLessForTheKv) {
+  const uint64_t small = OverheadBytes(model_.config, 512);
+  const uint64_t large = OverheadBytes(model_.config, 4096);
+  const uint64_t row_bytes = (large - small) / (4096 - 512);
+  EXPECT_GE(row_bytes,
+            sizeof(float) * (6 * uint64_t(model_.config.n_embd) + 3 * model_.config.n_ff));
+  EXPECT_GE(small, kRuntimeBytes + 512 * row_bytes +
+                       kLogitsBlockRows * sizeof(float) * uint64_t(model_.config.n_vocab));
+  EXPECT_EQ(OverheadBytes(model_.config, 1), OverheadBytes(model_.config, kLogitsBlockRows));
+
+  const std::vector<uint64_t> one = {small + weights_ + 8 * page_bytes()};
+  EXPECT_TRUE(Make(one).ok());
+  options_.request.max_step_tokens = 4096;
+  EXPECT_EQ(Make(one).status().code(), StatusCode::kResourceExhausted);
+  options_.request.max_step_tokens = 0;
+  EXPECT_THAT(Make(one).status().message(), HasSubstr("max_step_tokens out of range: 0"));
+}
+
+TEST_F(PlannerMemoryTest, PredictorsTakeMemoryWhereTheyMayRun) {
+  testing::TinyModelSpec spec{.n_layer = kLayers};
+  spec.dialect = model::GgufDialect::kPowerInfer;
+  const TinyModelParts own = MakeTinyModelParts(spec);
+  const model::LayerRange all{0, kLayers, true, true};
+  const uint64_t predictors = own.weights.PredictorBytesOf(all);
+  const uint64_t needed = OverheadBytes(own.config, options_.request.max_step_tokens) +
+                          own.weights.BytesOf(all) +
+                          4 * KvPageBytes(own.config, options_.request.kv) * kLayers;
+  EXPECT_TRUE(MakeFor(own, {needed}).ok());
+  options_.request.ffn.Add(model::FfnMode::kPredicted);
+  EXPECT_EQ(MakeFor(own, {needed}).status().code(), StatusCode::kResourceExhausted);
+  const auto planned = MakeFor(own, {needed + predictors});
+  ASSERT_TRUE(planned.ok()) << planned.status();
+  EXPECT_EQ(planned->plan.stages[0].predictor_bytes, predictors);
+}
+
+TEST_F(PlannerMemoryTest, WishesOutOfRangeAreRefused) {
+  options_.request.n_parallel = 0;
+  EXPECT_THAT(Make({kGiB}).status().message(), HasSubstr("n_parallel out of range: 0"));
+  options_.request.n_parallel = 1;
+  options_.request.kv.n_pages = 3;
+  EXPECT_THAT(Make({kGiB}).status().message(), HasSubstr("n_pages=3 page_tokens=16 n_ctx=64"));
+}
+
+TEST_F(PlannerMemoryTest, EnormousWishesDoNotWrap) {
+  options_.request.n_ctx = kMaxContextTokens;
+  options_.request.n_parallel = kMaxParallel;
+  options_.request.kv.page_tokens = 1;
+  EXPECT_EQ(Make({kGiB}).status().code(), StatusCode::kResourceExhausted);
+  options_.request.kv.n_pages = kMaxKvTokens + 1;
+  EXPECT_THAT(Make({kGiB}).status().message(), HasSubstr("kv.n_pages out of range"));
+}
+
+TEST_F(PlannerMemoryTest, AStoppedSearchSaysSo) {
+  const std::atomic<bool> stop{true};
+  options_.stop = &stop;
+  EXPECT_EQ(Make({kGiB, kGiB}).status().code(), StatusCode::kAborted);
+}
+
+TEST(ParseObjective, NamesAndWeights) {
+  EXPECT_EQ(*ParseObjective("latency"), 1);
+  EXPECT_EQ(*ParseObjective("throughput"), 0);
+  EXPECT_EQ(*ParseObjective("weighted"), 0.5);
+  EXPECT_EQ(*ParseObjective("0.25"), 0.25);
+  for (const char* wrong : {"", "cheap", "1.5", "-0.1", "nan", "0.5x"}) {
+    EXPECT_THAT(ParseObjective(wrong).status().message(), HasSubstr("--objective is not latency"))
+        << wrong;
+  }
+}
+
+}  // namespace
+}  // namespace thermocline::placement
