@@ -55,7 +55,7 @@ class Link {
 };
 
 // One worker's end of every link of one transport: created once, told to peers by address.
-// Step thread only, like the links it opens; it outlives them.
+// One thread at a time, like the links it opens (a probe's, later the step thread); it outlives them.
 class DataPort {
  public:
   virtual ~DataPort() = default;
@@ -83,5 +83,10 @@ struct ShapingOptions {
 // across network namespaces); elsewhere a frame is held for the receiver's own `latency` after it
 // was seen.
 std::unique_ptr<Link> ShapeLink(std::unique_ptr<Link> link, const ShapingOptions& options);
+// All links that the port opens.
+std::unique_ptr<DataPort> ShapePort(std::unique_ptr<DataPort> port, const ShapingOptions& options);
+// "latency=200us,bandwidth=1.25GB/s,drop=0.001,seed=7", each at most once: latency in us, ms or s,
+// bandwidth in MB/s or GB/s (1e6 and 1e9 bytes). kInvalidArgument names what it does not know.
+Result<ShapingOptions> ParseShaping(std::string_view text);
 
 }  // namespace thermocline::comm

@@ -119,7 +119,30 @@ class ShapedLink final : public Link {
   std::optional<TimePoint> held_until_;
 };
 
+// Owns the decorated port. Step thread only, like the port itself.
+class ShapedPort final : public DataPort {
+ public:
+  ShapedPort(std::unique_ptr<DataPort> port, const ShapingOptions& options)
+      : port_(std::move(port)), options_(options) {}
+
+  Transport transport() const override { return port_->transport(); }
+  std::string address() const override { return port_->address(); }
+  void SetSelf(WorkerId self) override { port_->SetSelf(self); }
+  Result<std::unique_ptr<Link>> Open(WorkerId peer, const std::string& peer_address) override {
+    TC_ASSIGN_OR_RETURN(auto link, port_->Open(peer, peer_address));
+    return ShapeLink(std::move(link), options_);
+  }
+
+ private:
+  const std::unique_ptr<DataPort> port_;
+  const ShapingOptions options_;
+};
+
 }  // namespace
+
+std::unique_ptr<DataPort> ShapePort(std::unique_ptr<DataPort> port, const ShapingOptions& options) {
+  return std::make_unique<ShapedPort>(std::move(port), options);
+}
 
 std::unique_ptr<Link> ShapeLink(std::unique_ptr<Link> link, const ShapingOptions& options) {
   return std::make_unique<ShapedLink>(std::move(link), options);

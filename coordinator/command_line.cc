@@ -93,6 +93,13 @@ void AddPlanFlags(CLI::App* app, ServeFlags* flags) {
                   "Sequences expected to decode at the same time (default: --parallel)")
       ->check(CLI::Range(1, 4096))
       ->group(kGroup);
+  app->add_option("--cluster", flags->cluster_path,
+                  "Cluster profile (docs/cluster-profile.md): instead of measuring links, and what "
+                  "it says of workers")
+      ->group(kGroup);
+  app->add_option("--save-cluster", flags->save_cluster_path,
+                  "Write what was measured as a cluster profile, to edit and give back")
+      ->group(kGroup);
   app->add_option("--plan", flags->plan_path,
                   "Instead: a plan by hand or of `thermocline plan` (docs/plan-format.md)")
       ->group(kGroup);
@@ -138,6 +145,10 @@ void AddClusterFlags(CLI::App* app, ServeFlags* flags) {
                   "(avx512-vnni, avx512, avx2, sse4, neon, scalar)")
       ->group(kGroup);
   app->add_option("--memory", flags->memory, "Memory of each worker, e.g. 1.8G")->group(kGroup);
+  app->add_option("--shape", flags->shape,
+                  "For experiments: make the workers' links slower than they are, e.g. "
+                  "latency=200us,bandwidth=1.25GB/s (workers that join need it themselves)")
+      ->group(kGroup);
   app->add_option("--cache-dir", flags->cache_dir, "Each worker's folder for fetched weights")
       ->group(kGroup);
 }

@@ -297,7 +297,6 @@ void Engine::Publish() {
   status_.preemptions = counts.preemptions;
   status_.stale_frames = n_stale_ + counts.unknown_results;
   status_.epoch = plan_.epoch.value;
-  status_.forecast = forecast_;
 }
 
 void Engine::End(const Status& why, ServiceState last_state) {

@@ -17,6 +17,7 @@
 #include "base/status.h"
 #include "comm/mailbox.h"
 #include "coordinator/generation_service.h"
+#include "coordinator/link_survey.h"
 #include "coordinator/membership.h"
 #include "coordinator/plan_task.h"
 #include "coordinator/scheduler.h"
@@ -33,7 +34,9 @@ struct EngineOptions {
   std::string plan_json;        // a hand-written plan; "": the planner searches for one
   placement::PlanRequest plan;  // context, parallelism, KV, link, wire, fingerprint, FFN
   placement::SplitPolicy policy = placement::SplitPolicy::kOptimal;
-  double latency_weight = 1;  // of the planner's objective, 0..1
+  double latency_weight = 1;                         // of the planner's objective, 0..1
+  std::optional<placement::ClusterProfile> cluster;  // instead of measuring links
+  std::string save_cluster_path;  // where to write what is planned for; "": nowhere
   int n_streams = 1;          // sequences that are expected to decode at the same time, 1 or more
   std::string sparsity_path;  // on the workers' hosts; "": what the model file has
 
@@ -72,6 +75,7 @@ class EngineObserver {
   virtual void OnWorkerRefused(const std::string& /*host*/, const Status&) {}
   // A spare worker is gone; the service goes on.
   virtual void OnWorkerLeft(const WorkerStatus&, const Status& /*why*/) {}
+  virtual void OnMeasuringLinks(const LinkSurvey&) {}
   virtual void OnPlanning(const PlanJob&) {}
   virtual void OnPlan(const PlanOutcome&) {}
   virtual void OnLoadProgress(const std::vector<WorkerStatus>&) {}
@@ -164,6 +168,7 @@ class Engine final : public GenerationService {
   Status On(comm::PeerId from, const proto::StepResult& result);
   Status On(comm::PeerId from, const proto::Heartbeat& heartbeat);
   Status On(comm::PeerId from, const proto::Failure& failure);
+  Status On(comm::PeerId from, const proto::LinkReport& report);
   Status On(comm::PeerId from, const proto::Shutdown& shutdown);
   Status On(comm::PeerId from, const proto::ClockEcho& echo);
   Status On(comm::PeerId from, const proto::TraceSpans& spans);
@@ -177,14 +182,17 @@ class Engine final : public GenerationService {
   Status SendToWorker(WorkerId worker, const proto::Message& message);
 
   // From complete membership to serving (engine_plan.cc). An error is the end of the service.
+  Status StartSurvey();
+  Status ContinueSurvey();
   Status StartPlanning();
-  Result<PlanJob> JobOf(placement::ClusterProfile cluster) const;
+  Result<PlanJob> NextJob() const;
   void HandlePlanned();
   Status StartLoading(const PlanOutcome& planned);
   Result<proto::AssignPlan> AssignmentOf(WorkerId worker) const;
   Status AddressNeighbours(size_t i, proto::AssignPlan* assignment) const;
-  Result<std::string> AddressOf(WorkerId worker) const;
+  Result<std::string> AddressOf(WorkerId worker, placement::LinkKind transport) const;
   void StartServing();
+  void SetExpected(const PlanOutcome& planned);
   void SetState(ServiceState state);
 
   const EngineOptions& options_;
@@ -196,10 +204,12 @@ class Engine final : public GenerationService {
 
   // Engine thread only, after Start.
   Membership membership_;
+  std::unique_ptr<LinkSurvey> survey_;  // while links are measured, before plan_task_
+  // Of those who joined before the first plan: what they measured, or what a file says.
+  placement::ClusterProfile cluster_;
   std::unique_ptr<PlanTask> plan_task_;  // while kPlanning
   placement::Plan plan_;
-  std::optional<placement::PlanForecast> forecast_;  // of plan_
-  std::unique_ptr<Scheduler> scheduler_;             // from kReady on
+  std::unique_ptr<Scheduler> scheduler_;  // from kReady on
   std::unordered_map<SeqId, std::shared_ptr<GenerationSink>> sinks_;
   std::vector<std::byte> encoded_;  // scratch of SendTo
   TimePoint next_tick_;

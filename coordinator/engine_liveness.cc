@@ -36,6 +36,7 @@ Status Engine::CheckLiveness(TimePoint now) {
     if (!sent.ok()) TC_RETURN_IF_ERROR(Lose(id, sent));
   }
   TC_RETURN_IF_ERROR(CheckLinkReport(now));
+  if (survey_ != nullptr) TC_RETURN_IF_ERROR(survey_->CheckDeadline(now));
   return CheckStepDeadline(now);
 }
 

@@ -27,7 +27,7 @@ Status Engine::On(comm::PeerId from, const proto::Hello& hello) {
     trace_->OnWorker(*id, membership_.NameOf(*id));
     TC_RETURN_IF_ERROR(AskClock(*id));
   }
-  return membership_.complete() ? StartPlanning() : OkStatus();
+  return membership_.complete() ? StartSurvey() : OkStatus();
 }
 
 Status Engine::Refuse(comm::PeerId from, const proto::Hello& hello, const Status& why) {
@@ -84,6 +84,15 @@ Status Engine::On(comm::PeerId from, const proto::Failure& failure) {
   const bool may_be_a_link = why.code() == StatusCode::kUnavailable && plan_.has_links();
   if (may_be_a_link && !membership_.IsSpare(*worker)) return HoldLinkReport(*worker, why);
   return Lose(*worker, why);
+}
+
+Status Engine::On(comm::PeerId from, const proto::LinkReport& report) {
+  const auto worker = membership_.FindId(from);
+  if (!worker || survey_ == nullptr) return CountStale();
+  const Status status = survey_->OnReport(*worker, report);
+  if (status.code() == StatusCode::kNotFound) return CountStale();
+  TC_RETURN_IF_ERROR(status);
+  return ContinueSurvey();
 }
 
 Status Engine::On(comm::PeerId from, const proto::Shutdown& shutdown) {

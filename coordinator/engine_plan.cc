@@ -4,21 +4,54 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "coordinator/engine.h"
+#include "placement/fit_cluster.h"
 #include "placement/link_preset.h"
 
 namespace thermocline::coordinator {
 
-Status Engine::StartPlanning() {
-  TC_ASSIGN_OR_RETURN(PlanJob job, JobOf(membership_.profile()));
+Status Engine::StartSurvey() {
+  cluster_ = membership_.profile();
   SetState(ServiceState::kPlanning);
+  if (options_.cluster) {
+    TC_ASSIGN_OR_RETURN(cluster_,
+                        placement::FitCluster(*options_.cluster, cluster_, options_.plan.link));
+    return StartPlanning();
+  }
+  survey_ = std::make_unique<LinkSurvey>(cluster_.workers, options_.plan.link, clock_.Now());
+  if (!survey_->done()) observer_.OnMeasuringLinks(*survey_);
+  return ContinueSurvey();
+}
+
+Status Engine::ContinueSurvey() {
+  for (auto& [worker, request] : survey_->TakeRequests()) {
+    TC_ASSIGN_OR_RETURN(request.address, AddressOf(request.peer, request.transport));
+    TC_RETURN_IF_ERROR(SendToWorker(worker, request));
+  }
+  if (!survey_->done()) return OkStatus();
+  cluster_.links = survey_->Links();
+  survey_.reset();
+  return StartPlanning();
+}
+
+Status Engine::StartPlanning() {
+  TC_ASSIGN_OR_RETURN(PlanJob job, NextJob());
+  job.save_cluster_path = options_.save_cluster_path;
   observer_.OnPlanning(job);
   plan_task_ = std::make_unique<PlanTask>(sources_, std::move(job), [this] { mailbox_.Wake(); });
   return OkStatus();
 }
 
-// Streams share the steps under way, of which there will be no more than workers.
-Result<PlanJob> Engine::JobOf(placement::ClusterProfile cluster) const {
-  PlanJob job{.cluster = std::move(cluster), .plan_json = options_.plan_json};
+// For those who are here now, by what is known of them. Streams share the steps under way, of which
+// there will be no more than workers.
+Result<PlanJob> Engine::NextJob() const {
+  PlanJob job{.cluster = membership_.profile(), .plan_json = options_.plan_json};
+  for (placement::WorkerProfile& worker : job.cluster.workers) {
+    if (const auto* known = cluster_.FindWorker(worker.id)) worker = *known;
+  }
+  for (const placement::LinkProfile& link : cluster_.links) {
+    const bool here = job.cluster.FindWorker(link.from) && job.cluster.FindWorker(link.to);
+    if (here) job.cluster.links.push_back(link);
+  }
   TC_ASSIGN_OR_RETURN(const placement::LinkPreset between_hosts,
                       placement::FindLinkPreset(placement::kDefaultLinkPreset));
   TC_RETURN_IF_ERROR(placement::FillLinks(between_hosts, options_.plan.link, &job.cluster));
@@ -43,7 +76,7 @@ void Engine::HandlePlanned() {
 
 Status Engine::StartLoading(const PlanOutcome& planned) {
   plan_ = planned.plan;
-  forecast_ = planned.forecast;
+  SetExpected(planned);
   // All assignments are made before the first is sent: an impossible one must not start a load.
   std::vector<std::pair<WorkerId, proto::AssignPlan>> assignments;
   for (const WorkerId worker : membership_.ids()) {
@@ -84,7 +117,7 @@ Result<proto::AssignPlan> Engine::AssignmentOf(WorkerId worker) const {
       if (helpers[h].worker != worker) continue;
       assignment.stage = static_cast<int>(i);
       assignment.helper = static_cast<int>(h);
-      TC_ASSIGN_OR_RETURN(assignment.lead_address, AddressOf(plan_.stages[i].lead));
+      TC_ASSIGN_OR_RETURN(assignment.lead_address, AddressOf(plan_.stages[i].lead, plan_.link));
     }
   }
   return assignment;
@@ -93,24 +126,25 @@ Result<proto::AssignPlan> Engine::AssignmentOf(WorkerId worker) const {
 // Of the lead of stage `i`.
 Status Engine::AddressNeighbours(size_t i, proto::AssignPlan* assignment) const {
   if (i > 0) {
-    TC_ASSIGN_OR_RETURN(assignment->previous_address, AddressOf(plan_.stages[i - 1].lead));
+    TC_ASSIGN_OR_RETURN(assignment->previous_address,
+                        AddressOf(plan_.stages[i - 1].lead, plan_.link));
   }
   if (i + 1 < plan_.stages.size()) {
-    TC_ASSIGN_OR_RETURN(assignment->next_address, AddressOf(plan_.stages[i + 1].lead));
+    TC_ASSIGN_OR_RETURN(assignment->next_address, AddressOf(plan_.stages[i + 1].lead, plan_.link));
   }
   for (const placement::HelperPlan& helper : plan_.stages[i].helpers) {
-    TC_ASSIGN_OR_RETURN(std::string address, AddressOf(helper.worker));
+    TC_ASSIGN_OR_RETURN(std::string address, AddressOf(helper.worker, plan_.link));
     assignment->helper_addresses.push_back(std::move(address));
   }
   return OkStatus();
 }
 
-Result<std::string> Engine::AddressOf(WorkerId worker) const {
+Result<std::string> Engine::AddressOf(WorkerId worker, placement::LinkKind transport) const {
   const proto::Hello& hello = membership_.hello(worker);
-  const bool mpi = plan_.link == placement::LinkKind::kMpi;
+  const bool mpi = transport == placement::LinkKind::kMpi;
   const std::string& address = mpi ? hello.mpi_address : hello.zmq_address;
   if (!address.empty()) return address;
-  return InvalidArgument(Str("transport ", placement::LinkKindName(plan_.link), " needs ",
+  return InvalidArgument(Str("transport ", placement::LinkKindName(transport), " needs ",
                              mpi ? "every worker to be an MPI rank" : "every worker's data socket",
                              ": ", membership_.NameOf(worker), " has none; try --transport ",
                              mpi ? "zmq" : "mpi"));
@@ -141,6 +175,16 @@ void Engine::StartServing() {
   LogInfo("coordinator", Str("serving", Kv("epoch", plan_.epoch), Kv("stages", plan_.stages.size()),
                              Kv("n_ctx", plan_.n_ctx), Kv("kv_tokens", plan_.kv.n_tokens())));
   observer_.OnServing(plan_);
+}
+
+void Engine::SetExpected(const PlanOutcome& planned) {
+  ExpectedSpeed expected{.n_sequences = planned.forecast.n_sequences,
+                         .step_s = planned.forecast.step_s,
+                         .tokens_per_s = planned.forecast.tokens_per_s_many(),
+                         .one_stream_tokens_per_s = planned.one_stream.tokens_per_s_one()};
+  for (const auto& stage : planned.forecast.stages) expected.stage_s.push_back(stage.seconds);
+  const MutexLock lock(mutex_);
+  status_.expected = std::move(expected);
 }
 
 // Whoever sees the state sees the workers and counts that led to it. A drain that was asked for

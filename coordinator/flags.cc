@@ -8,7 +8,9 @@
 #include "base/str.h"
 #include "base/units.h"
 #include "base/version.h"
+#include "comm/link.h"
 #include "model/graph.h"
+#include "placement/cluster_yaml.h"
 #include "placement/planner.h"
 
 namespace thermocline::coordinator {
@@ -114,9 +116,20 @@ Status ResolvePlan(const ServeFlags& flags, WorkerSource workers, EngineOptions*
   if (!flags.plan_path.empty()) {
     TC_ASSIGN_OR_RETURN(engine->plan_json, ReadSmallFile(flags.plan_path, "--plan"));
     // Format and version now; against model and workers once they are known.
-    const Status parsed = placement::PlanFromJson(engine->plan_json).status();
-    if (!parsed.ok()) return parsed.WithContext(Str("--plan ", flags.plan_path));
+    const auto parsed = placement::PlanFromJson(engine->plan_json, {.link = plan.link});
+    if (!parsed.ok()) return parsed.status().WithContext(Str("--plan ", flags.plan_path));
+    plan.link = parsed->link;
   }
+  return OkStatus();
+}
+
+Status ResolveCluster(const ServeFlags& flags, EngineOptions* engine) {
+  engine->save_cluster_path = flags.save_cluster_path;
+  if (flags.cluster_path.empty()) return OkStatus();
+  TC_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(flags.cluster_path, "--cluster"));
+  auto cluster = placement::ClusterFromYaml(text);
+  if (!cluster.ok()) return cluster.status().WithContext(Str("--cluster ", flags.cluster_path));
+  engine->cluster = *std::move(cluster);
   return OkStatus();
 }
 
@@ -183,6 +196,7 @@ std::vector<std::string> WorkerArguments(const ServeFlags& flags) {
   if (flags.n_threads > 0) pass_on("--threads", std::to_string(flags.n_threads));
   pass_on("--cpus", flags.cpus);
   pass_on("--isa", flags.isa);
+  pass_on("--shape", flags.shape);
   return arguments;
 }
 
@@ -211,6 +225,7 @@ Result<ServeConfig> ResolveServeFlags(const ServeFlags& flags,
   ExpectWorkers(size > 1 ? size - 1 : std::max(1, flags.n_workers), &config.engine);
   TC_RETURN_IF_ERROR(ResolvePlan(flags, config.workers, &config.engine));
   TC_RETURN_IF_ERROR(ResolveObjective(flags, &config.engine));
+  TC_RETURN_IF_ERROR(ResolveCluster(flags, &config.engine));
   TC_RETURN_IF_ERROR(ResolveEngine(flags, &config.engine));
   TC_ASSIGN_OR_RETURN(config.ffn, model::ParseFfnWish(flags.ffn, flags.allowed_loss));
   TC_RETURN_IF_ERROR(ResolveHttp(flags, &config.http));
@@ -231,6 +246,10 @@ Result<ServeConfig> ResolveServeFlags(const ServeFlags& flags,
   config.bind_endpoint = BindEndpoint(address);
   config.key = flags.key.empty() ? environment("THERMOCLINE_CLUSTER_KEY") : flags.key;
   if (config.workers == WorkerSource::kBesideCoordinator) TC_RETURN_IF_ERROR(CheckCpus(flags));
+  if (!flags.shape.empty()) {
+    const Status understood = comm::ParseShaping(flags.shape).status();
+    if (!understood.ok()) return understood.WithContext("--shape");
+  }
   config.worker_arguments = WorkerArguments(flags);
   return config;
 }

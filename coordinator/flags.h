@@ -39,6 +39,8 @@ struct ServeFlags {
   std::string wire_dtype = "f32";
   std::string transport;  // "mpi" under mpirun, else "zmq"
   std::string plan_path;
+  std::string cluster_path;
+  std::string save_cluster_path;
   std::string policy = "optimal";
   std::string objective;  // "weighted" for several streams, else "latency"
   int n_streams = 0;      // n_parallel
@@ -59,6 +61,7 @@ struct ServeFlags {
   std::string isa;
   std::string memory;
   std::string cache_dir;
+  std::string shape;
 
   std::string log_level = "info";
   std::string log_format = "text";

@@ -13,7 +13,6 @@
 #include "base/status.h"
 #include "model/sampler.h"
 #include "model/sampling_params.h"
-#include "placement/planner.h"
 
 namespace thermocline::coordinator {
 
@@ -66,6 +65,15 @@ struct WorkerStatus {
   uint64_t stale_frames = 0;                     // that it dropped: older epoch
 };
 
+// What the plan was expected to do, by steps of n_sequences tokens.
+struct ExpectedSpeed {
+  int64_t n_sequences = 1;
+  double step_s = 0;                   // through all stages and links
+  double tokens_per_s = 0;             // with as many steps under way as hide the links
+  double one_stream_tokens_per_s = 0;  // of a single sequence
+  std::vector<double> stage_s;
+};
+
 // A snapshot for health, metrics and the node table.
 struct ServiceStatus {
   ServiceState state = ServiceState::kStarting;
@@ -78,7 +86,7 @@ struct ServiceStatus {
   uint64_t prompt_tokens = 0, generated_tokens = 0, steps = 0, preemptions = 0;
   uint64_t stale_frames = 0;  // dropped: older epoch, unknown peer or malformed
   uint64_t epoch = 0;
-  std::optional<placement::PlanForecast> forecast;  // of the plan, where the planner made it
+  std::optional<ExpectedSpeed> expected;  // from the plan on
   std::vector<WorkerStatus> workers;
 };
 

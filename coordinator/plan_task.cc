@@ -2,7 +2,12 @@
 
 #include <pthread.h>
 
+#include <fstream>
 #include <utility>
+
+#include "base/str.h"
+#include "placement/cluster_yaml.h"
+#include "placement/forecast.h"
 
 namespace thermocline::coordinator {
 namespace {
@@ -16,24 +21,39 @@ Result<placement::Plan> CompleteByHand(const PlanSources& sources, const PlanJob
                                  request);
 }
 
+Status SaveCluster(const PlanJob& job) {
+  if (job.save_cluster_path.empty()) return OkStatus();
+  std::ofstream file(job.save_cluster_path, std::ios::binary | std::ios::trunc);
+  file << placement::ClusterToYaml(job.cluster);
+  file.close();
+  if (file) return OkStatus();
+  return Unavailable(Str("--save-cluster: cannot write ", job.save_cluster_path));
+}
+
 }  // namespace
 
 Result<PlanOutcome> PlanFor(const PlanSources& sources, PlanJob job) {
   const SteadyClock clock;
   const TimePoint began = clock.Now();
+  const placement::PlannerInputs inputs{.config = sources.config,
+                                        .weights = sources.weights,
+                                        .sparsity = sources.sparsity,
+                                        .heats = sources.heats,
+                                        .cluster = job.cluster};
+  TC_RETURN_IF_ERROR(SaveCluster(job));
   PlanOutcome outcome{.by_hand = !job.plan_json.empty()};
   if (outcome.by_hand) {
     TC_ASSIGN_OR_RETURN(outcome.plan, CompleteByHand(sources, job));
+    TC_ASSIGN_OR_RETURN(outcome.forecast,
+                        placement::ForecastPlan(outcome.plan, inputs, job.options));
   } else {
-    const placement::PlannerInputs inputs{.config = sources.config,
-                                          .weights = sources.weights,
-                                          .sparsity = sources.sparsity,
-                                          .heats = sources.heats,
-                                          .cluster = job.cluster};
     TC_ASSIGN_OR_RETURN(placement::PlannedModel planned, placement::MakePlan(inputs, job.options));
     outcome.plan = std::move(planned.plan);
     outcome.forecast = std::move(planned.forecast);
   }
+  job.options.n_sequences = 1;
+  TC_ASSIGN_OR_RETURN(outcome.one_stream,
+                      placement::ForecastPlan(outcome.plan, inputs, job.options));
   outcome.cluster = std::move(job.cluster);
   outcome.took = clock.Now() - began;
   return outcome;

@@ -31,18 +31,21 @@ struct PlanSources {
 struct PlanJob {
   placement::ClusterProfile cluster;  // with a link for every pair
   placement::PlannerOptions options;
-  std::string plan_json;  // a hand-written plan instead of a search; "": search
+  std::string plan_json;          // a hand-written plan instead of a search; "": search
+  std::string save_cluster_path;  // the cluster is written there first; "": nowhere
 };
 
 struct PlanOutcome {
   placement::Plan plan;  // valid
   bool by_hand = false;
-  std::optional<placement::PlanForecast> forecast;  // of a plan that was searched for
-  placement::ClusterProfile cluster;                // that it is for
+  placement::PlanForecast forecast;    // of the steps that were planned for
+  placement::PlanForecast one_stream;  // of steps of one sequence
+  placement::ClusterProfile cluster;   // that it is for
   Duration took{0};
 };
 
-// The codes of MakePlan, PlanFromJson and CompletePlan. Equal inputs give equal plans.
+// The codes of MakePlan, PlanFromJson and CompletePlan; kUnavailable: the cluster cannot be
+// written. Equal inputs give equal plans.
 Result<PlanOutcome> PlanFor(const PlanSources& sources, PlanJob job);
 
 // Owns one thread, which makes one plan. Created, asked and destroyed by one thread.

@@ -10,6 +10,7 @@
 namespace thermocline::coordinator {
 namespace {
 
+using placement::Figure;
 using placement::LinkProfile;
 using placement::StagePlan;
 
@@ -28,15 +29,14 @@ std::string ObjectiveText(double latency_weight) {
   return Str(Rounded(100 * latency_weight), " % latency, the rest throughput");
 }
 
-std::string ForecastText(const placement::PlanForecast& forecast) {
-  const std::string step = forecast.n_sequences == 1
-                               ? std::string("a step")
-                               : Str("a step of ", forecast.n_sequences, " sequences");
-  return Str("\nexpected: ", step, " takes ", Milliseconds(forecast.step_s), ", ",
-             Rounded(forecast.tokens_per_s_one()),
-             " tokens/s one after another; the busiest worker ",
-             Milliseconds(forecast.bottleneck_s), ", ", Rounded(forecast.tokens_per_s_many()),
-             " tokens/s with enough of them under way");
+std::string ForecastText(const PlanOutcome& planned) {
+  const placement::PlanForecast& forecast = planned.forecast;
+  return Str("\nexpected: ", Rounded(planned.one_stream.tokens_per_s_one()),
+             " tokens/s for one stream, ", Rounded(forecast.tokens_per_s_many()),
+             " for many; a step of ", forecast.n_sequences,
+             forecast.n_sequences == 1 ? " sequence" : " sequences", " takes ",
+             Milliseconds(forecast.step_s), ", ", Milliseconds(forecast.bottleneck_s),
+             " of it the busiest worker");
 }
 
 std::set<WorkerId> Members(const placement::Plan& plan) {
@@ -62,13 +62,35 @@ double NearestSeconds(const PlanOutcome& planned, WorkerId spare,
 
 std::string SpareReason(const PlanOutcome& planned, WorkerId spare,
                         const std::set<WorkerId>& members) {
-  if (!planned.forecast) return "the plan names it nowhere";
+  if (planned.by_hand) return "the plan names it nowhere";
   return Str("no plan with it was found to be better; a message to it takes ",
              Milliseconds(NearestSeconds(planned, spare, members)), ", a step without it ",
-             Milliseconds(planned.forecast->step_s));
+             Milliseconds(planned.forecast.step_s));
 }
 
 }  // namespace
+
+std::string LinksText(const placement::ClusterProfile& cluster) {
+  if (cluster.links.empty()) return "";
+  const auto range = [&](Figure LinkProfile::*figure, double unit) {
+    double least = std::numeric_limits<double>::infinity(), most = 0;
+    for (const LinkProfile& link : cluster.links) {
+      least = std::min(least, (link.*figure).value);
+      most = std::max(most, (link.*figure).value);
+    }
+    const std::string low = Rounded(least / unit), high = Rounded(most / unit);
+    return low == high ? low : Str(low, " to ", high);
+  };
+  const auto n_measured =
+      std::count_if(cluster.links.begin(), cluster.links.end(), [](const LinkProfile& link) {
+        return link.latency_s.origin == placement::Origin::kMeasured;
+      });
+  return Str("links: ", placement::LinkKindName(cluster.links.front().transport), ", ",
+             range(&LinkProfile::latency_s, 1e-6), " us one way, ",
+             range(&LinkProfile::bytes_per_s, 1e9), " GB/s, ", range(&LinkProfile::message_s, 1e-6),
+             " us of the sender; ", n_measured, " of ", cluster.links.size(),
+             " directions measured");
+}
 
 std::string PlanningText(const PlanJob& job) {
   const size_t n_workers = job.cluster.workers.size();
@@ -94,7 +116,7 @@ std::string PlanText(const PlanOutcome& planned) {
       text += Str("\n    helped by worker ", helper.worker, ": ", helper.reason);
     }
   }
-  return planned.forecast ? text + ForecastText(*planned.forecast) : text;
+  return text + ForecastText(planned);
 }
 
 std::string SparesText(const PlanOutcome& planned) {

@@ -7,6 +7,8 @@
 
 namespace thermocline::coordinator {
 
+// One line: what joins the workers, as measured or assumed; "" for one worker.
+std::string LinksText(const placement::ClusterProfile& cluster);
 // One line: what is being planned, for what.
 std::string PlanningText(const PlanJob& job);
 // Stages, helpers and their reasons; the expected speed.

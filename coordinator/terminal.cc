@@ -136,7 +136,15 @@ void Terminal::OnWorkerLeft(const WorkerStatus&, const Status& why) {
   Line(Str(why.message(), "; it led no stage, so serving goes on"));
 }
 
-void Terminal::OnPlanning(const PlanJob& job) { Line(PlanningText(job)); }
+void Terminal::OnMeasuringLinks(const LinkSurvey& survey) {
+  Line(Str("measuring links: ", survey.n_pairs(), survey.n_pairs() == 1 ? " pair" : " pairs"));
+}
+
+void Terminal::OnPlanning(const PlanJob& job) {
+  const std::string links = LinksText(job.cluster);
+  if (!links.empty()) Line(links);
+  Line(PlanningText(job));
+}
 
 void Terminal::OnPlan(const PlanOutcome& planned) {
   Line(PlanText(planned));

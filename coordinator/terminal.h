@@ -32,6 +32,7 @@ class Terminal final : public EngineObserver {
   void OnWorkerJoined(const WorkerStatus& worker) override;
   void OnWorkerRefused(const std::string& host, const Status& why) override;
   void OnWorkerLeft(const WorkerStatus& worker, const Status& why) override;
+  void OnMeasuringLinks(const LinkSurvey& survey) override;
   void OnPlanning(const PlanJob& job) override;
   void OnPlan(const PlanOutcome& planned) override;
   void OnLoadProgress(const std::vector<WorkerStatus>& workers) override;

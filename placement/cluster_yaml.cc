@@ -213,6 +213,7 @@ void ReadLink(MapReader* reader, LinkProfile* link) {
   reader->Count("to", 0, kMaxCount, &link->to.value);
   ReadTransport(reader, &link->transport);
   link->preset = reader->Text("preset").value_or("");
+  link->note = reader->Text("note").value_or("");
   reader->Number("latency_us", kMicro, &link->latency_s);
   reader->Number("gb_per_s", kGiga, &link->bytes_per_s);
   reader->Number("message_us", kMicro, &link->message_s);
@@ -306,6 +307,7 @@ std::string LinkText(const LinkProfile& link) {
                                    NumberField("message_us", link.message_s, kMicro)}) {
     if (!field.empty()) text += Str(", ", field);
   }
+  if (!link.note.empty()) text += Str(", note: ", Quoted(link.note));
   return text + "}\n";
 }
 

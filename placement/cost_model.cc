@@ -69,22 +69,35 @@ CostModel::CostModel(const CostInputs& inputs) : inputs_(inputs) {
 
   CHECK(!speeds_.empty());
   for (int layer = 0; layer < config.n_layer; ++layer) {
-    layers_.emplace_back();
+    alone_.layers.emplace_back();
     std::optional<double> fastest;
     for (const FfnMode mode : model::kFfnModes) {
       if (!inputs_.ffn.Has(mode)) continue;
-      LayerLoads loads = LoadsOfLayer(layer, mode, inputs_.ffn.needs_neuron_rows());
-      const double seconds = SecondsOf(loads.ffn, speeds_.front(), loads.all);
+      LayerLoads loads = LoadsOfLayer(layer, mode, false);
+      const double seconds = SecondsOf(loads.ffn, speeds_.front(), loads.all, DensityOf(loads.all));
       if (fastest && seconds >= *fastest) continue;
       fastest = seconds;
-      layers_.back() = std::move(loads);
+      alone_.layers.back() = std::move(loads);
     }
-    split_layers_.push_back(LoadsOfLayer(layer, layers_.back().mode, true));
+    shared_.layers.push_back(LoadsOfLayer(layer, alone_.layers.back().mode, true));
   }
-  TabulateBlocks();
+  Tabulate(&alone_);
+  Tabulate(&shared_);
+  TabulateBytes();
 }
 
-void CostModel::TabulateBlocks() {
+void CostModel::Tabulate(Form* form) const {
+  for (const WorkerSpeed& speed : speeds_) {
+    auto& of_worker = form->block_seconds.emplace_back();
+    auto& parts = form->part_seconds.emplace_back();
+    for (const LayerLoads& layer : form->layers) {
+      parts.push_back(SecondsOf(layer.ffn, speed, {}, 1));
+      of_worker.push_back(BlockSeconds(layer, layer.blocks, speed));
+    }
+  }
+}
+
+void CostModel::TabulateBytes() {
   const ModelBytes bytes = ModelBytes::Of(inputs_.config, inputs_.weights, inputs_.ffn);
   for (int layer = 0; layer < inputs_.config.n_layer; ++layer) {
     std::vector<uint64_t>& of_layer = block_bytes_.emplace_back();
@@ -92,23 +105,20 @@ void CostModel::TabulateBlocks() {
       of_layer.push_back(bytes.Neurons(layer, NeuronsOf({b, b + 1})).sum());
     }
   }
-  for (const WorkerSpeed& speed : speeds_) {
-    auto& of_worker = block_seconds_.emplace_back();
-    auto& parts = part_seconds_.emplace_back();
-    for (const LayerLoads& layer : split_layers_) {
-      parts.push_back(SecondsOf(layer.ffn, speed, {}));
-      of_worker.push_back(BlockSeconds(layer, layer.blocks, speed));
-    }
-  }
 }
 
-CostModel::LayerLoads CostModel::LoadsOfLayer(int layer, FfnMode mode, bool down_by_neuron) const {
+double CostModel::LayerLoads::DensityIn(const NeuronShare& block) const {
+  return DensityOf(in_heat_order ? block : all);
+}
+
+CostModel::LayerLoads CostModel::LoadsOfLayer(int layer, FfnMode mode, bool is_shared) const {
   const model::ModelConfig& config = inputs_.config;
   model::LayerSparsity sparsity;
   if (inputs_.sparsity != nullptr) sparsity = inputs_.sparsity->layers[static_cast<size_t>(layer)];
   const FfnMode own = model::LayerFfnMode(config, sparsity, mode);
+  const bool by_neuron = is_shared || inputs_.ffn.needs_neuron_rows();
   const model::Graph graph =
-      model::BuildLayerGraph(config, inputs_.weights, layer, {own, down_by_neuron, sparsity});
+      model::BuildLayerGraph(config, inputs_.weights, layer, {own, by_neuron, sparsity});
   std::vector<OpLoad> loads = LoadsOf(graph, config, inputs_.weights, inputs_.step);
   const auto ffn = loads.begin() + static_cast<std::ptrdiff_t>(graph.ffn_begin);
 
@@ -119,6 +129,7 @@ CostModel::LayerLoads CostModel::LoadsOfLayer(int layer, FfnMode mode, bool down
                     .ffn = {ffn, loads.end()},
                     .blocks = SharesOf(HeatIn(layer, own), ends, inputs_.step.n_rows())};
   result.all = SumOf(result.blocks);
+  result.in_heat_order = is_shared;
   return result;
 }
 
@@ -128,10 +139,10 @@ NeuronHeat CostModel::HeatIn(int layer, FfnMode mode) const {
 }
 
 double CostModel::SecondsOf(const std::vector<OpLoad>& ops, const WorkerSpeed& speed,
-                            const NeuronShare& share) const {
+                            const NeuronShare& share, double density) const {
   double seconds = 0;
-  for (const OpLoad& op : ops) seconds += speed.OpSeconds(op, share, DensityOf(share));
-  return seconds;
+  for (const OpLoad& op : ops) seconds += speed.OpSeconds(op, share, density);
+  return std::min(seconds, kMaxSplitSeconds);
 }
 
 size_t CostModel::IndexOf(WorkerId worker) const {
@@ -143,18 +154,19 @@ size_t CostModel::IndexOf(WorkerId worker) const {
 }
 
 double CostModel::LayerSeconds(WorkerId worker, int layer) const {
-  const LayerLoads& loads = layers_[static_cast<size_t>(layer)];
+  const LayerLoads& loads = alone_.layers[static_cast<size_t>(layer)];
   const WorkerSpeed& speed = SpeedOf(worker);
-  return SecondsOf(loads.before_ffn, speed, {}) + SecondsOf(loads.ffn, speed, loads.all);
+  return SecondsOf(loads.before_ffn, speed, {}, 1) +
+         SecondsOf(loads.ffn, speed, loads.all, DensityOf(loads.all));
 }
 
 double CostModel::EmbedSeconds(WorkerId worker) const {
-  return SecondsOf(embed_, SpeedOf(worker), {});
+  return SecondsOf(embed_, SpeedOf(worker), {}, 1);
 }
 
 double CostModel::HeadSeconds(WorkerId worker) const {
   const double sample = kSampleSecondsPerLogit * inputs_.config.n_vocab;
-  return SecondsOf(head_, SpeedOf(worker), {}) +
+  return SecondsOf(head_, SpeedOf(worker), {}, 1) +
          sample * static_cast<double>(inputs_.step.n_sequences);
 }
 
@@ -168,7 +180,8 @@ double CostModel::TransferSeconds(WorkerId from, WorkerId to) const {
 double CostModel::HopSeconds(WorkerId from, WorkerId to) const {
   const LinkProfile* const link = inputs_.cluster.FindLink(from, to);
   CHECK(link != nullptr);
-  return link->message_s.value + link->latency_s.value + TransferSeconds(from, to);
+  return std::min(kMaxSplitSeconds,
+                  link->message_s.value + link->latency_s.value + TransferSeconds(from, to));
 }
 
 // By block, so that they add up; an op's larger bound may change from block to block, which makes
@@ -177,24 +190,26 @@ std::vector<double> CostModel::BlockSeconds(const LayerLoads& layer,
                                             const std::vector<NeuronShare>& blocks,
                                             const WorkerSpeed& speed) const {
   // The norm, the first half of a predictor, and the calls.
-  const double fixed = SecondsOf(layer.ffn, speed, {});
+  const double fixed = SecondsOf(layer.ffn, speed, {}, 1);
   std::vector<double> seconds = {0};
   seconds.reserve(blocks.size() + 1);
   for (const NeuronShare& block : blocks) {
-    seconds.push_back(seconds.back() + std::max(0.0, SecondsOf(layer.ffn, speed, block) - fixed));
+    const double whole = SecondsOf(layer.ffn, speed, block, layer.DensityIn(block));
+    seconds.push_back(seconds.back() + std::max(0.0, whole - fixed));
   }
   return seconds;
 }
 
 SplitProblem CostModel::ProblemOf(const Group& group, const model::LayerRange& layers) const {
   SplitProblem problem{.devices = DevicesOf(group, layers), .layers = {}};
+  const Form& form = FormOf(group);
   for (int i = layers.begin; i < layers.end; ++i) {
     const auto at = static_cast<size_t>(i);
     SplitLayer& layer = problem.layers.emplace_back();
-    layer.fixed_s = SecondsOf(split_layers_[at].before_ffn, SpeedOf(group.front()), {});
+    layer.fixed_s = SecondsOf(form.layers[at].before_ffn, SpeedOf(group.front()), {}, 1);
     layer.block_bytes = block_bytes_[at];
     for (const WorkerId worker : group) {
-      layer.seconds.push_back(block_seconds_[IndexOf(worker)][at]);
+      layer.seconds.push_back(form.block_seconds[IndexOf(worker)][at]);
     }
   }
   return problem;
@@ -205,7 +220,7 @@ HeldSplit CostModel::ProblemOf(const Group& group, const model::LayerRange& laye
   HeldSplit result{.problem = {.devices = DevicesOf(group, layers), .layers = {}}, .split = {}};
   const ModelBytes bytes = ModelBytes::Of(inputs_.config, inputs_.weights, inputs_.ffn);
   for (int i = layers.begin; i < layers.end; ++i) {
-    const LayerLoads& loads = split_layers_[static_cast<size_t>(i)];
+    const LayerLoads& loads = FormOf(group).layers[static_cast<size_t>(i)];
     std::vector<size_t> holders;  // in the order of their neurons
     for (size_t m = 0; m < group.size(); ++m) {
       if (!held[m][static_cast<size_t>(i - layers.begin)].empty()) holders.push_back(m);
@@ -214,7 +229,7 @@ HeldSplit CostModel::ProblemOf(const Group& group, const model::LayerRange& laye
     std::sort(holders.begin(), holders.end(),
               [&](size_t a, size_t b) { return range_of(a).begin < range_of(b).begin; });
     SplitLayer& layer = result.problem.layers.emplace_back();
-    layer.fixed_s = SecondsOf(loads.before_ffn, SpeedOf(group.front()), {});
+    layer.fixed_s = SecondsOf(loads.before_ffn, SpeedOf(group.front()), {}, 1);
     LayerSplit& split = result.split.emplace_back(group.size());
     std::vector<int64_t> ends;
     for (const size_t m : holders) {
@@ -238,7 +253,8 @@ std::vector<SplitDevice> CostModel::DevicesOf(const Group& group,
   for (size_t d = 0; d < group.size(); ++d) {
     SplitDevice& device = devices.emplace_back();
     // The ops of all layers are alike but for their weights' sizes and types.
-    device.part_s = part_seconds_[IndexOf(group[d])][static_cast<size_t>(layers.begin)];
+    device.part_s =
+        FormOf(group).part_seconds[IndexOf(group[d])][static_cast<size_t>(layers.begin)];
     if (d == 0) continue;
     const LinkProfile* const out = inputs_.cluster.FindLink(lead, group[d]);
     const LinkProfile* const back = inputs_.cluster.FindLink(group[d], lead);

@@ -50,7 +50,7 @@ class CostModel {
   explicit CostModel(const CostInputs& inputs);
 
   // The FFN mode that the layer is taken to run: the fastest of those it can.
-  model::FfnMode ModeOf(int layer) const { return layers_[static_cast<size_t>(layer)].mode; }
+  model::FfnMode ModeOf(int layer) const { return alone_.layers[static_cast<size_t>(layer)].mode; }
 
   // One worker that runs the layer alone, its neurons in rows or as the file has them.
   double LayerSeconds(WorkerId worker, int layer) const;
@@ -77,10 +77,26 @@ class CostModel {
     std::vector<OpLoad> ffn;
     std::vector<NeuronShare> blocks;  // sums over each block
     NeuronShare all;
+    // The blocks lie one after the other in memory, so that each has rows as dense as its neurons
+    // fire; else they are strewn over all of it.
+    bool in_heat_order = false;
+    // Of rows that are read among those of `block`.
+    double DensityIn(const NeuronShare& block) const;
   };
-  LayerLoads LoadsOfLayer(int layer, model::FfnMode mode, bool down_by_neuron) const;
+  // The layers as members of a stage hold them, and what that costs.
+  struct Form {
+    std::vector<LayerLoads> layers;
+    // By place in the cluster and layer: the blocks from the first to one, and what a part costs
+    // whatever neurons it has.
+    std::vector<std::vector<std::vector<double>>> block_seconds;
+    std::vector<std::vector<double>> part_seconds;
+  };
+  // A lead alone has its neurons in the file's order, and ffn_down as the file has it where no mode
+  // needs rows.
+  const Form& FormOf(const Group& group) const { return group.size() == 1 ? alone_ : shared_; }
+  LayerLoads LoadsOfLayer(int layer, model::FfnMode mode, bool is_shared) const;
   double SecondsOf(const std::vector<OpLoad>& ops, const WorkerSpeed& speed,
-                   const NeuronShare& share) const;
+                   const NeuronShare& share, double density) const;
   size_t IndexOf(WorkerId worker) const;
   const WorkerSpeed& SpeedOf(WorkerId worker) const { return speeds_[IndexOf(worker)]; }
   // What is known of the layer's neurons where the mode skips some; else all are needed.
@@ -88,19 +104,16 @@ class CostModel {
   std::vector<double> BlockSeconds(const LayerLoads& layer, const std::vector<NeuronShare>& blocks,
                                    const WorkerSpeed& speed) const;
   std::vector<SplitDevice> DevicesOf(const Group& group, const model::LayerRange& layers) const;
-  void TabulateBlocks();
+  void Tabulate(Form* form) const;
+  void TabulateBytes();
   double TransferSeconds(WorkerId from, WorkerId to) const;
 
   CostInputs inputs_;
   int64_t block_neurons_ = 0;
   int n_blocks_ = 0;
-  std::vector<WorkerSpeed> speeds_;       // by place in the cluster
-  std::vector<LayerLoads> layers_;        // alone, fastest mode
-  std::vector<LayerLoads> split_layers_;  // in the same mode, with neuron rows
-  // Of split_layers_, by place in the cluster and layer: the blocks from the first to one, and what
-  // a part costs whatever neurons it has.
-  std::vector<std::vector<std::vector<double>>> block_seconds_;
-  std::vector<std::vector<double>> part_seconds_;
+  std::vector<WorkerSpeed> speeds_;                 // by place in the cluster
+  Form alone_;                                      // each layer in the mode that is fastest there
+  Form shared_;                                     // in the same modes
   std::vector<std::vector<uint64_t>> block_bytes_;  // by layer
   std::vector<OpLoad> embed_, head_;
 };

@@ -84,6 +84,7 @@ PlanForecast::Layer LayerOf(const StageCosts& costs, const HeldSplit& split, con
 PlanForecast::Stage StageOf(const StageCosts& costs, const StagePlan& stage) {
   const Members members = MembersOf(stage, costs.inputs.config.n_ff);
   HeldSplit split = costs.costs.ProblemOf(members.group, stage.layers, members.held);
+  LimitSeconds(&split.problem);
   PlanForecast::Stage own;
   for (int layer = stage.layers.begin; layer < stage.layers.end; ++layer) {
     const auto at = static_cast<size_t>(layer - stage.layers.begin);
@@ -93,6 +94,7 @@ PlanForecast::Stage StageOf(const StageCosts& costs, const StagePlan& stage) {
   if (stage.layers.has_head) own.head_s = costs.costs.HeadSeconds(stage.lead);
   split.problem.layers.front().fixed_s += own.embed_s;
   split.problem.layers.back().fixed_s += own.head_s;
+  LimitSeconds(&split.problem);
   const SplitCost cost = Evaluate(split.problem, split.split);
   own.seconds = cost.seconds;
   own.members.push_back(

@@ -7,8 +7,25 @@
 namespace thermocline::placement {
 namespace {
 
-// The share of rows at which gather_bytes_per_s was measured.
-constexpr double kGatherDensity = 0.1;
+// What an op does with its weights; none of those that read only what lies in the caches.
+std::optional<WeightUse> UseOf(model::OpKind kind) {
+  switch (kind) {
+    case model::OpKind::kMatMul:
+    case model::OpKind::kAttention:  // query heads are the tokens of the keys they share
+      return WeightUse::kMatMul;
+    case model::OpKind::kNeurons:
+      return WeightUse::kNeurons;
+    case model::OpKind::kAxpyRows:
+      return WeightUse::kAxpyRows;
+    default:
+      return std::nullopt;
+  }
+}
+
+// Of a product of one token with weights of this type.
+double FlopsPerByte(DType dtype) {
+  return 2.0 * Traits(dtype).block_elems / Traits(dtype).block_bytes;
+}
 
 }  // namespace
 
@@ -18,22 +35,23 @@ WorkerSpeed::WorkerSpeed(const WorkerProfile& worker, int64_t n_rows)
           worker.gather_bytes_per_s.value_or(kAssumedGatherShare * read_bytes_per_s_)),
       op_overhead_s_(worker.op_overhead_s.value_or(kAssumedOpOverheadS)),
       compute_rates_(worker.compute_rates),
+      weight_times_(worker),
       n_rows_(static_cast<double>(n_rows)) {}
 
 // From the rate of a gather to that of a stream as more of the rows are read. Times per byte, not
 // rates, mix linearly.
 double WorkerSpeed::BytesPerS(double density) const {
-  const double streamed = std::clamp((density - kGatherDensity) / (1 - kGatherDensity), 0.0, 1.0);
+  const double streamed = std::clamp((density - kGatherShare) / (1 - kGatherShare), 0.0, 1.0);
   return 1 / (streamed / read_bytes_per_s_ + (1 - streamed) / gather_bytes_per_s_);
 }
 
 // Between two measured batches the rate is taken to change with the logarithm of their size.
-double WorkerSpeed::FlopsPerS(DType dtype) const {
+double WorkerSpeed::FlopsPerS(DType dtype, double n_rows) const {
   const ComputeRate* below = nullptr;
   const ComputeRate* above = nullptr;
   for (const ComputeRate& rate : compute_rates_) {
     if (rate.dtype != dtype || !rate.flops_per_s.known()) continue;
-    const bool is_below = rate.n_tokens <= n_rows_;
+    const bool is_below = rate.n_tokens <= n_rows;
     const ComputeRate*& nearest = is_below ? below : above;
     const bool nearer = nearest == nullptr || (is_below ? rate.n_tokens > nearest->n_tokens
                                                         : rate.n_tokens < nearest->n_tokens);
@@ -42,17 +60,41 @@ double WorkerSpeed::FlopsPerS(DType dtype) const {
   if (below == nullptr && above == nullptr) return std::numeric_limits<double>::infinity();
   if (below == nullptr) return above->flops_per_s.value;
   if (above == nullptr) return below->flops_per_s.value;
-  const double share = std::log(n_rows_ / below->n_tokens) /
+  const double share = std::log(n_rows / below->n_tokens) /
                        std::log(static_cast<double>(above->n_tokens) / below->n_tokens);
   return below->flops_per_s.value + share * (above->flops_per_s.value - below->flops_per_s.value);
 }
 
+double WorkerSpeed::ComputeSeconds(DType dtype, double n_rows, double flops) const {
+  return flops > 0 ? flops / FlopsPerS(dtype, n_rows) : 0;
+}
+
+double WorkerSpeed::RooflineSeconds(const OpLoad& op, double bytes, double flops,
+                                    double density) const {
+  const double memory = bytes / (op.gathers() ? BytesPerS(density) : read_bytes_per_s_);
+  return std::max(memory, ComputeSeconds(op.dtype, n_rows_, flops));
+}
+
+// Beyond the tokens that were measured a product of all rows costs what the caches' FLOP rates add.
+std::optional<double> WorkerSpeed::MeasuredSeconds(const OpLoad& op, double bytes, double flops,
+                                                   double density) const {
+  const auto use = UseOf(op.kind);
+  if (!use || !(bytes > 0)) return std::nullopt;
+  const WeightTimes& times = weight_times_.Of(*use, op.dtype);
+  if (!times.known()) return std::nullopt;
+  if (op.gathers()) return bytes * times.SecondsPerByte(density, n_rows_);
+  const double n_tokens = flops / (bytes * FlopsPerByte(op.dtype));
+  const double most = std::min(n_tokens, times.max_tokens());
+  const double further = ComputeSeconds(op.dtype, n_tokens, flops) -
+                         ComputeSeconds(op.dtype, most, flops * most / n_tokens);
+  return bytes * times.SecondsPerByte(1, most) + std::max(0.0, further);
+}
+
 double WorkerSpeed::OpSeconds(const OpLoad& op, const NeuronShare& share, double density) const {
   const double bytes = op.Bytes(share);
-  const double memory = bytes / (op.gathers() ? BytesPerS(density) : read_bytes_per_s_);
   const double flops = op.Flops(share);
-  const double compute = flops > 0 ? flops / FlopsPerS(op.dtype) : 0;
-  return std::max(memory, compute) + op_overhead_s_;
+  const auto measured = MeasuredSeconds(op, bytes, flops, density);
+  return measured.value_or(RooflineSeconds(op, bytes, flops, density)) + op_overhead_s_;
 }
 
 }  // namespace thermocline::placement

@@ -1,15 +1,19 @@
-// How long the ops of a step take on a worker: the larger of its bytes over the bandwidth and its
-// FLOPs over the FLOP rate, and the overhead of a call.
+// How long the ops of a step take on a worker: its weights through the measured time per byte of
+// that op and type, and the overhead of a call. Where that was not measured, the larger of its
+// bytes over the bandwidth and its FLOPs over the FLOP rate.
 //
-// Source: Williams et al., "Roofline: An Insightful Visual Performance Model", CACM 52(4), 2009.
+// Source of the latter: Williams et al., "Roofline: An Insightful Visual Performance Model",
+// CACM 52(4), 2009.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "base/dtype.h"
 #include "placement/op_load.h"
 #include "placement/profile.h"
+#include "placement/weight_time.h"
 
 namespace thermocline::placement {
 
@@ -32,13 +36,18 @@ class WorkerSpeed {
   static constexpr double kAssumedOpOverheadS = 3e-6;
 
  private:
+  double RooflineSeconds(const OpLoad& op, double bytes, double flops, double density) const;
+  std::optional<double> MeasuredSeconds(const OpLoad& op, double bytes, double flops,
+                                        double density) const;
+  double ComputeSeconds(DType dtype, double n_rows, double flops) const;
   double BytesPerS(double density) const;
-  double FlopsPerS(DType dtype) const;  // infinite when unknown
+  double FlopsPerS(DType dtype, double n_rows) const;  // infinite when unknown
 
   double read_bytes_per_s_;
   double gather_bytes_per_s_;
   double op_overhead_s_;
   std::vector<ComputeRate> compute_rates_;
+  WeightTimeTable weight_times_;
   double n_rows_;
 };
 

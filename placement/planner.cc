@@ -16,24 +16,6 @@
 namespace thermocline::placement {
 namespace {
 
-// A cluster file may hold any numbers above 0. Whatever would take longer than anybody waits takes
-// that long: no plan will use it unless nothing else is there.
-void LimitSeconds(SplitProblem* problem) {
-  const auto limit = [](double* seconds) { *seconds = std::min(*seconds, kMaxSplitSeconds); };
-  for (SplitDevice& device : problem->devices) {
-    for (double* cost : {&device.part_s, &device.send_s, &device.round_trip_s, &device.merge_s}) {
-      limit(cost);
-    }
-  }
-  for (SplitLayer& layer : problem->layers) {
-    limit(&layer.fixed_s);
-    for (std::vector<double>& seconds : layer.seconds) {
-      // Rising, so only an end can be beyond.
-      for (auto s = seconds.rbegin(); s != seconds.rend() && *s > kMaxSplitSeconds; ++s) limit(&*s);
-    }
-  }
-}
-
 // The cost model as the stage search asks it, for one size of the KV cache.
 class ClusterStages final : public StageModel {
  public:
@@ -73,7 +55,7 @@ class ClusterStages final : public StageModel {
     return problem;
   }
   double HopSeconds(int from, int to) const override {
-    return std::min(kMaxSplitSeconds, costs_.HopSeconds(WorkerAt(from).id, WorkerAt(to).id));
+    return costs_.HopSeconds(WorkerAt(from).id, WorkerAt(to).id);
   }
 
   model::LayerRange LayersOf(int begin, int end) const {

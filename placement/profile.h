@@ -55,6 +55,7 @@ enum class WeightUse : uint8_t {
   kNeurons,   // a product with each of a list
   kAxpyRows,  // adds each of a list, times a factor
 };
+inline constexpr int kNumWeightUses = 3;
 std::string_view WeightUseName(WeightUse use);
 Result<WeightUse> ParseWeightUse(std::string_view name);
 
@@ -66,8 +67,8 @@ struct WeightRate {
   WeightUse use = WeightUse::kMatMul;
   DType dtype = DType::kF32;
   double row_share = 1;  // of the rows are read, here and there
-  int n_tokens = 1;      // that each of them meets
-  Figure bytes_per_s;    // of those rows
+  int n_tokens = 1;      // of the step; of listed rows each is needed by about the root of that
+  Figure bytes_per_s;    // of the rows that are read
   friend bool operator==(const WeightRate&, const WeightRate&) = default;
 };
 
@@ -98,6 +99,7 @@ struct LinkProfile {
   Figure latency_s;
   Figure bytes_per_s;
   Figure message_s;
+  std::string note;  // for people: where assumed numbers come from that are no preset's
   friend bool operator==(const LinkProfile&, const LinkProfile&) = default;
 };
 

@@ -1,12 +1,13 @@
-// With codec_values.cc the only file that sees Protobuf. Each message has a Put (struct -> wire)
-// and a Get (wire -> struct, checked); the two stand side by side so that a new field is added to
-// both.
+// With codec_values.cc and codec_probe.cc the only file that sees Protobuf. Each message has a Put
+// (struct -> wire) and a Get (wire -> struct, checked); the two stand side by side so that a new
+// field is added to both.
 #include "proto/codec.h"
 
 #include <string>
 
 #include "base/str.h"
 #include "proto/codec_fields.h"
+#include "proto/codec_probe.h"
 #include "proto/codec_trace.h"
 #include "proto/codec_values.h"
 #include "thermocline.pb.h"
@@ -418,6 +419,8 @@ Status Get(const wire::Shutdown& in, Shutdown* out) {
   return GetText("shutdown.reason", in.reason(), &out->reason);
 }
 
+void Put(const ProbeLink& in, wire::Message* message) { Put(in, message->mutable_probe_link()); }
+void Put(const LinkReport& in, wire::Message* message) { Put(in, message->mutable_link_report()); }
 void Put(const ClockProbe& in, wire::Message* message) { Put(in, message->mutable_clock_probe()); }
 void Put(const ClockEcho& in, wire::Message* message) { Put(in, message->mutable_clock_echo()); }
 void Put(const TraceSpans& in, wire::Message* message) { Put(in, message->mutable_trace_spans()); }
@@ -469,6 +472,10 @@ Result<Message> Decode(std::span<const std::byte> bytes) {
       return GetKind<Failure>(wire.failure());
     case wire::Message::kShutdown:
       return GetKind<Shutdown>(wire.shutdown());
+    case wire::Message::kProbeLink:
+      return GetKind<ProbeLink>(wire.probe_link());
+    case wire::Message::kLinkReport:
+      return GetKind<LinkReport>(wire.link_report());
     case wire::Message::kClockProbe:
       return GetKind<ClockProbe>(wire.clock_probe());
     case wire::Message::kClockEcho:

@@ -39,4 +39,7 @@ Result<T> DecodeAs(std::span<const std::byte> bytes) {
   return DataLoss("message of another kind than expected here");
 }
 
+// A survey of all links takes two seconds; nobody probes for longer than a minute.
+inline constexpr uint32_t kMaxProbeBudgetUs = 60'000'000;
+
 }  // namespace thermocline::proto

@@ -1,10 +1,11 @@
 // What the programs of a cluster say to each other, as plain structs; codec.h turns them into
 // bytes.
 //
-// Control plane (Mailbox): Hello -> Welcome -> AssignPlan -> LoadProgress* -> Ready, then StepBatch
-// to the first stage and StepResult from the last one, Heartbeat both ways, and
-// Drain/Shutdown/Failure. Data plane (Link): a StepBatch is the header of the frame whose payload
-// is the activation x[n_tokens, n_embd]; a Part is that of x and of sums within a stage.
+// Control plane (Mailbox): Hello -> Welcome -> (ProbeLink -> LinkReport)* -> AssignPlan ->
+// LoadProgress* -> Ready, then StepBatch to the first stage and StepResult from the last one,
+// Heartbeat both ways, and Drain/Shutdown/Failure. Data plane (Link): a StepBatch is the header of
+// the frame whose payload is the activation x[n_tokens, n_embd]; a Part is that of x and of sums
+// within a stage.
 #pragma once
 
 #include <cstdint>
@@ -179,6 +180,29 @@ struct Shutdown {
   friend bool operator==(const Shutdown&, const Shutdown&) = default;
 };
 
+// Coordinator -> two workers at a time, before there is a plan: measure the link between you. One
+// leads, the other sends back what it gets.
+struct ProbeLink {
+  uint32_t round = 0;   // of the survey, told back
+  WorkerId peer;        // the other end
+  std::string address;  // of its port
+  placement::LinkKind transport = placement::LinkKind::kZmq;
+  bool leads = false;
+  uint32_t budget_us = 0;  // what the samples may take; the first answer may take longer
+  friend bool operator==(const ProbeLink&, const ProbeLink&) = default;
+};
+
+// Worker -> coordinator: what came of it.
+struct LinkReport {
+  uint32_t round = 0;
+  WorkerId peer;
+  std::string error;        // why nothing was measured; "": it was
+  double round_trip_s = 0;  // of a small frame there and back; of the leading end, else 0
+  double bytes_per_s = 0;   // of large frames, one way; of the leading end, else 0
+  double message_s = 0;     // of this end's time for sending a small frame
+  friend bool operator==(const LinkReport&, const LinkReport&) = default;
+};
+
 // Coordinator -> worker, while it traces: what time is it there? The worker answers at once.
 struct ClockProbe {
   int64_t sent_ns = 0;  // of the coordinator's clock
@@ -213,6 +237,7 @@ struct TraceSpans {
 };
 
 using Message = std::variant<Hello, Welcome, AssignPlan, LoadProgress, Ready, StepBatch, StepResult,
-                             Part, Heartbeat, Failure, Shutdown, ClockProbe, ClockEcho, TraceSpans>;
+                             Part, Heartbeat, Failure, Shutdown, ProbeLink, LinkReport, ClockProbe,
+                             ClockEcho, TraceSpans>;
 
 }  // namespace thermocline::proto

@@ -62,6 +62,7 @@ Status ControlLoop::Serve(const std::atomic<bool>& stop) {
         return OkStatus();
       }
     }
+    TC_RETURN_IF_ERROR(ReportProbe());
     SendSpans();
     TC_RETURN_IF_ERROR(TakeStepFailure());
     if (clock_.Now() - last_heartbeat_ >= kHeartbeatInterval) SendHeartbeat();
@@ -116,6 +117,8 @@ Result<bool> ControlLoop::Handle(proto::Message message) {
     welcome_ = true;
     id_ = welcome->id;
     epoch_ = welcome->epoch;
+  } else if (const auto* probe = std::get_if<proto::ProbeLink>(&message)) {
+    StartProbe(*probe);
   } else if (auto* plan = std::get_if<proto::AssignPlan>(&message)) {
     TC_RETURN_IF_ERROR(StartStage(std::move(*plan)));
   } else if (auto* batch = std::get_if<proto::StepBatch>(&message)) {
@@ -142,6 +145,7 @@ Status ControlLoop::RefusedBy(StatusCode code, const std::string& reason) {
 }
 
 Status ControlLoop::StartStage(proto::AssignPlan message) {
+  prober_.reset();
   step_loop_.reset();
   epoch_ = message.plan.epoch;
   if (message.stage < 0) return OkStatus();  // spare: loads nothing, answers heartbeats
@@ -152,8 +156,7 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
   if (message.helper >= static_cast<int>(helpers.size())) {
     return DataLoss(Str("plan without the assigned helper:", Kv("helper", message.helper)));
   }
-  comm::DataPort* port =
-      message.plan.link == placement::LinkKind::kMpi ? ports_.mpi.get() : ports_.zmq.get();
+  comm::DataPort* const port = PortOf(message.plan.link);
   if (port == nullptr && message.plan.has_links()) {
     return Unavailable(Str("this worker has no port for the plan's transport:",
                            Kv("transport", placement::LinkKindName(message.plan.link))));
@@ -170,6 +173,33 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
                   tracer_.get()},
       std::move(assignment), [this](Status status) { OnStepLoopEnd(std::move(status)); });
   return OkStatus();
+}
+
+comm::DataPort* ControlLoop::PortOf(placement::LinkKind transport) const {
+  return transport == placement::LinkKind::kMpi ? ports_.mpi.get() : ports_.zmq.get();
+}
+
+// Ports are the step thread's while it serves.
+void ControlLoop::StartProbe(const proto::ProbeLink& request) {
+  prober_.reset();
+  comm::DataPort* const port = PortOf(request.transport);
+  if (port == nullptr || step_loop_ != nullptr) {
+    const std::string why = port == nullptr ? "no port for that transport" : "serving already";
+    const Status sent =
+        Send(proto::LinkReport{.round = request.round, .peer = request.peer, .error = why});
+    if (!sent.ok()) LogDebug("worker", Str("report not sent: ", sent));
+    return;
+  }
+  prober_ = std::make_unique<LinkProber>(ProbeContext{clock_, *port, id_, FirstOf(options_.cpus)},
+                                         request, [this] { mailbox_.Wake(); });
+}
+
+Status ControlLoop::ReportProbe() {
+  if (prober_ == nullptr) return OkStatus();
+  const auto report = prober_->Take();
+  if (!report) return OkStatus();
+  prober_.reset();
+  return Send(*report);
 }
 
 void ControlLoop::SendSpans() {

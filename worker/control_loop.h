@@ -16,6 +16,7 @@
 #include "comm/mailbox.h"
 #include "kernels/device.h"
 #include "proto/messages.h"
+#include "worker/link_prober.h"
 #include "worker/step_loop.h"
 #include "worker/tracer.h"
 
@@ -29,6 +30,7 @@ struct WorkerOptions {
   std::string isa = "auto";   // instruction set of the kernels
   uint64_t memory_bytes = 0;  // what the plan may use here
   std::string cache_dir;      // for weights that come by wire
+  std::optional<comm::ShapingOptions> shape;  // what links are made to be like, in experiments
 };
 
 // The data ports this worker opened; either may be null.
@@ -60,6 +62,9 @@ class ControlLoop {
   // True when the worker should end.
   Result<bool> Handle(proto::Message message);
   Status StartStage(proto::AssignPlan message);
+  void StartProbe(const proto::ProbeLink& request);
+  Status ReportProbe();
+  comm::DataPort* PortOf(placement::LinkKind transport) const;
   void OnStepLoopEnd(Status status);
   Status TakeStepFailure();
   void SendSpans();
@@ -80,6 +85,8 @@ class ControlLoop {
   std::unique_ptr<Tracer> tracer_;  // while the coordinator wants spans
   Mutex mutex_;
   Status step_failure_ GUARDED_BY(mutex_);
+  // One of them at a time has a thread, which alone uses the ports.
+  std::unique_ptr<LinkProber> prober_;
   std::unique_ptr<StepLoop> step_loop_;  // last: its thread uses what is above
 };
 

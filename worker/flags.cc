@@ -167,6 +167,11 @@ Result<WorkerOptions> ResolveWorkerFlags(const WorkerFlags& flags,
     if (!memory.ok()) return memory.status().WithContext("--memory");
     options.memory_bytes = *memory;
   }
+  if (!flags.shape.empty()) {
+    const auto shape = comm::ParseShaping(flags.shape);
+    if (!shape.ok()) return shape.status().WithContext("--shape");
+    options.shape = *shape;
+  }
   options.cache_dir = flags.cache_dir.empty() ? DefaultCacheDir(environment) : flags.cache_dir;
   return options;
 }

@@ -21,6 +21,7 @@ struct WorkerFlags {
   std::string isa = "auto";  // instruction set of the kernels
   std::string memory;        // "1.8G"; default: this worker's share of 90 % of what is available
   std::string cache_dir;     // default: $XDG_CACHE_HOME/thermocline or ~/.cache/thermocline
+  std::string shape;         // see comm::ParseShaping; "": links are as they are
   std::string log_level = "info";
   std::string log_format = "text";
 };

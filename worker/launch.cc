@@ -34,6 +34,10 @@ Result<WorkerPorts> OpenPorts(const WorkerOptions& options, comm::MpiRuntime* mp
   zmq.stop = &stop;
   zmq.bind_endpoint = BindEndpoint(options.ticket);
   TC_ASSIGN_OR_RETURN(ports.zmq, comm::MakeZmqDataPort(zmq));
+  if (!options.shape) return ports;
+  for (auto* port : {&ports.mpi, &ports.zmq}) {
+    if (*port != nullptr) *port = comm::ShapePort(std::move(*port), *options.shape);
+  }
   return ports;
 }
 

@@ -49,6 +49,9 @@ void AddFlags(CLI::App* app, WorkerFlags* flags) {
       "Memory the plan may use here, e.g. 1.8G (default: its share of 90 % of what is free)");
   app->add_option("--cache-dir", flags->cache_dir,
                   "Where fetched weights are kept (default: ~/.cache/thermocline)");
+  app->add_option("--shape", flags->shape,
+                  "For experiments, the same for all workers: make links slower than they are, "
+                  "e.g. latency=200us,bandwidth=1.25GB/s (also drop=0.001 and seed=7)");
   app->add_option("--log-level", flags->log_level, "trace, debug, info, warn, error or off")
       ->capture_default_str();
   app->add_option("--log-format", flags->log_format, "text or json")

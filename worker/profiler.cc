@@ -38,10 +38,13 @@ constexpr int kComputeTokens[] = {1, 4, 16, 64};
 constexpr WeightRate kWeightCases[] = {
     {.use = WeightUse::kMatMul, .n_tokens = 1},
     {.use = WeightUse::kMatMul, .n_tokens = 4},
+    {.use = WeightUse::kMatMul, .n_tokens = 16},
     {.use = WeightUse::kNeurons, .row_share = placement::kGatherShare, .n_tokens = 1},
     {.use = WeightUse::kNeurons, .row_share = placement::kGatherShare, .n_tokens = 4},
+    {.use = WeightUse::kNeurons, .row_share = placement::kGatherShare, .n_tokens = 16},
     {.use = WeightUse::kAxpyRows, .row_share = placement::kGatherShare, .n_tokens = 1},
     {.use = WeightUse::kAxpyRows, .row_share = placement::kGatherShare, .n_tokens = 4},
+    {.use = WeightUse::kAxpyRows, .row_share = placement::kGatherShare, .n_tokens = 16},
     {.use = WeightUse::kAxpyRows, .n_tokens = 1},
 };
 
@@ -80,7 +83,7 @@ double StreamRate(BandwidthProbe& probe, ThreadPool& pool, Duration slot) {
     pool.ParallelFor(pool.n_threads(), [](int64_t, int) {});  // wakes the threads
     seconds_per_byte.push_back(1 / probe.Stream(pool));
   } while (clock.Now() < end);
-  return 1 / UndisturbedSeconds(std::move(seconds_per_byte));
+  return 1 / MedianSeconds(std::move(seconds_per_byte));
 }
 
 void MeasureReading(BandwidthProbe& probe, const ProfilerOptions& options, WorkerProfile* profile) {

@@ -21,14 +21,12 @@ std::string_view ProgressVerdict(const ServiceStatus& status,
   return status.last_token_age_s > limit_s ? "stalled" : "ok";
 }
 
-// Seconds of one step of so many sequences; tokens per second with one step under way, and with as
-// many as hide the links.
-Json ForecastJson(const placement::PlanForecast& forecast) {
-  return {{"sequences", forecast.n_sequences},
-          {"step_s", forecast.step_s},
-          {"bottleneck_s", forecast.bottleneck_s},
-          {"tokens_per_s_one_step", forecast.tokens_per_s_one()},
-          {"tokens_per_s", forecast.tokens_per_s_many()}};
+Json ExpectedJson(const ExpectedSpeed& expected) {
+  return {{"sequences", expected.n_sequences},
+          {"step_s", expected.step_s},
+          {"stage_s", expected.stage_s},
+          {"tokens_per_s", expected.tokens_per_s},
+          {"one_stream_tokens_per_s", expected.one_stream_tokens_per_s}};
 }
 
 Json WorkerJson(const WorkerStatus& worker) {
@@ -112,7 +110,7 @@ std::string ClusterJson(const ServiceStatus& status, const ClusterInfo& info) {
                {"preemptions", status.preemptions},
                {"last_token_age_s", status.last_token_age_s},
                {"workers", Json::array()}};
-  if (status.forecast) body["forecast"] = ForecastJson(*status.forecast);
+  if (status.expected) body["expected"] = ExpectedJson(*status.expected);
   for (const WorkerStatus& worker : status.workers) body["workers"].push_back(WorkerJson(worker));
   return Dump(body);
 }

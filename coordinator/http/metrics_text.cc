@@ -134,27 +134,29 @@ std::vector<MetricFamily> StageFamilies(const std::vector<WorkerStatus>& workers
   return {std::move(total), std::move(last)};
 }
 
-// Beside what stages take: a lead's time is predicted for steps of forecast.n_sequences rows.
-std::vector<MetricFamily> ForecastFamilies(const placement::PlanForecast& forecast) {
-  MetricFamily stages{"thermocline_stage_predicted_step_seconds",
-                      "Time the stage is expected to compute in a step of predicted_sequences.",
+// Beside what stages take.
+std::vector<MetricFamily> ExpectedFamilies(const ExpectedSpeed& expected) {
+  MetricFamily stages{"thermocline_stage_expected_step_seconds",
+                      "Time of the stage in a step of thermocline_expected_sequences, by the plan.",
                       MetricType::kGauge,
                       {}};
-  const size_t n_stages = std::min(forecast.stages.size(), Metrics::kMaxSeriesPerFamily);
+  const size_t n_stages = std::min(expected.stage_s.size(), Metrics::kMaxSeriesPerFamily);
   for (size_t i = 0; i < n_stages; ++i) {
-    stages.samples.push_back({{{"stage", std::to_string(i)}}, forecast.stages[i].seconds});
+    stages.samples.push_back({{{"stage", std::to_string(i)}}, expected.stage_s[i]});
   }
   const auto gauge = [](const char* name, const char* help, double value) {
     return Single(name, help, MetricType::kGauge, {}, value);
   };
   return {std::move(stages),
-          gauge("thermocline_predicted_sequences", "Sequences in the step that is predicted.",
-                static_cast<double>(forecast.n_sequences)),
-          gauge("thermocline_predicted_step_seconds",
-                "Time of that step through all stages and links.", forecast.step_s),
-          gauge("thermocline_predicted_tokens_per_second",
+          gauge("thermocline_expected_sequences", "Sequences in the step that the plan is for.",
+                static_cast<double>(expected.n_sequences)),
+          gauge("thermocline_expected_step_seconds",
+                "Time of that step through all stages and links.", expected.step_s),
+          gauge("thermocline_expected_tokens_per_second",
                 "Tokens per second with as many such steps under way as hide the links.",
-                forecast.tokens_per_s_many())};
+                expected.tokens_per_s),
+          gauge("thermocline_expected_one_stream_tokens_per_second",
+                "Tokens per second of a single sequence.", expected.one_stream_tokens_per_s)};
 }
 
 struct Alias {
@@ -240,8 +242,8 @@ std::vector<MetricFamily> ServiceFamilies(const ServiceStatus& status,
     families.push_back(WorkerFamily(field, status.workers));
   }
   for (MetricFamily& family : StageFamilies(status.workers)) families.push_back(std::move(family));
-  if (!status.forecast) return families;
-  for (MetricFamily& family : ForecastFamilies(*status.forecast)) {
+  if (!status.expected) return families;
+  for (MetricFamily& family : ExpectedFamilies(*status.expected)) {
     families.push_back(std::move(family));
   }
   return families;

@@ -40,4 +40,21 @@ class Ahead {
   int64_t at_ = 0, lines_per_step_ = 0;
 };
 
+// Fetches rows that are read next into the L1 cache, side by side, a line of each in turn, while
+// others of their length are read: requests in bursts wait for each other, since a core has few
+// buffers for lines on their way.
+template <int n>
+struct RowsAhead {
+  const uint8_t* rows[n];
+  int64_t at = 0, due = 0;  // bytes of each row: asked for, and to be asked for
+
+  // The others are read n_bytes further.
+  HWY_INLINE void Step(int64_t n_bytes) {
+    constexpr int kRead = 0, kIntoL1 = 3, kLineBytes = 64;
+    for (due += n_bytes; at < due; at += kLineBytes) {
+      for (int i = 0; i < n; ++i) __builtin_prefetch(rows[i] + at, kRead, kIntoL1);
+    }
+  }
+};
+
 }  // namespace thermocline::kernels::cpu

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/ahead.h"
 #include "kernels/cpu/axpy-inl.h"
 #include "kernels/cpu/lanes-inl.h"
 #include "kernels/cpu/ops.h"
@@ -32,14 +33,54 @@ int LanesOf(const AxpyJob& job, int64_t unit) {
       std::min<int64_t>(kUnitLanes, job.w.n_cols / kGroupElems - unit * kUnitLanes));
 }
 
-// Byte c of each dword of quants, less the type's offset, as a float.
+// Whether Values moves a byte to the top of its dword, where it needs neither mask nor sign
+// extension: the floats are 2^24 times too large then, which scales make good exactly. 4-bit quants
+// may be looked up instead, and without vectors there is no shuffle.
+template <typename D>
+constexpr bool kIsAtTop = HWY_TARGET != HWY_SCALAR &&
+                          (HWY_TARGET != HWY_AVX3 ||
+                           !(D::kDType == DType::kQ4_0 || D::kDType == DType::kQ4_K));
+constexpr uint8_t kZero = 0x80;  // of a shuffle: no byte
+alignas(16) constexpr uint8_t kToTop[kLaneStep][16] = {
+    {kZero, kZero, kZero, 0, kZero, kZero, kZero, 4, kZero, kZero, kZero, 8, kZero, kZero, kZero,
+     12},
+    {kZero, kZero, kZero, 1, kZero, kZero, kZero, 5, kZero, kZero, kZero, 9, kZero, kZero, kZero,
+     13},
+    {kZero, kZero, kZero, 2, kZero, kZero, kZero, 6, kZero, kZero, kZero, 10, kZero, kZero, kZero,
+     14},
+    {kZero, kZero, kZero, 3, kZero, kZero, kZero, 7, kZero, kZero, kZero, 11, kZero, kZero, kZero,
+     15}};
+constexpr float kTopFactor = 1.0f / (1 << 24);
+
+// Dword t of a part's lanes as Values takes it: bytes less the type's offset where they are moved.
+template <typename D>
+HWY_INLINE LaneVI QuantsOf(const uint8_t* unit, int n_lanes, int t, int part) {
+  const LaneVI quants = D::Quants(unit, n_lanes, t, part);
+#if HWY_TARGET != HWY_SCALAR
+  if constexpr (kIsAtTop<D> && D::kOffset != 0) {
+    const hn::Repartition<uint8_t, LaneI> bytes;
+    return hn::BitCast(LaneI(), hn::Sub(hn::BitCast(bytes, quants), hn::Set(bytes, D::kOffset)));
+  }
+#endif
+  return quants;
+}
+
+// Byte c of each dword of quants, less the type's offset, as a float; times 2^24 if kIsAtTop.
 template <typename D>
 HWY_INLINE LaneVF Values(LaneVI quants, int c) {
+#if HWY_TARGET != HWY_SCALAR
+  if constexpr (kIsAtTop<D>) {
+    const hn::Repartition<uint8_t, LaneI> bytes;
+    const auto moved =
+        hn::TableLookupBytesOr0(hn::BitCast(bytes, quants), hn::LoadDup128(bytes, kToTop[c]));
+    return hn::ConvertTo(LaneF(), hn::BitCast(LaneI(), moved));
+  }
+#endif
   const LaneVI shifted = hn::ShiftRightSame(quants, 8 * c);
 #if HWY_TARGET == HWY_AVX3
-  // Up to 4 bits: a table of all values, indexed by the low bits of each lane, in place of masking,
-  // offset and conversion.
-  if constexpr (D::kDType == DType::kQ4_0 || D::kDType == DType::kQ4_K) {
+  // A table of all values, indexed by the low bits of each lane, in place of masking, offset and
+  // conversion.
+  if constexpr (!kIsAtTop<D>) {
     const LaneVF table = hn::Iota(LaneF(), -static_cast<float>(D::kOffset));
     return LaneVF{_mm512_permutexvar_ps(shifted.raw, table.raw)};
   }
@@ -56,6 +97,9 @@ struct PartScales {
 
   HWY_INLINE PartScales(const uint8_t* unit, int n_lanes, int part) : min(hn::Zero(LaneF())) {
     D::Scales(unit, n_lanes, part, scales, min);
+    if constexpr (kIsAtTop<D>) {
+      for (LaneVF& scale : scales) scale = hn::Mul(scale, hn::Set(LaneF(), kTopFactor));
+    }
   }
   // The weights of dword t, byte c: of each lane one.
   HWY_INLINE LaneVF Weights(LaneVI quants, int t, int c) const {
@@ -66,14 +110,17 @@ struct PartScales {
   }
 };
 
-// sums[half's 256] += n rows of one half of a unit times their factors.
+// sums[half's 256] += n rows of one half of a unit times their factors. Meanwhile the rows ahead
+// are fetched by step_bytes per dword.
 template <typename D, int n>
 HWY_INLINE void AddHalf(const uint8_t* const (&units)[n], const PartScales<D> (&scales)[n],
-                        const LaneVF (&factors)[n], int n_lanes, int part, int half, float* sums) {
+                        const LaneVF (&factors)[n], int n_lanes, int part, int half,
+                        int64_t step_bytes, RowsAhead<n>& ahead, float* sums) {
   for (int j = 0; j < kHalfDwords; ++j) {
+    ahead.Step(step_bytes);
     const int t = DwordOf(half, j);
     LaneVI quants[n];
-    for (int i = 0; i < n; ++i) quants[i] = D::Quants(units[i], n_lanes, t, part);
+    for (int i = 0; i < n; ++i) quants[i] = QuantsOf<D>(units[i], n_lanes, t, part);
     for (int c = 0; c < kLaneStep; ++c) {
       float* at = sums + (j * kLaneStep + c) * kUnitLanes + part * kVecLanes;
       LaneVF sum = hn::LoadU(LaneF(), at);
@@ -88,17 +135,21 @@ HWY_INLINE void AddHalf(const uint8_t* const (&units)[n], const PartScales<D> (&
 // Halves [begin, end) of one unit, of 0 .. 2.
 struct Halves {
   int begin, end;
+  int n() const { return end - begin; }
 };
 
 template <typename D, int n>
 HWY_INLINE void AddUnits(const uint8_t* const (&units)[n], const LaneVF (&factors)[n], int n_lanes,
-                         Halves halves, float* sums) {
+                         Halves halves, RowsAhead<n>& ahead, float* sums) {
+  constexpr int kFullBytes = UnitLayout::Of(D::kDType, kUnitLanes).n_bytes;
+  const int n_steps = halves.n() * kHalfDwords * kParts;
+  const int64_t step_bytes = (kFullBytes + n_steps - 1) / n_steps;
   for (int part = 0; part < kParts; ++part) {
     if (part * kVecLanes >= n_lanes) return;
     const auto scales = [&](int i) { return PartScales<D>(units[i], n_lanes, part); };
     const auto add = [&](const PartScales<D>(&own)[n]) {
       for (int half = halves.begin; half < halves.end; ++half) {
-        AddHalf<D, n>(units, own, factors, n_lanes, part, half,
+        AddHalf<D, n>(units, own, factors, n_lanes, part, half, step_bytes, ahead,
                       sums + (half - halves.begin) * kAxpyCols);
       }
     };
@@ -131,7 +182,7 @@ struct LaneColumns {
       const PartScales<D> scales(Slice(row), n_lanes, part);
       for (int j = 0; j < kHalfDwords; ++j) {
         const int t = DwordOf(half, j);
-        const LaneVI quants = D::Quants(Slice(row), n_lanes, t, part);
+        const LaneVI quants = QuantsOf<D>(Slice(row), n_lanes, t, part);
         for (int c = 0; c < kLaneStep; ++c) {
           hn::StoreU(scales.Weights(quants, t, c), LaneF(),
                      w + (j * kLaneStep + c) * kUnitLanes + part * kVecLanes);
@@ -158,25 +209,22 @@ HWY_INLINE void AddNeurons(const AxpyJob& job, int64_t first, int64_t begin, int
                            float* sums) {
   constexpr int kFullBytes = LaneColumns<D>::kFullBytes;
   const int64_t last = job.n_active() - 1;
+  const int64_t offset = begin / 2 * kFullBytes;
   const uint8_t* rows[n];
-  const uint8_t* next[n];  // the rows of the pass after the next, fetched meanwhile
+  RowsAhead<n> ahead;  // the rows of the pass after the next
   LaneVF factors[n];
   for (int i = 0; i < n; ++i) {
-    rows[i] = job.w_row(first + i) + begin / 2 * kFullBytes;
-    next[i] = job.w_row(std::min(first + 2 * n + i, last)) + begin / 2 * kFullBytes;
+    rows[i] = job.w_row(first + i) + offset;
+    ahead.rows[i] = job.w_row(std::min(first + 2 * n + i, last)) + offset;
     factors[i] = hn::Set(LaneF(), job.factor(0, first + i));
   }
   for (int64_t half = begin; half < end;) {
     const int in_unit = static_cast<int>(half % 2);
     const Halves halves{in_unit, static_cast<int>(std::min<int64_t>(2, in_unit + end - half))};
-    for (int i = 0; i < n; ++i) {
-      FetchLines(next[i], kFullBytes);
-      next[i] += kFullBytes;
-    }
-    AddUnits<D, n>(rows, factors, LanesOf(job, half / 2), halves, sums);
+    AddUnits<D, n>(rows, factors, LanesOf(job, half / 2), halves, ahead, sums);
     for (int i = 0; i < n; ++i) rows[i] += kFullBytes;
-    sums += (halves.end - halves.begin) * kAxpyCols;
-    half += halves.end - halves.begin;
+    sums += halves.n() * kAxpyCols;
+    half += halves.n();
   }
 }
 

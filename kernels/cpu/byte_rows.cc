@@ -6,6 +6,7 @@
 #include <hwy/highway.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 HWY_BEFORE_NAMESPACE();
@@ -14,38 +15,71 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 namespace {
 
-using DF = hn::CappedTag<float, 16>;
+using DF = hn::CappedTag<float, kUnitLanes>;
 using DI = hn::RebindToSigned<DF>;
 constexpr int kVecElems = static_cast<int>(hn::MaxLanes(DF()));
 
-struct RoundedBlock {
-  float d = 0;
-  int32_t first_sum = 0, second_sum = 0;
-  HWY_ALIGN int8_t q[kGroupElems];
+// A unit's blocks while they are rounded; 0 in lanes that a last, shorter unit lacks.
+struct UnitScales {
+  HWY_ALIGN float largest[kUnitLanes] = {};  // of the magnitudes; NaN where a value is NaN
+  HWY_ALIGN float inverse[kUnitLanes];
 };
 
-HWY_INLINE RoundedBlock RoundBlock(const float* x) {
-  auto max = hn::Zero(DF());
-  auto not_a_number = hn::Zero(DF());  // 0, unless a value is infinite or none: comparing loses it
+// As integers, magnitudes are in the order of floats, and what is no number is above all others.
+HWY_INLINE float LargestMagnitude(const float* x) {
+  const auto magnitude = hn::Set(DI(), 0x7fffffff);
+  auto largest = hn::Zero(DI());
   for (int i = 0; i < kGroupElems; i += kVecElems) {
-    const auto values = hn::LoadU(DF(), x + i);
-    max = hn::Max(max, hn::Abs(values));
-    not_a_number = hn::MulAdd(values, hn::Zero(DF()), not_a_number);
+    const auto bits = hn::LoadU(DI(), reinterpret_cast<const int32_t*>(x + i));
+    largest = hn::Max(largest, hn::And(bits, magnitude));
   }
-  RoundedBlock block;
-  const float largest = hn::GetLane(hn::MaxOfLanes(DF(), max));
-  block.d = largest / 127.0f + hn::GetLane(hn::SumOfLanes(DF(), not_a_number));
-  const auto inverse = hn::Set(DF(), largest > 0 ? 127.0f / largest : 0.0f);
-  HWY_ALIGN int32_t q[kGroupElems];
+  return std::bit_cast<float>(hn::GetLane(hn::MaxOfLanes(DI(), largest)));
+}
+
+// d of every block; not a number where a value is infinite or none.
+HWY_INLINE void SetScales(UnitScales& scales, float* d) {
+  const auto max_byte = hn::Set(DF(), 127.0f);
+  for (int j = 0; j < kUnitLanes; j += kVecElems) {
+    const auto largest = hn::Load(DF(), scales.largest + j);
+    const auto zero_or_nan = hn::Sub(largest, largest);
+    hn::Store(hn::Add(hn::Div(largest, max_byte), zero_or_nan), DF(), d + j);
+    const auto inverse = hn::Div(max_byte, largest);
+    hn::Store(hn::IfThenElseZero(hn::Gt(largest, hn::Zero(DF())), inverse), DF(),
+              scales.inverse + j);
+  }
+}
+
+// The bytes of block j of a unit.
+HWY_INLINE void StoreBlock(const float* x, float inverse, int64_t j, std::byte* unit) {
+  const hn::Rebind<int8_t, DI> d8;
+  HWY_ALIGN int8_t q[kGroupElems];
   for (int i = 0; i < kGroupElems; i += kVecElems) {
-    const auto rounded = hn::NearestInt(hn::Mul(hn::LoadU(DF(), x + i), inverse));
-    hn::Store(rounded, DI(), q + i);
+    const auto scaled = hn::Mul(hn::LoadU(DF(), x + i), hn::Set(DF(), inverse));
+    const auto rounded = hn::Max(hn::NearestInt(scaled), hn::Set(DI(), -127));
+    hn::StoreU(hn::DemoteTo(d8, rounded), d8, q + i);
   }
-  for (int i = 0; i < kGroupElems; ++i) {
-    block.q[i] = static_cast<int8_t>(std::clamp(q[i], -127, 127));
-    (i < kSubScaleElems ? block.first_sum : block.second_sum) += block.q[i];
+  for (int t = 0; t < kDwordsPerBlock; ++t) {
+    std::memcpy(unit + 4 * (t * kUnitLanes + j), q + t * kLaneStep, kLaneStep);
   }
-  return block;
+}
+
+// sums[half][lane] of the bytes of each block's first and last 16 weights.
+HWY_INLINE void SetSums(const std::byte* unit, int32_t* sums) {
+  constexpr int kHalf = kDwordsPerBlock / 2;
+  const auto* dwords = reinterpret_cast<const int32_t*>(unit);
+  for (int half = 0; half < 2; ++half) {
+    for (int j = 0; j < kUnitLanes; j += kVecElems) {
+      auto sum = hn::Zero(DI());
+      for (int t = half * kHalf; t < (half + 1) * kHalf; ++t) {
+        const auto q = hn::Load(DI(), dwords + t * kUnitLanes + j);
+        sum = hn::Add(sum, hn::ShiftRight<24>(q));
+        sum = hn::Add(sum, hn::ShiftRight<24>(hn::ShiftLeft<8>(q)));
+        sum = hn::Add(sum, hn::ShiftRight<24>(hn::ShiftLeft<16>(q)));
+        sum = hn::Add(sum, hn::ShiftRight<24>(hn::ShiftLeft<24>(q)));
+      }
+      hn::Store(sum, DI(), sums + half * kUnitLanes + j);
+    }
+  }
 }
 
 }  // namespace
@@ -57,15 +91,16 @@ void RoundRow(const float* x, int64_t n_elems, std::byte* row) {
     auto* d = reinterpret_cast<float*>(row + kUnitElems);
     auto* sums = reinterpret_cast<int32_t*>(row + kUnitElems + 4 * kUnitLanes);
     if (n_lanes < kUnitLanes) std::memset(row, 0, ByteRow::kUnitBytes);
+    const float* const blocks = x + b0 * kGroupElems;
+    UnitScales scales;
     for (int64_t j = 0; j < n_lanes; ++j) {
-      const RoundedBlock block = RoundBlock(x + (b0 + j) * kGroupElems);
-      for (int t = 0; t < kDwordsPerBlock; ++t) {
-        std::memcpy(row + 4 * (t * kUnitLanes + j), block.q + t * kLaneStep, kLaneStep);
-      }
-      d[j] = block.d;
-      sums[j] = block.first_sum;
-      sums[kUnitLanes + j] = block.second_sum;
+      scales.largest[j] = LargestMagnitude(blocks + j * kGroupElems);
     }
+    SetScales(scales, d);
+    for (int64_t j = 0; j < n_lanes; ++j) {
+      StoreBlock(blocks + j * kGroupElems, scales.inverse[j], j, row);
+    }
+    SetSums(row, sums);
   }
 }
 

@@ -19,7 +19,7 @@ namespace {
 constexpr int64_t kTokens = 64;
 constexpr int64_t kChunk = 64;
 constexpr int64_t kChunkOfOneToken = 8;
-static_assert(kTokens * kChunk <= kScratchFloats);
+static_assert(kChunk <= 64 && kChunk <= kScratchFloats);
 
 float Activated(Activation kind, float x) {
   switch (kind) {
@@ -63,42 +63,60 @@ struct Pass {
   }
 };
 
+// Bit i: the token whose row this is needs neuron ids[i], for n <= 64 of them.
+uint64_t NeededBits(const NeuronNeeds& needs, int64_t token, const int32_t* ids, int64_t n) {
+  const bool are_known = !needs.activations.empty();
+  if (!are_known && needs.scores.empty()) return n == 64 ? ~uint64_t{0} : (uint64_t{1} << n) - 1;
+  const float* const row = (are_known ? needs.activations : needs.scores).f32_row(token);
+  uint64_t bits = 0;
+  if (are_known) {
+    for (int64_t i = 0; i < n; ++i) bits |= uint64_t{row[ids[i]] != 0.0f} << i;
+  } else {
+    for (int64_t i = 0; i < n; ++i) bits |= uint64_t{row[ids[i]] >= needs.threshold} << i;
+  }
+  return bits;
+}
+
 // The ids of a part, walked once per pass.
 class PartRunner {
  public:
-  // `values` has room for kChunk * kTokens.
-  PartRunner(const Pass& pass, std::span<const int32_t> ids, float* values)
+  // `values` has room for kChunk.
+  PartRunner(const Pass& pass, std::span<int32_t> ids, float* values)
       : pass_(pass), ids_(ids), values_(values) {}
 
-  void Run() {
+  // Returns the ids whose result is not 0 for some token, moved to the front.
+  std::span<int32_t> Run() {
     const auto n = static_cast<int64_t>(ids_.size());
     const int64_t step = pass_.a.n_rows == 1 ? kChunkOfOneToken : kChunk;
+    size_t n_kept = 0;
     for (first_ = 0; first_ < n; first_ += step) {
       n_ = std::min(step, n - first_);
       fetched_ = std::max(fetched_, first_ + n_);
       fetch_end_ = std::min(n, first_ + n_ + step);
+      not_zero_ = 0;
       for (t0_ = 0; t0_ < pass_.a.n_rows; t0_ += kTokens) RunChunk();
+      for (uint64_t left = not_zero_; left != 0; left &= left - 1) {
+        ids_[n_kept++] = id(std::countr_zero(left));
+      }
     }
+    return ids_.first(n_kept);
   }
 
  private:
   void RunChunk() {
     n_tokens_ = std::min(kTokens, pass_.a.n_rows - t0_);
     FindNeeds();
-    for (int64_t t = 0; t < n_tokens_; ++t) RunToken(t);
-    Store();
+    for (int64_t t = 0; t < n_tokens_; ++t) {
+      RunToken(t);
+      Store(t);
+    }
   }
 
-  // Token by token: the values of one token's neurons lie side by side.
   void FindNeeds() {
     int64_t n_groups = 0;
     for (int64_t t = 0; t < n_tokens_; ++t) {
-      uint64_t needed = 0;
-      for (int64_t i = 0; i < n_; ++i) {
-        needed |= uint64_t{pass_.needs.Needs(t0_ + t, id(i))} << i;
-      }
-      needed_[t] = needed;
-      n_groups += (std::popcount(needed) + RowGroup::kRows - 1) / RowGroup::kRows;
+      needed_[t] = NeededBits(pass_.needs, t0_ + t, &ids_[static_cast<size_t>(first_)], n_);
+      n_groups += (std::popcount(needed_[t]) + RowGroup::kRows - 1) / RowGroup::kRows;
     }
     fetch_begin_ = fetched_;
     n_groups_ = n_groups;
@@ -119,6 +137,7 @@ class PartRunner {
       }
       ++group_;
       const int64_t goal = fetch_begin_ + (fetch_end_ - fetch_begin_) * group_ / n_groups_;
+      group.is_ahead_next = pass_.a.n_rows == 1;
       for (; group.n_ahead < RowGroup::kRows && fetched_ < goal; ++fetched_) {
         group.ahead[group.n_ahead++] = matrix.w.row(ids_[static_cast<size_t>(fetched_)]);
       }
@@ -126,51 +145,38 @@ class PartRunner {
       matrix.dot(group, matrix.x.row(t0_ + t), matrix.w.n_cols, products);
       for (int r = 0; r < group.n_rows; ++r) {
         const float bias = matrix.bias == nullptr ? 0.0f : matrix.bias[id(members[r])];
-        values_[t * kChunk + members[r]] =
-            matrix.bias == nullptr ? products[r] : products[r] + bias;
+        values_[members[r]] = matrix.bias == nullptr ? products[r] : products[r] + bias;
       }
     }
   }
 
-  void Store() const {
-    for (int64_t t = 0; t < n_tokens_; ++t) {
-      float* const a = pass_.a.f32_row(t0_ + t);
-      const float* const before =
-          pass_.is_factor ? pass_.needs.activations.f32_row(t0_ + t) : nullptr;
-      for (int64_t i = 0; i < n_; ++i) {
-        const bool is_needed = (needed_[t] >> i & 1) != 0;
-        const float factor = before == nullptr ? 1.0f : before[id(i)];
-        a[id(i)] = is_needed ? pass_.Finish(factor, values_[t * kChunk + i]) : 0.0f;
-      }
+  // What token t needed, and 0 for the rest of the chunk.
+  void Store(int64_t t) {
+    float* const a = pass_.a.f32_row(t0_ + t);
+    const float* const before =
+        pass_.is_factor ? pass_.needs.activations.f32_row(t0_ + t) : nullptr;
+    const uint64_t needed = needed_[t];
+    for (uint64_t left = needed; left != 0; left &= left - 1) {
+      const int i = std::countr_zero(left);
+      values_[i] = pass_.Finish(before == nullptr ? 1.0f : before[id(i)], values_[i]);
+      not_zero_ |= uint64_t{values_[i] != 0.0f} << i;
     }
+    for (int64_t i = 0; i < n_; ++i) a[id(i)] = (needed >> i & 1) != 0 ? values_[i] : 0.0f;
   }
 
-  int64_t id(int64_t i) const { return ids_[static_cast<size_t>(first_ + i)]; }
+  int32_t id(int64_t i) const { return ids_[static_cast<size_t>(first_ + i)]; }
 
   const Pass& pass_;
-  const std::span<const int32_t> ids_;
-  float* const values_;               // products of a chunk, [kTokens, kChunk]
+  const std::span<int32_t> ids_;
+  float* const values_;               // of one token's neurons of the chunk
   uint64_t needed_[kTokens];          // bit i: the token needs neuron i of the chunk
+  uint64_t not_zero_ = 0;             // bit i: neuron i's result is not 0 for some token
   int64_t first_ = 0, n_ = 0;         // the chunk, as positions in the list
   int64_t t0_ = 0, n_tokens_ = 0;     // the tokens of a word
   int64_t group_ = 0, n_groups_ = 0;  // groups run, and all of this chunk and word
   // Rows asked for so far; those from `begin` to `end` are spread over the groups.
   int64_t fetched_ = 0, fetch_begin_ = 0, fetch_end_ = 0;
 };
-
-bool IsActive(const TensorView& a, int64_t i) {
-  for (int64_t t = 0; t < a.n_rows; ++t) {
-    if (a.f32_row(t)[i] != 0.0f) return true;
-  }
-  return false;
-}
-
-// The ids whose activation is not 0 for some token, in place.
-std::span<int32_t> KeepActive(const TensorView& a, std::span<int32_t> ids) {
-  const auto end =
-      std::remove_if(ids.begin(), ids.end(), [&](int32_t i) { return !IsActive(a, i); });
-  return {ids.begin(), end};
-}
 
 }  // namespace
 
@@ -202,11 +208,10 @@ int64_t Neurons(CpuContext& context, const NeuronWeights& weights, Activation ki
     std::span<int32_t> part(ids + begin, ids + end);
     float* const values = context.thread_scratch(thread);
     if (reads_gate) {
-      PartRunner(gates, part, values).Run();
-      part = KeepActive(a, part);
+      part = PartRunner(gates, part, values).Run();
     }
-    PartRunner(ups, part, values).Run();
     n_ups += static_cast<int64_t>(part.size());
+    PartRunner(ups, part, values).Run();
   });
   return n_ups;
 }

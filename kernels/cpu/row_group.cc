@@ -17,12 +17,20 @@ namespace thermocline::kernels::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
-// The next n_bytes of each row ahead, `at` bytes in.
-HWY_INLINE void Fetch(const RowGroup& group, int64_t at, int n_bytes) {
-  constexpr int kRead = 0, kIntoL2 = 2;
-  for (int r = 0; r < group.n_ahead; ++r) {
-    for (int i = 0; i < n_bytes; i += 64) {
-      __builtin_prefetch(group.ahead[r] + at + i, kRead, kIntoL2);
+constexpr int kLineBytes = 64;
+
+// Lines [begin, end) of the rows ahead, `at` bytes in: one of each row in turn, and a few at a
+// time, since a core has few buffers for lines on their way and requests in bursts wait for them.
+HWY_INLINE void Fetch(const RowGroup& group, int64_t at, int begin, int end) {
+  constexpr int kRead = 0, kIntoL1 = 3, kIntoL2 = 2;
+  for (int line = begin; line < end; ++line) {
+    for (int r = 0; r < group.n_ahead; ++r) {
+      const std::byte* const wanted = group.ahead[r] + at + line * kLineBytes;
+      if (group.is_ahead_next) {
+        __builtin_prefetch(wanted, kRead, kIntoL1);
+      } else {
+        __builtin_prefetch(wanted, kRead, kIntoL2);
+      }
     }
   }
 }
@@ -60,12 +68,13 @@ struct FileRows {
   template <int n>
   static HWY_INLINE void Dot(const RowGroup& group, const std::byte* tokens, int64_t n_elems,
                              float* values) {
+    constexpr int kLines = (D::kBlockBytes + kLineBytes - 1) / kLineBytes;
     const auto* x = reinterpret_cast<const float*>(tokens);
     LaneSums sums[n];
     for (int r = 0; r < n; ++r) sums[r] = ZeroSums();
     int64_t i = 0, at = 0;  // elements and bytes
     for (; i + D::kBlockElems <= n_elems; i += D::kBlockElems, at += D::kBlockBytes) {
-      Fetch(group, at, D::kBlockBytes);
+      Fetch(group, at, 0, kLines);
       const uint8_t* blocks[n];
       typename D::State states[n];
       for (int r = 0; r < n; ++r) {
@@ -90,14 +99,15 @@ struct PackedRows {
   static HWY_INLINE void Dot(const RowGroup& group, const std::byte* tokens, int64_t n_elems,
                              float* values) {
     constexpr int kFullBytes = UnitLayout::Of(D::kDType, kUnitLanes).n_bytes;
+    constexpr int kLines = (kFullBytes + kLineBytes - 1) / kLineBytes;
     LaneSums sums[n];
     for (int r = 0; r < n; ++r) sums[r] = ZeroSums();
     ByteUnit x{tokens};
     int64_t at = 0;
     for (int64_t n_blocks = n_elems / kGroupElems; n_blocks > 0; n_blocks -= kUnitLanes) {
       const int n_lanes = static_cast<int>(std::min<int64_t>(kUnitLanes, n_blocks));
-      Fetch(group, at, kFullBytes);
       for (int r = 0; r < n; ++r) {
+        Fetch(group, at, kLines * r / n, kLines * (r + 1) / n);
         AddUnit<D>(reinterpret_cast<const uint8_t*>(group.rows[r]) + at, n_lanes, x, sums[r]);
       }
       at += kFullBytes;

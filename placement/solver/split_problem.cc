@@ -83,6 +83,22 @@ Status CheckLayerSplit(const SplitLayer& layer, const LayerSplit& ranges, size_t
 
 }  // namespace
 
+void LimitSeconds(SplitProblem* problem) {
+  const auto limit = [](double* seconds) { *seconds = std::min(*seconds, kMaxSplitSeconds); };
+  for (SplitDevice& device : problem->devices) {
+    for (double* cost : {&device.part_s, &device.send_s, &device.round_trip_s, &device.merge_s}) {
+      limit(cost);
+    }
+  }
+  for (SplitLayer& layer : problem->layers) {
+    limit(&layer.fixed_s);
+    for (std::vector<double>& seconds : layer.seconds) {
+      // Rising, so only an end can be beyond.
+      for (auto s = seconds.rbegin(); s != seconds.rend() && *s > kMaxSplitSeconds; ++s) limit(&*s);
+    }
+  }
+}
+
 Status CheckProblem(const SplitProblem& problem) {
   if (problem.devices.empty() || problem.devices.size() > kMaxSplitDevices) {
     return InvalidArgument("number of devices out of range: n=" +

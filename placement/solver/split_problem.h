@@ -61,6 +61,9 @@ inline constexpr size_t kMaxSplitBlocks = 1 << 16;
 // Thirty years: sums of as many as there can be stay far from where doubles end.
 inline constexpr double kMaxSplitSeconds = 1e9;
 
+// A cluster file may hold any numbers above 0. Whatever would take longer than anybody waits takes
+// kMaxSplitSeconds: no plan will use it unless nothing else is there.
+void LimitSeconds(SplitProblem* problem);
 // kInvalidArgument names the first table of the wrong size, or number that is negative, not finite
 // or beyond kMaxSplitSeconds.
 Status CheckProblem(const SplitProblem& problem);

@@ -187,7 +187,10 @@ class LostWorkerTest(EndingTest):
 
     def test_while_loading(self):
         # A stopped worker has joined and loads for ever; then it dies.
-        cluster = self.serve(DEMO_MODEL, "--workers", "2", *self.pipeline(2, 5))
+        known = self.path("cluster.yaml")  # or it would be found out while links are measured
+        with open(known, "w", encoding="utf-8") as file:
+            file.write("workers: [{id: 1}, {id: 2}]\n")
+        cluster = self.serve(DEMO_MODEL, "--workers", "2", "--cluster", known, *self.pipeline(2, 5))
         key, join = cluster.join_arguments()
         workers = [self.start([THERMOCLINE, "worker", *join, "--threads", "1"], env=key)]
         cluster.wait_line("worker 1 on .* joined")

@@ -201,7 +201,9 @@ class ProfileTest(unittest.TestCase):
                              (["--html", self.text], "--html is the input of --text"),
                              (["--train-predictor", "--predictor", "/no/such/folder/s.gguf"],
                               "--predictor: cannot be written"),
-                             (["--guard", "--train-predictor"], "--guard cannot be combined")):
+                             (["--guard", "--train-predictor"], "--guard cannot be combined"),
+                             (["--perplexity-only", "--train-predictor"],
+                              "--perplexity-only cannot be combined with --train-predictor")):
             self.assertIn(words, self.refuse(*base, *flags))
         self.assertLess(time.monotonic() - begin, 10)
 

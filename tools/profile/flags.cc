@@ -37,17 +37,23 @@ Status CheckSource(const ProfileFlags& flags) {
   return OkStatus();
 }
 
-// --guard measures and records, and does nothing else.
-Status CheckGuard(const ProfileFlags& flags) {
-  if (!flags.guard_only) return OkStatus();
+// --guard and --perplexity-only measure what there is, and do nothing else.
+Status CheckMeasureOnly(const ProfileFlags& flags) {
+  const char* const only = flags.guard_only        ? "--guard"
+                           : flags.perplexity_only ? "--perplexity-only"
+                                                   : nullptr;
+  if (only == nullptr) return OkStatus();
   const std::pair<bool, const char*> others[] = {
       {flags.train_predictor, "--train-predictor"},
       {flags.threshold_target.has_value(), "--threshold-target"},
-      {flags.perplexity_only, "--perplexity-only"},
+      {flags.guard_only && flags.perplexity_only, "--perplexity-only"},
       {flags.skip_guard, "--no-guard"},
+      {flags.perplexity_only && flags.replace, "--replace"},
+      {flags.perplexity_only && !flags.html_path.empty(), "--html"},
+      {flags.perplexity_only && !flags.output_path.empty(), "--output"},
       {!flags.counts_dir.empty(), "--import-counts"}};
   for (const auto& [is_given, flag] : others) {
-    if (is_given) return InvalidArgument(Str("--guard cannot be combined with ", flag));
+    if (is_given) return InvalidArgument(Str(only, " cannot be combined with ", flag));
   }
   return OkStatus();
 }
@@ -65,7 +71,7 @@ Status CheckFfn(const ProfileFlags& flags) {
 }  // namespace
 
 Status CheckProfileFlags(const ProfileFlags& flags) {
-  TC_RETURN_IF_ERROR(CheckGuard(flags));
+  TC_RETURN_IF_ERROR(CheckMeasureOnly(flags));
   TC_RETURN_IF_ERROR(CheckSource(flags));
   TC_RETURN_IF_ERROR(CheckRange("--window", flags.window_tokens, kMinWindow, kMaxWindow));
   TC_RETURN_IF_ERROR(CheckRange("--threads", flags.n_threads, 0, 4096));

@@ -39,11 +39,11 @@ uint64_t SumLines(const std::byte* bytes, uint64_t n_bytes, const std::byte* ahe
 
 }  // namespace
 
-double UndisturbedSeconds(std::vector<double> seconds) {
+double MedianSeconds(std::vector<double> seconds) {
   if (seconds.empty()) return 0;
-  const auto quarter = seconds.begin() + static_cast<std::ptrdiff_t>((seconds.size() - 1) / 4);
-  std::nth_element(seconds.begin(), quarter, seconds.end());
-  return *quarter;
+  const auto middle = seconds.begin() + static_cast<std::ptrdiff_t>((seconds.size() - 1) / 2);
+  std::nth_element(seconds.begin(), middle, seconds.end());
+  return *middle;
 }
 
 uint64_t ProbeBufferBytes(uint64_t cache_bytes, uint64_t available_bytes) {

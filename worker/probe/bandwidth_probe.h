@@ -23,9 +23,9 @@ inline constexpr double kGatherShare = 0.1;
 // bf16, scale or quant, so that no product of it is slow for being tiny, infinite or no number.
 inline constexpr int kProbeByte = 0x2d;
 
-// Of the times that the same work took, the one that a quarter of them do not exceed: of a program
-// that others interrupt now and then, the times when they did not.
-double UndisturbedSeconds(std::vector<double> seconds);
+// The middle one of the times that the same work took, the faster of two: the best is luck, and a
+// mean has in it what other programs did for a moment.
+double MedianSeconds(std::vector<double> seconds);
 
 // How much one probe reads. At 30 GB/s 512 MiB take 18 ms: long enough to tell, short enough to
 // stand beside every run.

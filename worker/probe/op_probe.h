@@ -2,6 +2,7 @@
 // the bandwidth of the memory, since unpacking and multiplying hide behind reading only in part.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -36,28 +37,28 @@ class OpProbe {
   double TinyOpSeconds(Duration slot);
 
  private:
-  // One call of an op on rows that are in no cache, and what it reads.
+  // Matrices of one type side by side in the region, and of each some lists of rows that have no
+  // row in common: enough work for several calls, none of which meets what another has fetched, or
+  // the address translations that another has left.
   struct Case {
-    TensorView weights;
+    std::vector<TensorView> matrices;
+    std::vector<std::vector<int32_t>> lists;  // empty: all rows
     int64_t n_tokens = 1;
-    uint64_t bytes = 0;
+    size_t n_calls() const { return matrices.size() * std::max<size_t>(1, lists.size()); }
   };
   Case CaseOf(const placement::WeightRate& rate);
-  void Run(placement::WeightUse use, const Case& test);
-  void Evict(const Case& test) const;
-  TensorView Weights(DType dtype, uint64_t n_bytes) const;
+  // Returns the bytes it read.
+  uint64_t Run(placement::WeightUse use, Case& test, size_t call);
+  TensorView Weights(DType dtype, uint64_t begin_bytes, uint64_t n_bytes) const;
   void MatMul(const TensorView& w, int64_t n_tokens);
-  void ChooseRows(int64_t n_rows, double share);
-  void WakeThreads();
 
   kernels::Device& device_;
   const std::span<std::byte> region_;
   SteadyClock clock_;
   std::vector<float> x_, y_;
+  std::vector<float> activations_;  // of the rows, by token; 0 where it does not need the row
   std::vector<uint16_t> tiny_w_;
   std::vector<float> tiny_x_, tiny_y_;
-  std::vector<int32_t> ids_;  // of the rows that are read
-  int32_t n_ids_ = 0;
 };
 
 }  // namespace thermocline::worker

@@ -103,5 +103,41 @@ TEST_F(Shaping, FrameWithoutStampIsDataLoss) {
   EXPECT_EQ(links_[1]->Receive(&frame, In(kPatience)).code(), StatusCode::kDataLoss);
 }
 
+TEST(ShapePort, ShapesEveryLinkItOpens) {
+  LoopbackHub hub;
+  std::unique_ptr<DataPort> ports[2];
+  for (uint64_t i : {0, 1}) {
+    ports[i] = ShapePort(hub.MakePort(WorkerId{i}), {.latency = milliseconds(20)});
+  }
+  std::unique_ptr<Link> links[2];
+  for (uint64_t i : {0, 1}) {
+    links[i] = std::move(ports[i]->Open(WorkerId{1 - i}, ports[1 - i]->address())).value();
+  }
+  const Frame sent = MakeFrame(3, 5);
+  const TimePoint began = Now();
+  ASSERT_THAT(links[0]->Send(ViewOf(sent), In(kPatience)), IsOk());
+  Frame frame;
+  ASSERT_THAT(links[1]->Receive(&frame, In(kPatience)), IsOk());
+  EXPECT_TRUE(SameFrame(frame, sent));
+  EXPECT_GE(Now() - began, milliseconds(20));
+}
+
+TEST(ParseShaping, WhatLinksShouldBeLike) {
+  const auto options = ParseShaping("latency=200us,bandwidth=1.25GB/s,drop=0.5,seed=7");
+  ASSERT_THAT(options, IsOk());
+  EXPECT_EQ(options->latency, std::chrono::microseconds(200));
+  EXPECT_EQ(options->bytes_per_s, 1.25e9);
+  EXPECT_EQ(options->drop_rate, 0.5);
+  EXPECT_EQ(options->seed, 7u);
+  EXPECT_EQ(ParseShaping("latency=1.5ms")->latency, std::chrono::microseconds(1500));
+  EXPECT_EQ(ParseShaping("bandwidth=80MB/s")->bytes_per_s, 80e6);
+  for (const char* wrong :
+       {"", "latency", "latency=", "latency=5", "latency=-1us", "latency=11s", "bandwidth=0GB/s",
+        "bandwidth=1Gb", "drop=1.5", "drop=x", "seed=-1", "colour=1", "latency=1us,latency=2us",
+        "latency=1us,", "latency=nanus"}) {
+    EXPECT_EQ(ParseShaping(wrong).status().code(), StatusCode::kInvalidArgument) << wrong;
+  }
+}
+
 }  // namespace
 }  // namespace thermocline::comm

@@ -82,6 +82,9 @@ class RecordingObserver final : public EngineObserver {
   void OnWorkerLeft(const WorkerStatus& worker, const Status& why) override {
     Add(Str("left ", worker.host, ": ", why.message()));
   }
+  void OnMeasuringLinks(const LinkSurvey& survey) override {
+    Add(Str("measuring ", survey.n_pairs()));
+  }
   void OnPlanning(const PlanJob& job) override {
     Add(Str("planning for ", job.cluster.workers.size()));
   }
@@ -208,6 +211,7 @@ class EngineTest : public ::testing::Test {
     if (dead_ == to) return Unavailable("no such peer");
     if (const auto* assign = std::get_if<proto::AssignPlan>(&message)) OnAssign(to, *assign);
     if (const auto* step = std::get_if<proto::StepBatch>(&message)) OnStep(*step);
+    if (const auto* probe = std::get_if<proto::ProbeLink>(&message)) OnProbe(to, *probe);
     if (std::holds_alternative<proto::Shutdown>(message)) shutdowns_.insert(to);
     if (const auto* failure = std::get_if<proto::Failure>(&message)) {
       refusals_.insert_or_assign(to, failure->status);
@@ -223,6 +227,14 @@ class EngineTest : public ::testing::Test {
     if (!loads_) return;
     mailbox_.Post(to, proto::LoadProgress{.epoch = assign.plan.epoch, .bytes_total = 10});
     mailbox_.Post(to, proto::Ready{.epoch = assign.plan.epoch, .owned_bytes = 10});
+  }
+  void OnProbe(comm::PeerId to, const proto::ProbeLink& probe) REQUIRES(mutex_) {
+    probes_.push_back({to, probe});
+    if (!probes_links_) return;
+    proto::LinkReport report{.round = probe.round, .peer = probe.peer, .message_s = 1e-5};
+    if (probe.leads) report.round_trip_s = 1e-4;
+    if (probe.leads) report.bytes_per_s = 1e9;
+    mailbox_.Post(to, report);
   }
   void OnStep(const proto::StepBatch& step) REQUIRES(mutex_) {
     const proto::StepResult result = pipeline_.Run(step);
@@ -264,6 +276,8 @@ class EngineTest : public ::testing::Test {
   std::optional<comm::PeerId> dead_ GUARDED_BY(mutex_);
   std::optional<comm::PeerId> silent_ GUARDED_BY(mutex_);
   bool loads_ GUARDED_BY(mutex_) = true;
+  bool probes_links_ GUARDED_BY(mutex_) = true;
+  std::vector<std::pair<comm::PeerId, proto::ProbeLink>> probes_ GUARDED_BY(mutex_);
   bool beats_ GUARDED_BY(mutex_) = false;
   bool holds_ GUARDED_BY(mutex_) = false;
   std::vector<proto::StepResult> held_ GUARDED_BY(mutex_);

@@ -31,11 +31,15 @@ TEST_F(EngineTest, PlansForTheStreamsAndSaysWhatItExpects) {
   options_.n_streams = 5;
   StartServing();
   EXPECT_TRUE(Eventually([&] { return observer_.Heard("serving"); }));
-  EXPECT_THAT(observer_.lines(), ::testing::ElementsAre("planning for 2", "plan", "serving"));
+  EXPECT_THAT(observer_.lines(),
+              ::testing::ElementsAre("measuring 1", "planning for 2", "plan", "serving"));
   const PlanOutcome outcome = observer_.outcome();
-  ASSERT_TRUE(outcome.forecast.has_value());
-  EXPECT_EQ(outcome.forecast->n_sequences, 3);  // two steps share the five
-  EXPECT_EQ(engine_->status().forecast->step_s, outcome.forecast->step_s);
+  EXPECT_EQ(outcome.forecast.n_sequences, 3);  // two steps share the five
+  const auto expected = engine_->status().expected;
+  ASSERT_TRUE(expected.has_value());
+  EXPECT_EQ(expected->step_s, outcome.forecast.step_s);
+  EXPECT_EQ(expected->stage_s.size(), 2u);
+  EXPECT_EQ(expected->one_stream_tokens_per_s, 1 / outcome.one_stream.step_s);
   EXPECT_EQ(outcome.cluster.links.size(), 2u);
 }
 
@@ -83,6 +87,76 @@ TEST_F(PlanningEngineTest, AWorkerThatLeavesMeanwhileEndsTheService) {
   ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
   EXPECT_THAT(engine_->status().failure.message(), HasSubstr("worker 1 on node1 is leaving"));
   EXPECT_FALSE(observer_.Heard("serving"));
+}
+
+TEST_F(EngineTest, LinksAreMeasuredWithTheTransportOfThePlan) {
+  StartServing();
+  const PlanOutcome outcome = observer_.outcome();
+  for (const placement::LinkProfile& link : outcome.cluster.links) {
+    EXPECT_EQ(link.latency_s.origin, placement::Origin::kMeasured);
+    EXPECT_NEAR(link.latency_s.value, 4e-5, 1e-12);  // of 100 us two messages take 20
+  }
+  const MutexLock lock(mutex_);
+  ASSERT_EQ(probes_.size(), 2u);
+  for (const auto& [to, probe] : probes_) {
+    EXPECT_EQ(probe.transport, placement::LinkKind::kZmq);
+    EXPECT_EQ(probe.leads, to == PeerOf(1));
+    EXPECT_EQ(probe.address, Str("tcp://node", probe.peer, ":1"));
+  }
+}
+
+TEST_F(EngineTest, WorkersThatCannotTalkEndTheServiceByName) {
+  {
+    const MutexLock lock(mutex_);
+    probes_links_ = false;
+  }
+  StartEngine();
+  Join();
+  ASSERT_TRUE(Eventually([&] { return observer_.Heard("measuring 1"); }));
+  mailbox_.Post(PeerOf(2), proto::LinkReport{.peer = {1}, .error = "nobody there"});
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
+  EXPECT_EQ(engine_->status().failure.message(),
+            "worker 1 on node1 and worker 2 on node2 cannot talk over zmq: worker 2 says: nobody "
+            "there");
+}
+
+TEST_F(EngineTest, AProbeThatHangsEndsTheServiceInTime) {
+  {
+    const MutexLock lock(mutex_);
+    probes_links_ = false;
+    beats_ = true;
+  }
+  StartEngine();
+  Join();
+  ASSERT_TRUE(Eventually([&] { return observer_.Heard("measuring 1"); }));
+  clock_.Advance(seconds(3));
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
+  EXPECT_THAT(engine_->status().failure.message(),
+              HasSubstr("worker 1 on node1 and worker 2 on node2 cannot talk over zmq: nothing"));
+}
+
+TEST_F(EngineTest, AClusterFileStandsInForMeasuring) {
+  options_.cluster.emplace();
+  for (uint64_t id : {1, 2}) options_.cluster->workers.push_back({.id = {id}});
+  options_.cluster->links = {
+      {.from = {1}, .to = {2}, .latency_s = {3e-3, placement::Origin::kGiven}}};
+  StartServing();
+  EXPECT_FALSE(observer_.Heard("measuring"));
+  const placement::ClusterProfile cluster = observer_.outcome().cluster;
+  EXPECT_EQ(cluster.FindLink({1}, {2})->latency_s.value, 3e-3);
+  EXPECT_EQ(cluster.FindLink({2}, {1})->latency_s.origin, placement::Origin::kAssumed);
+  EXPECT_EQ(cluster.workers[0].memory_bytes, kGiB);
+}
+
+TEST_F(EngineTest, AClusterFileOfOtherWorkersIsRefused) {
+  options_.cluster.emplace();
+  options_.cluster->workers.push_back({.id = {1}, .host = "elsewhere"});
+  StartEngine();
+  Join();
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
+  EXPECT_EQ(engine_->status().failure.message(),
+            "the cluster file is of other workers: it has 1 on elsewhere; joined have 1 on node1, "
+            "2 on node2");
 }
 
 TEST_F(EngineTest, MissingWorkersAreNamed) {

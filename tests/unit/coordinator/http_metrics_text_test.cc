@@ -55,17 +55,18 @@ TEST(MetricsTextTest, ServiceNumbersComeUnderAllNames) {
 
 TEST(MetricsTextTest, WhatThePlanExpectsStandsBesideWhatStepsTake) {
   ServiceStatus status;
-  const auto has_forecast = [&] {
-    return MetricsText(ServiceFamilies(status, "tiny")).find("predicted") != std::string::npos;
-  };
-  EXPECT_FALSE(has_forecast());
-  status.forecast = {.step_s = 0.5, .bottleneck_s = 0.25, .n_sequences = 2};
-  status.forecast->stages = {{.seconds = 0.25}, {.seconds = 0.125}};
-  const std::string text = MetricsText(ServiceFamilies(status, "tiny"));
-  EXPECT_THAT(text, HasSubstr("thermocline_stage_predicted_step_seconds{stage=\"1\"} 0.125\n"));
-  EXPECT_THAT(text, HasSubstr("thermocline_predicted_sequences 2\n"));
-  EXPECT_THAT(text, HasSubstr("thermocline_predicted_step_seconds 0.5\n"));
-  EXPECT_THAT(text, HasSubstr("thermocline_predicted_tokens_per_second 8\n"));
+  const auto text = [&] { return MetricsText(ServiceFamilies(status, "tiny")); };
+  EXPECT_THAT(text(), ::testing::Not(HasSubstr("expected")));
+  status.expected = {.n_sequences = 2,
+                     .step_s = 0.5,
+                     .tokens_per_s = 8,
+                     .one_stream_tokens_per_s = 3,
+                     .stage_s = {0.25, 0.125}};
+  EXPECT_THAT(text(), HasSubstr("thermocline_stage_expected_step_seconds{stage=\"1\"} 0.125\n"));
+  EXPECT_THAT(text(), HasSubstr("thermocline_expected_sequences 2\n"));
+  EXPECT_THAT(text(), HasSubstr("thermocline_expected_step_seconds 0.5\n"));
+  EXPECT_THAT(text(), HasSubstr("thermocline_expected_tokens_per_second 8\n"));
+  EXPECT_THAT(text(), HasSubstr("thermocline_expected_one_stream_tokens_per_second 3\n"));
 }
 
 TEST(MetricsTextTest, StepTimesComePerStageAndFramesPerWorker) {

@@ -60,8 +60,8 @@ TEST_F(PlanTaskTest, TellsThePlanAndWhatIsExpectedOfIt) {
   const auto outcome = Outcome(JobFor(2));
   ASSERT_TRUE(outcome.ok()) << outcome.status();
   EXPECT_FALSE(outcome->by_hand);
-  ASSERT_TRUE(outcome->forecast.has_value());
-  EXPECT_GT(outcome->forecast->step_s, 0);
+  EXPECT_GT(outcome->forecast.step_s, 0);
+  EXPECT_GT(outcome->one_stream.step_s, 0);
   EXPECT_EQ(outcome->cluster.workers.size(), 2u);
 }
 
@@ -80,7 +80,7 @@ TEST_F(PlanTaskTest, AHandWrittenPlanTakesTheTransportOfTheService) {
   const auto outcome = Outcome(job);
   ASSERT_TRUE(outcome.ok()) << outcome.status();
   EXPECT_TRUE(outcome->by_hand);
-  EXPECT_FALSE(outcome->forecast.has_value());
+  EXPECT_GT(outcome->forecast.step_s, 0);
   EXPECT_EQ(outcome->plan.link, placement::LinkKind::kMpi);
   job.plan_json.insert(1, R"("link":"zmq",)");
   EXPECT_EQ(Outcome(job)->plan.link, placement::LinkKind::kZmq);
@@ -107,7 +107,7 @@ TEST_F(PlanTaskTest, WhoHasNoWorkIsToldWhy) {
   ASSERT_TRUE(outcome.ok()) << outcome.status();
   EXPECT_THAT(PlanText(*outcome), StartsWith("plan: 1 stage, context 64, kv cache for 256 tokens"));
   EXPECT_THAT(PlanText(*outcome), HasSubstr("\n  stage 0 on worker 1: 4 of 4 layers in "));
-  EXPECT_THAT(PlanText(*outcome), HasSubstr("\nexpected: a step takes "));
+  EXPECT_THAT(PlanText(*outcome), HasSubstr(" for many; a step of 1 sequence takes "));
   EXPECT_THAT(SparesText(*outcome),
               HasSubstr("spare: worker 2 on node2: no plan with it was found to be better; a "
                         "message to it takes 25 ms, a step without it "));

@@ -34,7 +34,8 @@ ClusterProfile TwoWorkers() {
                     "10gbe-tcp",
                     Figure::Measured(17e-6),
                     Figure::Assumed(1.15e9),
-                    {}}};
+                    {},
+                    "as \"others\""}};
   return cluster;
 }
 
@@ -49,6 +50,7 @@ TEST(ClusterYaml, WhatIsWrittenIsRead) {
   EXPECT_EQ(read->workers[0].weight_rates, cluster.workers[0].weight_rates);
   EXPECT_EQ(read->workers[1], cluster.workers[1]);
   EXPECT_EQ(read->links[0].preset, "10gbe-tcp");
+  EXPECT_EQ(read->links[0].note, "as \"others\"");
   EXPECT_EQ(read->links[0].latency_s.origin, Origin::kMeasured);
   EXPECT_DOUBLE_EQ(read->links[0].latency_s.value, 17e-6);
   EXPECT_FALSE(read->links[0].message_s.known());

@@ -41,10 +41,24 @@ class Generator {
       case 9:
         return Failure{Status(StatusCode(Int(1, 8)), Text())};
       case 10:
-        return Shutdown{Text()};
+        return ProbeLink{static_cast<uint32_t>(U64()),
+                         {U64()},
+                         Text(),
+                         placement::LinkKind(Int(0, 1)),
+                         Coin(),
+                         static_cast<uint32_t>(Int(0, kMaxProbeBudgetUs))};
       case 11:
-        return ClockProbe{Int(-9, 9)};
+        return LinkReport{static_cast<uint32_t>(U64()),
+                          {U64()},
+                          Text(),
+                          std::abs(double(Float())),
+                          std::abs(double(Float(0, 1e9f))),
+                          std::abs(double(Float()))};
       case 12:
+        return Shutdown{Text()};
+      case 13:
+        return ClockProbe{Int(-9, 9)};
+      case 14:
         return ClockEcho{Int(-9, 9), Int(-9, 9)};
       default:
         return MakeTraceSpans();
@@ -390,6 +404,38 @@ TEST(Codec, SamplingParametersOutOfRangeAreRefused) {
   EXPECT_THAT(error_of({.temperature = -1}).message(), HasSubstr("temperature must be in"));
   EXPECT_THAT(error_of({.repetition_penalty = 0}).message(), HasSubstr("repetition_penalty"));
   EXPECT_THAT(error_of({.logit_bias = {{1, 500.0f}}}).message(), HasSubstr("logit_bias"));
+}
+
+TEST(Codec, ProbesAndReportsAreInRange) {
+  EXPECT_THAT(DecodeStatus(ProbeLink{.transport = placement::LinkKind(2)}).message(),
+              HasSubstr("probe.transport out of range"));
+  EXPECT_THAT(DecodeStatus(ProbeLink{.budget_us = kMaxProbeBudgetUs + 1}).message(),
+              HasSubstr("probe.budget_us out of range"));
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_THAT(DecodeStatus(LinkReport{.round_trip_s = nan}).message(),
+              HasSubstr("report.round_trip_s is not finite"));
+  EXPECT_THAT(DecodeStatus(LinkReport{.bytes_per_s = -1}).message(),
+              HasSubstr("report.bytes_per_s is negative"));
+  EXPECT_THAT(DecodeStatus(LinkReport{.message_s = -1}).message(),
+              HasSubstr("report.message_s is negative"));
+}
+
+// What a worker of another build would read: the bytes on the wire, field by field.
+TEST(Codec, ProbesOnTheWire) {
+  const std::string probe = {// ProbeLink is field 20 of the message, 14 bytes: round, peer,
+                             // address, transport, leads, budget
+                             '\xa2', '\x01', '\x0e', '\x08', '\x03', '\x10', '\x02', '\x1a', '\x01',
+                             'a',    '\x20', '\x01', '\x28', '\x01', '\x30', '\xe8', '\x07'};
+  std::string got;
+  for (const std::byte byte : EncodeToBytes(ProbeLink{.round = 3,
+                              .peer = {2},
+                              .address = "a",
+                              .transport = placement::LinkKind::kZmq,
+                              .leads = true,
+                              .budget_us = 1000})) {
+    got.push_back(static_cast<char>(byte));
+  }
+  EXPECT_EQ(got, probe);
 }
 
 TEST(Codec, TextsAreBoundedAndFreeTextsAreCut) {

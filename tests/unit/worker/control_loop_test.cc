@@ -67,6 +67,15 @@ TEST_F(ControlLoopTest, AShutdownAfterTheWelcomeIsAnOrderlyEnd) {
   EXPECT_TRUE(status.ok()) << status;
 }
 
+TEST_F(ControlLoopTest, AProbeWithoutAPortIsReportedAsAnError) {
+  Answer(proto::Welcome{WorkerId{1}, Epoch{1}});
+  Answer(proto::ProbeLink{.round = 2, .peer = {9}, .transport = placement::LinkKind::kMpi});
+  Answer(proto::Shutdown{"the service stops"});
+  const Status status = Run();
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_EQ(NumSent<proto::LinkReport>(), 1);
+}
+
 TEST_F(ControlLoopTest, AStopSaysGoodbye) {
   stop_ = true;
   EXPECT_TRUE(Run().ok());

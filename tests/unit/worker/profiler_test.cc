@@ -69,7 +69,7 @@ TEST_F(MeasuredWorker, KnowsEveryTypeOfWeights) {
   EXPECT_EQ(n_products.size(), 8u);
   EXPECT_EQ(n_rates.size(), 8u);
   for (const auto& [dtype, n] : n_products) EXPECT_EQ(n, 4) << DTypeName(dtype);
-  for (const auto& [dtype, n] : n_rates) EXPECT_EQ(n, 7) << DTypeName(dtype);
+  for (const auto& [dtype, n] : n_rates) EXPECT_EQ(n, 10) << DTypeName(dtype);
 }
 
 TEST_F(MeasuredWorker, KeepsWithinItsMemory) {

@@ -16,11 +16,11 @@ TEST(ProbeBuffer, IsLargerThanTheCacheWithinMemory) {
   EXPECT_EQ(ProbeBufferBytes(0, 0), 512 * kMiB);  // unknown
 }
 
-TEST(UndisturbedSeconds, LeavesOutThoseThatWereInterrupted) {
-  EXPECT_EQ(UndisturbedSeconds({}), 0);
-  EXPECT_EQ(UndisturbedSeconds({3}), 3);
-  EXPECT_EQ(UndisturbedSeconds({9, 1, 8, 2, 7}), 2);
-  EXPECT_EQ(UndisturbedSeconds({5, 4, 3, 2}), 2);
+TEST(MedianSeconds, IsTheFasterOfTheMiddle) {
+  EXPECT_EQ(MedianSeconds({}), 0);
+  EXPECT_EQ(MedianSeconds({3}), 3);
+  EXPECT_EQ(MedianSeconds({9, 1, 8, 2, 7}), 7);
+  EXPECT_EQ(MedianSeconds({5, 4, 3, 2}), 3);
 }
 
 TEST(BandwidthProbe, MeasuresBothWaysOfReading) {

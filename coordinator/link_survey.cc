@@ -1,0 +1,211 @@
+#include "coordinator/link_survey.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/str.h"
+
+namespace thermocline::coordinator {
+namespace {
+
+using placement::Figure;
+using placement::LinkProfile;
+using placement::WorkerProfile;
+
+// Messages to and from busy workers, and the first answer of a slow link, may take this long more.
+constexpr Duration kSurveyGrace = std::chrono::seconds(1);
+// A fast link has given all samples that are wanted long before.
+constexpr Duration kMostPerRound = std::chrono::milliseconds(250);
+
+ProbeRounds RoundsFor(const std::vector<WorkerProfile>& workers) {
+  std::vector<WorkerId> ids;
+  for (const WorkerProfile& worker : workers) ids.push_back(worker.id);
+  ProbeRounds all = RoundsOfAll(ids);
+  return all.size() <= kMaxSurveyRounds ? all : RoundsOfHosts(workers);
+}
+
+std::map<std::string, std::vector<WorkerId>> ByHost(const std::vector<WorkerProfile>& workers) {
+  std::map<std::string, std::vector<WorkerId>> hosts;
+  for (const WorkerProfile& worker : workers) hosts[worker.host].push_back(worker.id);
+  return hosts;
+}
+
+}  // namespace
+
+ProbeRounds RoundsOfAll(const std::vector<WorkerId>& workers) {
+  if (workers.size() < 2) return {};
+  // Seat 0 stays, the others move on by one each round; an odd one out has a seat opposite nobody.
+  const size_t n = workers.size() + workers.size() % 2;
+  ProbeRounds rounds;
+  for (size_t round = 0; round + 1 < n; ++round) {
+    std::vector<ProbePair>& pairs = rounds.emplace_back();
+    const auto seat = [&](size_t i) { return i == 0 ? 0 : 1 + (i - 1 + round) % (n - 1); };
+    for (size_t i = 0; i < n / 2; ++i) {
+      const size_t a = std::min(seat(i), seat(n - 1 - i)), b = std::max(seat(i), seat(n - 1 - i));
+      if (b < workers.size()) pairs.push_back({workers[a], workers[b]});
+    }
+  }
+  return rounds;
+}
+
+ProbeRounds RoundsOfHosts(const std::vector<WorkerProfile>& workers) {
+  std::vector<WorkerId> firsts;
+  std::vector<ProbePair> within;
+  for (const auto& [host, ids] : ByHost(workers)) {
+    firsts.push_back(ids[0]);
+    if (ids.size() > 1) within.push_back({ids[0], ids[1]});
+  }
+  ProbeRounds rounds = RoundsOfAll(firsts);
+  if (!within.empty()) rounds.push_back(std::move(within));
+  return rounds;
+}
+
+LinkSurvey::LinkSurvey(std::vector<WorkerProfile> workers, placement::LinkKind transport,
+                       TimePoint now)
+    : workers_(std::move(workers)),
+      transport_(transport),
+      began_(now),
+      rounds_(RoundsFor(workers_)) {}
+
+uint32_t LinkSurvey::BudgetUs() const {
+  const Duration share = kSurveyBudget / static_cast<int64_t>(rounds_.size());
+  return static_cast<uint32_t>(
+      std::chrono::duration_cast<std::chrono::microseconds>(std::min(share, kMostPerRound))
+          .count());
+}
+
+std::vector<std::pair<WorkerId, proto::ProbeLink>> LinkSurvey::TakeRequests() {
+  std::vector<std::pair<WorkerId, proto::ProbeLink>> requests;
+  if (done() || std::exchange(asked_, true)) return requests;
+  for (const ProbePair& pair : rounds_[round_]) {
+    proto::ProbeLink request{.round = static_cast<uint32_t>(round_),
+                             .peer = pair.lead,
+                             .transport = transport_,
+                             .budget_us = BudgetUs()};
+    requests.push_back({pair.echo, request});
+    request.peer = pair.echo;
+    request.leads = true;
+    requests.push_back({pair.lead, request});
+    silent_.insert({pair.lead, pair.echo});
+  }
+  return requests;
+}
+
+Status LinkSurvey::OnReport(WorkerId from, const proto::LinkReport& report) {
+  if (done() || report.round != round_ || !silent_.contains(from)) {
+    return NotFound(Str("report that nobody waits for:", Kv("worker", from)));
+  }
+  const auto& pairs = rounds_[round_];
+  const auto pair = std::find_if(pairs.begin(), pairs.end(), [&](const ProbePair& other) {
+    return other.lead == from || other.echo == from;
+  });
+  const bool leads = pair->lead == from;
+  if (!report.error.empty()) {
+    return Unavailable(
+        Str(NamesOf(*pair), ": worker ", from, " says: ", Printable(report.error, 300)));
+  }
+  if (leads && !(report.round_trip_s > 0 && report.bytes_per_s > 0)) {
+    return DataLoss(Str("worker ", from,
+                        " measured what cannot be:", Kv("round_trip_s", report.round_trip_s),
+                        Kv("bytes_per_s", report.bytes_per_s)));
+  }
+  Measured& measured = measured_[{pair->lead, pair->echo}];
+  (leads ? measured.lead_message_s : measured.echo_message_s) = report.message_s;
+  if (leads) {
+    measured.round_trip_s = report.round_trip_s;
+    measured.bytes_per_s = report.bytes_per_s;
+  }
+  silent_.erase(from);
+  if (silent_.empty()) {
+    ++round_;
+    asked_ = false;
+  }
+  return OkStatus();
+}
+
+Status LinkSurvey::CheckDeadline(TimePoint now) const {
+  if (done() || now - began_ < kSurveyBudget + kSurveyGrace) return OkStatus();
+  for (const ProbePair& pair : rounds_[round_]) {
+    if (!silent_.contains(pair.lead) && !silent_.contains(pair.echo)) continue;
+    return DeadlineExceeded(Str(NamesOf(pair), ": nothing measured within ",
+                                Seconds(kSurveyBudget + kSurveyGrace), " s"));
+  }
+  return OkStatus();
+}
+
+size_t LinkSurvey::n_pairs() const {
+  size_t n = 0;
+  for (const auto& pairs : rounds_) n += pairs.size();
+  return n;
+}
+
+std::string LinkSurvey::NamesOf(const ProbePair& pair) const {
+  const auto name = [&](WorkerId id) {
+    return Str("worker ", id, " on ", Printable(ProfileOf(id).host));
+  };
+  return Str(name(pair.lead), " and ", name(pair.echo), " cannot talk over ",
+             placement::LinkKindName(transport_));
+}
+
+const WorkerProfile& LinkSurvey::ProfileOf(WorkerId worker) const {
+  const auto found = std::find_if(workers_.begin(), workers_.end(),
+                                  [&](const WorkerProfile& other) { return other.id == worker; });
+  CHECK(found != workers_.end());
+  return *found;
+}
+
+// A message costs its sender message_s and is there latency_s later, so a round trip is both of
+// both ends; half of what the messages leave of it is the latency of either way.
+LinkProfile LinkSurvey::LinkOf(const ProbePair& pair, bool from_lead) const {
+  const Measured& measured = measured_.at({pair.lead, pair.echo});
+  const double messages_s = measured.lead_message_s + measured.echo_message_s;
+  const double latency_s = std::max(0.0, measured.round_trip_s - messages_s) / 2;
+  return {
+      .from = from_lead ? pair.lead : pair.echo,
+      .to = from_lead ? pair.echo : pair.lead,
+      .transport = transport_,
+      .latency_s = Figure::Measured(latency_s),
+      .bytes_per_s = Figure::Measured(measured.bytes_per_s),
+      .message_s = Figure::Measured(from_lead ? measured.lead_message_s : measured.echo_message_s)};
+}
+
+// The numbers of the pair that was measured between the same hosts.
+LinkProfile LinkSurvey::StandIn(const WorkerProfile& from, const WorkerProfile& to) const {
+  for (const auto& [ends, measured] : measured_) {
+    const std::string& lead_host = ProfileOf(ends.first).host;
+    const std::string& echo_host = ProfileOf(ends.second).host;
+    const bool same_way = lead_host == from.host && echo_host == to.host;
+    if (!same_way && !(lead_host == to.host && echo_host == from.host)) continue;
+    LinkProfile link = LinkOf({ends.first, ends.second}, same_way);
+    link.note =
+        Str("as measured from worker ", link.from, " to ", link.to, ", between the same hosts");
+    link.from = from.id;
+    link.to = to.id;
+    for (Figure* figure : {&link.latency_s, &link.bytes_per_s, &link.message_s}) {
+      figure->origin = placement::Origin::kAssumed;
+    }
+    return link;
+  }
+  CHECK(false);  // every two hosts have a pair
+  return {};
+}
+
+std::vector<LinkProfile> LinkSurvey::Links() const {
+  CHECK(done());
+  std::vector<LinkProfile> links;
+  for (const WorkerProfile& from : workers_) {
+    for (const WorkerProfile& to : workers_) {
+      if (from.id == to.id) continue;
+      if (measured_.contains({from.id, to.id})) {
+        links.push_back(LinkOf({from.id, to.id}, true));
+      } else if (measured_.contains({to.id, from.id})) {
+        links.push_back(LinkOf({to.id, from.id}, false));
+      } else {
+        links.push_back(StandIn(from, to));
+      }
+    }
+  }
+  return links;
+}
+
+}  // namespace thermocline::coordinator

@@ -1,0 +1,83 @@
+// Who measures the link to whom, and what came of it: every pair of workers once, in rounds in
+// which nobody is in two pairs.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/status.h"
+#include "placement/profile.h"
+#include "proto/messages.h"
+
+namespace thermocline::coordinator {
+
+// Two workers; the first one leads.
+struct ProbePair {
+  WorkerId lead;
+  WorkerId echo;
+  friend bool operator==(const ProbePair&, const ProbePair&) = default;
+};
+using ProbeRounds = std::vector<std::vector<ProbePair>>;
+
+// All samples of a survey together take no longer than this, for any number of workers.
+inline constexpr Duration kSurveyBudget = std::chrono::seconds(2);
+// Beyond so many rounds each pair would have less than a tenth of a second: one pair of workers
+// stands for all between the same two hosts then.
+inline constexpr size_t kMaxSurveyRounds = 20;
+
+// Every pair once. A tournament by the circle method: n - 1 rounds for an even number, else n.
+ProbeRounds RoundsOfAll(const std::vector<WorkerId>& workers);
+// One pair per two hosts, and one within each host that has two workers.
+ProbeRounds RoundsOfHosts(const std::vector<placement::WorkerProfile>& workers);
+
+// The state of one survey. No I/O, no clock, no thread. Engine thread only.
+class LinkSurvey {
+ public:
+  LinkSurvey(std::vector<placement::WorkerProfile> workers, placement::LinkKind transport,
+             TimePoint now);
+
+  // What to tell whom for the round that has begun, once per round; addresses are left to fill in.
+  std::vector<std::pair<WorkerId, proto::ProbeLink>> TakeRequests();
+  // kNotFound: nobody waits for that report; kUnavailable names both ends of a pair that cannot
+  // talk; kDataLoss: the numbers are none.
+  Status OnReport(WorkerId from, const proto::LinkReport& report);
+  // kDeadlineExceeded names both ends of a pair that says nothing.
+  Status CheckDeadline(TimePoint now) const;
+
+  size_t n_pairs() const;
+  bool done() const { return round_ == rounds_.size(); }
+  // Both directions of every pair of workers. Where another pair stands for one, its numbers are
+  // assumed, with a note.
+  std::vector<placement::LinkProfile> Links() const;
+
+ private:
+  // Figures of a measured pair, from both ends.
+  struct Measured {
+    double round_trip_s = 0;
+    double bytes_per_s = 0;
+    double lead_message_s = 0;
+    double echo_message_s = 0;
+  };
+  std::string NamesOf(const ProbePair& pair) const;
+  const placement::WorkerProfile& ProfileOf(WorkerId worker) const;
+  placement::LinkProfile LinkOf(const ProbePair& pair, bool from_lead) const;
+  placement::LinkProfile StandIn(const placement::WorkerProfile& from,
+                                 const placement::WorkerProfile& to) const;
+  uint32_t BudgetUs() const;
+
+  const std::vector<placement::WorkerProfile> workers_;
+  const placement::LinkKind transport_;
+  const TimePoint began_;
+  ProbeRounds rounds_;
+  size_t round_ = 0;
+  bool asked_ = false;         // the requests of the round were taken
+  std::set<WorkerId> silent_;  // whose report of the round is awaited
+  std::map<std::pair<WorkerId, WorkerId>, Measured> measured_;  // by lead and echo
+};
+
+}  // namespace thermocline::coordinator

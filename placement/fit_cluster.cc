@@ -1,0 +1,105 @@
+#include "placement/fit_cluster.h"
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/str.h"
+
+namespace thermocline::placement {
+namespace {
+
+using Ids = std::map<WorkerId, WorkerId>;  // of the file, to those who joined
+
+std::string NamesOf(const ClusterProfile& cluster) {
+  std::string names;
+  for (const WorkerProfile& worker : cluster.workers) {
+    names += Str(names.empty() ? "" : ", ", worker.id,
+                 worker.host.empty() ? "" : Str(" on ", Printable(worker.host)));
+  }
+  return names;
+}
+
+Status DoesNotFit(const ClusterProfile& given, const ClusterProfile& joined) {
+  return InvalidArgument(Str("the cluster file is of other workers: it has ", NamesOf(given),
+                             "; joined have ", NamesOf(joined)));
+}
+
+bool FitsById(const ClusterProfile& given, const ClusterProfile& joined) {
+  return std::all_of(given.workers.begin(), given.workers.end(), [&](const WorkerProfile& worker) {
+    const WorkerProfile* const other = joined.FindWorker(worker.id);
+    return other != nullptr && (worker.host.empty() || worker.host == other->host);
+  });
+}
+
+std::map<std::string, std::vector<WorkerId>> ByHost(const ClusterProfile& cluster) {
+  std::map<std::string, std::vector<WorkerId>> hosts;
+  for (const WorkerProfile& worker : cluster.workers) hosts[worker.host].push_back(worker.id);
+  for (auto& [host, ids] : hosts) std::sort(ids.begin(), ids.end());
+  return hosts;
+}
+
+Result<Ids> MatchWorkers(const ClusterProfile& given, const ClusterProfile& joined) {
+  if (given.workers.size() != joined.workers.size()) return DoesNotFit(given, joined);
+  Ids ids;
+  if (FitsById(given, joined)) {
+    for (const WorkerProfile& worker : given.workers) ids[worker.id] = worker.id;
+    return ids;
+  }
+  const auto from = ByHost(given), to = ByHost(joined);
+  for (const auto& [host, own] : from) {
+    const auto found = to.find(host);
+    if (found == to.end() || found->second.size() != own.size()) return DoesNotFit(given, joined);
+    for (size_t i = 0; i < own.size(); ++i) ids[own[i]] = found->second[i];
+  }
+  return ids;
+}
+
+void Fill(const Figure& from, Figure* figure) {
+  if (!figure->known()) *figure = from;
+}
+
+WorkerProfile FitWorker(WorkerProfile worker, const WorkerProfile& joined) {
+  worker.id = joined.id;
+  worker.host = joined.host;
+  if (worker.n_cores == 0) worker.n_cores = joined.n_cores;
+  if (worker.n_threads == 0) worker.n_threads = joined.n_threads;
+  if (worker.n_numa_nodes == 0) worker.n_numa_nodes = joined.n_numa_nodes;
+  if (worker.memory_bytes == 0) worker.memory_bytes = joined.memory_bytes;
+  worker.memory_bytes = std::min(worker.memory_bytes, joined.memory_bytes);
+  Fill(joined.read_bytes_per_s, &worker.read_bytes_per_s);
+  Fill(joined.gather_bytes_per_s, &worker.gather_bytes_per_s);
+  Fill(joined.op_overhead_s, &worker.op_overhead_s);
+  if (worker.read_rates.empty()) worker.read_rates = joined.read_rates;
+  if (worker.compute_rates.empty()) worker.compute_rates = joined.compute_rates;
+  if (worker.weight_rates.empty()) worker.weight_rates = joined.weight_rates;
+  return worker;
+}
+
+}  // namespace
+
+Result<ClusterProfile> FitCluster(const ClusterProfile& given, const ClusterProfile& joined,
+                                  LinkKind transport) {
+  TC_ASSIGN_OR_RETURN(const Ids ids, MatchWorkers(given, joined));
+  ClusterProfile cluster;
+  for (const WorkerProfile& worker : given.workers) {
+    cluster.workers.push_back(FitWorker(worker, *joined.FindWorker(ids.at(worker.id))));
+  }
+  std::sort(cluster.workers.begin(), cluster.workers.end(),
+            [](const WorkerProfile& a, const WorkerProfile& b) { return a.id < b.id; });
+  for (LinkProfile link : given.links) {
+    if (link.transport != transport) {
+      return InvalidArgument(Str("the cluster file's link ", link.from, " -> ", link.to, " is for ",
+                                 LinkKindName(link.transport), ", and links will be ",
+                                 LinkKindName(transport), ": measure again, or write transport: ",
+                                 LinkKindName(transport), " with numbers of that"));
+    }
+    link.from = ids.at(link.from);
+    link.to = ids.at(link.to);
+    cluster.links.push_back(std::move(link));
+  }
+  return cluster;
+}
+
+}  // namespace thermocline::placement

@@ -1,0 +1,17 @@
+// A cluster profile that somebody wrote down, for the workers that have really joined.
+#pragma once
+
+#include "base/status.h"
+#include "placement/profile.h"
+
+namespace thermocline::placement {
+
+// `given` with the ids and hosts of `joined`. Workers are matched by id where the hosts are the
+// same or not given, else host by host in the order of their ids. A number that `given` lacks is
+// that of `joined`; memory is the smaller of both, since nobody can use more than it offers. Links
+// that it lacks stay out. kInvalidArgument: it is of other workers or hosts, or a link's numbers
+// are of another transport.
+Result<ClusterProfile> FitCluster(const ClusterProfile& given, const ClusterProfile& joined,
+                                  LinkKind transport);
+
+}  // namespace thermocline::placement

@@ -1,0 +1,150 @@
+"""Links that are measured before a plan is made, the cluster file they are kept in, and what a file
+that somebody has edited does to the plan."""
+
+import re
+import signal
+
+from cluster import THERMOCLINE, ClusterTest, main, needs_mpi
+
+PROMPT = [5, 17, 99, 200]
+N_GENERATED = 8
+
+
+class LinksTest(ClusterTest):
+    def setUp(self):
+        super().setUp()
+        self.model = self.tiny_model("arcee", n_layer=4, n_ff=512)
+        self.wanted = self.generate(self.model, PROMPT, N_GENERATED, "--ffn", "exact")[0]["generated"]
+
+    def check(self, cluster):
+        """Serves with the right tokens, and ends."""
+        tokens, _ = cluster.ready().api.complete(PROMPT, N_GENERATED)
+        self.assertEqual(tokens, self.wanted)
+        self.stop(cluster)
+
+    def links(self, path):
+        """{(from, to): (latency, rate, message)} of a saved file, all measured; its transports."""
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        found = re.findall(r"\{from: (\d+), to: (\d+), transport: (\w+), latency_us: (\S+) measured, "
+                           r"gb_per_s: (\S+) measured, message_us: (\S+) measured\}", text)
+        self.assertEqual(len(found), text.count("{from:"), text)
+        return ({(int(a), int(b)): tuple(map(float, numbers)) for a, b, _, *numbers in found},
+                {transport for _, _, transport, *_ in found})
+
+    def write(self, text):
+        path = self.path("edited.yaml")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
+    def test_three_workers_measure_and_a_file_of_it_is_served_again(self):
+        saved = self.path("cluster.yaml")
+        flags = ["--ffn", "exact"]
+        cluster, _ = self.serve_joined(self.model, 3, *flags, "--save-cluster", saved)
+        self.check(cluster)
+        self.assertIn("measuring links: 3 pairs", cluster.output)
+        self.assertRegex(cluster.output, r"(?m)^links: zmq, .* 6 of 6 directions measured$")
+        links, transports = self.links(saved)
+        self.assertEqual(set(links), {(a, b) for a in (1, 2, 3) for b in (1, 2, 3) if a != b})
+        self.assertEqual(transports, {"zmq"})
+        for latency_us, gb_per_s, message_us in links.values():
+            self.assertTrue(0 <= latency_us < 20000 and gb_per_s > 0.001 and message_us < 5000, links)
+
+        again = self.path("again.yaml")
+        cluster, _ = self.serve_joined(self.model, 3, *flags, "--cluster", saved, "--save-cluster",
+                                       again)
+        self.check(cluster)
+        self.assertNotIn("measuring links", cluster.output)
+        self.assertEqual(self.links(again)[0], links)
+
+    def test_a_shaped_link_shows_up(self):
+        saved = self.path("cluster.yaml")
+        cluster, _ = self.serve_joined(self.model, 2, "--ffn", "exact", "--save-cluster", saved,
+                                       worker_flags=["--shape", "latency=3ms,bandwidth=50MB/s"])
+        self.check(cluster)
+        for latency_us, gb_per_s, _ in self.links(saved)[0].values():
+            self.assertGreater(latency_us, 2500)  # 3000 less half of what messages take
+            self.assertLess(latency_us, 30000)
+            self.assertLess(gb_per_s, 0.06)
+
+    def test_links_shaped_at_one_end_only_are_found_out(self):
+        cluster = self.serve(self.model, "--workers", "2")
+        key, join = cluster.join_arguments()
+        for flags in ([], ["--shape", "latency=1ms"]):
+            self.start_worker(join, key, *flags)
+        self.assertEqual(cluster.wait(8), 1, cluster.output)
+        self.assertRegex(cluster.output, r"worker 1 on \S+ and worker 2 on \S+ cannot talk over zmq")
+
+    def start_worker(self, join, key, *flags):
+        return self.start([THERMOCLINE, "worker", *join, "--threads", "1", *flags], env=key)
+
+    def test_a_worker_that_does_not_answer_ends_the_start_by_name(self):
+        cluster = self.serve(self.model, "--workers", "2")
+        key, join = cluster.join_arguments()
+        silent = self.start_worker(join, key)
+        cluster.wait_line("worker 1 on .* joined")
+        silent.signal(signal.SIGSTOP)
+        self.start_worker(join, key)
+        cluster.wait_line("measuring links: 1 pair")
+        self.assertEqual(cluster.wait(5), 1, cluster.output)
+        self.assertRegex(cluster.output, r"worker 1 on \S+ and worker 2 on \S+ cannot talk over zmq: "
+                                         r"(worker 2 says: no answer in time|nothing measured)")
+
+    def test_an_edited_file_steers_the_plan(self):
+        near = ("workers:\n"
+                "  - {id: 1, read_gb_per_s: 0.004, gather_gb_per_s: 0.004}\n"
+                "  - {id: 2, read_gb_per_s: 0.004, gather_gb_per_s: 0.004}\n"
+                "links:\n"
+                "  - {from: 1, to: 2, latency_us: 1, gb_per_s: 10, message_us: 0}\n"
+                "  - {from: 2, to: 1, latency_us: 1, gb_per_s: 10, message_us: 0}\n")
+        far = near.replace("latency_us: 1,", "latency_us: 400000,")
+        flags = ["--ffn", "exact", "--objective", "latency"]
+        cluster, _ = self.serve_joined(self.model, 2, *flags, "--cluster", self.write(near))
+        self.check(cluster)
+        self.assertRegex(cluster.output, r"helped by worker \d: .*spares the lead")
+        cluster, _ = self.serve_joined(self.model, 2, *flags, "--cluster", self.write(far))
+        self.check(cluster)
+        self.assertRegex(cluster.output, r"(?m)^spare: worker \d on \S+: no plan with it was found to "
+                                         r"be better; a message to it takes 400 ms")
+
+    def test_files_that_do_not_fit(self):
+        cluster, _ = self.serve_joined(self.model, 2, "--cluster",
+                                       self.write("workers:\n  - {id: 1, host: elsewhere}\n"))
+        self.assertEqual(cluster.wait(8), 2, cluster.output)
+        self.assertRegex(cluster.output, r"the cluster file is of other workers: it has 1 on "
+                                         r"elsewhere; joined have 1 on \S+, 2 on \S+")
+        for text, pattern in [("workers:\n  - {host: a}\n", r"line 2: workers\[0\]\.id is missing"),
+                              ("- 1\n", "is not a mapping")]:
+            code, output = self.run_program("serve", "--model", self.model, "--port", "0",
+                                            "--cluster", self.write(text))
+            self.assertEqual(code, 2, output)
+            self.assertRegex(output, pattern)
+        code, output = self.run_program("serve", "--model", self.model, "--shape", "latency=fast")
+        self.assertEqual(code, 2, output)
+        self.assertIn("--shape: not understood: latency=fast", output)
+
+    def test_a_cluster_that_cannot_be_saved(self):
+        cluster = self.serve(self.model, "--save-cluster", self.path("no/such/folder.yaml"))
+        self.assertEqual(cluster.wait(8), 1, cluster.output)
+        self.assertIn("--save-cluster: cannot write", cluster.output)
+
+    @needs_mpi
+    def test_mpi_links_are_measured_as_mpi_links(self):
+        saved = self.path("cluster.yaml")
+        cluster = self.serve(self.model, "--ffn", "exact", "--save-cluster", saved, "--shape",
+                             "latency=2ms", ranks=4)
+        self.check(cluster)
+        links, transports = self.links(saved)
+        self.assertEqual(transports, {"mpi"})
+        self.assertEqual(len(links), 6)
+        for latency_us, _, _ in links.values():
+            self.assertGreater(latency_us, 1500)
+        cluster = self.serve(self.model, "--ffn", "exact", "--cluster", saved, "--transport", "zmq",
+                             ranks=4)
+        self.assertNotEqual(cluster.wait(10), 0)
+        self.assertRegex(cluster.output, r"link \d -> \d is for mpi, and links will be zmq")
+
+
+if __name__ == "__main__":
+    main()

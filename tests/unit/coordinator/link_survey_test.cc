@@ -1,0 +1,174 @@
+#include "coordinator/link_survey.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "base/str.h"
+
+namespace thermocline::coordinator {
+namespace {
+
+using placement::LinkProfile;
+using placement::Origin;
+using placement::WorkerProfile;
+using ::testing::HasSubstr;
+
+std::vector<WorkerProfile> Workers(int n, int per_host = 1) {
+  std::vector<WorkerProfile> workers;
+  for (int i = 0; i < n; ++i) {
+    workers.push_back({.id = {static_cast<uint64_t>(i + 1)}, .host = Str("node", i / per_host)});
+  }
+  return workers;
+}
+
+std::vector<WorkerId> Ids(int n) {
+  std::vector<WorkerId> ids;
+  for (int i = 1; i <= n; ++i) ids.push_back({static_cast<uint64_t>(i)});
+  return ids;
+}
+
+// Nobody twice in a round; how often each pair comes, the smaller id first.
+std::map<std::pair<WorkerId, WorkerId>, int> CountPairs(const ProbeRounds& rounds) {
+  std::map<std::pair<WorkerId, WorkerId>, int> counts;
+  for (const auto& pairs : rounds) {
+    std::set<WorkerId> busy;
+    for (const ProbePair& pair : pairs) {
+      EXPECT_TRUE(busy.insert(pair.lead).second && busy.insert(pair.echo).second);
+      ++counts[std::minmax(pair.lead, pair.echo)];
+    }
+  }
+  return counts;
+}
+
+TEST(SurveyRounds, EveryPairMeetsOnceAndNobodyIsInTwo) {
+  for (int n = 0; n <= 21; ++n) {
+    const ProbeRounds rounds = RoundsOfAll(Ids(n));
+    const auto counts = CountPairs(rounds);
+    EXPECT_EQ(counts.size(), static_cast<size_t>(n * (n - 1) / 2)) << n;
+    for (const auto& [pair, count] : counts) EXPECT_EQ(count, 1) << n;
+    EXPECT_LE(rounds.size(), static_cast<size_t>(n)) << n;
+  }
+}
+
+TEST(SurveyRounds, OnePairStandsForTwoHosts) {
+  const auto counts = CountPairs(RoundsOfHosts(Workers(9, 3)));
+  EXPECT_EQ(counts.size(), 6u);  // three between hosts, one within each
+  EXPECT_TRUE(counts.contains({{1}, {4}}));
+  EXPECT_TRUE(counts.contains({{1}, {2}}));
+}
+
+class LinkSurveyTest : public ::testing::Test {
+ protected:
+  static constexpr TimePoint kBegan{std::chrono::seconds(100)};
+  LinkSurvey Survey(std::vector<WorkerProfile> workers) const {
+    return LinkSurvey(std::move(workers), placement::LinkKind::kZmq, kBegan);
+  }
+  // The report of one end: 100 us there and back, 10 of them the lead's message, 20 the echo's.
+  static proto::LinkReport Answer(const proto::ProbeLink& request) {
+    proto::LinkReport report{.round = request.round, .peer = request.peer};
+    report.message_s = request.leads ? 10e-6 : 20e-6;
+    if (request.leads) report.round_trip_s = 100e-6;
+    if (request.leads) report.bytes_per_s = 1e9;
+    return report;
+  }
+  // All budgets together.
+  static double RunAll(LinkSurvey* survey) {
+    double total_s = 0;
+    while (!survey->done()) {
+      const auto requests = survey->TakeRequests();
+      EXPECT_FALSE(requests.empty());
+      EXPECT_TRUE(survey->TakeRequests().empty()) << "a round is asked for once";
+      total_s += 1e-6 * requests.front().second.budget_us;
+      for (const auto& [worker, request] : requests) {
+        const Status status = survey->OnReport(worker, Answer(request));
+        EXPECT_TRUE(status.ok()) << status;
+      }
+    }
+    return total_s;
+  }
+};
+
+TEST_F(LinkSurveyTest, ALatencyIsWhatTheMessagesLeaveOfHalfARoundTrip) {
+  LinkSurvey survey = Survey(Workers(2));
+  RunAll(&survey);
+  const std::vector<LinkProfile> links = survey.Links();
+  ASSERT_EQ(links.size(), 2u);
+  for (const LinkProfile& link : links) {
+    EXPECT_NEAR(link.latency_s.value, 35e-6, 1e-12);
+    EXPECT_EQ(link.bytes_per_s, placement::Figure::Measured(1e9));
+    EXPECT_EQ(link.latency_s.origin, Origin::kMeasured);
+    EXPECT_EQ(link.note, "");
+  }
+  EXPECT_EQ(links[0].from, WorkerId{1});
+  EXPECT_NEAR(links[0].message_s.value, 10e-6, 1e-12);
+  EXPECT_EQ(links[1].from, WorkerId{2});
+  EXPECT_NEAR(links[1].message_s.value, 20e-6, 1e-12);
+}
+
+TEST_F(LinkSurveyTest, IsBoundedForAnyNumberOfWorkers) {
+  for (const int n : {0, 1, 2, 3, 8, 20, 21, 64, 200}) {
+    LinkSurvey survey = Survey(Workers(n));
+    EXPECT_LE(RunAll(&survey), Seconds(kSurveyBudget)) << n;
+    EXPECT_EQ(survey.Links().size(), static_cast<size_t>(n * (n - 1))) << n;
+  }
+}
+
+TEST_F(LinkSurveyTest, PairsThatWereNotMeasuredTakeTheNumbersOfTheirHosts) {
+  LinkSurvey survey = Survey(Workers(40, 10));
+  RunAll(&survey);
+  EXPECT_EQ(survey.n_pairs(), 6u + 4u);
+  int n_measured = 0;
+  for (const LinkProfile& link : survey.Links()) {
+    EXPECT_NEAR(link.latency_s.value, 35e-6, 1e-12);
+    const bool measured = link.latency_s.origin == Origin::kMeasured;
+    n_measured += measured ? 1 : 0;
+    EXPECT_EQ(link.note.empty(), measured);
+    if (measured) continue;
+    EXPECT_EQ(link.latency_s.origin, Origin::kAssumed);
+    EXPECT_THAT(link.note, HasSubstr("between the same hosts"));
+  }
+  EXPECT_EQ(n_measured, 20);
+}
+
+TEST_F(LinkSurveyTest, APairThatCannotTalkIsNamedByBothEnds) {
+  LinkSurvey survey = Survey(Workers(2));
+  const auto requests = survey.TakeRequests();
+  proto::LinkReport report = Answer(requests[0].second);
+  report.error = "cannot reach worker 2: refused";
+  const Status status = survey.OnReport(requests[0].first, report);
+  EXPECT_EQ(status.code(), StatusCode::kUnavailable);
+  EXPECT_EQ(status.message(),
+            "worker 1 on node0 and worker 2 on node1 cannot talk over zmq: worker 2 says: cannot "
+            "reach worker 2: refused");
+}
+
+TEST_F(LinkSurveyTest, APairThatSaysNothingIsNamedInTime) {
+  LinkSurvey survey = Survey(Workers(2));
+  const auto requests = survey.TakeRequests();
+  ASSERT_TRUE(survey.OnReport(requests[0].first, Answer(requests[0].second)).ok());
+  EXPECT_TRUE(survey.CheckDeadline(kBegan + kSurveyBudget).ok());
+  const Status late = survey.CheckDeadline(kBegan + kSurveyBudget + std::chrono::seconds(1));
+  EXPECT_EQ(late.code(), StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(late.message(), HasSubstr("worker 1 on node0 and worker 2 on node1 cannot talk over "
+                                        "zmq: nothing measured within 3 s"));
+}
+
+TEST_F(LinkSurveyTest, ReportsThatNobodyWaitsForAndNumbersThatAreNone) {
+  LinkSurvey survey = Survey(Workers(3));
+  const auto requests = survey.TakeRequests();
+  proto::LinkReport stale = Answer(requests[0].second);
+  stale.round = 7;
+  EXPECT_EQ(survey.OnReport(requests[0].first, stale).code(), StatusCode::kNotFound);
+  EXPECT_EQ(survey.OnReport({99}, Answer(requests[0].second)).code(), StatusCode::kNotFound);
+  for (const auto& [worker, request] : requests) {
+    if (!request.leads) continue;
+    proto::LinkReport none = Answer(request);
+    none.bytes_per_s = 0;
+    EXPECT_EQ(survey.OnReport(worker, none).code(), StatusCode::kDataLoss);
+  }
+}
+
+}  // namespace
+}  // namespace thermocline::coordinator

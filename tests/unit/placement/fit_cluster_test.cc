@@ -1,0 +1,80 @@
+#include "placement/fit_cluster.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/str.h"
+#include "base/units.h"
+
+namespace thermocline::placement {
+namespace {
+
+using ::testing::HasSubstr;
+
+WorkerProfile Worker(uint64_t id, std::string host, double gb_per_s = 0) {
+  WorkerProfile worker{.id = {id}, .host = std::move(host), .n_threads = 2, .memory_bytes = kGiB};
+  if (gb_per_s > 0) worker.read_bytes_per_s = {gb_per_s * 1e9, Origin::kGiven};
+  return worker;
+}
+
+class FitClusterTest : public ::testing::Test {
+ protected:
+  Result<ClusterProfile> Fit() const { return FitCluster(given_, joined_, LinkKind::kZmq); }
+
+  ClusterProfile given_{{Worker(1, "a", 10), Worker(2, "b")}, {}};
+  ClusterProfile joined_{{Worker(1, "a", 3), Worker(2, "b", 4)}, {}};
+};
+
+TEST_F(FitClusterTest, WhatTheFileSaysCountsAndWhatItLacksIsMeasured) {
+  given_.workers[0].memory_bytes = 2 * kGiB;
+  given_.workers[1].memory_bytes = 0;
+  given_.links = {{.from = {1}, .to = {2}, .latency_s = {5e-6, Origin::kGiven}}};
+  const auto cluster = Fit();
+  ASSERT_TRUE(cluster.ok()) << cluster.status();
+  EXPECT_EQ(cluster->workers[0].read_bytes_per_s.value, 10e9);
+  EXPECT_EQ(cluster->workers[1].read_bytes_per_s.value, 4e9);
+  EXPECT_EQ(cluster->workers[0].memory_bytes, kGiB) << "no more than it offers";
+  EXPECT_EQ(cluster->workers[1].memory_bytes, kGiB);
+  ASSERT_EQ(cluster->links.size(), 1u);
+  EXPECT_EQ(cluster->links[0].latency_s.value, 5e-6);
+}
+
+TEST_F(FitClusterTest, WorkersThatJoinedInAnotherOrderAreKnownByTheirHosts) {
+  joined_.workers = {Worker(1, "b", 4), Worker(2, "a", 3)};
+  given_.links = {{.from = {1}, .to = {2}, .latency_s = {5e-6, Origin::kGiven}}};
+  const auto cluster = Fit();
+  ASSERT_TRUE(cluster.ok()) << cluster.status();
+  EXPECT_EQ(cluster->workers[0].id, WorkerId{1});
+  EXPECT_EQ(cluster->workers[0].host, "b");
+  EXPECT_EQ(cluster->workers[1].read_bytes_per_s.value, 10e9);
+  EXPECT_EQ(cluster->links[0].from, WorkerId{2});
+  EXPECT_EQ(cluster->links[0].to, WorkerId{1});
+}
+
+TEST_F(FitClusterTest, HostsThatAreNotGivenAreAny) {
+  given_.workers = {Worker(1, "", 10), Worker(2, "")};
+  const auto cluster = Fit();
+  ASSERT_TRUE(cluster.ok()) << cluster.status();
+  EXPECT_EQ(cluster->workers[1].host, "b");
+}
+
+TEST_F(FitClusterTest, AnotherClusterIsRefusedWithBothNamed) {
+  for (auto workers : {std::vector<WorkerProfile>{Worker(1, "a")},
+                       {Worker(1, "a"), Worker(2, "c")},
+                       {Worker(1, "a"), Worker(2, "a")},
+                       {Worker(1, ""), Worker(3, "")}}) {
+    given_.workers = std::move(workers);
+    const Status status = Fit().status();
+    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+    EXPECT_THAT(status.message(), HasSubstr("the cluster file is of other workers: it has 1"));
+    EXPECT_THAT(status.message(), HasSubstr("; joined have 1 on a, 2 on b"));
+  }
+}
+
+TEST_F(FitClusterTest, NumbersOfAnotherTransportAreRefused) {
+  given_.links = {{.from = {1}, .to = {2}, .transport = LinkKind::kMpi}};
+  EXPECT_THAT(Fit().status().message(), HasSubstr("link 1 -> 2 is for mpi, and links will be zmq"));
+}
+
+}  // namespace
+}  // namespace thermocline::placement
