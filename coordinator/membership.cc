@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/str.h"
+#include "placement/pool_alike.h"
 
 namespace thermocline::coordinator {
 namespace {
@@ -264,6 +265,7 @@ placement::ClusterProfile Membership::profile() const {
     if (rate.value == 0) rate = {};
   }
   ShareBandwidthOfHosts(&profile.workers);
+  placement::PoolAlikeWorkers(&profile);
   return profile;
 }
 

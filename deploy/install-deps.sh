@@ -16,7 +16,7 @@ build_packages=(
 test_packages=(
   libgtest-dev libgmock-dev libsentencepiece-dev libbenchmark-dev
   clang libclang-rt-14-dev
-  python3 iproute2 nodejs npm
+  python3 iproute2 nodejs npm coinor-cbc
 )
 
 packages=("${build_packages[@]}")

@@ -48,6 +48,9 @@ NeuronShare SumOf(const std::vector<NeuronShare>& shares) {
   return sum;
 }
 
+// Of links, as WorkerSpeed does with ops.
+double Limited(double seconds) { return std::min(WorkerSpeed::kLongestOpS, seconds); }
+
 double DensityOf(const NeuronShare& share) { return share.n > 0 ? share.active / share.n : 1; }
 
 }  // namespace
@@ -174,14 +177,14 @@ double CostModel::TransferSeconds(WorkerId from, WorkerId to) const {
   const LinkProfile* const link = inputs_.cluster.FindLink(from, to);
   CHECK(link != nullptr);
   const auto n_elems = static_cast<uint64_t>(inputs_.step.n_rows() * inputs_.config.n_embd);
-  return static_cast<double>(RowBytes(inputs_.wire, n_elems)) / link->bytes_per_s.value;
+  return Limited(static_cast<double>(RowBytes(inputs_.wire, n_elems)) / link->bytes_per_s.value);
 }
 
 double CostModel::HopSeconds(WorkerId from, WorkerId to) const {
   const LinkProfile* const link = inputs_.cluster.FindLink(from, to);
   CHECK(link != nullptr);
-  return std::min(kMaxSplitSeconds,
-                  link->message_s.value + link->latency_s.value + TransferSeconds(from, to));
+  return Limited(link->message_s.value) + Limited(link->latency_s.value) +
+         TransferSeconds(from, to);
 }
 
 // By block, so that they add up; an op's larger bound may change from block to block, which makes
@@ -259,8 +262,11 @@ std::vector<SplitDevice> CostModel::DevicesOf(const Group& group,
     const LinkProfile* const out = inputs_.cluster.FindLink(lead, group[d]);
     const LinkProfile* const back = inputs_.cluster.FindLink(group[d], lead);
     CHECK(out != nullptr && back != nullptr);
-    device.send_s = out->message_s.value + TransferSeconds(lead, group[d]);
-    device.round_trip_s = out->latency_s.value + back->message_s.value + back->latency_s.value +
+    // Sending takes the thread that computes; the wire does not.
+    device.send_busy_s = Limited(out->message_s.value);
+    device.send_s = device.send_busy_s + TransferSeconds(lead, group[d]);
+    device.part_s += Limited(back->message_s.value);
+    device.round_trip_s = Limited(out->latency_s.value) + Limited(back->latency_s.value) +
                           TransferSeconds(group[d], lead);
     device.merge_s = SpeedOf(lead).op_overhead_s();
   }

@@ -60,6 +60,13 @@ void Fill(const Figure& from, Figure* figure) {
   if (!figure->known()) *figure = from;
 }
 
+// Rates say the same thing in finer and coarser ways: those of two sources would contradict.
+bool SaysRates(const WorkerProfile& worker) {
+  return worker.read_bytes_per_s.known() || worker.gather_bytes_per_s.known() ||
+         !worker.read_rates.empty() || !worker.compute_rates.empty() ||
+         !worker.weight_rates.empty();
+}
+
 WorkerProfile FitWorker(WorkerProfile worker, const WorkerProfile& joined) {
   worker.id = joined.id;
   worker.host = joined.host;
@@ -68,12 +75,13 @@ WorkerProfile FitWorker(WorkerProfile worker, const WorkerProfile& joined) {
   if (worker.n_numa_nodes == 0) worker.n_numa_nodes = joined.n_numa_nodes;
   if (worker.memory_bytes == 0) worker.memory_bytes = joined.memory_bytes;
   worker.memory_bytes = std::min(worker.memory_bytes, joined.memory_bytes);
-  Fill(joined.read_bytes_per_s, &worker.read_bytes_per_s);
-  Fill(joined.gather_bytes_per_s, &worker.gather_bytes_per_s);
   Fill(joined.op_overhead_s, &worker.op_overhead_s);
-  if (worker.read_rates.empty()) worker.read_rates = joined.read_rates;
-  if (worker.compute_rates.empty()) worker.compute_rates = joined.compute_rates;
-  if (worker.weight_rates.empty()) worker.weight_rates = joined.weight_rates;
+  if (SaysRates(worker)) return worker;
+  worker.read_bytes_per_s = joined.read_bytes_per_s;
+  worker.gather_bytes_per_s = joined.gather_bytes_per_s;
+  worker.read_rates = joined.read_rates;
+  worker.compute_rates = joined.compute_rates;
+  worker.weight_rates = joined.weight_rates;
   return worker;
 }
 

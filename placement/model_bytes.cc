@@ -21,6 +21,12 @@ uint64_t RelayOf(const model::WeightIndex& weights, int layer) {
   return as_rows - std::min(as_rows, down->size_bytes);
 }
 
+// As a worker holds it in memory; 0 when there is none.
+uint64_t HeldBytes(const model::WeightIndex& weights, model::WeightRole role, int layer) {
+  const model::TensorInfo* tensor = weights.Find(role, layer);
+  return tensor == nullptr ? 0 : model::HeldAs(role, *tensor, false).size_bytes();
+}
+
 // Gate, up and down with their biases; the bias of down is added once, by the lead.
 PartBytes NeuronBytesOf(const model::WeightIndex& weights, int layer, bool predicted) {
   using Role = model::WeightRole;
@@ -31,8 +37,7 @@ PartBytes NeuronBytesOf(const model::WeightIndex& weights, int layer, bool predi
     if (tensor != nullptr) bytes.weights += tensor->size_bytes;
   }
   bytes.relay = RelayOf(weights, layer);
-  const model::TensorInfo* fc2 = weights.Find(Role::kPredictorFc2, layer);
-  if (predicted && fc2 != nullptr) bytes.predictors = fc2->size_bytes;
+  if (predicted) bytes.predictors = HeldBytes(weights, Role::kPredictorFc2, layer);
   return bytes;
 }
 
@@ -44,8 +49,7 @@ PartBytes HelperBytesOf(const model::WeightIndex& weights, int layer, bool predi
     const model::TensorInfo* tensor = weights.Find(role, layer);
     if (tensor != nullptr) bytes.weights += tensor->size_bytes;
   }
-  const model::TensorInfo* fc1 = weights.Find(Role::kPredictorFc1, layer);
-  if (predicted && fc1 != nullptr) bytes.predictors = fc1->size_bytes;
+  if (predicted) bytes.predictors = HeldBytes(weights, Role::kPredictorFc1, layer);
   return bytes;
 }
 
@@ -107,7 +111,8 @@ ModelBytes ModelBytes::Of(const model::ModelConfig& config, const model::WeightI
     parts.neurons.push_back(NeuronBytesOf(weights, layer, predicted));
     parts.helper.push_back(HelperBytesOf(weights, layer, predicted));
     if (predicted) {
-      parts.predictors.push_back(weights.PredictorBytesOf({layer, layer + 1, false, false}));
+      parts.predictors.push_back(HeldBytes(weights, model::WeightRole::kPredictorFc1, layer) +
+                                 HeldBytes(weights, model::WeightRole::kPredictorFc2, layer));
     }
   }
   const uint64_t inner = bytes(0, n, false, false);

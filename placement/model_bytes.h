@@ -17,7 +17,7 @@ using model::NeuronRange;
 struct PartBytes {
   uint64_t weights = 0;     // of the file, own ranges only
   uint64_t relay = 0;       // more than that in memory: ffn_down re-laid as neuron rows
-  uint64_t predictors = 0;  // of the file or the sparsity file beside it
+  uint64_t predictors = 0;  // as held in memory, whichever file they come from (model::HeldAs)
   uint64_t sum() const { return weights + relay + predictors; }
   PartBytes& operator+=(const PartBytes& other);
   friend bool operator==(const PartBytes&, const PartBytes&) = default;

@@ -33,7 +33,7 @@ WorkerSpeed::WorkerSpeed(const WorkerProfile& worker, int64_t n_rows)
     : read_bytes_per_s_(worker.read_bytes_per_s.value_or(kAssumedReadBytesPerS)),
       gather_bytes_per_s_(
           worker.gather_bytes_per_s.value_or(kAssumedGatherShare * read_bytes_per_s_)),
-      op_overhead_s_(worker.op_overhead_s.value_or(kAssumedOpOverheadS)),
+      op_overhead_s_(std::min(kLongestOpS, worker.op_overhead_s.value_or(kAssumedOpOverheadS))),
       compute_rates_(worker.compute_rates),
       weight_times_(worker),
       n_rows_(static_cast<double>(n_rows)) {}
@@ -94,7 +94,8 @@ double WorkerSpeed::OpSeconds(const OpLoad& op, const NeuronShare& share, double
   const double bytes = op.Bytes(share);
   const double flops = op.Flops(share);
   const auto measured = MeasuredSeconds(op, bytes, flops, density);
-  return measured.value_or(RooflineSeconds(op, bytes, flops, density)) + op_overhead_s_;
+  const double seconds = measured.value_or(RooflineSeconds(op, bytes, flops, density));
+  return std::min(kLongestOpS, seconds + op_overhead_s_);
 }
 
 }  // namespace thermocline::placement

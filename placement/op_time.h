@@ -28,6 +28,10 @@ class WorkerSpeed {
   double OpSeconds(const OpLoad& op, const NeuronShare& share, double density) const;
   double op_overhead_s() const { return op_overhead_s_; }
 
+  // Whatever would take longer takes that long: a cluster file may hold any rate above 0, and sums
+  // over ops, blocks and layers have to stay numbers (kMaxSplitSeconds).
+  static constexpr double kLongestOpS = 1e4;
+
   // What a core of a server reads from DDR4 or DDR5 memory; with nothing known, any number will do.
   static constexpr double kAssumedReadBytesPerS = 20e9;
   // Rows with the next one prefetched reached 60 to 70 % of streaming where it was measured.

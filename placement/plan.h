@@ -34,7 +34,7 @@ struct StagePlan {
   model::LayerRange layers;
   uint64_t weights_bytes = 0;    // of the file, own ranges only
   uint64_t relay_bytes = 0;      // more than that in memory: ffn_down re-laid as neuron rows
-  uint64_t predictor_bytes = 0;  // of the file or the sparsity file beside it
+  uint64_t predictor_bytes = 0;  // as held in memory: halves of a file as Q8_0
   uint64_t kv_bytes = 0;
   std::string reason;  // why this worker got these layers, for people
   // The lead's own neurons, by layer of the stage; no entry: every neuron of every layer. With

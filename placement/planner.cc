@@ -51,7 +51,6 @@ class ClusterStages final : public StageModel {
     const WorkerId lead = WorkerAt(group.front()).id;
     if (layers.has_embed) problem.layers.front().fixed_s += costs_.EmbedSeconds(lead);
     if (layers.has_head) problem.layers.back().fixed_s += costs_.HeadSeconds(lead);
-    LimitSeconds(&problem);
     return problem;
   }
   double HopSeconds(int from, int to) const override {
@@ -325,7 +324,8 @@ Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions&
     TC_RETURN_IF_ERROR(ValidatePlan(plan, inputs.config, inputs.weights, inputs.cluster, request));
     TC_ASSIGN_OR_RETURN(plan.micro_batches, ChooseMicroBatches(plan, inputs, options));
     TC_ASSIGN_OR_RETURN(PlanForecast forecast, ForecastPlan(plan, inputs, options));
-    forecast.lower_bound_s = found->lower_bound;
+    // What rows by neuron cost in sums over blocks may be a little more than the whole.
+    forecast.lower_bound_s = std::min(found->lower_bound, forecast.objective_s);
     forecast.structure_bound_s = found->structure_bound;
     return PlannedModel{std::move(plan), std::move(forecast)};
   }

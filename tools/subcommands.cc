@@ -17,12 +17,13 @@ struct Subcommand {
   std::string_view summary;
 };
 
-constexpr std::array<Subcommand, 9> kSubcommands = {{
+constexpr std::array<Subcommand, 10> kSubcommands = {{
     {"serve", "thermocline-coordinator", "serve a model over HTTP from all workers of the cluster"},
     {"worker", "thermocline-worker", "join a running cluster from this machine"},
     {"generate", "thermocline-generate", "complete one prompt in this process, without a cluster"},
     {"bench", "thermocline-bench", "measure a model's speed and its share of the memory's speed"},
     {"plan", "thermocline-plan", "decide which worker of a cluster holds what of a model"},
+    {"machine", "thermocline-machine", "measure this machine, and save it as a cluster to plan for"},
     {"inspect", "thermocline-inspect", "show a model file and what running it here would cost"},
     {"convert", "thermocline-convert", "write a model with other weight types or another layout"},
     {"synth", "thermocline-synth", "write a benchmark model with planted sparsity"},

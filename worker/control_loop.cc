@@ -83,7 +83,6 @@ Status ControlLoop::SendHello() {
   hello.profile = MeasureWorker(*device_, {.n_threads = options_.n_threads,
                                            .cpus = options_.cpus,
                                            .memory_bytes = options_.memory_bytes});
-  hello.profile.read_bytes_per_s.value = RoundBandwidth(hello.profile.read_bytes_per_s.value);
   hello.host = hello.profile.host;
   hello.device = device_->name();
   if (ports_.mpi != nullptr) hello.mpi_address = ports_.mpi->address();

@@ -1,7 +1,6 @@
 #include "worker/profiler.h"
 
 #include <algorithm>
-#include <cmath>
 #include <fstream>
 #include <optional>
 
@@ -148,12 +147,6 @@ WorkerProfile MeasureWorker(kernels::Device& device, const ProfilerOptions& opti
   (void)RunOn(options.cpus);
   ForgetPeakMemory();
   return profile;
-}
-
-double RoundBandwidth(double bytes_per_s) {
-  constexpr double kStepsPerOctave = 4;
-  if (!(bytes_per_s > 0)) return 0;
-  return std::exp2(std::round(std::log2(bytes_per_s) * kStepsPerOctave) / kStepsPerOctave);
 }
 
 }  // namespace thermocline::worker

@@ -26,10 +26,4 @@ struct ProfilerOptions {
 // it used is given back, and forgotten by the process's peak where the system allows that.
 placement::WorkerProfile MeasureWorker(kernels::Device& device, const ProfilerOptions& options);
 
-// The nearest power of 2^(1/4), which are 19 % apart. Workers of one host measure while others do,
-// and none does for long: equal machines differ by 10 to 20 % from one start to the next, and
-// layers should follow machines, not noise. Layers are counted in ones, so finer steps would seldom
-// move a whole one.
-double RoundBandwidth(double bytes_per_s);
-
 }  // namespace thermocline::worker

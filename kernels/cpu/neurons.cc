@@ -19,6 +19,8 @@ namespace {
 constexpr int64_t kTokens = 64;
 constexpr int64_t kChunk = 64;
 constexpr int64_t kChunkOfOneToken = 8;
+// Rows of one token are fetched into an L1 cache where a chunk of them is half of it at most.
+constexpr int64_t kL1ChunkBytes = 24 * 1024;
 static_assert(kChunk <= 64 && kChunk <= kScratchFloats);
 
 float Activated(Activation kind, float x) {
@@ -82,7 +84,10 @@ class PartRunner {
  public:
   // `values` has room for kChunk.
   PartRunner(const Pass& pass, std::span<int32_t> ids, float* values)
-      : pass_(pass), ids_(ids), values_(values) {}
+      : pass_(pass),
+        ids_(ids),
+        values_(values),
+        is_short_(kChunkOfOneToken * pass.matrix.w.row_stride_bytes <= kL1ChunkBytes) {}
 
   // Returns the ids whose result is not 0 for some token, moved to the front.
   std::span<int32_t> Run() {
@@ -137,7 +142,7 @@ class PartRunner {
       }
       ++group_;
       const int64_t goal = fetch_begin_ + (fetch_end_ - fetch_begin_) * group_ / n_groups_;
-      group.is_ahead_next = pass_.a.n_rows == 1;
+      group.is_ahead_next = pass_.a.n_rows == 1 && is_short_;
       for (; group.n_ahead < RowGroup::kRows && fetched_ < goal; ++fetched_) {
         group.ahead[group.n_ahead++] = matrix.w.row(ids_[static_cast<size_t>(fetched_)]);
       }
@@ -169,6 +174,7 @@ class PartRunner {
   const Pass& pass_;
   const std::span<int32_t> ids_;
   float* const values_;               // of one token's neurons of the chunk
+  const bool is_short_;               // the rows
   uint64_t needed_[kTokens];          // bit i: the token needs neuron i of the chunk
   uint64_t not_zero_ = 0;             // bit i: neuron i's result is not 0 for some token
   int64_t first_ = 0, n_ = 0;         // the chunk, as positions in the list

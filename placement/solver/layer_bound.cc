@@ -33,7 +33,8 @@ struct Segment {
 // For multipliers m_d >= 0 of "device d ends by T" any split with T in [from, to) costs at least
 //   h(T) = latency T + min over members P [ sum over P of open_d - m_d (T - tail_d - C_d) ]
 //          + sum over blocks i of min over devices d of byte_d b_i + (busy_d + m_d) w_di
-// where C_d is the end of d's send in the best order of P's sends. h is a minimum of functions
+// where C_d is the end of d's send in the best order of P's sends, and for the lead what these
+// sends keep it busy. h is a minimum of functions
 // linear in T, hence concave: its least value on a segment is at an end.
 class Bound {
  public:
@@ -41,6 +42,7 @@ class Bound {
     for (int d = 0; d < tables.n_devices(); ++d) {
       starts_.push_back(tables.start(d));
       open_.push_back(tables.OpenPrice(prices, d));
+      sends_busy_ |= tables.device(d).send_busy_s > 0;
     }
   }
 
@@ -168,6 +170,7 @@ class Bound {
     for (const int d : order) {
       starts[d] += sent;
       sent += tables_.device(d).send_s;
+      if (starts[0] != kNever) starts[0] += tables_.device(d).send_busy_s;
     }
   }
 
@@ -249,14 +252,23 @@ class Bound {
   // latency T + the least price of a set of members at T; takes what they could do from `slope`.
   double Members(const std::vector<double>& m, double T, std::vector<double>* slope = nullptr) {
     const double lead = open_[0] - m[0] * (T - starts_[0]);
-    if (slope && lead < 0) (*slope)[0] -= T - starts_[0];
-    return prices_.latency * T + std::min(0.0, lead) + Others(m, T, slope);
+    const double without = Others(m, T, 0, nullptr);
+    const double with_lead = lead + (sends_busy_ ? Others(m, T, m[0], nullptr) : without);
+    if (slope && with_lead < without) {
+      (*slope)[0] -= T - starts_[0];
+      Others(m, T, m[0], slope);
+    } else if (slope) {
+      Others(m, T, 0, slope);
+    }
+    return prices_.latency * T + std::min(with_lead, without);
   }
 
   // The least over sets P of sum open_d - m_d (T - tail_d - C_d): the order of sends that is best
   // for a sum of m_d C_d has m_d / send_d falling (Smith's rule), so members are decided in that
-  // order, the state being what the lead has sent so far, in units and rounded down.
-  double Others(const std::vector<double>& m, double T, std::vector<double>* slope) {
+  // order, the state being what the lead has sent so far, in units and rounded down. A second of
+  // the lead that a send takes costs `lead_value`.
+  double Others(const std::vector<double>& m, double T, double lead_value,
+                std::vector<double>* slope) {
     std::vector<int> order;
     for (int d = 1; d < tables_.n_devices(); ++d) {
       if (starts_[d] <= T && tables_.usable(d) && m[d] > 0) order.push_back(d);
@@ -270,10 +282,11 @@ class Bound {
     for (const int d : order) {
       const double send = tables_.device(d).send_s;
       const int n = unit > 0 ? static_cast<int>(std::floor(send / unit)) : 0;
+      const double open = open_[d] + lead_value * tables_.device(d).send_busy_s;
       const std::vector<double>& before = least.back();
       std::vector<double> next(before.size() + n, kNever);
       for (size_t u = 0; u < before.size(); ++u) {
-        const double price = open_[d] - m[d] * (T - starts_[d] - u * unit);
+        const double price = open - m[d] * (T - starts_[d] - u * unit);
         next[u] = std::min(next[u], before[u]);
         next[u + n] = std::min(next[u + n], before[u] + price);
       }
@@ -289,6 +302,7 @@ class Bound {
       if (u < before.size() && before[u] == least[j][u]) continue;  // not a member
       u -= units[j - 1];
       (*slope)[order[j - 1]] -= T - starts_[order[j - 1]] - static_cast<double>(u) * unit;
+      if (lead_value > 0) (*slope)[0] += tables_.device(order[j - 1]).send_busy_s;
     }
     return price;
   }
@@ -307,6 +321,7 @@ class Bound {
   const SplitPrices& prices_;
   std::vector<double> starts_;
   std::vector<double> open_;
+  bool sends_busy_ = false;  // any send keeps the lead from its own part
   std::vector<double> least_;
 };
 

@@ -141,12 +141,13 @@ class Search {
 
   std::vector<double> Starts(Members members, const std::vector<int>& order) const {
     std::vector<double> starts(tables_.n_devices(), kNever);
-    if ((members & Bit(0)) != 0) starts[0] = tables_.start(0);
-    double sent = 0;
+    double sent = 0, busy = 0;
     for (const int d : order) {
       sent += tables_.device(d).send_s;
+      busy += tables_.device(d).send_busy_s;
       starts[d] = tables_.start(d) - tables_.device(d).send_s + sent;
     }
+    if ((members & Bit(0)) != 0) starts[0] = tables_.start(0) + busy;
     return starts;
   }
 

@@ -10,7 +10,7 @@
 namespace thermocline::placement {
 
 struct OracleOptions {
-  std::vector<double> room;           // bytes each device may be given; empty: any
+  std::vector<double> room = {};      // bytes each device may be given; empty: any
   const LayerSplit* known = nullptr;  // a good split to start from besides
   bool thorough = true;               // false: members are only added and dropped, not exchanged
 };

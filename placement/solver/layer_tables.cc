@@ -29,9 +29,9 @@ LayerTables::LayerTables(const SplitProblem& problem, const SplitLayer& layer)
 bool LayerTables::AreTwins(int a, int b) const {
   const SplitDevice &one = device(a), &other = device(b);
   return one.part_s == other.part_s && one.send_s == other.send_s &&
-         one.round_trip_s == other.round_trip_s && one.merge_s == other.merge_s &&
-         min_blocks_[a] == min_blocks_[b] && usable_[a] == usable_[b] &&
-         layer_->seconds[a] == layer_->seconds[b];
+         one.send_busy_s == other.send_busy_s && one.round_trip_s == other.round_trip_s &&
+         one.merge_s == other.merge_s && min_blocks_[a] == min_blocks_[b] &&
+         usable_[a] == usable_[b] && layer_->seconds[a] == layer_->seconds[b];
 }
 
 double LayerTables::FixedPrice(const SplitPrices& prices) const {
@@ -41,7 +41,7 @@ double LayerTables::FixedPrice(const SplitPrices& prices) const {
 double LayerTables::OpenPrice(const SplitPrices& prices, int d) const {
   const SplitDevice& it = device(d);
   return prices.latency * it.merge_s + prices.busy[d] * it.part_s +
-         prices.busy[0] * (it.send_s + it.merge_s);
+         prices.busy[0] * (it.send_busy_s + it.merge_s);
 }
 
 double LayerTables::Price(const SplitPrices& prices, const LayerSplit& ranges) const {
@@ -52,7 +52,7 @@ double LayerTables::Price(const SplitPrices& prices, const LayerSplit& ranges) c
     const SplitDevice& it = device(d);
     const double busy = it.part_s + seconds(d, ranges[d].begin, ranges[d].end);
     price += prices.byte[d] * bytes(ranges[d].begin, ranges[d].end) + prices.busy[d] * busy +
-             prices.busy[0] * (it.send_s + it.merge_s);
+             prices.busy[0] * (it.send_busy_s + it.merge_s);
   }
   return price;
 }

@@ -1,6 +1,8 @@
 #include "placement/solver/split_cost.h"
 
 #include <algorithm>
+#include <array>
+#include <span>
 
 namespace thermocline::placement {
 namespace {
@@ -10,9 +12,25 @@ double Work(const SplitLayer& layer, const LayerSplit& ranges, size_t d) {
   return range.empty() ? 0 : layer.seconds[d][range.end] - layer.seconds[d][range.begin];
 }
 
-double Tail(const SplitProblem& problem, const SplitLayer& layer, const LayerSplit& ranges,
-            size_t d) {
-  return problem.devices[d].round_trip_s + problem.devices[d].part_s + Work(layer, ranges, d);
+struct Send {
+  int to = 0;
+  double tail_s = 0;
+};
+
+// In the order of SendOrder, in `sends`: this is called too often to take memory.
+std::span<const Send> Sends(const SplitProblem& problem, const SplitLayer& layer,
+                            const LayerSplit& ranges, std::array<Send, kMaxSplitDevices>& sends) {
+  size_t n = 0;
+  for (size_t d = 1; d < ranges.size(); ++d) {
+    if (ranges[d].empty()) continue;
+    const SplitDevice& device = problem.devices[d];
+    const Send send{static_cast<int>(d),
+                    device.round_trip_s + device.part_s + Work(layer, ranges, d)};
+    size_t at = n++;
+    for (; at > 0 && sends[at - 1].tail_s < send.tail_s; --at) sends[at] = sends[at - 1];
+    sends[at] = send;
+  }
+  return {sends.data(), n};
 }
 
 }  // namespace
@@ -23,23 +41,24 @@ double SplitCost::bottleneck_s() const {
 
 std::vector<int> SendOrder(const SplitProblem& problem, const SplitLayer& layer,
                            const LayerSplit& ranges) {
+  std::array<Send, kMaxSplitDevices> sends;
   std::vector<int> order;
-  for (size_t d = 1; d < ranges.size(); ++d) {
-    if (!ranges[d].empty()) order.push_back(static_cast<int>(d));
-  }
-  std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
-    return Tail(problem, layer, ranges, a) > Tail(problem, layer, ranges, b);
-  });
+  for (const Send& send : Sends(problem, layer, ranges, sends)) order.push_back(send.to);
   return order;
 }
 
 double FfnSeconds(const SplitProblem& problem, const SplitLayer& layer, const LayerSplit& ranges) {
-  double end = ranges[0].empty() ? 0 : problem.devices[0].part_s + Work(layer, ranges, 0);
-  double sent = 0, merges = 0;
-  for (const int d : SendOrder(problem, layer, ranges)) {
-    sent += problem.devices[d].send_s;
-    merges += problem.devices[d].merge_s;
-    end = std::max(end, sent + Tail(problem, layer, ranges, d));
+  std::array<Send, kMaxSplitDevices> sends;
+  double end = 0, sent = 0, busy = 0, merges = 0;
+  for (const Send& send : Sends(problem, layer, ranges, sends)) {
+    const SplitDevice& device = problem.devices[send.to];
+    sent += device.send_s;
+    busy += device.send_busy_s;
+    merges += device.merge_s;
+    end = std::max(end, sent + send.tail_s);
+  }
+  if (!ranges[0].empty()) {
+    end = std::max(end, busy + problem.devices[0].part_s + Work(layer, ranges, 0));
   }
   return end + merges;
 }
@@ -50,7 +69,7 @@ double BusySeconds(const SplitProblem& problem, const SplitLayer& layer, const L
   if (d != 0) return busy;
   busy += layer.fixed_s;
   for (size_t e = 1; e < ranges.size(); ++e) {
-    if (!ranges[e].empty()) busy += problem.devices[e].send_s + problem.devices[e].merge_s;
+    if (!ranges[e].empty()) busy += problem.devices[e].send_busy_s + problem.devices[e].merge_s;
   }
   return busy;
 }

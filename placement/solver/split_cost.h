@@ -1,10 +1,10 @@
 // What a split costs: seconds per token and layer, how long each device is busy, bytes it holds.
 //
-//   T_l = fixed + max( part_0 + w_0,  max over others d of S_d + round_trip_d + part_d + w_d )
+//   T_l = fixed + max( B + part_0 + w_0,  max over others d of S_d + round_trip_d + part_d + w_d )
 //         + sum of merge_d
 //
 // over the devices that have a range; w_d = seconds of its blocks, S_d = sends up to and including
-// its own (DESIGN section 4).
+// its own (DESIGN section 4), B = what all sends keep the lead's thread busy before its own part.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ namespace thermocline::placement {
 
 struct SplitCost {
   double seconds = 0;           // sum of T_l: one token of one stream
-  std::vector<double> busy_s;   // by device; the lead's with what is fixed, its sends and merges
+  std::vector<double> busy_s;   // by device; the lead's with what is fixed, sends and merges
   std::vector<uint64_t> bytes;  // by device
 
   // The most tokens per second are 1 / bottleneck: other micro-batches hide the links.

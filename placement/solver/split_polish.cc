@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "placement/solver/layer_fill.h"
 #include "placement/solver/layer_oracle.h"
 
 namespace thermocline::placement {
@@ -39,11 +40,11 @@ class Polisher {
 
   // Small changes of one layer, and of two layers at a time while there are few enough: what one
   // frees the other takes. Until none helps.
-  void Shift() {
+  void Shift(bool pairs) {
     split_ = best_;
     cost_ = Evaluate(problem_, split_);
     for (int round = 0; round < kMaxShiftRounds; ++round) {
-      if (!ShiftOne() && !ShiftTwo()) break;
+      if (!ShiftOne() && !(pairs && ShiftTwo())) break;
     }
     best_ = split_;
     best_value_ = objective_.Value(cost_);
@@ -52,21 +53,6 @@ class Polisher {
   Split Take() { return std::move(best_); }
 
  private:
-  double Worth(const SplitCost& cost, const SplitPrices& prices) const {
-    double worth = objective_.Value(cost);
-    for (size_t d = 0; d < cost.bytes.size(); ++d) {
-      worth += prices.byte[d] * static_cast<double>(cost.bytes[d]);
-    }
-    return worth;
-  }
-
-  bool Fits(const SplitCost& cost) const {
-    for (size_t d = 0; d < cost.bytes.size(); ++d) {
-      if (cost.bytes[d] > problem_.devices[d].memory_bytes) return false;
-    }
-    return true;
-  }
-
   bool HasLeastParts(size_t l, const LayerSplit& ranges) const {
     for (size_t d = 0; d < ranges.size(); ++d) {
       const int size = ranges[d].size();
@@ -111,14 +97,65 @@ class Polisher {
     return all;
   }
 
+  // Another split of one layer, and what it adds to the cost.
+  struct Change {
+    size_t layer = 0;
+    LayerSplit ranges;
+    double seconds = 0;
+    std::vector<double> busy_s, bytes;  // by device
+  };
+
+  Change ChangeTo(size_t l, const LayerSplit& ranges) const {
+    const SplitLayer& layer = problem_.layers[l];
+    const LayerSplit& now = split_[l];
+    Change change{.layer = l, .ranges = ranges, .busy_s = {}, .bytes = tables_[l].Bytes(ranges)};
+    change.seconds = FfnSeconds(problem_, layer, ranges) - FfnSeconds(problem_, layer, now);
+    const std::vector<double> before = tables_[l].Bytes(now);
+    for (size_t d = 0; d < ranges.size(); ++d) {
+      change.busy_s.push_back(BusySeconds(problem_, layer, ranges, d) -
+                              BusySeconds(problem_, layer, now, d));
+      change.bytes[d] -= before[d];
+    }
+    return change;
+  }
+
+  // The objective after one change, or two of different layers; kNever when memory is exceeded.
+  double ValueWith(const Change& change, const Change* other = nullptr) const {
+    double bottleneck = 0;
+    for (size_t d = 0; d < cost_.bytes.size(); ++d) {
+      double bytes = static_cast<double>(cost_.bytes[d]) + change.bytes[d];
+      double busy = cost_.busy_s[d] + change.busy_s[d];
+      if (other) {
+        bytes += other->bytes[d];
+        busy += other->busy_s[d];
+      }
+      if (bytes > static_cast<double>(problem_.devices[d].memory_bytes)) return kNever;
+      bottleneck = std::max(bottleneck, busy);
+    }
+    const double seconds = cost_.seconds + change.seconds + (other ? other->seconds : 0);
+    return objective_.latency * seconds + (1 - objective_.latency) * bottleneck;
+  }
+
+  bool Helps(const Change& change, const Change* other = nullptr) const {
+    return ValueWith(change, other) < objective_.Value(cost_) * (1 - kGain);
+  }
+
+  void Apply(const Change& change) {
+    split_[change.layer] = change.ranges;
+    cost_.seconds += change.seconds;
+    for (size_t d = 0; d < cost_.bytes.size(); ++d) {
+      cost_.busy_s[d] += change.busy_s[d];
+      cost_.bytes[d] = static_cast<uint64_t>(static_cast<double>(cost_.bytes[d]) + change.bytes[d]);
+    }
+  }
+
   bool ShiftOne() {
     bool any = false;
     for (size_t l = 0; l < split_.size(); ++l) {
       for (const LayerSplit& ranges : Neighbours(l)) {
-        const SplitCost cost = With(cost_, l, ranges);
-        if (!Fits(cost) || !Better(cost)) continue;
-        cost_ = cost;
-        split_[l] = ranges;
+        const Change change = ChangeTo(l, ranges);
+        if (!Helps(change)) continue;
+        Apply(change);
         any = true;
         break;
       }
@@ -127,42 +164,20 @@ class Polisher {
   }
 
   bool ShiftTwo() {
-    std::vector<std::pair<size_t, LayerSplit>> moves;
+    std::vector<Change> changes;
     for (size_t l = 0; l < split_.size(); ++l) {
-      for (LayerSplit& ranges : Neighbours(l)) moves.emplace_back(l, std::move(ranges));
-      if (moves.size() > kMaxPairMoves) return false;
+      for (const LayerSplit& ranges : Neighbours(l)) changes.push_back(ChangeTo(l, ranges));
+      if (changes.size() > kMaxPairMoves) return false;
     }
-    for (size_t i = 0; i < moves.size(); ++i) {
-      const SplitCost first = With(cost_, moves[i].first, moves[i].second);
-      for (size_t j = i + 1; j < moves.size(); ++j) {
-        if (moves[i].first == moves[j].first) continue;
-        const SplitCost both = With(first, moves[j].first, moves[j].second);
-        if (!Fits(both) || !Better(both)) continue;
-        cost_ = both;
-        split_[moves[i].first] = moves[i].second;
-        split_[moves[j].first] = moves[j].second;
+    for (size_t i = 0; i < changes.size(); ++i) {
+      for (size_t j = i + 1; j < changes.size(); ++j) {
+        if (changes[i].layer == changes[j].layer || !Helps(changes[i], &changes[j])) continue;
+        Apply(changes[i]);
+        Apply(changes[j]);
         return true;
       }
     }
     return false;
-  }
-
-  bool Better(const SplitCost& cost) const {
-    return objective_.Value(cost) < objective_.Value(cost_) * (1 - kGain);
-  }
-
-  SplitCost With(const SplitCost& before_cost, size_t l, const LayerSplit& ranges) const {
-    const SplitLayer& layer = problem_.layers[l];
-    SplitCost cost = before_cost;
-    cost.seconds += FfnSeconds(problem_, layer, ranges) - FfnSeconds(problem_, layer, split_[l]);
-    const std::vector<double> before = tables_[l].Bytes(split_[l]);
-    const std::vector<double> after = tables_[l].Bytes(ranges);
-    for (size_t d = 0; d < after.size(); ++d) {
-      cost.busy_s[d] +=
-          BusySeconds(problem_, layer, ranges, d) - BusySeconds(problem_, layer, split_[l], d);
-      cost.bytes[d] += static_cast<uint64_t>(after[d]) - static_cast<uint64_t>(before[d]);
-    }
-    return cost;
   }
 
   void Improve(size_t l, const SplitPrices& prices) {
@@ -174,10 +189,10 @@ class Polisher {
     const std::optional<LayerSplit> ranges =
         BestLayerSplit(tables_[l], prices, {.room = room, .known = &split_[l]});
     if (!ranges || *ranges == split_[l]) return;
-    const SplitCost cost = With(cost_, l, *ranges);
-    if (Worth(cost, prices) >= Worth(cost_, prices)) return;
-    cost_ = cost;
-    split_[l] = *ranges;
+    const Change change = ChangeTo(l, *ranges);
+    double worth = ValueWith(change) - objective_.Value(cost_);
+    for (size_t d = 0; d < room.size(); ++d) worth += prices.byte[d] * change.bytes[d];
+    if (worth < 0) Apply(change);
   }
 
   const SplitProblem& problem_;
@@ -192,14 +207,14 @@ class Polisher {
 }  // namespace
 
 Split Polish(const SplitProblem& problem, const std::vector<LayerTables>& tables,
-             SplitObjective objective, const SplitPrices& prices, Split split) {
+             SplitObjective objective, const SplitPrices& prices, Split split, bool pairs) {
   Polisher polisher(problem, tables, objective, std::move(split));
   for (const double factor : kPriceFactors) {
     SplitPrices scaled = prices;
     for (double& price : scaled.byte) price *= factor;
     polisher.Pass(scaled);
   }
-  polisher.Shift();
+  polisher.Shift(pairs);
   return polisher.Take();
 }
 

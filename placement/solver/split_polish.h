@@ -10,8 +10,9 @@
 namespace thermocline::placement {
 
 // Never worse than before in the objective, and within memory if it was. The prices tell which
-// device's memory to save and where on the heat axis each belongs.
+// device's memory to save and where on the heat axis each belongs. `pairs`: few layers may also
+// change by two, which takes longer.
 Split Polish(const SplitProblem& problem, const std::vector<LayerTables>& tables,
-             SplitObjective objective, const SplitPrices& prices, Split split);
+             SplitObjective objective, const SplitPrices& prices, Split split, bool pairs);
 
 }  // namespace thermocline::placement

@@ -10,8 +10,8 @@ namespace {
 bool IsTime(double seconds) { return seconds >= 0 && seconds <= kMaxSplitSeconds; }
 
 Status CheckDevice(const SplitDevice& device, size_t d) {
-  if (IsTime(device.part_s) && IsTime(device.send_s) && IsTime(device.round_trip_s) &&
-      IsTime(device.merge_s)) {
+  if (IsTime(device.part_s) && IsTime(device.send_s) && IsTime(device.send_busy_s) &&
+      IsTime(device.round_trip_s) && IsTime(device.merge_s)) {
     return OkStatus();
   }
   return InvalidArgument("a cost of a device is negative or beyond all bounds: device=" +

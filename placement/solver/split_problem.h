@@ -19,9 +19,10 @@ struct SplitDevice {
   uint64_t memory_bytes = 0;  // for neurons: what everything else on the device leaves
   double part_s = 0;          // per layer that it computes a part of, whatever the part's size
   // Of the others, per layer they take part in; 0 for the lead.
-  double send_s = 0;        // of the lead's time or wire, one member after the other
+  double send_s = 0;        // of the lead's wire, one member after the other
+  double send_busy_s = 0;   // of that, what keeps the lead's thread from its own part
   double round_trip_s = 0;  // both latencies and transfers, besides send_s
-  double merge_s = 0;       // of the lead's time: adding the part that came back
+  double merge_s = 0;       // of the lead's thread: adding the part that came back
 };
 
 struct SplitLayer {

@@ -8,6 +8,7 @@
 #include "base/units.h"
 #include "placement/solver/column_generation.h"
 #include "placement/solver/layer_fill.h"
+#include "placement/solver/small_split.h"
 #include "placement/solver/split_polish.h"
 
 namespace thermocline::placement {
@@ -68,51 +69,91 @@ Split AllOn(const SplitProblem& problem, size_t d) {
   return split;
 }
 
-Result<SplitSolution> SolveOptimal(const SplitProblem& problem, const SplitOptions& options) {
-  std::vector<LayerTables> tables;
-  for (const SplitLayer& layer : problem.layers) tables.emplace_back(problem, layer);
-  Incumbent incumbent(problem, options.objective);
-  std::vector<Split> starts;
-  for (const SplitPolicy policy : kBaselines) {
-    if (auto split = BaselineSplit(problem, policy, options.item_blocks)) {
-      incumbent.Offer(*split);
-      starts.push_back(std::move(*split));
+// What column generation and the searches around it make of a problem.
+class OptimalSolver {
+ public:
+  OptimalSolver(const SplitProblem& problem, const SplitOptions& options)
+      : problem_(problem),
+        options_(options),
+        objective_(options.objective),
+        incumbent_(problem, options.objective),
+        prices_{options.objective.latency, std::vector<double>(problem.devices.size()),
+                std::vector<double>(problem.devices.size())} {
+    for (const SplitLayer& layer : problem.layers) tables_.emplace_back(problem, layer);
+  }
+
+  Result<SplitSolution> Run() {
+    bound_ = WorkBound(problem_, objective_);
+    const std::vector<Split> starts = Starts();
+    const double value = objective_.Value(Evaluate(problem_, starts.front()));
+    if (value > kLeastValue) Generate(starts, value);
+    if (!incumbent_.found()) {
+      return ResourceExhausted("no split found within the devices' memory and least parts");
     }
+    if (options_.certify && incumbent_.best().value > bound_) LookAtAll();
+    SplitSolution solution = incumbent_.best();
+    solution.rounds = rounds_;
+    solution.prices = std::move(prices_);
+    solution.lower_bound = std::clamp(bound_, 0.0, solution.value);
+    return solution;
   }
-  // The best first: it sets the scale, and others much worse are left out.
-  if (incumbent.found()) starts.insert(starts.begin(), incumbent.best().split);
-  if (starts.empty()) {
-    for (size_t d = 0; d < problem.devices.size(); ++d) starts.push_back(AllOn(problem, d));
+
+ private:
+  // Baselines that fit, the best first: it sets the scale, and others much worse are left out.
+  std::vector<Split> Starts() {
+    std::vector<Split> starts;
+    for (const SplitPolicy policy : kBaselines) {
+      if (auto split = BaselineSplit(problem_, policy, options_.item_blocks)) {
+        incumbent_.Offer(*split);
+        starts.push_back(std::move(*split));
+      }
+    }
+    if (incumbent_.found()) starts.insert(starts.begin(), incumbent_.best().split);
+    if (!starts.empty()) return starts;
+    for (size_t d = 0; d < problem_.devices.size(); ++d) {
+      starts.push_back(AllOn(problem_, d));
+      if (CheckSplit(problem_, starts.back()).ok()) incumbent_.Offer(starts.back());
+    }
+    return starts;
   }
-  const double value = options.objective.Value(Evaluate(problem, starts.front()));
-  const double work = WorkBound(problem, options.objective);
-  double bound = work;
-  int rounds = 0;
-  if (value > kLeastValue) {
-    ColumnGeneration generation(problem, tables, options.objective, value);
+
+  void Generate(const std::vector<Split>& starts, double value) {
+    ColumnGeneration generation(problem_, tables_, objective_, value);
     for (const Split& start : starts) generation.Add(start);
-    generation.Run(options.max_rounds, options.gap);
-    rounds = generation.rounds();
-    if (options.certify) bound = std::max(work, generation.Bound());
-    if (auto split = generation.Round()) starts.push_back(std::move(*split));
+    generation.Run(options_.max_rounds, options_.gap);
+    rounds_ = generation.rounds();
+    prices_ = generation.prices();
+    if (options_.certify) bound_ = std::max(bound_, generation.Bound());
     // What was rounded and the best baseline may end in different places; both are improved.
-    std::vector<Split> polished;
-    if (incumbent.found()) polished.push_back(incumbent.best().split);
-    if (CheckSplit(problem, starts.back()).ok()) polished.push_back(starts.back());
-    for (Split& split : polished) {
-      incumbent.Offer(split);
-      incumbent.Offer(
-          Polish(problem, tables, options.objective, generation.prices(), std::move(split)));
+    std::vector<Split> rough;
+    if (incumbent_.found()) rough.push_back(incumbent_.best().split);
+    if (auto split = generation.Round(); split && CheckSplit(problem_, *split).ok()) {
+      rough.push_back(std::move(*split));
+    }
+    for (Split& split : rough) {
+      incumbent_.Offer(split);
+      incumbent_.Offer(
+          Polish(problem_, tables_, objective_, prices_, std::move(split), options_.certify));
     }
   }
-  if (!incumbent.found()) {
-    return ResourceExhausted("no split found within the devices' memory and least parts");
+
+  // Few layers of few blocks leave nothing to bounds.
+  void LookAtAll() {
+    const SmallSplitResult all =
+        SearchSmallSplits(problem_, tables_, objective_, prices_, incumbent_.best().value);
+    if (all.better && CheckSplit(problem_, *all.better).ok()) incumbent_.Offer(*all.better);
+    if (all.complete) bound_ = incumbent_.best().value;
   }
-  SplitSolution solution = incumbent.best();
-  solution.rounds = rounds;
-  solution.lower_bound = std::clamp(bound, 0.0, solution.value);
-  return solution;
-}
+
+  const SplitProblem& problem_;
+  const SplitOptions& options_;
+  const SplitObjective objective_;
+  std::vector<LayerTables> tables_;
+  Incumbent incumbent_;
+  SplitPrices prices_;
+  double bound_ = 0;
+  int rounds_ = 0;
+};
 
 }  // namespace
 
@@ -151,7 +192,7 @@ Result<SplitSolution> SolveSplit(const SplitProblem& problem, const SplitOptions
   }
   status = CheckMemory(problem);
   if (!status.ok()) return status;
-  if (options.policy == SplitPolicy::kOptimal) return SolveOptimal(problem, options);
+  if (options.policy == SplitPolicy::kOptimal) return OptimalSolver(problem, options).Run();
   std::optional<Split> split = BaselineSplit(problem, options.policy, options.item_blocks);
   if (!split) {
     return ResourceExhausted("policy finds no split within memory: policy=" +

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "placement/solver/baselines.h"
+#include "placement/solver/layer_tables.h"
 #include "placement/solver/split_cost.h"
 
 namespace thermocline::placement {
@@ -12,7 +13,8 @@ struct SplitOptions {
   int item_blocks = 1;   // of kPowerInfer
   double gap = 5e-4;     // at which column generation may stop
   int max_rounds = 100;  // of column generation
-  bool certify = true;   // false: lower_bound is WorkBound alone, for estimates
+  // False, for estimates: lower_bound is WorkBound alone, and less is done to improve the split.
+  bool certify = true;
 };
 
 struct SplitSolution {
@@ -21,6 +23,7 @@ struct SplitSolution {
   double value = 0;        // of the objective
   double lower_bound = 0;  // no split is below; 0 <= lower_bound <= value
   int rounds = 0;          // of column generation
+  SplitPrices prices;      // of memory and busy time, by kOptimal; best known
   double gap() const { return value > 0 ? (value - lower_bound) / value : 0; }
 };
 

@@ -49,28 +49,6 @@ SplitProblem Sample(const SplitProblem& stage) {
   return sample;
 }
 
-// The most that a device can have for neurons: with one layer, leading or helping.
-uint64_t MostMemory(const StageModel& model, int device) {
-  const int middle = model.n_layer() / 2;
-  uint64_t most = 0;
-  if (const auto lead = model.Problem(middle, middle + 1, {device})) {
-    most = lead->devices[0].memory_bytes;
-  }
-  if (model.n_devices() < 2) return most;
-  if (const auto helper = model.Problem(middle, middle + 1, {device == 0 ? 1 : 0, device})) {
-    most = std::max(most, helper->devices[1].memory_bytes);
-  }
-  return most;
-}
-
-// What is fixed as one more block without bytes, which any device may have: where only the
-// bottleneck counts, some device must be busy with it.
-void MakeFixedABlock(SplitLayer* layer) {
-  layer->block_bytes.insert(layer->block_bytes.begin(), 0);
-  for (double& seconds : layer->seconds[0]) seconds += layer->fixed_s;
-  layer->seconds[0].insert(layer->seconds[0].begin(), 0);
-}
-
 }  // namespace
 
 std::vector<StageEstimate> EstimateGroup(const StageModel& model, const std::vector<int>& group,
@@ -106,35 +84,6 @@ std::vector<StageEstimate> EstimateGroup(const StageModel& model, const std::vec
     estimates[k] = {solution->cost.seconds * scale, solution->cost.bottleneck_s() * scale};
   }
   return estimates;
-}
-
-double ClusterBound(const StageModel& model, SplitObjective objective) {
-  std::optional<SplitProblem> all;
-  std::vector<double> fixed(model.n_layer(), kNoFit);
-  for (int d = 0; d < model.n_devices(); ++d) {
-    std::optional<SplitProblem> one = model.Problem(0, model.n_layer(), {d});
-    if (!one) return 0;
-    for (size_t l = 0; l < fixed.size(); ++l) {
-      fixed[l] = std::min(fixed[l], one->layers[l].fixed_s);
-      if (objective.latency == 0) MakeFixedABlock(&one->layers[l]);
-      one->layers[l].fixed_s = 0;
-      one->layers[l].min_blocks.clear();
-    }
-    one->devices = {SplitDevice{.memory_bytes = MostMemory(model, d)}};
-    if (!all) {
-      all = std::move(one);
-      continue;
-    }
-    all->devices.push_back(one->devices[0]);
-    for (size_t l = 0; l < fixed.size(); ++l) {
-      all->layers[l].seconds.push_back(std::move(one->layers[l].seconds[0]));
-    }
-  }
-  // Stages have leads of their own, so where latency counts too only the neurons' work is sure to
-  // be in the bottleneck.
-  const double alone = objective.latency * std::accumulate(fixed.begin(), fixed.end(), 0.0);
-  const Result<SplitSolution> relaxed = SolveSplit(*all, {.objective = objective});
-  return alone + (relaxed.ok() ? relaxed->lower_bound : WorkBound(*all, objective));
 }
 
 }  // namespace thermocline::placement

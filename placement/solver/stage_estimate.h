@@ -19,9 +19,4 @@ struct StageEstimate {
 std::vector<StageEstimate> EstimateGroup(const StageModel& model, const std::vector<int>& group,
                                          const SplitOptions& options);
 
-// Below every plan of the model: the certified bound of one stage of all devices whose links,
-// sends, merges and parts are free, each with the most memory it can have, and the least fixed
-// times. 0 when a device cannot be asked for all layers alone.
-double ClusterBound(const StageModel& model, SplitObjective objective);
-
 }  // namespace thermocline::placement

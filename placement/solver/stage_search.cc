@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "placement/solver/cluster_bound.h"
 #include "placement/solver/stage_estimate.h"
 
 namespace thermocline::placement {
@@ -59,11 +60,11 @@ class StageSearch {
     const SplitPolicy policy = options_.inner.policy;
     if (policy == SplitPolicy::kOptimal || policy == SplitPolicy::kPipelineOnly) {
       MakeKinds(policy == SplitPolicy::kPipelineOnly ? 1 : options_.max_group);
-      for (const double cap : Caps()) {
-        if (!stopped()) Offer(Program(cap));
-      }
-      if (best_) Shift();
+      // By itself first, so that no pipeline without helpers is better than what is found.
+      OfferStages(1);
+      if (policy == SplitPolicy::kOptimal) OfferStages(static_cast<size_t>(options_.max_group));
     }
+    if (policy == SplitPolicy::kOptimal) OfferSingles();
     if (policy != SplitPolicy::kPipelineOnly && !stopped()) OfferWholeCluster();
     return best_;
   }
@@ -130,7 +131,15 @@ class StageSearch {
     return caps;
   }
 
-  std::vector<Cut> Program(double cap) const {
+  // Stages of groups up to a size, with their cuts moved.
+  void OfferStages(size_t max_group) {
+    for (const double cap : Caps()) {
+      if (!stopped()) Offer(Program(cap, max_group));
+    }
+    if (best_) Shift();
+  }
+
+  std::vector<Cut> Program(double cap, size_t max_group) const {
     const int n = model_.n_layer();
     std::vector<std::map<std::vector<int>, State>> states(n + 1);
     State start;
@@ -139,7 +148,9 @@ class StageSearch {
     states[0][start.used] = start;
     for (int begin = 0; begin < n; ++begin) {
       for (const State* state : Best(states[begin])) {
-        for (const Kind& kind : kinds_) Extend(begin, *state, kind, cap, states);
+        for (const Kind& kind : kinds_) {
+          if (kind.types.size() <= max_group) Extend(begin, *state, kind, cap, states);
+        }
       }
     }
     const std::vector<const State*> ends = Best(states[n]);
@@ -235,21 +246,58 @@ class StageSearch {
     return true;
   }
 
-  // One stage of all devices, under the two leads that seem best.
+  // Nobody shares anything: whoever holds the model alone.
+  void OfferSingles() {
+    for (const std::vector<int>& devices : devices_) {
+      Offer({{0, model_.n_layer(), {devices.front()}}});
+    }
+  }
+
+  std::vector<int> AllUnder(int lead) const {
+    std::vector<int> group = {lead};
+    for (int d = 0; d < model_.n_devices(); ++d) {
+      if (d != lead) group.push_back(d);
+    }
+    return group;
+  }
+
+  // One stage of all devices, under the leads that seem best and under the one that is best for a
+  // baseline, so that none of them is better.
   void OfferWholeCluster() {
     constexpr size_t kLeads = 2;
     std::vector<std::pair<double, std::vector<int>>> groups;
-    for (size_t t = 0; t < types_.size(); ++t) {
-      std::vector<int> group = {devices_[t].front()};
-      for (int d = 0; d < model_.n_devices(); ++d) {
-        if (d != group[0]) group.push_back(d);
-      }
+    for (const std::vector<int>& devices : devices_) {
+      std::vector<int> group = AllUnder(devices.front());
       const double seconds = EstimateGroup(model_, group, options_.inner).back().seconds;
       groups.emplace_back(seconds, std::move(group));
     }
     std::sort(groups.begin(), groups.end());
     groups.resize(std::min(groups.size(), kLeads));
+    if (options_.inner.policy == SplitPolicy::kOptimal) {
+      if (const int lead = BestBaselineLead(); lead >= 0) groups.emplace_back(0, AllUnder(lead));
+    }
     for (auto& [seconds, group] : groups) Offer({{0, model_.n_layer(), std::move(group)}});
+  }
+
+  // -1: no baseline fits.
+  int BestBaselineLead() const {
+    double best = kNoPlan;
+    int lead = -1;
+    for (const std::vector<int>& devices : devices_) {
+      const auto problem = model_.Problem(0, model_.n_layer(), AllUnder(devices.front()));
+      if (!problem || !CheckProblem(*problem).ok()) continue;
+      for (const SplitPolicy policy :
+           {SplitPolicy::kFrequencyGreedy, SplitPolicy::kProportional, SplitPolicy::kPowerInfer}) {
+        const std::optional<Split> split =
+            BaselineSplit(*problem, policy, options_.inner.item_blocks);
+        if (!split) continue;
+        const double value = options_.inner.objective.Value(Evaluate(*problem, *split));
+        if (value >= best) continue;
+        best = value;
+        lead = devices.front();
+      }
+    }
+    return lead;
   }
 
   // Moves the cut between neighbours by one layer while that helps.
@@ -321,7 +369,11 @@ Result<StageSearchResult> SearchStages(const StageModel& model, const StageSearc
   if (search.stopped()) return Aborted("planning was stopped");
   if (!result) return ResourceExhausted("no plan of stages fits the devices' memory");
   for (StageChoice& stage : result->stages) LeaveOutIdle(stage);
-  result->lower_bound = std::min(result->value, ClusterBound(model, options.inner.objective));
+  const StageChoice& longest = *std::max_element(
+      result->stages.begin(), result->stages.end(),
+      [](const StageChoice& a, const StageChoice& b) { return a.end - a.begin < b.end - b.begin; });
+  result->lower_bound =
+      std::min(result->value, ClusterBound(model, options.inner.objective, longest.group.front()));
   return std::move(*result);
 }
 

@@ -46,7 +46,7 @@ struct StageSearchResult {
   double seconds = 0;       // a token through all stages and hops
   double bottleneck_s = 0;  // the busiest device
   double value = 0;
-  // Of any plan on these devices (links for nothing: ClusterBound); and of the stages as chosen,
+  // Of any plan on these devices (ClusterBound); and of the stages as chosen,
   // with any splits.
   double lower_bound = 0;
   double structure_bound = 0;

@@ -88,8 +88,8 @@ class LinksTest(ClusterTest):
         self.start_worker(join, key)
         cluster.wait_line("measuring links: 1 pair")
         self.assertEqual(cluster.wait(5), 1, cluster.output)
-        self.assertRegex(cluster.output, r"worker 1 on \S+ and worker 2 on \S+ cannot talk over zmq: "
-                                         r"(worker 2 says: no answer in time|nothing measured)")
+        self.assertRegex(cluster.output,
+                         r"worker 1 on \S+ (and worker 2 on \S+ cannot talk over zmq: |is lost: )")
 
     def test_an_edited_file_steers_the_plan(self):
         near = ("workers:\n"

@@ -37,7 +37,7 @@ class SynthTest(ClusterTest):
             self.assertAlmostEqual(row[column], 0.1, delta=room, msg=f"layer {layer}: {row}")
 
     def test_plain_models_have_the_planted_density(self):
-        for arch in ("arcee", "llama"):
+        for arch in ("arcee", "llama", "opt"):
             for dtype in ("f16", "q4_k"):
                 path, table = self.synth(f"{arch}-{dtype}.gguf", "--arch", arch, "--type", dtype,
                                          "--check", "--check-tokens", "256")
@@ -64,6 +64,18 @@ class SynthTest(ClusterTest):
         self.assertEqual(file.tensors["blk.0.ffn_down_t.weight"].shape, [1024, 256])
         for ffn in ("exact", "predicted"):
             self.assertEqual(self.generated(path, ffn), self.generated(path))
+
+    def test_powerinfer_has_opt(self):
+        path, table = self.synth("opt.pwri", "--pwri", "--arch", "opt", "--predictor", "128",
+                                 "--check", "--check-tokens", "256")
+        self.assert_density(table, 1)
+        # LayerNorm takes off a mean that differs from row to row and that predictors do not see.
+        for layer, (_, _, _, recall, precision) in table.items():
+            self.assertGreater(recall, 0.9, layer)
+            self.assertGreater(precision, 0.9, layer)
+        self.assertEqual(GgufFile(path).tensors["blk.0.ffn_down_t.bias"].shape, [256])
+        self.assertEqual(self.generated(path, "exact"), self.generated(path))
+        self.assertEqual(len(self.generated(path, "predicted")), 12)
 
     def test_quantised_predictors_keep_the_density(self):
         _, table = self.synth("q4_0.pwri", "--pwri", "--predictor", "128", "--type", "q4_0",

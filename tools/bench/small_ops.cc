@@ -100,9 +100,8 @@ Status RunSelectActive(BenchBox& box, benchmark::State& state) {
 Status RunSelectAtLeast(BenchBox& box, benchmark::State& state) {
   FloatMatrix scores(1, kBenchFf, 1);
   RandomIds active(kBenchFf, 0, 1);
-  box.Measure(state, {0, kFloatBytes * static_cast<double>(kBenchFf)}, [&](kernels::Ops& ops) {
-    ops.SelectAtLeast(scores.view(), 0.8f, active.Next());
-  });
+  box.Measure(state, {0, kFloatBytes * static_cast<double>(kBenchFf)},
+              [&](kernels::Ops& ops) { ops.SelectAtLeast(scores.view(), 0.8f, active.Next()); });
   return OkStatus();
 }
 
@@ -145,9 +144,8 @@ void RegisterSmallOps(BenchBox* box) {
     box->Register(Str("LayerNorm/tokens:", n_tokens), [=](BenchBox& b, benchmark::State& state) {
       return RunLayerNorm(b, state, n_tokens);
     });
-    box->Register(Str("Add/tokens:", n_tokens), [=](BenchBox& b, benchmark::State& state) {
-      return RunAdd(b, state, n_tokens);
-    });
+    box->Register(Str("Add/tokens:", n_tokens),
+                  [=](BenchBox& b, benchmark::State& state) { return RunAdd(b, state, n_tokens); });
     for (const DType dtype : {DType::kF32, DType::kF16}) {
       box->Register(Str("StoreKv/", DTypeName(dtype), "/tokens:", n_tokens),
                     [=](BenchBox& b, benchmark::State& state) {

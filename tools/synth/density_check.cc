@@ -111,6 +111,7 @@ Result<std::vector<LayerDensity>> MeasureDensity(const std::string& path,
       const auto forward,
       LayerForward::Create(options, {1, static_cast<int64_t>(text.size())}, device));
   forward->Embed(weights.View(WeightRole::kTokenEmbd), text);
+  if (options.is_opt()) forward->AddPositions(weights.View(WeightRole::kPositionEmbd));
   std::vector<LayerDensity> densities;
   for (int i = 0; i < options.shape.n_layer; ++i) {
     TC_RETURN_IF_ERROR(CheckInterrupted());

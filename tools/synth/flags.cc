@@ -110,12 +110,12 @@ Result<SynthOptions> ReadSynthFlags(const SynthFlags& flags) {
   TC_ASSIGN_OR_RETURN(options.dtype, ParseWeightType(flags.dtype));
   options.powerinfer = flags.powerinfer;
   options.arch = !flags.arch.empty() ? flags.arch : flags.powerinfer ? "llama" : "arcee";
-  if (options.arch != "llama" && options.arch != "arcee") {
+  if (options.arch != "llama" && options.arch != "arcee" && options.arch != "opt") {
     return InvalidArgument(
-        Str("unknown --arch \"", Printable(options.arch), "\"; one of arcee llama"));
+        Str("unknown --arch \"", Printable(options.arch), "\"; one of arcee llama opt"));
   }
-  if (options.powerinfer && options.arch != "llama") {
-    return InvalidArgument("--pwri is for --arch llama only");
+  if (options.powerinfer && options.arch == "arcee") {
+    return InvalidArgument("--pwri is for --arch llama or opt");
   }
   options.n_predictor = flags.n_predictor;
   TC_ASSIGN_OR_RETURN(

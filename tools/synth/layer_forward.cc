@@ -45,28 +45,52 @@ void LayerForward::Embed(TensorView table, std::span<const int32_t> tokens) {
   device_.ops().Embed(table, tokens, x());
 }
 
+void LayerForward::AddPositions(TensorView table) {
+  std::vector<int32_t> rows;
+  for (const int64_t position : positions_) {
+    rows.push_back(static_cast<int32_t>(position + kPositionOffset));
+  }
+  const TensorView h = View(h_, shape_.n_embd);
+  device_.ops().Embed(table, rows, h);
+  device_.ops().Add(x(), h, x());
+}
+
+void LayerForward::Normalise(TensorView weight) {
+  const TensorView h = View(h_, shape_.n_embd);
+  if (is_opt_) {
+    device_.ops().LayerNorm(x(), weight, {}, kNormEps, h);
+  } else {
+    device_.ops().RmsNorm(x(), weight, kNormEps, h);
+  }
+}
+
+void LayerForward::Rotate(TensorView q, TensorView k) {
+  const auto head_dim = static_cast<int>(shape_.head_dim());
+  const kernels::RopeArgs rope{kernels::RopePairing::kAdjacent, head_dim, kRopeBase, 1, {}};
+  device_.ops().Rope(rope, positions_, head_dim, q);
+  device_.ops().Rope(rope, positions_, head_dim, k);
+}
+
 void LayerForward::Attend(const LayerViews& layer) {
   kernels::Ops& ops = device_.ops();
   const TensorView h = View(h_, shape_.n_embd), q = View(q_, shape_.n_embd);
   const TensorView k = View(k_, shape_.n_embd_kv()), v = View(v_, shape_.n_embd_kv());
   const TensorView attended = View(attended_, shape_.n_embd);
-  ops.RmsNorm(x(), layer.attn_norm, kNormEps, h);
+  Normalise(layer.attn_norm);
   ops.MatMul(layer.attn_q, h, {}, q);
   ops.MatMul(layer.attn_k, h, {}, k);
   ops.MatMul(layer.attn_v, h, {}, v);
-  const auto head_dim = static_cast<int>(shape_.head_dim());
-  const kernels::RopeArgs rope{kernels::RopePairing::kAdjacent, head_dim, kRopeBase, 1, {}};
-  ops.Rope(rope, positions_, head_dim, q);
-  ops.Rope(rope, positions_, head_dim, k);
+  if (!is_opt_) Rotate(q, k);
   ops.StoreKv(k, v, sequences_, pages_);
-  ops.Attention(q, sequences_, pages_, 1 / std::sqrt(static_cast<float>(head_dim)), attended);
+  ops.Attention(q, sequences_, pages_, 1 / std::sqrt(static_cast<float>(shape_.head_dim())),
+                attended);
   ops.MatMul(layer.attn_output, attended, {}, h);
   ops.Add(x(), h, x());
 }
 
 TensorView LayerForward::Decide(const LayerViews& layer) {
   const TensorView h = View(h_, shape_.n_embd), z = View(z_, shape_.n_ff);
-  device_.ops().RmsNorm(x(), layer.ffn_norm, kNormEps, h);
+  Normalise(layer.ffn_norm);
   device_.ops().MatMul(layer.decide, h, {}, z);
   return z;
 }
@@ -82,7 +106,8 @@ TensorView LayerForward::Predict(const LayerViews& layer) {
 TensorView LayerForward::Activate(const LayerViews& layer) {
   const TensorView z = View(z_, shape_.n_ff);
   if (!gated_) {
-    device_.ops().Activate(kernels::Activation::kReluSquared, z, {}, z);
+    const auto kind = is_opt_ ? kernels::Activation::kRelu : kernels::Activation::kReluSquared;
+    device_.ops().Activate(kind, z, {}, z);
     return z;
   }
   const TensorView up = View(up_, shape_.n_ff);

@@ -40,6 +40,8 @@ class LayerForward {
   TensorView x() { return View(x_, shape_.n_embd); }
   // x = rows of an embedding table.
   void Embed(TensorView table, std::span<const int32_t> tokens);
+  // x += rows of a table of learned positions, which begins with kPositionOffset others.
+  void AddPositions(TensorView table);
   // x += attention(norm(x)).
   void Attend(const LayerViews& layer);
   // decide . norm(x), which stays valid until the next call.
@@ -53,14 +55,22 @@ class LayerForward {
 
  private:
   LayerForward(const SynthOptions& options, const Batch& batch, kernels::Device& device)
-      : shape_(options.shape), gated_(options.gated()), batch_(batch), device_(device) {}
+      : shape_(options.shape),
+        gated_(options.gated()),
+        is_opt_(options.is_opt()),
+        batch_(batch),
+        device_(device) {}
   Status Allocate(int64_t n_predictor);
+  // h = norm(x). The biases of synthetic models, where there are any, are 0.
+  void Normalise(TensorView weight);
+  void Rotate(TensorView q, TensorView k);
   TensorView View(Buffer& buffer, int64_t n_cols) const {
     return TensorView::Dense(buffer.data(), DType::kF32, batch_.n_tokens(), n_cols);
   }
 
   const SynthShape shape_;
   const bool gated_;
+  const bool is_opt_;
   const Batch batch_;
   kernels::Device& device_;
   Buffer x_, h_, q_, k_, v_, attended_, z_, up_, hidden_, k_pages_, v_pages_;

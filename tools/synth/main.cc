@@ -20,15 +20,17 @@ constexpr char kAbout[] =
     "n_embd=512,n_ff=2048,n_layer=4,n_head=8,n_head_kv=8\n"
     "  thermocline synth -o bench.pwri --pwri --type q4_0 --check      PowerInfer's dialect\n"
     "\n"
-    "arcee models are ReLU^2 without gate, llama models ReGLU (key llama.hidden_activation, which\n"
-    "other programs may ignore). The text they generate means nothing.";
+    "arcee models are ReLU^2 without gate, opt models ReLU without gate, llama models ReGLU (key\n"
+    "llama.hidden_activation, which other programs may ignore). PowerInfer itself wants OPT's "
+    "head\n"
+    "tied to the embeddings, which it is not here. The text the models generate means nothing.";
 
 void AddFlags(CLI::App* app, SynthFlags* flags) {
   app->add_option("-o,--output", flags->output, "GGUF file to write")->required();
   app->add_option("--shape", flags->shape,
                   "Sizes, those not named as here: n_embd=2048,n_ff=8192,n_layer=16,n_head=16,"
                   "n_head_kv=8,n_vocab=32000,n_ctx=4096");
-  app->add_option("--arch", flags->arch, "arcee or llama (default: arcee, with --pwri llama)");
+  app->add_option("--arch", flags->arch, "arcee, llama or opt (default: arcee, with --pwri llama)");
   app->add_option("--type", flags->dtype, "f32 f16 bf16 q8_0 q4_0 q4_k q5_k or q6_k")
       ->capture_default_str();
   app->add_option("-s,--seed", flags->seed, "Same seed, same file")->capture_default_str();

@@ -11,6 +11,7 @@
 #include "tools/synth/firing_law.h"
 #include "tools/synth/planted_layer.h"
 #include "tools/synth/planting.h"
+#include "tools/synth/synth_tensors.h"
 
 namespace thermocline::tools {
 namespace {
@@ -24,6 +25,8 @@ constexpr LayerForward::Batch kCalibration{4, 64};
 // enough that the residual keeps its scale over many layers.
 constexpr double kAttentionDeviation = 0.2;
 constexpr double kFfnDeviation = 0.35;
+// Of learned positions, beside embeddings of deviation 1.
+constexpr double kPositionDeviation = 0.3;
 // Of the logits: likely tokens differ by position, and sampling still finds many.
 constexpr double kLogitDeviation = 2.0;
 // Tokens that generated text should not have: specials and bytes. Their logit is always 0.
@@ -90,7 +93,32 @@ Status Planter::WriteEmbedding() {
     kernels::DequantizeRow(options_.dtype, row.data(), s.n_embd,
                            x.f32_row(static_cast<int64_t>(t)));
   }
+  if (options_.is_opt()) TC_RETURN_IF_ERROR(WritePositions());
   return PutStreamed("token_embd.weight", table);
+}
+
+Status Planter::WritePositions() {
+  const SynthShape& s = options_.shape;
+  RandomMatrix table =
+      Random("position_embd", s.n_ctx + kPositionOffset, s.n_embd, kPositionDeviation);
+  table.first_cols = kConstantDims;
+  const int64_t n_rows = std::min(table.n_rows, kCalibration.sequence_tokens + kPositionOffset);
+  EncodedMatrix first(options_.dtype, n_rows, s.n_embd);
+  EncodeRows(table, options_.dtype, 0, n_rows, first.bytes.data());
+  forward_->AddPositions(first.view());
+  return PutStreamed("position_embd.weight", table);
+}
+
+// OPT's tensors that say nothing here.
+Status Planter::PutZeros(const std::string& name, int64_t n) {
+  return Put(name, Bytes(std::vector<float>(static_cast<size_t>(n))));
+}
+
+Status Planter::WriteBiases(int64_t index) {
+  for (const LayerBias& bias : LayerBiases(options_)) {
+    TC_RETURN_IF_ERROR(PutZeros(LayerBiasName(index, bias.part), bias.n));
+  }
+  return OkStatus();
 }
 
 Status Planter::WriteHead() {
@@ -101,6 +129,7 @@ Status Planter::WriteHead() {
   head.first_rows = std::min(kQuietTokens, s.n_vocab - 1);
   const std::vector<float> ones(static_cast<size_t>(s.n_embd), 1.0f);
   TC_RETURN_IF_ERROR(Put("output_norm.weight", Bytes(ones)));
+  if (options_.is_opt()) TC_RETURN_IF_ERROR(PutZeros("output_norm.bias", s.n_embd));
   return PutStreamed("output.weight", head);
 }
 
@@ -136,6 +165,7 @@ Status Planter::WriteLayer(int64_t index) {
   for (const auto& [part, matrix] : matrices) {
     if (matrix != nullptr) TC_RETURN_IF_ERROR(Put(LayerName(index, part), matrix->bytes));
   }
+  if (options_.is_opt()) TC_RETURN_IF_ERROR(WriteBiases(index));
   TC_RETURN_IF_ERROR(Put(LayerName(index, "attn_norm"), Bytes(layer.ones)));
   return Put(LayerName(index, "ffn_norm"), Bytes(layer.ones));
 }
@@ -168,11 +198,13 @@ void Planter::MakeDecider(Layer* layer) {
 }
 
 void Planter::PlantBiases(Layer* layer) {
-  // RMSNorm divides sums and constant alike, so signs are decided before it.
-  const std::vector<float> rms = RootMeanSquares(forward_->x());
+  // RMSNorm divides sums and constant alike, so signs are decided before it. LayerNorm takes the
+  // row's mean off the constant first; that differs little from row to row.
+  const TensorView x = forward_->x();
+  const std::vector<float> rms = options_.is_opt() ? Deviations(x) : RootMeanSquares(x);
   std::vector<float> biases =
       BiasesFor(forward_->Decide(layer->Views(options_)), rms, layer->probit);
-  const float constant = forward_->x().f32_row(0)[0];
+  const float constant = x.f32_row(0)[0] - (options_.is_opt() ? MeanOf(x) : 0.0f);
   for (float& b : biases) b /= static_cast<float>(kConstantDims) * constant;
   OverwriteColumns(&layer->decide, 0, kConstantDims, biases, tools_.pool);
   if (options_.powerinfer) PlantPredictorBiases(layer);

@@ -43,8 +43,10 @@ class Planter {
   Planter(const SynthOptions& options, const Tools& tools);
   // Parts of the model.
   Status WriteEmbedding();
+  Status WritePositions();
   Status WriteHead();
   Status WriteLayer(int64_t index);
+  Status WriteBiases(int64_t index);
   // Parts of a layer.
   void MakeAttention(Layer* layer);
   void MakeDecider(Layer* layer);
@@ -58,6 +60,7 @@ class Planter {
   RandomMatrix Random(std::string_view tensor, int64_t n_rows, int64_t n_cols, double deviation);
   EncodedMatrix Encode(const RandomMatrix& matrix);
   Status Put(const std::string& name, std::span<const std::byte> bytes);
+  Status PutZeros(const std::string& name, int64_t n);
   Status PutStreamed(const std::string& name, const RandomMatrix& matrix);
 
   const SynthOptions options_;

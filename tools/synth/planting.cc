@@ -35,6 +35,29 @@ std::vector<float> RootMeanSquares(TensorView x) {
   return rms;
 }
 
+std::vector<float> Deviations(TensorView x) {
+  std::vector<float> deviations;
+  for (int64_t t = 0; t < x.n_rows; ++t) {
+    const double mean = MeanOf(x.Rows(t, 1));
+    double sum = 0;
+    for (int64_t i = 0; i < x.n_cols; ++i) {
+      const double distance = x.f32_row(t)[i] - mean;
+      sum += distance * distance;
+    }
+    deviations.push_back(
+        static_cast<float>(std::sqrt(sum / static_cast<double>(x.n_cols) + kNormEps)));
+  }
+  return deviations;
+}
+
+float MeanOf(TensorView x) {
+  double sum = 0;
+  for (int64_t t = 0; t < x.n_rows; ++t) {
+    sum = std::accumulate(x.f32_row(t), x.f32_row(t) + x.n_cols, sum);
+  }
+  return static_cast<float>(sum / static_cast<double>(x.n_rows * x.n_cols));
+}
+
 double ShareAboveZero(TensorView z) {
   int64_t n = 0;
   for (int64_t t = 0; t < z.n_rows; ++t) {

@@ -16,6 +16,9 @@ std::vector<int32_t> Shuffled(int64_t n, uint64_t seed, uint64_t stream);
 
 // Root mean square with epsilon of each row: what RMSNorm divides by.
 std::vector<float> RootMeanSquares(TensorView x);
+// The same of each row's distance from its mean: what LayerNorm divides by.
+std::vector<float> Deviations(TensorView x);
+float MeanOf(TensorView x);
 // Share of the elements above 0.
 double ShareAboveZero(TensorView z);
 // Mean over rows of the sum of squares.

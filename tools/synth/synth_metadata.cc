@@ -56,6 +56,17 @@ void SetVocabulary(const Vocabulary& v, model::GgufMetadata* metadata) {
   metadata->SetU32("tokenizer.ggml.eos_token_id", 2);
 }
 
+void SetNormAndPositions(const SynthOptions& options, model::GgufMetadata* metadata) {
+  if (options.is_opt()) {
+    metadata->SetF32("opt.attention.layer_norm_epsilon", kNormEps);
+    return;
+  }
+  metadata->SetF32(options.arch + ".attention.layer_norm_rms_epsilon", kNormEps);
+  const auto n_rot = static_cast<uint32_t>(options.shape.head_dim());
+  metadata->SetU32(options.arch + ".rope.dimension_count", n_rot);
+  metadata->SetF32(options.arch + ".rope.freq_base", kRopeBase);
+}
+
 }  // namespace
 
 model::GgufMetadata SynthMetadata(const SynthOptions& options) {
@@ -64,19 +75,15 @@ model::GgufMetadata SynthMetadata(const SynthOptions& options) {
   metadata.SetString("general.architecture", options.arch);
   metadata.SetString("general.name", Str("synthetic-", options.arch, "-d", s.n_embd, "-ff", s.n_ff,
                                          "-L", s.n_layer));
-  const std::pair<const char*, int64_t> sizes[] = {{"context_length", s.n_ctx},
-                                                   {"embedding_length", s.n_embd},
-                                                   {"block_count", s.n_layer},
-                                                   {"feed_forward_length", s.n_ff},
-                                                   {"rope.dimension_count", s.head_dim()},
-                                                   {"attention.head_count", s.n_head},
-                                                   {"attention.head_count_kv", s.n_head_kv},
-                                                   {"vocab_size", s.n_vocab}};
+  const std::pair<const char*, int64_t> sizes[] = {
+      {"context_length", s.n_ctx},        {"embedding_length", s.n_embd},
+      {"block_count", s.n_layer},         {"feed_forward_length", s.n_ff},
+      {"attention.head_count", s.n_head}, {"attention.head_count_kv", s.n_head_kv},
+      {"vocab_size", s.n_vocab}};
   for (const auto& [key, value] : sizes) {
     metadata.SetU32(Str(options.arch, ".", key), static_cast<uint32_t>(value));
   }
-  metadata.SetF32(options.arch + ".attention.layer_norm_rms_epsilon", kNormEps);
-  metadata.SetF32(options.arch + ".rope.freq_base", kRopeBase);
+  SetNormAndPositions(options, &metadata);
   // PowerInfer's llama is ReGLU anyway.
   if (options.gated() && !options.powerinfer) {
     metadata.SetString(options.arch + ".hidden_activation", "relu");

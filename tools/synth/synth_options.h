@@ -23,9 +23,9 @@ struct SynthShape {
 
 struct SynthOptions {
   SynthShape shape;
-  std::string arch = "arcee";  // arcee: ReLU^2 without gate; llama: ReGLU
+  std::string arch = "arcee";  // arcee: ReLU^2 without gate; llama: ReGLU; opt: ReLU without gate
   DType dtype = DType::kF16;   // of all matrices but predictors
-  bool powerinfer = false;     // PowerInfer's dialect: llama with predictors
+  bool powerinfer = false;     // PowerInfer's dialect: llama or opt with predictors
   int64_t n_predictor = 512;   // hidden size of the predictors
   DType predictor_dtype = DType::kF16;
   double density = 0.10;    // mean share of neurons that are active for a token
@@ -34,6 +34,8 @@ struct SynthOptions {
   uint64_t seed = 1;
 
   bool gated() const { return arch == "llama"; }
+  // LayerNorm, learned positions, and a bias for every matrix.
+  bool is_opt() const { return arch == "opt"; }
 };
 
 // How sparsity is planted. The first kConstantDims elements of the residual carry a constant that
@@ -48,6 +50,8 @@ inline constexpr int64_t kConstantDims = 32;
 // The constant. Twice the deviation of the other elements: large enough that biases stay within the
 // size of other weights, and small beside n_embd of them.
 inline constexpr float kConstant = 2.0f;
+// Rows of OPT's table of positions before that of position 0.
+inline constexpr int64_t kPositionOffset = 2;
 // Added by every norm of a synthetic model.
 inline constexpr float kNormEps = 1e-5f;
 inline constexpr float kRopeBase = 10000.0f;

@@ -174,7 +174,7 @@ TEST_F(EngineTest, MpiTransportNeedsMpiRanks) {
   Join();
   ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
   EXPECT_THAT(engine_->status().failure.message(),
-              HasSubstr("transport mpi needs every worker to be an MPI rank: worker 2 on node2"));
+              HasSubstr("transport mpi needs every worker to be an MPI rank: worker 1 on node1"));
 }
 
 TEST_F(EngineTest, HandWrittenPlanIsFollowedAndTheOtherWorkerStaysSpare) {

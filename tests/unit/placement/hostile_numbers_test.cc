@@ -43,6 +43,7 @@ SplitProblem HostileProblem(std::mt19937_64& random) {
     problem.devices.push_back({.memory_bytes = OneOf(kMemories, random),
                                .part_s = zero_or(seconds()),
                                .send_s = zero_or(seconds()),
+                               .send_busy_s = zero_or(seconds()),
                                .round_trip_s = zero_or(seconds()),
                                .merge_s = zero_or(seconds())});
   }

@@ -35,6 +35,24 @@ TEST(ModelBytes, RowsThatLieByNeuronAreNotRelaid) {
   EXPECT_EQ(bytes.Weights(all), rows.weights.BytesOf(all));
 }
 
+// Workers keep predictors of halves as Q8_0, 34 bytes for 32 numbers.
+TEST(ModelBytes, PredictorsCountAsTheyAreHeld) {
+  const TinyModelParts halves = MakeTinyModelParts(
+      {.dialect = model::GgufDialect::kPowerInfer, .n_layer = 2, .dtype = DType::kF16});
+  const model::LayerRange all{0, 2, true, true};
+  const uint64_t in_file = halves.weights.PredictorBytesOf(all);
+  ASSERT_EQ(halves.weights.Find(model::WeightRole::kPredictorFc1, 0)->dtype, DType::kF16);
+  const ModelBytes bytes =
+      ModelBytes::Of(halves.config, halves.weights, model::FfnMode::kPredicted);
+  EXPECT_EQ(bytes.Predictors(all), in_file / 64 * 34);
+  const int64_t n_ff = halves.config.n_ff;
+  const std::vector<NeuronRange> first(2, {0, n_ff / 2}), second(2, {n_ff / 2, n_ff});
+  const uint64_t again =  // fc1 is needed on both sides
+      bytes.HelperPart(all, second).predictors - bytes.Neurons(0, second[0]).predictors * 2;
+  EXPECT_EQ(bytes.LeadPart(all, first).predictors + bytes.HelperPart(all, second).predictors,
+            bytes.Predictors(all) + again);
+}
+
 TEST(ModelBytes, AgreesWithTheIndexOnEveryRange) {
   for (const bool tied : {false, true}) {
     for (const bool rope_freqs : {false, true}) {

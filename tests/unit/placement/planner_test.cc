@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <random>
 
 #include "base/str.h"
 #include "base/units.h"
@@ -161,6 +162,24 @@ TEST_F(PlannerTest, NoBaselineIsBetter) {
       const auto planned = Make(options);
       if (!planned.ok()) continue;
       EXPECT_GE(planned->forecast.objective_s, ours * (1 - 1e-9)) << int(policy);
+    }
+  }
+}
+
+TEST_F(PlannerTest, NoWorkerAloneIsBetter) {
+  for (uint64_t seed = 0; seed < 12; ++seed) {
+    std::mt19937_64 random(seed);
+    std::vector<double> speeds;
+    for (int w = 0; w < 3; ++w) speeds.push_back(0.2 + static_cast<double>(random() % 20) / 10);
+    const double latency_s = 1e-6 * static_cast<double>(1 << random() % 14);
+    for (const double weight : {1.0, 0.5, 0.0}) {
+      Cluster(speeds, latency_s);
+      const double ours = MustMake({.latency_weight = weight}).forecast.objective_s;
+      for (const double speed : speeds) {
+        Cluster({speed}, 0);
+        EXPECT_LE(ours, MustMake({.latency_weight = weight}).forecast.objective_s * (1 + 1e-9))
+            << "seed " << seed << " weight " << weight;
+      }
     }
   }
 }

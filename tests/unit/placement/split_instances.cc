@@ -53,6 +53,7 @@ SplitProblem RandomProblem(const SmallShape& shape, uint64_t seed) {
     device.part_s = draw(0, 0.5);
     if (d == 0) continue;
     device.send_s = draw(0, 0.5);
+    device.send_busy_s = draw(0, device.send_s);
     device.round_trip_s = draw(0, 4);
     device.merge_s = draw(0, 0.3);
   }
@@ -108,11 +109,12 @@ SplitProblem FullSizeProblem(const FullShape& shape) {
       bytes_per_s.push_back(kind.bytes_per_s);
     }
   }
-  std::mt19937_64 random(7);
+  std::mt19937_64 random(shape.seed);
   for (int l = 0; l < shape.n_layers; ++l) {
-    // Sparser in the middle of the model than at its end.
-    const double mean = 0.14 + 0.12 * static_cast<double>(l) / shape.n_layers;
+    const double mean = shape.mean_first + (shape.mean_last - shape.mean_first) *
+                                               static_cast<double>(l) / shape.n_layers;
     problem.layers.push_back(FullLayer(shape, Frequencies(shape, mean, random), bytes_per_s));
+    problem.layers.back().fixed_s = shape.fixed_s;
   }
   return problem;
 }

@@ -43,6 +43,16 @@ TEST(SynthFlags, PowerInferMeansLlama) {
   EXPECT_EQ(options->predictor_dtype, DType::kF16);
 }
 
+TEST(SynthFlags, PowerInferMayBeOpt) {
+  SynthFlags flags = Flags();
+  flags.powerinfer = true;
+  flags.arch = "opt";
+  const auto options = ReadSynthFlags(flags);
+  ASSERT_THAT(options.status(), IsOk());
+  EXPECT_TRUE(options->is_opt());
+  EXPECT_FALSE(options->gated());
+}
+
 TEST(SynthFlags, WhatDoesNotFitIsNamed) {
   EXPECT_THAT(ErrorOf(Flags("n_embed=64")), HasSubstr("n_embed=64"));
   EXPECT_THAT(ErrorOf(Flags("n_layer")), HasSubstr("\"n_layer\""));

@@ -1,0 +1,198 @@
+#include "placement/solver/cluster_bound.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "placement/solver/layer_bound.h"
+#include "placement/solver/layer_oracle.h"
+#include "placement/solver/layer_tables.h"
+
+namespace thermocline::placement {
+namespace {
+
+constexpr double kNoFit = std::numeric_limits<double>::infinity();
+// Layers x leads x devices: each costs a fraction of a millisecond, so some ten seconds.
+constexpr int64_t kMaxAsked = 30000;
+
+// The most that a device can have for neurons: with one layer, leading or helping.
+uint64_t MostMemory(const StageModel& model, int device) {
+  const int middle = model.n_layer() / 2;
+  uint64_t most = 0;
+  if (const auto lead = model.Problem(middle, middle + 1, {device})) {
+    most = lead->devices[0].memory_bytes;
+  }
+  for (int lead = 0; lead < model.n_devices(); ++lead) {
+    if (lead == device) continue;
+    const auto helper = model.Problem(middle, middle + 1, {lead, device});
+    if (helper) return std::max(most, helper->devices[1].memory_bytes);
+  }
+  return most;
+}
+
+// What is fixed as one more block without bytes, which any device may have: where only the
+// bottleneck counts, some device must be busy with it.
+void MakeFixedABlock(SplitLayer* layer) {
+  layer->block_bytes.insert(layer->block_bytes.begin(), 0);
+  for (double& seconds : layer->seconds[0]) seconds += layer->fixed_s;
+  layer->seconds[0].insert(layer->seconds[0].begin(), 0);
+}
+
+double FreeLinksBound(const StageModel& model, SplitObjective objective) {
+  std::optional<SplitProblem> all;
+  std::vector<double> fixed(model.n_layer(), kNoFit);
+  for (int d = 0; d < model.n_devices(); ++d) {
+    std::optional<SplitProblem> one = model.Problem(0, model.n_layer(), {d});
+    if (!one) return 0;
+    for (size_t l = 0; l < fixed.size(); ++l) {
+      fixed[l] = std::min(fixed[l], one->layers[l].fixed_s);
+      if (objective.latency == 0) MakeFixedABlock(&one->layers[l]);
+      one->layers[l].fixed_s = 0;
+      one->layers[l].min_blocks.clear();
+    }
+    one->devices = {SplitDevice{.memory_bytes = MostMemory(model, d)}};
+    if (!all) {
+      all = std::move(one);
+      continue;
+    }
+    all->devices.push_back(one->devices[0]);
+    for (size_t l = 0; l < fixed.size(); ++l) {
+      all->layers[l].seconds.push_back(std::move(one->layers[l].seconds[0]));
+    }
+  }
+  // Stages have leads of their own, so where latency counts too only the neurons' work is sure to
+  // be in the bottleneck.
+  const double alone = objective.latency * std::accumulate(fixed.begin(), fixed.end(), 0.0);
+  const Result<SplitSolution> relaxed = SolveSplit(*all, {.objective = objective});
+  return alone + (relaxed.ok() ? relaxed->lower_bound : WorkBound(*all, objective));
+}
+
+std::vector<int> FirstOfTypes(const StageModel& model) {
+  std::vector<int> first;
+  for (int d = 0; d < model.n_devices(); ++d) {
+    int other = 0;
+    while (other < d && model.DeviceType(other) != model.DeviceType(d)) ++other;
+    first.push_back(other);
+  }
+  return first;
+}
+
+// All devices, `lead` first.
+std::vector<int> LedBy(const StageModel& model, int lead) {
+  std::vector<int> group = {lead};
+  for (int d = 0; d < model.n_devices(); ++d) {
+    if (d != lead) group.push_back(d);
+  }
+  return group;
+}
+
+class LeadsBound {
+ public:
+  LeadsBound(const StageModel& model, SplitObjective objective)
+      : model_(model), objective_(objective) {
+    for (int d = 0; d < model.n_devices(); ++d) memory_.push_back(MostMemory(model, d));
+    first_ = FirstOfTypes(model);
+  }
+
+  double Run(int lead) {
+    if (!FindPrices(lead)) return 0;
+    std::vector<double> least(model_.n_layer(), kNoFit);
+    for (int other = 0; other < model_.n_devices(); ++other) {
+      if (first_[other] != other) continue;
+      for (int l = 0; l < model_.n_layer(); ++l) least[l] = std::min(least[l], Least(l, other));
+    }
+    double bound = std::accumulate(least.begin(), least.end(), 0.0);
+    for (size_t d = 0; d < memory_.size(); ++d) {
+      bound -= prices_.byte[d] * static_cast<double>(memory_[d]);
+    }
+    return bound < kNoFit ? bound : 0;
+  }
+
+ private:
+  std::optional<SplitProblem> Layer(int l, int lead) const {
+    const std::vector<int> group = LedBy(model_, lead);
+    std::optional<SplitProblem> problem = model_.Problem(l, l + 1, group);
+    if (!problem || !CheckProblem(*problem).ok()) return std::nullopt;
+    problem->layers[0].min_blocks.clear();
+    for (size_t i = 0; i < group.size(); ++i) {
+      problem->devices[i].memory_bytes = memory_[group[i]];
+    }
+    return problem;
+  }
+
+  // Of one stage of all devices under `lead`; alike devices at their mean price, so that one of
+  // them stands for the others as a lead.
+  bool FindPrices(int lead) {
+    std::optional<SplitProblem> all;
+    for (int l = 0; l < model_.n_layer(); ++l) {
+      std::optional<SplitProblem> layer = Layer(l, lead);
+      if (!layer) return false;
+      if (!all) {
+        all = std::move(layer);
+      } else {
+        all->layers.push_back(std::move(layer->layers[0]));
+      }
+    }
+    const Result<SplitSolution> solution =
+        SolveSplit(*all, {.objective = objective_, .certify = false});
+    if (!solution.ok()) return false;
+    prices_ = solution->prices;
+    const std::vector<int> group = LedBy(model_, lead);
+    for (size_t i = 0; i < group.size(); ++i) {
+      prices_.byte[group[i]] = solution->prices.byte[i];
+      prices_.busy[group[i]] = solution->prices.busy[i];
+    }
+    EvenOut(prices_.byte);
+    EvenOut(prices_.busy);
+    return true;
+  }
+
+  void EvenOut(std::vector<double>& prices) const {
+    std::vector<double> sums(prices.size(), 0.0), counts(prices.size(), 0.0);
+    for (size_t d = 0; d < prices.size(); ++d) {
+      sums[first_[d]] += prices[d];
+      counts[first_[d]] += 1;
+    }
+    for (size_t d = 0; d < prices.size(); ++d) prices[d] = sums[first_[d]] / counts[first_[d]];
+  }
+
+  // What the layer costs at least when `lead` leads it; kNoFit when it cannot.
+  double Least(int l, int lead) const {
+    const std::optional<SplitProblem> problem = Layer(l, lead);
+    if (!problem) return kNoFit;
+    const std::vector<int> group = LedBy(model_, lead);
+    SplitPrices prices = prices_;
+    for (size_t i = 0; i < group.size(); ++i) {
+      prices.byte[i] = prices_.byte[group[i]];
+      prices.busy[i] = prices_.busy[group[i]];
+    }
+    const LayerTables tables(*problem, problem->layers[0]);
+    const std::optional<LayerSplit> known = BestLayerSplit(tables, prices, {.thorough = false});
+    // The search for one may have missed those that there are.
+    return known ? LayerBound(tables, prices, *known) : tables.FixedPrice(prices);
+  }
+
+  const StageModel& model_;
+  const SplitObjective objective_;
+  std::vector<uint64_t> memory_;
+  std::vector<int> first_;  // by device: the first of its type
+  SplitPrices prices_;      // by device
+};
+
+}  // namespace
+
+double ClusterBound(const StageModel& model, SplitObjective objective, int lead) {
+  int64_t leads = 0;
+  const std::vector<int> first = FirstOfTypes(model);
+  for (int d = 0; d < model.n_devices(); ++d) leads += first[d] == d;
+  const bool few = leads * model.n_layer() * model.n_devices() <= kMaxAsked;
+  double bound = 0;
+  if (few && objective.latency > 0) bound = LeadsBound(model, objective).Run(lead);
+  if (bound > 0 && objective.latency >= 1) return bound;
+  return std::max(bound, FreeLinksBound(model, objective));
+}
+
+}  // namespace thermocline::placement

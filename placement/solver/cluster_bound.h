@@ -1,0 +1,16 @@
+// A certified lower bound on every plan of a model on a cluster, however it is cut into stages.
+#pragma once
+
+#include "placement/solver/stage_search.h"
+
+namespace thermocline::placement {
+
+// The larger of two relaxations, in both of which every device has the most memory it can have:
+//   leads: each layer chooses its lead for itself, with what the links of that lead cost, and hops
+//     cost nothing; at prices of one stage of all devices under `lead`;
+//   free links: one stage of all devices without links, sends, merges and parts, and the least
+//     fixed times. Asked only when the bottleneck counts, where the first has little to say.
+// 0 when a device cannot be asked for all layers alone.
+double ClusterBound(const StageModel& model, SplitObjective objective, int lead);
+
+}  // namespace thermocline::placement

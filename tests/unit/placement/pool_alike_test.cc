@@ -1,0 +1,77 @@
+#include "placement/pool_alike.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace thermocline::placement {
+namespace {
+
+WorkerProfile Worker(uint64_t id, double gb_per_s) {
+  return {.id = {id},
+          .host = "h",
+          .n_cores = 8,
+          .n_threads = 8,
+          .memory_bytes = 1000 + id,
+          .read_bytes_per_s = Figure::Measured(gb_per_s * 1e9),
+          .op_overhead_s = Figure::Measured(1e-6 * gb_per_s),
+          .compute_rates = {{DType::kF16, 1, {5e9, Origin::kGiven}}},
+          .weight_rates = {
+              {WeightUse::kMatMul, DType::kF16, 1, 1, Figure::Measured(gb_per_s * 0.9e9)}}};
+}
+
+TEST(PoolAlikeWorkers, EqualMachinesComeOutEqual) {
+  ClusterProfile cluster{.workers = {Worker(1, 20), Worker(2, 18), Worker(3, 21)}, .links = {}};
+  PoolAlikeWorkers(&cluster);
+  const double mean = std::cbrt(20.0 * 18 * 21) * 1e9;
+  for (const WorkerProfile& worker : cluster.workers) {
+    EXPECT_NEAR(worker.read_bytes_per_s.value, mean, 1);
+    EXPECT_NEAR(worker.weight_rates[0].bytes_per_s.value, 0.9 * mean, 1);
+    EXPECT_NEAR(worker.op_overhead_s.value, mean * 1e-15, 1e-12);
+    EXPECT_EQ(worker.read_bytes_per_s, cluster.workers[0].read_bytes_per_s);
+    EXPECT_EQ(worker.weight_rates, cluster.workers[0].weight_rates);
+    EXPECT_EQ(worker.memory_bytes, 1000 + worker.id.value);
+  }
+  ClusterProfile again = cluster;
+  PoolAlikeWorkers(&again);
+  EXPECT_NEAR(again.workers[0].read_bytes_per_s.value, mean, 1);
+}
+
+TEST(PoolAlikeWorkers, SlowerAndOtherMachinesKeepTheirFigures) {
+  ClusterProfile cluster{.workers = {Worker(1, 20), Worker(2, 15), Worker(3, 20), Worker(4, 20)},
+                         .links = {}};
+  cluster.workers[2].n_threads = 4;
+  cluster.workers[3].read_bytes_per_s.origin = Origin::kGiven;
+  const ClusterProfile before = cluster;
+  PoolAlikeWorkers(&cluster);
+  EXPECT_EQ(cluster, before);
+}
+
+TEST(PoolAlikeWorkers, GivenFiguresStayAndTellKindsApart) {
+  ClusterProfile cluster{.workers = {Worker(1, 20), Worker(2, 19), Worker(3, 18)}, .links = {}};
+  cluster.workers[1].compute_rates[0].flops_per_s.value = 6e9;
+  PoolAlikeWorkers(&cluster);
+  EXPECT_EQ(cluster.workers[0].compute_rates[0].flops_per_s, (Figure{5e9, Origin::kGiven}));
+  EXPECT_EQ(cluster.workers[1].read_bytes_per_s, Figure::Measured(19e9));
+  EXPECT_EQ(cluster.workers[0].read_bytes_per_s, cluster.workers[2].read_bytes_per_s);
+}
+
+TEST(PoolAlikeWorkers, TheOrderOfWorkersDoesNotMatter) {
+  ClusterProfile one{.workers = {Worker(1, 10), Worker(2, 12), Worker(3, 13.5), Worker(4, 15.5)},
+                     .links = {}};
+  ClusterProfile other = one;
+  std::reverse(other.workers.begin(), other.workers.end());
+  PoolAlikeWorkers(&one);
+  PoolAlikeWorkers(&other);
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_NEAR(one.workers[i].read_bytes_per_s.value, other.workers[3 - i].read_bytes_per_s.value,
+                1);
+  }
+  EXPECT_EQ(one.workers[0].read_bytes_per_s, one.workers[1].read_bytes_per_s);
+  EXPECT_EQ(one.workers[2].read_bytes_per_s, one.workers[3].read_bytes_per_s);
+  EXPECT_LT(one.workers[1].read_bytes_per_s.value, one.workers[2].read_bytes_per_s.value);
+}
+
+}  // namespace
+}  // namespace thermocline::placement
