@@ -8,9 +8,10 @@ namespace thermocline::placement {
 
 // `given` with the ids and hosts of `joined`. Workers are matched by id where the hosts are the
 // same or not given, else host by host in the order of their ids. A number that `given` lacks is
-// that of `joined`; memory is the smaller of both, since nobody can use more than it offers. Links
-// that it lacks stay out. kInvalidArgument: it is of other workers or hosts, or a link's numbers
-// are of another transport.
+// that of `joined`, except that all rates of a worker come from one of them: from `given` if it has
+// any. Memory is the smaller of both, since nobody can use more than it offers. Links that `given`
+// lacks stay out. kInvalidArgument: it is of other workers or hosts, or a link's numbers are of
+// another transport.
 Result<ClusterProfile> FitCluster(const ClusterProfile& given, const ClusterProfile& joined,
                                   LinkKind transport);
 

@@ -39,6 +39,19 @@ TEST_F(FitClusterTest, WhatTheFileSaysCountsAndWhatItLacksIsMeasured) {
   EXPECT_EQ(cluster->links[0].latency_s.value, 5e-6);
 }
 
+// A rate per type that was measured would outrank the one that somebody wrote down.
+TEST_F(FitClusterTest, RatesComeFromOneSource) {
+  for (WorkerProfile& worker : joined_.workers) {
+    worker.weight_rates = {{.bytes_per_s = Figure::Measured(7e9)}};
+    worker.op_overhead_s = Figure::Measured(3e-6);
+  }
+  const auto cluster = Fit();
+  ASSERT_TRUE(cluster.ok()) << cluster.status();
+  EXPECT_TRUE(cluster->workers[0].weight_rates.empty());
+  EXPECT_EQ(cluster->workers[0].op_overhead_s, Figure::Measured(3e-6));
+  EXPECT_EQ(cluster->workers[1].weight_rates, joined_.workers[1].weight_rates);
+}
+
 TEST_F(FitClusterTest, WorkersThatJoinedInAnotherOrderAreKnownByTheirHosts) {
   joined_.workers = {Worker(1, "b", 4), Worker(2, "a", 3)};
   given_.links = {{.from = {1}, .to = {2}, .latency_s = {5e-6, Origin::kGiven}}};

@@ -283,6 +283,8 @@ TEST(ProfileFlags, WhatContradictsItselfIsNamed) {
   flags.ffn = "exact";
   EXPECT_NE(CheckProfileFlags(flags).message().find("--ffn"), std::string::npos);
   flags.perplexity_only = true;
+  EXPECT_NE(CheckProfileFlags(flags).message().find("--threshold-target"), std::string::npos);
+  flags.threshold_target.reset();
   EXPECT_TRUE(CheckProfileFlags(flags).ok());
 }
 
