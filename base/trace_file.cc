@@ -41,6 +41,7 @@ Result<std::unique_ptr<TraceFile>> TraceFile::Create(const std::string& path,
   if (file == nullptr) {
     return Unavailable(Str("cannot write the trace ", path, ": ", std::strerror(errno)));
   }
+  std::setvbuf(file, nullptr, _IONBF, 0);
   std::unique_ptr<TraceFile> trace(new TraceFile(file, path, limit_bytes));
   TC_RETURN_IF_ERROR(trace->Flush());
   return trace;
@@ -96,19 +97,20 @@ void TraceFile::Add(const TraceEvent& event) {
   Append(text.append("}}"));
 }
 
-// The end is written each time, and overwritten by what comes next.
+// The end is written each time, and overwritten by what comes next; in one write, so that nobody
+// sees a part of it.
 Status TraceFile::Flush() {
   const std::string end = Str("\n],\"otherData\":{\"events\":", n_events_,
                               ",\"events_left_out\":", n_left_out_ + n_lost_, "}}\n");
+  const size_t n_new = waiting_.size();
+  waiting_.append(end);
   const bool written = std::fseek(file_, static_cast<long>(n_bytes_), SEEK_SET) == 0 &&
-                       std::fwrite(waiting_.data(), 1, waiting_.size(), file_) == waiting_.size() &&
-                       std::fwrite(end.data(), 1, end.size(), file_) == end.size() &&
-                       std::fflush(file_) == 0;
+                       std::fwrite(waiting_.data(), 1, waiting_.size(), file_) == waiting_.size();
+  waiting_.clear();
   if (!written) {
     return Unavailable(Str("cannot write the trace ", path_, ": ", std::strerror(errno)));
   }
-  n_bytes_ += waiting_.size();
-  waiting_.clear();
+  n_bytes_ += n_new;
   return OkStatus();
 }
 

@@ -31,6 +31,7 @@ struct ExecutorOptions {
 // Owns the scratch region, of which each run has rows of its own. Step thread only.
 class Executor {
  public:
+  Executor(const Executor&) = delete;  // its parts point at it
   // The device outlives it; kResourceExhausted when it has no memory for the scratch.
   static Result<std::unique_ptr<Executor>> Create(const model::ModelConfig& config,
                                                   kernels::Device& device,

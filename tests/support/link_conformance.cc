@@ -129,6 +129,31 @@ void DeadlineEndsTheWait(LinkEnd end) {
   }
 }
 
+// Asked again and again without waiting, as whoever has other things to do.
+void TryReceiveSeesWhatHasCome(LinkEnd end) {
+  constexpr uint64_t kFrames = 20;
+  Frame frame;
+  if (end.index == 1) {
+    const auto early = end.link.TryReceive(&frame);
+    ASSERT_TRUE(early.ok()) << early.status();
+    EXPECT_FALSE(*early);
+  }
+  end.barrier();
+  for (uint64_t i = 0; i < kFrames; ++i) {
+    if (end.index == 0) {
+      ASSERT_THAT(end.link.Send(ViewOf(MakeFrame(i, 8192)), Soon()), IsOk());
+      ASSERT_THAT(end.link.Receive(&frame, Soon()), IsOk());
+      continue;
+    }
+    const TimePoint deadline = Soon();
+    auto arrived = end.link.TryReceive(&frame);
+    while (arrived.ok() && !*arrived && Now() < deadline) arrived = end.link.TryReceive(&frame);
+    ASSERT_TRUE(arrived.ok()) << arrived.status();
+    ASSERT_TRUE(SameFrame(frame, MakeFrame(i, 8192)));
+    ASSERT_THAT(end.link.Send({}, Soon()), IsOk());
+  }
+}
+
 void RefusesFrameOverLimit(LinkEnd end) {
   const std::vector<std::byte> header(comm::kMaxHeaderBytes + 1);
   EXPECT_EQ(end.link.Send({header, {}}, Soon()).code(), StatusCode::kInvalidArgument);
@@ -223,6 +248,7 @@ const std::vector<LinkCase>& LinkConformanceCases() {
       {"FlushSeesFramesOff", FlushSeesFramesOff},
       {"BothSendLargeFirst", BothSendLargeFirst},
       {"DeadlineEndsTheWait", DeadlineEndsTheWait},
+      {"TryReceiveSeesWhatHasCome", TryReceiveSeesWhatHasCome},
       {"RefusesFrameOverLimit", RefusesFrameOverLimit},
       {"FullWindowStopsTheSender", FullWindowStopsTheSender},
       {"CountsFramesAndBytes", CountsFramesAndBytes},

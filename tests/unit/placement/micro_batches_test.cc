@@ -60,13 +60,14 @@ class MicroBatchesTest : public ::testing::Test {
 
 TEST_F(MicroBatchesTest, ALinkWithoutLatencyHidesNothing) { EXPECT_EQ(Chosen(0, 8), 1); }
 
-TEST_F(MicroBatchesTest, AWaitBeyondAllBatchesHidesNothing) {
-  EXPECT_EQ(Chosen(1, 8), 1);
-  EXPECT_EQ(Chosen(1, 1), 1);
-}
+// All sequences wait for the same trips, in one batch or in several.
+TEST_F(MicroBatchesTest, BesideAVerySlowLinkComputingIsNothing) { EXPECT_EQ(Chosen(1, 8), 1); }
 
-TEST_F(MicroBatchesTest, AWaitBelowABatchTakesOneMore) {
-  // A layer's weights take both workers milliseconds; the way is about as long.
+TEST_F(MicroBatchesTest, OneSequenceIsOneBatch) { EXPECT_EQ(Chosen(1e-3, 1), 1); }
+
+// Half the sequences have fewer active neurons than all, and a layer's take both workers about as
+// long as the way.
+TEST_F(MicroBatchesTest, AWaitAsLongAsABatchIsHiddenByAnother) {
   EXPECT_EQ(Chosen(1e-3, 8), 2);
 }
 
