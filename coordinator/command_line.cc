@@ -110,6 +110,11 @@ void AddClusterFlags(CLI::App* app, ServeFlags* flags) {
   app->add_option("--transport", flags->transport,
                   "Links between stages: mpi (default under mpirun) or zmq")
       ->group(kGroup);
+  app->add_option("--replan", flags->replan,
+                  "Another plan while serving: auto (asked for, workers come or go, other neurons "
+                  "are hot), now (asked for, workers go) or off")
+      ->capture_default_str()
+      ->group(kGroup);
   app->add_option("--weights-from", flags->weights_from,
                   "file: each worker reads the path itself; coordinator: it sends them")
       ->capture_default_str()

@@ -1,5 +1,6 @@
 // The engine's public face and its loop. Messages are in engine_messages.cc, losses in
-// engine_liveness.cc, the way from complete membership to serving in engine_plan.cc.
+// engine_liveness.cc, the way from complete membership to serving in engine_plan.cc, that from one
+// plan to the next in engine_change.cc.
 #include "coordinator/engine.h"
 
 #include "base/check.h"
@@ -79,7 +80,11 @@ Engine::Engine(const Parts& parts)
                    .join_timeout = parts.options.join_timeout,
                    .heartbeat_expiry = parts.options.heartbeat_expiry},
                   parts.clock.Now()),
-      next_tick_(parts.clock.Now()) {}
+      next_tick_(parts.clock.Now()),
+      live_heat_(parts.sources.config.n_layer, parts.sources.config.n_ff),
+      planned_heats_(parts.sources.heats) {
+  if (sources_.order != nullptr) order_ = *sources_.order;
+}
 
 Engine::~Engine() { Stop(); }
 
@@ -161,10 +166,26 @@ ServiceStatus Engine::status() const {
   ServiceStatus status = status_;
   const bool idle = status.n_running + status.n_waiting == 0;
   status.last_token_age_s = idle ? 0 : Seconds(now - progress_at_);
+  status.plan.age_s = Seconds(now - changed_at_);
   for (WorkerStatus& worker : status.workers) {
     worker.heartbeat_age_s += Seconds(now - status_at_);
   }
   return status;
+}
+
+Status Engine::Replan(std::string plan_json) {
+  if (options_.replan == ReplanMode::kOff) {
+    return Unavailable("this service was told to keep its plan (--replan off)");
+  }
+  if (!plan_json.empty()) TC_RETURN_IF_ERROR(placement::PlanFromJson(plan_json).status());
+  {
+    const MutexLock lock(mutex_);
+    TC_RETURN_IF_ERROR(NotServing(status_));
+    if (status_.plan.is_changing || inbox_.replan) return Unavailable("the plan is changing now");
+    inbox_.replan = std::move(plan_json);
+  }
+  mailbox_.Wake();
+  return OkStatus();
 }
 
 int Engine::n_ctx() const {
@@ -218,6 +239,11 @@ void Engine::HandleInbox() {
     scheduler_->Cancel(seq, &actions);
     Act(actions);
   }
+  if (inbox.replan && scheduler_ && plan_task_ == nullptr && !change_) {
+    const std::string why = inbox.replan->empty() ? "asked for" : "given";
+    const Status status = WishPlan({.why = why, .plan_json = std::move(*inbox.replan)});
+    if (!status.ok()) return Fail(status);
+  }
   if (!inbox.stop) return;
   End(Aborted("service is stopping"), ServiceState::kDraining);
   observer_.OnStopped();
@@ -252,6 +278,10 @@ void Engine::ReceiveFrames() {
 
 void Engine::Schedule() {
   if (!scheduler_) return;
+  if (change_) {
+    if (const Status status = ContinueChange(); !status.ok()) Fail(status);
+    return;
+  }
   SchedulerActions actions;
   scheduler_->Schedule(&actions);
   Act(actions);
@@ -297,6 +327,9 @@ void Engine::Publish() {
   status_.preemptions = counts.preemptions;
   status_.stale_frames = n_stale_ + counts.unknown_results;
   status_.epoch = plan_.epoch.value;
+  status_.plan = plan_status_;
+  status_.plan.is_changing = change_.has_value() || (scheduler_ && plan_task_ != nullptr);
+  changed_at_ = plan_changed_at_;
 }
 
 void Engine::End(const Status& why, ServiceState last_state) {

@@ -18,6 +18,7 @@
 #include "comm/mailbox.h"
 #include "coordinator/generation_service.h"
 #include "coordinator/link_survey.h"
+#include "coordinator/live_heat.h"
 #include "coordinator/membership.h"
 #include "coordinator/plan_task.h"
 #include "coordinator/scheduler.h"
@@ -26,6 +27,13 @@
 #include "proto/messages.h"
 
 namespace thermocline::coordinator {
+
+// When the plan may change while the service runs.
+enum class ReplanMode : uint8_t {
+  kAuto,  // when somebody asks, leaves or joins, or when the hot neurons are others than before
+  kNow,   // when somebody asks for it or leaves
+  kOff,   // never
+};
 
 struct EngineOptions {
   std::vector<ExpectedWorker> expected;  // at least one
@@ -45,6 +53,8 @@ struct EngineOptions {
   uint64_t header_bytes = 0;
   proto::WeightsFrom weights_from = proto::WeightsFrom::kFile;
   std::string bulk_endpoint;  // unless weights come from files
+
+  ReplanMode replan = ReplanMode::kAuto;
 
   int max_waiting = 256;        // accepted sequences without KV; more are refused
   int max_running = 256;        // sequences with KV
@@ -81,6 +91,10 @@ class EngineObserver {
   virtual void OnLoadProgress(const std::vector<WorkerStatus>&) {}
   virtual void OnReady(const WorkerStatus&, const proto::Ready&) {}
   virtual void OnServing(const placement::Plan&) {}
+  // What is going on with changes of the plan, in one line for people.
+  virtual void OnNews(const std::string& /*line*/) {}
+  // Serves on over a plan of a later epoch.
+  virtual void OnPlanChanged(const placement::Plan&, const PlanStatus&) {}
   // Work was lost and the engine has ended; `why` is one readable line.
   virtual void OnFailed(const Status& /*why*/) {}
   // Drain or Stop has ended the engine.
@@ -118,6 +132,7 @@ class Engine final : public GenerationService {
   Result<std::vector<SeqId>> SubmitAll(std::vector<SequenceSubmission> submissions) override;
   void Cancel(SeqId seq) override;
   ServiceStatus status() const override;
+  Status Replan(std::string plan_json) override;
   int n_ctx() const override;
 
  private:
@@ -129,6 +144,7 @@ class Engine final : public GenerationService {
   struct Inbox {
     std::vector<Submission> submissions;
     std::vector<SeqId> cancels;
+    std::optional<std::string> replan;  // a plan's text, or ""
     bool drain = false;
     bool stop = false;
   };
@@ -170,10 +186,13 @@ class Engine final : public GenerationService {
   Status On(comm::PeerId from, const proto::Failure& failure);
   Status On(comm::PeerId from, const proto::LinkReport& report);
   Status On(comm::PeerId from, const proto::Shutdown& shutdown);
+  Status On(comm::PeerId from, const proto::Leaving& leaving);
+  Status On(comm::PeerId from, const proto::FiringCounts& counts);
   Status On(comm::PeerId from, const proto::ClockEcho& echo);
   Status On(comm::PeerId from, const proto::TraceSpans& spans);
   template <typename Other>
   Status On(comm::PeerId from, const Other& message);  // kinds that only the coordinator sends
+  void SayWhatJoiningMeans(WorkerId worker);
   Status Refuse(comm::PeerId from, const proto::Hello& hello, const Status& why);
   Status AskClock(WorkerId worker);
   Status CountStale();
@@ -188,12 +207,58 @@ class Engine final : public GenerationService {
   Result<PlanJob> NextJob() const;
   void HandlePlanned();
   Status StartLoading(const PlanOutcome& planned);
+  using Assignments = std::vector<std::pair<WorkerId, proto::AssignPlan>>;
+  Result<Assignments> AssignmentsOfAll() const;
+  Status SendPlan(const Assignments& assignments);
   Result<proto::AssignPlan> AssignmentOf(WorkerId worker) const;
   Status AddressNeighbours(size_t i, proto::AssignPlan* assignment) const;
   Result<std::string> AddressOf(WorkerId worker, placement::LinkKind transport) const;
+  SchedulerOptions ServingOptions() const;
   void StartServing();
   void SetExpected(const PlanOutcome& planned);
   void SetState(ServiceState state);
+
+  // From one plan to the next while streams wait (engine_change.cc). An error is the end of the
+  // service.
+  struct PlanWish {
+    std::string why;                // for people
+    std::string plan_json;          // of a plan that was given; "": the best there is
+    std::vector<WorkerId> leavers;  // who waits for it
+    bool must_gain = false;         // more than the change costs (replan_rule.h)
+    model::NeuronOrder order;       // by live heat, of a plan that is searched for
+  };
+  struct Change {
+    PlanOutcome next;
+    std::string why;
+    model::NeuronOrder order;
+    TimePoint asked_at;
+    bool is_loading = false;  // the steps of the plan before have been answered
+    uint64_t kept_bytes = 0, read_bytes = 0;
+  };
+  void SayNews(std::string line);
+  Status WishPlan(PlanWish wish);
+  Result<PlanJob> JobOf(PlanWish* wish) const;
+  bool IsReachable(WorkerId worker) const;
+  Status OnNextPlan(Result<PlanOutcome> next);
+  Status CheckNextPlan(const placement::Plan& next) const;
+  Status RefuseWish(const PlanWish& wish, const Status& why);
+  void BeginChange(PlanOutcome next, PlanWish wish);
+  Status ContinueChange();
+  Status LoadNextPlan();
+  void FinishChange();
+  void AbandonChange(const Status& why);
+  Status HandleLeavers(TimePoint now);
+  void LetGo(WorkerId worker);
+  Status KeepWorkers(const std::vector<WorkerId>& workers, const Status& why);
+
+  // Which neurons are hot, and what follows from it (engine_heat.cc).
+  Status LookAtHeat(TimePoint now);
+  bool IsWorthChanging(const PlanOutcome& next, const PlanWish& wish);
+  void AddHeats(PlanWish* wish, PlanJob* job) const;
+  bool StandsOtherwise(const placement::Plan& next, const model::NeuronOrder& order) const;
+  void TakeOrder(const placement::Plan& next, const model::NeuronOrder& order);
+  std::vector<int> LayersWithTable(const proto::AssignPlan& assignment) const;
+  Status SendTables(WorkerId worker, const proto::AssignPlan& assignment);
 
   const EngineOptions& options_;
   const PlanSources& sources_;
@@ -225,6 +290,19 @@ class Engine final : public GenerationService {
   std::optional<LinkReport> link_report_;
   std::set<WorkerId> reporters_;  // of broken links; they end themselves
   uint64_t n_stale_ = 0;
+  PlanWish wish_;  // what plan_task_ works on, once there is a plan
+  std::optional<Change> change_;
+  PlanStatus plan_status_;
+  LiveHeat live_heat_;
+  model::NeuronOrder order_;                          // in which the workers' neurons stand
+  std::set<int> tabled_;                              // layers whose order we have said
+  std::vector<placement::NeuronHeat> planned_heats_;  // in that order; of plan_
+  TimePoint next_look_;                               // at the heat
+  TimePoint next_search_;                             // for a plan because of it
+  bool has_joined_ = false;                           // somebody, since the last look
+  TimePoint loading_since_;
+  double read_bytes_per_s_ = 0;  // of the fastest load
+  TimePoint plan_changed_at_;
   bool workers_changed_ = true;  // since the last Publish
   bool running_ = true;          // the loop goes on
 
@@ -233,6 +311,7 @@ class Engine final : public GenerationService {
   ServiceStatus status_ GUARDED_BY(mutex_);     // as of the last loop
   TimePoint status_at_ GUARDED_BY(mutex_);      // when the workers' ages were right
   TimePoint progress_at_ GUARDED_BY(mutex_);    // last_progress_at_
+  TimePoint changed_at_ GUARDED_BY(mutex_);     // plan_changed_at_
   int n_queued_ GUARDED_BY(mutex_) = 0;         // waiting in the scheduler as of the last loop
   SchedulerOptions limits_ GUARDED_BY(mutex_);  // for CheckFits; n_ctx 0 until there is a plan
   SeqId last_seq_ GUARDED_BY(mutex_);

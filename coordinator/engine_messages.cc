@@ -1,4 +1,6 @@
 // What the engine does with each message of a worker.
+#include <algorithm>
+
 #include "base/log.h"
 #include "base/str.h"
 #include "coordinator/engine.h"
@@ -22,12 +24,30 @@ Status Engine::On(comm::PeerId from, const proto::Hello& hello) {
   if (!id.ok()) return Refuse(from, hello, id.status());
   workers_changed_ = true;
   observer_.OnWorkerJoined(StatusOf(*id));
-  TC_RETURN_IF_ERROR(SendToWorker(*id, proto::Welcome{.id = *id, .epoch = plan_.epoch}));
+  const Status sent = SendToWorker(*id, proto::Welcome{.id = *id, .epoch = plan_.epoch});
+  if (!sent.ok()) return Lose(*id, sent);
   if (trace_ != nullptr) {
     trace_->OnWorker(*id, membership_.NameOf(*id));
     TC_RETURN_IF_ERROR(AskClock(*id));
   }
-  return membership_.complete() ? StartSurvey() : OkStatus();
+  if (scheduler_) SayWhatJoiningMeans(*id);
+  const bool has_plan = !plan_.stages.empty() || plan_task_ != nullptr || survey_ != nullptr;
+  return membership_.complete() && !has_plan ? StartSurvey() : OkStatus();
+}
+
+// Of a worker that has come to a running service.
+void Engine::SayWhatJoiningMeans(WorkerId worker) {
+  const std::string name = membership_.NameOf(worker);
+  if (options_.replan == ReplanMode::kOff) {
+    return SayNews(Str(name, " stays spare: this service keeps its plan (--replan off)"));
+  }
+  if (IsReachable(worker)) {
+    has_joined_ = options_.replan == ReplanMode::kAuto;
+    return;
+  }
+  SayNews(Str(name, " stays spare: this service's links are ", placement::LinkKindName(plan_.link),
+              ", which do not reach it; started with "
+              "--transport zmq it could be in the plan"));
 }
 
 Status Engine::Refuse(comm::PeerId from, const proto::Hello& hello, const Status& why) {
@@ -54,9 +74,19 @@ Status Engine::On(comm::PeerId from, const proto::Ready& ready) {
   if (!membership_.OnReady(from, ready, clock_.Now()).ok()) return CountStale();
   workers_changed_ = true;
   observer_.OnReady(StatusOf(*membership_.FindId(from)), ready);
-  if (scheduler_ || !membership_.all_ready()) return OkStatus();
+  const bool is_loading = change_ ? change_->is_loading : scheduler_ == nullptr;
+  if (!is_loading) return OkStatus();
+  const double took_s = Seconds(clock_.Now() - loading_since_);
+  if (took_s > 0) {
+    read_bytes_per_s_ = std::max(read_bytes_per_s_, static_cast<double>(ready.read_bytes) / took_s);
+  }
+  if (change_) {
+    change_->kept_bytes += ready.kept_bytes;
+    change_->read_bytes += ready.read_bytes;
+  }
+  if (!membership_.all_ready()) return OkStatus();
   TC_RETURN_IF_ERROR(membership_.CheckNeuronOrders(plan_));
-  StartServing();
+  change_ ? FinishChange() : StartServing();
   return OkStatus();
 }
 
@@ -100,6 +130,26 @@ Status Engine::On(comm::PeerId from, const proto::Shutdown& shutdown) {
   if (!worker) return CountStale();
   return Lose(*worker, Unavailable(Str(membership_.NameOf(*worker),
                                        " is leaving: ", Printable(shutdown.reason, 300))));
+}
+
+// Until there is a plan that could do without it, a worker that leaves is lost.
+Status Engine::On(comm::PeerId from, const proto::Leaving& leaving) {
+  const auto worker = membership_.FindId(from);
+  if (!worker) return CountStale();
+  if (!scheduler_) return On(from, proto::Shutdown{leaving.reason});
+  membership_.SetLeaving(*worker, true, clock_.Now());
+  LogInfo("coordinator",
+          Str(membership_.NameOf(*worker), " wants to leave: ", Printable(leaving.reason, 300)));
+  workers_changed_ = true;
+  return OkStatus();
+}
+
+// In the file's order, so of any epoch.
+Status Engine::On(comm::PeerId from, const proto::FiringCounts& counts) {
+  const auto worker = membership_.FindId(from);
+  if (!worker) return CountStale();
+  const Status added = live_heat_.Add(counts);
+  return added.ok() ? OkStatus() : Lose(*worker, added.WithContext(membership_.NameOf(*worker)));
 }
 
 Status Engine::AskClock(WorkerId worker) {

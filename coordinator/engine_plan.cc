@@ -67,27 +67,40 @@ Result<PlanJob> Engine::NextJob() const {
 
 void Engine::HandlePlanned() {
   if (plan_task_ == nullptr) return;
-  const auto planned = plan_task_->Take();
+  auto planned = plan_task_->Take();
   if (!planned) return;
   plan_task_.reset();
-  const Status status = planned->ok() ? StartLoading(**planned) : planned->status();
+  const Status status = scheduler_      ? OnNextPlan(std::move(*planned))
+                        : planned->ok() ? StartLoading(**planned)
+                                        : planned->status();
   if (!status.ok()) Fail(status);
 }
 
 Status Engine::StartLoading(const PlanOutcome& planned) {
   plan_ = planned.plan;
   SetExpected(planned);
-  // All assignments are made before the first is sent: an impossible one must not start a load.
-  std::vector<std::pair<WorkerId, proto::AssignPlan>> assignments;
+  TC_ASSIGN_OR_RETURN(const Assignments assignments, AssignmentsOfAll());
+  loading_since_ = clock_.Now();
+  membership_.OnPlan(plan_, clock_.Now());
+  SetState(ServiceState::kLoading);
+  observer_.OnPlan(planned);
+  return SendPlan(assignments);
+}
+
+// All are made before the first is sent: an impossible one must not start a load.
+Result<Engine::Assignments> Engine::AssignmentsOfAll() const {
+  Assignments assignments;
   for (const WorkerId worker : membership_.ids()) {
     TC_ASSIGN_OR_RETURN(proto::AssignPlan assignment, AssignmentOf(worker));
     assignments.push_back({worker, std::move(assignment)});
   }
-  membership_.OnPlan(plan_, clock_.Now());
-  SetState(ServiceState::kLoading);
-  observer_.OnPlan(planned);
+  return assignments;
+}
+
+Status Engine::SendPlan(const Assignments& assignments) {
   for (const auto& [worker, assignment] : assignments) {
-    const Status sent = SendToWorker(worker, assignment);
+    Status sent = SendTables(worker, assignment);
+    if (sent.ok()) sent = SendToWorker(worker, assignment);
     if (!sent.ok()) TC_RETURN_IF_ERROR(Lose(worker, sent));
   }
   return OkStatus();
@@ -120,6 +133,7 @@ Result<proto::AssignPlan> Engine::AssignmentOf(WorkerId worker) const {
       TC_ASSIGN_OR_RETURN(assignment.lead_address, AddressOf(plan_.stages[i].lead, plan_.link));
     }
   }
+  assignment.n_neuron_tables = static_cast<int>(LayersWithTable(assignment).size());
   return assignment;
 }
 
@@ -150,22 +164,25 @@ Result<std::string> Engine::AddressOf(WorkerId worker, placement::LinkKind trans
                              mpi ? "zmq" : "mpi"));
 }
 
-void Engine::StartServing() {
+SchedulerOptions Engine::ServingOptions() const {
   const int n_batches = plan_.batches_under_way();
-  const SchedulerOptions scheduler{
-      .epoch = plan_.epoch,
-      .n_ctx = plan_.n_ctx,
-      .n_vocab = sources_.config.n_vocab,
-      .page_tokens = plan_.kv.page_tokens,
-      .n_pages = plan_.kv.n_pages,
-      .n_batches = n_batches,
-      .max_in_flight = options_.max_in_flight > 0 ? options_.max_in_flight : n_batches + 1,
-      .max_step_tokens = options_.max_step_tokens,
-      .prefill_chunk = options_.prefill_chunk,
-      // SubmitAll keeps arrivals within max_waiting and what can start at once; preempted sequences
-      // wait besides.
-      .max_waiting = options_.max_waiting + 2 * options_.max_running,
-      .max_running = options_.max_running};
+  return {.epoch = plan_.epoch,
+          .n_ctx = plan_.n_ctx,
+          .n_vocab = sources_.config.n_vocab,
+          .page_tokens = plan_.kv.page_tokens,
+          .n_pages = plan_.kv.n_pages,
+          .n_batches = n_batches,
+          .max_in_flight = options_.max_in_flight > 0 ? options_.max_in_flight : n_batches + 1,
+          .max_step_tokens = options_.max_step_tokens,
+          .prefill_chunk = options_.prefill_chunk,
+          // SubmitAll keeps arrivals within max_waiting and what can start at once; preempted
+          // sequences wait besides.
+          .max_waiting = options_.max_waiting + 2 * options_.max_running,
+          .max_running = options_.max_running};
+}
+
+void Engine::StartServing() {
+  const SchedulerOptions scheduler = ServingOptions();
   scheduler_ = std::make_unique<Scheduler>(scheduler);
   {
     const MutexLock lock(mutex_);

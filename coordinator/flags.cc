@@ -63,6 +63,9 @@ constexpr Choice<placement::SplitPolicy> kPolicies[] = {
 constexpr Choice<proto::WeightsFrom> kWeightSources[] = {
     {"file", proto::WeightsFrom::kFile}, {"coordinator", proto::WeightsFrom::kCoordinator}};
 
+constexpr Choice<ReplanMode> kReplanModes[] = {
+    {"auto", ReplanMode::kAuto}, {"now", ReplanMode::kNow}, {"off", ReplanMode::kOff}};
+
 bool IsLoopback(const std::string& address) {
   return address.starts_with("127.") || address == "localhost" || address == "::1";
 }
@@ -149,6 +152,7 @@ Status ResolveEngine(const ServeFlags& flags, EngineOptions* engine) {
   engine->build = std::string(kVersion);
   TC_ASSIGN_OR_RETURN(engine->weights_from,
                       Choose("--weights-from", flags.weights_from, kWeightSources));
+  TC_ASSIGN_OR_RETURN(engine->replan, Choose("--replan", flags.replan, kReplanModes));
   engine->max_waiting = flags.max_waiting;
   engine->max_step_tokens = flags.max_step_tokens;
   engine->plan.max_step_tokens = flags.max_step_tokens;

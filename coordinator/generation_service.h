@@ -63,6 +63,24 @@ struct WorkerStatus {
   uint64_t steps_done = 0;                       // by its own count
   uint64_t last_step_us = 0, step_us_total = 0;  // its stage's share of answered steps
   uint64_t stale_frames = 0;                     // that it dropped: older epoch
+  bool leaving = false;                          // has asked to; the next plan is without it
+};
+
+// How the plan came to be and what a change of it took.
+struct PlanStatus {
+  bool is_changing = false;  // steps wait for another plan
+  uint64_t n_changes = 0;
+  // Of the last change; meaningless before the first.
+  std::string why;
+  double age_s = 0;                         // since it was served
+  double pause_s = 0;                       // that streams waited for
+  uint64_t kept_bytes = 0, read_bytes = 0;  // weights that stayed in memory; that were read anew
+  // How far the neurons that fire are from those the plan was made for, 0 to 1, and what another
+  // plan was last predicted to save of a step's time.
+  double drift = 0;
+  double predicted_gain = 0;
+  uint64_t tokens_looked_at = 0;  // that the drift is from
+  std::string news;               // the last word on changes, for people
 };
 
 // What the plan was expected to do, by steps of n_sequences tokens.
@@ -86,6 +104,7 @@ struct ServiceStatus {
   uint64_t prompt_tokens = 0, generated_tokens = 0, steps = 0, preemptions = 0;
   uint64_t stale_frames = 0;  // dropped: older epoch, unknown peer or malformed
   uint64_t epoch = 0;
+  PlanStatus plan;
   std::optional<ExpectedSpeed> expected;  // from the plan on
   std::vector<WorkerStatus> workers;
 };
@@ -115,6 +134,12 @@ class GenerationService {
   // Ends a sequence early; its KV is released with the next step. Unknown or ended ids are ignored.
   virtual void Cancel(SeqId seq) = 0;
   virtual ServiceStatus status() const = 0;
+  // Asks for another plan: that of `plan_json`, or a new one when it is "". Streams go on over it
+  // after a pause. What came of it is in status(). kInvalidArgument: the text is no plan;
+  // kUnavailable: not now, or not with this service.
+  virtual Status Replan(std::string /*plan_json*/) {
+    return Unavailable("this service cannot change its plan");
+  }
   // The longest sequence, prompt and generated tokens together; 0 until a plan exists.
   virtual int n_ctx() const = 0;
 };

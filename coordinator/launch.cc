@@ -122,6 +122,15 @@ class Coordinator {
     return OkStatus();
   }
 
+  // For those who keep a key of their own; a service alone on its host is not asked for by others.
+  void PrintHowToJoin() const {
+    if (!config_.key || config_.engine.replan == ReplanMode::kOff) return;
+    std::fprintf(stderr,
+                 "more workers may join, with the same THERMOCLINE_CLUSTER_KEY:\n"
+                 "  thermocline worker --join %s\n",
+                 comm::JoinEndpoints(ticket_.endpoints).c_str());
+  }
+
   void PrintJoinCommand() const {
     // A key that was given is a secret already kept somewhere; one made here must be said once.
     const std::string key =
@@ -212,6 +221,7 @@ class Coordinator {
     if (!heats.ok()) return heats.status().WithContext(path);
     const bool by_wire = config_.engine.weights_from == proto::WeightsFrom::kCoordinator;
     heats_ = by_wire ? placement::Levelled(*heats) : *std::move(heats);
+    if (!by_wire) order_ = model::HeatOrder(profile);
     return OkStatus();
   }
 
@@ -252,7 +262,8 @@ class Coordinator {
   Metrics metrics_;
   ServedModel model_;
   std::vector<placement::NeuronHeat> heats_;
-  const PlanSources sources_{model_.config, model_.weights, &model_.sparsity, heats_};
+  model::NeuronOrder order_;
+  const PlanSources sources_{model_.config, model_.weights, &model_.sparsity, heats_, &order_};
   comm::JoinTicket ticket_;
   std::unique_ptr<comm::Mailbox> mailbox_;
   std::unique_ptr<WeightsServer> weights_server_;
@@ -274,11 +285,13 @@ Status Launch(const ServeConfig& config, const std::string& own_folder, comm::Mp
     TC_RETURN_IF_ERROR(mpi->BroadcastFromRankZero(ticket).status());
   }
   TC_RETURN_IF_ERROR(prepared);
-  if (config.workers == WorkerSource::kBesideCoordinator) {
-    return coordinator->StartWorkerBeside(own_folder + "/thermocline-worker");
+  if (config.workers == WorkerSource::kJoin) {
+    coordinator->PrintJoinCommand();
+  } else {
+    coordinator->PrintHowToJoin();
   }
-  if (config.workers == WorkerSource::kJoin) coordinator->PrintJoinCommand();
-  return OkStatus();
+  if (config.workers != WorkerSource::kBesideCoordinator) return OkStatus();
+  return coordinator->StartWorkerBeside(own_folder + "/thermocline-worker");
 }
 
 Status StartMpiIfLaunchedBy(const ServeConfig& config, std::unique_ptr<comm::MpiRuntime>* mpi) {

@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/str.h"
 #include "placement/pool_alike.h"
+#include "placement/solver/split_problem.h"
 
 namespace thermocline::coordinator {
 namespace {
@@ -46,6 +47,7 @@ Status NotAMember(comm::PeerId peer) {
 Membership::Membership(const MembershipOptions& options, TimePoint now)
     : options_(options), started_(now) {
   CHECK(!options_.expected.empty());
+  for (const ExpectedWorker& worker : options_.expected) last_id_ = std::max(last_id_, worker.id);
 }
 
 Status Membership::CheckVersion(const proto::Hello& hello) const {
@@ -70,8 +72,13 @@ bool Membership::Needs(const proto::Hello& hello) const {
 
 Result<WorkerId> Membership::ChooseId(const proto::Hello& hello) const {
   if (!hello.wanted_id) {
+    if (has_plan_) {
+      if (members_.size() < placement::kMaxSplitDevices) return WorkerId{last_id_.value + 1};
+      return InvalidArgument(Str("the cluster has as many workers as plans are made for:",
+                                 Kv("n_workers", members_.size())));
+    }
     for (const ExpectedWorker& expected : options_.expected) {
-      if (!has_plan_ && !members_.contains(expected.id)) return expected.id;
+      if (!members_.contains(expected.id)) return expected.id;
     }
     return InvalidArgument(Str("the cluster is complete:", Kv("n_workers", members_.size())));
   }
@@ -85,8 +92,8 @@ Result<WorkerId> Membership::ChooseId(const proto::Hello& hello) const {
     return InvalidArgument(Str("worker id is not expected:", Kv("id", wanted),
                                Kv("n_workers", options_.expected.size())));
   }
-  // The place of a spare worker that has left.
-  if (has_plan_) return InvalidArgument("the cluster has its plan; nobody can join any more");
+  // The place of a worker that has left; a rank is not started again.
+  if (has_plan_) return InvalidArgument("the worker of this id has left; join without one");
   return wanted;
 }
 
@@ -109,6 +116,7 @@ Result<WorkerId> Membership::OnHello(comm::PeerId peer, const proto::Hello& hell
                    .n_cores = hello.profile.n_cores,
                    .memory_bytes = hello.profile.memory_bytes};
   members_.emplace(*id, std::move(member));
+  last_id_ = std::max(last_id_, *id);
   return *id;
 }
 
@@ -175,6 +183,7 @@ void Membership::OnPlan(const placement::Plan& plan, TimePoint now) {
     member.last_seen = now;
     member.status.stage = -1;
     member.status.is_helper = false;
+    member.status.bytes_done = member.status.bytes_total = 0;
   }
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const placement::StagePlan& stage = plan.stages[i];
@@ -246,6 +255,20 @@ bool Membership::IsSpare(WorkerId id) const {
   return has_plan_ && member != members_.end() && member->second.status.stage < 0;
 }
 
+void Membership::SetLeaving(WorkerId id, bool leaving, TimePoint now) {
+  Member& member = members_.at(id);
+  if (leaving && !member.status.leaving) member.leaving_since = now;
+  member.status.leaving = leaving;
+}
+
+std::vector<WorkerId> Membership::Leavers(TimePoint now, Duration patience) const {
+  std::vector<WorkerId> leavers;
+  for (const auto& [id, member] : members_) {
+    if (member.status.leaving && now - member.leaving_since >= patience) leavers.push_back(id);
+  }
+  return leavers;
+}
+
 std::string Membership::MissingWorkers() const {
   std::string missing;
   for (const ExpectedWorker& expected : options_.expected) {
@@ -259,6 +282,7 @@ std::string Membership::MissingWorkers() const {
 placement::ClusterProfile Membership::profile() const {
   placement::ClusterProfile profile;
   for (const auto& [id, member] : members_) {
+    if (member.status.leaving) continue;
     profile.workers.push_back(member.hello.profile);
     // Nothing was left to measure with.
     placement::Figure& rate = profile.workers.back().read_bytes_per_s;

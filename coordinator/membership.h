@@ -36,9 +36,10 @@ class Membership {
  public:
   Membership(const MembershipOptions& options, TimePoint now);
 
-  // Admits the worker under its wanted id, or under the lowest free expected id. kInvalidArgument
-  // says why it is refused: another protocol or build, an id that is taken or not expected, a
-  // cluster that is complete or has a plan.
+  // Admits the worker under its wanted id, or under the lowest free expected id; once there is a
+  // plan, as a spare under an id that nobody has had. kInvalidArgument says why it is refused:
+  // another protocol or build, an id that is taken or not expected, a cluster that is complete and
+  // not served yet, or has more workers than plans are made for.
   Result<WorkerId> OnHello(comm::PeerId peer, const proto::Hello& hello, TimePoint now);
   // Whether nobody but this worker can fill its place: it asks for an id that is expected and free,
   // as an MPI rank does. The cluster cannot start without it.
@@ -63,12 +64,18 @@ class Membership {
   // Has no stage in the plan: the service goes on without it.
   bool IsSpare(WorkerId id) const;
   void Remove(WorkerId id) { members_.erase(id); }
+  // Wants to leave since `now`, or no longer does.
+  void SetLeaving(WorkerId id, bool leaving, TimePoint now);
+  // Who has wanted to leave for `patience` or longer.
+  std::vector<WorkerId> Leavers(TimePoint now, Duration patience) const;
+  bool contains(WorkerId id) const { return members_.contains(id); }
 
   // All have joined; stays so when a spare worker leaves.
   bool complete() const { return has_plan_ || members_.size() == options_.expected.size(); }
   // Every lead of the plan has loaded its weights.
   bool all_ready() const;
-  // What the workers told, the bandwidth of each host divided among its workers by their cores.
+  // What the workers that are to stay told, the bandwidth of each host divided among its workers by
+  // their cores.
   placement::ClusterProfile profile() const;
   std::optional<WorkerId> FindId(comm::PeerId peer) const;
   const proto::Hello& hello(WorkerId id) const { return members_.at(id).hello; }
@@ -88,6 +95,7 @@ class Membership {
     TimePoint last_heartbeat;
     bool ready = false;
     uint64_t neuron_order = 0;  // as it said when ready
+    TimePoint leaving_since;    // when status.leaving
   };
 
   Member* Find(comm::PeerId peer);
@@ -100,6 +108,7 @@ class Membership {
   const TimePoint started_;
   std::map<WorkerId, Member> members_;
   bool has_plan_ = false;
+  WorkerId last_id_;                   // the largest so far, expected ones included
   std::vector<std::string> refusals_;  // why somebody was refused, for the deadline's message
 };
 

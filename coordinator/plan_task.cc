@@ -38,7 +38,7 @@ Result<PlanOutcome> PlanFor(const PlanSources& sources, PlanJob job) {
   const placement::PlannerInputs inputs{.config = sources.config,
                                         .weights = sources.weights,
                                         .sparsity = sources.sparsity,
-                                        .heats = sources.heats,
+                                        .heats = job.heats.empty() ? sources.heats : job.heats,
                                         .cluster = job.cluster};
   TC_RETURN_IF_ERROR(SaveCluster(job));
   PlanOutcome outcome{.by_hand = !job.plan_json.empty()};
@@ -50,6 +50,14 @@ Result<PlanOutcome> PlanFor(const PlanSources& sources, PlanJob job) {
     TC_ASSIGN_OR_RETURN(placement::PlannedModel planned, placement::MakePlan(inputs, job.options));
     outcome.plan = std::move(planned.plan);
     outcome.forecast = std::move(planned.forecast);
+    if (job.rival) {
+      const placement::PlannerInputs now{.config = sources.config,
+                                         .weights = sources.weights,
+                                         .sparsity = sources.sparsity,
+                                         .heats = job.rival_heats,
+                                         .cluster = job.cluster};
+      TC_ASSIGN_OR_RETURN(outcome.rival, placement::ForecastPlan(*job.rival, now, job.options));
+    }
   }
   job.options.n_sequences = 1;
   TC_ASSIGN_OR_RETURN(outcome.one_stream,

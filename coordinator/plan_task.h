@@ -12,6 +12,7 @@
 #include "base/mutex.h"
 #include "base/status.h"
 #include "model/config.h"
+#include "model/neuron_order.h"
 #include "model/sparsity.h"
 #include "model/weights.h"
 #include "placement/neuron_heat.h"
@@ -25,6 +26,7 @@ struct PlanSources {
   const model::WeightIndex& weights;
   const model::Sparsity* sparsity = nullptr;        // null: nothing is known
   const std::vector<placement::NeuronHeat>& heats;  // by layer, in the order that workers keep
+  const model::NeuronOrder* order = nullptr;        // that order; null: the file's
 };
 
 // One plan that is wanted.
@@ -33,14 +35,20 @@ struct PlanJob {
   placement::PlannerOptions options;
   std::string plan_json;          // a hand-written plan instead of a search; "": search
   std::string save_cluster_path;  // the cluster is written there first; "": nowhere
+  // By layer, where they are others than the sources'; the plan's neurons stand by them.
+  std::vector<placement::NeuronHeat> heats;
+  // A plan to compare with, and the same heats in the order in which its neurons stand.
+  std::optional<placement::Plan> rival;
+  std::vector<placement::NeuronHeat> rival_heats;
 };
 
 struct PlanOutcome {
   placement::Plan plan;  // valid
   bool by_hand = false;
-  placement::PlanForecast forecast;    // of the steps that were planned for
-  placement::PlanForecast one_stream;  // of steps of one sequence
-  placement::ClusterProfile cluster;   // that it is for
+  placement::PlanForecast forecast;              // of the steps that were planned for
+  placement::PlanForecast one_stream;            // of steps of one sequence
+  std::optional<placement::PlanForecast> rival;  // of the rival, where there is one
+  placement::ClusterProfile cluster;             // that it is for
   Duration took{0};
 };
 

@@ -123,6 +123,21 @@ void Scheduler::EndAll(const Status& why, SchedulerActions* actions) {
   decode_steps_ = 0;
 }
 
+void Scheduler::ChangePlan(const SchedulerOptions& options) {
+  CHECK(outstanding_.empty());
+  CHECK(options.n_ctx == options_.n_ctx && options.page_tokens == options_.page_tokens);
+  CHECK(options.n_pages * options.page_tokens >= options.n_ctx);
+  options_ = options;
+  while (!running_.empty()) Preempt(*running_.rbegin());  // the oldest last, to be the first again
+  released_.clear();
+}
+
+int64_t Scheduler::n_computed() const {
+  int64_t n_tokens = 0;
+  for (const auto& [id, sequence] : sequences_) n_tokens += sequence.n_computed;
+  return n_tokens;
+}
+
 SchedulerCounts Scheduler::counts() const {
   SchedulerCounts counts = totals_;
   counts.n_running = static_cast<int>(running_.size());

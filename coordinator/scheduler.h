@@ -71,8 +71,15 @@ class Scheduler {
   void EndAll(const Status& why, SchedulerActions* actions);
   // Forms steps until the pipeline is full or nothing is ready. Call after every event.
   void Schedule(SchedulerActions* actions);
+  // Goes on over the stages of another plan, which know no sequence: the KV of every running one is
+  // computed again from its tokens, oldest first. When no step is outstanding; n_ctx, n_vocab and
+  // page_tokens are those of before, so what was accepted still fits.
+  void ChangePlan(const SchedulerOptions& options);
 
   bool idle() const { return sequences_.empty() && released_.empty(); }
+  bool has_outstanding() const { return !outstanding_.empty(); }
+  // Leading tokens of all sequences that are in KV: what a change of plan computes again.
+  int64_t n_computed() const;
   SchedulerCounts counts() const;
 
  private:
@@ -133,7 +140,7 @@ class Scheduler {
   void Apply(const SentEntry& sent, Sequence* sequence, const proto::StepResultEntry& entry,
              SchedulerActions* actions);
 
-  const SchedulerOptions options_;
+  SchedulerOptions options_;
   std::map<SeqId, Sequence> sequences_;  // by age
   std::deque<SeqId> waiting_;
   std::set<SeqId> running_;

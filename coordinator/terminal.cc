@@ -133,7 +133,7 @@ void Terminal::OnWorkerRefused(const std::string& host, const Status& why) {
 }
 
 void Terminal::OnWorkerLeft(const WorkerStatus&, const Status& why) {
-  Line(Str(why.message(), "; it led no stage, so serving goes on"));
+  Line(Str(why.message(), "; it has no place in the plan, so serving goes on"));
 }
 
 void Terminal::OnMeasuringLinks(const LinkSurvey& survey) {
@@ -147,6 +147,7 @@ void Terminal::OnPlanning(const PlanJob& job) {
 }
 
 void Terminal::OnPlan(const PlanOutcome& planned) {
+  quarters_printed_.clear();
   Line(PlanText(planned));
   spares_ = SparesText(planned);
 }
@@ -161,13 +162,25 @@ void Terminal::OnReady(const WorkerStatus& worker, const proto::Ready& ready) {
     if (known.id == worker.id) known = worker;
   }
   Line(Str("  ", NameOf(worker), " loaded ", FormatBytes(ready.owned_bytes), " (read ",
-           FormatBytes(ready.read_bytes), ", peak memory ", FormatBytes(ready.peak_rss_bytes), ")",
-           ready.note.empty() ? "" : ", ", ready.note));
+           FormatBytes(ready.read_bytes),
+           ready.kept_bytes > 0 ? Str(", kept ", FormatBytes(ready.kept_bytes)) : "",
+           ", peak memory ", FormatBytes(ready.peak_rss_bytes), ")", ready.note.empty() ? "" : ", ",
+           ready.note));
 }
 
 void Terminal::OnServing(const placement::Plan&) {
   Line(Str("\n", text_.model, "\n", NodeTable(workers_), spares_, "security: ", text_.security,
            "\nserving at ", url_, "  (API under /v1, status page at /)\n"));
+}
+
+void Terminal::OnNews(const std::string& line) { Line(line); }
+
+void Terminal::OnPlanChanged(const placement::Plan& plan, const PlanStatus& status) {
+  char pause[32];
+  std::snprintf(pause, sizeof pause, "%.2f", status.pause_s);
+  Line(Str("epoch ", plan.epoch, " serves after a pause of ", pause, " s (", status.why, "): kept ",
+           FormatBytes(status.kept_bytes), ", read ", FormatBytes(status.read_bytes), "\n",
+           NodeTable(workers_), spares_));
 }
 
 // The program says why when it ends.

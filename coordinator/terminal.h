@@ -38,6 +38,8 @@ class Terminal final : public EngineObserver {
   void OnLoadProgress(const std::vector<WorkerStatus>& workers) override;
   void OnReady(const WorkerStatus& worker, const proto::Ready& ready) override;
   void OnServing(const placement::Plan& plan) override;
+  void OnNews(const std::string& line) override;
+  void OnPlanChanged(const placement::Plan& plan, const PlanStatus& status) override;
   void OnFailed(const Status& why) override;
   void OnStopped() override;
 

@@ -8,13 +8,15 @@
 
 namespace thermocline::model {
 
-uint64_t ChecksumOf(const NeuronOrder& order) {
-  if (order.layers.empty()) return 0;
+uint64_t ChecksumOf(const NeuronOrder& order, int begin, int end) {
   std::vector<uint64_t> layers;
-  for (const std::vector<int32_t>& layer : order.layers) {
-    layers.push_back(Checksum64(std::as_bytes(std::span(layer))));
+  bool is_files = true;
+  for (int layer = begin; layer < end; ++layer) {
+    const std::span<const int32_t> neurons = order.Of(layer);
+    is_files = is_files && neurons.empty();
+    layers.push_back(Checksum64(std::as_bytes(neurons)));
   }
-  return Checksum64(std::as_bytes(std::span(layers)));
+  return is_files ? 0 : Checksum64(std::as_bytes(std::span(layers)));
 }
 
 NeuronOrder HeatOrder(const SparsityProfile& profile) {

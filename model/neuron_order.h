@@ -12,7 +12,8 @@ namespace thermocline::model {
 
 // The neuron table of every layer. Immutable.
 struct NeuronOrder {
-  // layers[l][place] = the neuron of the file that stands there; no layers: the file's order.
+  // layers[l][place] = the neuron of the file that stands there; none, or no layers: the file's
+  // order.
   std::vector<std::vector<int32_t>> layers;
 
   // Of one layer; empty for the file's order.
@@ -22,8 +23,8 @@ struct NeuronOrder {
   }
 };
 
-// Of the whole order, to tell two apart: 0 for the file's.
-uint64_t ChecksumOf(const NeuronOrder& order);
+// Of the order in layers [begin, end), to tell two apart: 0 for the file's in all of them.
+uint64_t ChecksumOf(const NeuronOrder& order, int begin, int end);
 
 // By how often each fired in the profile, most first, ties in the file's order.
 NeuronOrder HeatOrder(const SparsityProfile& profile);

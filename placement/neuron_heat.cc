@@ -30,6 +30,10 @@ NeuronHeat NeuronHeat::Uniform(int64_t n_ff, double probability) {
   return NeuronHeat(std::vector<double>(static_cast<size_t>(n_ff), probability), {});
 }
 
+NeuronHeat NeuronHeat::InPlaces(std::vector<double> fires) {
+  return NeuronHeat(std::move(fires), {});
+}
+
 NeuronHeat::NeuronHeat(std::vector<double> fires, const model::UnionShares& unions)
     : fires_(std::move(fires)) {
   if (unions.front() <= 0) return;

@@ -12,7 +12,7 @@
 
 namespace thermocline::placement {
 
-// One layer; place 0 is the neuron that fires most often. Immutable.
+// One layer; place 0 is the neuron that fires most often, unless said otherwise. Immutable.
 class NeuronHeat {
  public:
   // From what a profile counted over `n_tokens` > 0 tokens.
@@ -20,6 +20,9 @@ class NeuronHeat {
   // Every neuron fires for a token with this probability, 0 to 1: what is left to assume without a
   // profile, where no order is better than another.
   static NeuronHeat Uniform(int64_t n_ff, double probability);
+  // With these probabilities by place, in an order made for others: what a plan meets that was made
+  // before the heat changed. Tokens are taken to choose independently.
+  static NeuronHeat InPlaces(std::vector<double> fires);
 
   int64_t n_ff() const { return static_cast<int64_t>(fires_.size()); }
   // Probability that a token needs the neuron, by place, not ascending.

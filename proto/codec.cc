@@ -1,4 +1,4 @@
-// With codec_values.cc and codec_probe.cc the only file that sees Protobuf. Each message has a Put
+// With the other codec_*.cc the only file that sees Protobuf. Each message has a Put
 // (struct -> wire) and a Get (wire -> struct, checked); the two stand side by side so that a new
 // field is added to both.
 #include "proto/codec.h"
@@ -7,6 +7,7 @@
 
 #include "base/str.h"
 #include "proto/codec_fields.h"
+#include "proto/codec_online.h"
 #include "proto/codec_probe.h"
 #include "proto/codec_trace.h"
 #include "proto/codec_values.h"
@@ -85,6 +86,7 @@ void Put(const AssignPlan& in, wire::Message* message) {
   out->set_sparsity_path(in.sparsity_path);
   out->set_max_step_tokens(in.max_step_tokens);
   out->set_dump_logits_dir(in.dump_logits_dir);
+  out->set_n_neuron_tables(in.n_neuron_tables);
   out->set_trace(in.trace);
 }
 
@@ -121,6 +123,8 @@ Status Get(const wire::AssignPlan& in, AssignPlan* out) {
   TC_RETURN_IF_ERROR(GetText("assign.sparsity_path", in.sparsity_path(), &out->sparsity_path));
   TC_RETURN_IF_ERROR(GetInt("assign.max_step_tokens", in.max_step_tokens(), 1, kMaxStepTokens,
                             &out->max_step_tokens));
+  TC_RETURN_IF_ERROR(GetInt("assign.n_neuron_tables", in.n_neuron_tables(), 0, model::kMaxLayers,
+                            &out->n_neuron_tables));
   return GetText("assign.dump_logits_dir", in.dump_logits_dir(), &out->dump_logits_dir);
 }
 
@@ -147,6 +151,7 @@ void Put(const Ready& in, wire::Message* message) {
   out->set_read_bytes(in.read_bytes);
   out->set_peak_rss_bytes(in.peak_rss_bytes);
   out->set_neuron_order(in.neuron_order);
+  out->set_kept_bytes(in.kept_bytes);
   out->set_note(Cut(in.note));
 }
 
@@ -156,6 +161,7 @@ Status Get(const wire::Ready& in, Ready* out) {
   out->read_bytes = in.read_bytes();
   out->peak_rss_bytes = in.peak_rss_bytes();
   out->neuron_order = in.neuron_order();
+  out->kept_bytes = in.kept_bytes();
   return GetText("ready.note", in.note(), &out->note);
 }
 
@@ -419,6 +425,14 @@ Status Get(const wire::Shutdown& in, Shutdown* out) {
   return GetText("shutdown.reason", in.reason(), &out->reason);
 }
 
+void Put(const Leaving& in, wire::Message* message) { Put(in, message->mutable_leaving()); }
+void Put(const Stay& in, wire::Message* message) { Put(in, message->mutable_stay()); }
+void Put(const NeuronTable& in, wire::Message* message) {
+  Put(in, message->mutable_neuron_table());
+}
+void Put(const FiringCounts& in, wire::Message* message) {
+  Put(in, message->mutable_firing_counts());
+}
 void Put(const ProbeLink& in, wire::Message* message) { Put(in, message->mutable_probe_link()); }
 void Put(const LinkReport& in, wire::Message* message) { Put(in, message->mutable_link_report()); }
 void Put(const ClockProbe& in, wire::Message* message) { Put(in, message->mutable_clock_probe()); }
@@ -472,6 +486,14 @@ Result<Message> Decode(std::span<const std::byte> bytes) {
       return GetKind<Failure>(wire.failure());
     case wire::Message::kShutdown:
       return GetKind<Shutdown>(wire.shutdown());
+    case wire::Message::kLeaving:
+      return GetKind<Leaving>(wire.leaving());
+    case wire::Message::kStay:
+      return GetKind<Stay>(wire.stay());
+    case wire::Message::kNeuronTable:
+      return GetKind<NeuronTable>(wire.neuron_table());
+    case wire::Message::kFiringCounts:
+      return GetKind<FiringCounts>(wire.firing_counts());
     case wire::Message::kProbeLink:
       return GetKind<ProbeLink>(wire.probe_link());
     case wire::Message::kLinkReport:

@@ -1,11 +1,12 @@
 // What the programs of a cluster say to each other, as plain structs; codec.h turns them into
 // bytes.
 //
-// Control plane (Mailbox): Hello -> Welcome -> (ProbeLink -> LinkReport)* -> AssignPlan ->
-// LoadProgress* -> Ready, then StepBatch to the first stage and StepResult from the last one,
-// Heartbeat both ways, and Drain/Shutdown/Failure. Data plane (Link): a StepBatch is the header of
-// the frame whose payload is the activation x[n_tokens, n_embd]; a Part is that of x and of sums
-// within a stage.
+// Control plane (Mailbox): Hello -> Welcome -> (ProbeLink -> LinkReport)* -> NeuronTable* ->
+// AssignPlan -> LoadProgress* -> Ready, then StepBatch to the first stage and StepResult from the
+// last one, Heartbeat both ways, FiringCounts and Leaving from workers, and Shutdown/Failure. A
+// later AssignPlan, of the next epoch, is another plan; steps come again when all are ready. Data
+// plane (Link): a StepBatch is the header of the frame whose payload is the activation
+// x[n_tokens, n_embd]; a Part is that of x and of sums within a stage.
 #pragma once
 
 #include <cstdint>
@@ -69,6 +70,7 @@ struct AssignPlan {
   std::string sparsity_path;    // on this worker's host; "": what the model file itself has
   int max_step_tokens = 512;    // rows of scratch
   std::string dump_logits_dir;  // diagnostics: the last stage writes logits here; "" = off
+  int n_neuron_tables = 0;      // sent for this epoch before; other layers keep their order
   bool trace = false;           // TraceSpans are wanted
   friend bool operator==(const AssignPlan&, const AssignPlan&) = default;
 };
@@ -88,7 +90,8 @@ struct Ready {
   // Checksum of the order in which its neurons stand, 0 for the file's: members of a stage that is
   // shared must agree on it.
   uint64_t neuron_order = 0;
-  std::string note;  // "ffn_down of 6 layers re-laid to F16 rows", for the log
+  std::string note;         // "ffn_down of 6 layers re-laid to F16 rows", for the log
+  uint64_t kept_bytes = 0;  // in memory, of the epoch before: neither read nor fetched again
   friend bool operator==(const Ready&, const Ready&) = default;
 };
 
@@ -236,8 +239,41 @@ struct TraceSpans {
   friend bool operator==(const TraceSpans&, const TraceSpans&) = default;
 };
 
+// Worker -> coordinator: I was asked to end; plan without me. Answered by a Shutdown when my work
+// is done elsewhere, or by a Stay.
+struct Leaving {
+  std::string reason;
+  friend bool operator==(const Leaving&, const Leaving&) = default;
+};
+
+// Coordinator -> worker: you cannot be spared, and why.
+struct Stay {
+  std::string reason;
+  friend bool operator==(const Stay&, const Stay&) = default;
+};
+
+// Coordinator -> worker, before the AssignPlan of `epoch`: the order in which a layer's neurons
+// stand from then on.
+struct NeuronTable {
+  Epoch epoch;
+  int layer = 0;
+  std::vector<int32_t> neurons;  // by place; each of the layer once
+  friend bool operator==(const NeuronTable&, const NeuronTable&) = default;
+};
+
+// Worker -> coordinator, now and then: how often neurons of a layer fired since the last time, in
+// the tokens that were looked at.
+struct FiringCounts {
+  Epoch epoch;
+  int layer = 0;
+  uint64_t n_tokens = 0;         // looked at
+  std::vector<int32_t> neurons;  // of the file, ascending; none: all of the layer
+  std::vector<uint32_t> counts;  // of each, at most n_tokens
+  friend bool operator==(const FiringCounts&, const FiringCounts&) = default;
+};
+
 using Message = std::variant<Hello, Welcome, AssignPlan, LoadProgress, Ready, StepBatch, StepResult,
                              Part, Heartbeat, Failure, Shutdown, ProbeLink, LinkReport, ClockProbe,
-                             ClockEcho, TraceSpans>;
+                             ClockEcho, TraceSpans, Leaving, Stay, NeuronTable, FiringCounts>;
 
 }  // namespace thermocline::proto

@@ -6,6 +6,7 @@
 #include "model/file_names.h"
 #include "model/fingerprint.h"
 #include "model/sparsity_profile.h"
+#include "worker/byte_ranges.h"
 #include "worker/held_weights.h"
 #include "worker/slice_store.h"
 
@@ -86,32 +87,57 @@ Result<std::unique_ptr<comm::Mailbox>> ConnectBulk(const Assignment& assignment,
   return comm::ConnectZmqMailbox(options);
 }
 
-// This member's own weights and, when they lie in the same file, its predictors. A copy has no
-// profile beside it, so neurons stand in the file's order.
+// This member's own weights and, when they lie in the same file, its predictors.
 std::vector<model::ByteRange> RangesToFetch(const Assignment& assignment,
                                             const LoadedModel& loaded) {
   const model::LayerRange& layers = assignment.stage().layers;
   const FfnPlan ffn = assignment.ffn();
   const auto held = [&](const std::vector<model::WeightKey>& keys) {
-    return HeldRanges(loaded.weights, keys, layers, ffn);
+    return HeldRanges(loaded.weights, keys, layers, ffn, loaded.neuron_order);
   };
   std::vector<model::ByteRange> ranges = held(loaded.weights.KeysOf(layers));
   if (ffn.has_predictors() && assignment.message.sparsity_path.empty()) {
     const auto predictors = held(loaded.weights.PredictorKeysOf(layers));
     ranges.insert(ranges.end(), predictors.begin(), predictors.end());
   }
-  return ranges;
+  return Merged(std::move(ranges));
 }
 
-// The header first, since it says where the stage's ranges are.
+Result<SliceCache> OpenCache(const Assignment& assignment) {
+  FetchOptions options;
+  options.cache_dir = assignment.cache_dir;
+  options.fingerprint = assignment.message.model_fingerprint;
+  options.model_bytes = assignment.message.model_bytes;
+  return SliceCache::Open(options);
+}
+
+// Layers of which no table came keep their order.
+Status TakeNeuronTables(const Assignment& assignment, LoadedModel* model) {
+  const auto n_tables = static_cast<int>(assignment.neuron_tables.size());
+  if (n_tables != assignment.message.n_neuron_tables) {
+    return DataLoss(Str("plan without all of its neuron tables:", Kv("tables", n_tables),
+                        Kv("announced", assignment.message.n_neuron_tables)));
+  }
+  if (n_tables == 0) return OkStatus();
+  const auto n_layer = static_cast<size_t>(model->config.n_layer);
+  model->neuron_order.layers.resize(n_layer);
+  for (const proto::NeuronTable& table : assignment.neuron_tables) {
+    const auto layer = static_cast<size_t>(table.layer);
+    if (layer >= n_layer || static_cast<int64_t>(table.neurons.size()) != model->config.n_ff) {
+      return DataLoss(Str("neuron table of another model:", Kv("layer", table.layer),
+                          Kv("neurons", table.neurons.size()), Kv("n_layer", n_layer),
+                          Kv("n_ff", model->config.n_ff)));
+    }
+    model->neuron_order.layers[layer] = table.neurons;
+  }
+  return OkStatus();
+}
+
+// The header first, since it says where the stage's ranges are. A copy has no profile beside it.
 Result<LoadedModel> OpenFetched(const Assignment& assignment, const Clock& clock,
                                 const std::atomic<bool>& stop, const LoadProgressFn& on_progress) {
   const proto::AssignPlan& message = assignment.message;
-  FetchOptions options;
-  options.cache_dir = assignment.cache_dir;
-  options.fingerprint = message.model_fingerprint;
-  options.model_bytes = message.model_bytes;
-  TC_ASSIGN_OR_RETURN(SliceCache cache, SliceCache::Open(options));
+  TC_ASSIGN_OR_RETURN(SliceCache cache, OpenCache(assignment));
   TC_ASSIGN_OR_RETURN(auto bulk, ConnectBulk(assignment, stop));
   // Of the stage nothing has come yet, however much of the header has.
   const auto on_header = [&](uint64_t, uint64_t) { return on_progress(0, message.model_bytes); };
@@ -119,7 +145,9 @@ Result<LoadedModel> OpenFetched(const Assignment& assignment, const Clock& clock
   TC_ASSIGN_OR_RETURN(auto reader, model::OpenMappedFile(cache.path()));
   TC_ASSIGN_OR_RETURN(LoadedModel loaded,
                       ParseModel(cache.path(), std::move(reader), OrderFrom::kFile, nullptr));
-  TC_RETURN_IF_ERROR(cache.Fetch(RangesToFetch(assignment, loaded), *bulk, clock, on_progress));
+  TC_RETURN_IF_ERROR(TakeNeuronTables(assignment, &loaded));
+  loaded.fetched = RangesToFetch(assignment, loaded);
+  TC_RETURN_IF_ERROR(cache.Fetch(loaded.fetched, *bulk, clock, on_progress));
   loaded.fetched_bytes = cache.fetched_bytes();
   return loaded;
 }
@@ -173,13 +201,35 @@ Result<LoadedModel> OpenAssignedModel(const Assignment& assignment, const Clock&
                                       const std::atomic<bool>& stop,
                                       const LoadProgressFn& on_progress) {
   const proto::AssignPlan& message = assignment.message;
-  TC_ASSIGN_OR_RETURN(LoadedModel loaded, message.weights_from == proto::WeightsFrom::kCoordinator
-                                              ? OpenFetched(assignment, clock, stop, on_progress)
-                                              : OpenLocal(message));
+  LoadedModel loaded;
+  if (message.weights_from == proto::WeightsFrom::kCoordinator) {
+    TC_ASSIGN_OR_RETURN(loaded, OpenFetched(assignment, clock, stop, on_progress));
+  } else {
+    TC_ASSIGN_OR_RETURN(loaded, OpenLocal(message));
+    TC_RETURN_IF_ERROR(TakeNeuronTables(assignment, &loaded));
+  }
   if (!message.sparsity_path.empty()) {
     TC_RETURN_IF_ERROR(Attach(message.sparsity_path, message.model_fingerprint, &loaded));
   }
   return loaded;
+}
+
+Status ReassignModel(const Assignment& assignment, const Clock& clock,
+                     const std::atomic<bool>& stop, const LoadProgressFn& on_progress,
+                     LoadedModel* model) {
+  model->fetched_bytes = 0;
+  TC_RETURN_IF_ERROR(TakeNeuronTables(assignment, model));
+  if (assignment.message.weights_from != proto::WeightsFrom::kCoordinator) return OkStatus();
+  std::vector<model::ByteRange> missing =
+      Without(RangesToFetch(assignment, *model), model->fetched);
+  if (missing.empty()) return OkStatus();
+  TC_ASSIGN_OR_RETURN(SliceCache cache, OpenCache(assignment));
+  TC_ASSIGN_OR_RETURN(auto bulk, ConnectBulk(assignment, stop));
+  TC_RETURN_IF_ERROR(cache.Fetch(missing, *bulk, clock, on_progress));
+  model->fetched_bytes = cache.fetched_bytes();
+  missing.insert(missing.end(), model->fetched.begin(), model->fetched.end());
+  model->fetched = Merged(std::move(missing));
+  return OkStatus();
 }
 
 }  // namespace thermocline::worker

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/status.h"
@@ -24,7 +25,8 @@ struct Assignment {
   WorkerId self;
   comm::ClusterKey key;  // for the bulk channel
   std::string cache_dir;
-  uint64_t peer = 0;  // this worker's incarnation, for the bulk channel
+  uint64_t peer = 0;                              // this worker's incarnation, for the bulk channel
+  std::vector<proto::NeuronTable> neuron_tables;  // of this epoch
 
   const placement::StagePlan& stage() const {
     return message.plan.stages[static_cast<size_t>(message.stage)];
@@ -41,8 +43,10 @@ struct LoadedModel {
   model::WeightIndex weights;
   model::Sparsity sparsity;                              // one entry per layer, whatever is known
   std::unique_ptr<model::RangeReader> predictor_reader;  // of a sparsity file; null without one
-  model::NeuronOrder neuron_order;                       // from a profile beside the model
-  uint64_t fetched_bytes = 0;                            // over the bulk channel
+  // From a profile beside the model, or what the coordinator says since.
+  model::NeuronOrder neuron_order;
+  std::vector<model::ByteRange> fetched;  // over the bulk channel, or verified by it
+  uint64_t fetched_bytes = 0;             // for the plan at hand
 
   ModelSource source() const {
     return {config, weights, *reader, predictor_reader.get(), &sparsity, &neuron_order};
@@ -67,5 +71,12 @@ Status AttachSparsityFile(const std::string& path, LoadedModel* model);
 Result<LoadedModel> OpenAssignedModel(const Assignment& assignment, const Clock& clock,
                                       const std::atomic<bool>& stop,
                                       const LoadProgressFn& on_progress);
+
+// Gives a model that was opened for one plan to the next: neurons stand as the new assignment says,
+// and ranges that were not there are fetched. Errors as OpenAssignedModel, and kDataLoss for neuron
+// tables that are not of the model or fewer than were announced.
+Status ReassignModel(const Assignment& assignment, const Clock& clock,
+                     const std::atomic<bool>& stop, const LoadProgressFn& on_progress,
+                     LoadedModel* model);
 
 }  // namespace thermocline::worker

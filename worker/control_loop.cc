@@ -39,8 +39,9 @@ ControlLoop::ControlLoop(const WorkerOptions& options, const Clock& clock, comm:
 
 ControlLoop::~ControlLoop() = default;
 
-Status ControlLoop::Run(const std::atomic<bool>& stop) {
-  const Status status = Serve(stop);
+Status ControlLoop::Run(WorkerRequests& requests) {
+  const Status status = Serve(requests);
+  requests.may_leave = false;
   if (!status.ok() && !refused_) {
     (void)Send(proto::Failure{status});
     (void)mailbox_.Receive(clock_.Now() + kPollInterval);  // lets the failure leave
@@ -48,15 +49,16 @@ Status ControlLoop::Run(const std::atomic<bool>& stop) {
   return status;
 }
 
-Status ControlLoop::Serve(const std::atomic<bool>& stop) {
+Status ControlLoop::Serve(WorkerRequests& requests) {
   TC_RETURN_IF_ERROR(SendHello());
   last_heard_ = clock_.Now();
-  while (!stop) {
+  while (!requests.stop) {
+    if (requests.leave && !has_asked_to_leave_) AskToLeave(requests);
     TC_ASSIGN_OR_RETURN(auto received, mailbox_.Receive(clock_.Now() + kPollInterval));
     if (received) {
       last_heard_ = clock_.Now();
       TC_ASSIGN_OR_RETURN(proto::Message message, proto::Decode(received->frame.header));
-      TC_ASSIGN_OR_RETURN(const bool done, Handle(std::move(message)));
+      TC_ASSIGN_OR_RETURN(const bool done, Handle(std::move(message), requests));
       if (done) {
         SendSpans();
         return OkStatus();
@@ -73,6 +75,15 @@ Status ControlLoop::Serve(const std::atomic<bool>& stop) {
   }
   (void)Send(proto::Shutdown{"stopped by a signal"});
   return OkStatus();
+}
+
+// Without an answer nothing changes; whoever asks again ends this worker.
+void ControlLoop::AskToLeave(WorkerRequests& requests) {
+  has_asked_to_leave_ = true;
+  requests.may_leave = false;
+  LogInfo("worker", "asked to end: leaving when the work is done elsewhere; asked again, at once");
+  const Status sent = Send(proto::Leaving{"asked to by a signal"});
+  if (!sent.ok()) LogDebug("worker", Str("wish to leave not sent: ", sent));
 }
 
 Status ControlLoop::SendHello() {
@@ -111,11 +122,12 @@ void ControlLoop::SendHeartbeat() {
   if (!sent.ok()) LogDebug("worker", Str("heartbeat not sent: ", sent));
 }
 
-Result<bool> ControlLoop::Handle(proto::Message message) {
+Result<bool> ControlLoop::Handle(proto::Message message, WorkerRequests& requests) {
   if (auto* welcome = std::get_if<proto::Welcome>(&message)) {
     welcome_ = true;
     id_ = welcome->id;
     epoch_ = welcome->epoch;
+    requests.may_leave = true;
   } else if (const auto* probe = std::get_if<proto::ProbeLink>(&message)) {
     StartProbe(*probe);
   } else if (auto* plan = std::get_if<proto::AssignPlan>(&message)) {
@@ -124,6 +136,11 @@ Result<bool> ControlLoop::Handle(proto::Message message) {
     if (step_loop_ == nullptr || !step_loop_->Submit(std::move(*batch))) {
       return Internal("a step came before its plan, or more steps than the queue holds");
     }
+  } else if (auto* table = std::get_if<proto::NeuronTable>(&message)) {
+    TC_RETURN_IF_ERROR(KeepTable(std::move(*table)));
+  } else if (auto* stay = std::get_if<proto::Stay>(&message)) {
+    LogWarn("worker", Str("the service cannot do without this worker: ", Printable(stay->reason),
+                          "; asked to end once more, it ends, and the service with it"));
   } else if (auto* probe = std::get_if<proto::ClockProbe>(&message)) {
     const int64_t at_ns = clock_.Now().since_start.count();
     const Status sent = Send(proto::ClockEcho{.sent_ns = probe->sent_ns, .at_ns = at_ns});
@@ -143,11 +160,25 @@ Status ControlLoop::RefusedBy(StatusCode code, const std::string& reason) {
   return Status(code, Str("refused by the coordinator: ", Printable(reason)));
 }
 
+Status ControlLoop::KeepTable(proto::NeuronTable table) {
+  if (!neuron_tables_.empty() && neuron_tables_.front().epoch != table.epoch) {
+    neuron_tables_.clear();
+  }
+  if (neuron_tables_.size() >= model::kMaxLayers) {
+    return DataLoss(Str("more neuron tables than a model has layers:", Kv("epoch", table.epoch)));
+  }
+  neuron_tables_.push_back(std::move(table));
+  return OkStatus();
+}
+
 Status ControlLoop::StartStage(proto::AssignPlan message) {
+  HeldModel held;
   prober_.reset();
+  if (step_loop_ != nullptr) held = step_loop_->End();
   step_loop_.reset();
   epoch_ = message.plan.epoch;
-  if (message.stage < 0) return OkStatus();  // spare: loads nothing, answers heartbeats
+  auto tables = std::exchange(neuron_tables_, {});
+  if (message.stage < 0) return OkStatus();  // spare: holds nothing, answers heartbeats
   if (message.stage >= static_cast<int>(message.plan.stages.size())) {
     return DataLoss(Str("plan without the assigned stage:", Kv("stage", message.stage)));
   }
@@ -162,6 +193,9 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
   }
   if (message.trace && tracer_ == nullptr) tracer_ = std::make_unique<Tracer>(clock_);
   Assignment assignment;
+  if (!tables.empty() && tables.front().epoch == epoch_) {
+    assignment.neuron_tables = std::move(tables);
+  }
   assignment.message = std::move(message);
   assignment.self = id_;
   assignment.key = options_.ticket.key;
@@ -170,7 +204,8 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
   step_loop_ = std::make_unique<StepLoop>(
       StepContext{clock_, mailbox_, port, *device_, counters_, FirstOf(options_.cpus),
                   tracer_.get()},
-      std::move(assignment), [this](Status status) { OnStepLoopEnd(std::move(status)); });
+      std::move(assignment), [this](Status status) { OnStepLoopEnd(std::move(status)); },
+      std::move(held));
   return OkStatus();
 }
 

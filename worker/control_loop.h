@@ -39,6 +39,16 @@ struct WorkerPorts {
   std::unique_ptr<comm::DataPort> zmq;
 };
 
+// What a person or the system may ask of a worker by signals; lock-free, so that a handler can
+// reach it.
+struct WorkerRequests {
+  std::atomic<bool> stop{false};   // end now
+  std::atomic<bool> leave{false};  // end when the work is done elsewhere
+  // Whether asking politely makes sense: in a service, which has not said that it needs this
+  // worker.
+  std::atomic<bool> may_leave{false};
+};
+
 // Owns the step loop. Run belongs to one thread, the control thread.
 class ControlLoop {
  public:
@@ -47,21 +57,24 @@ class ControlLoop {
               comm::PeerId peer, WorkerPorts ports, std::unique_ptr<kernels::Device> device);
   ~ControlLoop();
 
-  // Serves until the coordinator says shutdown or `stop` is set (both ok), or something is lost:
+  // Serves until the coordinator says shutdown, which it does when a worker may leave, or stop is
+  // requested (both ok), or something is lost:
   // kUnavailable when the coordinator is silent too long, its own code (kInvalidArgument) when it
   // refuses this worker, otherwise the step loop's error, which has then been reported to the
   // coordinator.
-  Status Run(const std::atomic<bool>& stop);
+  Status Run(WorkerRequests& requests);
 
  private:
-  Status Serve(const std::atomic<bool>& stop);
+  Status Serve(WorkerRequests& requests);
+  void AskToLeave(WorkerRequests& requests);
   Status SendHello();
   Status Send(const proto::Message& message);
   void SendHeartbeat();
   Status RefusedBy(StatusCode code, const std::string& reason);
   // True when the worker should end.
-  Result<bool> Handle(proto::Message message);
+  Result<bool> Handle(proto::Message message, WorkerRequests& requests);
   Status StartStage(proto::AssignPlan message);
+  Status KeepTable(proto::NeuronTable table);
   void StartProbe(const proto::ProbeLink& request);
   Status ReportProbe();
   comm::DataPort* PortOf(placement::LinkKind transport) const;
@@ -81,6 +94,8 @@ class ControlLoop {
   Epoch epoch_;
   TimePoint last_heard_;
   TimePoint last_heartbeat_;
+  bool has_asked_to_leave_ = false;
+  std::vector<proto::NeuronTable> neuron_tables_;  // of the epoch to come
   StepCounters counters_;
   std::unique_ptr<Tracer> tracer_;  // while the coordinator wants spans
   Mutex mutex_;

@@ -114,7 +114,7 @@ void DeviceExecutor::Run(const BatchRun& run, const LoweredOp& op) {
     case OpKind::kNeurons:
       return RunNeurons(run, op, out);
     case OpKind::kAxpyRows:
-      return ops.AxpyRows(op.weight, in(0), Ids(run, op.active_ids), op.bias, out);
+      return RunAxpyRows(run, op, out);
     case OpKind::kSend:
     case OpKind::kReceive:
       return;  // of the other unit
@@ -127,6 +127,14 @@ void DeviceExecutor::RunNeurons(const BatchRun& run, const LoweredOp& op, Tensor
                                       .threshold = op.threshold};
   device_->ops().Neurons(op.neurons, ToKernel(op.activation), run.View(op.inputs[0]),
                          Ids(run, op.active_ids), needs, a);
+}
+
+void DeviceExecutor::RunAxpyRows(const BatchRun& run, const LoweredOp& op, TensorView y) {
+  const TensorView a = run.View(op.inputs[0]);
+  const kernels::ActiveIds active = Ids(run, op.active_ids);
+  device_->ops().AxpyRows(op.weight, a, active, op.bias, y);
+  const bool is_listed = op.active_ids != kNoSlot;
+  if (firing_ != nullptr && is_listed) firing_->OnNeurons(op.layer_in_stage, active, a);
 }
 
 void DeviceExecutor::RunEmbedPosition(const LoweredOp& op, const BatchRows& rows, TensorView x) {

@@ -9,6 +9,7 @@
 #include "model/config.h"
 #include "worker/batch_run.h"
 #include "worker/dispatcher.h"
+#include "worker/firing_counter.h"
 #include "worker/tracer.h"
 
 namespace thermocline::worker {
@@ -35,6 +36,8 @@ class DeviceExecutor final : public OpExecutor {
   // `observer` must outlive it; null: nobody watches.
   void set_observer(OpObserver* observer) { observer_ = observer; }
   OpObserver* observer() const { return observer_; }
+  // The same.
+  void set_firing(FiringCounter* firing) { firing_ = firing; }
   // Outlives it; null: nobody traces. `first_layer` is the stage's.
   void set_tracer(Tracer* tracer, int first_layer);
 
@@ -45,6 +48,7 @@ class DeviceExecutor final : public OpExecutor {
   void RunTraced(const BatchRun& run, const LoweredOp& op);
   void Run(const BatchRun& run, const LoweredOp& op);
   void RunNeurons(const BatchRun& run, const LoweredOp& op, TensorView a);
+  void RunAxpyRows(const BatchRun& run, const LoweredOp& op, TensorView y);
   void RunEmbedPosition(const LoweredOp& op, const BatchRows& rows, TensorView x);
   void RunNorm(const LoweredOp& op, TensorView x, TensorView y);
   void RunRope(const LoweredOp& op, const BatchRows& rows, TensorView q, TensorView k);
@@ -54,6 +58,7 @@ class DeviceExecutor final : public OpExecutor {
   kernels::Device* device_;
   std::vector<BatchRun>* runs_;
   OpObserver* observer_ = nullptr;
+  FiringCounter* firing_ = nullptr;
   Tracer* tracer_ = nullptr;
   int first_layer_ = 0;
   uint32_t track_ = 0;

@@ -39,6 +39,8 @@ class Executor {
 
   // `observer` must outlive the executor; null: nobody watches.
   void set_observer(OpObserver* observer) { device_.set_observer(observer); }
+  // `firing` must outlive the executor; null: nobody counts.
+  void set_firing(FiringCounter* firing) { device_.set_firing(firing); }
   // Outlives the executor; null: nobody traces. `first_layer` is the stage's.
   void set_tracer(Tracer* tracer, int first_layer) {
     device_.set_tracer(tracer, first_layer);

@@ -13,10 +13,15 @@ namespace thermocline::worker {
 // lead's. Says nothing of single rows.
 bool IsHeld(const model::WeightKey& key, const model::LayerRange& layers, const FfnPlan& ffn);
 
-// The ranges of those weights, where the neurons stand in the file's order. ffn_down is there as a
-// whole: a neuron is a column of it. Touching ranges are merged.
+// Under which key a weight of the file is held: ffn_down that is re-laid is kFfnDownT.
+model::WeightKey KeyInMemory(const model::WeightKey& key, const FfnPlan& ffn);
+
+// The ranges of those weights, neurons standing in that order. ffn_down is there as a whole: a
+// neuron is a column of it. Ascending; touching ranges are merged, and so are rows with little
+// between them.
 std::vector<model::ByteRange> HeldRanges(const model::WeightIndex& weights,
                                          const std::vector<model::WeightKey>& keys,
-                                         const model::LayerRange& layers, const FfnPlan& ffn);
+                                         const model::LayerRange& layers, const FfnPlan& ffn,
+                                         const model::NeuronOrder& order = {});
 
 }  // namespace thermocline::worker

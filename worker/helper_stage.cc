@@ -13,8 +13,8 @@ Result<std::unique_ptr<HelperStage>> HelperStage::Create(const ModelSource& sour
                                                          const LoadProgressFn& on_progress) {
   TC_RETURN_IF_ERROR(CheckModes(source, options.ffn.modes));
   std::unique_ptr<HelperStage> stage(new HelperStage(options));
-  TC_ASSIGN_OR_RETURN(stage->shard_,
-                      Shard::Load(source, options.layers, options.ffn, device, on_progress));
+  TC_ASSIGN_OR_RETURN(stage->shard_, Shard::Load(source, options.layers, options.ffn, device,
+                                                 on_progress, options.prior));
   TC_ASSIGN_OR_RETURN(stage->layers_,
                       LayerStack::Lower(source, options.layers, options.ffn, stage->shard_));
   const ExecutorOptions scratch{

@@ -19,6 +19,7 @@ struct HelperOptions {
   model::LayerRange layers;  // of the stage
   FfnPlan ffn;               // is_helper
   int max_step_tokens = 512;
+  Shard* prior = nullptr;    // of the plan before, see Shard::Load
   Tracer* tracer = nullptr;  // outlives the stage
 };
 
@@ -37,6 +38,11 @@ class HelperStage {
   Status Run(const proto::Part& part, PartExchange* exchange);
 
   const LoadReport& load_report() const { return shard_.report(); }
+  const Shard& shard() const { return shard_; }
+  // Before the first run; outlives the stage.
+  void set_firing(FiringCounter* firing) { executor_->set_firing(firing); }
+  // For another plan. Nothing can be run afterwards.
+  Shard TakeShard() { return std::move(shard_); }
   // As Stage::FfnText.
   std::string FfnText() const { return layers_->ModesText(); }
 

@@ -41,7 +41,8 @@ Result<WorkerPorts> OpenPorts(const WorkerOptions& options, comm::MpiRuntime* mp
   return ports;
 }
 
-Status Serve(const WorkerOptions& options, comm::MpiRuntime* mpi, const std::atomic<bool>& stop) {
+Status Serve(const WorkerOptions& options, comm::MpiRuntime* mpi, WorkerRequests& requests) {
+  const std::atomic<bool>& stop = requests.stop;
   const comm::PeerId peer = RandomPeer();
   TC_RETURN_IF_ERROR(kernels::UseInstructionSet(options.isa).WithContext("--isa"));
   TC_RETURN_IF_ERROR(RunOn(options.cpus));
@@ -56,19 +57,19 @@ Status Serve(const WorkerOptions& options, comm::MpiRuntime* mpi, const std::ato
   if (!mailbox.ok()) return stop ? OkStatus() : mailbox.status();
   const SteadyClock clock;
   ControlLoop loop(options, clock, **mailbox, peer, std::move(ports), std::move(device));
-  return loop.Run(stop);
+  return loop.Run(requests);
 }
 
 }  // namespace
 
-Status RunWorker(WorkerOptions options, bool under_mpi, const std::atomic<bool>& stop) {
-  if (!under_mpi) return Serve(options, nullptr, stop);
+Status RunWorker(WorkerOptions options, bool under_mpi, WorkerRequests& requests) {
+  if (!under_mpi) return Serve(options, nullptr, requests);
   TC_ASSIGN_OR_RETURN(auto mpi, comm::StartMpi());
   options.wanted_id = WorkerId{static_cast<uint64_t>(mpi->rank())};
   TC_ASSIGN_OR_RETURN(const std::string ticket, mpi->BroadcastFromRankZero(""));
   if (ticket.empty()) return OkStatus();  // the coordinator could not start, and says why
   TC_ASSIGN_OR_RETURN(options.ticket, comm::JoinTicket::Parse(ticket));
-  const Status served = Serve(options, mpi.get(), stop);
+  const Status served = Serve(options, mpi.get(), requests);
   if (!served.ok()) mpi->Abandon();
   return served;
 }

@@ -5,8 +5,6 @@
 
 #include "base/check.h"
 #include "base/str.h"
-#include "base/units.h"
-#include "kernels/lanes.h"
 #include "worker/held_weights.h"
 #include "worker/residency.h"
 
@@ -21,11 +19,6 @@ constexpr size_t kProgressBytes = 8 << 20;
 
 // Values re-encoded at a time, as F32: 1 MiB, an L2 cache.
 constexpr int64_t kChunkElems = 256 * 1024;
-// Matrices share regions of this size, so that small ones lie on huge pages too. What is left of a
-// region when the next matrix does not fit is never touched, and so never memory.
-constexpr uint64_t kRegionBytes = 256 * kMiB;
-constexpr uint64_t kAlignBytes = 64;  // a cache line
-
 // Neurons re-laid at a time: whole blocks of every type.
 constexpr int64_t kRelayNeurons = 256;
 
@@ -50,16 +43,19 @@ bool IsStreamed(const WeightKey& key, const model::WeightIndex& weights) {
   return key.role != WeightRole::kTokenEmbd || weights.Find(WeightRole::kOutput) == nullptr;
 }
 
+std::span<const std::byte> BytesOf(const model::TensorInfo& info,
+                                   const model::RangeReader& reader) {
+  return reader.Mapping().subspan(info.offset_bytes, info.size_bytes);
+}
+
 }  // namespace
 
 Result<Shard> Shard::Load(const ModelSource& source, const model::LayerRange& layers,
                           const FfnPlan& ffn, kernels::Device& device,
-                          const LoadProgressFn& on_progress) {
+                          const LoadProgressFn& on_progress, Shard* prior) {
   const model::WeightIndex& weights = source.weights;
-  const model::RangeReader& reader = source.reader;
-  const auto mapping = reader.Mapping();
-  if (mapping.empty()) {
-    return Unavailable(Str("weights must lie in a mappable file: ", reader.name()));
+  if (source.reader.Mapping().empty()) {
+    return Unavailable(Str("weights must lie in a mappable file: ", source.reader.name()));
   }
   if (!device.reads_host_memory()) {
     return Unavailable(Str("this device cannot use weights in host memory: ", device.name()));
@@ -67,47 +63,109 @@ Result<Shard> Shard::Load(const ModelSource& source, const model::LayerRange& la
   Shard shard;
   shard.PlaceNeurons(source, layers, ffn);
   shard.CountOwned(weights, layers, ffn);
-  int n_relaid = 0;
-  DType relaid_dtype = DType::kF32;
-  for (const WeightKey& key : weights.KeysOf(layers)) {
-    if (!IsHeld(key, layers, ffn)) continue;
-    const model::TensorInfo& info = *weights.Find(key.role, key.layer);
-    const auto bytes = mapping.subspan(info.offset_bytes, info.size_bytes);
-    const TensorView mapped = MappedView(info, mapping);
-    const auto places = shard.PlacesFor(key);
-    if (ffn.has_neuron_rows() && key.role == WeightRole::kFfnDown) {
-      TC_RETURN_IF_ERROR(shard.ReadBytes(bytes, on_progress).WithContext(info.name));
-      TC_RETURN_IF_ERROR(shard.Relay(key.layer, mapped, places, device).WithContext(info.name));
-      reader.Evict(info.offset_bytes, info.size_bytes);
-      relaid_dtype = model::HeldAs(key.role, info, true).dtype;
-      ++n_relaid;
-    } else if (IsStreamed(key, weights)) {
-      const Source matrix = {key, info, info.dtype, places, shard.HeldOf(key, info.n_rows())};
-      TC_RETURN_IF_ERROR(shard.Pack(matrix, reader, device, on_progress).WithContext(info.name));
-    } else {
-      TC_RETURN_IF_ERROR(shard.ReadBytes(bytes, on_progress).WithContext(info.name));
-      for (int64_t i = 0; i < mapped.n_rows; ++i) {
-        if (kernels::IsFiniteRow(mapped.dtype, mapped.row(i), mapped.n_cols)) continue;
-        return CheckFinite(0, i).WithContext(info.name);
-      }
-      if (places.empty()) {
-        shard.views_[key] = mapped;
-      } else {
-        TC_RETURN_IF_ERROR(shard.PlaceVector(key, mapped, places, device));
-      }
-    }
-  }
+  std::vector<Part> parts = {{weights.KeysOf(layers), source.reader}};
   if (ffn.has_predictors()) {
-    TC_RETURN_IF_ERROR(shard.LoadPredictors(source, layers, ffn, device, on_progress));
+    const bool apart = weights.has_attached_predictors();
+    CHECK(!apart || source.predictor_reader != nullptr);
+    parts.push_back(
+        {weights.PredictorKeysOf(layers), apart ? *source.predictor_reader : source.reader, true});
   }
-  if (n_relaid > 0) {
-    shard.report_.note = Str("ffn_down of ", n_relaid, " layers re-laid to ",
-                             DTypeName(relaid_dtype), " neuron rows");
+  std::vector<WeightKey> wanted;
+  for (Part& part : parts) {
+    std::erase_if(part.keys, [&](const WeightKey& key) { return !IsHeld(key, layers, ffn); });
+    for (const WeightKey& key : part.keys) wanted.push_back(KeyInMemory(key, ffn));
+  }
+  if (prior != nullptr) {
+    shard.memory_ = std::move(prior->memory_);
+    shard.DropAllBut(wanted, prior);
+    shard.prior_ = prior;
+  }
+  for (Part& part : parts) {
+    shard.SortByGrowth(&part.keys, weights, ffn);
+    TC_RETURN_IF_ERROR(shard.LoadPart(part, weights, ffn, device, on_progress));
+  }
+  if (prior != nullptr) {
+    std::vector<TensorView> views;
+    for (const auto& [key, view] : shard.views_) views.push_back(view);
+    shard.memory_.KeepOnly(views);
+    *prior = Shard();
+    shard.prior_ = nullptr;
+  }
+  if (shard.n_relaid_ > 0) {
+    shard.report_.note = Str("ffn_down of ", shard.n_relaid_, " layers re-laid to ",
+                             DTypeName(shard.relaid_dtype_), " neuron rows");
   }
   if (shard.ordered_) {
     shard.report_.note += Str(shard.report_.note.empty() ? "" : ", ", "neurons in heat order");
   }
   return shard;
+}
+
+Status Shard::LoadPart(const Part& part, const model::WeightIndex& weights, const FfnPlan& ffn,
+                       kernels::Device& device, const LoadProgressFn& on_progress) {
+  if (part.reader.Mapping().empty()) {
+    return Unavailable(Str("predictors must lie in a mappable file: ", part.reader.name()));
+  }
+  for (const WeightKey& key : part.keys) {
+    const model::TensorInfo& info = *weights.Find(key.role, key.layer);
+    Status loaded;
+    if (KeyInMemory(key, ffn) != key) {
+      loaded = LoadDown(key, info, part.reader, device, on_progress);
+    } else if (!part.is_of_predictors && !IsStreamed(key, weights)) {
+      loaded = LoadMapped(key, info, part.reader, device, on_progress);
+    } else {
+      const DType dtype = part.is_of_predictors ? model::MemoryType(key.role, info) : info.dtype;
+      const Shape shape{dtype, HeldOf(key, info.n_rows()), info.n_cols()};
+      TC_ASSIGN_OR_RETURN(const Target target, Prepare(key, shape, device));
+      loaded = Pack(info, target, part.reader, device, on_progress);
+    }
+    TC_RETURN_IF_ERROR(loaded.WithContext(info.name));
+  }
+  return OkStatus();
+}
+
+Status Shard::LoadDown(const WeightKey& key, const model::TensorInfo& info,
+                       const model::RangeReader& reader, kernels::Device& device,
+                       const LoadProgressFn& on_progress) {
+  const TensorView mapped = MappedView(info, reader.Mapping());
+  relaid_dtype_ = model::NeuronRowType(mapped.dtype, mapped.n_rows);
+  ++n_relaid_;
+  const WeightKey by_neuron = {key.layer, WeightRole::kFfnDownT};
+  const Shape shape{relaid_dtype_, HeldOf(by_neuron, mapped.n_cols), mapped.n_rows};
+  TC_ASSIGN_OR_RETURN(const Target target, Prepare(by_neuron, shape, device));
+  if (target.is_complete) return OkStatus();
+  TC_RETURN_IF_ERROR(ReadBytes(BytesOf(info, reader), on_progress));
+  TC_RETURN_IF_ERROR(Relay(mapped, target, device));
+  reader.Evict(info.offset_bytes, info.size_bytes);
+  return OkStatus();
+}
+
+Status Shard::LoadMapped(const WeightKey& key, const model::TensorInfo& info,
+                         const model::RangeReader& reader, kernels::Device& device,
+                         const LoadProgressFn& on_progress) {
+  const TensorView mapped = MappedView(info, reader.Mapping());
+  const bool is_placed = !PlacesFor(key).empty();
+  if (!is_placed && prior_ != nullptr && prior_->View(key).data == mapped.data) {
+    views_[key] = mapped;
+    report_.kept_bytes += info.size_bytes;
+    return OkStatus();
+  }
+  Target target;
+  if (is_placed) {
+    const Shape shape{mapped.dtype, mapped.n_rows, HeldOf(key, mapped.n_cols), true};
+    TC_ASSIGN_OR_RETURN(target, Prepare(key, shape, device));
+    if (target.is_complete) return OkStatus();
+  }
+  TC_RETURN_IF_ERROR(ReadBytes(BytesOf(info, reader), on_progress));
+  for (int64_t i = 0; i < mapped.n_rows; ++i) {
+    if (!kernels::IsFiniteRow(mapped.dtype, mapped.row(i), mapped.n_cols)) return CheckFinite(0, i);
+  }
+  if (is_placed) {
+    PlaceVector(mapped, target);
+  } else {
+    views_[key] = mapped;
+  }
+  return OkStatus();
 }
 
 void Shard::PlaceNeurons(const ModelSource& source, const model::LayerRange& layers,
@@ -156,49 +214,31 @@ int64_t Shard::HeldOf(const WeightKey& key, int64_t n_all) const {
   return found == n_held_.end() || !model::IsPerNeuron(key.role) ? n_all : found->second;
 }
 
-Status Shard::LoadPredictors(const ModelSource& source, const model::LayerRange& layers,
-                             const FfnPlan& ffn, kernels::Device& device,
-                             const LoadProgressFn& on_progress) {
-  const bool apart = source.weights.has_attached_predictors();
-  CHECK(!apart || source.predictor_reader != nullptr);
-  const model::RangeReader& reader = apart ? *source.predictor_reader : source.reader;
-  if (reader.Mapping().empty()) {
-    return Unavailable(Str("predictors must lie in a mappable file: ", reader.name()));
-  }
-  for (const WeightKey& key : source.weights.PredictorKeysOf(layers)) {
-    if (!IsHeld(key, layers, ffn)) continue;
-    const model::TensorInfo& info = *source.weights.Find(key.role, key.layer);
-    const Source matrix = {key, info, model::MemoryType(key.role, info), PlacesFor(key),
-                           HeldOf(key, info.n_rows())};
-    TC_RETURN_IF_ERROR(Pack(matrix, reader, device, on_progress).WithContext(info.name));
-  }
-  return OkStatus();
-}
-
 Status Shard::ReadBytes(std::span<const std::byte> bytes, const LoadProgressFn& on_progress) {
   for (size_t at = 0; at < bytes.size(); at += kProgressBytes) {
     const auto piece = bytes.subspan(at, std::min<size_t>(kProgressBytes, bytes.size() - at));
     TC_RETURN_IF_ERROR(MakeResident(piece));
     report_.read_bytes += piece.size();
-    TC_RETURN_IF_ERROR(on_progress(report_.read_bytes, report_.owned_bytes));
+    const uint64_t done = report_.read_bytes + report_.kept_bytes;
+    TC_RETURN_IF_ERROR(on_progress(std::min(done, report_.owned_bytes), report_.owned_bytes));
   }
   return OkStatus();
 }
 
-Status Shard::Pack(const Source& source, const model::RangeReader& reader, kernels::Device& device,
+Status Shard::Pack(const model::TensorInfo& info, const Target& target,
+                   const model::RangeReader& reader, kernels::Device& device,
                    const LoadProgressFn& on_progress) {
-  const TensorView mapped = MappedView(source.info, reader.Mapping());
-  TC_ASSIGN_OR_RETURN(const TensorView packed,
-                      Allocate(source.key, source.dtype, source.n_held, mapped.n_cols, device));
+  if (target.is_complete) return OkStatus();
+  const TensorView mapped = MappedView(info, reader.Mapping());
   const int64_t row_bytes = mapped.row_stride_bytes;
   const int64_t most_rows =
       std::max<int64_t>(1, static_cast<int64_t>(kProgressBytes) / std::max<int64_t>(1, row_bytes));
-  const auto is_held = [&](int64_t row) {
-    return source.places.empty() || source.places[static_cast<size_t>(row)] != kNotHeld;
+  const auto is_missing = [&](int64_t row) {
+    return target.places.empty() || target.places[static_cast<size_t>(row)] != kNotHeld;
   };
   for (int64_t row = 0; row < mapped.n_rows;) {
-    int64_t n_rows = 0;  // of the next piece: rows that are held and follow one another
-    while (n_rows < most_rows && row + n_rows < mapped.n_rows && is_held(row + n_rows)) ++n_rows;
+    int64_t n_rows = 0;  // of the next piece: rows that are missing and follow one another
+    while (n_rows < most_rows && row + n_rows < mapped.n_rows && is_missing(row + n_rows)) ++n_rows;
     if (n_rows == 0) {
       ++row;
       continue;
@@ -206,30 +246,13 @@ Status Shard::Pack(const Source& source, const model::RangeReader& reader, kerne
     const auto n_bytes = static_cast<size_t>(n_rows * row_bytes);
     TC_RETURN_IF_ERROR(ReadBytes({mapped.row(row), n_bytes}, on_progress));
     const TensorView from = mapped.Rows(row, n_rows);
-    TC_RETURN_IF_ERROR(source.dtype == mapped.dtype
-                           ? Place(from, row, packed, source.places, device)
-                           : Reencode(from, row, packed, source.places, device));
-    reader.Evict(source.info.offset_bytes + static_cast<uint64_t>(row * row_bytes), n_bytes);
+    TC_RETURN_IF_ERROR(target.view.dtype == mapped.dtype
+                           ? Place(from, row, target.view, target.places, device)
+                           : Reencode(from, row, target.view, target.places, device));
+    reader.Evict(info.offset_bytes + static_cast<uint64_t>(row * row_bytes), n_bytes);
     row += n_rows;
   }
   return OkStatus();
-}
-
-Result<TensorView> Shard::Allocate(const WeightKey& key, DType dtype, int64_t n_rows,
-                                   int64_t n_cols, kernels::Device& device) {
-  const uint64_t n_bytes =
-      static_cast<uint64_t>(n_rows) * RowBytes(dtype, static_cast<uint64_t>(n_cols));
-  const uint64_t taken = RoundUp(n_bytes + kernels::kLanesSlackBytes, kAlignBytes);
-  if (copies_.empty() || copies_.back().size() - used_bytes_ < taken) {
-    TC_ASSIGN_OR_RETURN(Buffer region, device.Allocate(std::max(taken, kRegionBytes)));
-    copies_.push_back(std::move(region));
-    used_bytes_ = 0;
-  }
-  TensorView view = TensorView::Dense(copies_.back().data() + used_bytes_, dtype, n_rows, n_cols);
-  view.layout = device.PreferredLayout(dtype);
-  used_bytes_ += taken;
-  views_[key] = view;
-  return view;
 }
 
 Status Shard::Place(TensorView from, int64_t first_row, TensorView to,
@@ -257,34 +280,23 @@ Status Shard::Reencode(TensorView from, int64_t first_row, TensorView to,
   return OkStatus();
 }
 
-Status Shard::PlaceVector(const WeightKey& key, TensorView mapped, std::span<const int32_t> places,
-                          kernels::Device& device) {
-  TC_ASSIGN_OR_RETURN(const TensorView to, Allocate(key, mapped.dtype, mapped.n_rows,
-                                                    HeldOf(key, mapped.n_cols), device));
+void Shard::PlaceVector(TensorView mapped, const Target& target) {
   for (int64_t i = 0; i < mapped.n_cols; ++i) {
-    const int32_t place = places[static_cast<size_t>(i)];
-    if (place != kNotHeld) to.f32_row(0)[place] = mapped.f32_row(0)[i];
+    const int32_t place = target.places[static_cast<size_t>(i)];
+    if (place != kNotHeld) target.view.f32_row(0)[place] = mapped.f32_row(0)[i];
   }
-  return OkStatus();
 }
 
 std::span<const int32_t> Shard::PlacesFor(const WeightKey& key) const {
-  if (!model::IsPerNeuron(key.role)) return {};
-  const auto found = places_.find(key.layer);
-  return found == places_.end() ? std::span<const int32_t>() : found->second;
+  return model::IsPerNeuron(key.role) ? Places(key.layer) : std::span<const int32_t>();
 }
 
-Status Shard::Relay(int layer, TensorView mapped, std::span<const int32_t> places,
-                    kernels::Device& device) {
-  const DType dtype = model::NeuronRowType(mapped.dtype, mapped.n_rows);
-  const WeightKey key = {layer, WeightRole::kFfnDownT};
-  TC_ASSIGN_OR_RETURN(const TensorView rows,
-                      Allocate(key, dtype, HeldOf(key, mapped.n_cols), mapped.n_rows, device));
+Status Shard::Relay(TensorView mapped, const Target& target, kernels::Device& device) {
   for (int64_t i = 0; i < mapped.n_rows; ++i) {
     if (!kernels::IsFiniteRow(mapped.dtype, mapped.row(i), mapped.n_cols)) return CheckFinite(0, i);
   }
-  if (IsFloat(dtype) && places.empty()) {
-    kernels::TransposeToRows(mapped, rows);
+  if (IsFloat(target.view.dtype) && target.places.empty()) {
+    kernels::TransposeToRows(mapped, target.view);
     return OkStatus();
   }
   const DType between = IsFloat(mapped.dtype) ? mapped.dtype : DType::kF32;
@@ -294,7 +306,7 @@ Status Shard::Relay(int layer, TensorView mapped, std::span<const int32_t> place
     const int64_t n = std::min(kRelayNeurons, mapped.n_cols - first);
     const TensorView part = TensorView::Dense(memory.data(), between, n, mapped.n_rows);
     kernels::TransposeToRows(mapped.Cols(first, n), part);
-    TC_RETURN_IF_ERROR(Place(part, first, rows, places, device));
+    TC_RETURN_IF_ERROR(Place(part, first, target.view, target.places, device));
   }
   return OkStatus();
 }

@@ -10,7 +10,6 @@
 #include <string>
 #include <vector>
 
-#include "base/buffer.h"
 #include "base/status.h"
 #include "base/tensor_view.h"
 #include "kernels/device.h"
@@ -20,6 +19,7 @@
 #include "model/range_reader.h"
 #include "model/sparsity.h"
 #include "model/weights.h"
+#include "worker/weight_memory.h"
 
 namespace thermocline::worker {
 
@@ -74,6 +74,7 @@ struct FfnPlan {
 struct LoadReport {
   uint64_t owned_bytes = 0;  // of the file, as the plan counts them
   uint64_t read_bytes = 0;   // touched in the file
+  uint64_t kept_bytes = 0;   // of memory: taken over from the shard before
   std::string note;          // what was re-laid, for the log; "" when nothing was
 };
 
@@ -85,9 +86,14 @@ class Shard {
   // predictors are kept as Q8_0. kDataLoss or kUnavailable when bytes cannot be read, kDataLoss
   // when a weight that is re-encoded is not a number, kUnavailable when the device cannot use them
   // where they lie, kResourceExhausted without memory for copies, and what `on_progress` returns.
+  //
+  // `prior`: a shard of the same source for another plan, or null. Matrices whose rows are the same
+  // are taken over where they lie; of the others the rows that stay are copied and only new ones
+  // are read. Memory is handed back matrix by matrix, those that go or shrink first, so that it
+  // exceeds the larger of the two shards by no more than one matrix. `prior` is left empty.
   static Result<Shard> Load(const ModelSource& source, const model::LayerRange& layers,
                             const FfnPlan& ffn, kernels::Device& device,
-                            const LoadProgressFn& on_progress);
+                            const LoadProgressFn& on_progress, Shard* prior = nullptr);
 
   // Neurons stand in the source's order when the plan has neuron rows: rows of gate, up, down and
   // of the predictor's output alike, so that ids of active neurons are places. Of a shared stage
@@ -97,6 +103,9 @@ class Shard {
   // The view of a weight, empty when the model has none.
   TensorView View(const model::WeightKey& key) const;
   const LoadReport& report() const { return report_; }
+  static constexpr int32_t kNotHeld = -1;
+  // Where each neuron of the file stands here, or kNotHeld; empty: all, in the file's order.
+  std::span<const int32_t> Places(int layer) const;
 
  private:
   // Where the neurons of each layer go.
@@ -104,49 +113,77 @@ class Shard {
   // Bytes of the file that are held here, as the plan counts them.
   void CountOwned(const model::WeightIndex& weights, const model::LayerRange& layers,
                   const FfnPlan& ffn);
-  Status LoadPredictors(const ModelSource& source, const model::LayerRange& layers,
-                        const FfnPlan& ffn, kernels::Device& device,
-                        const LoadProgressFn& on_progress);
-  Status ReadBytes(std::span<const std::byte> bytes, const LoadProgressFn& on_progress);
-  // A matrix of a file, the type it is to have in memory, and where its rows stand there.
-  struct Source {
-    model::WeightKey key;
-    const model::TensorInfo& info;
-    DType dtype;
-    std::span<const int32_t> places;  // of each row, kNotHeld: nowhere; empty: in the file's order
-    int64_t n_held;                   // rows
+  // Weights of one file, whose keys they are.
+  struct Part {
+    std::vector<model::WeightKey> keys;
+    const model::RangeReader& reader;
+    bool is_of_predictors = false;
   };
-  static constexpr int32_t kNotHeld = -1;
+  Status LoadPart(const Part& part, const model::WeightIndex& weights, const FfnPlan& ffn,
+                  kernels::Device& device, const LoadProgressFn& on_progress);
+  Status LoadDown(const model::WeightKey& key, const model::TensorInfo& info,
+                  const model::RangeReader& reader, kernels::Device& device,
+                  const LoadProgressFn& on_progress);
+  // What is looked up where it is mapped, or has a value per neuron.
+  Status LoadMapped(const model::WeightKey& key, const model::TensorInfo& info,
+                    const model::RangeReader& reader, kernels::Device& device,
+                    const LoadProgressFn& on_progress);
+  Status ReadBytes(std::span<const std::byte> bytes, const LoadProgressFn& on_progress);
+
+  // A matrix in memory and which of its rows are still to come.
+  struct Target {
+    TensorView view;
+    // Of each row of the file: its place, or kNotHeld; empty: all, in the file's order.
+    std::vector<int32_t> places;
+    bool is_complete = false;
+  };
+  struct Shape {
+    DType dtype = DType::kF32;
+    int64_t n_rows = 0;
+    int64_t n_cols = 0;
+    bool is_vector = false;  // its columns are what a matrix has as rows
+  };
+  // The view of `key` from now on: the prior shard's as far as it has the rows.
+  Result<Target> Prepare(const model::WeightKey& key, const Shape& shape, kernels::Device& device);
+  // Copies the rows that the prior shard has, and hands it back.
+  void TakeRows(const model::WeightKey& key, const TensorView& prior, Target* target);
+  // Whether the neurons of a layer stand here as they stood there.
+  bool StandsAs(const Shard& prior, int layer) const;
+  // Of keys that are held: first those of which the prior shard has no fewer rows, then those of
+  // which it has some.
+  void SortByGrowth(std::vector<model::WeightKey>* keys, const model::WeightIndex& weights,
+                    const FfnPlan& ffn) const;
+  void DropAllBut(const std::vector<model::WeightKey>& wanted, Shard* prior) const;
+
   // Copies a matrix to the device's memory in the layout that its ops read fastest, piece by piece,
   // handing each piece of the file back.
-  Status Pack(const Source& source, const model::RangeReader& reader, kernels::Device& device,
-              const LoadProgressFn& on_progress);
+  Status Pack(const model::TensorInfo& info, const Target& target, const model::RangeReader& reader,
+              kernels::Device& device, const LoadProgressFn& on_progress);
   // Memory for a matrix that from now on is the view of `key`.
-  Result<TensorView> Allocate(const model::WeightKey& key, DType dtype, int64_t n_rows,
-                              int64_t n_cols, kernels::Device& device);
+  Result<TensorView> Allocate(const model::WeightKey& key, const Shape& shape,
+                              kernels::Device& device);
   // Rows of `from`, which are first_row and on of the matrix, to their places in `to`.
   static Status Place(TensorView from, int64_t first_row, TensorView to,
                       std::span<const int32_t> places, kernels::Device& device);
   // The same for rows of another type, by way of F32.
   static Status Reencode(TensorView from, int64_t first_row, TensorView to,
                          std::span<const int32_t> places, kernels::Device& device);
-  // Copies a vector with one value per neuron.
-  Status PlaceVector(const model::WeightKey& key, TensorView mapped,
-                     std::span<const int32_t> places, kernels::Device& device);
+  static void PlaceVector(TensorView mapped, const Target& target);
   // Of the neurons of a layer, those held here.
   int64_t HeldOf(const model::WeightKey& key, int64_t n_all) const;
-  Status Relay(int layer, TensorView mapped, std::span<const int32_t> places,
-               kernels::Device& device);
+  static Status Relay(TensorView mapped, const Target& target, kernels::Device& device);
   // Of the rows of `key`, which are one layer's neurons or not; empty in the file's order.
   std::span<const int32_t> PlacesFor(const model::WeightKey& key) const;
 
   std::map<model::WeightKey, TensorView> views_;
-  std::vector<Buffer> copies_;  // regions; matrices are taken from the last
-  uint64_t used_bytes_ = 0;     // of the last
+  WeightMemory memory_;     // of copies
+  Shard* prior_ = nullptr;  // while loading
   // By layer: where each neuron of the file stands. No entry: all are there in the file's order.
   std::map<int, std::vector<int32_t>> places_;
   std::map<int, int64_t> n_held_;  // neurons, for layers with an entry above
   bool ordered_ = false;           // by heat
+  int n_relaid_ = 0;               // layers
+  DType relaid_dtype_ = DType::kF32;
   LoadReport report_;
 };
 

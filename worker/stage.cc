@@ -28,8 +28,8 @@ Result<std::unique_ptr<Stage>> Stage::Create(const ModelSource& source, const St
                                              const LoadProgressFn& on_progress) {
   TC_RETURN_IF_ERROR(CheckModes(source, options.ffn.modes));
   std::unique_ptr<Stage> stage(new Stage(source, options, logits_sink));
-  TC_ASSIGN_OR_RETURN(stage->shard_,
-                      Shard::Load(source, options.layers, options.ffn, device, on_progress));
+  TC_ASSIGN_OR_RETURN(stage->shard_, Shard::Load(source, options.layers, options.ffn, device,
+                                                 on_progress, options.prior));
   const int n_layers = options.layers.end - options.layers.begin;
   TC_ASSIGN_OR_RETURN(stage->kv_, KvCache::Create(source.config, n_layers, options.kv, device));
   TC_RETURN_IF_ERROR(stage->Build(source, device));

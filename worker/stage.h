@@ -33,6 +33,7 @@ struct StageOptions {
   placement::KvBudget kv;
   int max_step_tokens = 512;
   OpObserver* observer = nullptr;  // of all ops; outlives the stage
+  Shard* prior = nullptr;          // of the plan before, see Shard::Load
   Tracer* tracer = nullptr;        // the same
 };
 
@@ -73,6 +74,11 @@ class Stage {
   // Of the batch done last, on the last stage.
   const std::vector<proto::StepResultEntry>& results() const { return results_; }
   const LoadReport& load_report() const { return shard_.report(); }
+  const Shard& shard() const { return shard_; }
+  // Before the first run; outlives the stage.
+  void set_firing(FiringCounter* firing) { executor_->set_firing(firing); }
+  // For another plan. Nothing can be run afterwards.
+  Shard TakeShard() { return std::move(shard_); }
   // For people: "ffn auto: exact 12 layers, dense 4 layers", or "ffn dense". What runs most so far.
   std::string FfnText() const;
   // Of a stage that shares its neurons, before the first Run; outlives the stage.

@@ -37,17 +37,31 @@ uint64_t MicrosSince(const Clock& clock, TimePoint begin) {
 }  // namespace
 
 StepLoop::StepLoop(const StepContext& context, Assignment assignment,
-                   std::function<void(Status)> on_end)
+                   std::function<void(Status)> on_end, HeldModel held)
     : context_(context),
       assignment_(std::move(assignment)),
       on_end_(std::move(on_end)),
       submitted_(kQueuedSteps),
+      prior_(std::move(held)),
       thread_([this] { Run(); }) {}
 
-StepLoop::~StepLoop() {
+StepLoop::~StepLoop() { Join(); }
+
+void StepLoop::Join() {
   stopping_ = true;
   submitted_.Close();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
+}
+
+HeldModel StepLoop::End() {
+  Join();
+  HeldModel held;
+  if (stage_ == nullptr && helper_ == nullptr) return held;
+  held.shard = stage_ != nullptr ? stage_->TakeShard() : helper_->TakeShard();
+  stage_.reset();  // with its keys, values and scratch
+  helper_.reset();
+  held.model = std::move(model_);
+  return held;
 }
 
 bool StepLoop::Submit(proto::StepBatch batch) { return submitted_.TryPush(std::move(batch)); }
@@ -66,28 +80,50 @@ void StepLoop::Run() {
 
 Status StepLoop::Prepare() {
   TC_RETURN_IF_ERROR(RunOn(context_.cpus));
-  const proto::AssignPlan& message = assignment_.message;
   // The fetch counts the bytes that come, the stage then those it reads from its copy.
   const auto on_progress = [&](uint64_t done, uint64_t total) {
     return ReportProgress(done, total);
   };
-  TC_ASSIGN_OR_RETURN(model_,
-                      OpenAssignedModel(assignment_, context_.clock, stopping_, on_progress));
-  const uint64_t fetched_bytes = model_.fetched_bytes;
+  TC_RETURN_IF_ERROR(OpenModelOfPlan(on_progress));
   TC_RETURN_IF_ERROR(assignment_.is_helper() ? LoadHelper(on_progress) : LoadStage(on_progress));
   TC_RETURN_IF_ERROR(OpenLinks());
+  const Shard& shard = helper_ != nullptr ? helper_->shard() : stage_->shard();
+  firing_ = std::make_unique<FiringCounter>(shard, assignment_.stage().layers);
+  helper_ != nullptr ? helper_->set_firing(firing_.get()) : stage_->set_firing(firing_.get());
   traffic_at_start_ = context_.device.ops().traffic();
+  return SendControl(ReadyMessage());
+}
+
+Status StepLoop::OpenModelOfPlan(const LoadProgressFn& on_progress) {
+  if (prior_.model) {
+    model_ = std::move(*prior_.model);
+    TC_RETURN_IF_ERROR(ReassignModel(assignment_, context_.clock, stopping_, on_progress, &model_));
+  } else {
+    TC_ASSIGN_OR_RETURN(model_,
+                        OpenAssignedModel(assignment_, context_.clock, stopping_, on_progress));
+  }
+  return OkStatus();
+}
+
+proto::Ready StepLoop::ReadyMessage() const {
+  const proto::AssignPlan& message = assignment_.message;
+  const model::LayerRange& layers = assignment_.stage().layers;
   const LoadReport& report = helper_ != nullptr ? helper_->load_report() : stage_->load_report();
   std::string note = report.note;
   if (message.weights_from == proto::WeightsFrom::kCoordinator) {
-    note += Str(note.empty() ? "" : ", ", "fetched ", FormatBytes(fetched_bytes));
+    note += Str(note.empty() ? "" : ", ", "fetched ", FormatBytes(model_.fetched_bytes));
   }
-  return SendControl(proto::Ready{.epoch = message.plan.epoch,
-                                  .owned_bytes = report.owned_bytes,
-                                  .read_bytes = std::max(report.read_bytes, fetched_bytes),
-                                  .peak_rss_bytes = PeakRssBytes(),
-                                  .neuron_order = model::ChecksumOf(model_.neuron_order),
-                                  .note = std::move(note)});
+  if (report.kept_bytes > 0) {
+    LogInfo("worker", Str("epoch ", message.plan.epoch, ": kept ", FormatBytes(report.kept_bytes),
+                          ", read ", FormatBytes(report.read_bytes)));
+  }
+  return {.epoch = message.plan.epoch,
+          .owned_bytes = report.owned_bytes,
+          .read_bytes = std::max(report.read_bytes, model_.fetched_bytes),
+          .peak_rss_bytes = PeakRssBytes(),
+          .neuron_order = model::ChecksumOf(model_.neuron_order, layers.begin, layers.end),
+          .note = std::move(note),
+          .kept_bytes = report.kept_bytes};
 }
 
 Status StepLoop::LoadStage(const LoadProgressFn& on_progress) {
@@ -95,16 +131,23 @@ Status StepLoop::LoadStage(const LoadProgressFn& on_progress) {
   if (!message.dump_logits_dir.empty() && assignment_.stage().layers.has_head) {
     TC_ASSIGN_OR_RETURN(logits_sink_, MakeLogitsDirectory(message.dump_logits_dir));
   }
-  const StageOptions options{assignment_.stage().layers, assignment_.ffn(), message.plan.kv,
-                             message.max_step_tokens,    nullptr,           context_.tracer};
+  const StageOptions options{.layers = assignment_.stage().layers,
+                             .ffn = assignment_.ffn(),
+                             .kv = message.plan.kv,
+                             .max_step_tokens = message.max_step_tokens,
+                             .prior = &prior_.shard,
+                             .tracer = context_.tracer};
   TC_ASSIGN_OR_RETURN(stage_, Stage::Create(model_.source(), options, context_.device,
                                             logits_sink_.get(), on_progress));
   return OkStatus();
 }
 
 Status StepLoop::LoadHelper(const LoadProgressFn& on_progress) {
-  const HelperOptions options{assignment_.stage().layers, assignment_.ffn(),
-                              assignment_.message.max_step_tokens, context_.tracer};
+  const HelperOptions options{.layers = assignment_.stage().layers,
+                              .ffn = assignment_.ffn(),
+                              .max_step_tokens = assignment_.message.max_step_tokens,
+                              .prior = &prior_.shard,
+                              .tracer = context_.tracer};
   TC_ASSIGN_OR_RETURN(helper_,
                       HelperStage::Create(model_.source(), options, context_.device, on_progress));
   return OkStatus();
@@ -289,7 +332,15 @@ Status StepLoop::Help(const proto::Part& part) {
   if (part.step != helped_step_) ++context_.counters.steps_done;
   helped_step_ = part.step;
   CountSent();
+  TellFiring();
   return OkStatus();
+}
+
+// Nothing depends on its arrival.
+void StepLoop::TellFiring() {
+  const Status told = firing_->Report(assignment_.message.plan.epoch, context_.clock.Now(),
+                                      [&](const auto& message) { return SendControl(message); });
+  if (!told.ok()) LogDebug("worker", Str("firing counts not sent: ", told));
 }
 
 void StepLoop::CountSent() {
@@ -310,6 +361,7 @@ Status StepLoop::EndBatch() {
   under_way_.pop_front();
   if (!under_way_.empty()) under_way_.front().since = context_.clock.Now();
   CountSent();
+  TellFiring();
   return OkStatus();
 }
 

@@ -50,13 +50,23 @@ struct StepContext {
   Tracer* tracer = nullptr;   // null: nobody traces
 };
 
+// What one step loop leaves to the next, of another plan for the same model.
+struct HeldModel {
+  std::optional<LoadedModel> model;
+  Shard shard;
+};
+
 // Created by the control thread, which joins it in the destructor.
 class StepLoop {
  public:
-  // Starts loading at once. `on_end` is called on the step thread when it stops by itself, which is
-  // always an error: the loop otherwise runs until it is destroyed.
-  StepLoop(const StepContext& context, Assignment assignment, std::function<void(Status)> on_end);
+  // Starts loading at once, from `held` what it has. `on_end` is called on the step thread when it
+  // stops by itself, which is always an error: the loop otherwise runs until it is ended.
+  StepLoop(const StepContext& context, Assignment assignment, std::function<void(Status)> on_end,
+           HeldModel held = {});
   ~StepLoop();
+
+  // Ends the loop and hands out its weights; nothing where it had not loaded them.
+  HeldModel End();
 
   // A batch from the coordinator, for the first stage. False when the queue is full: the
   // coordinator has more steps in flight than it promised.
@@ -71,7 +81,10 @@ class StepLoop {
   };
 
   void Run();
+  void Join();
   Status Prepare();
+  Status OpenModelOfPlan(const LoadProgressFn& on_progress);
+  proto::Ready ReadyMessage() const;
   Status LoadStage(const LoadProgressFn& on_progress);
   Status LoadHelper(const LoadProgressFn& on_progress);
   Status OpenLinks();
@@ -81,6 +94,7 @@ class StepLoop {
   Status HelpUntilStopped();
   Status Help(const proto::Part& part);
   void CountSent();
+  void TellFiring();
   void LogFfn() const;
   // Takes the next batch, if one comes within `wait`, and begins it unless those under way are in
   // its way.
@@ -110,10 +124,12 @@ class StepLoop {
   std::atomic<bool> stopping_{false};
   BoundedQueue<proto::StepBatch> submitted_;
 
+  HeldModel prior_;  // of the plan before
   LoadedModel model_;
   std::unique_ptr<LogitsSink> logits_sink_;
   std::unique_ptr<Stage> stage_;         // of a lead
   std::unique_ptr<HelperStage> helper_;  // of a helper
+  std::unique_ptr<FiringCounter> firing_;
   kernels::Traffic traffic_at_start_;
   std::unique_ptr<ActivationLink> previous_;
   std::unique_ptr<ActivationLink> next_;

@@ -35,6 +35,7 @@ Json WorkerJson(const WorkerStatus& worker) {
           {"device", worker.device},
           {"cores", worker.n_cores},
           {"stage", worker.stage},
+          {"leaving", worker.leaving},
           {"helper", worker.is_helper},
           {"layer_begin", worker.layer_begin},
           {"layer_end", worker.layer_end},
@@ -46,6 +47,23 @@ Json WorkerJson(const WorkerStatus& worker) {
           {"busy", worker.busy_fraction},
           {"link_bytes_sent", worker.link_bytes_sent},
           {"kv_pages_used", worker.kv_pages_used}};
+}
+
+Json PlanJson(const PlanStatus& plan) {
+  Json body = {{"changing", plan.is_changing},
+               {"changes", plan.n_changes},
+               {"drift", plan.drift},
+               {"predicted_gain", plan.predicted_gain},
+               {"tokens_looked_at", plan.tokens_looked_at},
+               {"news", plan.news}};
+  if (plan.n_changes > 0) {
+    body["last_change"] = {{"why", plan.why},
+                           {"age_s", plan.age_s},
+                           {"pause_s", plan.pause_s},
+                           {"kept_bytes", plan.kept_bytes},
+                           {"read_bytes", plan.read_bytes}};
+  }
+  return body;
 }
 
 }  // namespace
@@ -109,6 +127,7 @@ std::string ClusterJson(const ServiceStatus& status, const ClusterInfo& info) {
                {"steps", status.steps},
                {"preemptions", status.preemptions},
                {"last_token_age_s", status.last_token_age_s},
+               {"plan", PlanJson(status.plan)},
                {"workers", Json::array()}};
   if (status.expected) body["expected"] = ExpectedJson(*status.expected);
   for (const WorkerStatus& worker : status.workers) body["workers"].push_back(WorkerJson(worker));

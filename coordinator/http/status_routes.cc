@@ -1,4 +1,5 @@
-// The GET routes: models, health, metrics, version, the cluster snapshot and its page.
+// The routes about the service itself: models, health, metrics, version, the cluster snapshot and
+// its page, and the wish for another plan.
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -104,12 +105,29 @@ HttpResponse Cluster(const StatusContext& context, const Call&) {
 
 HttpResponse Page(const StatusContext&, const Call&) { return StatusPage(); }
 
+// Accepted is not done: the plan is made and loaded while streams wait, and /cluster tells.
+// Browsers name their page in Origin; a page has no business here.
+HttpResponse Replan(const StatusContext& context, const Call& call) {
+  if (!call.request.origin.empty()) {
+    return ErrorResponse({.status = 403, .message = "plans are not changed from web pages"});
+  }
+  const Status asked = context.api.service.Replan(call.request.body);
+  if (asked.code() == StatusCode::kUnavailable) {
+    return ErrorResponse({.status = 409, .message = asked.message(), .code = "plan_stays"});
+  }
+  if (!asked.ok()) return ErrorResponse(FromStatus(asked));
+  HttpResponse response = JsonResponse({{"status", "changing"}});
+  response.status = 202;
+  return response;
+}
+
 using StatusHandler = HttpResponse (*)(const StatusContext& context, const Call& call);
 
 struct StatusRoute {
   const char* pattern;
   StatusHandler handler;
   bool is_public;
+  Method method = Method::kGet;
 };
 
 // Health answers probes that have no key; the page holds no data, it asks for the key itself.
@@ -128,6 +146,7 @@ constexpr StatusRoute kStatusRoutes[] = {
     {"/metrics", MetricsPage, false},
     {"/version", Version, false},
     {"/cluster", Cluster, false},
+    {"/cluster/replan", Replan, false, Method::kPost},
 };
 
 }  // namespace
@@ -140,7 +159,7 @@ std::vector<Route> StatusRoutes(const ApiContext& context) {
                                 const Call& call, const std::shared_ptr<Exchange>& exchange) {
       exchange->Reply(handle(status, call));
     };
-    routes.push_back({Method::kGet, route.pattern, handler, route.is_public});
+    routes.push_back({route.method, route.pattern, handler, route.is_public});
   }
   return routes;
 }

@@ -24,7 +24,13 @@ int64_t FakePipeline::pages_used() const {
   return n;
 }
 
+void FakePipeline::StartEpoch(Epoch epoch) {
+  epoch_ = epoch;
+  kv_.clear();
+}
+
 proto::StepResult FakePipeline::Run(const proto::StepBatch& step) {
+  if (step.epoch != epoch_) Violation(step, Str("of epoch ", step.epoch, " in epoch ", epoch_));
   if (step.step.value <= last_step_) Violation(step, "told twice or out of order");
   last_step_ = step.step.value;
   if (step.n_tokens() > options_.max_step_tokens) Violation(step, "more rows than max_step_tokens");

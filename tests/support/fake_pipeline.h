@@ -26,6 +26,9 @@ class FakePipeline {
   // Runs a step as stages would: releases first, then the rows. Broken rules are appended to
   // violations().
   proto::StepResult Run(const proto::StepBatch& step);
+  // The stages of another plan, which know no sequence; steps of another epoch are wrong from now
+  // on.
+  void StartEpoch(Epoch epoch);
   // The token that follows `tokens`: what a greedy model would be.
   static int32_t NextToken(const std::vector<int32_t>& tokens, int n_vocab);
 
@@ -44,6 +47,7 @@ class FakePipeline {
 
   const FakePipelineOptions options_;
   std::map<SeqId, Kv> kv_;
+  Epoch epoch_{1};
   uint64_t last_step_ = 0;
   std::vector<std::string> violations_;
 };

@@ -94,6 +94,10 @@ class RecordingObserver final : public EngineObserver {
     lines_.push_back("plan");
   }
   void OnServing(const placement::Plan&) override { Add("serving"); }
+  void OnNews(const std::string& line) override { Add("news: " + line); }
+  void OnPlanChanged(const placement::Plan& plan, const PlanStatus& status) override {
+    Add(Str("changed to epoch ", plan.epoch, ": ", status.why));
+  }
   void OnFailed(const Status& why) override { Add("failed: " + why.message()); }
   void OnStopped() override { Add("stopped"); }
 
@@ -135,7 +139,9 @@ inline const testing::TinyModelParts& FourLayers() {
 // An engine with workers that answer at once, on the engine thread.
 class EngineTest : public ::testing::Test {
  protected:
-  EngineTest() : mailbox_([this](auto to, const auto& message) { return OnSend(to, message); }) {
+  explicit EngineTest(const testing::TinyModelParts& model = FourLayers())
+      : model_(model),
+        mailbox_([this](auto to, const auto& message) { return OnSend(to, message); }) {
     options_.expected = {{{1}, "node1"}, {{2}, "node2"}};
     options_.build = "b1";
     // A stage on each of two equal workers.
@@ -213,6 +219,8 @@ class EngineTest : public ::testing::Test {
     if (const auto* step = std::get_if<proto::StepBatch>(&message)) OnStep(*step);
     if (const auto* probe = std::get_if<proto::ProbeLink>(&message)) OnProbe(to, *probe);
     if (std::holds_alternative<proto::Shutdown>(message)) shutdowns_.insert(to);
+    if (const auto* stay = std::get_if<proto::Stay>(&message)) stays_[to] = stay->reason;
+    if (const auto* table = std::get_if<proto::NeuronTable>(&message)) tables_[to].push_back(*table);
     if (const auto* failure = std::get_if<proto::Failure>(&message)) {
       refusals_.insert_or_assign(to, failure->status);
     }
@@ -223,10 +231,15 @@ class EngineTest : public ::testing::Test {
   }
   void OnAssign(comm::PeerId to, const proto::AssignPlan& assign) REQUIRES(mutex_) {
     assignments_[to] = assign;
-    if (assign.stage + 1 == int(assign.plan.stages.size())) last_stage_ = to;
+    if (assign.plan.epoch != epoch_) pipeline_.StartEpoch(assign.plan.epoch);
+    epoch_ = assign.plan.epoch;
+    const bool leads = assign.stage >= 0 && assign.helper < 0;
+    if (leads && assign.stage + 1 == int(assign.plan.stages.size())) last_stage_ = to;
     if (!loads_) return;
     mailbox_.Post(to, proto::LoadProgress{.epoch = assign.plan.epoch, .bytes_total = 10});
-    mailbox_.Post(to, proto::Ready{.epoch = assign.plan.epoch, .owned_bytes = 10});
+    mailbox_.Post(
+        to, proto::Ready{
+                .epoch = assign.plan.epoch, .owned_bytes = 10, .read_bytes = 4, .kept_bytes = 6});
   }
   void OnProbe(comm::PeerId to, const proto::ProbeLink& probe) REQUIRES(mutex_) {
     probes_.push_back({to, probe});
@@ -261,7 +274,7 @@ class EngineTest : public ::testing::Test {
     return held_.size();
   }
 
-  const testing::TinyModelParts& model_ = FourLayers();
+  const testing::TinyModelParts& model_;
   const std::vector<placement::NeuronHeat> heats_ = placement::UniformHeats(model_.config, 1);
   const PlanSources sources_{model_.config, model_.weights, nullptr, heats_};
   EngineOptions options_;
@@ -272,6 +285,9 @@ class EngineTest : public ::testing::Test {
   std::map<comm::PeerId, proto::AssignPlan> assignments_ GUARDED_BY(mutex_);
   std::set<comm::PeerId> shutdowns_ GUARDED_BY(mutex_);
   std::map<comm::PeerId, Status> refusals_ GUARDED_BY(mutex_);
+  std::map<comm::PeerId, std::string> stays_ GUARDED_BY(mutex_);
+  std::map<comm::PeerId, std::vector<proto::NeuronTable>> tables_ GUARDED_BY(mutex_);
+  Epoch epoch_ GUARDED_BY(mutex_){1};
   comm::PeerId last_stage_ GUARDED_BY(mutex_);
   std::optional<comm::PeerId> dead_ GUARDED_BY(mutex_);
   std::optional<comm::PeerId> silent_ GUARDED_BY(mutex_);

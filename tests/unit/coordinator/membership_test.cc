@@ -172,7 +172,7 @@ TEST(Membership, HelpersLoadTooAndOrderNeuronsAsTheirLead) {
               HasSubstr("share neurons that stand in different orders"));
 }
 
-TEST(Membership, SpareWorkersMayLeaveAndNobodyTakesTheirPlace) {
+TEST(Membership, SpareWorkersMayLeaveAndNobodyTakesTheirId) {
   Membership membership = WithThree();
   EXPECT_FALSE(membership.IsSpare({2}));  // until there is a plan everybody is needed
   placement::Plan plan;
@@ -186,11 +186,27 @@ TEST(Membership, SpareWorkersMayLeaveAndNobodyTakesTheirPlace) {
   EXPECT_TRUE(membership.complete());
   EXPECT_TRUE(membership.CheckJoinDeadline(At(1000)).ok());
   EXPECT_THAT(membership.OnHello({9}, HelloOf(2, "h"), At(2)).status().message(),
-              HasSubstr("nobody can join any more"));
+              HasSubstr("the worker of this id has left"));
+  EXPECT_FALSE(membership.Needs(HelloOf(2, "h")));
+  // Who comes to a running service is a spare of a new id.
   proto::Hello any = HelloOf(0, "h");
   any.wanted_id.reset();
-  EXPECT_THAT(membership.OnHello({9}, any, At(2)).status().message(), HasSubstr("complete"));
-  EXPECT_FALSE(membership.Needs(HelloOf(2, "h")));
+  EXPECT_EQ(*membership.OnHello({9}, any, At(2)), WorkerId{4});
+  EXPECT_TRUE(membership.IsSpare({4}));
+  membership.Remove({4});
+  EXPECT_EQ(*membership.OnHello({10}, any, At(3)), WorkerId{5});
+}
+
+TEST(Membership, WhoLeavesIsNotPlannedWith) {
+  Membership membership = WithThree();
+  membership.SetLeaving({2}, true, At(1));
+  EXPECT_EQ(membership.profile().workers.size(), 2u);
+  EXPECT_TRUE(membership.Leavers(At(1.2), milliseconds(300)).empty());
+  membership.SetLeaving({2}, true, At(1.2));  // said again
+  EXPECT_EQ(membership.Leavers(At(1.3), milliseconds(300)), std::vector<WorkerId>{{2}});
+  membership.SetLeaving({2}, false, At(2));
+  EXPECT_TRUE(membership.Leavers(At(9), milliseconds(300)).empty());
+  EXPECT_EQ(membership.profile().workers.size(), 3u);
 }
 
 TEST(Membership, OnlyAFreeExpectedIdIsNeeded) {

@@ -254,6 +254,33 @@ TEST(Scheduler, NewestGivesWayWhenPagesRunOutAndLosesNoToken) {
   ExpectClean(cluster);
 }
 
+TEST(Scheduler, AnotherPlanComputesWhatRanAgainAndOldestFirst) {
+  Cluster cluster(SmallOptions());
+  for (uint64_t id = 1; id <= 3; ++id) ASSERT_TRUE(cluster.Submit(id, Request(10, 20)).ok());
+  for (int i = 0; i < 9; ++i) cluster.Answer();
+  while (cluster.scheduler_.has_outstanding()) cluster.AnswerWithoutScheduling();
+  cluster.steps_.clear();  // bare releases, of which the next stages know nothing
+  EXPECT_GT(cluster.scheduler_.n_computed(), 20);
+  SchedulerOptions next = SmallOptions();
+  next.epoch = {2};
+  next.n_batches = 3;
+  next.n_pages = 16;
+  cluster.pipeline_.StartEpoch(next.epoch);
+  cluster.scheduler_.ChangePlan(next);
+  EXPECT_EQ(cluster.scheduler_.n_computed(), 0);
+  EXPECT_EQ(cluster.scheduler_.counts().n_running, 0);
+  cluster.Schedule();
+  ASSERT_FALSE(cluster.steps_.empty());
+  EXPECT_EQ(cluster.steps_[0].entries[0].seq, SeqId{1});
+  EXPECT_EQ(cluster.steps_[0].epoch, Epoch{2});
+  EXPECT_TRUE(cluster.steps_[0].released.empty());
+  cluster.RunToEnd();
+  for (uint64_t id = 1; id <= 3; ++id) {
+    EXPECT_EQ(cluster.seen_[id].tokens, Cluster::Expected(Request(10, 20), 50, 20)) << id;
+  }
+  ExpectClean(cluster);
+}
+
 TEST(Scheduler, RequestsThatNeverFitAreRefusedWithNumbers) {
   Cluster cluster(SmallOptions());
   const Status status = cluster.Submit(1, Request(60, 10));

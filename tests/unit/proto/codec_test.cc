@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <limits>
+#include <numeric>
 #include <random>
 
 #include "base/str.h"
@@ -29,7 +31,7 @@ class Generator {
       case 3:
         return LoadProgress{{U64()}, U64(), U64()};
       case 4:
-        return Ready{{U64()}, U64(), U64(), U64(), U64(), Text()};
+        return Ready{{U64()}, U64(), U64(), U64(), U64(), Text(), U64()};
       case 5:
         return MakeStepBatch();
       case 6:
@@ -60,8 +62,16 @@ class Generator {
         return ClockProbe{Int(-9, 9)};
       case 14:
         return ClockEcho{Int(-9, 9), Int(-9, 9)};
-      default:
+      case 15:
         return MakeTraceSpans();
+      case 16:
+        return Leaving{Text()};
+      case 17:
+        return Stay{Text()};
+      case 18:
+        return MakeNeuronTable();
+      default:
+        return MakeFiringCounts();
     }
   }
   static constexpr int kKinds = std::variant_size_v<Message>;
@@ -172,6 +182,26 @@ class Generator {
     return neurons;
   }
 
+  NeuronTable MakeNeuronTable() {
+    NeuronTable table{.epoch = {U64()}, .layer = Int(0, 100)};
+    table.neurons.resize(static_cast<size_t>(Int(0, 300)));
+    std::iota(table.neurons.begin(), table.neurons.end(), 0);
+    std::shuffle(table.neurons.begin(), table.neurons.end(), random_);
+    return table;
+  }
+
+  FiringCounts MakeFiringCounts() {
+    FiringCounts counts{.epoch = {U64()}, .layer = Int(0, 100), .n_tokens = 1u + U64() % 1000};
+    counts.counts.resize(static_cast<size_t>(Int(0, 300)));
+    for (uint32_t& count : counts.counts) count = static_cast<uint32_t>(U64() % counts.n_tokens);
+    if (Coin()) return counts;
+    int32_t neuron = -1;
+    for (size_t i = 0; i < counts.counts.size(); ++i) {
+      counts.neurons.push_back(neuron += Int(1, 40));
+    }
+    return counts;
+  }
+
   AssignPlan MakeAssignPlan() {
     AssignPlan assign{.plan = MakePlan(),
                       .model_path = Text(),
@@ -185,7 +215,8 @@ class Generator {
                       .ffn = *model::FfnModes::FromBits(static_cast<uint32_t>(Int(1, 15))),
                       .sparsity_path = Text(),
                       .max_step_tokens = Int(1, kMaxStepTokens),
-                      .dump_logits_dir = Text()};
+                      .dump_logits_dir = Text(),
+                      .n_neuron_tables = Int(0, 100)};
     assign.stage = Int(-1, static_cast<int>(assign.plan.stages.size()) - 1);
     assign.helper = Int(-1, placement::kMaxHelpers - 1);
     assign.helper_addresses.resize(Int(0, 3));
@@ -444,6 +475,24 @@ TEST(Codec, TextsAreBoundedAndFreeTextsAreCut) {
   const auto decoded = DecodeAs<Shutdown>(EncodeToBytes(Shutdown{std::string(9000, 'r')}));
   ASSERT_TRUE(decoded.ok()) << decoded.status();
   EXPECT_EQ(decoded->reason.size(), kMaxTextBytes);
+}
+
+TEST(Codec, NeuronTablesHoldEveryNeuronOnce) {
+  EXPECT_THAT(DecodeStatus(NeuronTable{.neurons = {2, 0, 2}}).message(),
+              HasSubstr("neuron stands twice: 2"));
+  EXPECT_THAT(DecodeStatus(NeuronTable{.neurons = {0, 3, 1}}).message(),
+              HasSubstr("table.neuron out of range: 3 is not in 0..2"));
+  EXPECT_THAT(DecodeStatus(NeuronTable{.layer = -1}).message(),
+              HasSubstr("table.layer out of range: -1"));
+}
+
+TEST(Codec, FiringCountsAreOfTheirNeuronsAndTokens) {
+  EXPECT_THAT(DecodeStatus(FiringCounts{.n_tokens = 4, .counts = {1, 5}}).message(),
+              HasSubstr("fired for more tokens than there were: count=5 tokens=4"));
+  EXPECT_THAT(DecodeStatus(FiringCounts{.n_tokens = 4, .neurons = {7, 8}, .counts = {1}}).message(),
+              HasSubstr("other neurons than counts: neurons=2 counts=1"));
+  EXPECT_THAT(DecodeStatus(FiringCounts{.neurons = {model::kMaxFf}, .counts = {0}}).message(),
+              HasSubstr("firing.neuron out of range"));
 }
 
 TEST(Codec, SpansNameWhatTheirMessageNames) {

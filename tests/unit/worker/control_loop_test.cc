@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <thread>
+
 #include "comm/loopback.h"
 #include "proto/codec.h"
 
@@ -23,7 +25,7 @@ class ControlLoopTest : public ::testing::Test {
     WorkerOptions options;
     options.n_threads = 1;
     ControlLoop loop(options, clock_, *mailbox_, kPeer, {}, kernels::MakeReferenceDevice());
-    return loop.Run(stop_);
+    return loop.Run(requests_);
   }
 
   // Messages of type T that the worker sent.
@@ -42,7 +44,7 @@ class ControlLoopTest : public ::testing::Test {
   comm::LoopbackMailboxHub hub_;
   const std::unique_ptr<comm::Mailbox> server_ = hub_.MakeServer();
   const std::unique_ptr<comm::Mailbox> mailbox_ = std::move(hub_.Connect(kPeer)).value();
-  std::atomic<bool> stop_{false};
+  WorkerRequests requests_;
 };
 
 TEST_F(ControlLoopTest, ARefusalIsAnErrorThatSaysWhy) {
@@ -77,9 +79,46 @@ TEST_F(ControlLoopTest, AProbeWithoutAPortIsReportedAsAnError) {
 }
 
 TEST_F(ControlLoopTest, AStopSaysGoodbye) {
-  stop_ = true;
+  requests_.stop = true;
   EXPECT_TRUE(Run().ok());
   EXPECT_EQ(NumSent<proto::Shutdown>(), 1);
+}
+
+TEST_F(ControlLoopTest, LeavesWhenTheCoordinatorLetsItGo) {
+  requests_.leave = true;
+  Answer(proto::Welcome{WorkerId{1}, Epoch{1}});
+  Answer(proto::Stay{"nothing fits without you"});
+  Answer(proto::Shutdown{"its work is done elsewhere now"});
+  EXPECT_TRUE(Run().ok());
+  EXPECT_EQ(NumSent<proto::Leaving>(), 1);
+}
+
+TEST_F(ControlLoopTest, OnlyWhoIsWelcomeMayLeavePolitely) {
+  EXPECT_FALSE(requests_.may_leave);
+  std::thread coordinator([this] {
+    Answer(proto::Welcome{WorkerId{1}, Epoch{1}});
+    while (!requests_.may_leave) std::this_thread::yield();
+    requests_.leave = true;
+    while (requests_.may_leave) std::this_thread::yield();  // asked once, not politely again
+    requests_.stop = true;
+  });
+  EXPECT_TRUE(Run().ok());
+  coordinator.join();
+}
+
+TEST_F(ControlLoopTest, NeuronTablesAreBounded) {
+  Answer(proto::Welcome{WorkerId{1}, Epoch{1}});
+  std::atomic<bool> is_over{false};
+  std::thread coordinator([&] {
+    std::vector<std::byte> bytes;
+    proto::Encode(proto::NeuronTable{Epoch{2}, 0, {0}}, &bytes);
+    for (int i = 0; i <= model::kMaxLayers && !is_over;) {
+      i += server_->Send(kPeer, {bytes, {}}).ok() ? 1 : 0;  // its queue may be full
+    }
+  });
+  EXPECT_EQ(Run().code(), StatusCode::kDataLoss);
+  is_over = true;
+  coordinator.join();
 }
 
 }  // namespace

@@ -1,0 +1,210 @@
+// From one plan to the next while the service runs: steps cease, those under way are answered, all
+// workers load what is new to them, and the streams go on. Frames of the epoch before are stale.
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "base/str.h"
+#include "base/units.h"
+#include "coordinator/engine.h"
+
+namespace thermocline::coordinator {
+namespace {
+
+// A signal to the whole service reaches its workers too, whose wish to leave then means nothing.
+constexpr Duration kSameEvent = std::chrono::milliseconds(300);
+
+// What two plans let workers do; reasons are for people.
+bool AreAlike(placement::Plan a, placement::Plan b) {
+  for (placement::Plan* plan : {&a, &b}) {
+    plan->epoch = {};
+    for (placement::StagePlan& stage : plan->stages) {
+      stage.reason.clear();
+      for (placement::HelperPlan& helper : stage.helpers) helper.reason.clear();
+    }
+  }
+  return a == b;
+}
+
+}  // namespace
+
+void Engine::SayNews(std::string line) {
+  observer_.OnNews(line);
+  plan_status_.news = std::move(line);
+}
+
+// The plan is made beside the engine, and steps go on meanwhile.
+Status Engine::WishPlan(PlanWish wish) {
+  Result<PlanJob> job = JobOf(&wish);
+  if (!job.ok()) return RefuseWish(wish, job.status());
+  wish_ = std::move(wish);
+  plan_task_ = std::make_unique<PlanTask>(sources_, std::move(*job), [this] { mailbox_.Wake(); });
+  return OkStatus();
+}
+
+// Without those who want to leave and, where we choose, those whom our links do not reach.
+Result<PlanJob> Engine::JobOf(PlanWish* wish) const {
+  if (membership_.profile().workers.empty()) return Unavailable("no other worker is left");
+  TC_ASSIGN_OR_RETURN(PlanJob job, NextJob());
+  std::vector<placement::WorkerProfile>& workers = job.cluster.workers;
+  if (wish->plan_json.empty()) {
+    std::erase_if(workers, [&](const auto& worker) { return !IsReachable(worker.id); });
+  }
+  if (workers.empty()) return Unavailable("no worker is left that our links reach");
+  std::erase_if(job.cluster.links, [&](const auto& link) {
+    return !job.cluster.FindWorker(link.from) || !job.cluster.FindWorker(link.to);
+  });
+  job.plan_json = wish->plan_json;
+  job.options.request.n_ctx = plan_.n_ctx;
+  job.options.request.kv.page_tokens = plan_.kv.page_tokens;
+  if (wish->plan_json.empty()) AddHeats(wish, &job);
+  return job;
+}
+
+bool Engine::IsReachable(WorkerId worker) const {
+  const proto::Hello& hello = membership_.hello(worker);
+  const bool mpi = options_.plan.link == placement::LinkKind::kMpi;
+  return !(mpi ? hello.mpi_address : hello.zmq_address).empty();
+}
+
+Status Engine::OnNextPlan(Result<PlanOutcome> next) {
+  PlanWish wish = std::exchange(wish_, {});
+  const Status status = next.ok() ? CheckNextPlan(next->plan) : next.status();
+  if (!status.ok()) return RefuseWish(wish, status);
+  if (AreAlike(next->plan, plan_) && !StandsOtherwise(next->plan, wish.order)) {
+    SayNews(Str("another plan (", wish.why, ") would be the same again"));
+  } else if (!wish.must_gain || IsWorthChanging(*next, wish)) {
+    BeginChange(std::move(*next), std::move(wish));
+  }
+  return OkStatus();
+}
+
+Status Engine::RefuseWish(const PlanWish& wish, const Status& why) {
+  if (!wish.leavers.empty()) return KeepWorkers(wish.leavers, why);
+  SayNews(Str("no other plan (", wish.why, "): ", why.message()));
+  return OkStatus();
+}
+
+// What was accepted must fit the next plan too.
+Status Engine::CheckNextPlan(const placement::Plan& next) const {
+  if (next.n_ctx == plan_.n_ctx && next.kv.page_tokens == plan_.kv.page_tokens) return OkStatus();
+  return InvalidArgument(
+      Str("another plan of a running service keeps its context and pages:", Kv("n_ctx", next.n_ctx),
+          Kv("now", plan_.n_ctx), Kv("page_tokens", next.kv.page_tokens),
+          Kv("now", plan_.kv.page_tokens)));
+}
+
+// From here on no step is formed.
+void Engine::BeginChange(PlanOutcome next, PlanWish wish) {
+  next.plan.epoch = {plan_.epoch.value + 1};
+  SayNews(Str("changing to another plan (", wish.why, "): streams wait meanwhile"));
+  change_ = {.next = std::move(next),
+             .why = std::move(wish.why),
+             .order = std::move(wish.order),
+             .asked_at = clock_.Now()};
+}
+
+Status Engine::ContinueChange() {
+  if (change_->is_loading || scheduler_->has_outstanding()) return OkStatus();
+  for (const placement::StagePlan& stage : change_->next.plan.stages) {
+    const auto is_gone = [&](WorkerId worker) { return !membership_.contains(worker); };
+    const bool lacks_one = is_gone(stage.lead) ||
+                           std::any_of(stage.helpers.begin(), stage.helpers.end(),
+                                       [&](const auto& helper) { return is_gone(helper.worker); });
+    if (!lacks_one) continue;
+    AbandonChange(Unavailable("one of its workers has gone meanwhile"));
+    return OkStatus();
+  }
+  return LoadNextPlan();
+}
+
+Status Engine::LoadNextPlan() {
+  const model::NeuronOrder order_before = order_;
+  const std::set<int> tabled_before = tabled_;
+  TakeOrder(change_->next.plan, change_->order);
+  std::swap(plan_, change_->next.plan);
+  const auto assignments = AssignmentsOfAll();
+  if (!assignments.ok()) {
+    std::swap(plan_, change_->next.plan);
+    order_ = order_before;
+    tabled_ = tabled_before;
+    AbandonChange(assignments.status());
+    return OkStatus();
+  }
+  change_->next.plan = plan_;
+  change_->is_loading = true;
+  planned_heats_ = live_heat_.HeatsIn(order_, planned_heats_);
+  SetExpected(change_->next);
+  loading_since_ = clock_.Now();
+  membership_.OnPlan(plan_, clock_.Now());
+  workers_changed_ = true;
+  observer_.OnPlan(change_->next);
+  observer_.OnLoadProgress(membership_.Statuses(clock_.Now()));
+  return SendPlan(*assignments);
+}
+
+void Engine::AbandonChange(const Status& why) {
+  SayNews(Str("the plan stays as it is: ", why.message()));
+  change_.reset();
+}
+
+void Engine::FinishChange() {
+  const TimePoint now = clock_.Now();
+  const SchedulerOptions scheduler = ServingOptions();
+  scheduler_->ChangePlan(scheduler);
+  {
+    const MutexLock lock(mutex_);
+    limits_ = scheduler;
+  }
+  ++plan_status_.n_changes;
+  plan_status_.why = std::move(change_->why);
+  plan_status_.pause_s = Seconds(now - change_->asked_at);
+  plan_status_.kept_bytes = change_->kept_bytes;
+  plan_status_.read_bytes = change_->read_bytes;
+  plan_changed_at_ = last_progress_at_ = now;
+  change_.reset();
+  workers_changed_ = true;
+  LogInfo("coordinator",
+          Str("serving on", Kv("epoch", plan_.epoch), Kv("stages", plan_.stages.size()),
+              Kv("pause_s", plan_status_.pause_s), Kv("kept", plan_status_.kept_bytes),
+              Kv("read", plan_status_.read_bytes)));
+  observer_.OnPlanChanged(plan_, plan_status_);
+  next_tick_ = now;  // lets those go who are not in it any more
+}
+
+// Spares go at once; others when a plan without them serves.
+Status Engine::HandleLeavers(TimePoint now) {
+  if (change_ || plan_task_ != nullptr || !scheduler_) return OkStatus();
+  std::vector<WorkerId> needed;
+  for (const WorkerId worker : membership_.Leavers(now, kSameEvent)) {
+    membership_.IsSpare(worker) ? LetGo(worker) : needed.push_back(worker);
+  }
+  if (needed.empty()) return OkStatus();
+  if (options_.replan == ReplanMode::kOff) {
+    return KeepWorkers(needed, Unavailable("this service keeps its plan (--replan off)"));
+  }
+  const std::string why = Str(membership_.NameOf(needed.front()), " leaves");
+  return WishPlan({.why = why, .leavers = std::move(needed)});
+}
+
+void Engine::LetGo(WorkerId worker) {
+  const Status sent = SendToWorker(worker, proto::Shutdown{"its work is done elsewhere now"});
+  if (!sent.ok()) LogDebug("coordinator", sent.message());
+  observer_.OnWorkerLeft(StatusOf(worker),
+                         Unavailable(Str(membership_.NameOf(worker), " has left")));
+  membership_.Remove(worker);
+  workers_changed_ = true;
+}
+
+Status Engine::KeepWorkers(const std::vector<WorkerId>& workers, const Status& why) {
+  for (const WorkerId worker : workers) {
+    membership_.SetLeaving(worker, false, clock_.Now());
+    SayNews(Str(membership_.NameOf(worker), " asked to leave but is needed: ", why.message()));
+    const Status sent = SendToWorker(worker, proto::Stay{why.message()});
+    if (!sent.ok()) TC_RETURN_IF_ERROR(Lose(worker, sent));
+  }
+  workers_changed_ = true;
+  return OkStatus();
+}
+
+}  // namespace thermocline::coordinator

@@ -1,0 +1,133 @@
+// Which neurons are hot now, whether another plan would suit them better, and in which order their
+// rows then stand.
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "base/log.h"
+#include "base/str.h"
+#include "coordinator/engine.h"
+#include "coordinator/replan_rule.h"
+
+namespace thermocline::coordinator {
+namespace {
+
+// Between two looks at the heat. Counts come every few seconds, and a plan takes seconds to make.
+constexpr Duration kLookInterval = std::chrono::minutes(1);
+// Plans are searched for by themselves no more often: what is hot for a minute must not move
+// weights to and fro, and what was not worth it will not be soon.
+constexpr Duration kLeastBetween = std::chrono::minutes(10);
+// Below this share of other neurons no plan is searched for: what it could save is within
+// kLeastGain.
+constexpr double kLeastDrift = 0.1;
+
+int Percent(double share) { return static_cast<int>(100 * share + 0.5); }
+
+}  // namespace
+
+// Whoever joins is looked at at once; the rule is the same.
+Status Engine::LookAtHeat(TimePoint now) {
+  if (!scheduler_ || (now < next_look_ && !has_joined_)) return OkStatus();
+  next_look_ = now + kLookInterval;
+  plan_status_.drift = live_heat_.DriftFrom(order_, planned_heats_);
+  plan_status_.tokens_looked_at = live_heat_.n_tokens();
+  if (options_.replan != ReplanMode::kAuto || change_ || plan_task_ != nullptr) return OkStatus();
+  if (std::exchange(has_joined_, false)) {
+    return WishPlan({.why = "a worker has joined", .must_gain = true});
+  }
+  const bool has_choice = membership_.profile().workers.size() > 1;
+  if (!has_choice || now < next_search_ || plan_status_.drift < kLeastDrift) return OkStatus();
+  next_search_ = now + kLeastBetween;
+  return WishPlan({.why = "other neurons are hot", .must_gain = true});
+}
+
+// The searched plan is for the hot neurons of now; its rival is what is served, as these meet it.
+void Engine::AddHeats(PlanWish* wish, PlanJob* job) const {
+  if (live_heat_.KnowsAny()) {
+    wish->order = order_;
+    wish->order.layers.resize(planned_heats_.size());
+    for (size_t layer = 0; layer < wish->order.layers.size(); ++layer) {
+      const int l = static_cast<int>(layer);
+      if (live_heat_.Knows(l)) wish->order.layers[layer] = live_heat_.OrderOf(l, order_.Of(l));
+    }
+    job->heats = live_heat_.HeatsIn(wish->order, planned_heats_);
+  } else {
+    job->heats = planned_heats_;
+  }
+  if (!wish->must_gain) return;
+  job->rival = plan_;
+  job->rival_heats = live_heat_.HeatsIn(order_, planned_heats_);
+}
+
+bool Engine::IsWorthChanging(const PlanOutcome& next, const PlanWish& wish) {
+  if (!next.rival) return false;
+  const placement::PlanForecast& forecast = next.forecast;
+  const ReplanCase facts{.now_s = next.rival->objective_s,
+                         .next_s = forecast.objective_s,
+                         .step_s = forecast.step_s / static_cast<double>(forecast.n_sequences),
+                         .bytes_to_read = BytesToRead(plan_, next.plan, sources_.config.n_ff),
+                         .read_bytes_per_s = read_bytes_per_s_,
+                         .n_tokens = scheduler_->n_computed()};
+  plan_status_.predicted_gain = GainOf(facts);
+  const bool is_worth_it = IsWorthIt(facts);
+  const std::string line =
+      Str(wish.why, ": another plan would save ", Percent(GainOf(facts)),
+          " % of a step and stop streams for ", Percent(PauseOf(facts)) / 100.0,
+          " s: ", is_worth_it ? "worth it" : "not worth it");
+  LogInfo("coordinator", line);
+  plan_status_.news = line;
+  return is_worth_it;
+}
+
+// Whether neurons that several workers share would stand in another order.
+bool Engine::StandsOtherwise(const placement::Plan& next, const model::NeuronOrder& order) const {
+  if (order.layers.empty()) return false;
+  for (const placement::StagePlan& stage : next.stages) {
+    if (!stage.is_split()) continue;
+    for (int layer = stage.layers.begin; layer < stage.layers.end; ++layer) {
+      const auto now = order_.Of(layer), then = order.Of(layer);
+      if (!std::equal(now.begin(), now.end(), then.begin(), then.end())) return true;
+    }
+  }
+  return false;
+}
+
+// Only shared layers change their order: elsewhere it would move rows for nothing. Those who share
+// get it from us, whatever profile lies beside their model.
+void Engine::TakeOrder(const placement::Plan& next, const model::NeuronOrder& order) {
+  order_.layers.resize(planned_heats_.size());
+  for (const placement::StagePlan& stage : next.stages) {
+    if (!stage.is_split()) continue;
+    for (int layer = stage.layers.begin; layer < stage.layers.end; ++layer) {
+      std::vector<int32_t>& neurons = order_.layers[static_cast<size_t>(layer)];
+      const auto then = order.Of(layer);
+      if (!then.empty()) neurons.assign(then.begin(), then.end());
+      if (neurons.empty()) {
+        neurons.resize(static_cast<size_t>(sources_.config.n_ff));
+        std::iota(neurons.begin(), neurons.end(), 0);
+      }
+      tabled_.insert(layer);
+    }
+  }
+}
+
+std::vector<int> Engine::LayersWithTable(const proto::AssignPlan& assignment) const {
+  std::vector<int> layers;
+  if (assignment.stage < 0) return layers;
+  const model::LayerRange& own = plan_.stages[static_cast<size_t>(assignment.stage)].layers;
+  for (const int layer : tabled_) {
+    if (own.begin <= layer && layer < own.end) layers.push_back(layer);
+  }
+  return layers;
+}
+
+Status Engine::SendTables(WorkerId worker, const proto::AssignPlan& assignment) {
+  for (const int layer : LayersWithTable(assignment)) {
+    const auto neurons = order_.Of(layer);
+    TC_RETURN_IF_ERROR(SendToWorker(
+        worker, proto::NeuronTable{plan_.epoch, layer, {neurons.begin(), neurons.end()}}));
+  }
+  return OkStatus();
+}
+
+}  // namespace thermocline::coordinator

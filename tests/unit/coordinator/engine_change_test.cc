@@ -1,0 +1,371 @@
+// Changes of plan while streams run; workers that come and go.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/unit/coordinator/engine_fixture.h"
+
+namespace thermocline::coordinator {
+namespace {
+
+using std::chrono::milliseconds;
+using ::testing::HasSubstr;
+
+constexpr char kAllOnOne[] = R"({"stages":[{"lead":1,"layers":[0,4]}]})";
+constexpr char kOneAndThree[] =
+    R"({"stages":[{"lead":2,"layers":[0,1]},{"lead":1,"layers":[1,4]}]})";
+
+class EngineChangeTest : public EngineTest {
+ protected:
+  explicit EngineChangeTest(const testing::TinyModelParts& model = FourLayers())
+      : EngineTest(model) {}
+  void Serve() {
+    {
+      const MutexLock lock(mutex_);
+      beats_ = true;
+    }
+    StartServing();
+  }
+  bool Reaches(uint64_t epoch) {
+    return Eventually([&] {
+      const ServiceStatus status = engine_->status();
+      return status.epoch == epoch && !status.plan.is_changing;
+    });
+  }
+  bool HearsAndGoesOn(const std::string& news) {
+    return Eventually([&] { return observer_.Heard(news) && !engine_->status().plan.is_changing; });
+  }
+  // The clock goes on until `done`; the workers' heartbeats keep up.
+  bool InTime(const std::function<bool()>& done) {
+    return Eventually([&] {
+      clock_.Advance(milliseconds(20));
+      return done();
+    });
+  }
+  bool IsWorker(uint64_t id) {
+    for (const WorkerStatus& worker : engine_->status().workers) {
+      if (worker.id == WorkerId{id}) return true;
+    }
+    return false;
+  }
+  proto::Hello Stranger(const std::string& host) const {
+    proto::Hello hello = HelloOf(9);
+    hello.wanted_id.reset();
+    hello.host = host;
+    return hello;
+  }
+  proto::AssignPlan AssignmentOf(comm::PeerId peer) {
+    const MutexLock lock(mutex_);
+    return assignments_[peer];
+  }
+};
+
+TEST_F(EngineChangeTest, StreamsGoOnWithTheSameTokensOverTheNextPlan) {
+  Serve();
+  SetHolds(true);
+  const std::vector<GenerationRequest> requests = {Request(5, 40), Request(20, 30), Request(1, 12)};
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  for (const GenerationRequest& request : requests) sinks.push_back(Submit(request));
+  for (int i = 0; i < 6; ++i) {
+    ASSERT_TRUE(Eventually([&] { return n_held() > 0; }));
+    AnswerHeld();
+  }
+  ASSERT_TRUE(Eventually([&] { return n_held() > 0; }));
+  ASSERT_TRUE(engine_->Replan(kOneAndThree).ok());
+  ASSERT_TRUE(Eventually([&] { return engine_->status().plan.is_changing; }));
+  EXPECT_EQ(engine_->status().state, ServiceState::kReady);
+  const auto late = Submit(Request(9, 9));  // accepted meanwhile
+  SetHolds(false);
+  ASSERT_TRUE(Reaches(2));
+  sinks.push_back(late);
+  for (size_t i = 0; i < sinks.size(); ++i) {
+    ASSERT_TRUE(Eventually([&] { return sinks[i]->finish().has_value(); })) << i;
+    EXPECT_EQ(sinks[i]->finish(), FinishReason::kLength);
+    EXPECT_EQ(sinks[i]->tokens(), Expected(i < 3 ? requests[i] : Request(9, 9))) << i;
+    EXPECT_EQ(sinks[i]->n_after_finish(), 0);
+  }
+  const ServiceStatus status = engine_->status();
+  EXPECT_EQ(status.plan.n_changes, 1u);
+  EXPECT_EQ(status.plan.why, "given");
+  EXPECT_EQ(status.plan.kept_bytes, 12u);
+  EXPECT_EQ(status.plan.read_bytes, 8u);
+  EXPECT_GT(status.preemptions, 0u);
+  EXPECT_EQ(AssignmentOf(PeerOf(1)).stage, 1);
+  EXPECT_EQ(AssignmentOf(PeerOf(1)).previous_address, "tcp://node2:1");
+}
+
+TEST_F(EngineChangeTest, NoPlanIsSentBeforeTheStepsUnderWayAreAnswered) {
+  Serve();
+  SetHolds(true);
+  const auto sink = Submit(Request(5, 20));
+  ASSERT_TRUE(Eventually([&] { return n_held() == 1; }));
+  ASSERT_TRUE(engine_->Replan(kAllOnOne).ok());
+  ASSERT_TRUE(Eventually([&] { return engine_->status().plan.is_changing; }));
+  EXPECT_THAT(engine_->Replan(kAllOnOne).message(), HasSubstr("is changing now"));
+  EXPECT_EQ(AssignmentOf(PeerOf(1)).plan.epoch, Epoch{1});
+  SetHolds(false);
+  ASSERT_TRUE(Reaches(2));
+  ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
+  EXPECT_EQ(sink->tokens(), Expected(Request(5, 20)));
+  EXPECT_EQ(AssignmentOf(PeerOf(2)).stage, -1);  // a spare now
+}
+
+TEST_F(EngineChangeTest, CancelledWhileThePlanChanges) {
+  Serve();
+  SetHolds(true);
+  SeqId first;
+  const auto gone = Submit(Request(5, 20), &first);
+  const auto stays = Submit(Request(7, 20));
+  ASSERT_TRUE(Eventually([&] { return n_held() >= 1; }));
+  {
+    const MutexLock lock(mutex_);
+    loads_ = false;
+  }
+  ASSERT_TRUE(engine_->Replan(kOneAndThree).ok());
+  SetHolds(false);
+  ASSERT_TRUE(Eventually([&] { return AssignmentOf(PeerOf(1)).plan.epoch == Epoch{2}; }));
+  engine_->Cancel(first);
+  ASSERT_TRUE(Eventually([&] { return gone->finish() == FinishReason::kCancelled; }));
+  for (const uint64_t worker : {1, 2}) mailbox_.Post(PeerOf(worker), proto::Ready{.epoch = {2}});
+  ASSERT_TRUE(Eventually([&] { return stays->finish().has_value(); }));
+  EXPECT_EQ(stays->tokens(), Expected(Request(7, 20)));
+  EXPECT_TRUE(Eventually([&] { return engine_->status().kv_tokens_used == 0; }));
+}
+
+TEST_F(EngineChangeTest, PlansThatCannotBeAreToldAndNothingChanges) {
+  Serve();
+  EXPECT_EQ(engine_->Replan("{").code(), StatusCode::kInvalidArgument);
+  ASSERT_TRUE(engine_->Replan(R"({"stages":[{"lead":2,"layers":[0,3]}]})").ok());
+  ASSERT_TRUE(HearsAndGoesOn("stages do not end with the last layer"));
+  ASSERT_TRUE(engine_->Replan(R"({"n_ctx":32,"stages":[{"lead":2,"layers":[0,4]}]})").ok());
+  ASSERT_TRUE(HearsAndGoesOn("keeps its context and pages: n_ctx=32"));
+  ASSERT_TRUE(engine_->Replan("").ok());
+  ASSERT_TRUE(HearsAndGoesOn("would be the same again"));
+  EXPECT_EQ(engine_->status().epoch, 1u);
+  const auto sink = Submit(Request(5, 3));
+  EXPECT_TRUE(Eventually([&] { return sink->finish() == FinishReason::kLength; }));
+}
+
+TEST_F(EngineChangeTest, APlanIsKeptWhenSaidSo) {
+  options_.replan = ReplanMode::kOff;
+  Serve();
+  EXPECT_THAT(engine_->Replan("").message(), HasSubstr("--replan off"));
+  mailbox_.Post(PeerOf(2), proto::Leaving{"SIGTERM"});
+  ASSERT_TRUE(InTime([&] {
+    const MutexLock lock(mutex_);
+    return stays_.contains(PeerOf(2));
+  }));
+  EXPECT_EQ(engine_->status().state, ServiceState::kReady);
+}
+
+TEST_F(EngineChangeTest, AWorkerThatDiesWhileItLoadsEndsTheService) {
+  Serve();
+  {
+    const MutexLock lock(mutex_);
+    loads_ = false;
+  }
+  const auto sink = Submit(Request(5, 50));
+  ASSERT_TRUE(engine_->Replan(kOneAndThree).ok());
+  ASSERT_TRUE(Eventually([&] { return AssignmentOf(PeerOf(1)).plan.epoch == Epoch{2}; }));
+  mailbox_.Post(PeerOf(2), proto::Failure{DataLoss("tensor outside file: blk.3")});
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
+  EXPECT_THAT(engine_->status().failure.message(), HasSubstr("worker 2 on node2 failed: tensor"));
+  EXPECT_EQ(sink->finish(), FinishReason::kError);
+}
+
+TEST_F(EngineChangeTest, AWorkerMayLeaveAndTheStreamGoesOn) {
+  Serve();
+  const auto sink = Submit(Request(5, 58));
+  mailbox_.Post(PeerOf(2), proto::Leaving{"SIGTERM"});
+  ASSERT_TRUE(InTime([&] { return !IsWorker(2); }));
+  EXPECT_TRUE(WasToldToShutDown(2));
+  EXPECT_FALSE(WasToldToShutDown(1));
+  ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
+  EXPECT_EQ(sink->tokens(), Expected(Request(5, 58)));
+  EXPECT_EQ(engine_->status().epoch, 2u);
+  EXPECT_EQ(engine_->status().plan.why, "worker 2 on node2 leaves");
+  const auto next = Submit(Request(3, 3));
+  EXPECT_TRUE(Eventually([&] { return next->finish() == FinishReason::kLength; }));
+}
+
+TEST_F(EngineChangeTest, AWorkerWithoutWhomNothingFitsIsAskedToStay) {
+  options_.expected = {{{1}, "node1"}};
+  Serve();
+  mailbox_.Post(PeerOf(1), proto::Leaving{"SIGTERM"});
+  ASSERT_TRUE(InTime([&] {
+    const MutexLock lock(mutex_);
+    return stays_.contains(PeerOf(1));
+  }));
+  EXPECT_TRUE(observer_.Heard("worker 1 on node1 asked to leave but is needed"));
+  const auto sink = Submit(Request(3, 3));
+  EXPECT_TRUE(Eventually([&] { return sink->finish() == FinishReason::kLength; }));
+  EXPECT_FALSE(engine_->status().workers[0].leaving);
+  mailbox_.Post(PeerOf(1), proto::Shutdown{"SIGTERM again"});
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
+  EXPECT_THAT(engine_->status().failure.message(),
+              HasSubstr("worker 1 on node1 is leaving: SIGTERM again"));
+}
+
+TEST_F(EngineChangeTest, ASpareLeavesAtOnce) {
+  options_.plan_json = R"({"stages":[{"lead":2,"layers":[0,4]}]})";
+  Serve();
+  mailbox_.Post(PeerOf(1), proto::Leaving{"SIGTERM"});
+  ASSERT_TRUE(InTime([&] { return !IsWorker(1); }));
+  EXPECT_TRUE(WasToldToShutDown(1));
+  EXPECT_EQ(engine_->status().epoch, 1u);
+}
+
+TEST_F(EngineChangeTest, AWorkerThatJoinsIsASpareAndThenInThePlan) {
+  Serve();
+  const auto sink = Submit(Request(5, 40));
+  mailbox_.Post({77}, Stranger("node9"));
+  ASSERT_TRUE(Eventually([&] { return IsWorker(3); }));
+  ASSERT_TRUE(
+      engine_->Replan(R"({"stages":[{"lead":3,"layers":[0,2]},{"lead":2,"layers":[2,4]}]})").ok());
+  ASSERT_TRUE(Reaches(2));
+  EXPECT_EQ(AssignmentOf({77}).stage, 0);
+  EXPECT_EQ(AssignmentOf(PeerOf(1)).stage, -1);
+  ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
+  EXPECT_EQ(sink->tokens(), Expected(Request(5, 40)));
+}
+
+TEST_F(EngineChangeTest, APlanWhoseWorkerGoesBeforeItLoadsIsDropped) {
+  Serve();
+  mailbox_.Post({77}, Stranger("node9"));
+  ASSERT_TRUE(Eventually([&] { return IsWorker(3); }));
+  SetHolds(true);
+  const auto sink = Submit(Request(5, 20));
+  ASSERT_TRUE(Eventually([&] { return n_held() == 1; }));
+  ASSERT_TRUE(engine_->Replan(R"({"stages":[{"lead":3,"layers":[0,4]}]})").ok());
+  ASSERT_TRUE(Eventually([&] { return engine_->status().plan.is_changing; }));
+  mailbox_.Post({77}, proto::Failure{Unavailable("out of memory")});
+  ASSERT_TRUE(Eventually([&] { return !IsWorker(3); }));
+  SetHolds(false);
+  ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
+  EXPECT_EQ(sink->tokens(), Expected(Request(5, 20)));
+  EXPECT_EQ(engine_->status().epoch, 1u);
+  EXPECT_TRUE(Eventually([&] { return observer_.Heard("one of its workers has gone meanwhile"); }));
+  EXPECT_EQ(engine_->status().epoch, 1u);
+}
+
+TEST_F(EngineChangeTest, AWorkerThatIsWorthItIsInThePlanAtOnce) {
+  options_.expected = {{{1}, "node1"}};
+  Serve();
+  const auto sink = Submit(Request(5, 50));
+  mailbox_.Post({77}, Stranger("node9"));  // two stages take half as long each
+  ASSERT_TRUE(InTime([&] { return engine_->status().epoch == 2; }));
+  ASSERT_TRUE(Reaches(2));
+  EXPECT_GE(AssignmentOf({77}).stage, 0);
+  EXPECT_EQ(engine_->status().plan.why, "a worker has joined");
+  EXPECT_GT(engine_->status().plan.predicted_gain, 0.2);
+  ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
+  EXPECT_EQ(sink->tokens(), Expected(Request(5, 50)));
+}
+
+TEST_F(EngineChangeTest, WhoJoinsWaitsWhenPlansChangeByHandOnly) {
+  options_.expected = {{{1}, "node1"}};
+  options_.replan = ReplanMode::kNow;
+  Serve();
+  mailbox_.Post({77}, Stranger("node9"));
+  ASSERT_TRUE(Eventually([&] { return IsWorker(2); }));
+  for (int i = 0; i < 4; ++i) clock_.Advance(milliseconds(500));
+  EXPECT_EQ(engine_->status().epoch, 1u);
+  ASSERT_TRUE(engine_->Replan("").ok());
+  ASSERT_TRUE(Reaches(2));
+  EXPECT_GE(AssignmentOf({77}).stage, 0);
+}
+
+const testing::TinyModelParts& ReluLayers() {
+  static const testing::TinyModelParts parts =
+      testing::MakeTinyModelParts({.arch = "arcee", .n_layer = 4, .n_ff = 1024});
+  return parts;
+}
+
+// Workers so slow that sharing a layer pays.
+class HotNeuronsTest : public EngineChangeTest {
+ protected:
+  HotNeuronsTest() : EngineChangeTest(ReluLayers()) {
+    options_.policy = placement::SplitPolicy::kOptimal;
+    options_.latency_weight = 1;
+    options_.plan.ffn = model::FfnMode::kExact;
+  }
+  void JoinSlowly() {
+    StartEngine();
+    for (const uint64_t id : {1, 2}) {
+      proto::Hello hello = HelloOf(id);
+      hello.profile.read_bytes_per_s = placement::Figure::Measured(1e6);
+      mailbox_.Post(PeerOf(id), hello);
+    }
+    ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kReady; }));
+  }
+  // The upper half of each layer's neurons fires always, the lower never.
+  void TellThatTheUpperHalfIsHot() {
+    const auto n_ff = static_cast<size_t>(model_.config.n_ff);
+    for (int layer = 0; layer < 4; ++layer) {
+      proto::FiringCounts counts{.epoch = {1}, .layer = layer, .n_tokens = 1000};
+      counts.counts.assign(n_ff, 0);
+      std::fill(counts.counts.begin() + int64_t(n_ff / 2), counts.counts.end(), 1000);
+      mailbox_.Post(PeerOf(1), counts);
+    }
+  }
+};
+
+TEST_F(HotNeuronsTest, ThePlanFollowsTheHotNeurons) {
+  {
+    const MutexLock lock(mutex_);
+    beats_ = true;
+  }
+  JoinSlowly();
+  ASSERT_TRUE(observer_.plan().stages[0].is_split());
+  const auto sink = Submit(Request(5, 58));
+  TellThatTheUpperHalfIsHot();
+  ASSERT_TRUE(InTime([&] { return engine_->status().epoch == 2; }));
+  ASSERT_TRUE(Reaches(2));
+  const ServiceStatus status = engine_->status();
+  EXPECT_EQ(status.plan.why, "other neurons are hot");
+  EXPECT_GT(status.plan.drift, 0.1);
+  EXPECT_GE(status.plan.predicted_gain, 0.05);
+  ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
+  EXPECT_EQ(sink->tokens(), Expected(Request(5, 58)));
+  const MutexLock lock(mutex_);
+  const proto::AssignPlan& assigned = assignments_.at(PeerOf(1));
+  const auto& tables = tables_.at(PeerOf(1));
+  ASSERT_EQ(int(tables.size()), assigned.n_neuron_tables);
+  ASSERT_FALSE(tables.empty());
+  const auto n_ff = static_cast<size_t>(model_.config.n_ff);
+  EXPECT_EQ(tables[0].epoch, Epoch{2});
+  ASSERT_EQ(tables[0].neurons.size(), n_ff);
+  // Hot ones first, otherwise as they stood.
+  EXPECT_EQ(tables[0].neurons[0], int32_t(n_ff / 2));
+  EXPECT_EQ(tables[0].neurons[n_ff / 2], 0);
+  EXPECT_EQ(tables_.at(PeerOf(2)), tables);
+}
+
+TEST_F(HotNeuronsTest, NothingMovesWhenTheSameNeuronsStayHot) {
+  {
+    const MutexLock lock(mutex_);
+    beats_ = true;
+  }
+  JoinSlowly();
+  TellThatTheUpperHalfIsHot();
+  ASSERT_TRUE(InTime([&] { return engine_->status().epoch == 2; }));
+  ASSERT_TRUE(Reaches(2));
+  TellThatTheUpperHalfIsHot();
+  const TimePoint until{clock_.Now() + std::chrono::minutes(25)};
+  ASSERT_TRUE(Eventually([&] {
+    clock_.Advance(milliseconds(500));
+    return clock_.Now() >= until;
+  }));
+  EXPECT_EQ(engine_->status().epoch, 2u);
+  EXPECT_LT(engine_->status().plan.drift, 0.01);
+}
+
+TEST_F(HotNeuronsTest, CountsOfAnotherModelAreAnError) {
+  JoinSlowly();
+  mailbox_.Post(PeerOf(2), proto::FiringCounts{.layer = 1, .n_tokens = 5, .counts = {1, 2}});
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
+  EXPECT_THAT(engine_->status().failure.message(),
+              HasSubstr("worker 2 on node2: firing counts of another model: layer=1 neurons=2"));
+}
+
+}  // namespace
+}  // namespace thermocline::coordinator
