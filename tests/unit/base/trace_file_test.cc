@@ -77,7 +77,9 @@ TEST_F(TraceFileTest, CountsWhatItLeavesOut) {
   const auto file = Create(kLimit);
   for (int i = 0; i < 50; ++i) {
     file->Add({.name = "norm", .begin = At(i)});
-    if (i % 7 == 0) ASSERT_TRUE(file->Flush().ok());
+    if (i % 7 == 0) {
+      ASSERT_TRUE(file->Flush().ok());
+    }
   }
   file->set_n_lost(5);
   ASSERT_TRUE(file->Flush().ok());
