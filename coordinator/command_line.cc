@@ -112,8 +112,7 @@ void AddClusterFlags(CLI::App* app, ServeFlags* flags) {
       ->group(kGroup);
   app->add_option("--replan", flags->replan,
                   "Another plan while serving: auto (asked for, workers come or go, other neurons "
-                  "are hot), now (asked for, workers go) or off")
-      ->capture_default_str()
+                  "are hot), now (asked for, workers go) or off (default: auto; with --plan now)")
       ->group(kGroup);
   app->add_option("--weights-from", flags->weights_from,
                   "file: each worker reads the path itself; coordinator: it sends them")

@@ -56,6 +56,7 @@ Result<PlanJob> Engine::JobOf(PlanWish* wish) const {
   });
   job.plan_json = wish->plan_json;
   job.options.request.n_ctx = plan_.n_ctx;
+  job.options.request.link = plan_.link;
   job.options.request.kv.page_tokens = plan_.kv.page_tokens;
   if (wish->plan_json.empty()) AddHeats(wish, &job);
   return job;
@@ -63,7 +64,7 @@ Result<PlanJob> Engine::JobOf(PlanWish* wish) const {
 
 bool Engine::IsReachable(WorkerId worker) const {
   const proto::Hello& hello = membership_.hello(worker);
-  const bool mpi = options_.plan.link == placement::LinkKind::kMpi;
+  const bool mpi = plan_.link == placement::LinkKind::kMpi;
   return !(mpi ? hello.mpi_address : hello.zmq_address).empty();
 }
 
@@ -161,6 +162,7 @@ void Engine::FinishChange() {
   plan_status_.pause_s = Seconds(now - change_->asked_at);
   plan_status_.kept_bytes = change_->kept_bytes;
   plan_status_.read_bytes = change_->read_bytes;
+  plan_status_.news = Str("epoch ", plan_.epoch, " serves (", plan_status_.why, ")");
   plan_changed_at_ = last_progress_at_ = now;
   change_.reset();
   workers_changed_ = true;

@@ -119,7 +119,7 @@ Status Engine::On(comm::PeerId from, const proto::Failure& failure) {
 Status Engine::On(comm::PeerId from, const proto::LinkReport& report) {
   const auto worker = membership_.FindId(from);
   if (!worker || survey_ == nullptr) return CountStale();
-  const Status status = survey_->OnReport(*worker, report);
+  const Status status = survey_->OnReport(*worker, report, clock_.Now());
   if (status.code() == StatusCode::kNotFound) return CountStale();
   TC_RETURN_IF_ERROR(status);
   return ContinueSurvey();

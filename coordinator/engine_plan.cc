@@ -23,7 +23,7 @@ Status Engine::StartSurvey() {
 }
 
 Status Engine::ContinueSurvey() {
-  for (auto& [worker, request] : survey_->TakeRequests()) {
+  for (auto& [worker, request] : survey_->TakeRequests(clock_.Now())) {
     TC_ASSIGN_OR_RETURN(request.address, AddressOf(request.peer, request.transport));
     TC_RETURN_IF_ERROR(SendToWorker(worker, request));
   }

@@ -65,6 +65,11 @@ constexpr Choice<proto::WeightsFrom> kWeightSources[] = {
 
 constexpr Choice<ReplanMode> kReplanModes[] = {
     {"auto", ReplanMode::kAuto}, {"now", ReplanMode::kNow}, {"off", ReplanMode::kOff}};
+// A plan that somebody gave stays until somebody wants another.
+std::string ReplanOf(const ServeFlags& flags) {
+  if (!flags.replan.empty()) return flags.replan;
+  return flags.plan_path.empty() ? "auto" : "now";
+}
 
 bool IsLoopback(const std::string& address) {
   return address.starts_with("127.") || address == "localhost" || address == "::1";
@@ -152,7 +157,7 @@ Status ResolveEngine(const ServeFlags& flags, EngineOptions* engine) {
   engine->build = std::string(kVersion);
   TC_ASSIGN_OR_RETURN(engine->weights_from,
                       Choose("--weights-from", flags.weights_from, kWeightSources));
-  TC_ASSIGN_OR_RETURN(engine->replan, Choose("--replan", flags.replan, kReplanModes));
+  TC_ASSIGN_OR_RETURN(engine->replan, Choose("--replan", ReplanOf(flags), kReplanModes));
   engine->max_waiting = flags.max_waiting;
   engine->max_step_tokens = flags.max_step_tokens;
   engine->plan.max_step_tokens = flags.max_step_tokens;

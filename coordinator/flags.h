@@ -39,7 +39,7 @@ struct ServeFlags {
   std::string wire_dtype = "f32";
   std::string transport;  // "mpi" under mpirun, else "zmq"
   std::string plan_path;
-  std::string replan = "auto";
+  std::string replan;  // "": auto, with a given plan now
   std::string cluster_path;
   std::string save_cluster_path;
   std::string policy = "optimal";

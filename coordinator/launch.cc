@@ -230,6 +230,10 @@ class Coordinator {
     config_.engine.model_bytes = model_.reader->size_bytes();
     config_.engine.header_bytes = model_.header_bytes;
     config_.engine.plan.model_fingerprint = model_.fingerprint;
+    if (!flags_.shape.empty() && !flags_.cluster_path.empty()) {
+      LogWarn("coordinator",
+              "the plan takes links as --cluster has them, not as --shape makes them");
+    }
     if (config_.engine.plan.n_ctx > model_.config.n_ctx_train) {
       LogWarn("coordinator", Str("--ctx-size is beyond what the model was trained for; text may "
                                  "become nonsense there:",

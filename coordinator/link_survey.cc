@@ -74,9 +74,10 @@ uint32_t LinkSurvey::BudgetUs() const {
           .count());
 }
 
-std::vector<std::pair<WorkerId, proto::ProbeLink>> LinkSurvey::TakeRequests() {
+std::vector<std::pair<WorkerId, proto::ProbeLink>> LinkSurvey::TakeRequests(TimePoint now) {
   std::vector<std::pair<WorkerId, proto::ProbeLink>> requests;
   if (done() || std::exchange(asked_, true)) return requests;
+  round_began_ = now;
   for (const ProbePair& pair : rounds_[round_]) {
     proto::ProbeLink request{.round = static_cast<uint32_t>(round_),
                              .peer = pair.lead,
@@ -91,7 +92,7 @@ std::vector<std::pair<WorkerId, proto::ProbeLink>> LinkSurvey::TakeRequests() {
   return requests;
 }
 
-Status LinkSurvey::OnReport(WorkerId from, const proto::LinkReport& report) {
+Status LinkSurvey::OnReport(WorkerId from, const proto::LinkReport& report, TimePoint now) {
   if (done() || report.round != round_ || !silent_.contains(from)) {
     return NotFound(Str("report that nobody waits for:", Kv("worker", from)));
   }
@@ -119,12 +120,14 @@ Status LinkSurvey::OnReport(WorkerId from, const proto::LinkReport& report) {
   if (silent_.empty()) {
     ++round_;
     asked_ = false;
+    if (now - began_ >= kSurveyBudget) rounds_.resize(round_);
   }
   return OkStatus();
 }
 
 Status LinkSurvey::CheckDeadline(TimePoint now) const {
   if (done() || now - began_ < kSurveyBudget + kSurveyGrace) return OkStatus();
+  if (asked_ && now - round_began_ < kSurveyGrace) return OkStatus();
   for (const ProbePair& pair : rounds_[round_]) {
     if (!silent_.contains(pair.lead) && !silent_.contains(pair.echo)) continue;
     return DeadlineExceeded(Str(NamesOf(pair), ": nothing measured within ",
@@ -155,22 +158,26 @@ const WorkerProfile& LinkSurvey::ProfileOf(WorkerId worker) const {
 }
 
 // A message costs its sender message_s and is there latency_s later, so a round trip is both of
-// both ends; half of what the messages leave of it is the latency of either way.
+// both ends; half of what the messages leave of it is the latency of either way. A send that was
+// interrupted can seem to take longer than the trip: no message counts as more than a quarter of
+// it.
 LinkProfile LinkSurvey::LinkOf(const ProbePair& pair, bool from_lead) const {
   const Measured& measured = measured_.at({pair.lead, pair.echo});
-  const double messages_s = measured.lead_message_s + measured.echo_message_s;
-  const double latency_s = std::max(0.0, measured.round_trip_s - messages_s) / 2;
-  return {
-      .from = from_lead ? pair.lead : pair.echo,
-      .to = from_lead ? pair.echo : pair.lead,
-      .transport = transport_,
-      .latency_s = Figure::Measured(latency_s),
-      .bytes_per_s = Figure::Measured(measured.bytes_per_s),
-      .message_s = Figure::Measured(from_lead ? measured.lead_message_s : measured.echo_message_s)};
+  const double most_s = measured.round_trip_s / 4;
+  const double lead_s = std::min(measured.lead_message_s, most_s);
+  const double echo_s = std::min(measured.echo_message_s, most_s);
+  const double latency_s = (measured.round_trip_s - lead_s - echo_s) / 2;
+  return {.from = from_lead ? pair.lead : pair.echo,
+          .to = from_lead ? pair.echo : pair.lead,
+          .transport = transport_,
+          .latency_s = Figure::Measured(latency_s),
+          .bytes_per_s = Figure::Measured(measured.bytes_per_s),
+          .message_s = Figure::Measured(from_lead ? lead_s : echo_s)};
 }
 
 // The numbers of the pair that was measured between the same hosts.
-LinkProfile LinkSurvey::StandIn(const WorkerProfile& from, const WorkerProfile& to) const {
+std::optional<LinkProfile> LinkSurvey::StandIn(const WorkerProfile& from,
+                                               const WorkerProfile& to) const {
   for (const auto& [ends, measured] : measured_) {
     const std::string& lead_host = ProfileOf(ends.first).host;
     const std::string& echo_host = ProfileOf(ends.second).host;
@@ -186,8 +193,7 @@ LinkProfile LinkSurvey::StandIn(const WorkerProfile& from, const WorkerProfile& 
     }
     return link;
   }
-  CHECK(false);  // every two hosts have a pair
-  return {};
+  return std::nullopt;  // its round was left out
 }
 
 std::vector<LinkProfile> LinkSurvey::Links() const {
@@ -200,8 +206,8 @@ std::vector<LinkProfile> LinkSurvey::Links() const {
         links.push_back(LinkOf({from.id, to.id}, true));
       } else if (measured_.contains({to.id, from.id})) {
         links.push_back(LinkOf({to.id, from.id}, false));
-      } else {
-        links.push_back(StandIn(from, to));
+      } else if (auto link = StandIn(from, to)) {
+        links.push_back(*std::move(link));
       }
     }
   }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -24,7 +25,8 @@ struct ProbePair {
 };
 using ProbeRounds = std::vector<std::vector<ProbePair>>;
 
-// All samples of a survey together take no longer than this, for any number of workers.
+// All samples of a survey together take no longer than this, for any number of workers. Where links
+// are so slow that a round takes longer than its share, the last rounds are left out.
 inline constexpr Duration kSurveyBudget = std::chrono::seconds(2);
 // Beyond so many rounds each pair would have less than a tenth of a second: one pair of workers
 // stands for all between the same two hosts then.
@@ -42,17 +44,17 @@ class LinkSurvey {
              TimePoint now);
 
   // What to tell whom for the round that has begun, once per round; addresses are left to fill in.
-  std::vector<std::pair<WorkerId, proto::ProbeLink>> TakeRequests();
+  std::vector<std::pair<WorkerId, proto::ProbeLink>> TakeRequests(TimePoint now);
   // kNotFound: nobody waits for that report; kUnavailable names both ends of a pair that cannot
   // talk; kDataLoss: the numbers are none.
-  Status OnReport(WorkerId from, const proto::LinkReport& report);
+  Status OnReport(WorkerId from, const proto::LinkReport& report, TimePoint now);
   // kDeadlineExceeded names both ends of a pair that says nothing.
   Status CheckDeadline(TimePoint now) const;
 
   size_t n_pairs() const;
   bool done() const { return round_ == rounds_.size(); }
-  // Both directions of every pair of workers. Where another pair stands for one, its numbers are
-  // assumed, with a note.
+  // Both directions of every pair of workers that was measured or has another pair stand for it,
+  // whose numbers are then assumed, with a note.
   std::vector<placement::LinkProfile> Links() const;
 
  private:
@@ -66,8 +68,8 @@ class LinkSurvey {
   std::string NamesOf(const ProbePair& pair) const;
   const placement::WorkerProfile& ProfileOf(WorkerId worker) const;
   placement::LinkProfile LinkOf(const ProbePair& pair, bool from_lead) const;
-  placement::LinkProfile StandIn(const placement::WorkerProfile& from,
-                                 const placement::WorkerProfile& to) const;
+  std::optional<placement::LinkProfile> StandIn(const placement::WorkerProfile& from,
+                                                const placement::WorkerProfile& to) const;
   uint32_t BudgetUs() const;
 
   const std::vector<placement::WorkerProfile> workers_;
@@ -75,6 +77,7 @@ class LinkSurvey {
   const TimePoint began_;
   ProbeRounds rounds_;
   size_t round_ = 0;
+  TimePoint round_began_;
   bool asked_ = false;         // the requests of the round were taken
   std::set<WorkerId> silent_;  // whose report of the round is awaited
   std::map<std::pair<WorkerId, WorkerId>, Measured> measured_;  // by lead and echo

@@ -56,7 +56,9 @@ Result<PlanOutcome> PlanFor(const PlanSources& sources, PlanJob job) {
                                          .sparsity = sources.sparsity,
                                          .heats = job.rival_heats,
                                          .cluster = job.cluster};
-      TC_ASSIGN_OR_RETURN(outcome.rival, placement::ForecastPlan(*job.rival, now, job.options));
+      // Without one of its workers, who may be about to leave, it is no rival.
+      auto rival = placement::ForecastPlan(*job.rival, now, job.options);
+      if (rival.ok()) outcome.rival = *std::move(rival);
     }
   }
   job.options.n_sequences = 1;

@@ -47,7 +47,7 @@ struct PlanOutcome {
   bool by_hand = false;
   placement::PlanForecast forecast;              // of the steps that were planned for
   placement::PlanForecast one_stream;            // of steps of one sequence
-  std::optional<placement::PlanForecast> rival;  // of the rival, where there is one
+  std::optional<placement::PlanForecast> rival;  // of the rival, where there still is one
   placement::ClusterProfile cluster;             // that it is for
   Duration took{0};
 };

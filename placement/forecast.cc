@@ -17,11 +17,18 @@ Status CheckLink(const ClusterProfile& cluster, WorkerId from, WorkerId to) {
   return InvalidArgument(Str("no link between worker ", from, " and worker ", to));
 }
 
-Status CheckLinks(const Plan& plan, const ClusterProfile& cluster) {
+Status CheckMember(const ClusterProfile& cluster, WorkerId worker) {
+  if (cluster.FindWorker(worker) != nullptr) return OkStatus();
+  return InvalidArgument(Str("plan names a worker that the cluster lacks: worker ", worker));
+}
+
+Status CheckMembers(const Plan& plan, const ClusterProfile& cluster) {
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const StagePlan& stage = plan.stages[i];
+    TC_RETURN_IF_ERROR(CheckMember(cluster, stage.lead));
     if (i > 0) TC_RETURN_IF_ERROR(CheckLink(cluster, plan.stages[i - 1].lead, stage.lead));
     for (const HelperPlan& helper : stage.helpers) {
+      TC_RETURN_IF_ERROR(CheckMember(cluster, helper.worker));
       TC_RETURN_IF_ERROR(CheckLink(cluster, stage.lead, helper.worker));
     }
   }
@@ -111,7 +118,7 @@ PlanForecast::Stage StageOf(const StageCosts& costs, const StagePlan& stage) {
 Result<PlanForecast> ForecastPlan(const Plan& plan, const PlannerInputs& inputs,
                                   const PlannerOptions& options) {
   TC_RETURN_IF_ERROR(ValidateCluster(inputs.cluster));
-  TC_RETURN_IF_ERROR(CheckLinks(plan, inputs.cluster));
+  TC_RETURN_IF_ERROR(CheckMembers(plan, inputs.cluster));
   const model::ModelConfig& config = inputs.config;
   const StageCosts costs{.inputs = inputs,
                          .costs = CostModel(CostInputsOf(inputs, options)),

@@ -1,5 +1,7 @@
 #include "worker/assignment.h"
 
+#include <algorithm>
+
 #include "base/str.h"
 #include "comm/join_ticket.h"
 #include "comm/mailbox.h"
@@ -145,6 +147,7 @@ Result<LoadedModel> OpenFetched(const Assignment& assignment, const Clock& clock
   TC_ASSIGN_OR_RETURN(auto reader, model::OpenMappedFile(cache.path()));
   TC_ASSIGN_OR_RETURN(LoadedModel loaded,
                       ParseModel(cache.path(), std::move(reader), OrderFrom::kFile, nullptr));
+  TC_RETURN_IF_ERROR(CheckNeurons(assignment.stage(), loaded.config));
   TC_RETURN_IF_ERROR(TakeNeuronTables(assignment, &loaded));
   loaded.fetched = RangesToFetch(assignment, loaded);
   TC_RETURN_IF_ERROR(cache.Fetch(loaded.fetched, *bulk, clock, on_progress));
@@ -197,6 +200,31 @@ FfnPlan Assignment::ffn() const {
   return ffn;
 }
 
+Status CheckNeurons(const placement::StagePlan& stage, const model::ModelConfig& config) {
+  if (stage.layers.begin < 0 || stage.layers.end > config.n_layer) {
+    return DataLoss(Str("plan with layers that the model lacks:", Kv("begin", stage.layers.begin),
+                        Kv("end", stage.layers.end), Kv("n_layer", config.n_layer)));
+  }
+  if (!stage.is_split()) return OkStatus();
+  const auto n_layers = static_cast<size_t>(stage.layers.end - stage.layers.begin);
+  const auto check = [&](WorkerId worker, const std::vector<model::NeuronRange>& neurons) {
+    const auto is_bad = [&](const model::NeuronRange& range) {
+      return range.begin < 0 || range.end < range.begin || range.end > config.n_ff;
+    };
+    if (neurons.size() == n_layers && std::none_of(neurons.begin(), neurons.end(), is_bad)) {
+      return OkStatus();
+    }
+    return DataLoss(Str("plan with neurons that the model lacks:", Kv("worker", worker),
+                        Kv("layers", neurons.size()), Kv("stage_layers", n_layers),
+                        Kv("n_ff", config.n_ff)));
+  };
+  TC_RETURN_IF_ERROR(check(stage.lead, stage.neurons));
+  for (const placement::HelperPlan& helper : stage.helpers) {
+    TC_RETURN_IF_ERROR(check(helper.worker, helper.neurons));
+  }
+  return OkStatus();
+}
+
 Result<LoadedModel> OpenAssignedModel(const Assignment& assignment, const Clock& clock,
                                       const std::atomic<bool>& stop,
                                       const LoadProgressFn& on_progress) {
@@ -206,6 +234,7 @@ Result<LoadedModel> OpenAssignedModel(const Assignment& assignment, const Clock&
     TC_ASSIGN_OR_RETURN(loaded, OpenFetched(assignment, clock, stop, on_progress));
   } else {
     TC_ASSIGN_OR_RETURN(loaded, OpenLocal(message));
+    TC_RETURN_IF_ERROR(CheckNeurons(assignment.stage(), loaded.config));
     TC_RETURN_IF_ERROR(TakeNeuronTables(assignment, &loaded));
   }
   if (!message.sparsity_path.empty()) {
@@ -218,6 +247,7 @@ Status ReassignModel(const Assignment& assignment, const Clock& clock,
                      const std::atomic<bool>& stop, const LoadProgressFn& on_progress,
                      LoadedModel* model) {
   model->fetched_bytes = 0;
+  TC_RETURN_IF_ERROR(CheckNeurons(assignment.stage(), model->config));
   TC_RETURN_IF_ERROR(TakeNeuronTables(assignment, model));
   if (assignment.message.weights_from != proto::WeightsFrom::kCoordinator) return OkStatus();
   std::vector<model::ByteRange> missing =

@@ -72,6 +72,9 @@ Result<LoadedModel> OpenAssignedModel(const Assignment& assignment, const Clock&
                                       const std::atomic<bool>& stop,
                                       const LoadProgressFn& on_progress);
 
+// kDataLoss names what a stage's neurons contradict: the layers, one another, or the model.
+Status CheckNeurons(const placement::StagePlan& stage, const model::ModelConfig& config);
+
 // Gives a model that was opened for one plan to the next: neurons stand as the new assignment says,
 // and ranges that were not there are fetched. Errors as OpenAssignedModel, and kDataLoss for neuron
 // tables that are not of the model or fewer than were announced.

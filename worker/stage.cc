@@ -145,7 +145,8 @@ Status Stage::PlaceRows(const StepBatch& step, Batch* batch) {
       kv_.Release(&sequence.page_ids);
       sequence = Sequence{};
       Start(*entry.start, &sequence);
-      kv_.MakeRoom(config_.n_ctx_train, &sequence.page_ids);
+      // Of batches under way the pages are borrowed, so the list must not move as it grows.
+      kv_.MakeRoom(std::max(config_.n_ctx_train, options_.n_ctx), &sequence.page_ids);
     }
     const auto n_tokens = static_cast<int64_t>(entry.tokens.size());
     TC_RETURN_IF_ERROR(kv_.Reserve(entry.first_position + n_tokens, &sequence.page_ids));

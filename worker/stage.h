@@ -32,6 +32,7 @@ struct StageOptions {
   FfnPlan ffn;
   placement::KvBudget kv;
   int max_step_tokens = 512;
+  int n_ctx = 0;                   // the longest sequence, where it is beyond the model's own
   OpObserver* observer = nullptr;  // of all ops; outlives the stage
   Shard* prior = nullptr;          // of the plan before, see Shard::Load
   Tracer* tracer = nullptr;        // the same

@@ -135,6 +135,7 @@ Status StepLoop::LoadStage(const LoadProgressFn& on_progress) {
                              .ffn = assignment_.ffn(),
                              .kv = message.plan.kv,
                              .max_step_tokens = message.max_step_tokens,
+                             .n_ctx = message.plan.n_ctx,
                              .prior = &prior_.shard,
                              .tracer = context_.tracer};
   TC_ASSIGN_OR_RETURN(stage_, Stage::Create(model_.source(), options, context_.device,

@@ -1,5 +1,3 @@
-// The few declarations of NVML that are needed are our own, after the documentation of its API
-// (docs.nvidia.com, "NVML API Reference Guide"); its calls return 0 for success.
 #include "worker/probe/gpu_list.h"
 
 #include <dlfcn.h>
@@ -9,22 +7,10 @@
 #include <utility>
 
 #include "base/str.h"
+#include "worker/probe/nvml_abi.h"
 
 namespace thermocline::worker {
 namespace {
-
-using NvmlDevice = void*;
-
-struct NvmlMemory {
-  unsigned long long total, free, used;
-};
-
-// Version 3: the last field is the one to use, the first is kept by NVML for old programs.
-struct NvmlPciInfo {
-  char bus_id_legacy[16];
-  unsigned domain, bus, device, pci_device_id, pci_subsystem_id;
-  char bus_id[32];
-};
 
 constexpr unsigned kNameBytes = 96;   // NVML_DEVICE_NAME_V2_BUFFER_SIZE
 constexpr unsigned kMaxNvlinks = 18;  // NVML_NVLINK_MAX_LINKS

@@ -121,6 +121,9 @@ TEST_F(EngineChangeTest, CancelledWhileThePlanChanges) {
     loads_ = false;
   }
   ASSERT_TRUE(engine_->Replan(kOneAndThree).ok());
+  // Steps go on until there is a plan, and must not end the stream.
+  ASSERT_TRUE(Eventually(
+      [&] { return engine_->status().plan.news.find("changing to") != std::string::npos; }));
   SetHolds(false);
   ASSERT_TRUE(Eventually([&] { return AssignmentOf(PeerOf(1)).plan.epoch == Epoch{2}; }));
   engine_->Cancel(first);

@@ -77,12 +77,12 @@ class LinkSurveyTest : public ::testing::Test {
   static double RunAll(LinkSurvey* survey) {
     double total_s = 0;
     while (!survey->done()) {
-      const auto requests = survey->TakeRequests();
+      const auto requests = survey->TakeRequests({});
       EXPECT_FALSE(requests.empty());
-      EXPECT_TRUE(survey->TakeRequests().empty()) << "a round is asked for once";
+      EXPECT_TRUE(survey->TakeRequests({}).empty()) << "a round is asked for once";
       total_s += 1e-6 * requests.front().second.budget_us;
       for (const auto& [worker, request] : requests) {
-        const Status status = survey->OnReport(worker, Answer(request));
+        const Status status = survey->OnReport(worker, Answer(request), {});
         EXPECT_TRUE(status.ok()) << status;
       }
     }
@@ -134,10 +134,10 @@ TEST_F(LinkSurveyTest, PairsThatWereNotMeasuredTakeTheNumbersOfTheirHosts) {
 
 TEST_F(LinkSurveyTest, APairThatCannotTalkIsNamedByBothEnds) {
   LinkSurvey survey = Survey(Workers(2));
-  const auto requests = survey.TakeRequests();
+  const auto requests = survey.TakeRequests({});
   proto::LinkReport report = Answer(requests[0].second);
   report.error = "cannot reach worker 2: refused";
-  const Status status = survey.OnReport(requests[0].first, report);
+  const Status status = survey.OnReport(requests[0].first, report, {});
   EXPECT_EQ(status.code(), StatusCode::kUnavailable);
   EXPECT_EQ(status.message(),
             "worker 1 on node0 and worker 2 on node1 cannot talk over zmq: worker 2 says: cannot "
@@ -146,8 +146,8 @@ TEST_F(LinkSurveyTest, APairThatCannotTalkIsNamedByBothEnds) {
 
 TEST_F(LinkSurveyTest, APairThatSaysNothingIsNamedInTime) {
   LinkSurvey survey = Survey(Workers(2));
-  const auto requests = survey.TakeRequests();
-  ASSERT_TRUE(survey.OnReport(requests[0].first, Answer(requests[0].second)).ok());
+  const auto requests = survey.TakeRequests({});
+  ASSERT_TRUE(survey.OnReport(requests[0].first, Answer(requests[0].second), {}).ok());
   EXPECT_TRUE(survey.CheckDeadline(kBegan + kSurveyBudget).ok());
   const Status late = survey.CheckDeadline(kBegan + kSurveyBudget + std::chrono::seconds(1));
   EXPECT_EQ(late.code(), StatusCode::kDeadlineExceeded);
@@ -155,18 +155,35 @@ TEST_F(LinkSurveyTest, APairThatSaysNothingIsNamedInTime) {
                                         "zmq: nothing measured within 3 s"));
 }
 
+// Rounds of half a second each: what does not fit into the budget is left to presets.
+TEST_F(LinkSurveyTest, SlowLinksLeaveTheLastRoundsOut) {
+  LinkSurvey survey = Survey(Workers(8));
+  TimePoint now = kBegan;
+  int n_rounds = 0;
+  for (; !survey.done(); ++n_rounds) {
+    const auto requests = survey.TakeRequests(now);
+    now = now + std::chrono::milliseconds(500);
+    EXPECT_TRUE(survey.CheckDeadline(now).ok());
+    for (const auto& [worker, request] : requests) {
+      ASSERT_TRUE(survey.OnReport(worker, Answer(request), now).ok());
+    }
+  }
+  EXPECT_EQ(n_rounds, 4);
+  EXPECT_EQ(survey.Links().size(), 4u * 4 * 2);
+}
+
 TEST_F(LinkSurveyTest, ReportsThatNobodyWaitsForAndNumbersThatAreNone) {
   LinkSurvey survey = Survey(Workers(3));
-  const auto requests = survey.TakeRequests();
+  const auto requests = survey.TakeRequests({});
   proto::LinkReport stale = Answer(requests[0].second);
   stale.round = 7;
-  EXPECT_EQ(survey.OnReport(requests[0].first, stale).code(), StatusCode::kNotFound);
-  EXPECT_EQ(survey.OnReport({99}, Answer(requests[0].second)).code(), StatusCode::kNotFound);
+  EXPECT_EQ(survey.OnReport(requests[0].first, stale, {}).code(), StatusCode::kNotFound);
+  EXPECT_EQ(survey.OnReport({99}, Answer(requests[0].second), {}).code(), StatusCode::kNotFound);
   for (const auto& [worker, request] : requests) {
     if (!request.leads) continue;
     proto::LinkReport none = Answer(request);
     none.bytes_per_s = 0;
-    EXPECT_EQ(survey.OnReport(worker, none).code(), StatusCode::kDataLoss);
+    EXPECT_EQ(survey.OnReport(worker, none, {}).code(), StatusCode::kDataLoss);
   }
 }
 

@@ -116,6 +116,15 @@ TEST_F(ForecastTest, AHelpersNeuronsTakeTheLeadNoTime) {
               half.stages[0].members[1].busy_s, 0.05 * half.stages[0].members[1].busy_s);
 }
 
+TEST_F(ForecastTest, AWorkerThatIsGoneIsNamed) {
+  const Plan plan = Complete({{.lead = {2}, .layers = {0, kLayers}}});
+  cluster_.workers.pop_back();
+  cluster_.links.clear();
+  const auto forecast = ForecastPlan(plan, inputs(), options_);
+  ASSERT_EQ(forecast.status().code(), StatusCode::kInvalidArgument);
+  EXPECT_THAT(forecast.status().message(), HasSubstr("the cluster lacks: worker 2"));
+}
+
 TEST_F(ForecastTest, WorkersThatTalkNeedALink) {
   const Plan plan =
       Complete({{.lead = {1}, .layers = {0, 1}}, {.lead = {2}, .layers = {1, kLayers}}});

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "tests/support/tiny_model_parts.h"
+#include "worker/assignment.h"
 
 namespace thermocline::worker {
 namespace {
@@ -61,6 +62,22 @@ TEST_F(HeldWeights, AHelperWithoutNeuronsOfALayerHoldsNothingOfIt) {
   EXPECT_FALSE(IsHeld({0, WeightRole::kAttnQ}, kAll, helper));
   EXPECT_FALSE(IsHeld({0, WeightRole::kFfnDownBias}, kAll, helper));
   EXPECT_FALSE(IsHeld({model::kNoLayer, WeightRole::kTokenEmbd}, kAll, helper));
+}
+
+TEST(CheckNeurons, APlanWhoseListsDisagreeIsRefused) {
+  const model::ModelConfig config{.n_layer = 4, .n_ff = 64};
+  placement::StagePlan stage{.lead = {1},
+                             .layers = {0, 2},
+                             .neurons = {{0, 32}, {0, 32}},
+                             .helpers = {{.worker = {2}, .neurons = {{32, 64}, {32, 64}}}}};
+  EXPECT_TRUE(CheckNeurons(stage, config).ok());
+  stage.helpers[0].neurons.pop_back();
+  EXPECT_EQ(CheckNeurons(stage, config).code(), StatusCode::kDataLoss);
+  stage.helpers[0].neurons.push_back({32, 65});
+  EXPECT_EQ(CheckNeurons(stage, config).code(), StatusCode::kDataLoss);
+  stage.helpers[0].neurons.back() = {32, 64};
+  stage.layers = {3, 5};
+  EXPECT_EQ(CheckNeurons(stage, config).code(), StatusCode::kDataLoss);
 }
 
 }  // namespace

@@ -1,20 +1,16 @@
 // A management library as gpu_list loads it: three GPUs, of which the second does not answer.
 #include <cstring>
 
+#include "worker/probe/nvml_abi.h"
+
 namespace {
+
+using thermocline::worker::NvmlMemory;
+using thermocline::worker::NvmlPciInfo;
 
 // Which GPU a handle is of.
 char gpus[3];
 int n_started = 0;
-
-struct Memory {
-  unsigned long long total, free, used;
-};
-struct PciInfo {
-  char bus_id_legacy[16];
-  unsigned domain, bus, device, pci_device_id, pci_subsystem_id;
-  char bus_id[32];
-};
 
 bool Answers(void* device) { return n_started > 0 && device != &gpus[1]; }
 
@@ -43,11 +39,11 @@ int nvmlDeviceGetName(void* device, char* name, unsigned length) {
   std::strncpy(name, device == &gpus[0] ? "First GPU" : "Last GPU", length);
   return 0;
 }
-int nvmlDeviceGetMemoryInfo(void*, Memory* memory) {
+int nvmlDeviceGetMemoryInfo(void*, NvmlMemory* memory) {
   *memory = {80'000, 70'000, 10'000};
   return 0;
 }
-int nvmlDeviceGetPciInfo_v3(void* device, PciInfo* pci) {
+int nvmlDeviceGetPciInfo_v3(void* device, NvmlPciInfo* pci) {
   std::strcpy(pci->bus_id, device == &gpus[0] ? "00000000:1B:00.0" : "00000000:43:00.0");
   return 0;
 }
