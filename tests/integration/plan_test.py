@@ -89,6 +89,14 @@ class PlanTest(ClusterTest):
         self.assertNotRegex(output, r"\| +helper \|")
         self.assertIn("spare: worker 2 (node2), 3 (node3)", output)
 
+    def test_of_a_given_plan_nobody_says_it_is_best(self):
+        plan = self.path("one.json")
+        with open(plan, "w", encoding="utf-8") as file:
+            json.dump({"stages": [{"lead": 1, "layers": [0, 5]}]}, file)
+        code, output = self.plan(DEMO_MODEL, "--workers", "2", "--memory", "1G", "--plan", plan)
+        self.assertEqual(code, 0, output)
+        self.assertIn("spare: worker 2 (node2): the plan names it nowhere", output)
+
     def test_the_plan_to_stdout_is_json_alone(self):
         code, output = self.plan(DEMO_MODEL, "--workers", "1", "-o", "-")
         self.assertEqual(code, 0, output)

@@ -69,6 +69,7 @@ std::string Reasons(const placement::PlannedModel& planned) {
   return text;
 }
 
+// Of a plan that somebody gave nobody knows why.
 std::string Unused(const PlanSources& sources, const placement::Plan& plan) {
   std::string text;
   for (const placement::WorkerProfile& worker : sources.cluster.workers) {
@@ -79,7 +80,10 @@ std::string Unused(const PlanSources& sources, const placement::Plan& plan) {
     }
     if (!used) text += Str(text.empty() ? "" : ", ", worker.id, " (", worker.host, ")");
   }
-  return text.empty() ? "" : Str("spare: worker ", text, ": the plan is no better with it\n");
+  if (text.empty()) return "";
+  const char* const why =
+      sources.plan_json.empty() ? "the plan is no better with it" : "the plan names it nowhere";
+  return Str("spare: worker ", text, ": ", why, "\n");
 }
 
 std::string Speeds(const PlanForecast& forecast) {
