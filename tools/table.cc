@@ -1,6 +1,7 @@
 #include "tools/table.h"
 
 #include <algorithm>
+#include <cstdio>
 
 #include "base/str.h"
 
@@ -26,6 +27,12 @@ std::string Padded(const std::string& cell, size_t width, Align align) {
 }
 
 }  // namespace
+
+std::string FixedPoint(double value, int decimals) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%.*f", decimals, value);
+  return text;
+}
 
 std::vector<size_t> Table::Widths() const {
   constexpr size_t kMinWidth = 3;  // "--:"

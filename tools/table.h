@@ -14,6 +14,9 @@ struct TableColumn {
   Align align = Align::kRight;
 };
 
+// "12.30": a cell with so many decimals.
+std::string FixedPoint(double value, int decimals);
+
 // Rows of cells under titles. A row may be shorter than the head; a '|' in a cell is escaped.
 class Table {
  public:

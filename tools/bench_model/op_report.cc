@@ -1,21 +1,11 @@
 #include "tools/bench_model/op_report.h"
 
 #include <algorithm>
-#include <cstdio>
 
 #include "base/str.h"
 #include "tools/table.h"
 
 namespace thermocline::tools {
-namespace {
-
-std::string Number(double value, int decimals) {
-  char text[64];
-  std::snprintf(text, sizeof text, "%.*f", decimals, value);
-  return text;
-}
-
-}  // namespace
 
 std::vector<OpLine> OpLinesOf(const CaseResult& result) {
   std::vector<OpLine> lines;
@@ -47,13 +37,13 @@ std::string MarkdownOps(const std::string& title, const CaseResult& result) {
                {"MB/step", Align::kRight},
                {"GB/s", Align::kRight}});
   for (const OpLine& line : OpLinesOf(result)) {
-    table.AddRow({line.name, Number(line.calls, 0), Number(1e3 * line.seconds, 3),
-                  Number(100 * line.share, 1), Number(line.bytes / 1e6, 2),
-                  Number(line.bytes_per_s() / 1e9, 2)});
+    table.AddRow({line.name, FixedPoint(line.calls, 0), FixedPoint(1e3 * line.seconds, 3),
+                  FixedPoint(100 * line.share, 1), FixedPoint(line.bytes / 1e6, 2),
+                  FixedPoint(line.bytes_per_s() / 1e9, 2)});
   }
   std::string text = Str("\n", title, "\n\n", table.Markdown());
   const double share = PredictorShare(result);
-  if (share > 0) text += Str("\npredictors: ", Number(100 * share, 1), " % of the time\n");
+  if (share > 0) text += Str("\npredictors: ", FixedPoint(100 * share, 1), " % of the time\n");
   return text;
 }
 

@@ -1,7 +1,6 @@
 #include "tools/bench_model/report.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <string_view>
 
@@ -28,12 +27,6 @@ Line LineOf(const BenchReport& report, size_t i) {
   const BenchCase& test = report.cases[i];
   const BenchSetup& setup = report.setups[test.i_setup];
   return {report.models[setup.i_model], setup, test, report.results[i]};
-}
-
-std::string Number(double value, int decimals) {
-  char text[64];
-  std::snprintf(text, sizeof text, "%.*f", decimals, value);
-  return text;
 }
 
 std::string LowerName(DType dtype) { return dtype == DType::kF16 ? "f16" : "f32"; }
@@ -154,7 +147,9 @@ std::string CsvLine(const BenchReport& report, const Line& line) {
           DTypeName(model.main_dtype), ',', model.weight_bytes, ',', TestName(test), ',',
           test.n_prompt, ',', test.n_gen, ',', test.batch, ',', test.depth, ',', setup.n_threads,
           ',', setup.ffn, ',', LowerName(setup.kv_dtype), ',', report.repetitions);
-  const auto add = [&out](double value, int decimals) { out += Str(',', Number(value, decimals)); };
+  const auto add = [&out](double value, int decimals) {
+    out += Str(',', FixedPoint(value, decimals));
+  };
   for (const double value : {speed.mean, speed.deviation, speed.median, speed.min, speed.max,
                              speed.median / static_cast<double>(test.batch)}) {
     add(value, 3);
@@ -189,18 +184,18 @@ std::vector<std::string> MarkdownCells(const BenchReport& report, const Line& li
       std::to_string(setup.n_threads),
       setup.ffn,
       LowerName(setup.kv_dtype),
-      Str(Number(speed.mean, 2), " ± ", Number(speed.deviation, 2)),
-      Number(speed.median / static_cast<double>(test.batch), 2),
-      Number(result.bytes_per_token() / 1e6, 1),
-      Number(MedianOf(result.bytes_per_s) / 1e9, 2),
-      Number(MedianOf(result.stream_bytes_per_s) / 1e9, 2),
-      Number(100 * MedianOf(result.stream_shares()), 1),
-      Number(100 * result.density(), 1),
+      Str(FixedPoint(speed.mean, 2), " ± ", FixedPoint(speed.deviation, 2)),
+      FixedPoint(speed.median / static_cast<double>(test.batch), 2),
+      FixedPoint(result.bytes_per_token() / 1e6, 1),
+      FixedPoint(MedianOf(result.bytes_per_s) / 1e9, 2),
+      FixedPoint(MedianOf(result.stream_bytes_per_s) / 1e9, 2),
+      FixedPoint(100 * MedianOf(result.stream_shares()), 1),
+      FixedPoint(100 * result.density(), 1),
       FormatBytes(result.peak_rss_bytes)};
   if (!report.against.empty()) {
     const double theirs = MedianOf(result.against_tokens_per_s);
-    cells.push_back(Number(theirs, 2));
-    cells.push_back(Str(Number(theirs > 0 ? speed.median / theirs : 0, 2), "x"));
+    cells.push_back(FixedPoint(theirs, 2));
+    cells.push_back(Str(FixedPoint(theirs > 0 ? speed.median / theirs : 0, 2), "x"));
   }
   return cells;
 }
@@ -226,8 +221,8 @@ std::string OpTables(const BenchReport& report) {
     text += MarkdownOps(
         Str(Printable(model.path), ", ", TestName(test), ", batch ", test.batch, ", threads ",
             setup.n_threads, ", ffn ", setup.ffn, ", kv ", LowerName(setup.kv_dtype),
-            ": a step of ", Number(1e3 * result.seconds / static_cast<double>(result.n_steps), 2),
-            " ms"),
+            ": a step of ",
+            FixedPoint(1e3 * result.seconds / static_cast<double>(result.n_steps), 2), " ms"),
         result);
   }
   return text;
@@ -265,7 +260,7 @@ std::string MarkdownReport(const BenchReport& report) {
              " repetitions, the cases in turns; t/s: mean ± standard deviation, the rest medians",
              " | stream: reading ", FormatBytes(report.probe_bytes),
              " with the same threads, GB/s | gathering 10 % of its 4 KiB rows: up to ",
-             Number(gather / 1e9, 2), " GB/s\n", OpTables(report));
+             FixedPoint(gather / 1e9, 2), " GB/s\n", OpTables(report));
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
 // The report for people: Markdown that reads well in a terminal.
 #include <algorithm>
-#include <cstdio>
 
 #include "base/str.h"
 #include "base/units.h"
@@ -11,14 +10,8 @@
 namespace thermocline::tools {
 namespace {
 
-std::string Number(double value, int decimals) {
-  char text[64];
-  std::snprintf(text, sizeof text, "%.*f", decimals, value);
-  return text;
-}
-
 std::string Percent(double part, double whole) {
-  return Number(whole > 0 ? 100 * part / whole : 0, 1);
+  return FixedPoint(whole > 0 ? 100 * part / whole : 0, 1);
 }
 
 std::string Field(std::string_view name, const std::string& value) {
@@ -93,7 +86,7 @@ std::string ActiveText(const InspectReport& report, const LayerGroup& layers) {
   if (static_cast<size_t>(layers.end) > densities.size()) return "-";
   double sum = 0;
   for (int i = layers.begin; i < layers.end; ++i) sum += densities[static_cast<size_t>(i)];
-  return Number(100 * sum / (layers.end - layers.begin), 1);
+  return FixedPoint(100 * sum / (layers.end - layers.begin), 1);
 }
 
 std::string LayersText(const InspectReport& report) {
@@ -151,11 +144,11 @@ std::string BytesText(const InspectReport& report) {
 
 std::string RatesText(const MachineRates& rates) {
   std::string text =
-      Str("\nThis machine, ", rates.device, ": streams ", Number(rates.bytes_per_s / 1e9, 1),
-          " GB/s, gathers 4 KiB rows at ", Number(rates.gather_bytes_per_s / 1e9, 1), " GB/s;");
+      Str("\nThis machine, ", rates.device, ": streams ", FixedPoint(rates.bytes_per_s / 1e9, 1),
+          " GB/s, gathers 4 KiB rows at ", FixedPoint(rates.gather_bytes_per_s / 1e9, 1), " GB/s;");
   for (const auto& [dtype, flops] : rates.flops) {
-    text += Str(" ", DTypeName(dtype), " ", Number(flops.decode_per_s / 1e9, 0), " | ",
-                Number(flops.prefill_per_s / 1e9, 0));
+    text += Str(" ", DTypeName(dtype), " ", FixedPoint(flops.decode_per_s / 1e9, 0), " | ",
+                FixedPoint(flops.prefill_per_s / 1e9, 0));
   }
   return text + " GFLOP/s for 1 | 64 tokens from the caches\n";
 }
@@ -177,23 +170,23 @@ std::string StepText(const StepReport& step, const InspectReport& report) {
     std::vector<std::string> row = {op.name,
                                     std::string(DTypeName(op.dtype)),
                                     std::to_string(op.count),
-                                    Number(op.bytes / 1e6, 2),
-                                    Number(op.flops / 1e6, 1),
-                                    Number(op.intensity(), 1)};
+                                    FixedPoint(op.bytes / 1e6, 2),
+                                    FixedPoint(op.flops / 1e6, 1),
+                                    FixedPoint(op.intensity(), 1)};
     if (report.rates) {
       const Prediction predicted = PredictOp(op, step.cost.n_tokens, *report.rates);
-      row.insert(row.end(), {BoundName(predicted.bound), Number(predicted.seconds * 1e3, 3),
+      row.insert(row.end(), {BoundName(predicted.bound), FixedPoint(predicted.seconds * 1e3, 3),
                              Percent(predicted.seconds, total)});
     }
     table.AddRow(std::move(row));
   }
   std::string text = Str("\nRoofline: ", step.title, ", ", step.cost.n_tokens, " token",
                          step.cost.n_tokens == 1 ? "" : "s", " after ", report.n_context, "\n\n",
-                         table.Markdown(), "sum: ", Number(step.cost.bytes() / 1e6, 1), " MB, ",
-                         Number(step.cost.flops() / 1e6, 1), " MFLOP");
+                         table.Markdown(), "sum: ", FixedPoint(step.cost.bytes() / 1e6, 1), " MB, ",
+                         FixedPoint(step.cost.flops() / 1e6, 1), " MFLOP");
   if (report.rates) {
-    text += Str(", ", Number(total * 1e3, 2), " ms: at most ",
-                Number(static_cast<double>(step.cost.n_tokens) / total, 1), " tokens/s");
+    text += Str(", ", FixedPoint(total * 1e3, 2), " ms: at most ",
+                FixedPoint(static_cast<double>(step.cost.n_tokens) / total, 1), " tokens/s");
   }
   return text + "\n";
 }

@@ -20,14 +20,8 @@ using placement::WeightRate;
 using placement::WeightUse;
 using placement::WorkerProfile;
 
-std::string Fixed(double value, int digits) {
-  char text[64];
-  std::snprintf(text, sizeof text, "%.*f", digits, value);
-  return text;
-}
-
 std::string Gigas(const placement::Figure& figure) {
-  return figure.known() ? Fixed(figure.value / 1e9, 1) : "unknown";
+  return figure.known() ? FixedPoint(figure.value / 1e9, 1) : "unknown";
 }
 
 std::string WeightRateOf(const WorkerProfile& worker, WeightUse use, DType dtype, bool all,
@@ -55,7 +49,7 @@ std::string Head(const WorkerProfile& worker, const std::string& device) {
           FormatBytes(worker.memory_bytes), worker.huge_pages ? ", on huge pages" : "",
           "\nreads at ", Gigas(worker.read_bytes_per_s), " GB/s, a tenth of F16 rows at ",
           Gigas(worker.gather_bytes_per_s), " GB/s; an op takes at least ",
-          Fixed(worker.op_overhead_s.value * 1e6, 1), " us\n");
+          FixedPoint(worker.op_overhead_s.value * 1e6, 1), " us\n");
   for (const placement::ReadRate& rate : worker.read_rates) {
     text +=
         Str("  ", rate.n_threads,

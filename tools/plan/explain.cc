@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 
 #include "base/str.h"
 #include "base/units.h"
@@ -16,14 +15,10 @@ using placement::NeuronRange;
 using placement::PlanForecast;
 using placement::StagePlan;
 
-std::string Fixed(double value, int digits) {
-  char text[64];
-  std::snprintf(text, sizeof text, "%.*f", digits, value);
-  return text;
+std::string Milliseconds(double seconds) {
+  return FixedPoint(1e3 * seconds, seconds < 0.01 ? 3 : 2);
 }
-
-std::string Milliseconds(double seconds) { return Fixed(1e3 * seconds, seconds < 0.01 ? 3 : 2); }
-std::string Percent(double share) { return Fixed(100 * share, 1); }
+std::string Percent(double share) { return FixedPoint(100 * share, 1); }
 
 double MeanShare(const StagePlan& stage, size_t member, int64_t n_ff) {
   const auto n_layers = static_cast<size_t>(stage.layers.end - stage.layers.begin);
@@ -89,11 +84,11 @@ std::string Unused(const PlanSources& sources, const placement::Plan& plan) {
 std::string Speeds(const PlanForecast& forecast) {
   const std::string speeds =
       Str("a step takes ", Milliseconds(forecast.step_s),
-          " ms: ", Fixed(forecast.tokens_per_s_one(), 1),
+          " ms: ", FixedPoint(forecast.tokens_per_s_one(), 1),
           " tokens/s; with enough steps under way the busiest "
           "worker takes ",
           Milliseconds(forecast.bottleneck_s),
-          " ms of each: ", Fixed(forecast.tokens_per_s_many(), 1), " tokens/s\n");
+          " ms of each: ", FixedPoint(forecast.tokens_per_s_many(), 1), " tokens/s\n");
   if (forecast.lower_bound_s <= 0) return speeds;
   return Str(speeds, "no plan on these workers is below ", Milliseconds(forecast.lower_bound_s),
              " ms of the objective's ", Milliseconds(forecast.objective_s), ": gap ",
@@ -112,8 +107,8 @@ std::string Comparison(const placement::PlannedModel& planned,
   const auto add = [&](std::string_view name, const PlanForecast& forecast) {
     const double worse = forecast.objective_s / planned.forecast.objective_s - 1;
     table.AddRow({std::string(name), Milliseconds(forecast.objective_s),
-                  Fixed(forecast.tokens_per_s_one(), 1), Fixed(forecast.tokens_per_s_many(), 1),
-                  Percent(worse)});
+                  FixedPoint(forecast.tokens_per_s_one(), 1),
+                  FixedPoint(forecast.tokens_per_s_many(), 1), Percent(worse)});
   };
   add("this plan", planned.forecast);
   std::string notes;
