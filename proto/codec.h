@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -36,6 +37,19 @@ template <typename T>
 Result<T> DecodeAs(std::span<const std::byte> bytes) {
   TC_ASSIGN_OR_RETURN(Message message, Decode(bytes));
   if (T* wanted = std::get_if<T>(&message)) return std::move(*wanted);
+  return DataLoss("message of another kind than expected here");
+}
+
+// Of frames between workers: the message, or nothing where it is of an epoch before `epoch`,
+// whatever its kind: it was on its way when the plan changed, and its ends had other parts then.
+template <typename T>
+Result<std::optional<T>> DecodeOfEpoch(std::span<const std::byte> bytes, Epoch epoch) {
+  TC_ASSIGN_OR_RETURN(Message message, Decode(bytes));
+  const auto* const batch = std::get_if<StepBatch>(&message);
+  const auto* const part = std::get_if<Part>(&message);
+  const Epoch sent = batch != nullptr ? batch->epoch : part != nullptr ? part->epoch : epoch;
+  if (sent < epoch) return std::optional<T>();
+  if (T* wanted = std::get_if<T>(&message)) return std::optional<T>(std::move(*wanted));
   return DataLoss("message of another kind than expected here");
 }
 

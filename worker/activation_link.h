@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "base/status.h"
 #include "base/tensor_view.h"
 #include "comm/link.h"
+#include "proto/codec.h"
 #include "proto/messages.h"
 
 namespace thermocline::worker {
@@ -25,6 +27,8 @@ struct LinkContext {
   const std::atomic<bool>& stopping;  // ends every wait with kAborted
   DType wire = DType::kF32;
   int64_t n_embd = 0;
+  Epoch epoch;                               // of the plan that the link serves
+  std::atomic<uint64_t>* n_stale = nullptr;  // counts frames of plans before; null: nobody asks
 };
 
 // Owns the link and the memory of the frames on their way. Step thread only; nothing is allocated
@@ -42,8 +46,14 @@ class ActivationLink {
   Result<bool> Receive(Duration wait);
   // The same, if it has arrived.
   Result<bool> TryReceive() { return link_->TryReceive(&frame_); }
-  // Of the frame received last.
-  std::span<const std::byte> header() const { return frame_.header; }
+  // The header of the frame received last; nothing for a frame of a plan before, which is to be
+  // dropped. kDataLoss when it is no T.
+  template <typename T>
+  Result<std::optional<T>> Header() {
+    auto header = proto::DecodeOfEpoch<T>(frame_.header, context_.epoch);
+    if (header.ok() && !*header && context_.n_stale != nullptr) ++*context_.n_stale;
+    return header;
+  }
   // Its x, valid until the next Receive. kDataLoss when it has not `n_rows` rows.
   Result<TensorView> Activation(int64_t n_rows);
 

@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "base/str.h"
-#include "proto/codec.h"
 #include "worker/executor.h"
 
 namespace thermocline::worker {
@@ -56,11 +55,12 @@ Result<bool> LeadLinks::TryReceive(PartKey key, int peer, TensorView x) {
   ActivationLink& link = *helper.link;
   TC_ASSIGN_OR_RETURN(const bool arrived, link.TryReceive());
   if (!arrived) return false;
-  TC_ASSIGN_OR_RETURN(const proto::Part part, proto::DecodeAs<proto::Part>(link.header()));
+  TC_ASSIGN_OR_RETURN(const auto part, link.Header<proto::Part>());
+  if (!part) return false;
   const proto::Part wanted = PartOf(key, x.n_rows);
-  if (part != wanted) {
+  if (*part != wanted) {
     return DataLoss(Str("a helper's sum is of another step or layer than was asked for:",
-                        Kv("worker", link.peer()), Kv("step", part.step), Kv("layer", part.layer),
+                        Kv("worker", link.peer()), Kv("step", part->step), Kv("layer", part->layer),
                         Kv("wanted_step", key.step), Kv("wanted_layer", wanted.layer)));
   }
   TC_ASSIGN_OR_RETURN(const TensorView sum, link.Activation(x.n_rows));
@@ -72,8 +72,9 @@ Result<bool> LeadLinks::TryReceive(PartKey key, int peer, TensorView x) {
 Result<std::optional<proto::Part>> HelperLink::Next(Duration wait) {
   TC_ASSIGN_OR_RETURN(const bool arrived, link_->Receive(wait));
   if (!arrived) return std::optional<proto::Part>();
-  TC_ASSIGN_OR_RETURN(part_, proto::DecodeAs<proto::Part>(link_->header()));
-  return std::optional<proto::Part>(part_);
+  TC_ASSIGN_OR_RETURN(const auto part, link_->Header<proto::Part>());
+  if (part) part_ = *part;
+  return part;
 }
 
 Result<bool> HelperLink::TryReceive(PartKey key, int /*peer*/, TensorView x) {

@@ -194,8 +194,13 @@ Status StepLoop::OpenLinks() {
 Result<std::unique_ptr<ActivationLink>> StepLoop::OpenLink(WorkerId peer,
                                                            const std::string& address) {
   TC_ASSIGN_OR_RETURN(auto link, context_.data_port->Open(peer, address));
-  const LinkContext context{context_.clock, stopping_, assignment_.message.plan.wire,
-                            model_.config.n_embd};
+  const placement::Plan& plan = assignment_.message.plan;
+  const LinkContext context{.clock = context_.clock,
+                            .stopping = stopping_,
+                            .wire = plan.wire,
+                            .n_embd = model_.config.n_embd,
+                            .epoch = plan.epoch,
+                            .n_stale = &context_.counters.stale_frames};
   return std::make_unique<ActivationLink>(context, std::move(link));
 }
 
@@ -291,7 +296,9 @@ Result<bool> StepLoop::NextFrame(Duration wait, proto::StepBatch* batch) {
                                                    : previous_->Receive(most);
                       }));
   if (!arrived) return false;
-  TC_ASSIGN_OR_RETURN(*batch, proto::DecodeAs<proto::StepBatch>(previous_->header()));
+  TC_ASSIGN_OR_RETURN(auto sent, previous_->Header<proto::StepBatch>());
+  if (!sent) return false;
+  *batch = *std::move(sent);
   return true;
 }
 
@@ -310,16 +317,11 @@ Result<bool> StepLoop::AwaitFlushing(Duration wait,
 }
 
 Status StepLoop::HelpUntilStopped() {
-  const Epoch epoch = assignment_.message.plan.epoch;
   TimePoint waits_since = context_.clock.Now();
   while (!stopping_) {
     TC_ASSIGN_OR_RETURN(const auto part, lead_->Next(kPollInterval));
     if (!part) continue;
     CountWait("wait for the lead", waits_since, context_.clock.Now());
-    if (part->epoch < epoch) {
-      ++context_.counters.stale_frames;
-      continue;
-    }
     TC_RETURN_IF_ERROR(Help(*part));
     waits_since = context_.clock.Now();
   }
