@@ -290,12 +290,12 @@ void Engine::Schedule() {
 void Engine::Act(const SchedulerActions& actions) {
   for (const auto& [seq, event] : actions.events) Deliver(seq, event);
   for (const proto::StepBatch& step : actions.steps) {
+    NoteStep(step);
     const Status sent = SendToWorker(plan_.stages.front().lead, step);
     if (!sent.ok()) {
       const Status lost = Lose(plan_.stages.front().lead, sent);
       if (!lost.ok()) return Fail(lost);
     }
-    NoteSent(step);
   }
 }
 

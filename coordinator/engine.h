@@ -172,7 +172,7 @@ class Engine final : public GenerationService {
   Status CheckStepDeadline(TimePoint now) const;
   Status Lose(WorkerId worker, const Status& why);
   Status HoldLinkReport(WorkerId worker, const Status& why);
-  void NoteSent(const proto::StepBatch& step);
+  void NoteStep(const proto::StepBatch& step);
   void NoteAnswered(const proto::StepResult& result);
   std::string StepsDone() const;
 

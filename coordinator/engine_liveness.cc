@@ -66,7 +66,8 @@ Status Engine::CheckLinkReport(TimePoint now) const {
   return link_report_->why;
 }
 
-void Engine::NoteSent(const proto::StepBatch& step) {
+// Before it is sent: the worker may begin before sending returns.
+void Engine::NoteStep(const proto::StepBatch& step) {
   if (!step.entries.empty()) sent_at_.emplace(step.step, clock_.Now());
   if (trace_ != nullptr) trace_->OnStepSent(step, clock_.Now());
 }

@@ -116,7 +116,7 @@ HttpResponse Replan(const StatusContext& context, const Call& call) {
     return ErrorResponse({.status = 409, .message = asked.message(), .code = "plan_stays"});
   }
   if (!asked.ok()) return ErrorResponse(FromStatus(asked));
-  HttpResponse response = JsonResponse({{"status", "changing"}});
+  HttpResponse response = JsonResponse({{"status", "accepted"}});
   response.status = 202;
   return response;
 }
