@@ -21,6 +21,9 @@ using placement::WeightUse;
 constexpr uint64_t kMatrixBytes = 8 * kMiB;
 // Rows to choose from, at most: as many as a layer of such a model has neurons.
 constexpr uint64_t kMaxRows = 8192;
+// Rows by which a call's time is judged beforehand: on a slow machine a call of the size above
+// would take many times its slot. The least that is measured on, too.
+constexpr int64_t kTrialRows = 64;
 // What all calls of a case work on together: its lines are thrown out of the caches in about a
 // millisecond.
 constexpr uint64_t kCaseBytes = 32 * kMiB;
@@ -101,17 +104,15 @@ void OpProbe::MatMul(const TensorView& w, int64_t n_tokens) {
                        TensorView::F32(y_.data(), n_tokens, w.n_rows));
 }
 
-OpProbe::Case OpProbe::CaseOf(const WeightRate& rate) {
+OpProbe::Case OpProbe::CaseOf(const WeightRate& rate, uint64_t matrix_bytes, size_t n_matrices) {
   Case test{.matrices = {}, .lists = {}, .n_tokens = rate.n_tokens};
-  const uint64_t row_bytes = RowBytes(rate.dtype, kProbeCols);
-  const auto wanted = static_cast<uint64_t>(static_cast<double>(kMatrixBytes) / rate.row_share);
-  const uint64_t n_bytes = std::min({wanted, kMaxRows * row_bytes, kCaseBytes});
   const uint64_t end = std::min<uint64_t>(region_.size(), kCaseBytes + kernels::kLanesSlackBytes);
   uint64_t begin = 0;
   do {
-    test.matrices.push_back(Weights(rate.dtype, begin, n_bytes));
+    test.matrices.push_back(Weights(rate.dtype, begin, matrix_bytes));
     begin += RoundUp(test.matrices.back().bytes(), uint64_t{64});
-  } while (begin + n_bytes + kernels::kLanesSlackBytes <= end);
+  } while (begin + matrix_bytes + kernels::kLanesSlackBytes <= end &&
+           test.matrices.size() < n_matrices);
   const int64_t n_rows = test.matrices.front().n_rows;
   const auto n_values = static_cast<size_t>(rate.n_tokens * std::max(kProbeCols, n_rows));
   x_.assign(n_values, 0.5f);
@@ -150,9 +151,26 @@ uint64_t OpProbe::Run(WeightUse use, Case& test, size_t call) {
   return list.size() * static_cast<uint64_t>(w.row_stride_bytes);
 }
 
+// Bytes of a matrix that one call works through within `slot`.
+uint64_t OpProbe::MatrixBytes(const WeightRate& rate, Duration slot) {
+  const uint64_t row_bytes = RowBytes(rate.dtype, kProbeCols);
+  const auto wanted = static_cast<uint64_t>(static_cast<double>(kMatrixBytes) / rate.row_share);
+  const uint64_t most = std::min({wanted, kMaxRows * row_bytes, kCaseBytes});
+  const uint64_t least = kTrialRows * row_bytes;
+  Case trial = CaseOf(rate, least, 1);
+  const TimePoint begin = clock_.Now();
+  for (size_t call = 0; call < trial.n_calls(); ++call) (void)Run(rate.use, trial, call);
+  // Each call of a case reads one list's share of its matrix.
+  const double seconds = Seconds(clock_.Now() - begin) / static_cast<double>(trial.n_calls());
+  const double fitting = Seconds(slot) / std::max(seconds, 1e-9) * static_cast<double>(least);
+  return fitting >= static_cast<double>(most)
+             ? most
+             : std::max(least, static_cast<uint64_t>(fitting) / row_bytes * row_bytes);
+}
+
 double OpProbe::BytesPerS(const WeightRate& rate, Duration slot) {
   const TimePoint end = clock_.Now() + slot;
-  Case test = CaseOf(rate);
+  Case test = CaseOf(rate, MatrixBytes(rate, slot), SIZE_MAX);
   std::vector<double> seconds_per_byte;
   size_t call = 0;
   do {
@@ -171,9 +189,15 @@ double OpProbe::BytesPerS(const WeightRate& rate, Duration slot) {
 }
 
 double OpProbe::FlopsPerS(DType dtype, int n_tokens, Duration slot) {
-  const TensorView w = Weights(dtype, 0, kCachedBytes);
+  TensorView w = Weights(dtype, 0, kCachedBytes);
   x_.assign(static_cast<size_t>(n_tokens * kProbeCols), 0.5f);
   y_.resize(static_cast<size_t>(n_tokens * w.n_rows));
+  const TimePoint begin = clock_.Now();
+  MatMul(w.Rows(0, kTinyRows), n_tokens);
+  const double share = Seconds(slot) / std::max(Seconds(clock_.Now() - begin), 1e-9);
+  if (share * kTinyRows < static_cast<double>(w.n_rows)) {
+    w = w.Rows(0, std::max<int64_t>(1, static_cast<int64_t>(share)) * kTinyRows);
+  }
   MatMul(w, n_tokens);  // fetches the weights
   const double seconds = SecondsOf(clock_, slot, [&] { MatMul(w, n_tokens); });
   return 2.0 * static_cast<double>(n_tokens * w.n_rows * w.n_cols) / seconds;

@@ -46,7 +46,9 @@ class OpProbe {
     int64_t n_tokens = 1;
     size_t n_calls() const { return matrices.size() * std::max<size_t>(1, lists.size()); }
   };
-  Case CaseOf(const placement::WeightRate& rate);
+  // As many matrices as fit, n_matrices at most.
+  Case CaseOf(const placement::WeightRate& rate, uint64_t matrix_bytes, size_t n_matrices);
+  uint64_t MatrixBytes(const placement::WeightRate& rate, Duration slot);
   // Returns the bytes it read.
   uint64_t Run(placement::WeightUse use, Case& test, size_t call);
   TensorView Weights(DType dtype, uint64_t begin_bytes, uint64_t n_bytes) const;

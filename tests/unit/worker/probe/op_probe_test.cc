@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "base/buffer.h"
@@ -17,28 +18,49 @@ namespace {
 using placement::WeightRate;
 using placement::WeightUse;
 
-// What an op was asked to read is what the rate is of.
-TEST(OpProbe, ReadsTheRowsThatTheRateNames) {
-  auto device = *kernels::MakeCpuDevice({2, {}});
-  Buffer region = *Buffer::Allocate(OpProbe::kMinBytes);
-  std::memset(region.data(), kProbeByte, region.size());
-  OpProbe probe(*device, {region.data(), region.size()});
-  const auto read = [&](const WeightRate& rate) {
-    const uint64_t before = device->ops().traffic().weight_bytes;
-    EXPECT_GT(probe.BytesPerS(rate, Duration{0}), 0);
-    return device->ops().traffic().weight_bytes - before;
-  };
-  // Besides each reading one tiny product wakes the threads: twice 16 rows of F16.
+class OpProbeTest : public ::testing::Test {
+ protected:
+  OpProbeTest() { std::memset(region_.data(), kProbeByte, region_.size()); }
+
+  uint64_t ReadBytes(const WeightRate& rate, Duration slot) {
+    const uint64_t before = device_->ops().traffic().weight_bytes;
+    EXPECT_GT(probe_.BytesPerS(rate, slot), 0);
+    return device_->ops().traffic().weight_bytes - before;
+  }
+
+  const uint64_t row_ = RowBytes(DType::kQ4_0, kProbeCols);
+  const std::unique_ptr<kernels::Device> device_ = *kernels::MakeCpuDevice({2, {}});
+  Buffer region_ = *Buffer::Allocate(OpProbe::kMinBytes);
+  OpProbe probe_{*device_, {region_.data(), region_.size()}};
+};
+
+// Without any time: once the few rows of the trial, once the same for the record, which reads what
+// the rate names.
+TEST_F(OpProbeTest, ReadsTheRowsThatTheRateNames) {
+  constexpr uint64_t kTrialRows = 64;
+  // Before the reading a tiny product wakes the threads: twice 16 rows of F16.
   const uint64_t wake = 2 * 16 * RowBytes(DType::kF16, kProbeCols);
-  const uint64_t row = RowBytes(DType::kQ4_0, kProbeCols);
-  const uint64_t n_rows = (OpProbe::kMinBytes - 64) / row;
-  EXPECT_EQ(read({.use = WeightUse::kMatMul, .dtype = DType::kQ4_0}), wake + n_rows * row);
+  const uint64_t all = wake + 2 * kTrialRows * row_;
+  EXPECT_EQ(ReadBytes({.use = WeightUse::kMatMul, .dtype = DType::kQ4_0}, Duration{0}), all);
   for (const WeightUse use : {WeightUse::kNeurons, WeightUse::kAxpyRows}) {
-    const WeightRate tenth{.use = use, .dtype = DType::kQ4_0, .row_share = 0.1, .n_tokens = 4};
-    const auto n_read = static_cast<double>(read(tenth) - wake) / static_cast<double>(row);
-    EXPECT_NEAR(n_read, 0.1 * static_cast<double>(n_rows), 0.03 * static_cast<double>(n_rows));
-    const WeightRate all{.use = use, .dtype = DType::kQ4_0, .row_share = 1};
-    EXPECT_EQ(read(all), wake + n_rows * row);
+    WeightRate rate{.use = use, .dtype = DType::kQ4_0, .row_share = 1, .n_tokens = 4};
+    EXPECT_EQ(ReadBytes(rate, Duration{0}), all);
+    rate.row_share = 0.1;
+    const uint64_t n_read = (ReadBytes(rate, Duration{0}) - wake) / row_ - kTrialRows;
+    EXPECT_GT(n_read, 0u);
+    EXPECT_LT(n_read, kTrialRows / 4);
+  }
+}
+
+TEST_F(OpProbeTest, ReadsMuchWhereThereIsTime) {
+  constexpr Duration kAmple = std::chrono::milliseconds(200);
+  EXPECT_GE(ReadBytes({.use = WeightUse::kMatMul, .dtype = DType::kQ4_0}, kAmple),
+            (OpProbe::kMinBytes - 64) / row_ * row_);
+}
+
+TEST_F(OpProbeTest, ComputesHoweverShortTheTime) {
+  for (const int n_tokens : {1, 64}) {
+    EXPECT_GT(probe_.FlopsPerS(DType::kQ4_K, n_tokens, Duration{0}), 0);
   }
 }
 
