@@ -85,7 +85,7 @@ Status Engine::On(comm::PeerId from, const proto::Ready& ready) {
     change_->read_bytes += ready.read_bytes;
   }
   if (!membership_.all_ready()) return OkStatus();
-  TC_RETURN_IF_ERROR(membership_.CheckNeuronOrders(plan_));
+  TC_RETURN_IF_ERROR(membership_.CheckNeuronOrders(plan_, order_));
   change_ ? FinishChange() : StartServing();
   return OkStatus();
 }

@@ -209,14 +209,23 @@ bool Membership::all_ready() const {
   });
 }
 
-Status Membership::CheckNeuronOrders(const placement::Plan& plan) const {
+Status Membership::CheckNeuronOrder(WorkerId worker, uint64_t planned) const {
+  if (members_.at(worker).neuron_order == planned) return OkStatus();
+  return InvalidArgument(
+      Str(NameOf(worker),
+          " shares neurons that stand in another order there than in the plan: the "
+          "same M.profile.gguf must lie beside M.gguf on its host and the "
+          "coordinator's, or on none"));
+}
+
+Status Membership::CheckNeuronOrders(const placement::Plan& plan,
+                                     const model::NeuronOrder& order) const {
   for (const placement::StagePlan& stage : plan.stages) {
+    if (!stage.is_split()) continue;
+    const uint64_t planned = model::ChecksumOf(order, stage.layers.begin, stage.layers.end);
+    TC_RETURN_IF_ERROR(CheckNeuronOrder(stage.lead, planned));
     for (const placement::HelperPlan& helper : stage.helpers) {
-      if (members_.at(helper.worker).neuron_order == members_.at(stage.lead).neuron_order) continue;
-      return InvalidArgument(
-          Str(NameOf(helper.worker), " and ", NameOf(stage.lead),
-              " share neurons that stand in different orders: the same "
-              "M.profile.gguf must lie beside M.gguf on both hosts, or on none"));
+      TC_RETURN_IF_ERROR(CheckNeuronOrder(helper.worker, planned));
     }
   }
   return OkStatus();

@@ -13,6 +13,7 @@
 #include "base/status.h"
 #include "comm/mailbox.h"
 #include "coordinator/generation_service.h"
+#include "model/neuron_order.h"
 #include "placement/plan.h"
 #include "proto/messages.h"
 
@@ -51,9 +52,9 @@ class Membership {
   // Tells the table which stage each worker leads.
   void OnPlan(const placement::Plan& plan, TimePoint now);
 
-  // kInvalidArgument names two members of a stage that order its neurons differently; when all are
-  // ready.
-  Status CheckNeuronOrders(const placement::Plan& plan) const;
+  // kInvalidArgument names a member of a shared stage whose neurons stand in another order than
+  // that of the plan, which `order` is; when all are ready.
+  Status CheckNeuronOrders(const placement::Plan& plan, const model::NeuronOrder& order) const;
   // What a step's stages took, by the plan's order.
   void OnStepTimes(const std::vector<uint32_t>& stage_compute_us);
 
@@ -101,6 +102,7 @@ class Membership {
   Member* Find(comm::PeerId peer);
   Result<WorkerId> ChooseId(const proto::Hello& hello) const;
   Status CheckVersion(const proto::Hello& hello) const;
+  Status CheckNeuronOrder(WorkerId worker, uint64_t planned) const;
   bool IsExpected(WorkerId id) const;
   std::string MissingWorkers() const;
 
