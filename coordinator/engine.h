@@ -256,7 +256,8 @@ class Engine final : public GenerationService {
   bool IsWorthChanging(const PlanOutcome& next, const PlanWish& wish);
   void AddHeats(PlanWish* wish, PlanJob* job) const;
   bool StandsOtherwise(const placement::Plan& next, const model::NeuronOrder& order) const;
-  void TakeOrder(const placement::Plan& next, const model::NeuronOrder& order);
+  model::NeuronOrder OrderOf(const placement::Plan& next, const model::NeuronOrder& wished) const;
+  void TakeOrder(const placement::Plan& next, const model::NeuronOrder& wished);
   std::vector<int> LayersWithTable(const proto::AssignPlan& assignment) const;
   Status SendTables(WorkerId worker, const proto::AssignPlan& assignment);
 
