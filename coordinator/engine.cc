@@ -53,7 +53,7 @@ Status EngineOptions::Validate() const {
   TC_RETURN_IF_ERROR(CheckOption("--parallel", plan.n_parallel, 1, placement::kMaxParallel));
   TC_RETURN_IF_ERROR(CheckOption("--streams", n_streams, 1, placement::kMaxParallel));
   TC_RETURN_IF_ERROR(CheckOption("max_running", max_running, 1, proto::kMaxStepTokens));
-  TC_RETURN_IF_ERROR(CheckOption("max_in_flight", max_in_flight, 0, 1024));
+  TC_RETURN_IF_ERROR(CheckOption("max_in_flight", max_in_flight, 0, proto::kMaxStepsInFlight));
   TC_RETURN_IF_ERROR(CheckOption("--batch-size", max_step_tokens, 2, proto::kMaxStepTokens));
   TC_RETURN_IF_ERROR(CheckOption("--prefill-chunk", prefill_chunk, 1, max_step_tokens));
   if (heartbeat_interval <= Duration(0) || heartbeat_expiry <= heartbeat_interval) {

@@ -58,7 +58,8 @@ struct EngineOptions {
 
   int max_waiting = 256;        // accepted sequences without KV; more are refused
   int max_running = 256;        // sequences with KV
-  int max_in_flight = 0;        // steps; 0: one more than keep every stage busy
+  int max_in_flight = 0;        // steps; 0: one more than keep every stage busy, within
+                                // proto::kMaxStepsInFlight
   int max_step_tokens = 512;    // 2..proto::kMaxStepTokens
   int prefill_chunk = 128;      // 1..max_step_tokens
   std::string dump_logits_dir;  // diagnostics; "" = off

@@ -6,6 +6,7 @@
 #include "coordinator/engine.h"
 #include "placement/fit_cluster.h"
 #include "placement/link_preset.h"
+#include "proto/codec.h"
 
 namespace thermocline::coordinator {
 
@@ -165,7 +166,8 @@ Result<std::string> Engine::AddressOf(WorkerId worker, placement::LinkKind trans
 }
 
 SchedulerOptions Engine::ServingOptions() const {
-  const int n_batches = plan_.batches_under_way();
+  // However many stages there are, the first one's queue takes all steps under way.
+  const int n_batches = std::min(plan_.batches_under_way(), proto::kMaxStepsInFlight - 1);
   return {.epoch = plan_.epoch,
           .n_ctx = plan_.n_ctx,
           .n_vocab = sources_.config.n_vocab,
