@@ -239,11 +239,8 @@ void Engine::HandleInbox() {
     scheduler_->Cancel(seq, &actions);
     Act(actions);
   }
-  if (inbox.replan && scheduler_ && plan_task_ == nullptr && !change_) {
-    const std::string why = inbox.replan->empty() ? "asked for" : "given";
-    const Status status = WishPlan({.why = why, .plan_json = std::move(*inbox.replan)});
-    if (!status.ok()) return Fail(status);
-  }
+  if (inbox.replan) asked_plan_ = std::move(inbox.replan);
+  if (const Status status = StartAskedPlan(); !status.ok()) return Fail(status);
   if (!inbox.stop) return;
   End(Aborted("service is stopping"), ServiceState::kDraining);
   observer_.OnStopped();
@@ -328,7 +325,8 @@ void Engine::Publish() {
   status_.stale_frames = n_stale_ + counts.unknown_results;
   status_.epoch = plan_.epoch.value;
   status_.plan = plan_status_;
-  status_.plan.is_changing = change_.has_value() || (scheduler_ && plan_task_ != nullptr);
+  status_.plan.is_changing =
+      change_ || asked_plan_ || inbox_.replan || (scheduler_ && plan_task_ != nullptr);
   changed_at_ = plan_changed_at_;
 }
 

@@ -205,7 +205,7 @@ class Engine final : public GenerationService {
   Status StartSurvey();
   Status ContinueSurvey();
   Status StartPlanning();
-  Result<PlanJob> NextJob() const;
+  Result<PlanJob> JobFor(placement::ClusterProfile here) const;
   void HandlePlanned();
   Status StartLoading(const PlanOutcome& planned);
   using Assignments = std::vector<std::pair<WorkerId, proto::AssignPlan>>;
@@ -224,7 +224,8 @@ class Engine final : public GenerationService {
   struct PlanWish {
     std::string why;                // for people
     std::string plan_json;          // of a plan that was given; "": the best there is
-    std::vector<WorkerId> leavers;  // who waits for it
+    std::vector<WorkerId> leavers;  // who waits for it, and has no place in it
+    std::vector<WorkerId> others;   // who wants to leave too, and may have one
     bool must_gain = false;         // more than the change costs (replan_rule.h)
     model::NeuronOrder order;       // by live heat, of a plan that is searched for
   };
@@ -237,6 +238,7 @@ class Engine final : public GenerationService {
     uint64_t kept_bytes = 0, read_bytes = 0;
   };
   void SayNews(std::string line);
+  Status StartAskedPlan();
   Status WishPlan(PlanWish wish);
   Result<PlanJob> JobOf(PlanWish* wish) const;
   bool IsReachable(WorkerId worker) const;
@@ -249,6 +251,7 @@ class Engine final : public GenerationService {
   void FinishChange();
   void AbandonChange(const Status& why);
   Status HandleLeavers(TimePoint now);
+  Status WishToLeave(std::vector<WorkerId> leavers, std::vector<WorkerId> others);
   void LetGo(WorkerId worker);
   Status KeepWorkers(const std::vector<WorkerId>& workers, const Status& why);
 
@@ -294,6 +297,7 @@ class Engine final : public GenerationService {
   uint64_t n_stale_ = 0;
   PlanWish wish_;  // what plan_task_ works on, once there is a plan
   std::optional<Change> change_;
+  std::optional<std::string> asked_plan_;  // as Inbox::replan, until its turn comes
   PlanStatus plan_status_;
   LiveHeat live_heat_;
   model::NeuronOrder order_;                          // in which the workers' neurons stand

@@ -33,6 +33,15 @@ void Engine::SayNews(std::string line) {
   plan_status_.news = std::move(line);
 }
 
+// What was asked for is not forgotten for a search that began by itself meanwhile.
+Status Engine::StartAskedPlan() {
+  if (!asked_plan_ || !scheduler_ || plan_task_ != nullptr || change_) return OkStatus();
+  std::string plan_json = std::move(*asked_plan_);
+  asked_plan_.reset();
+  const char* const why = plan_json.empty() ? "asked for" : "given";
+  return WishPlan({.why = why, .plan_json = std::move(plan_json)});
+}
+
 // The plan is made beside the engine, and steps go on meanwhile.
 Status Engine::WishPlan(PlanWish wish) {
   Result<PlanJob> job = JobOf(&wish);
@@ -44,8 +53,9 @@ Status Engine::WishPlan(PlanWish wish) {
 
 // Without those who want to leave and, where we choose, those whom our links do not reach.
 Result<PlanJob> Engine::JobOf(PlanWish* wish) const {
-  if (membership_.profile().workers.empty()) return Unavailable("no other worker is left");
-  TC_ASSIGN_OR_RETURN(PlanJob job, NextJob());
+  placement::ClusterProfile here = membership_.profile(wish->others);
+  if (here.workers.empty()) return Unavailable("no other worker is left");
+  TC_ASSIGN_OR_RETURN(PlanJob job, JobFor(std::move(here)));
   std::vector<placement::WorkerProfile>& workers = job.cluster.workers;
   if (wish->plan_json.empty()) {
     std::erase_if(workers, [&](const auto& worker) { return !IsReachable(worker.id); });
@@ -81,6 +91,9 @@ Status Engine::OnNextPlan(Result<PlanOutcome> next) {
 }
 
 Status Engine::RefuseWish(const PlanWish& wish, const Status& why) {
+  if (wish.leavers.size() > 1) {
+    return WishToLeave({wish.leavers[0]}, {wish.leavers.begin() + 1, wish.leavers.end()});
+  }
   if (!wish.leavers.empty()) return KeepWorkers(wish.leavers, why);
   SayNews(Str("no other plan (", wish.why, "): ", why.message()));
   return OkStatus();
@@ -174,7 +187,8 @@ void Engine::FinishChange() {
   next_tick_ = now;  // lets those go who are not in it any more
 }
 
-// Spares go at once; others when a plan without them serves.
+// Spares go at once; others when a plan without them serves. All together if they can, else one
+// after the other.
 Status Engine::HandleLeavers(TimePoint now) {
   if (change_ || plan_task_ != nullptr || !scheduler_) return OkStatus();
   std::vector<WorkerId> needed;
@@ -185,8 +199,15 @@ Status Engine::HandleLeavers(TimePoint now) {
   if (options_.replan == ReplanMode::kOff) {
     return KeepWorkers(needed, Unavailable("this service keeps its plan (--replan off)"));
   }
-  const std::string why = Str(membership_.NameOf(needed.front()), " leaves");
-  return WishPlan({.why = why, .leavers = std::move(needed)});
+  return WishToLeave(std::move(needed), {});
+}
+
+Status Engine::WishToLeave(std::vector<WorkerId> leavers, std::vector<WorkerId> others) {
+  std::string names;
+  for (const WorkerId id : leavers) names += Str(names.empty() ? "" : ", ", membership_.NameOf(id));
+  return WishPlan({.why = Str(names, leavers.size() > 1 ? " leave" : " leaves"),
+                   .leavers = std::move(leavers),
+                   .others = std::move(others)});
 }
 
 void Engine::LetGo(WorkerId worker) {

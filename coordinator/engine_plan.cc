@@ -35,17 +35,17 @@ Status Engine::ContinueSurvey() {
 }
 
 Status Engine::StartPlanning() {
-  TC_ASSIGN_OR_RETURN(PlanJob job, NextJob());
+  TC_ASSIGN_OR_RETURN(PlanJob job, JobFor(membership_.profile()));
   job.save_cluster_path = options_.save_cluster_path;
   observer_.OnPlanning(job);
   plan_task_ = std::make_unique<PlanTask>(sources_, std::move(job), [this] { mailbox_.Wake(); });
   return OkStatus();
 }
 
-// For those who are here now, by what is known of them. Streams share the steps under way, of which
+// For those who are here, by what is known of them. Streams share the steps under way, of which
 // there will be no more than workers.
-Result<PlanJob> Engine::NextJob() const {
-  PlanJob job{.cluster = membership_.profile(), .plan_json = options_.plan_json};
+Result<PlanJob> Engine::JobFor(placement::ClusterProfile here) const {
+  PlanJob job{.cluster = std::move(here), .plan_json = options_.plan_json};
   for (placement::WorkerProfile& worker : job.cluster.workers) {
     if (const auto* known = cluster_.FindWorker(worker.id)) worker = *known;
   }

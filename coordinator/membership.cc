@@ -288,10 +288,11 @@ std::string Membership::MissingWorkers() const {
   return missing;
 }
 
-placement::ClusterProfile Membership::profile() const {
+placement::ClusterProfile Membership::profile(const std::vector<WorkerId>& kept) const {
   placement::ClusterProfile profile;
   for (const auto& [id, member] : members_) {
-    if (member.status.leaving) continue;
+    const bool is_kept = std::find(kept.begin(), kept.end(), id) != kept.end();
+    if (member.status.leaving && !is_kept) continue;
     profile.workers.push_back(member.hello.profile);
     // Nothing was left to measure with.
     placement::Figure& rate = profile.workers.back().read_bytes_per_s;

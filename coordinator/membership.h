@@ -75,9 +75,9 @@ class Membership {
   bool complete() const { return has_plan_ || members_.size() == options_.expected.size(); }
   // Every lead of the plan has loaded its weights.
   bool all_ready() const;
-  // What the workers that are to stay told, the bandwidth of each host divided among its workers by
-  // their cores.
-  placement::ClusterProfile profile() const;
+  // What the workers told that do not want to leave, or are `kept` nevertheless; the bandwidth of
+  // each host divided among its workers by their cores.
+  placement::ClusterProfile profile(const std::vector<WorkerId>& kept = {}) const;
   std::optional<WorkerId> FindId(comm::PeerId peer) const;
   const proto::Hello& hello(WorkerId id) const { return members_.at(id).hello; }
   comm::PeerId peer(WorkerId id) const { return members_.at(id).peer; }

@@ -208,6 +208,50 @@ TEST_F(EngineChangeTest, AWorkerWithoutWhomNothingFitsIsAskedToStay) {
               HasSubstr("worker 1 on node1 is leaving: SIGTERM again"));
 }
 
+// Layers of the model fit two workers of three, not one.
+TEST_F(EngineChangeTest, OfTwoWhoLeaveAtOnceTheOneGoesThatCan) {
+  options_.expected = {{{1}, "node1"}, {{2}, "node2"}, {{3}, "node3"}};
+  {
+    const MutexLock lock(mutex_);
+    beats_ = true;
+  }
+  StartEngine();
+  const uint64_t n_weights = model_.weights.BytesOf({0, 4, true, true});
+  for (const uint64_t id : {1, 2, 3}) {
+    proto::Hello hello = HelloOf(id);
+    hello.profile.memory_bytes =
+        placement::OverheadBytes(model_.config, options_.max_step_tokens) + n_weights * 3 / 4;
+    mailbox_.Post(PeerOf(id), hello);
+  }
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kReady; }));
+  const auto sink = Submit(Request(5, 40));
+  mailbox_.Post(PeerOf(1), proto::Leaving{"SIGTERM"});
+  mailbox_.Post(PeerOf(2), proto::Leaving{"SIGTERM"});
+  ASSERT_TRUE(InTime([&] {
+    const MutexLock lock(mutex_);
+    return stays_.size() == 1;
+  }));
+  EXPECT_FALSE(IsWorker(1));
+  EXPECT_TRUE(IsWorker(2));
+  EXPECT_TRUE(WasToldToShutDown(1));
+  EXPECT_TRUE(observer_.Heard("worker 2 on node2 asked to leave but is needed"));
+  EXPECT_EQ(engine_->status().plan.why, "worker 1 on node1 leaves");
+  ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
+  EXPECT_EQ(sink->tokens(), Expected(Request(5, 40)));
+}
+
+TEST_F(EngineChangeTest, TwoWhoCanLeaveGoTogether) {
+  options_.expected = {{{1}, "node1"}, {{2}, "node2"}, {{3}, "node3"}};
+  options_.plan_json = R"({"stages":[{"lead":1,"layers":[0,1]},{"lead":2,"layers":[1,2]},
+                                     {"lead":3,"layers":[2,4]}]})";
+  Serve();
+  mailbox_.Post(PeerOf(3), proto::Leaving{"SIGTERM"});
+  mailbox_.Post(PeerOf(2), proto::Leaving{"SIGTERM"});
+  ASSERT_TRUE(InTime([&] { return !IsWorker(2) && !IsWorker(3); }));
+  EXPECT_EQ(engine_->status().epoch, 2u);
+  EXPECT_EQ(engine_->status().plan.why, "worker 2 on node2, worker 3 on node3 leave");
+}
+
 TEST_F(EngineChangeTest, ASpareLeavesAtOnce) {
   options_.plan_json = R"({"stages":[{"lead":2,"layers":[0,4]}]})";
   Serve();
@@ -262,6 +306,45 @@ TEST_F(EngineChangeTest, AWorkerThatIsWorthItIsInThePlanAtOnce) {
   EXPECT_GT(engine_->status().plan.predicted_gain, 0.2);
   ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
   EXPECT_EQ(sink->tokens(), Expected(Request(5, 50)));
+}
+
+TEST_F(EngineChangeTest, WhoJoinsWhileTheFirstPlanLoadsIsInTheNext) {
+  options_.expected = {{{1}, "node1"}};
+  {
+    const MutexLock lock(mutex_);
+    beats_ = true;
+    loads_ = false;
+  }
+  StartEngine();
+  Join();
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kLoading; }));
+  mailbox_.Post({77}, Stranger("node9"));
+  ASSERT_TRUE(Eventually([&] { return IsWorker(2); }));
+  {
+    const MutexLock lock(mutex_);
+    loads_ = true;
+  }
+  mailbox_.Post(PeerOf(1), proto::Ready{.epoch = {1}, .owned_bytes = 10});
+  ASSERT_TRUE(InTime([&] { return engine_->status().epoch == 2; }));
+  ASSERT_TRUE(Reaches(2));
+  EXPECT_GE(AssignmentOf({77}).stage, 0);
+  EXPECT_EQ(engine_->status().plan.why, "a worker has joined");
+}
+
+TEST_F(EngineChangeTest, APlanThatWasAskedForWaitsForASearchThatBeganByItself) {
+  Serve();
+  // Asked for within the very tick that will begin to search for a plan with the worker that joins.
+  std::optional<Status> asked;
+  {
+    const MutexLock lock(mutex_);
+    on_heartbeat_ = [&] {
+      if (!asked && IsWorker(3)) asked = engine_->Replan(kAllOnOne);
+    };
+  }
+  mailbox_.Post({77}, Stranger("node9"));
+  ASSERT_TRUE(InTime([&] { return engine_->status().plan.why == "given"; }));
+  EXPECT_TRUE(asked->ok()) << *asked;
+  EXPECT_EQ(observer_.plan().stages.size(), 1u);
 }
 
 TEST_F(EngineChangeTest, WhoJoinsWaitsWhenPlansChangeByHandOnly) {

@@ -214,6 +214,7 @@ class EngineTest : public ::testing::Test {
 
   // ---- The workers
   Status OnSend(comm::PeerId to, const proto::Message& message) {
+    if (std::holds_alternative<proto::Heartbeat>(message)) OnHeartbeat();
     const MutexLock lock(mutex_);
     if (dead_ == to) return Unavailable("no such peer");
     if (const auto* assign = std::get_if<proto::AssignPlan>(&message)) OnAssign(to, *assign);
@@ -230,6 +231,15 @@ class EngineTest : public ::testing::Test {
       mailbox_.Post(to, proto::Heartbeat{});
     }
     return OkStatus();
+  }
+  // On the engine thread, in the middle of its tick.
+  void OnHeartbeat() {
+    std::function<void()> then;
+    {
+      const MutexLock lock(mutex_);
+      then = on_heartbeat_;
+    }
+    if (then) then();
   }
   void OnAssign(comm::PeerId to, const proto::AssignPlan& assign) REQUIRES(mutex_) {
     assignments_[to] = assign;
@@ -311,6 +321,7 @@ class EngineTest : public ::testing::Test {
   bool probes_links_ GUARDED_BY(mutex_) = true;
   std::vector<std::pair<comm::PeerId, proto::ProbeLink>> probes_ GUARDED_BY(mutex_);
   bool beats_ GUARDED_BY(mutex_) = false;
+  std::function<void()> on_heartbeat_ GUARDED_BY(mutex_);
   bool holds_ GUARDED_BY(mutex_) = false;
   std::vector<proto::StepResult> held_ GUARDED_BY(mutex_);
   FakeMailbox mailbox_;
