@@ -61,9 +61,10 @@ Status EngineOptions::Validate() const {
                                Kv("interval_s", Seconds(heartbeat_interval)),
                                Kv("expiry_s", Seconds(heartbeat_expiry))));
   }
-  if (step_timeout <= Duration(0)) {
-    return InvalidArgument(
-        Str("step_timeout must exceed 0:", Kv("timeout_s", Seconds(step_timeout))));
+  for (const auto& [name, timeout] :
+       {std::pair("step_timeout", step_timeout), std::pair("--load-timeout", load_timeout)}) {
+    if (timeout > Duration(0)) continue;
+    return InvalidArgument(Str(name, " must exceed 0:", Kv("timeout_s", Seconds(timeout))));
   }
   return OkStatus();
 }

@@ -72,6 +72,10 @@ struct EngineOptions {
   // while steps are outstanding, the service ends: a frame was lost or a stage hangs although its
   // heartbeats go on. > 0. The first long step of a large model on slow machines takes minutes.
   Duration step_timeout = std::chrono::minutes(5);
+  // Without another byte of what a worker has to load for this long it hangs, and the plan that
+  // waits for it is given up. > 0. Fetching or re-laying the largest tensor there is, some
+  // gigabytes, over a slow mount takes less.
+  Duration load_timeout = std::chrono::minutes(5);
 
   // kInvalidArgument names the flag or the field, its value and its range.
   Status Validate() const;
@@ -234,7 +238,10 @@ class Engine final : public GenerationService {
     std::string why;
     model::NeuronOrder order;
     TimePoint asked_at;
-    bool is_loading = false;  // the steps of the plan before have been answered
+    std::vector<WorkerId> leavers;    // whom it sets free
+    bool is_loading = false;          // the steps of the plan before have been answered
+    bool is_return = false;           // to the plan before, since the next one could not be loaded
+    model::NeuronOrder order_before;  // while it loads
     uint64_t kept_bytes = 0, read_bytes = 0;
   };
   void SayNews(std::string line);
@@ -250,9 +257,12 @@ class Engine final : public GenerationService {
   Status LoadNextPlan();
   void FinishChange();
   void AbandonChange(const Status& why);
+  Status CheckLoadDeadline(TimePoint now);
+  Status ReturnToPlanBefore(const std::vector<WorkerId>& stuck, const Status& why);
   Status HandleLeavers(TimePoint now);
   Status WishToLeave(std::vector<WorkerId> leavers, std::vector<WorkerId> others);
   void LetGo(WorkerId worker);
+  void GiveUp(WorkerId worker, const Status& why);
   Status KeepWorkers(const std::vector<WorkerId>& workers, const Status& why);
 
   // Which neurons are hot, and what follows from it (engine_heat.cc).
@@ -261,6 +271,7 @@ class Engine final : public GenerationService {
   void AddHeats(PlanWish* wish, PlanJob* job) const;
   bool StandsOtherwise(const placement::Plan& next, const model::NeuronOrder& order) const;
   model::NeuronOrder OrderOf(const placement::Plan& next, const model::NeuronOrder& wished) const;
+  model::NeuronOrder InFull(model::NeuronOrder order) const;
   void TakeOrder(const placement::Plan& next, const model::NeuronOrder& wished);
   std::vector<int> LayersWithTable(const proto::AssignPlan& assignment) const;
   Status SendTables(WorkerId worker, const proto::AssignPlan& assignment);
@@ -279,6 +290,7 @@ class Engine final : public GenerationService {
   placement::ClusterProfile cluster_;
   std::unique_ptr<PlanTask> plan_task_;  // while kPlanning
   placement::Plan plan_;
+  PlanOutcome served_;  // of the plan that serves, or did before change_ was loaded
   std::unique_ptr<Scheduler> scheduler_;  // from kReady on
   std::unordered_map<SeqId, std::shared_ptr<GenerationSink>> sinks_;
   std::vector<std::byte> encoded_;  // scratch of SendTo

@@ -26,6 +26,15 @@ bool AreAlike(placement::Plan a, placement::Plan b) {
   return a == b;
 }
 
+std::vector<WorkerId> WorkersOf(const placement::Plan& plan) {
+  std::vector<WorkerId> workers;
+  for (const placement::StagePlan& stage : plan.stages) {
+    workers.push_back(stage.lead);
+    for (const placement::HelperPlan& helper : stage.helpers) workers.push_back(helper.worker);
+  }
+  return workers;
+}
+
 }  // namespace
 
 void Engine::SayNews(std::string line) {
@@ -115,21 +124,19 @@ void Engine::BeginChange(PlanOutcome next, PlanWish wish) {
   change_ = {.next = std::move(next),
              .why = std::move(wish.why),
              .order = std::move(wish.order),
-             .asked_at = clock_.Now()};
+             .asked_at = clock_.Now(),
+             .leavers = std::move(wish.leavers)};
 }
 
 Status Engine::ContinueChange() {
   if (change_->is_loading || scheduler_->has_outstanding()) return OkStatus();
-  for (const placement::StagePlan& stage : change_->next.plan.stages) {
-    const auto is_gone = [&](WorkerId worker) { return !membership_.contains(worker); };
-    const bool lacks_one = is_gone(stage.lead) ||
-                           std::any_of(stage.helpers.begin(), stage.helpers.end(),
-                                       [&](const auto& helper) { return is_gone(helper.worker); });
-    if (!lacks_one) continue;
-    AbandonChange(Unavailable("one of its workers has gone meanwhile"));
-    return OkStatus();
-  }
-  return LoadNextPlan();
+  const std::vector<WorkerId> workers = WorkersOf(change_->next.plan);
+  const bool all_here = std::all_of(workers.begin(), workers.end(),
+                                    [&](WorkerId worker) { return membership_.contains(worker); });
+  if (all_here) return LoadNextPlan();
+  // Who wants to leave still does, and is planned without once more.
+  AbandonChange(Unavailable("one of its workers has gone meanwhile"));
+  return OkStatus();
 }
 
 Status Engine::LoadNextPlan() {
@@ -142,10 +149,12 @@ Status Engine::LoadNextPlan() {
     std::swap(plan_, change_->next.plan);
     order_ = order_before;
     tabled_ = tabled_before;
+    const std::vector<WorkerId> leavers = std::move(change_->leavers);
     AbandonChange(assignments.status());
-    return OkStatus();
+    return KeepWorkers(leavers, assignments.status());
   }
   change_->next.plan = plan_;
+  change_->order_before = order_before;
   change_->is_loading = true;
   planned_heats_ = live_heat_.HeatsIn(order_, planned_heats_);
   SetExpected(change_->next);
@@ -160,6 +169,55 @@ Status Engine::LoadNextPlan() {
 void Engine::AbandonChange(const Status& why) {
   SayNews(Str("the plan stays as it is: ", why.message()));
   change_.reset();
+}
+
+// A worker that beats but loads nothing hangs: the plan before comes back without it, if that can
+// be.
+Status Engine::CheckLoadDeadline(TimePoint now) {
+  const bool is_loading = change_ ? change_->is_loading : !scheduler_ && !plan_.stages.empty();
+  if (!is_loading) return OkStatus();
+  const std::vector<WorkerId> stuck = membership_.StuckLoading(now, options_.load_timeout);
+  if (stuck.empty()) return OkStatus();
+  std::string names;
+  for (const WorkerId id : stuck) names += Str(names.empty() ? "" : ", ", membership_.NameOf(id));
+  const WorkerStatus first = StatusOf(stuck.front());
+  const Status why = DeadlineExceeded(
+      Str(names, stuck.size() > 1 ? " have" : " has", " loaded nothing more for ",
+          Seconds(options_.load_timeout), " s (--load-timeout): ", FormatBytes(first.bytes_done),
+          " of ", FormatBytes(first.bytes_total)));
+  if (!change_ || change_->is_return) return why;
+  return ReturnToPlanBefore(stuck, why);
+}
+
+// Under an epoch of its own, since some have dropped what they had of it. Those who hang and have
+// no place in it are given up; if one has, and goes on hanging, the service ends.
+Status Engine::ReturnToPlanBefore(const std::vector<WorkerId>& stuck, const Status& why) {
+  SayNews(Str("going back to the plan before: ", why.message()));
+  Change back{.next = served_,
+              .why = "the plan before is back",
+              .order = InFull(std::move(change_->order_before)),
+              .asked_at = change_->asked_at,
+              .is_return = true};
+  back.next.plan.epoch = {plan_.epoch.value + 1};
+  const std::vector<WorkerId> leavers = std::move(change_->leavers);
+  change_ = std::move(back);
+  TC_RETURN_IF_ERROR(KeepWorkers(leavers, why));
+  const std::vector<WorkerId> needed = WorkersOf(served_.plan);
+  for (const WorkerId worker : stuck) {
+    if (std::find(needed.begin(), needed.end(), worker) == needed.end()) GiveUp(worker, why);
+  }
+  for (const WorkerId worker : needed) {
+    if (!membership_.contains(worker)) return why;  // nothing is left to go back to
+  }
+  return LoadNextPlan();
+}
+
+void Engine::GiveUp(WorkerId worker, const Status& why) {
+  const Status sent = SendToWorker(worker, proto::Failure{why});
+  if (!sent.ok()) LogDebug("coordinator", sent.message());
+  observer_.OnWorkerLeft(StatusOf(worker), why);
+  membership_.Remove(worker);
+  workers_changed_ = true;
 }
 
 void Engine::FinishChange() {
@@ -177,6 +235,7 @@ void Engine::FinishChange() {
   plan_status_.read_bytes = change_->read_bytes;
   plan_status_.news = Str("epoch ", plan_.epoch, " serves (", plan_status_.why, ")");
   plan_changed_at_ = last_progress_at_ = now;
+  served_ = std::move(change_->next);
   change_.reset();
   workers_changed_ = true;
   LogInfo("coordinator",

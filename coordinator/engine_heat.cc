@@ -114,16 +114,24 @@ model::NeuronOrder Engine::OrderOf(const placement::Plan& next,
   return order;
 }
 
+// Every layer by a table, those in the file's order too.
+model::NeuronOrder Engine::InFull(model::NeuronOrder order) const {
+  order.layers.resize(planned_heats_.size());
+  for (std::vector<int32_t>& neurons : order.layers) {
+    if (!neurons.empty()) continue;
+    neurons.resize(static_cast<size_t>(sources_.config.n_ff));
+    std::iota(neurons.begin(), neurons.end(), 0);
+  }
+  return order;
+}
+
 // Those who share a layer get its order from us, whatever profile lies beside their model.
 void Engine::TakeOrder(const placement::Plan& next, const model::NeuronOrder& wished) {
   order_ = OrderOf(next, wished);
   order_.layers.resize(planned_heats_.size());
+  const model::NeuronOrder full = InFull(order_);
   for (const int layer : SharedLayersOf(next)) {
-    std::vector<int32_t>& neurons = order_.layers[static_cast<size_t>(layer)];
-    if (neurons.empty()) {
-      neurons.resize(static_cast<size_t>(sources_.config.n_ff));
-      std::iota(neurons.begin(), neurons.end(), 0);
-    }
+    order_.layers[static_cast<size_t>(layer)] = full.layers[static_cast<size_t>(layer)];
     tabled_.insert(layer);
   }
 }

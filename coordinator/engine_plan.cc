@@ -79,6 +79,7 @@ void Engine::HandlePlanned() {
 
 Status Engine::StartLoading(const PlanOutcome& planned) {
   plan_ = planned.plan;
+  served_ = planned;
   SetExpected(planned);
   TC_ASSIGN_OR_RETURN(const Assignments assignments, AssignmentsOfAll());
   loading_since_ = clock_.Now();

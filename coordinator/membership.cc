@@ -159,6 +159,7 @@ Status Membership::OnLoadProgress(comm::PeerId peer, const proto::LoadProgress& 
                                   TimePoint now) {
   Member* member = Find(peer);
   if (member == nullptr) return NotAMember(peer);
+  if (progress.bytes_done != member->status.bytes_done) member->last_loaded = now;
   member->status.bytes_done = progress.bytes_done;
   member->status.bytes_total = progress.bytes_total;
   member->last_seen = now;
@@ -180,7 +181,7 @@ void Membership::OnPlan(const placement::Plan& plan, TimePoint now) {
   has_plan_ = true;
   for (auto& [id, member] : members_) {
     member.ready = false;
-    member.last_seen = now;
+    member.last_seen = member.last_loaded = now;
     member.status.stage = -1;
     member.status.is_helper = false;
     member.status.bytes_done = member.status.bytes_total = 0;
@@ -257,6 +258,15 @@ std::vector<std::pair<WorkerId, Status>> Membership::Silent(TimePoint now) const
         {id, Unavailable(Str(NameOf(id), " is lost: no heartbeat for ", Seconds(silence), " s"))});
   }
   return silent;
+}
+
+std::vector<WorkerId> Membership::StuckLoading(TimePoint now, Duration patience) const {
+  std::vector<WorkerId> stuck;
+  for (const auto& [id, member] : members_) {
+    const bool loads = member.status.stage >= 0 && !member.ready;
+    if (loads && now - member.last_loaded >= patience) stuck.push_back(id);
+  }
+  return stuck;
 }
 
 bool Membership::IsSpare(WorkerId id) const {

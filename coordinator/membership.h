@@ -62,6 +62,8 @@ class Membership {
   Status CheckJoinDeadline(TimePoint now) const;
   // The workers whose heartbeats ceased, each with a kUnavailable that says so.
   std::vector<std::pair<WorkerId, Status>> Silent(TimePoint now) const;
+  // Who has something to load and has loaded nothing more of it for `patience`.
+  std::vector<WorkerId> StuckLoading(TimePoint now, Duration patience) const;
   // Has no stage in the plan: the service goes on without it.
   bool IsSpare(WorkerId id) const;
   void Remove(WorkerId id) { members_.erase(id); }
@@ -94,6 +96,7 @@ class Membership {
     WorkerStatus status;
     TimePoint last_seen;
     TimePoint last_heartbeat;
+    TimePoint last_loaded;  // when the plan came, or more of its part was there
     bool ready = false;
     uint64_t neuron_order = 0;  // as it said when ready
     TimePoint leaving_since;    // when status.leaving

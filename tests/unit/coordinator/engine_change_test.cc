@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tests/unit/coordinator/engine_fixture.h"
 
 namespace thermocline::coordinator {
@@ -34,10 +36,13 @@ class EngineChangeTest : public EngineTest {
   bool HearsAndGoesOn(const std::string& news) {
     return Eventually([&] { return observer_.Heard(news) && !engine_->status().plan.is_changing; });
   }
-  // The clock goes on until `done`; the workers' heartbeats keep up.
+  // The clock goes on until `done`, and waits for the workers' heartbeats on a busy machine.
   bool InTime(const std::function<bool()>& done) {
     return Eventually([&] {
-      clock_.Advance(milliseconds(20));
+      const std::vector<WorkerStatus> workers = engine_->status().workers;
+      const bool beat = std::all_of(workers.begin(), workers.end(),
+                                    [](const auto& worker) { return worker.heartbeat_age_s < 2; });
+      if (beat) clock_.Advance(milliseconds(20));
       return done();
     });
   }
@@ -173,6 +178,115 @@ TEST_F(EngineChangeTest, AWorkerThatDiesWhileItLoadsEndsTheService) {
   ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
   EXPECT_THAT(engine_->status().failure.message(), HasSubstr("worker 2 on node2 failed: tensor"));
   EXPECT_EQ(sink->finish(), FinishReason::kError);
+}
+
+TEST_F(EngineChangeTest, AWorkerThatHangsWhileItLoadsIsGivenUpAndThePlanBeforeComesBack) {
+  options_.load_timeout = seconds(30);
+  Serve();
+  const auto sink = Submit(Request(5, 40));
+  mailbox_.Post({77}, Stranger("node9"));
+  ASSERT_TRUE(Eventually([&] { return IsWorker(3); }));
+  {
+    const MutexLock lock(mutex_);
+    hangs_ = comm::PeerId{77};
+  }
+  ASSERT_TRUE(
+      engine_->Replan(R"({"stages":[{"lead":3,"layers":[0,2]},{"lead":2,"layers":[2,4]}]})").ok());
+  ASSERT_TRUE(InTime([&] { return engine_->status().epoch == 3; }));
+  ASSERT_TRUE(Reaches(3));
+  EXPECT_TRUE(observer_.Heard("worker 3 on node9 has loaded nothing more for 30 s"));
+  EXPECT_FALSE(IsWorker(3));
+  {
+    const MutexLock lock(mutex_);
+    EXPECT_EQ(refusals_[{77}].code(), StatusCode::kDeadlineExceeded);
+  }
+  EXPECT_EQ(engine_->status().plan.why, "the plan before is back");
+  EXPECT_EQ(AssignmentOf(PeerOf(1)).stage, 0);
+  EXPECT_EQ(AssignmentOf(PeerOf(1)).plan.epoch, Epoch{3});
+  ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
+  EXPECT_EQ(sink->tokens(), Expected(Request(5, 40)));
+}
+
+TEST_F(EngineChangeTest, LoadsThatGoOnHaveAllTheTimeTheyNeed) {
+  options_.load_timeout = seconds(5);
+  Serve();
+  {
+    const MutexLock lock(mutex_);
+    hangs_ = PeerOf(2);
+  }
+  ASSERT_TRUE(engine_->Replan(kOneAndThree).ok());
+  ASSERT_TRUE(Eventually([&] { return AssignmentOf(PeerOf(2)).plan.epoch == Epoch{2}; }));
+  for (uint64_t i = 1; i <= 10; ++i) {  // a byte in four seconds
+    mailbox_.Post(PeerOf(2), proto::LoadProgress{.epoch = {2}, .bytes_done = i, .bytes_total = 10});
+    ASSERT_TRUE(Eventually([&] { return engine_->status().workers[1].bytes_done == i; }));
+    for (int step = 0; step < 4; ++step) {
+      clock_.Advance(seconds(1));
+      ASSERT_TRUE(Eventually([&] {
+        const ServiceStatus status = engine_->status();
+        return status.workers[0].heartbeat_age_s == 0 && status.workers[1].heartbeat_age_s == 0;
+      }));
+    }
+  }
+  mailbox_.Post(PeerOf(2), proto::Ready{.epoch = {2}});
+  ASSERT_TRUE(Reaches(2));
+}
+
+TEST_F(EngineChangeTest, WhoHangsAndIsNeededByThePlanBeforeEndsTheService) {
+  options_.load_timeout = seconds(30);
+  Serve();
+  {
+    const MutexLock lock(mutex_);
+    hangs_ = PeerOf(2);
+  }
+  ASSERT_TRUE(engine_->Replan(kOneAndThree).ok());
+  ASSERT_TRUE(InTime([&] { return engine_->status().state == ServiceState::kFailed; }));
+  EXPECT_TRUE(observer_.Heard("going back to the plan before"));
+  EXPECT_EQ(engine_->status().failure.code(), StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(engine_->status().failure.message(), HasSubstr("worker 2 on node2 has loaded"));
+}
+
+// Its plan cannot be loaded, so it is needed: it must hear that.
+TEST_F(EngineChangeTest, WhoLeavesIsAskedToStayWhenThePlanWithoutItCannotBeLoaded) {
+  options_.load_timeout = seconds(30);
+  options_.plan_json = R"({"stages":[{"lead":1,"layers":[0,4]}]})";
+  Serve();
+  {
+    const MutexLock lock(mutex_);
+    hangs_ = PeerOf(2);  // a spare until now
+  }
+  const auto sink = Submit(Request(5, 20));
+  mailbox_.Post(PeerOf(1), proto::Leaving{"SIGTERM"});
+  ASSERT_TRUE(InTime([&] {
+    const MutexLock lock(mutex_);
+    return stays_.contains(PeerOf(1));
+  }));
+  ASSERT_TRUE(Reaches(3));
+  EXPECT_FALSE(IsWorker(2));
+  EXPECT_FALSE(engine_->status().workers[0].leaving);
+  ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
+  EXPECT_EQ(sink->tokens(), Expected(Request(5, 20)));
+}
+
+// Whoever wants to leave is not forgotten with a plan that was dropped.
+TEST_F(EngineChangeTest, WhoLeavesIsPlannedWithoutOnceMoreWhenAnotherGoesMeanwhile) {
+  options_.plan_json = R"({"stages":[{"lead":1,"layers":[0,4]}]})";
+  Serve();
+  mailbox_.Post({77}, Stranger("node9"));
+  ASSERT_TRUE(Eventually([&] { return IsWorker(3); }));
+  SetHolds(true);
+  const auto sink = Submit(Request(5, 20));
+  ASSERT_TRUE(Eventually([&] { return n_held() == 1; }));
+  mailbox_.Post(PeerOf(1), proto::Leaving{"SIGTERM"});
+  ASSERT_TRUE(InTime([&] { return observer_.Heard("changing to another plan"); }));
+  mailbox_.Post(PeerOf(2), proto::Failure{Unavailable("out of memory")});
+  ASSERT_TRUE(Eventually([&] { return !IsWorker(2); }));
+  SetHolds(false);
+  ASSERT_TRUE(InTime([&] { return !IsWorker(1); }));
+  EXPECT_TRUE(WasToldToShutDown(1));
+  EXPECT_TRUE(observer_.Heard("one of its workers has gone meanwhile"));
+  EXPECT_EQ(AssignmentOf({77}).stage, 0);
+  ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
+  EXPECT_EQ(sink->tokens(), Expected(Request(5, 20)));
 }
 
 TEST_F(EngineChangeTest, AWorkerMayLeaveAndTheStreamGoesOn) {

@@ -247,7 +247,7 @@ class EngineTest : public ::testing::Test {
     epoch_ = assign.plan.epoch;
     const bool leads = assign.stage >= 0 && assign.helper < 0;
     if (leads && assign.stage + 1 == int(assign.plan.stages.size())) last_stage_ = to;
-    if (!loads_) return;
+    if (!loads_ || hangs_ == to) return;
     mailbox_.Post(to, proto::LoadProgress{.epoch = assign.plan.epoch, .bytes_total = 10});
     mailbox_.Post(to, proto::Ready{.epoch = assign.plan.epoch,
                                    .owned_bytes = 10,
@@ -317,6 +317,7 @@ class EngineTest : public ::testing::Test {
   comm::PeerId last_stage_ GUARDED_BY(mutex_);
   std::optional<comm::PeerId> dead_ GUARDED_BY(mutex_);
   std::optional<comm::PeerId> silent_ GUARDED_BY(mutex_);
+  std::optional<comm::PeerId> hangs_ GUARDED_BY(mutex_);  // while it loads; its heart beats
   bool loads_ GUARDED_BY(mutex_) = true;
   bool probes_links_ GUARDED_BY(mutex_) = true;
   std::vector<std::pair<comm::PeerId, proto::ProbeLink>> probes_ GUARDED_BY(mutex_);
