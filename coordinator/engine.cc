@@ -174,11 +174,20 @@ ServiceStatus Engine::status() const {
   return status;
 }
 
-Status Engine::Replan(std::string plan_json) {
+Result<ReplanAnswer> Engine::Replan(std::string plan_json) {
   if (options_.replan == ReplanMode::kOff) {
     return Unavailable("this service was told to keep its plan (--replan off)");
   }
-  if (!plan_json.empty()) TC_RETURN_IF_ERROR(placement::PlanFromJson(plan_json).status());
+  PlanCheck check;
+  {
+    const MutexLock lock(mutex_);
+    TC_RETURN_IF_ERROR(NotServing(status_));
+    check = plan_check_;
+  }
+  if (!plan_json.empty()) {
+    TC_ASSIGN_OR_RETURN(const bool is_another, IsAnotherPlan(sources_, check, plan_json));
+    if (!is_another) return ReplanAnswer::kServesAlready;
+  }
   {
     const MutexLock lock(mutex_);
     TC_RETURN_IF_ERROR(NotServing(status_));
@@ -186,7 +195,7 @@ Status Engine::Replan(std::string plan_json) {
     inbox_.replan = std::move(plan_json);
   }
   mailbox_.Wake();
-  return OkStatus();
+  return ReplanAnswer::kAccepted;
 }
 
 int Engine::n_ctx() const {
@@ -304,7 +313,20 @@ void Engine::Deliver(SeqId seq, const GenerationEvent& event) {
   if (event.finish) sinks_.erase(found);
 }
 
+// For the next one who gives a plan.
+void Engine::PublishPlanCheck() {
+  PlanWish wish{.plan_json = "given"};
+  Result<PlanJob> job = JobOf(&wish);
+  if (!job.ok()) return;  // nobody stays: the service ends
+  PlanCheck check{.job = *std::move(job), .serves = plan_};
+  for (const WorkerId id : membership_.ids()) check.workers.emplace(id, membership_.hello(id));
+  checked_version_ = membership_.version();
+  const MutexLock lock(mutex_);
+  plan_check_ = std::move(check);
+}
+
 void Engine::Publish() {
+  if (scheduler_ && checked_version_ != membership_.version()) PublishPlanCheck();
   const TimePoint now = clock_.Now();
   std::vector<WorkerStatus> workers;
   if (workers_changed_) workers = membership_.Statuses(now);

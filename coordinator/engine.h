@@ -20,6 +20,7 @@
 #include "coordinator/link_survey.h"
 #include "coordinator/live_heat.h"
 #include "coordinator/membership.h"
+#include "coordinator/plan_check.h"
 #include "coordinator/plan_task.h"
 #include "coordinator/scheduler.h"
 #include "coordinator/trace_recorder.h"
@@ -137,7 +138,7 @@ class Engine final : public GenerationService {
   Result<std::vector<SeqId>> SubmitAll(std::vector<SequenceSubmission> submissions) override;
   void Cancel(SeqId seq) override;
   ServiceStatus status() const override;
-  Status Replan(std::string plan_json) override;
+  Result<ReplanAnswer> Replan(std::string plan_json) override;
   int n_ctx() const override;
 
  private:
@@ -164,6 +165,7 @@ class Engine final : public GenerationService {
   void Act(const SchedulerActions& actions);
   void Deliver(SeqId seq, const GenerationEvent& event);
   void Publish();
+  void PublishPlanCheck();
   void CollectLastSpans();
   // Ends the loop: all sequences end with `why`, the workers are told to.
   void End(const Status& why, ServiceState last_state);
@@ -250,7 +252,6 @@ class Engine final : public GenerationService {
   Result<PlanJob> JobOf(PlanWish* wish) const;
   bool IsReachable(WorkerId worker) const;
   Status OnNextPlan(Result<PlanOutcome> next);
-  Status CheckNextPlan(const placement::Plan& next) const;
   Status RefuseWish(const PlanWish& wish, const Status& why);
   void BeginChange(PlanOutcome next, PlanWish wish);
   Status ContinueChange();
@@ -321,8 +322,9 @@ class Engine final : public GenerationService {
   TimePoint loading_since_;
   double read_bytes_per_s_ = 0;  // of the fastest load
   TimePoint plan_changed_at_;
-  bool workers_changed_ = true;  // since the last Publish
-  bool running_ = true;          // the loop goes on
+  bool workers_changed_ = true;   // since the last Publish
+  uint64_t checked_version_ = 0;  // of membership_, in plan_check_
+  bool running_ = true;           // the loop goes on
 
   mutable Mutex mutex_;
   Inbox inbox_ GUARDED_BY(mutex_);
@@ -330,6 +332,7 @@ class Engine final : public GenerationService {
   TimePoint status_at_ GUARDED_BY(mutex_);      // when the workers' ages were right
   TimePoint progress_at_ GUARDED_BY(mutex_);    // last_progress_at_
   TimePoint changed_at_ GUARDED_BY(mutex_);     // plan_changed_at_
+  PlanCheck plan_check_ GUARDED_BY(mutex_);     // from kReady on
   int n_queued_ GUARDED_BY(mutex_) = 0;         // waiting in the scheduler as of the last loop
   SchedulerOptions limits_ GUARDED_BY(mutex_);  // for CheckFits; n_ctx 0 until there is a plan
   SeqId last_seq_ GUARDED_BY(mutex_);

@@ -14,18 +14,6 @@ namespace {
 // A signal to the whole service reaches its workers too, whose wish to leave then means nothing.
 constexpr Duration kSameEvent = std::chrono::milliseconds(300);
 
-// What two plans let workers do; reasons are for people.
-bool AreAlike(placement::Plan a, placement::Plan b) {
-  for (placement::Plan* plan : {&a, &b}) {
-    plan->epoch = {};
-    for (placement::StagePlan& stage : plan->stages) {
-      stage.reason.clear();
-      for (placement::HelperPlan& helper : stage.helpers) helper.reason.clear();
-    }
-  }
-  return a == b;
-}
-
 std::vector<WorkerId> WorkersOf(const placement::Plan& plan) {
   std::vector<WorkerId> workers;
   for (const placement::StagePlan& stage : plan.stages) {
@@ -89,7 +77,7 @@ bool Engine::IsReachable(WorkerId worker) const {
 
 Status Engine::OnNextPlan(Result<PlanOutcome> next) {
   PlanWish wish = std::exchange(wish_, {});
-  const Status status = next.ok() ? CheckNextPlan(next->plan) : next.status();
+  const Status status = next.ok() ? CheckSameContext(next->plan, plan_) : next.status();
   if (!status.ok()) return RefuseWish(wish, status);
   if (AreAlike(next->plan, plan_) && !StandsOtherwise(next->plan, wish.order)) {
     SayNews(Str("another plan (", wish.why, ") would be the same again"));
@@ -106,15 +94,6 @@ Status Engine::RefuseWish(const PlanWish& wish, const Status& why) {
   if (!wish.leavers.empty()) return KeepWorkers(wish.leavers, why);
   SayNews(Str("no other plan (", wish.why, "): ", why.message()));
   return OkStatus();
-}
-
-// What was accepted must fit the next plan too.
-Status Engine::CheckNextPlan(const placement::Plan& next) const {
-  if (next.n_ctx == plan_.n_ctx && next.kv.page_tokens == plan_.kv.page_tokens) return OkStatus();
-  return InvalidArgument(
-      Str("another plan of a running service keeps its context and pages:", Kv("n_ctx", next.n_ctx),
-          Kv("now", plan_.n_ctx), Kv("page_tokens", next.kv.page_tokens),
-          Kv("now", plan_.kv.page_tokens)));
 }
 
 // From here on no step is formed.

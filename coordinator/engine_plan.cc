@@ -156,14 +156,7 @@ Status Engine::AddressNeighbours(size_t i, proto::AssignPlan* assignment) const 
 }
 
 Result<std::string> Engine::AddressOf(WorkerId worker, placement::LinkKind transport) const {
-  const proto::Hello& hello = membership_.hello(worker);
-  const bool mpi = transport == placement::LinkKind::kMpi;
-  const std::string& address = mpi ? hello.mpi_address : hello.zmq_address;
-  if (!address.empty()) return address;
-  return InvalidArgument(Str("transport ", placement::LinkKindName(transport), " needs ",
-                             mpi ? "every worker to be an MPI rank" : "every worker's data socket",
-                             ": ", membership_.NameOf(worker), " has none; try --transport ",
-                             mpi ? "zmq" : "mpi"));
+  return DataAddressOf(membership_.NameOf(worker), membership_.hello(worker), transport);
 }
 
 SchedulerOptions Engine::ServingOptions() const {

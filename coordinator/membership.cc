@@ -117,6 +117,7 @@ Result<WorkerId> Membership::OnHello(comm::PeerId peer, const proto::Hello& hell
                    .memory_bytes = hello.profile.memory_bytes};
   members_.emplace(*id, std::move(member));
   last_id_ = std::max(last_id_, *id);
+  ++version_;
   return *id;
 }
 
@@ -179,6 +180,7 @@ Status Membership::OnReady(comm::PeerId peer, const proto::Ready& ready, TimePoi
 
 void Membership::OnPlan(const placement::Plan& plan, TimePoint now) {
   has_plan_ = true;
+  ++version_;
   for (auto& [id, member] : members_) {
     member.ready = false;
     member.last_seen = member.last_loaded = now;
@@ -278,6 +280,12 @@ void Membership::SetLeaving(WorkerId id, bool leaving, TimePoint now) {
   Member& member = members_.at(id);
   if (leaving && !member.status.leaving) member.leaving_since = now;
   member.status.leaving = leaving;
+  ++version_;
+}
+
+void Membership::Remove(WorkerId id) {
+  members_.erase(id);
+  ++version_;
 }
 
 std::vector<WorkerId> Membership::Leavers(TimePoint now, Duration patience) const {

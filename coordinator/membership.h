@@ -66,11 +66,13 @@ class Membership {
   std::vector<WorkerId> StuckLoading(TimePoint now, Duration patience) const;
   // Has no stage in the plan: the service goes on without it.
   bool IsSpare(WorkerId id) const;
-  void Remove(WorkerId id) { members_.erase(id); }
+  void Remove(WorkerId id);
   // Wants to leave since `now`, or no longer does.
   void SetLeaving(WorkerId id, bool leaving, TimePoint now);
   // Who has wanted to leave for `patience` or longer.
   std::vector<WorkerId> Leavers(TimePoint now, Duration patience) const;
+  // Grows whenever somebody comes, goes, wants to go, or gets another place.
+  uint64_t version() const { return version_; }
   bool contains(WorkerId id) const { return members_.contains(id); }
 
   // All have joined; stays so when a spare worker leaves.
@@ -113,6 +115,7 @@ class Membership {
   const TimePoint started_;
   std::map<WorkerId, Member> members_;
   bool has_plan_ = false;
+  uint64_t version_ = 1;
   WorkerId last_id_;                   // the largest so far, expected ones included
   std::vector<std::string> refusals_;  // why somebody was refused, for the deadline's message
 };

@@ -105,7 +105,7 @@ TEST_F(EngineChangeTest, NoPlanIsSentBeforeTheStepsUnderWayAreAnswered) {
   ASSERT_TRUE(Eventually([&] { return n_held() == 1; }));
   ASSERT_TRUE(engine_->Replan(kAllOnOne).ok());
   ASSERT_TRUE(Eventually([&] { return engine_->status().plan.is_changing; }));
-  EXPECT_THAT(engine_->Replan(kAllOnOne).message(), HasSubstr("is changing now"));
+  EXPECT_THAT(engine_->Replan(kAllOnOne).status().message(), HasSubstr("is changing now"));
   EXPECT_EQ(AssignmentOf(PeerOf(1)).plan.epoch, Epoch{1});
   SetHolds(false);
   ASSERT_TRUE(Reaches(2));
@@ -141,11 +141,20 @@ TEST_F(EngineChangeTest, CancelledWhileThePlanChanges) {
 
 TEST_F(EngineChangeTest, PlansThatCannotBeAreToldAndNothingChanges) {
   Serve();
-  EXPECT_EQ(engine_->Replan("{").code(), StatusCode::kInvalidArgument);
-  ASSERT_TRUE(engine_->Replan(R"({"stages":[{"lead":2,"layers":[0,3]}]})").ok());
-  ASSERT_TRUE(HearsAndGoesOn("stages do not end with the last layer"));
-  ASSERT_TRUE(engine_->Replan(R"({"n_ctx":32,"stages":[{"lead":2,"layers":[0,4]}]})").ok());
-  ASSERT_TRUE(HearsAndGoesOn("keeps its context and pages: n_ctx=32"));
+  const auto why_not = [&](const std::string& plan) {
+    const Status status = engine_->Replan(plan).status();
+    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << status;
+    return status.message();
+  };
+  EXPECT_THAT(why_not("{"), HasSubstr("line 1"));
+  EXPECT_THAT(why_not(R"({"stages":[{"lead":2,"layers":[0,3]}]})"),
+              HasSubstr("stages do not end with the last layer"));
+  EXPECT_THAT(why_not(R"({"stages":[{"lead":7,"layers":[0,4]}]})"), HasSubstr("7"));
+  EXPECT_THAT(why_not(R"({"n_ctx":32,"stages":[{"lead":2,"layers":[0,4]}]})"),
+              HasSubstr("keeps its context and pages: n_ctx=32"));
+  EXPECT_THAT(why_not(R"({"link":"mpi",
+                          "stages":[{"lead":2,"layers":[0,1]},{"lead":1,"layers":[1,4]}]})"),
+              HasSubstr("needs every worker to be an MPI rank: worker 2 on node2 has none"));
   ASSERT_TRUE(engine_->Replan("").ok());
   ASSERT_TRUE(HearsAndGoesOn("would be the same again"));
   EXPECT_EQ(engine_->status().epoch, 1u);
@@ -153,10 +162,38 @@ TEST_F(EngineChangeTest, PlansThatCannotBeAreToldAndNothingChanges) {
   EXPECT_TRUE(Eventually([&] { return sink->finish() == FinishReason::kLength; }));
 }
 
+TEST_F(EngineChangeTest, APlanThatServesAlreadyChangesNothing) {
+  Serve();
+  placement::Plan serves = observer_.plan();
+  const auto answer_to = [&](const std::string& plan) {
+    const auto answer = engine_->Replan(plan);
+    EXPECT_TRUE(answer.ok()) << answer.status();
+    return answer.ok() ? *answer : ReplanAnswer::kAccepted;
+  };
+  EXPECT_EQ(answer_to(placement::PlanToJson(serves)), ReplanAnswer::kServesAlready);
+  serves.stages[0].reason = "I want it so";
+  EXPECT_EQ(answer_to(placement::PlanToJson(serves)), ReplanAnswer::kServesAlready);
+  // Only the stages, as one writes them by hand.
+  std::string stages;
+  for (const auto& stage : serves.stages) {
+    stages += Str(stages.empty() ? "" : ",", R"({"lead":)", stage.lead, R"(,"layers":[)",
+                  stage.layers.begin, ",", stage.layers.end, "]}");
+  }
+  EXPECT_EQ(answer_to(Str(R"({"stages":[)", stages, "]}")), ReplanAnswer::kServesAlready);
+  EXPECT_FALSE(engine_->status().plan.is_changing);
+  EXPECT_EQ(engine_->status().epoch, 1u);
+  // Fewer pages are another plan.
+  serves.kv.n_pages = 8;
+  for (auto& stage : serves.stages) stage.kv_bytes = 0;
+  EXPECT_EQ(answer_to(placement::PlanToJson(serves)), ReplanAnswer::kAccepted);
+  ASSERT_TRUE(Reaches(2));
+  EXPECT_EQ(observer_.plan().kv.n_pages, 8);
+}
+
 TEST_F(EngineChangeTest, APlanIsKeptWhenSaidSo) {
   options_.replan = ReplanMode::kOff;
   Serve();
-  EXPECT_THAT(engine_->Replan("").message(), HasSubstr("--replan off"));
+  EXPECT_THAT(engine_->Replan("").status().message(), HasSubstr("--replan off"));
   mailbox_.Post(PeerOf(2), proto::Leaving{"SIGTERM"});
   ASSERT_TRUE(InTime([&] {
     const MutexLock lock(mutex_);
@@ -452,7 +489,7 @@ TEST_F(EngineChangeTest, APlanThatWasAskedForWaitsForASearchThatBeganByItself) {
   {
     const MutexLock lock(mutex_);
     on_heartbeat_ = [&] {
-      if (!asked && IsWorker(3)) asked = engine_->Replan(kAllOnOne);
+      if (!asked && IsWorker(3)) asked = engine_->Replan(kAllOnOne).status();
     };
   }
   mailbox_.Post({77}, Stranger("node9"));
