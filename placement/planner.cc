@@ -289,6 +289,13 @@ Result<double> ParseObjective(std::string_view objective) {
           Printable(objective)));
 }
 
+std::string_view DefaultObjective(int n_streams) { return n_streams > 1 ? "weighted" : "latency"; }
+
+int64_t SequencesPerStep(int n_streams, size_t n_workers) {
+  const auto n = static_cast<int64_t>(std::max<size_t>(1, n_workers));
+  return (n_streams + n - 1) / n;
+}
+
 Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions& options) {
   TC_RETURN_IF_ERROR(CheckInputs(inputs, options));
   const PlanRequest& request = options.request;
