@@ -39,6 +39,8 @@ struct Hello {
   std::string device;                // "cpu avx3 x4"
   std::string mpi_address;           // "mpi:2" or ""
   std::string zmq_address;           // tcp endpoints, or "" when not opened
+  // Its memory is what was free on its host: nobody has said how much of it is this worker's.
+  bool offers_host = false;
   friend bool operator==(const Hello&, const Hello&) = default;
 };
 
