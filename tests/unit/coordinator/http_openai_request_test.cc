@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/str.h"
 #include "coordinator/http/openai_request.h"
 
 namespace thermocline::coordinator::http {
@@ -265,7 +266,7 @@ TEST(OpenAiRequest, FieldsThatNobodyKnowsAreNamed) {
   ASSERT_FALSE(ParseChatRequest(talk, 100, &chat).has_value());
   EXPECT_EQ(chat.options.unknown_fields, (std::vector<std::string>{"echo"}));
   nlohmann::json many = body;
-  for (int i = 0; i < 1000; ++i) many["y" + std::to_string(i)] = i;
+  for (int i = 0; i < 1000; ++i) many[Str("y", i)] = i;
   ASSERT_FALSE(ParseCompletionRequest(many, 100, &completion).has_value());
   EXPECT_EQ(completion.options.unknown_fields.size(), 8u);
 }
