@@ -89,7 +89,7 @@ void MeasureReading(BandwidthProbe& probe, const ProfilerOptions& options, Worke
   for (const int n : ThreadCounts(options.n_threads)) {
     const auto pool = ThreadPool::Create({.n_threads = n, .name = "probe", .cpus = options.cpus});
     if (!pool.ok()) continue;
-    const double rate = StreamRate(probe, **pool, kReadParts * PartOf(options));
+    const double rate = StreamRate(probe, **pool, kReadParts * PartOf(options)) / options.slowdown;
     profile->read_rates.push_back({n, Figure::Measured(rate)});
     if (n == options.n_threads) profile->read_bytes_per_s = Figure::Measured(rate);
   }

@@ -17,6 +17,7 @@ struct ProfilerOptions {
   int n_threads = 1;
   std::vector<int> cpus;      // thread i stays on the i-th; none: not pinned
   uint64_t memory_bytes = 0;  // what the worker may use; the probe takes a quarter of it at most
+  double slowdown = 1;        // of the device's ops; of plain reading, too, then
   Duration time = kProfileTime;
 };
 

@@ -67,6 +67,24 @@ TEST(Membership, WorkersOfOneHostShareItsBandwidth) {
   EXPECT_DOUBLE_EQ(workers[2].read_bytes_per_s.value, 18e9);
 }
 
+TEST(Membership, WorkersOfOneHostWithOtherDevicesKeepTheirBandwidth) {
+  Membership membership(ThreeWorkers(), At(0));
+  const auto join = [&](uint64_t id, const std::string& device, double bytes_per_s) {
+    proto::Hello hello = HelloOf(id, "a");
+    hello.device = device;
+    hello.profile.n_threads = 1;
+    hello.profile.read_bytes_per_s = placement::Figure::Measured(bytes_per_s);
+    EXPECT_TRUE(membership.OnHello({100 + id}, hello, At(0)).ok());
+  };
+  join(1, "cpu avx2 x1", 20e9);
+  join(2, "cpu avx2 x1 slowed down", 10e9);
+  join(3, "gpu", 900e9);
+  const auto workers = membership.profile().workers;
+  EXPECT_DOUBLE_EQ(workers[0].read_bytes_per_s.value, 20e9);
+  EXPECT_DOUBLE_EQ(workers[1].read_bytes_per_s.value, 10e9);
+  EXPECT_DOUBLE_EQ(workers[2].read_bytes_per_s.value, 900e9);
+}
+
 TEST(Membership, WorkersWithoutARankGetTheLowestFreeId) {
   Membership membership(ThreeWorkers(), At(0));
   EXPECT_TRUE(membership.OnHello({1}, HelloOf(1, "a"), At(0)).ok());
