@@ -134,6 +134,11 @@ void AddClusterFlags(CLI::App* app, ServeFlags* flags) {
       ->check(CLI::Range(0.1, 1e6))
       ->capture_default_str()
       ->group(kGroup);
+  app->add_option("--load-timeout", flags->load_timeout_s,
+                  "Seconds in which a worker that loads must get on; else its plan is given up")
+      ->check(CLI::Range(1.0, 1e6))
+      ->capture_default_str()
+      ->group(kGroup);
   app->add_option("--drain-timeout", flags->drain_timeout_s, "Seconds to finish after SIGUSR1")
       ->check(CLI::Range(0.0, 1e6))
       ->capture_default_str()

@@ -109,6 +109,11 @@ struct ServiceStatus {
   std::vector<WorkerStatus> workers;
 };
 
+enum class ReplanAnswer : uint8_t {
+  kAccepted,       // and on its way
+  kServesAlready,  // nothing changes
+};
+
 // One sequence and who hears of it.
 struct SequenceSubmission {
   GenerationRequest request;
@@ -135,9 +140,9 @@ class GenerationService {
   virtual void Cancel(SeqId seq) = 0;
   virtual ServiceStatus status() const = 0;
   // Asks for another plan: that of `plan_json`, or a new one when it is "". Streams go on over it
-  // after a pause. What came of it is in status(). kInvalidArgument: the text is no plan;
-  // kUnavailable: not now, or not with this service.
-  virtual Status Replan(std::string /*plan_json*/) {
+  // after a pause. What came of it is in status(). kInvalidArgument names what is wrong with the
+  // plan for these workers; kUnavailable: not now, or not with this service.
+  virtual Result<ReplanAnswer> Replan(std::string /*plan_json*/) {
     return Unavailable("this service cannot change its plan");
   }
   // The longest sequence, prompt and generated tokens together; 0 until a plan exists.

@@ -130,6 +130,7 @@ Result<WorkerId> Membership::OnHello(comm::PeerId peer, const proto::Hello& hell
                    .memory_bytes = hello.profile.memory_bytes};
   members_.emplace(*id, std::move(member));
   last_id_ = std::max(last_id_, *id);
+  ++version_;
   return *id;
 }
 
@@ -172,6 +173,7 @@ Status Membership::OnLoadProgress(comm::PeerId peer, const proto::LoadProgress& 
                                   TimePoint now) {
   Member* member = Find(peer);
   if (member == nullptr) return NotAMember(peer);
+  if (progress.bytes_done != member->status.bytes_done) member->last_loaded = now;
   member->status.bytes_done = progress.bytes_done;
   member->status.bytes_total = progress.bytes_total;
   member->last_seen = now;
@@ -191,9 +193,10 @@ Status Membership::OnReady(comm::PeerId peer, const proto::Ready& ready, TimePoi
 
 void Membership::OnPlan(const placement::Plan& plan, TimePoint now) {
   has_plan_ = true;
+  ++version_;
   for (auto& [id, member] : members_) {
     member.ready = false;
-    member.last_seen = now;
+    member.last_seen = member.last_loaded = now;
     member.status.stage = -1;
     member.status.is_helper = false;
     member.status.bytes_done = member.status.bytes_total = 0;
@@ -222,14 +225,23 @@ bool Membership::all_ready() const {
   });
 }
 
-Status Membership::CheckNeuronOrders(const placement::Plan& plan) const {
+Status Membership::CheckNeuronOrder(WorkerId worker, uint64_t planned) const {
+  if (members_.at(worker).neuron_order == planned) return OkStatus();
+  return InvalidArgument(
+      Str(NameOf(worker),
+          " shares neurons that stand in another order there than in the plan: the "
+          "same M.profile.gguf must lie beside M.gguf on its host and the "
+          "coordinator's, or on none"));
+}
+
+Status Membership::CheckNeuronOrders(const placement::Plan& plan,
+                                     const model::NeuronOrder& order) const {
   for (const placement::StagePlan& stage : plan.stages) {
+    if (!stage.is_split()) continue;
+    const uint64_t planned = model::ChecksumOf(order, stage.layers.begin, stage.layers.end);
+    TC_RETURN_IF_ERROR(CheckNeuronOrder(stage.lead, planned));
     for (const placement::HelperPlan& helper : stage.helpers) {
-      if (members_.at(helper.worker).neuron_order == members_.at(stage.lead).neuron_order) continue;
-      return InvalidArgument(
-          Str(NameOf(helper.worker), " and ", NameOf(stage.lead),
-              " share neurons that stand in different orders: the same "
-              "M.profile.gguf must lie beside M.gguf on both hosts, or on none"));
+      TC_RETURN_IF_ERROR(CheckNeuronOrder(helper.worker, planned));
     }
   }
   return OkStatus();
@@ -263,6 +275,15 @@ std::vector<std::pair<WorkerId, Status>> Membership::Silent(TimePoint now) const
   return silent;
 }
 
+std::vector<WorkerId> Membership::StuckLoading(TimePoint now, Duration patience) const {
+  std::vector<WorkerId> stuck;
+  for (const auto& [id, member] : members_) {
+    const bool loads = member.status.stage >= 0 && !member.ready;
+    if (loads && now - member.last_loaded >= patience) stuck.push_back(id);
+  }
+  return stuck;
+}
+
 bool Membership::IsSpare(WorkerId id) const {
   const auto member = members_.find(id);
   return has_plan_ && member != members_.end() && member->second.status.stage < 0;
@@ -272,6 +293,12 @@ void Membership::SetLeaving(WorkerId id, bool leaving, TimePoint now) {
   Member& member = members_.at(id);
   if (leaving && !member.status.leaving) member.leaving_since = now;
   member.status.leaving = leaving;
+  ++version_;
+}
+
+void Membership::Remove(WorkerId id) {
+  members_.erase(id);
+  ++version_;
 }
 
 std::vector<WorkerId> Membership::Leavers(TimePoint now, Duration patience) const {
@@ -292,11 +319,12 @@ std::string Membership::MissingWorkers() const {
   return missing;
 }
 
-placement::ClusterProfile Membership::profile() const {
+placement::ClusterProfile Membership::profile(const std::vector<WorkerId>& kept) const {
   placement::ClusterProfile profile;
   std::vector<std::string> memories;
   for (const auto& [id, member] : members_) {
-    if (member.status.leaving) continue;
+    const bool is_kept = std::find(kept.begin(), kept.end(), id) != kept.end();
+    if (member.status.leaving && !is_kept) continue;
     profile.workers.push_back(member.hello.profile);
     memories.push_back(Str(member.hello.host, "/", KindOfDevice(member.hello.device)));
     // Nothing was left to measure with.

@@ -278,6 +278,26 @@ TEST(EngineOptions, ValidateNamesTheField) {
   options.plan.n_ctx = 0;
   options.step_timeout = seconds(0);
   EXPECT_THAT(options.Validate().message(), HasSubstr("step_timeout"));
+  options.step_timeout = seconds(1);
+  options.load_timeout = seconds(0);
+  EXPECT_THAT(options.Validate().message(), HasSubstr("--load-timeout must exceed 0"));
+}
+
+TEST_F(EngineTest, AWorkerThatHangsWithTheFirstPlanEndsTheService) {
+  options_.load_timeout = seconds(4);
+  {
+    const MutexLock lock(mutex_);
+    beats_ = true;
+    hangs_ = PeerOf(2);
+  }
+  StartEngine();
+  Join();
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kLoading; }));
+  clock_.Advance(seconds(4));
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
+  EXPECT_EQ(engine_->status().failure.code(), StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(engine_->status().failure.message(),
+              HasSubstr("worker 2 on node2 has loaded nothing more for 4 s"));
 }
 
 }  // namespace

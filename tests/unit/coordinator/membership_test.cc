@@ -168,7 +168,7 @@ TEST(Membership, IsReadyWhenEveryLeadIs) {
   EXPECT_TRUE(membership.all_ready());  // worker 2 is spare
 }
 
-TEST(Membership, HelpersLoadTooAndOrderNeuronsAsTheirLead) {
+TEST(Membership, HelpersLoadTooAndNeuronsStandAsInThePlan) {
   Membership membership = WithThree();
   placement::Plan plan;
   plan.stages = {{.lead = {3}, .layers = {0, 5, true, true}}};
@@ -180,14 +180,22 @@ TEST(Membership, HelpersLoadTooAndOrderNeuronsAsTheirLead) {
   EXPECT_EQ(statuses[0].bytes_total, 7u);
   EXPECT_FALSE(statuses[2].is_helper);
   EXPECT_FALSE(membership.IsSpare({1}));
-  ASSERT_TRUE(membership.OnReady({103}, {.neuron_order = 5}, At(2)).ok());
+  const model::NeuronOrder order{{{1, 0}, {1, 0}, {0, 1}, {0, 1}, {0, 1}}};
+  const uint64_t planned = model::ChecksumOf(order, 0, 5);
+  ASSERT_TRUE(membership.OnReady({103}, {.neuron_order = planned}, At(2)).ok());
   EXPECT_FALSE(membership.all_ready());
-  ASSERT_TRUE(membership.OnReady({101}, {.neuron_order = 5}, At(2)).ok());
+  ASSERT_TRUE(membership.OnReady({101}, {.neuron_order = planned}, At(2)).ok());
   EXPECT_TRUE(membership.all_ready());
-  EXPECT_TRUE(membership.CheckNeuronOrders(plan).ok());
+  EXPECT_TRUE(membership.CheckNeuronOrders(plan, order).ok());
   ASSERT_TRUE(membership.OnReady({101}, {.neuron_order = 6}, At(2)).ok());
-  EXPECT_THAT(membership.CheckNeuronOrders(plan).message(),
-              HasSubstr("share neurons that stand in different orders"));
+  EXPECT_THAT(membership.CheckNeuronOrders(plan, order).message(),
+              HasSubstr("worker 1 on h shares neurons that stand in another order"));
+  // Agreeing among themselves is not enough: the plan was made for another order.
+  ASSERT_TRUE(membership.OnReady({103}, {.neuron_order = 6}, At(2)).ok());
+  EXPECT_THAT(membership.CheckNeuronOrders(plan, order).message(),
+              HasSubstr("worker 3 on h shares neurons that stand in another order"));
+  plan.stages[0].helpers.clear();  // who holds all of them may keep its order
+  EXPECT_TRUE(membership.CheckNeuronOrders(plan, order).ok());
 }
 
 TEST(Membership, SpareWorkersMayLeaveAndNobodyTakesTheirId) {

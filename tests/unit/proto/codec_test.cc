@@ -508,11 +508,22 @@ TEST(Codec, SpansNameWhatTheirMessageNames) {
   other.spans[0].duration_ns = -1;
   EXPECT_THAT(DecodeStatus(other).message(), HasSubstr("span.duration_ns"));
   other = good;
+  other.spans[0].begin_ns = kMaxClock_ns + 1;
+  EXPECT_THAT(DecodeStatus(other).message(), HasSubstr("span.begin_ns"));
+  other = good;
   other.names.resize(kMaxTraceNames + 1);
   EXPECT_THAT(DecodeStatus(other).message(), HasSubstr("too many trace.names"));
   other = good;
   other.spans.resize(kMaxTraceSpans + 1);
   EXPECT_THAT(DecodeStatus(other).message(), HasSubstr("too many trace.spans"));
+}
+
+TEST(Codec, ClocksSayTimesThatCanBeSummed) {
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  EXPECT_TRUE(Decode(EncodeToBytes(ClockEcho{-kMaxClock_ns, kMaxClock_ns})).ok());
+  EXPECT_THAT(DecodeStatus(ClockProbe{-kMaxClock_ns - 1}).message(), HasSubstr("probe.sent_ns"));
+  EXPECT_THAT(DecodeStatus(ClockEcho{-kMost, 0}).message(), HasSubstr("clock_echo.sent_ns"));
+  EXPECT_THAT(DecodeStatus(ClockEcho{0, kMost}).message(), HasSubstr("clock_echo.at_ns"));
 }
 
 TEST(StepBatch, CountsItsTokens) {
