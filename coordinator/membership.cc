@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/str.h"
+#include "placement/link_preset.h"
 #include "placement/pool_alike.h"
 #include "placement/solver/split_problem.h"
 
@@ -123,11 +124,13 @@ Result<WorkerId> Membership::OnHello(comm::PeerId peer, const proto::Hello& hell
   Member member{.peer = peer, .hello = hello, .last_seen = now, .last_heartbeat = now};
   member.hello.profile.id = *id;
   member.hello.profile.host = hello.host;
+  placement::FillGpus(&member.hello.profile);
   member.status = {.id = *id,
                    .host = hello.host,
                    .device = hello.device,
                    .n_cores = hello.profile.n_cores,
-                   .memory_bytes = hello.profile.memory_bytes};
+                   .memory_bytes = hello.profile.memory_bytes,
+                   .gpus = member.hello.profile.gpus};
   members_.emplace(*id, std::move(member));
   last_id_ = std::max(last_id_, *id);
   ++version_;
@@ -186,6 +189,7 @@ Status Membership::OnReady(comm::PeerId peer, const proto::Ready& ready, TimePoi
   member->status.bytes_done = member->status.bytes_total = ready.owned_bytes;
   member->status.peak_rss_bytes = ready.peak_rss_bytes;
   member->neuron_order = ready.neuron_order;
+  if (!ready.nccl_id.empty()) member->hello.nccl_id = ready.nccl_id;
   member->ready = true;
   member->last_seen = now;
   return OkStatus();

@@ -92,10 +92,7 @@ class ClusterStages final : public StageModel {
   }
 
   bool IsAlike(int a, int b) const {
-    WorkerProfile left = WorkerAt(a), right = WorkerAt(b);
-    left.id = right.id = {};
-    left.host = right.host = "";
-    if (left != right) return false;
+    if (WithoutNames(WorkerAt(a)) != WithoutNames(WorkerAt(b))) return false;
     const auto same_link = [&](WorkerId from_a, WorkerId to_a, WorkerId from_b, WorkerId to_b) {
       const LinkProfile *x = inputs_.cluster.FindLink(from_a, to_a),
                         *y = inputs_.cluster.FindLink(from_b, to_b);

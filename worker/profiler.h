@@ -21,10 +21,11 @@ struct ProfilerOptions {
   Duration time = kProfileTime;
 };
 
-// Cores, NUMA nodes and huge pages of this machine, and how fast it reads and `device` computes:
-// every type of weights, since the model is not known yet. A figure that could not be measured for
-// want of memory is unknown. The calling thread runs on the first of the CPUs meanwhile; the memory
-// it used is given back, and forgotten by the process's peak where the system allows that.
+// Cores, NUMA nodes, GPUs and huge pages of this machine, and how fast it reads and `device`
+// computes: every type of weights, since the model is not known yet. A figure that could not be
+// measured for want of memory is unknown. The calling thread runs on the first of the CPUs
+// meanwhile; the memory it used is given back, and forgotten by the process's peak where the system
+// allows that.
 placement::WorkerProfile MeasureWorker(kernels::Device& device, const ProfilerOptions& options);
 
 }  // namespace thermocline::worker

@@ -50,6 +50,31 @@ TEST(Membership, IsCompleteWhenAllJoined) {
   EXPECT_EQ(membership.FindId({999}), std::nullopt);
 }
 
+TEST(Membership, GpusAreShownWithWhatIsAssumedOfThem) {
+  Membership membership(ThreeWorkers(), At(0));
+  proto::Hello hello = HelloOf(1, "node1");
+  hello.profile.gpus = {{.name = "G", .pcie_generation = 4, .peers = {}}};
+  ASSERT_TRUE(membership.OnHello({101}, hello, At(0)).ok());
+  const std::vector<WorkerStatus> statuses = membership.Statuses(At(0));
+  ASSERT_EQ(statuses.size(), 1u);
+  ASSERT_EQ(statuses[0].gpus.size(), 1u);
+  EXPECT_EQ(statuses[0].gpus[0].upload_bytes_per_s, placement::Figure::Assumed(24e9));
+  EXPECT_EQ(membership.profile().workers[0].gpus, statuses[0].gpus);
+}
+
+TEST(Membership, AReadyWorkerMayTellAnotherPlaceToMeet) {
+  Membership membership(ThreeWorkers(), At(0));
+  proto::Hello hello = HelloOf(1, "node1");
+  hello.nccl_id = "first";
+  ASSERT_TRUE(membership.OnHello({101}, hello, At(0)).ok());
+  ASSERT_TRUE(membership.OnReady({101}, {}, At(1)).ok());
+  EXPECT_EQ(membership.hello({1}).nccl_id, "first");
+  membership.UseUpNcclId({1});
+  EXPECT_EQ(membership.hello({1}).nccl_id, "");
+  ASSERT_TRUE(membership.OnReady({101}, {.nccl_id = "second"}, At(1)).ok());
+  EXPECT_EQ(membership.hello({1}).nccl_id, "second");
+}
+
 TEST(Membership, WorkersOfOneHostShareItsBandwidth) {
   Membership membership(ThreeWorkers(), At(0));
   const auto join = [&](uint64_t id, const std::string& host, int n_threads, double bytes_per_s) {
