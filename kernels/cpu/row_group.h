@@ -21,8 +21,8 @@ struct RowGroup {
   bool is_ahead_next = false;
 };
 
-// values[r] = rows[r] . x, each with the bits of RowDot (kernels/cpu/row_dot.h). x is F32, or for
-// packed rows a ByteRow.
+// values[r] = rows[r] . x, each with the bits of DotOneToken (kernels/cpu/row_dot.h). x is F32, or
+// for packed rows a ByteRow.
 using GroupDot = void (*)(const RowGroup& group, const std::byte* x, int64_t n_elems,
                           float* values);
 
