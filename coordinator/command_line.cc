@@ -158,6 +158,12 @@ void AddClusterFlags(CLI::App* app, ServeFlags* flags) {
                   "For experiments: make the workers' links slower than they are, e.g. "
                   "latency=200us,bandwidth=1.25GB/s (workers that join need it themselves)")
       ->group(kGroup);
+  app->add_option(
+         "--slowdown", flags->slowdown,
+         "For experiments: the workers compute this many times slower than they can (under "
+         "mpirun, which takes other flags for other ranks after a colon, some of them)")
+      ->check(CLI::Range(1.0, 100.0))
+      ->group(kGroup);
   app->add_option("--cache-dir", flags->cache_dir, "Each worker's folder for fetched weights")
       ->group(kGroup);
 }

@@ -115,6 +115,10 @@ Status Engine::SendPlan(const Assignments& assignments) {
     if (sent.ok()) sent = SendToWorker(worker, assignment);
     if (!sent.ok()) TC_RETURN_IF_ERROR(Lose(worker, sent));
   }
+  for (const auto& [worker, assignment] : assignments) {
+    const bool leads = assignment.stage >= 0 && assignment.helper < 0;
+    if (leads && membership_.contains(worker)) membership_.UseUpNcclId(worker);
+  }
   return OkStatus();
 }
 
@@ -144,6 +148,10 @@ Result<proto::AssignPlan> Engine::AssignmentOf(WorkerId worker) const {
       assignment.helper = static_cast<int>(h);
       TC_ASSIGN_OR_RETURN(assignment.lead_address, AddressOf(plan_.stages[i].lead, plan_.link));
     }
+  }
+  if (assignment.stage >= 0) {
+    const placement::StagePlan& stage = plan_.stages[static_cast<size_t>(assignment.stage)];
+    if (!stage.helpers.empty()) assignment.nccl_id = membership_.hello(stage.lead).nccl_id;
   }
   assignment.n_neuron_tables = static_cast<int>(LayersWithTable(assignment).size());
   return assignment;

@@ -226,6 +226,7 @@ std::vector<std::string> WorkerArguments(const ServeFlags& flags) {
   pass_on("--cpus", flags.cpus);
   pass_on("--isa", flags.isa);
   pass_on("--shape", flags.shape);
+  if (flags.slowdown > 1) pass_on("--slowdown", Str(flags.slowdown));
   return arguments;
 }
 

@@ -64,6 +64,7 @@ struct ServeFlags {
   std::string memory;
   std::string cache_dir;
   std::string shape;
+  double slowdown = 1;
 
   std::string log_level = "info";
   std::string log_format = "text";

@@ -13,6 +13,7 @@
 #include "base/status.h"
 #include "model/sampler.h"
 #include "model/sampling_params.h"
+#include "placement/profile.h"
 
 namespace thermocline::coordinator {
 
@@ -64,6 +65,7 @@ struct WorkerStatus {
   uint64_t last_step_us = 0, step_us_total = 0;  // its stage's share of answered steps
   uint64_t stale_frames = 0;                     // that it dropped: older epoch
   bool leaving = false;                          // has asked to; the next plan is without it
+  std::vector<placement::GpuInfo> gpus;          // of its host
 };
 
 // How the plan came to be and what a change of it took.

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/str.h"
+#include "placement/link_preset.h"
 #include "placement/pool_alike.h"
 #include "placement/solver/split_problem.h"
 
@@ -17,24 +18,37 @@ std::string NameOfWorker(WorkerId id, const std::string& host) {
   return host.empty() ? Str("worker ", id) : Str("worker ", id, " on ", Printable(host));
 }
 
-// Workers of one host read the same memory. What one of them measured while the others were at it
-// is luck; their sum is what the host gives, and each thread gets its part of that.
-void ShareBandwidthOfHosts(std::vector<placement::WorkerProfile>* workers) {
+// Without the number of threads, which "cpu avx512-vnni x4" ends with.
+std::string KindOfDevice(const std::string& device) {
+  const size_t at = device.rfind(" x");
+  if (at == std::string::npos) return device;
+  const size_t end = device.find_first_not_of("0123456789", at + 2);
+  return device.substr(0, at) + (end == std::string::npos ? "" : device.substr(end));
+}
+
+struct MemoryReader {
+  std::string memory;  // whose reading it is: a host's, by one kind of device
+  placement::WorkerProfile* profile = nullptr;
+};
+
+// Equal devices of one host read the same memory. What one of them measured while the others were
+// at it is luck; their sum is what the host gives, and each thread gets its part of that.
+void ShareBandwidthOfHosts(const std::vector<MemoryReader>& readers) {
   struct Host {
     double bytes_per_s = 0;
     int n_threads = 0;
   };
   std::map<std::string, Host> hosts;
-  for (const auto& worker : *workers) {
-    if (!worker.read_bytes_per_s.known()) continue;
-    Host& host = hosts[worker.host];
-    host.bytes_per_s += worker.read_bytes_per_s.value;
-    host.n_threads += worker.n_threads;
+  for (const auto& [memory, profile] : readers) {
+    if (!profile->read_bytes_per_s.known()) continue;
+    Host& host = hosts[memory];
+    host.bytes_per_s += profile->read_bytes_per_s.value;
+    host.n_threads += profile->n_threads;
   }
-  for (auto& worker : *workers) {
-    const Host& host = hosts[worker.host];
-    if (host.n_threads == 0 || !worker.read_bytes_per_s.known()) continue;
-    worker.read_bytes_per_s.value = host.bytes_per_s * worker.n_threads / host.n_threads;
+  for (const auto& [memory, profile] : readers) {
+    const Host& host = hosts[memory];
+    if (host.n_threads == 0 || !profile->read_bytes_per_s.known()) continue;
+    profile->read_bytes_per_s.value = host.bytes_per_s * profile->n_threads / host.n_threads;
   }
 }
 
@@ -110,11 +124,13 @@ Result<WorkerId> Membership::OnHello(comm::PeerId peer, const proto::Hello& hell
   Member member{.peer = peer, .hello = hello, .last_seen = now, .last_heartbeat = now};
   member.hello.profile.id = *id;
   member.hello.profile.host = hello.host;
+  placement::FillGpus(&member.hello.profile);
   member.status = {.id = *id,
                    .host = hello.host,
                    .device = hello.device,
                    .n_cores = hello.profile.n_cores,
-                   .memory_bytes = hello.profile.memory_bytes};
+                   .memory_bytes = hello.profile.memory_bytes,
+                   .gpus = member.hello.profile.gpus};
   members_.emplace(*id, std::move(member));
   last_id_ = std::max(last_id_, *id);
   ++version_;
@@ -173,6 +189,7 @@ Status Membership::OnReady(comm::PeerId peer, const proto::Ready& ready, TimePoi
   member->status.bytes_done = member->status.bytes_total = ready.owned_bytes;
   member->status.peak_rss_bytes = ready.peak_rss_bytes;
   member->neuron_order = ready.neuron_order;
+  if (!ready.nccl_id.empty()) member->hello.nccl_id = ready.nccl_id;
   member->ready = true;
   member->last_seen = now;
   return OkStatus();
@@ -309,15 +326,20 @@ std::string Membership::MissingWorkers() const {
 
 placement::ClusterProfile Membership::profile(const std::vector<WorkerId>& kept) const {
   placement::ClusterProfile profile;
+  std::vector<std::string> memories;
   for (const auto& [id, member] : members_) {
     if (!Stays(id, kept)) continue;
     profile.workers.push_back(member.hello.profile);
     profile.workers.back().memory_bytes = MemoryOf(member, kept);
+    memories.push_back(Str(member.hello.host, "/", KindOfDevice(member.hello.device)));
     // Nothing was left to measure with.
     placement::Figure& rate = profile.workers.back().read_bytes_per_s;
     if (rate.value == 0) rate = {};
   }
-  ShareBandwidthOfHosts(&profile.workers);
+  std::vector<MemoryReader> readers;
+  for (size_t i = 0; i < memories.size(); ++i)
+    readers.push_back({memories[i], &profile.workers[i]});
+  ShareBandwidthOfHosts(readers);
   placement::PoolAlikeWorkers(&profile);
   return profile;
 }

@@ -85,6 +85,8 @@ class Membership {
   placement::ClusterProfile profile(const std::vector<WorkerId>& kept = {}) const;
   std::optional<WorkerId> FindId(comm::PeerId peer) const;
   const proto::Hello& hello(WorkerId id) const { return members_.at(id).hello; }
+  // The place where a group of GPUs that this worker leads can meet has been told to one.
+  void UseUpNcclId(WorkerId id) { members_.at(id).hello.nccl_id.clear(); }
   comm::PeerId peer(WorkerId id) const { return members_.at(id).peer; }
   std::vector<WorkerId> ids() const;
   // That this worker and others compute with more threads than their host has, and what to do; ""

@@ -32,6 +32,7 @@ struct WorkerOptions {
   uint64_t memory_bytes = 0;  // what the plan may use here
   bool offers_host = false;   // which is all that was free: nobody gave it a part
   std::string cache_dir;      // for weights that come by wire
+  double slowdown = 1;        // of computing, in experiments
   std::optional<comm::ShapingOptions> shape;  // what links are made to be like, in experiments
   std::function<void(WorkerId)> on_welcome;   // called once, when the id is known; may be null
 };

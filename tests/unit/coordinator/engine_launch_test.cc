@@ -27,6 +27,33 @@ TEST_F(EngineTest, AssignsStagesWithTheirNeighboursAddresses) {
   EXPECT_EQ(second.plan, observer_.plan());
 }
 
+// Members of a stage get the place that its lead told, once: a later plan needs another.
+TEST_F(EngineTest, MembersOfAStageMeetWhereItsLeadSays) {
+  const std::string ids[] = {std::string(proto::kNcclIdBytes, 'a'),
+                             std::string(proto::kNcclIdBytes, 'b')};
+  options_.plan_json = R"({"stages":[{"lead":2,"layers":[0,4],
+                                      "helpers":[{"worker":1,"neurons":[64,128]}]}]})";
+  StartEngine();
+  for (const uint64_t id : {1, 2}) {
+    proto::Hello hello = HelloOf(id);
+    hello.nccl_id = ids[id - 1];
+    mailbox_.Post(PeerOf(id), hello);
+  }
+  ASSERT_TRUE(Eventually([&] { return observer_.Heard("serving"); })) << engine_->status().failure;
+  {
+    const MutexLock lock(mutex_);
+    EXPECT_EQ(assignments_.at(PeerOf(1)).nccl_id, ids[1]);
+    EXPECT_EQ(assignments_.at(PeerOf(2)).nccl_id, ids[1]);
+  }
+  ASSERT_TRUE(engine_->Replan(options_.plan_json).ok());
+  ASSERT_TRUE(Eventually([&] {
+    const MutexLock lock(mutex_);
+    return assignments_.at(PeerOf(1)).plan.epoch == Epoch{2};
+  }));
+  const MutexLock lock(mutex_);
+  EXPECT_EQ(assignments_.at(PeerOf(1)).nccl_id, "") << "used twice";
+}
+
 TEST_F(EngineTest, PlansForTheStreamsAndSaysWhatItExpects) {
   options_.n_streams = 5;
   StartServing();

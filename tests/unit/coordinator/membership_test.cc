@@ -50,6 +50,31 @@ TEST(Membership, IsCompleteWhenAllJoined) {
   EXPECT_EQ(membership.FindId({999}), std::nullopt);
 }
 
+TEST(Membership, GpusAreShownWithWhatIsAssumedOfThem) {
+  Membership membership(ThreeWorkers(), At(0));
+  proto::Hello hello = HelloOf(1, "node1");
+  hello.profile.gpus = {{.name = "G", .pcie_generation = 4, .peers = {}}};
+  ASSERT_TRUE(membership.OnHello({101}, hello, At(0)).ok());
+  const std::vector<WorkerStatus> statuses = membership.Statuses(At(0));
+  ASSERT_EQ(statuses.size(), 1u);
+  ASSERT_EQ(statuses[0].gpus.size(), 1u);
+  EXPECT_EQ(statuses[0].gpus[0].upload_bytes_per_s, placement::Figure::Assumed(24e9));
+  EXPECT_EQ(membership.profile().workers[0].gpus, statuses[0].gpus);
+}
+
+TEST(Membership, AReadyWorkerMayTellAnotherPlaceToMeet) {
+  Membership membership(ThreeWorkers(), At(0));
+  proto::Hello hello = HelloOf(1, "node1");
+  hello.nccl_id = "first";
+  ASSERT_TRUE(membership.OnHello({101}, hello, At(0)).ok());
+  ASSERT_TRUE(membership.OnReady({101}, {}, At(1)).ok());
+  EXPECT_EQ(membership.hello({1}).nccl_id, "first");
+  membership.UseUpNcclId({1});
+  EXPECT_EQ(membership.hello({1}).nccl_id, "");
+  ASSERT_TRUE(membership.OnReady({101}, {.nccl_id = "second"}, At(1)).ok());
+  EXPECT_EQ(membership.hello({1}).nccl_id, "second");
+}
+
 TEST(Membership, WorkersOfOneHostShareItsBandwidth) {
   Membership membership(ThreeWorkers(), At(0));
   const auto join = [&](uint64_t id, const std::string& host, int n_threads, double bytes_per_s) {
@@ -106,6 +131,24 @@ TEST(Membership, WorkersThatCrowdTheirHostAreTold) {
   EXPECT_EQ(join(3, "a", 4),
             "3 workers on a compute with 8 threads on 4 cores and slow each other down: give each "
             "--threads 1, or --cpus with CPUs of its own");
+}
+
+TEST(Membership, WorkersOfOneHostWithOtherDevicesKeepTheirBandwidth) {
+  Membership membership(ThreeWorkers(), At(0));
+  const auto join = [&](uint64_t id, const std::string& device, double bytes_per_s) {
+    proto::Hello hello = HelloOf(id, "a");
+    hello.device = device;
+    hello.profile.n_threads = 1;
+    hello.profile.read_bytes_per_s = placement::Figure::Measured(bytes_per_s);
+    EXPECT_TRUE(membership.OnHello({100 + id}, hello, At(0)).ok());
+  };
+  join(1, "cpu avx2 x1", 20e9);
+  join(2, "cpu avx2 x1 slowed down", 10e9);
+  join(3, "gpu", 900e9);
+  const auto workers = membership.profile().workers;
+  EXPECT_DOUBLE_EQ(workers[0].read_bytes_per_s.value, 20e9);
+  EXPECT_DOUBLE_EQ(workers[1].read_bytes_per_s.value, 10e9);
+  EXPECT_DOUBLE_EQ(workers[2].read_bytes_per_s.value, 900e9);
 }
 
 TEST(Membership, WorkersWithoutARankGetTheLowestFreeId) {
