@@ -20,7 +20,7 @@ class PlanTest(ClusterTest):
         return self.run_program("plan", "--model", model, *flags)
 
     def cluster_file(self, text=CLUSTER):
-        path = self.path("cluster.yaml")
+        path = self.path(f"{len(os.listdir(self.folder))}-cluster.yaml")
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
         return path
