@@ -177,13 +177,14 @@ TEST_F(EngineTest, AClusterFileStandsInForMeasuring) {
 
 TEST_F(EngineTest, AClusterFileOfOtherWorkersIsRefused) {
   options_.cluster.emplace();
+  options_.cluster_name = "--cluster c.yaml";
   options_.cluster->workers.push_back({.id = {1}, .host = "elsewhere"});
   StartEngine();
   Join();
   ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
   EXPECT_EQ(engine_->status().failure.message(),
-            "the cluster file is of other workers: it has 1 on elsewhere; joined have 1 on node1, "
-            "2 on node2");
+            "--cluster c.yaml: the cluster file is of other workers: it has 1 on elsewhere; joined "
+            "have 1 on node1, 2 on node2");
 }
 
 TEST_F(EngineTest, MissingWorkersAreNamed) {
