@@ -47,11 +47,11 @@ TEST(GpuText, SaysWhatLiesBetweenEachTwo) {
             "NVIDIA driver 580.95\n"
             "\n"
             "what lies between GPUs\n"
-            "|       | gpu 0    | gpu 1                        | gpu 2             |\n"
-            "|-------|----------|------------------------------|-------------------|\n"
-            "| gpu 0 | -        | 1 NVLink 4, 19 GB/s assumed  | same PCIe switch  |\n"
-            "| gpu 1 | not told | -                            | across NUMA nodes |\n"
-            "| gpu 2 | not told | not told                     | -                 |\n");
+            "|       | gpu 0    | gpu 1                       | gpu 2             |\n"
+            "| ----- | -------- | --------------------------- | ----------------- |\n"
+            "| gpu 0 | -        | 1 NVLink 4, 19 GB/s assumed | same PCIe switch  |\n"
+            "| gpu 1 | not told | -                           | across NUMA nodes |\n"
+            "| gpu 2 | not told | not told                    | -                 |\n");
 }
 
 }  // namespace
