@@ -41,11 +41,12 @@ Status Find(void* library, const char* name, Fn** function) {
 
 void NcclLibrary::CloseLibrary::operator()(void* library) const { dlclose(library); }
 
-Result<std::unique_ptr<NcclLibrary>> NcclLibrary::Load(const std::string& library) {
+Result<std::unique_ptr<NcclLibrary>> NcclLibrary::Load(const NcclOptions& options) {
   constexpr int kKeepUsersChoice = 0;
   (void)setenv("NCCL_ALGO", "Ring", kKeepUsersChoice);
+  if (options.one_host) (void)setenv("NCCL_SOCKET_IFNAME", "lo", kKeepUsersChoice);
   std::unique_ptr<NcclLibrary> nccl(new NcclLibrary);
-  nccl->library_.reset(dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL));
+  nccl->library_.reset(dlopen(options.library.c_str(), RTLD_NOW | RTLD_LOCAL));
   if (nccl->library_ == nullptr) {
     return Unavailable(
         Str("no NCCL: ", dlerror(), ": install it (libnccl2), or use one GPU per stage"));

@@ -14,15 +14,24 @@ inline constexpr char kNcclLibrary[] = "libnccl.so.2";
 // The first with communicators whose calls do not block, so that each wait can have its deadline.
 inline constexpr int kMinNcclVersion = 21400;  // 2.14
 
+struct NcclOptions {
+  std::string library = kNcclLibrary;
+  // All members are on this host. NCCL's own wires carry no key, so they are on the loopback
+  // interface then (NCCL_SOCKET_IFNAME=lo); otherwise on the one that NCCL or the user chooses,
+  // where everybody must be trusted.
+  bool one_host = true;
+};
+
 // Owns the loaded library; communicators must not outlive it. Thread-safe.
 class NcclLibrary {
  public:
   // kUnavailable says what is missing and what to install: the library, a function, a version.
   //
-  // Sets NCCL_ALGO=Ring for this process where the environment has no choice of its own, before
-  // NCCL reads it: sums of a ring are added in an order that follows from members, sizes and wiring
-  // alone, while those inside NVLink switches have none that is promised. Before other threads run.
-  static Result<std::unique_ptr<NcclLibrary>> Load(const std::string& library = kNcclLibrary);
+  // Sets NCCL_ALGO=Ring for this process: sums of a ring are added in an order that follows from
+  // members, sizes and wiring alone, while those inside NVLink switches have none that is promised.
+  // Where the environment has a choice already it stays; NCCL reads it once. Before other threads
+  // run.
+  static Result<std::unique_ptr<NcclLibrary>> Load(const NcclOptions& options);
 
   std::string version() const;  // "2.28.9"
   const NcclApi& api() const { return api_; }

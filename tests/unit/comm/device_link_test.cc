@@ -91,7 +91,7 @@ class DeviceLinkTest : public ::testing::Test {
  protected:
   DeviceLinkTest() {
     SetFaults({});
-    nccl_ = std::move(NcclLibrary::Load(TC_FAKE_GPU)).value();
+    nccl_ = std::move(NcclLibrary::Load({.library = TC_FAKE_GPU})).value();
     for (uint64_t i : {0, 1}) {
       gpus_[i] = std::move(Gpu::Open(static_cast<int>(i), TC_FAKE_GPU)).value();
       ports_[i] = hub_.MakePort(WorkerId{i});

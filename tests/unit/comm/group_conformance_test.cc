@@ -119,7 +119,7 @@ std::unique_ptr<Stage> JoinStaged(int n) {
 
 std::unique_ptr<Stage> JoinByNccl(int n) {
   auto stage = NewStage(n);
-  stage->nccl = std::move(NcclLibrary::Load(TC_FAKE_GPU)).value();
+  stage->nccl = std::move(NcclLibrary::Load({.library = TC_FAKE_GPU})).value();
   const std::string id = stage->nccl->MakeId().value();
   OnEach(stage->members, [&](int i, Member& member) {
     OpenGpu(i, &member);

@@ -39,7 +39,7 @@ struct Member {
 constexpr size_t kElems = 8192;  // a row of activations of a large model
 
 Status Open(int ordinal, Member* member) {
-  TC_ASSIGN_OR_RETURN(member->nccl, NcclLibrary::Load());
+  TC_ASSIGN_OR_RETURN(member->nccl, NcclLibrary::Load({}));
   TC_ASSIGN_OR_RETURN(member->gpu, Gpu::Open(ordinal));
   TC_ASSIGN_OR_RETURN(member->stream, member->gpu->MakeStream());
   TC_ASSIGN_OR_RETURN(member->memory, member->gpu->Allocate(kElems * sizeof(float)));
@@ -66,7 +66,7 @@ Result<std::vector<float>> SumOf(std::vector<float> values, const Member& member
 
 // What keeps a machine from running these tests; "" when nothing does.
 std::string Missing(int n_gpus) {
-  if (const auto nccl = NcclLibrary::Load(); !nccl.ok()) return nccl.status().message();
+  if (const auto nccl = NcclLibrary::Load({}); !nccl.ok()) return nccl.status().message();
   const auto gpu = Gpu::Open(n_gpus - 1);
   return gpu.ok() ? "" : gpu.status().message();
 }

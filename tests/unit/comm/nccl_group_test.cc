@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <thread>
 
 #include "comm/group.h"
@@ -26,7 +27,7 @@ class NcclGroupTest : public ::testing::Test {
  protected:
   NcclGroupTest() {
     SetFaults({});
-    nccl_ = std::move(NcclLibrary::Load(TC_FAKE_GPU)).value();
+    nccl_ = std::move(NcclLibrary::Load({.library = TC_FAKE_GPU})).value();
     for (int i = 0; i < 2; ++i) gpus_[i] = std::move(Gpu::Open(i, TC_FAKE_GPU)).value();
     n_aborted_ = testing::tc_fake_gpu_aborted_comms();
   }
@@ -58,23 +59,24 @@ class NcclGroupTest : public ::testing::Test {
 };
 
 TEST_F(NcclGroupTest, ALibraryThatIsNotThereIsNamedWithTheCure) {
-  const Status status = NcclLibrary::Load("libthere-is-no-such.so.2").status();
+  const Status status = NcclLibrary::Load({.library = "libthere-is-no-such.so.2"}).status();
   EXPECT_EQ(status.code(), StatusCode::kUnavailable);
   EXPECT_THAT(status.message(), HasSubstr("no NCCL: libthere-is-no-such.so.2"));
   EXPECT_THAT(status.message(), HasSubstr("install it"));
 }
 
 TEST_F(NcclGroupTest, AnotherLibraryIsNamedWithWhatItLacks) {
-  EXPECT_EQ(NcclLibrary::Load("libdl.so.2").status().message(),
+  EXPECT_EQ(NcclLibrary::Load({.library = "libdl.so.2"}).status().message(),
             "NCCL lacks ncclGetVersion: install NCCL 2.14.0 or later");
 }
 
 TEST_F(NcclGroupTest, AnOldVersionIsNamedWithTheCure) {
   SetFaults({.nccl_version = 21399});
-  EXPECT_EQ(NcclLibrary::Load(TC_FAKE_GPU).status().message(),
+  EXPECT_EQ(NcclLibrary::Load({.library = TC_FAKE_GPU}).status().message(),
             "NCCL is too old: install 2.14.0 or later: version=2.13.99");
   SetFaults({.nccl_version = 2804});
-  EXPECT_THAT(NcclLibrary::Load(TC_FAKE_GPU).status().message(), HasSubstr("version=2.8.4"));
+  EXPECT_THAT(NcclLibrary::Load({.library = TC_FAKE_GPU}).status().message(),
+              HasSubstr("version=2.8.4"));
   EXPECT_EQ(nccl_->version(), "2.28.9");
 }
 
@@ -180,11 +182,23 @@ TEST_F(NcclGroupTest, AfterALossTheMembersMeetAgain) {
 
 // Sums inside switches have no order that is promised.
 TEST_F(NcclGroupTest, RingsAreChosenUnlessTheUserChose) {
+  unsetenv("NCCL_ALGO");
+  (void)NcclLibrary::Load({.library = TC_FAKE_GPU});
   EXPECT_STREQ(getenv("NCCL_ALGO"), "Ring");
   setenv("NCCL_ALGO", "Tree", 1);
-  (void)NcclLibrary::Load(TC_FAKE_GPU);
+  (void)NcclLibrary::Load({.library = TC_FAKE_GPU});
   EXPECT_STREQ(getenv("NCCL_ALGO"), "Tree");
   setenv("NCCL_ALGO", "Ring", 1);
+}
+
+// NCCL's wires are not guarded: they leave the host only where members are elsewhere.
+TEST_F(NcclGroupTest, MembersOfOneHostMeetOnItsLoopback) {
+  unsetenv("NCCL_SOCKET_IFNAME");
+  (void)NcclLibrary::Load({.library = TC_FAKE_GPU});
+  EXPECT_STREQ(getenv("NCCL_SOCKET_IFNAME"), "lo");
+  unsetenv("NCCL_SOCKET_IFNAME");
+  (void)NcclLibrary::Load({.library = TC_FAKE_GPU, .one_host = false});
+  EXPECT_EQ(getenv("NCCL_SOCKET_IFNAME"), nullptr);
 }
 
 }  // namespace
