@@ -155,7 +155,8 @@ class DeviceLinkConformance
       public ::testing::WithParamInterface<std::tuple<Implementation, LinkCase>> {};
 
 TEST_P(DeviceLinkConformance, Case) {
-  const auto& [implementation, link_case] = GetParam();
+  const Implementation& implementation = std::get<0>(GetParam());
+  const LinkCase& link_case = std::get<1>(GetParam());
   Join(implementation.nccl_from_bytes);
   std::barrier<> both(2);
   OnBoth([&](size_t i) {
