@@ -36,11 +36,11 @@ Status NcclWay::MeetPeer(const NcclLibrary& nccl, const Ends& ends, TimePoint de
   std::unique_ptr<NcclComm>&from_lead = ends.leads ? out_ : in_, &to_lead = ends.leads ? in_ : out_;
   TC_ASSIGN_OR_RETURN(from_lead, NcclComm::Join(nccl, gpu_, {ends.from_lead, rank, 2}, deadline));
   TC_ASSIGN_OR_RETURN(to_lead, NcclComm::Join(nccl, gpu_, {ends.to_lead, rank, 2}, deadline));
-  TC_ASSIGN_OR_RETURN(const Gpu::Memory byte, gpu_.Allocate(1));
-  const std::span<std::byte> payload(static_cast<std::byte*>(byte.get()), 1);
-  if (ends.leads) TC_RETURN_IF_ERROR(Send(payload, send_stream_.get(), deadline));
-  TC_RETURN_IF_ERROR(Receive(payload, receive_stream_.get(), deadline));
-  if (!ends.leads) TC_RETURN_IF_ERROR(Send(payload, send_stream_.get(), deadline));
+  TC_ASSIGN_OR_RETURN(const Gpu::Memory two, gpu_.Allocate(2));
+  const std::span<std::byte> bytes(static_cast<std::byte*>(two.get()), 2);
+  if (ends.leads) TC_RETURN_IF_ERROR(Send(bytes.first(1), send_stream_.get(), deadline));
+  TC_RETURN_IF_ERROR(Receive(bytes.last(1), receive_stream_.get(), deadline));
+  if (!ends.leads) TC_RETURN_IF_ERROR(Send(bytes.first(1), send_stream_.get(), deadline));
   TC_RETURN_IF_ERROR(in_->Await(received_, deadline));
   return out_->Await(slots_.front().sent, deadline);
 }

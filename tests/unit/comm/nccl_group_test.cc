@@ -83,6 +83,7 @@ TEST_F(NcclGroupTest, AnOldVersionIsNamedWithTheCure) {
 TEST_F(NcclGroupTest, ADriverThatIsNotThereIsNamed) {
   EXPECT_THAT(Gpu::Open(0, "libthere-is-no-such.so.1").status().message(),
               HasSubstr("no GPU driver: libthere-is-no-such.so.1"));
+  EXPECT_EQ(Gpu::Open(0, "libdl.so.2").status().message(), "the GPU driver lacks cuInit");
   EXPECT_EQ(Gpu::Open(9, TC_FAKE_GPU).status().message(), "no such GPU: gpu=9 gpus=4");
   EXPECT_EQ(Gpu::Open(-1, TC_FAKE_GPU).status().code(), StatusCode::kNotFound);
 }
