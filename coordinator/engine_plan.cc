@@ -117,7 +117,8 @@ Status Engine::SendPlan(const Assignments& assignments) {
   }
   for (const auto& [worker, assignment] : assignments) {
     const bool leads = assignment.stage >= 0 && assignment.helper < 0;
-    if (leads && membership_.contains(worker)) membership_.UseUpNcclId(worker);
+    const bool used = leads && !assignment.nccl_id.empty();
+    if (used && membership_.contains(worker)) membership_.UseUpNcclId(worker);
   }
   return OkStatus();
 }

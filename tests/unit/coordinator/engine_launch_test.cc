@@ -45,7 +45,10 @@ TEST_F(EngineTest, MembersOfAStageMeetWhereItsLeadSays) {
     EXPECT_EQ(assignments_.at(PeerOf(1)).nccl_id, ids[1]);
     EXPECT_EQ(assignments_.at(PeerOf(2)).nccl_id, ids[1]);
   }
-  ASSERT_TRUE(engine_->Replan(options_.plan_json).ok());
+  ASSERT_TRUE(engine_
+                  ->Replan(R"({"stages":[{"lead":2,"layers":[0,4],
+                                              "helpers":[{"worker":1,"neurons":[96,128]}]}]})")
+                  .ok());
   ASSERT_TRUE(Eventually([&] {
     const MutexLock lock(mutex_);
     return assignments_.at(PeerOf(1)).plan.epoch == Epoch{2};
