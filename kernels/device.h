@@ -61,10 +61,10 @@ class Device {
   // The arrangement in which the ops read rows of this type fastest.
   virtual RowLayout PreferredLayout(DType) const { return RowLayout::kFile; }
   // Copies the rows of `from`, in host memory and the file's arrangement, to those of `to`, in the
-  // device's memory, whose layout is PreferredLayout. `to` may have another type when `from` is F32 (kernels/quantize.h). Memory of
-  // packed rows needs kLanesSlackBytes after the last.
-  // Returns the first row of `from` that holds an infinite weight or one that is not a number; -1
-  // when all are finite.
+  // device's memory, whose layout is PreferredLayout. `to` may have another type when `from` is F32
+  // (kernels/quantize.h). Memory of packed rows needs kLanesSlackBytes after the last. Returns the
+  // first row of `from` that holds an infinite weight or one that is not a number; -1 when all are
+  // finite.
   virtual int64_t Pack(TensorView from, TensorView to) = 0;
   // Whether weights may be used where they lie in host memory (a mapped file), and views of the
   // device's memory read and written by the host.
