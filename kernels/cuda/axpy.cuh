@@ -93,21 +93,23 @@ TC_DEVICE void AddRows(const AxpyPart<kTokens>& part, const int32_t* ids, int n,
   const std::byte* const column = job.w.data + unit * kUnitBytes<kType>;
   for (int i0 = 0; i0 < n; i0 += kAxpyAhead) {
     Unit rows[kAxpyAhead];
+    float factors[kAxpyAhead][kTokens] = {};
     TC_UNROLL for (int i = 0; i < kAxpyAhead; ++i) {
       const int32_t id = ids[Min(i0 + i, n - 1)];
       const std::byte* const row = column + id * job.w.row_stride_bytes;
       rows[i] = is_fast ? Unit::Load(row, Lane()) : Unit::LoadPart(row, n_elems, Lane());
+      TC_UNROLL for (int t = 0; t < kTokens; ++t) {
+        if (t < part.n_tokens) factors[i][t] = F32Row(job.a, part.t0 + t)[id];
+      }
     }
     TC_UNROLL for (int i = 0; i < kAxpyAhead; ++i) {
       if (i0 + i >= n) break;
       float w[kLaneElems];
       rows[i].Decode(Lane(), w);
       TC_UNROLL for (int t = 0; t < kTokens; ++t) {
-        if (t >= part.n_tokens) continue;
-        const float factor = F32Row(job.a, part.t0 + t)[ids[i0 + i]];
-        if (factor == 0.0f) continue;
+        if (factors[i][t] == 0.0f) continue;
         TC_UNROLL for (int k = 0; k < kLaneElems; ++k) {
-          sums[t][k] = Fma(factor, w[k], sums[t][k]);
+          sums[t][k] = Fma(factors[i][t], w[k], sums[t][k]);
         }
       }
     }

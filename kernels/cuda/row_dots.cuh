@@ -143,6 +143,15 @@ TC_KERNEL RowDotsKernel(RowDotsJob job, int n_groups, bool is_fast) {
   const bool needs = is_mine && Needs(job.needs, t0 + my_token, my_id);
   const uint32_t needed = Ballot(needs);
 
+  // A row that no token needs is not read: one that is stands in for it.
+  constexpr uint32_t kOfRow = (1u << kTokens) - 1;
+  const std::byte* wanted = rows[0];
+  TC_UNROLL for (int r = 0; r < kDotRows; ++r) {
+    if ((needed >> (r * kTokens) & kOfRow) != 0) wanted = rows[r];
+  }
+  TC_UNROLL for (int r = 0; r < kDotRows; ++r) {
+    if ((needed >> (r * kTokens) & kOfRow) == 0) rows[r] = wanted;
+  }
   float sums[kDotRows][kTokens] = {};
   if (needed != 0) {
     SumRows<kType, kTokens>({job, t0, n_tokens, lane}, rows, is_fast, sums);
@@ -169,7 +178,7 @@ TC_KERNEL RowDotsKernel(RowDotsJob job, int n_groups, bool is_fast) {
   if (lane == 0 && job.sums != nullptr && t0 == 0) {
     uint64_t n_read = 0;
     TC_UNROLL for (int r = 0; r < kDotRows; ++r) {
-      n_read += (needed >> (r * kTokens) & ((1u << kTokens) - 1)) != 0;
+      n_read += (needed >> (r * kTokens) & kOfRow) != 0;
     }
     AtomicAdd(&job.sums->neuron_bytes, n_read * job.row_bytes);
   }

@@ -18,8 +18,9 @@ constexpr int kThreads = 96;
 template <typename T>
 std::vector<T> OnABlock(bool is_reversed, const std::function<T()>& body) {
   std::vector<T> results(kThreads);
-  emulator::RunGrid({{1, 1, 1}, kThreads},
-                    [&] { results[static_cast<size_t>(ThreadIndex())] = body(); }, is_reversed);
+  emulator::RunGrid(
+      {{1, 1, 1}, kThreads}, [&] { results[static_cast<size_t>(ThreadIndex())] = body(); },
+      is_reversed);
   return results;
 }
 
@@ -121,8 +122,7 @@ TEST(EmulatorDeathTest, AWideLoadWantsItsAlignment) {
 
 // As the GPU's instruction: products of signed bytes.
 TEST(SimtTest, Dp4aMultipliesSignedBytes) {
-  EXPECT_EQ(Dp4a(0x7f80ff01u, 0x81807f02u, 10),
-            127 * -127 + -128 * -128 + -1 * 127 + 1 * 2 + 10);
+  EXPECT_EQ(Dp4a(0x7f80ff01u, 0x81807f02u, 10), 127 * -127 + -128 * -128 + -1 * 127 + 1 * 2 + 10);
 }
 
 TEST(SimtTest, IntegersRoundToEvenAndSaturate) {
