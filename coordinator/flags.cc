@@ -146,6 +146,7 @@ Status ResolveCluster(const ServeFlags& flags, EngineOptions* engine) {
 Status ResolveObjective(const ServeFlags& flags, EngineOptions* engine) {
   TC_ASSIGN_OR_RETURN(engine->policy, Choose("--policy", flags.policy, kPolicies));
   engine->n_streams = flags.n_streams > 0 ? flags.n_streams : flags.n_parallel;
+  if (flags.n_depth >= 0) engine->n_context = flags.n_depth;
   const std::string fallback = engine->n_streams > 1 ? "weighted" : "latency";
   TC_ASSIGN_OR_RETURN(
       engine->latency_weight,

@@ -87,6 +87,8 @@ class RecordingObserver final : public EngineObserver {
   }
   void OnPlanning(const PlanJob& job) override {
     Add(Str("planning for ", job.cluster.workers.size()));
+    const MutexLock lock(mutex_);
+    planned_context_ = job.options.n_context;
   }
   void OnPlan(const PlanOutcome& planned) override {
     const MutexLock lock(mutex_);
@@ -112,6 +114,10 @@ class RecordingObserver final : public EngineObserver {
     const MutexLock lock(mutex_);
     return lines_;
   }
+  int64_t planned_context() const {
+    const MutexLock lock(mutex_);
+    return planned_context_;
+  }
   PlanOutcome outcome() const {
     const MutexLock lock(mutex_);
     return outcome_;
@@ -126,6 +132,7 @@ class RecordingObserver final : public EngineObserver {
   mutable Mutex mutex_;
   std::vector<std::string> lines_ GUARDED_BY(mutex_);
   PlanOutcome outcome_ GUARDED_BY(mutex_);
+  int64_t planned_context_ GUARDED_BY(mutex_) = -1;
 };
 
 inline comm::PeerId PeerOf(uint64_t worker) { return {1000 + worker}; }
@@ -220,7 +227,8 @@ class EngineTest : public ::testing::Test {
     if (const auto* probe = std::get_if<proto::ProbeLink>(&message)) OnProbe(to, *probe);
     if (std::holds_alternative<proto::Shutdown>(message)) shutdowns_.insert(to);
     if (const auto* stay = std::get_if<proto::Stay>(&message)) stays_[to] = stay->reason;
-    if (const auto* table = std::get_if<proto::NeuronTable>(&message)) tables_[to].push_back(*table);
+    if (const auto* table = std::get_if<proto::NeuronTable>(&message))
+      tables_[to].push_back(*table);
     if (const auto* failure = std::get_if<proto::Failure>(&message)) {
       refusals_.insert_or_assign(to, failure->status);
     }
