@@ -12,8 +12,8 @@ class Backoff {
   Backoff() : started_(SteadyClock().Now()) {}
 
   // Returns at once, or sleeps for a while that is never past `deadline`. False when the deadline
-  // has passed.
-  bool Pause(TimePoint deadline);
+  // has passed. `moving`: a transfer is under way, which only further looks bring forward.
+  bool Pause(TimePoint deadline, bool moving = false);
 
  private:
   const TimePoint started_;

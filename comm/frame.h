@@ -1,7 +1,8 @@
 // What travels: a small header and one payload. Nobody in comm/ knows what either means.
 //
 // On a byte stream (MPI message, bulk channel) a frame is preceded by a fixed prefix, little
-// endian: u32 magic "TCF1", u32 header_bytes, u64 payload_bytes.
+// endian: u32 magic "TCF1", u32 header_bytes, u64 payload_bytes. A transport may send the payload
+// as a message of its own, after the frame's head: the prefix and the header.
 #pragma once
 
 #include <cstddef>
@@ -48,5 +49,13 @@ void EncodeFrame(const FrameView& frame, std::vector<std::byte>* out);
 // The inverse. kDataLoss names what is wrong: magic, a length over its limit, or bytes missing or
 // left over.
 Status DecodeFrame(std::span<const std::byte> bytes, Frame* frame);
+
+// The head alone; the payload's size is in its prefix.
+void EncodeFrameHead(const FrameView& frame, std::vector<std::byte>* out);
+// How many bytes of the frame that begins with `bytes` are missing: 0 for a whole frame, its
+// payload for a head. kDataLoss as DecodeFrame, for any other number too.
+Result<uint64_t> MissingPayloadBytes(std::span<const std::byte> bytes);
+// The header of a head that MissingPayloadBytes has accepted.
+std::span<const std::byte> HeaderOfHead(std::span<const std::byte> bytes);
 
 }  // namespace thermocline::comm

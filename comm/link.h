@@ -55,7 +55,8 @@ class Link {
 };
 
 // One worker's end of every link of one transport: created once, told to peers by address.
-// One thread at a time, like the links it opens (a probe's, later the step thread); it outlives them.
+// One thread at a time, like the links it opens (a probe's, later the step thread); it outlives
+// them.
 class DataPort {
  public:
   virtual ~DataPort() = default;

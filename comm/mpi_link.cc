@@ -18,6 +18,9 @@ constexpr int kFrameTag = 1;
 constexpr std::string_view kAddressScheme = "mpi:";
 constexpr uint64_t kMaxMessageBytes = kFramePrefixBytes + kMaxHeaderBytes + kMaxPayloadBytes;
 static_assert(kMaxMessageBytes < INT_MAX, "MPI counts in int");
+// Payloads from here on are messages of their own, which the receiver has written to where they
+// stay. For less, copying them once more is cheaper than a second message.
+constexpr size_t kApartBytes = size_t{64} << 10;
 
 // Step thread only. A send is handed to MPI and left there; MPI moves it on whenever the step
 // thread is in any call of the port.
@@ -28,7 +31,7 @@ class MpiLink final : public Link {
 
   ~MpiLink() override {
     for (auto& transfer : sending_) parking_->Park(std::move(transfer));
-    if (receiving_->request != MPI_REQUEST_NULL) parking_->Park(std::move(receiving_));
+    if (receiving_->IsUnderWay()) parking_->Park(std::move(receiving_));
   }
 
   WorkerId peer() const override { return peer_; }
@@ -38,13 +41,17 @@ class MpiLink final : public Link {
     TC_RETURN_IF_ERROR(CheckFrameLimits(frame));
     TC_RETURN_IF_ERROR(AwaitRoom(deadline));
     std::unique_ptr<MpiTransfer> transfer = TakeIdle();
-    EncodeFrame(frame, &transfer->bytes);
-    TC_RETURN_IF_ERROR(
-        MpiStatus(MPI_Isend(transfer->bytes.data(), static_cast<int>(transfer->bytes.size()),
-                            MPI_BYTE, rank_, kFrameTag, comm_, &transfer->request),
-                  "cannot send"));
+    if (frame.payload.size() < kApartBytes) {
+      EncodeFrame(frame, &transfer->bytes);
+      TC_RETURN_IF_ERROR(BeginSend(transfer->bytes, &transfer->requests[0]));
+    } else {
+      EncodeFrameHead(frame, &transfer->bytes);
+      transfer->payload.assign(frame.payload.begin(), frame.payload.end());
+      TC_RETURN_IF_ERROR(BeginSend(transfer->bytes, &transfer->requests[0]));
+      TC_RETURN_IF_ERROR(BeginSend(transfer->payload, &transfer->requests[1]));
+    }
     ++stats_.frames_sent;
-    stats_.bytes_sent += transfer->bytes.size();
+    stats_.bytes_sent += EncodedFrameBytes(frame);
     sending_.push_back(std::move(transfer));
     return Reap();
   }
@@ -59,20 +66,18 @@ class MpiLink final : public Link {
     while (true) {
       TC_ASSIGN_OR_RETURN(const bool arrived, TryReceive(frame));
       if (arrived) return OkStatus();
-      if (!backoff.Pause(deadline)) {
+      const bool moving = receiving_->IsUnderWay() || missing_bytes_ != 0 || !sending_.empty();
+      if (!backoff.Pause(deadline, moving)) {
         return DeadlineExceeded(Str("no frame in time:", Kv("peer", peer_)));
       }
     }
   }
 
   Result<bool> TryReceive(Frame* frame) override {
-    if (receiving_->request == MPI_REQUEST_NULL) TC_RETURN_IF_ERROR(TryBeginReceive());
-    if (receiving_->request != MPI_REQUEST_NULL) {
+    if (!receiving_->IsUnderWay()) TC_RETURN_IF_ERROR(BeginNextMessage());
+    if (receiving_->IsUnderWay()) {
       TC_ASSIGN_OR_RETURN(const bool done, receiving_->Done());
-      if (done) {
-        TC_RETURN_IF_ERROR(Finish(frame));
-        return true;
-      }
+      if (done) return TakeMessage(frame);
     }
     if (!sending_.empty()) TC_RETURN_IF_ERROR(Reap());
     return false;
@@ -110,8 +115,15 @@ class MpiLink final : public Link {
     return transfer;
   }
 
-  // If a message has arrived, has MPI write it to the receive buffer.
-  Status TryBeginReceive() {
+  Status BeginSend(std::span<const std::byte> bytes, MPI_Request* request) {
+    return MpiStatus(MPI_Isend(bytes.data(), static_cast<int>(bytes.size()), MPI_BYTE, rank_,
+                               kFrameTag, comm_, request),
+                     "cannot send");
+  }
+
+  // If a message has arrived, has MPI write it to where it belongs: messages between two ranks come
+  // in the order they were sent.
+  Status BeginNextMessage() {
     int found = 0;
     MPI_Message message = MPI_MESSAGE_NULL;
     MPI_Status mpi_status;
@@ -124,20 +136,47 @@ class MpiLink final : public Link {
       return DataLoss(Str("message over its limit:", Kv("peer", peer_), Kv("bytes", n_bytes),
                           Kv("limit", kMaxMessageBytes)));
     }
-    // The buffer only grows, so a warm loop neither allocates nor clears it.
     received_bytes_ = static_cast<size_t>(n_bytes);
-    if (receiving_->bytes.size() < received_bytes_) receiving_->bytes.resize(received_bytes_);
+    std::vector<std::byte>& bytes = missing_bytes_ == 0 ? receiving_->bytes : receiving_->payload;
+    // The buffer only grows, so a warm loop neither allocates nor clears it.
+    if (bytes.size() < received_bytes_) bytes.resize(received_bytes_);
     return MpiStatus(
-        MPI_Imrecv(receiving_->bytes.data(), n_bytes, MPI_BYTE, &message, &receiving_->request),
+        MPI_Imrecv(bytes.data(), n_bytes, MPI_BYTE, &message, &receiving_->requests[0]),
         "cannot receive");
   }
 
-  Status Finish(Frame* frame) {
+  // The message is here; true when it completes a frame.
+  Result<bool> TakeMessage(Frame* frame) {
+    if (missing_bytes_ != 0) return TakePayload(frame);
     const auto bytes = std::span<const std::byte>(receiving_->bytes).first(received_bytes_);
+    TC_ASSIGN_OR_RETURN(missing_bytes_, MissingPayloadBytes(bytes));
+    if (missing_bytes_ != 0) {
+      head_bytes_ = received_bytes_;
+      return TryReceive(frame);
+    }
     TC_RETURN_IF_ERROR(DecodeFrame(bytes, frame));
+    Count(bytes.size());
+    return true;
+  }
+
+  Result<bool> TakePayload(Frame* frame) {
+    const uint64_t expected = std::exchange(missing_bytes_, 0);
+    if (received_bytes_ != expected) {
+      return DataLoss(Str("a frame's payload has another size:", Kv("peer", peer_),
+                          Kv("bytes", received_bytes_), Kv("expected", expected)));
+    }
+    const auto head = std::span<const std::byte>(receiving_->bytes).first(head_bytes_);
+    const auto header = HeaderOfHead(head);
+    frame->header.assign(header.begin(), header.end());
+    frame->payload.swap(receiving_->payload);
+    frame->payload.resize(received_bytes_);
+    Count(head_bytes_ + received_bytes_);
+    return true;
+  }
+
+  void Count(size_t frame_bytes) {
     ++stats_.frames_received;
-    stats_.bytes_received += bytes.size();
-    return OkStatus();
+    stats_.bytes_received += frame_bytes;
   }
 
   const MPI_Comm comm_;
@@ -147,7 +186,9 @@ class MpiLink final : public Link {
   std::deque<std::unique_ptr<MpiTransfer>> sending_;  // oldest first, at most the window
   std::vector<std::unique_ptr<MpiTransfer>> idle_;    // buffers to use again
   std::unique_ptr<MpiTransfer> receiving_ = std::make_unique<MpiTransfer>();
-  size_t received_bytes_ = 0;
+  size_t received_bytes_ = 0;   // of the message that receiving_ holds or waits for
+  size_t head_bytes_ = 0;       // of the frame whose payload is still to come
+  uint64_t missing_bytes_ = 0;  // of that payload; 0: the next message begins a frame
   LinkStats stats_;
 };
 
@@ -203,7 +244,8 @@ Status MpiStatus(int code, std::string_view what) {
 
 Result<bool> MpiTransfer::Done() {
   int done = 0;
-  TC_RETURN_IF_ERROR(MpiStatus(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "transfer failed"));
+  TC_RETURN_IF_ERROR(
+      MpiStatus(MPI_Testall(2, requests, &done, MPI_STATUSES_IGNORE), "transfer failed"));
   return done != 0;
 }
 

@@ -16,12 +16,16 @@ namespace thermocline::comm {
 // kUnavailable with MPI's word for its error `code`; ok for MPI_SUCCESS.
 Status MpiStatus(int code, std::string_view what);
 
-// A message that MPI still reads from or writes to. MPI has no way to take back one that involves a
-// dead rank, so its bytes must live as long as MPI runs.
+// A frame that MPI still reads from or writes to: one message, or a head and its payload. MPI has
+// no way to take back one that involves a dead rank, so its bytes must live as long as MPI runs.
 struct MpiTransfer {
-  std::vector<std::byte> bytes;
-  MPI_Request request = MPI_REQUEST_NULL;
+  std::vector<std::byte> bytes;    // the frame or its head
+  std::vector<std::byte> payload;  // what comes apart
+  MPI_Request requests[2] = {MPI_REQUEST_NULL, MPI_REQUEST_NULL};
 
+  bool IsUnderWay() const {
+    return requests[0] != MPI_REQUEST_NULL || requests[1] != MPI_REQUEST_NULL;
+  }
   // Whether MPI is done with the bytes. Makes progress.
   Result<bool> Done();
 };

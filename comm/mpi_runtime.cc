@@ -63,7 +63,7 @@ class MpiRuntimeImpl final : public MpiRuntime {
     auto transfer = std::make_unique<MpiTransfer>();
     transfer->bytes.assign(static_cast<std::byte*>(data), static_cast<std::byte*>(data) + n_bytes);
     TC_RETURN_IF_ERROR(MpiStatus(MPI_Ibcast(transfer->bytes.data(), static_cast<int>(n_bytes),
-                                            MPI_BYTE, 0, comm_, &transfer->request),
+                                            MPI_BYTE, 0, comm_, &transfer->requests[0]),
                                  "cannot broadcast"));
     const TimePoint deadline = SteadyClock().Now() + kBroadcastTimeout;
     Backoff backoff;

@@ -23,8 +23,8 @@ class MpiRuntime {
   virtual Result<std::string> BroadcastFromRankZero(const std::string& bytes) = 0;
   // Point-to-point over MPI; a peer's address is "mpi:<rank>".
   virtual std::unique_ptr<DataPort> MakeDataPort() = 0;
-  // The destructor then does not finalise MPI, which is a collective: after a rank was lost it would
-  // wait for ever. The launcher takes such an end for a failure and ends every other rank.
+  // The destructor then does not finalise MPI, which is a collective: after a rank was lost it
+  // would wait for ever. The launcher takes such an end for a failure and ends every other rank.
   virtual void Abandon() = 0;
 };
 

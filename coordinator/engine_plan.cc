@@ -7,6 +7,7 @@
 #include "placement/context.h"
 #include "placement/fit_cluster.h"
 #include "placement/link_preset.h"
+#include "proto/codec.h"
 
 namespace thermocline::coordinator {
 
@@ -14,8 +15,9 @@ Status Engine::StartSurvey() {
   cluster_ = membership_.profile();
   SetState(ServiceState::kPlanning);
   if (options_.cluster) {
-    TC_ASSIGN_OR_RETURN(cluster_,
-                        placement::FitCluster(*options_.cluster, cluster_, options_.plan.link));
+    auto fitted = placement::FitCluster(*options_.cluster, cluster_, options_.plan.link);
+    if (!fitted.ok()) return fitted.status().WithContext(options_.cluster_name);
+    cluster_ = *std::move(fitted);
     return StartPlanning();
   }
   survey_ = std::make_unique<LinkSurvey>(cluster_.workers, options_.plan.link, clock_.Now());
@@ -35,19 +37,24 @@ Status Engine::ContinueSurvey() {
 }
 
 Status Engine::StartPlanning() {
-  TC_ASSIGN_OR_RETURN(PlanJob job, NextJob());
+  TC_ASSIGN_OR_RETURN(PlanJob job, JobFor(membership_.profile()));
   job.save_cluster_path = options_.save_cluster_path;
   observer_.OnPlanning(job);
   plan_task_ = std::make_unique<PlanTask>(sources_, std::move(job), [this] { mailbox_.Wake(); });
   return OkStatus();
 }
 
-// For those who are here now, by what is known of them. Streams share the steps under way, of which
-// there will be no more than workers.
-Result<PlanJob> Engine::NextJob() const {
-  PlanJob job{.cluster = membership_.profile(), .plan_json = options_.plan_json};
+// For those who are here, by what is known of them.
+Result<PlanJob> Engine::JobFor(placement::ClusterProfile here) const {
+  PlanJob job{.cluster = std::move(here), .plan_json = options_.plan_json};
   for (placement::WorkerProfile& worker : job.cluster.workers) {
-    if (const auto* known = cluster_.FindWorker(worker.id)) worker = *known;
+    const auto* known = cluster_.FindWorker(worker.id);
+    if (known == nullptr) continue;
+    // Its share of its host may have become another since.
+    const uint64_t memory_bytes =
+        options_.cluster ? std::min(worker.memory_bytes, known->memory_bytes) : worker.memory_bytes;
+    worker = *known;
+    worker.memory_bytes = memory_bytes;
   }
   for (const placement::LinkProfile& link : cluster_.links) {
     const bool here = job.cluster.FindWorker(link.from) && job.cluster.FindWorker(link.to);
@@ -56,11 +63,11 @@ Result<PlanJob> Engine::NextJob() const {
   TC_ASSIGN_OR_RETURN(const placement::LinkPreset between_hosts,
                       placement::FindLinkPreset(placement::kDefaultLinkPreset));
   TC_RETURN_IF_ERROR(placement::FillLinks(between_hosts, options_.plan.link, &job.cluster));
-  const int n_workers = static_cast<int>(job.cluster.workers.size());
   job.options.request = options_.plan;
   job.options.request.epoch = {1};
   job.options.request.max_step_tokens = options_.max_step_tokens;
-  job.options.n_sequences = (options_.n_streams + n_workers - 1) / n_workers;
+  job.options.n_sequences =
+      placement::SequencesPerStep(options_.n_streams, job.cluster.workers.size());
   TC_ASSIGN_OR_RETURN(const placement::ContextDemand demand,
                       placement::DemandOf(sources_.config, job.options.request));
   job.options.n_context = options_.n_context.value_or(
@@ -77,12 +84,17 @@ void Engine::HandlePlanned() {
   plan_task_.reset();
   const Status status = scheduler_      ? OnNextPlan(std::move(*planned))
                         : planned->ok() ? StartLoading(**planned)
-                                        : planned->status();
+                                        : WhyNoPlan(planned->status());
   if (!status.ok()) Fail(status);
+}
+
+Status Engine::WhyNoPlan(const Status& why) const {
+  return options_.plan_json.empty() ? why : why.WithContext(options_.plan_name);
 }
 
 Status Engine::StartLoading(const PlanOutcome& planned) {
   plan_ = planned.plan;
+  served_ = planned;
   SetExpected(planned);
   TC_ASSIGN_OR_RETURN(const Assignments assignments, AssignmentsOfAll());
   loading_since_ = clock_.Now();
@@ -107,6 +119,11 @@ Status Engine::SendPlan(const Assignments& assignments) {
     Status sent = SendTables(worker, assignment);
     if (sent.ok()) sent = SendToWorker(worker, assignment);
     if (!sent.ok()) TC_RETURN_IF_ERROR(Lose(worker, sent));
+  }
+  for (const auto& [worker, assignment] : assignments) {
+    const bool leads = assignment.stage >= 0 && assignment.helper < 0;
+    const bool used = leads && !assignment.nccl_id.empty();
+    if (used && membership_.contains(worker)) membership_.UseUpNcclId(worker);
   }
   return OkStatus();
 }
@@ -138,6 +155,10 @@ Result<proto::AssignPlan> Engine::AssignmentOf(WorkerId worker) const {
       TC_ASSIGN_OR_RETURN(assignment.lead_address, AddressOf(plan_.stages[i].lead, plan_.link));
     }
   }
+  if (assignment.stage >= 0) {
+    const placement::StagePlan& stage = plan_.stages[static_cast<size_t>(assignment.stage)];
+    if (!stage.helpers.empty()) assignment.nccl_id = membership_.hello(stage.lead).nccl_id;
+  }
   assignment.n_neuron_tables = static_cast<int>(LayersWithTable(assignment).size());
   return assignment;
 }
@@ -159,18 +180,12 @@ Status Engine::AddressNeighbours(size_t i, proto::AssignPlan* assignment) const 
 }
 
 Result<std::string> Engine::AddressOf(WorkerId worker, placement::LinkKind transport) const {
-  const proto::Hello& hello = membership_.hello(worker);
-  const bool mpi = transport == placement::LinkKind::kMpi;
-  const std::string& address = mpi ? hello.mpi_address : hello.zmq_address;
-  if (!address.empty()) return address;
-  return InvalidArgument(Str("transport ", placement::LinkKindName(transport), " needs ",
-                             mpi ? "every worker to be an MPI rank" : "every worker's data socket",
-                             ": ", membership_.NameOf(worker), " has none; try --transport ",
-                             mpi ? "zmq" : "mpi"));
+  return DataAddressOf(membership_.NameOf(worker), membership_.hello(worker), transport);
 }
 
 SchedulerOptions Engine::ServingOptions() const {
-  const int n_batches = plan_.batches_under_way();
+  // However many stages there are, the first one's queue takes all steps under way.
+  const int n_batches = std::min(plan_.batches_under_way(), proto::kMaxStepsInFlight - 1);
   return {.epoch = plan_.epoch,
           .n_ctx = plan_.n_ctx,
           .n_vocab = sources_.config.n_vocab,

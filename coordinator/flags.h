@@ -42,7 +42,7 @@ struct ServeFlags {
   std::string replan;  // "": auto, with a given plan now
   std::string cluster_path;
   std::string save_cluster_path;
-  std::string policy = "optimal";
+  std::string policy;     // "optimal"
   std::string objective;  // "weighted" for several streams, else "latency"
   int n_streams = 0;      // n_parallel
   int n_depth = -1;       // half of what a stream may store
@@ -56,6 +56,7 @@ struct ServeFlags {
   std::string cluster_address;  // where workers connect: "10.0.0.1", "0.0.0.0:40123"
   std::string key;
   double join_timeout_s = 60;
+  double load_timeout_s = 300;
   double drain_timeout_s = 30;
 
   // For the worker started beside a lone coordinator; under mpirun each worker reads them itself.
@@ -65,6 +66,7 @@ struct ServeFlags {
   std::string memory;
   std::string cache_dir;
   std::string shape;
+  double slowdown = 1;
 
   std::string log_level = "info";
   std::string log_format = "text";

@@ -13,6 +13,7 @@
 #include "base/status.h"
 #include "model/sampler.h"
 #include "model/sampling_params.h"
+#include "placement/profile.h"
 
 namespace thermocline::coordinator {
 
@@ -64,6 +65,7 @@ struct WorkerStatus {
   uint64_t last_step_us = 0, step_us_total = 0;  // its stage's share of answered steps
   uint64_t stale_frames = 0;                     // that it dropped: older epoch
   bool leaving = false;                          // has asked to; the next plan is without it
+  std::vector<placement::GpuInfo> gpus;          // of its host
 };
 
 // How the plan came to be and what a change of it took.
@@ -75,8 +77,9 @@ struct PlanStatus {
   double age_s = 0;                         // since it was served
   double pause_s = 0;                       // that streams waited for
   uint64_t kept_bytes = 0, read_bytes = 0;  // weights that stayed in memory; that were read anew
+  double change_gain = 0;  // of a step's time, as predicted; 0 for a change that was asked for
   // How far the neurons that fire are from those the plan was made for, 0 to 1, and what another
-  // plan was last predicted to save of a step's time.
+  // plan was last predicted to save of a step's time of the plan that serves.
   double drift = 0;
   double predicted_gain = 0;
   uint64_t tokens_looked_at = 0;  // that the drift is from
@@ -109,6 +112,11 @@ struct ServiceStatus {
   std::vector<WorkerStatus> workers;
 };
 
+enum class ReplanAnswer : uint8_t {
+  kAccepted,       // and on its way
+  kServesAlready,  // nothing changes
+};
+
 // One sequence and who hears of it.
 struct SequenceSubmission {
   GenerationRequest request;
@@ -135,9 +143,9 @@ class GenerationService {
   virtual void Cancel(SeqId seq) = 0;
   virtual ServiceStatus status() const = 0;
   // Asks for another plan: that of `plan_json`, or a new one when it is "". Streams go on over it
-  // after a pause. What came of it is in status(). kInvalidArgument: the text is no plan;
-  // kUnavailable: not now, or not with this service.
-  virtual Status Replan(std::string /*plan_json*/) {
+  // after a pause. What came of it is in status(). kInvalidArgument names what is wrong with the
+  // plan for these workers; kUnavailable: not now, or not with this service.
+  virtual Result<ReplanAnswer> Replan(std::string /*plan_json*/) {
     return Unavailable("this service cannot change its plan");
   }
   // The longest sequence, prompt and generated tokens together; 0 until a plan exists.

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <cstdio>
 #include <fstream>
 #include <utility>
 
@@ -12,17 +13,13 @@
 namespace thermocline::coordinator {
 namespace {
 
-Result<placement::Plan> CompleteByHand(const PlanSources& sources, const PlanJob& job) {
-  const placement::PlanRequest& request = job.options.request;
-  const placement::Plan defaults{.link = request.link, .wire = request.wire, .kv = request.kv};
-  TC_ASSIGN_OR_RETURN(placement::Plan plan, placement::PlanFromJson(job.plan_json, defaults));
-  plan.epoch = request.epoch;
-  return placement::CompletePlan(std::move(plan), sources.config, sources.weights, job.cluster,
-                                 request);
-}
-
 Status SaveCluster(const PlanJob& job) {
   if (job.save_cluster_path.empty()) return OkStatus();
+  if (job.save_cluster_path == "-") {
+    const bool written = std::fputs(placement::ClusterToYaml(job.cluster).c_str(), stdout) >= 0;
+    if (written && std::fflush(stdout) == 0) return OkStatus();
+    return Unavailable("--save-cluster: cannot write to stdout");
+  }
   std::ofstream file(job.save_cluster_path, std::ios::binary | std::ios::trunc);
   file << placement::ClusterToYaml(job.cluster);
   file.close();
@@ -31,6 +28,15 @@ Status SaveCluster(const PlanJob& job) {
 }
 
 }  // namespace
+
+Result<placement::Plan> PlanByHand(const PlanSources& sources, const PlanJob& job) {
+  const placement::PlanRequest& request = job.options.request;
+  const placement::Plan defaults{.link = request.link, .wire = request.wire, .kv = request.kv};
+  TC_ASSIGN_OR_RETURN(placement::Plan plan, placement::PlanFromJson(job.plan_json, defaults));
+  plan.epoch = request.epoch;
+  return placement::CompletePlan(std::move(plan), sources.config, sources.weights, job.cluster,
+                                 request);
+}
 
 Result<PlanOutcome> PlanFor(const PlanSources& sources, PlanJob job) {
   const SteadyClock clock;
@@ -43,7 +49,7 @@ Result<PlanOutcome> PlanFor(const PlanSources& sources, PlanJob job) {
   TC_RETURN_IF_ERROR(SaveCluster(job));
   PlanOutcome outcome{.by_hand = !job.plan_json.empty()};
   if (outcome.by_hand) {
-    TC_ASSIGN_OR_RETURN(outcome.plan, CompleteByHand(sources, job));
+    TC_ASSIGN_OR_RETURN(outcome.plan, PlanByHand(sources, job));
     TC_ASSIGN_OR_RETURN(outcome.forecast,
                         placement::ForecastPlan(outcome.plan, inputs, job.options));
   } else {

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/str.h"
 #include "base/units.h"
@@ -16,6 +17,8 @@ constexpr int kBarWidth = 30;
 // quarter of a worker's load is a line.
 constexpr Duration kRedrawInterval = std::chrono::milliseconds(100);
 constexpr int kQuarters = 4;
+// A large model's quarter takes minutes: a line now and then tells that it gets on.
+constexpr Duration kLogInterval = std::chrono::seconds(10);
 
 int QuartersDone(const WorkerStatus& worker) {
   if (worker.bytes_total == 0) return 0;
@@ -34,6 +37,24 @@ std::string LayersOf(const WorkerStatus& worker) {
 std::string StageOf(const WorkerStatus& worker) {
   if (worker.stage < 0) return "-";
   return Str(worker.stage, worker.is_helper ? " (helps)" : "");
+}
+
+// "2 x NVIDIA H100 80GB HBM3 (79.6 GiB)", kind by kind.
+std::string GpusOf(const WorkerStatus& worker) {
+  std::vector<std::pair<std::string, int>> kinds;
+  for (const placement::GpuInfo& gpu : worker.gpus) {
+    const std::string kind = Str(Printable(gpu.name), " (", FormatBytes(gpu.memory_bytes), ")");
+    const auto known = std::find_if(kinds.begin(), kinds.end(),
+                                    [&](const auto& other) { return other.first == kind; });
+    if (known == kinds.end()) {
+      kinds.emplace_back(kind, 1);
+    } else {
+      ++known->second;
+    }
+  }
+  std::string text;
+  for (const auto& [kind, n] : kinds) text += Str(text.empty() ? "" : ", ", n, " x ", kind);
+  return text.empty() ? "-" : text;
 }
 
 std::string NameOf(const WorkerStatus& worker) {
@@ -56,10 +77,15 @@ std::string ProgressBar(uint64_t bytes_done, uint64_t bytes_total) {
 std::string NodeTable(const std::vector<WorkerStatus>& workers) {
   std::vector<std::vector<std::string>> rows = {
       {"worker", "host", "device", "memory", "stage", "layers", "weights", "peak rss"}};
+  const bool any_gpus = std::any_of(workers.begin(), workers.end(), [](const WorkerStatus& worker) {
+    return !worker.gpus.empty();
+  });
+  if (any_gpus) rows.front().emplace_back("GPUs of its host");
   for (const WorkerStatus& worker : workers) {
     rows.push_back({Str(worker.id), worker.host, worker.device, FormatBytes(worker.memory_bytes),
                     StageOf(worker), LayersOf(worker), FormatBytes(worker.bytes_total),
                     FormatBytes(worker.peak_rss_bytes)});
+    if (any_gpus) rows.back().push_back(GpusOf(worker));
   }
   std::string table;
   for (const auto& row : rows) {
@@ -114,11 +140,14 @@ void Terminal::RedrawBars() {
 }
 
 void Terminal::PrintQuarters() {
+  const TimePoint now = clock_.Now();
   for (const WorkerStatus& worker : workers_) {
-    int& printed = quarters_printed_[worker.id];
+    Printed& printed = printed_[worker.id];
     const int done = QuartersDone(worker);
-    if (worker.stage < 0 || done <= printed) continue;
-    printed = done;
+    const bool is_loading = worker.stage >= 0 && done < kQuarters;
+    const bool is_due = is_loading && now - printed.at >= kLogInterval;
+    if (worker.stage < 0 || (done <= printed.quarters && !is_due)) continue;
+    printed = {done, now};
     DrawBar(worker);
   }
   std::fflush(out_);
@@ -147,7 +176,10 @@ void Terminal::OnPlanning(const PlanJob& job) {
 }
 
 void Terminal::OnPlan(const PlanOutcome& planned) {
-  quarters_printed_.clear();
+  printed_.clear();
+  for (const placement::WorkerProfile& worker : planned.cluster.workers) {
+    printed_[worker.id].at = clock_.Now();
+  }
   Line(PlanText(planned));
   spares_ = SparesText(planned);
 }

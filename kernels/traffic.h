@@ -51,6 +51,8 @@ struct Traffic {
 class TrafficCounter {
  public:
   const Traffic& sums() const { return sums_; }
+  // What another counter has counted, instead.
+  void Take(const Traffic& sums) { sums_ = sums; }
 
   void CountWeights(const TensorView& w, int64_t n_rows) {
     sums_.weight_bytes += BytesOfRows(w, n_rows);

@@ -100,10 +100,7 @@ class ClusterStages final : public StageModel {
   }
 
   bool IsAlike(int a, int b) const {
-    WorkerProfile left = WorkerAt(a), right = WorkerAt(b);
-    left.id = right.id = {};
-    left.host = right.host = "";
-    if (left != right) return false;
+    if (WithoutNames(WorkerAt(a)) != WithoutNames(WorkerAt(b))) return false;
     const auto same_link = [&](WorkerId from_a, WorkerId to_a, WorkerId from_b, WorkerId to_b) {
       const LinkProfile *x = inputs_.cluster.FindLink(from_a, to_a),
                         *y = inputs_.cluster.FindLink(from_b, to_b);
@@ -231,6 +228,13 @@ void SizeKv(const PlannerInputs& inputs, const ClusterStages& model, int64_t wan
   }
 }
 
+// With the --memory that would give it, were all workers alike.
+std::string MissingText(uint64_t needed, uint64_t offered, size_t n_workers) {
+  const uint64_t each = (needed + n_workers - 1) / n_workers;
+  return Str(": ", FormatBytes(needed - offered), " are missing (--memory ",
+             (each + kMiB - 1) / kMiB, "M of each of ", n_workers, " workers would have them)");
+}
+
 // By how much, were memory all that counts: a plan may fail by less, for layers and neurons come in
 // pieces, or because a helper holds some weights twice.
 Status DoesNotFit(const PlannerInputs& inputs, const ClusterStages& model, const Status& why) {
@@ -250,7 +254,7 @@ Status DoesNotFit(const PlannerInputs& inputs, const ClusterStages& model, const
           " + KV for one sequence ", FormatBytes(model.kv_bytes(all)), " + ", FormatBytes(own),
           " for the workers themselves are ", FormatBytes(needed), ", workers offer ",
           FormatBytes(offered),
-          needed > offered ? Str(": ", FormatBytes(needed - offered), " are missing") : "",
+          needed > offered ? MissingText(needed, offered, inputs.cluster.workers.size()) : "",
           "; shorter contexts, keys and values in F16, smaller steps or more memory would help"));
 }
 
@@ -307,6 +311,13 @@ Result<double> ParseObjective(std::string_view objective) {
   return InvalidArgument(
       Str("--objective is not latency, throughput, weighted or a weight of latency within 0..1: ",
           Printable(objective)));
+}
+
+std::string_view DefaultObjective(int n_streams) { return n_streams > 1 ? "weighted" : "latency"; }
+
+int64_t SequencesPerStep(int n_streams, size_t n_workers) {
+  const auto n = static_cast<int64_t>(std::max<size_t>(1, n_workers));
+  return (n_streams + n - 1) / n;
 }
 
 Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions& options) {

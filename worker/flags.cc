@@ -160,8 +160,10 @@ Result<WorkerOptions> ResolveWorkerFlags(const WorkerFlags& flags,
   const int n_threads = chosen ? flags.n_threads : std::max(1, AvailableCores() / share.n_workers);
   TC_ASSIGN_OR_RETURN(options.n_threads, ThreadsOn(options.cpus, n_threads));
   options.isa = flags.isa;
+  options.slowdown = flags.slowdown;
   options.memory_bytes =
       AvailableMemoryBytes() / 100 * kMemoryPercent / static_cast<uint64_t>(share.n_workers);
+  options.offers_host = flags.memory.empty() && share.n_workers == 1;
   if (!flags.memory.empty()) {
     auto memory = ParseBytes(flags.memory);
     if (!memory.ok()) return memory.status().WithContext("--memory");

@@ -78,6 +78,9 @@ void AddFlags(CLI::App* app, WorkerFlags* flags) {
   app->add_option("--shape", flags->shape,
                   "For experiments, the same for all workers: make links slower than they are, "
                   "e.g. latency=200us,bandwidth=1.25GB/s (also drop=0.001 and seed=7)");
+  app->add_option("--slowdown", flags->slowdown,
+                  "For experiments: compute this many times slower than the machine can")
+      ->check(CLI::Range(1.0, thermocline::worker::kMaxSlowdown));
   app->add_option("--log-level", flags->log_level, "trace, debug, info, warn, error or off")
       ->capture_default_str();
   app->add_option("--log-format", flags->log_format, "text or json")
@@ -119,12 +122,18 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
-  const auto options = worker::ResolveWorkerFlags(flags, LookUp);
+  auto options = worker::ResolveWorkerFlags(flags, LookUp);
   if (!options.ok()) return Fail(options.status());
   const auto level = ParseLogLevel(flags.log_level);
   if (!level.ok()) return Fail(level.status());
-  ConfigureLog({*level, flags.log_format == "json" ? LogFormat::kJson : LogFormat::kText,
-                Str("worker ", HostName())});
+  LogOptions log{*level, flags.log_format == "json" ? LogFormat::kJson : LogFormat::kText,
+                 Str("worker ", HostName())};
+  ConfigureLog(log);
+  // The control thread is the only one that logs then. A host may have several workers.
+  options->on_welcome = [&log](WorkerId id) {
+    log.origin = Str("worker ", id, " ", HostName());
+    ConfigureLog(log);
+  };
   InstallSignals(flags.under_mpi, flags.die_with_parent);
   const Status status = worker::RunWorker(*options, flags.under_mpi, g_requests);
   return status.ok() ? 0 : Fail(status);

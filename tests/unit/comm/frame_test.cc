@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/rng.h"
@@ -72,6 +73,22 @@ TEST(Frame, NamesWhatIsMalformed) {
     EXPECT_EQ(status.code(), StatusCode::kDataLoss);
     EXPECT_THAT(status.message(), HasSubstr(lie.message));
   }
+}
+
+TEST(Frame, AHeadTellsWhatIsMissing) {
+  const Frame frame = MakeFrame(3, 20);
+  std::vector<std::byte> head;
+  EncodeFrameHead(ViewOf(frame), &head);
+  EXPECT_EQ(head.size(), kFramePrefixBytes + frame.header.size());
+  EXPECT_EQ(*MissingPayloadBytes(head), 20u);
+  EXPECT_TRUE(std::ranges::equal(HeaderOfHead(head), frame.header));
+  EXPECT_EQ(*MissingPayloadBytes(Encoded(frame)), 0u);
+  auto cut = Encoded(frame);
+  cut.pop_back();
+  EXPECT_EQ(MissingPayloadBytes(cut).status().code(), StatusCode::kDataLoss);
+  EXPECT_EQ(MissingPayloadBytes(std::span(head).first(15)).status().code(), StatusCode::kDataLoss);
+  Patch(&head, 12, 1);
+  EXPECT_EQ(MissingPayloadBytes(head).status().code(), StatusCode::kDataLoss);
 }
 
 TEST(Frame, LimitsAreInclusive) {
