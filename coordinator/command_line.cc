@@ -3,6 +3,8 @@
 #include <CLI/CLI.hpp>
 #include <string>
 
+#include "placement/context.h"
+
 namespace thermocline::coordinator {
 namespace {
 
@@ -91,6 +93,16 @@ void AddPlanFlags(CLI::App* app, ServeFlags* flags) {
   app->add_option("--streams", flags->n_streams,
                   "Sequences expected to decode at the same time (default: --parallel)")
       ->check(CLI::Range(1, 4096))
+      ->group(kGroup);
+  app->add_option("--depth", flags->n_depth,
+                  "Tokens in their context, that plans are made for (default: half of what "
+                  "--ctx-size and --parallel leave each, 1024 at most without --ctx-size)")
+      ->check(CLI::Range(0, placement::kMaxContextTokens))
+      ->group(kGroup);
+  app->add_option("--active", flags->active,
+                  "Share of neurons active for a token, that plans are made for (default: what "
+                  "M.profile.gguf says, all without)")
+      ->check(CLI::Range(0.0, 1.0))
       ->group(kGroup);
   app->add_option("--cluster", flags->cluster_path,
                   "Cluster profile (docs/cluster-profile.md): instead of measuring links, and what "

@@ -163,6 +163,7 @@ Status ResolveObjective(const ServeFlags& flags, EngineOptions* engine) {
       engine->policy,
       Choose("--policy", flags.policy.empty() ? "optimal" : flags.policy, kPolicies));
   engine->n_streams = flags.n_streams > 0 ? flags.n_streams : flags.n_parallel;
+  if (flags.n_depth >= 0) engine->n_context = flags.n_depth;
   const std::string_view objective = flags.objective;
   TC_ASSIGN_OR_RETURN(
       engine->latency_weight,

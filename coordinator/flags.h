@@ -45,6 +45,8 @@ struct ServeFlags {
   std::string policy;     // "optimal"
   std::string objective;  // "weighted" for several streams, else "latency"
   int n_streams = 0;      // n_parallel
+  int n_depth = -1;       // half of what a stream may store
+  double active = -1;     // what the profile says
   std::string weights_from = "file";
   std::string chat_template;  // a built-in name, a file or the template itself
   std::string dump_logits_dir;

@@ -222,21 +222,39 @@ class Coordinator {
     return OkStatus();
   }
 
-  // How often each neuron fires, from the profile beside the model; without one all always do.
+  // How often each neuron fires: what the profile beside the model says, or --active; without
+  // either all always do, until live counts tell.
   // Weights that come by wire stand in the file's order, which a profile does not tell of.
   Status ReadHeats() {
     const std::string path = model::ProfilePathOf(flags_.model_path);
-    heats_ = placement::UniformHeats(model_.config, 1);
-    if (!std::filesystem::exists(path)) return OkStatus();
+    heats_ = placement::UniformHeats(model_.config, flags_.active < 0 ? 1 : flags_.active);
+    if (!std::filesystem::exists(path)) {
+      SayAssumedActivity(path);
+      return OkStatus();
+    }
     TC_ASSIGN_OR_RETURN(const auto reader, model::OpenMappedFile(path));
     TC_ASSIGN_OR_RETURN(const model::SparsityProfile profile, model::ReadSparsityProfile(*reader));
     TC_RETURN_IF_ERROR(model::CheckProfileOf(profile, model_.fingerprint).WithContext(path));
     auto heats = placement::HeatsOf(profile, model_.config);
     if (!heats.ok()) return heats.status().WithContext(path);
     const bool by_wire = config_.engine.weights_from == proto::WeightsFrom::kCoordinator;
-    heats_ = by_wire ? placement::Levelled(*heats) : *std::move(heats);
+    heats_ = flags_.active >= 0 ? placement::UniformHeats(model_.config, flags_.active)
+             : by_wire          ? placement::Levelled(*heats)
+                                : *std::move(heats);
     if (!by_wire) order_ = model::HeatOrder(profile);
     return OkStatus();
+  }
+
+  // Only where a mode may skip neurons do plans ask how many are active.
+  void SayAssumedActivity(const std::string& path) const {
+    const model::FfnModes ffn = config_.engine.plan.ffn;
+    if (!ffn.needs_neuron_rows()) return;
+    LogInfo("coordinator",
+            flags_.active >= 0
+                ? Str("no ", path, ": plans take ", 100 * flags_.active,
+                      " % of the neurons as active (--active), all alike")
+                : Str("no ", path, ": plans and expected speeds take every neuron as active; ",
+                      "`thermocline profile` measures, --active tells"));
   }
 
   void DescribeModel() {

@@ -33,6 +33,9 @@ class SharedStage {
                                          size_t chunk);
   worker::Stage& lead() { return *lead_; }
   worker::HelperStage& helper(size_t i) { return *helpers_[i]; }
+  const worker::LoadedModel& model() const { return model_; }
+  // Of all members together: they share a device.
+  const kernels::Traffic& traffic() const { return device_->ops().traffic(); }
 
  private:
   class Exchange;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "placement/overhead.h"
 #include "tests/unit/coordinator/engine_fixture.h"
 
 namespace thermocline::coordinator {
@@ -368,12 +369,14 @@ TEST_F(EngineChangeTest, OfTwoWhoLeaveAtOnceTheOneGoesThatCan) {
     const MutexLock lock(mutex_);
     beats_ = true;
   }
+  options_.max_step_tokens = options_.prefill_chunk = 32;  // frames weigh less than layers
   StartEngine();
   const uint64_t n_weights = model_.weights.BytesOf({0, 4, true, true});
+  const placement::OverheadModel overhead(model_.config, model_.weights, options_.plan.ffn,
+                                          options_.max_step_tokens);
   for (const uint64_t id : {1, 2, 3}) {
     proto::Hello hello = HelloOf(id);
-    hello.profile.memory_bytes =
-        placement::OverheadBytes(model_.config, options_.max_step_tokens) + n_weights * 3 / 4;
+    hello.profile.memory_bytes = overhead.MostOfLead({2, 4, false, true}, 0) + n_weights * 3 / 4;
     mailbox_.Post(PeerOf(id), hello);
   }
   ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kReady; }));

@@ -73,6 +73,18 @@ TEST_F(EngineTest, PlansForTheStreamsAndSaysWhatItExpects) {
   EXPECT_EQ(outcome.cluster.links.size(), 2u);
 }
 
+TEST_F(EngineTest, PlansForHalfOfTheContextThatStreamsMayHave) {
+  options_.plan.n_ctx = 64;
+  StartServing();
+  EXPECT_EQ(observer_.planned_context(), 32);
+}
+
+TEST_F(EngineTest, PlansForTheContextThatItIsTold) {
+  options_.n_context = 7;
+  StartServing();
+  EXPECT_EQ(observer_.planned_context(), 7);
+}
+
 // 20 workers that all differ: planning for them takes longer than these tests.
 class PlanningEngineTest : public EngineTest {
  protected:
