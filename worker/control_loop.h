@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -29,9 +30,11 @@ struct WorkerOptions {
   std::vector<int> cpus;      // thread i of the step stays on the i-th; none: not pinned
   std::string isa = "auto";   // instruction set of the kernels
   uint64_t memory_bytes = 0;  // what the plan may use here
+  bool offers_host = false;   // which is all that was free: nobody gave it a part
   std::string cache_dir;      // for weights that come by wire
   double slowdown = 1;        // of computing, in experiments
   std::optional<comm::ShapingOptions> shape;  // what links are made to be like, in experiments
+  std::function<void(WorkerId)> on_welcome;   // called once, when the id is known; may be null
 };
 
 // The data ports this worker opened; either may be null.
