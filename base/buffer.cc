@@ -40,7 +40,9 @@ void* MapAligned(uint64_t n_bytes) {
 }  // namespace
 
 void internal::ReleaseMemory::operator()(std::byte* data) const {
-  if (mapped) {
+  if (release != nullptr) {
+    release(owner, data, n_bytes);
+  } else if (mapped) {
     munmap(data, n_bytes);
   } else {
     std::free(data);
@@ -62,7 +64,14 @@ Result<Buffer> Buffer::Allocate(uint64_t n_bytes) {
     return ResourceExhausted(Str("no memory for a buffer:", Kv("bytes", n_bytes)));
   }
   buffer.data_ = std::unique_ptr<std::byte, internal::ReleaseMemory>(
-      static_cast<std::byte*>(data), internal::ReleaseMemory{n_bytes, mapped});
+      static_cast<std::byte*>(data), internal::ReleaseMemory{n_bytes, mapped, nullptr, nullptr});
+  return buffer;
+}
+
+Buffer Buffer::Adopt(std::byte* data, uint64_t n_bytes, Release release, void* owner) {
+  Buffer buffer;
+  buffer.data_ = std::unique_ptr<std::byte, internal::ReleaseMemory>(
+      data, internal::ReleaseMemory{n_bytes, false, release, owner});
   return buffer;
 }
 

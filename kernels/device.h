@@ -14,7 +14,22 @@
 
 namespace thermocline::kernels {
 
+// A point in the order of a device's work, as Device::Mark returns it; marks grow.
+using WorkMark = uint64_t;
+
+struct DeviceMemory {
+  uint64_t free_bytes = 0;
+  uint64_t total_bytes = 0;
+};
+
 // Owned by the worker that runs on it. Thread-compatible: one step thread at a time.
+//
+// A device with memory of its own works through one queue. Ops and copies enqueue and return; they
+// start in the order of their calls. The host may go on once an op has returned: what it took from
+// host memory (ids, positions, sequences with their page tables) was copied. Tensors, pages and
+// active lists are then the device's memory, which the host must not touch; the host moves what it
+// needs by CopyToDevice and CopyToHost and learns by a mark when that is done. On devices of host
+// memory everything is done when its call returns. Errors of the device come with the next Wait.
 class Device {
  public:
   virtual ~Device() = default;
@@ -23,15 +38,36 @@ class Device {
   virtual Ops& ops() = 0;
   // Memory that the device's ops can read and write. kResourceExhausted when there is none.
   virtual Result<Buffer> Allocate(uint64_t n_bytes) = 0;
+  // Host memory that copies reach without a detour: page-locked where the device is apart.
+  // kResourceExhausted when there is none.
+  virtual Result<Buffer> AllocateHost(uint64_t n_bytes) = 0;
+  // What Allocate can still give, and the device's whole memory; both 0 where it is the host's.
+  virtual DeviceMemory memory() const = 0;
+
+  // Enqueue a copy of n_bytes. The host's bytes must stay as they are, or unread, until a mark made
+  // after the call is done.
+  virtual void CopyToDevice(const std::byte* host, std::byte* device, uint64_t n_bytes) = 0;
+  virtual void CopyToHost(const std::byte* device, std::byte* host, uint64_t n_bytes) = 0;
+  // A mark behind everything enqueued so far.
+  virtual WorkMark Mark() = 0;
+  // Whether everything before the mark is done, without waiting. A mark that is many marks old may
+  // be reported late.
+  virtual bool IsDone(WorkMark mark) = 0;
+  // Waits until it is. kUnavailable names the device and its first error; after that the device is
+  // lost and every Wait says so.
+  virtual Status Wait(WorkMark mark) = 0;
+  Status Synchronize() { return Wait(Mark()); }
+
   // The arrangement in which the ops read rows of this type fastest.
   virtual RowLayout PreferredLayout(DType) const { return RowLayout::kFile; }
-  // Copies the rows of `from`, in the file's arrangement, to those of `to`, whose layout is
-  // PreferredLayout. `to` may have another type when `from` is F32 (kernels/quantize.h). Memory of
+  // Copies the rows of `from`, in host memory and the file's arrangement, to those of `to`, in the
+  // device's memory, whose layout is PreferredLayout. `to` may have another type when `from` is F32 (kernels/quantize.h). Memory of
   // packed rows needs kLanesSlackBytes after the last.
   // Returns the first row of `from` that holds an infinite weight or one that is not a number; -1
   // when all are finite.
   virtual int64_t Pack(TensorView from, TensorView to) = 0;
-  // Whether weights may be used where they lie in host memory (a mapped file).
+  // Whether weights may be used where they lie in host memory (a mapped file), and views of the
+  // device's memory read and written by the host.
   virtual bool reads_host_memory() const = 0;
 };
 
@@ -55,7 +91,8 @@ std::unique_ptr<Device> MakeReferenceDevice();
 // Vector code for the instruction set found at run time; kInvalidArgument when n_threads < 1
 // or a thread cannot run on its CPU.
 Result<std::unique_ptr<Device>> MakeCpuDevice(const CpuDeviceOptions& options);
-// kUnavailable when built without CUDA or when there is no such GPU.
+// kUnavailable when built without CUDA, without a driver that is new enough, or without such a GPU:
+// one line says which.
 Result<std::unique_ptr<Device>> MakeCudaDevice(int ordinal);
 
 // Re-lays w[n_out, n_in] as rows of the other dimension, y[n_in, n_out] of a float dtype. Exact

@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "kernels/cpu/context.h"
 #include "kernels/cpu/ops.h"
+#include "kernels/host_device.h"
 #include "kernels/lanes.h"
 
 namespace thermocline::kernels {
@@ -81,7 +82,7 @@ class CpuOps final : public Ops {
 };
 
 // Host memory, vector ops and the pool they run on. Thread-compatible, owned by a worker.
-class CpuDevice final : public Device {
+class CpuDevice final : public HostDevice {
  public:
   CpuDevice(std::unique_ptr<ThreadPool> pool, Buffer scratch)
       : pool_(std::move(pool)),
@@ -97,7 +98,6 @@ class CpuDevice final : public Device {
     return Str("cpu ", cpu::InstructionSetName(), " x", pool_->n_threads());
   }
   Ops& ops() override { return ops_; }
-  Result<Buffer> Allocate(uint64_t n_bytes) override { return Buffer::Allocate(n_bytes); }
   RowLayout PreferredLayout(DType dtype) const override {
     return HasLanes(dtype) ? RowLayout::kLanes : RowLayout::kFile;
   }
@@ -116,7 +116,6 @@ class CpuDevice final : public Device {
     });
     return first_bad < from.n_rows ? first_bad.load() : -1;
   }
-  bool reads_host_memory() const override { return true; }
 
  private:
   std::unique_ptr<ThreadPool> pool_;

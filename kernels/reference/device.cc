@@ -1,5 +1,6 @@
 #include "kernels/device.h"
 
+#include "kernels/host_device.h"
 #include "kernels/lanes.h"
 #include "kernels/reference/ops.h"
 
@@ -54,18 +55,16 @@ class ReferenceOps final : public Ops {
 };
 
 // Host memory and scalar ops. Thread-compatible, owned by whoever checks something against it.
-class ReferenceDevice final : public Device {
+class ReferenceDevice final : public HostDevice {
  public:
   std::string name() const override { return "reference"; }
   Ops& ops() override { return ops_; }
-  Result<Buffer> Allocate(uint64_t n_bytes) override { return Buffer::Allocate(n_bytes); }
   int64_t Pack(TensorView from, TensorView to) override {
     for (int64_t i = 0; i < from.n_rows; ++i) {
       if (!PackRow(from, i, to)) return i;
     }
     return -1;
   }
-  bool reads_host_memory() const override { return true; }
 
  private:
   ReferenceOps ops_;
