@@ -57,9 +57,6 @@ Result<Shard> Shard::Load(const ModelSource& source, const model::LayerRange& la
   if (source.reader.Mapping().empty()) {
     return Unavailable(Str("weights must lie in a mappable file: ", source.reader.name()));
   }
-  if (!device.reads_host_memory()) {
-    return Unavailable(Str("this device cannot use weights in host memory: ", device.name()));
-  }
   Shard shard;
   shard.PlaceNeurons(source, layers, ffn);
   shard.CountOwned(weights, layers, ffn);
@@ -101,6 +98,12 @@ Result<Shard> Shard::Load(const ModelSource& source, const model::LayerRange& la
   return shard;
 }
 
+// A vector with a value per neuron is put in order on the host.
+bool Shard::IsUsedMapped(const WeightKey& key, const model::TensorInfo& info,
+                         const kernels::Device& device) const {
+  return device.reads_host_memory() || (info.n_rows() <= 1 && !PlacesFor(key).empty());
+}
+
 Status Shard::LoadPart(const Part& part, const model::WeightIndex& weights, const FfnPlan& ffn,
                        kernels::Device& device, const LoadProgressFn& on_progress) {
   if (part.reader.Mapping().empty()) {
@@ -111,7 +114,8 @@ Status Shard::LoadPart(const Part& part, const model::WeightIndex& weights, cons
     Status loaded;
     if (KeyInMemory(key, ffn) != key) {
       loaded = LoadDown(key, info, part.reader, device, on_progress);
-    } else if (!part.is_of_predictors && !IsStreamed(key, weights)) {
+    } else if (!part.is_of_predictors && !IsStreamed(key, weights) &&
+               IsUsedMapped(key, info, device)) {
       loaded = LoadMapped(key, info, part.reader, device, on_progress);
     } else {
       const DType dtype = part.is_of_predictors ? model::MemoryType(key.role, info) : info.dtype;
@@ -161,7 +165,7 @@ Status Shard::LoadMapped(const WeightKey& key, const model::TensorInfo& info,
     if (!kernels::IsFiniteRow(mapped.dtype, mapped.row(i), mapped.n_cols)) return CheckFinite(0, i);
   }
   if (is_placed) {
-    PlaceVector(mapped, target);
+    PlaceVector(mapped, target, device);
   } else {
     views_[key] = mapped;
   }
@@ -280,11 +284,15 @@ Status Shard::Reencode(TensorView from, int64_t first_row, TensorView to,
   return OkStatus();
 }
 
-void Shard::PlaceVector(TensorView mapped, const Target& target) {
+void Shard::PlaceVector(TensorView mapped, const Target& target, kernels::Device& device) {
+  std::vector<float> memory(device.reads_host_memory() ? 0
+                                                       : static_cast<size_t>(target.view.n_cols));
+  float* const placed = memory.empty() ? target.view.f32_row(0) : memory.data();
   for (int64_t i = 0; i < mapped.n_cols; ++i) {
     const int32_t place = target.places[static_cast<size_t>(i)];
-    if (place != kNotHeld) target.view.f32_row(0)[place] = mapped.f32_row(0)[i];
+    if (place != kNotHeld) placed[place] = mapped.f32_row(0)[i];
   }
+  if (!memory.empty()) device.Pack(TensorView::F32(placed, 1, target.view.n_cols), target.view);
 }
 
 std::span<const int32_t> Shard::PlacesFor(const WeightKey& key) const {
@@ -295,7 +303,7 @@ Status Shard::Relay(TensorView mapped, const Target& target, kernels::Device& de
   for (int64_t i = 0; i < mapped.n_rows; ++i) {
     if (!kernels::IsFiniteRow(mapped.dtype, mapped.row(i), mapped.n_cols)) return CheckFinite(0, i);
   }
-  if (IsFloat(target.view.dtype) && target.places.empty()) {
+  if (IsFloat(target.view.dtype) && target.places.empty() && device.reads_host_memory()) {
     kernels::TransposeToRows(mapped, target.view);
     return OkStatus();
   }
