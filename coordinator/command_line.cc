@@ -134,6 +134,11 @@ void AddClusterFlags(CLI::App* app, ServeFlags* flags) {
       ->check(CLI::Range(0.1, 1e6))
       ->capture_default_str()
       ->group(kGroup);
+  app->add_option("--load-timeout", flags->load_timeout_s,
+                  "Seconds in which a worker that loads must get on; else its plan is given up")
+      ->check(CLI::Range(1.0, 1e6))
+      ->capture_default_str()
+      ->group(kGroup);
   app->add_option("--drain-timeout", flags->drain_timeout_s, "Seconds to finish after SIGUSR1")
       ->check(CLI::Range(0.0, 1e6))
       ->capture_default_str()
@@ -152,6 +157,12 @@ void AddClusterFlags(CLI::App* app, ServeFlags* flags) {
   app->add_option("--shape", flags->shape,
                   "For experiments: make the workers' links slower than they are, e.g. "
                   "latency=200us,bandwidth=1.25GB/s (workers that join need it themselves)")
+      ->group(kGroup);
+  app->add_option(
+         "--slowdown", flags->slowdown,
+         "For experiments: the workers compute this many times slower than they can (under "
+         "mpirun, which takes other flags for other ranks after a colon, some of them)")
+      ->check(CLI::Range(1.0, 100.0))
       ->group(kGroup);
   app->add_option("--cache-dir", flags->cache_dir, "Each worker's folder for fetched weights")
       ->group(kGroup);

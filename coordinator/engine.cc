@@ -53,7 +53,7 @@ Status EngineOptions::Validate() const {
   TC_RETURN_IF_ERROR(CheckOption("--parallel", plan.n_parallel, 1, placement::kMaxParallel));
   TC_RETURN_IF_ERROR(CheckOption("--streams", n_streams, 1, placement::kMaxParallel));
   TC_RETURN_IF_ERROR(CheckOption("max_running", max_running, 1, proto::kMaxStepTokens));
-  TC_RETURN_IF_ERROR(CheckOption("max_in_flight", max_in_flight, 0, 1024));
+  TC_RETURN_IF_ERROR(CheckOption("max_in_flight", max_in_flight, 0, proto::kMaxStepsInFlight));
   TC_RETURN_IF_ERROR(CheckOption("--batch-size", max_step_tokens, 2, proto::kMaxStepTokens));
   TC_RETURN_IF_ERROR(CheckOption("--prefill-chunk", prefill_chunk, 1, max_step_tokens));
   if (heartbeat_interval <= Duration(0) || heartbeat_expiry <= heartbeat_interval) {
@@ -61,9 +61,10 @@ Status EngineOptions::Validate() const {
                                Kv("interval_s", Seconds(heartbeat_interval)),
                                Kv("expiry_s", Seconds(heartbeat_expiry))));
   }
-  if (step_timeout <= Duration(0)) {
-    return InvalidArgument(
-        Str("step_timeout must exceed 0:", Kv("timeout_s", Seconds(step_timeout))));
+  for (const auto& [name, timeout] :
+       {std::pair("step_timeout", step_timeout), std::pair("--load-timeout", load_timeout)}) {
+    if (timeout > Duration(0)) continue;
+    return InvalidArgument(Str(name, " must exceed 0:", Kv("timeout_s", Seconds(timeout))));
   }
   return OkStatus();
 }
@@ -173,11 +174,20 @@ ServiceStatus Engine::status() const {
   return status;
 }
 
-Status Engine::Replan(std::string plan_json) {
+Result<ReplanAnswer> Engine::Replan(std::string plan_json) {
   if (options_.replan == ReplanMode::kOff) {
     return Unavailable("this service was told to keep its plan (--replan off)");
   }
-  if (!plan_json.empty()) TC_RETURN_IF_ERROR(placement::PlanFromJson(plan_json).status());
+  PlanCheck check;
+  {
+    const MutexLock lock(mutex_);
+    TC_RETURN_IF_ERROR(NotServing(status_));
+    check = plan_check_;
+  }
+  if (!plan_json.empty()) {
+    TC_ASSIGN_OR_RETURN(const bool is_another, IsAnotherPlan(sources_, check, plan_json));
+    if (!is_another) return ReplanAnswer::kServesAlready;
+  }
   {
     const MutexLock lock(mutex_);
     TC_RETURN_IF_ERROR(NotServing(status_));
@@ -185,7 +195,7 @@ Status Engine::Replan(std::string plan_json) {
     inbox_.replan = std::move(plan_json);
   }
   mailbox_.Wake();
-  return OkStatus();
+  return ReplanAnswer::kAccepted;
 }
 
 int Engine::n_ctx() const {
@@ -239,11 +249,8 @@ void Engine::HandleInbox() {
     scheduler_->Cancel(seq, &actions);
     Act(actions);
   }
-  if (inbox.replan && scheduler_ && plan_task_ == nullptr && !change_) {
-    const std::string why = inbox.replan->empty() ? "asked for" : "given";
-    const Status status = WishPlan({.why = why, .plan_json = std::move(*inbox.replan)});
-    if (!status.ok()) return Fail(status);
-  }
+  if (inbox.replan) asked_plan_ = std::move(inbox.replan);
+  if (const Status status = StartAskedPlan(); !status.ok()) return Fail(status);
   if (!inbox.stop) return;
   End(Aborted("service is stopping"), ServiceState::kDraining);
   observer_.OnStopped();
@@ -306,7 +313,20 @@ void Engine::Deliver(SeqId seq, const GenerationEvent& event) {
   if (event.finish) sinks_.erase(found);
 }
 
+// For the next one who gives a plan.
+void Engine::PublishPlanCheck() {
+  PlanWish wish{.plan_json = "given"};
+  Result<PlanJob> job = JobOf(&wish);
+  if (!job.ok()) return;  // nobody stays: the service ends
+  PlanCheck check{.job = *std::move(job), .serves = plan_};
+  for (const WorkerId id : membership_.ids()) check.workers.emplace(id, membership_.hello(id));
+  checked_version_ = membership_.version();
+  const MutexLock lock(mutex_);
+  plan_check_ = std::move(check);
+}
+
 void Engine::Publish() {
+  if (scheduler_ && checked_version_ != membership_.version()) PublishPlanCheck();
   const TimePoint now = clock_.Now();
   std::vector<WorkerStatus> workers;
   if (workers_changed_) workers = membership_.Statuses(now);
@@ -328,7 +348,8 @@ void Engine::Publish() {
   status_.stale_frames = n_stale_ + counts.unknown_results;
   status_.epoch = plan_.epoch.value;
   status_.plan = plan_status_;
-  status_.plan.is_changing = change_.has_value() || (scheduler_ && plan_task_ != nullptr);
+  status_.plan.is_changing =
+      change_ || asked_plan_ || inbox_.replan || (scheduler_ && plan_task_ != nullptr);
   changed_at_ = plan_changed_at_;
 }
 

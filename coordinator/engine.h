@@ -20,6 +20,7 @@
 #include "coordinator/link_survey.h"
 #include "coordinator/live_heat.h"
 #include "coordinator/membership.h"
+#include "coordinator/plan_check.h"
 #include "coordinator/plan_task.h"
 #include "coordinator/scheduler.h"
 #include "coordinator/trace_recorder.h"
@@ -58,7 +59,8 @@ struct EngineOptions {
 
   int max_waiting = 256;        // accepted sequences without KV; more are refused
   int max_running = 256;        // sequences with KV
-  int max_in_flight = 0;        // steps; 0: one more than keep every stage busy
+  int max_in_flight = 0;        // steps; 0: one more than keep every stage busy, within
+                                // proto::kMaxStepsInFlight
   int max_step_tokens = 512;    // 2..proto::kMaxStepTokens
   int prefill_chunk = 128;      // 1..max_step_tokens
   std::string dump_logits_dir;  // diagnostics; "" = off
@@ -71,6 +73,10 @@ struct EngineOptions {
   // while steps are outstanding, the service ends: a frame was lost or a stage hangs although its
   // heartbeats go on. > 0. The first long step of a large model on slow machines takes minutes.
   Duration step_timeout = std::chrono::minutes(5);
+  // Without another byte of what a worker has to load for this long it hangs, and the plan that
+  // waits for it is given up. > 0. Fetching or re-laying the largest tensor there is, some
+  // gigabytes, over a slow mount takes less.
+  Duration load_timeout = std::chrono::minutes(5);
 
   // kInvalidArgument names the flag or the field, its value and its range.
   Status Validate() const;
@@ -132,7 +138,7 @@ class Engine final : public GenerationService {
   Result<std::vector<SeqId>> SubmitAll(std::vector<SequenceSubmission> submissions) override;
   void Cancel(SeqId seq) override;
   ServiceStatus status() const override;
-  Status Replan(std::string plan_json) override;
+  Result<ReplanAnswer> Replan(std::string plan_json) override;
   int n_ctx() const override;
 
  private:
@@ -159,6 +165,7 @@ class Engine final : public GenerationService {
   void Act(const SchedulerActions& actions);
   void Deliver(SeqId seq, const GenerationEvent& event);
   void Publish();
+  void PublishPlanCheck();
   void CollectLastSpans();
   // Ends the loop: all sequences end with `why`, the workers are told to.
   void End(const Status& why, ServiceState last_state);
@@ -204,7 +211,7 @@ class Engine final : public GenerationService {
   Status StartSurvey();
   Status ContinueSurvey();
   Status StartPlanning();
-  Result<PlanJob> NextJob() const;
+  Result<PlanJob> JobFor(placement::ClusterProfile here) const;
   void HandlePlanned();
   Status StartLoading(const PlanOutcome& planned);
   using Assignments = std::vector<std::pair<WorkerId, proto::AssignPlan>>;
@@ -223,7 +230,8 @@ class Engine final : public GenerationService {
   struct PlanWish {
     std::string why;                // for people
     std::string plan_json;          // of a plan that was given; "": the best there is
-    std::vector<WorkerId> leavers;  // who waits for it
+    std::vector<WorkerId> leavers;  // who waits for it, and has no place in it
+    std::vector<WorkerId> others;   // who wants to leave too, and may have one
     bool must_gain = false;         // more than the change costs (replan_rule.h)
     model::NeuronOrder order;       // by live heat, of a plan that is searched for
   };
@@ -232,23 +240,30 @@ class Engine final : public GenerationService {
     std::string why;
     model::NeuronOrder order;
     TimePoint asked_at;
-    bool is_loading = false;  // the steps of the plan before have been answered
+    std::vector<WorkerId> leavers;    // whom it sets free
+    bool is_loading = false;          // the steps of the plan before have been answered
+    bool is_return = false;           // to the plan before, since the next one could not be loaded
+    model::NeuronOrder order_before;  // while it loads
     uint64_t kept_bytes = 0, read_bytes = 0;
   };
   void SayNews(std::string line);
+  Status StartAskedPlan();
   Status WishPlan(PlanWish wish);
   Result<PlanJob> JobOf(PlanWish* wish) const;
   bool IsReachable(WorkerId worker) const;
   Status OnNextPlan(Result<PlanOutcome> next);
-  Status CheckNextPlan(const placement::Plan& next) const;
   Status RefuseWish(const PlanWish& wish, const Status& why);
   void BeginChange(PlanOutcome next, PlanWish wish);
   Status ContinueChange();
   Status LoadNextPlan();
   void FinishChange();
   void AbandonChange(const Status& why);
+  Status CheckLoadDeadline(TimePoint now);
+  Status ReturnToPlanBefore(const std::vector<WorkerId>& stuck, const Status& why);
   Status HandleLeavers(TimePoint now);
+  Status WishToLeave(std::vector<WorkerId> leavers, std::vector<WorkerId> others);
   void LetGo(WorkerId worker);
+  void GiveUp(WorkerId worker, const Status& why);
   Status KeepWorkers(const std::vector<WorkerId>& workers, const Status& why);
 
   // Which neurons are hot, and what follows from it (engine_heat.cc).
@@ -256,7 +271,9 @@ class Engine final : public GenerationService {
   bool IsWorthChanging(const PlanOutcome& next, const PlanWish& wish);
   void AddHeats(PlanWish* wish, PlanJob* job) const;
   bool StandsOtherwise(const placement::Plan& next, const model::NeuronOrder& order) const;
-  void TakeOrder(const placement::Plan& next, const model::NeuronOrder& order);
+  model::NeuronOrder OrderOf(const placement::Plan& next, const model::NeuronOrder& wished) const;
+  model::NeuronOrder InFull(model::NeuronOrder order) const;
+  void TakeOrder(const placement::Plan& next, const model::NeuronOrder& wished);
   std::vector<int> LayersWithTable(const proto::AssignPlan& assignment) const;
   Status SendTables(WorkerId worker, const proto::AssignPlan& assignment);
 
@@ -274,6 +291,7 @@ class Engine final : public GenerationService {
   placement::ClusterProfile cluster_;
   std::unique_ptr<PlanTask> plan_task_;  // while kPlanning
   placement::Plan plan_;
+  PlanOutcome served_;  // of the plan that serves, or did before change_ was loaded
   std::unique_ptr<Scheduler> scheduler_;  // from kReady on
   std::unordered_map<SeqId, std::shared_ptr<GenerationSink>> sinks_;
   std::vector<std::byte> encoded_;  // scratch of SendTo
@@ -292,6 +310,7 @@ class Engine final : public GenerationService {
   uint64_t n_stale_ = 0;
   PlanWish wish_;  // what plan_task_ works on, once there is a plan
   std::optional<Change> change_;
+  std::optional<std::string> asked_plan_;  // as Inbox::replan, until its turn comes
   PlanStatus plan_status_;
   LiveHeat live_heat_;
   model::NeuronOrder order_;                          // in which the workers' neurons stand
@@ -303,8 +322,9 @@ class Engine final : public GenerationService {
   TimePoint loading_since_;
   double read_bytes_per_s_ = 0;  // of the fastest load
   TimePoint plan_changed_at_;
-  bool workers_changed_ = true;  // since the last Publish
-  bool running_ = true;          // the loop goes on
+  bool workers_changed_ = true;   // since the last Publish
+  uint64_t checked_version_ = 0;  // of membership_, in plan_check_
+  bool running_ = true;           // the loop goes on
 
   mutable Mutex mutex_;
   Inbox inbox_ GUARDED_BY(mutex_);
@@ -312,6 +332,7 @@ class Engine final : public GenerationService {
   TimePoint status_at_ GUARDED_BY(mutex_);      // when the workers' ages were right
   TimePoint progress_at_ GUARDED_BY(mutex_);    // last_progress_at_
   TimePoint changed_at_ GUARDED_BY(mutex_);     // plan_changed_at_
+  PlanCheck plan_check_ GUARDED_BY(mutex_);     // from kReady on
   int n_queued_ GUARDED_BY(mutex_) = 0;         // waiting in the scheduler as of the last loop
   SchedulerOptions limits_ GUARDED_BY(mutex_);  // for CheckFits; n_ctx 0 until there is a plan
   SeqId last_seq_ GUARDED_BY(mutex_);

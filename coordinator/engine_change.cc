@@ -14,16 +14,13 @@ namespace {
 // A signal to the whole service reaches its workers too, whose wish to leave then means nothing.
 constexpr Duration kSameEvent = std::chrono::milliseconds(300);
 
-// What two plans let workers do; reasons are for people.
-bool AreAlike(placement::Plan a, placement::Plan b) {
-  for (placement::Plan* plan : {&a, &b}) {
-    plan->epoch = {};
-    for (placement::StagePlan& stage : plan->stages) {
-      stage.reason.clear();
-      for (placement::HelperPlan& helper : stage.helpers) helper.reason.clear();
-    }
+std::vector<WorkerId> WorkersOf(const placement::Plan& plan) {
+  std::vector<WorkerId> workers;
+  for (const placement::StagePlan& stage : plan.stages) {
+    workers.push_back(stage.lead);
+    for (const placement::HelperPlan& helper : stage.helpers) workers.push_back(helper.worker);
   }
-  return a == b;
+  return workers;
 }
 
 }  // namespace
@@ -31,6 +28,15 @@ bool AreAlike(placement::Plan a, placement::Plan b) {
 void Engine::SayNews(std::string line) {
   observer_.OnNews(line);
   plan_status_.news = std::move(line);
+}
+
+// What was asked for is not forgotten for a search that began by itself meanwhile.
+Status Engine::StartAskedPlan() {
+  if (!asked_plan_ || !scheduler_ || plan_task_ != nullptr || change_) return OkStatus();
+  std::string plan_json = std::move(*asked_plan_);
+  asked_plan_.reset();
+  const char* const why = plan_json.empty() ? "asked for" : "given";
+  return WishPlan({.why = why, .plan_json = std::move(plan_json)});
 }
 
 // The plan is made beside the engine, and steps go on meanwhile.
@@ -44,8 +50,9 @@ Status Engine::WishPlan(PlanWish wish) {
 
 // Without those who want to leave and, where we choose, those whom our links do not reach.
 Result<PlanJob> Engine::JobOf(PlanWish* wish) const {
-  if (membership_.profile().workers.empty()) return Unavailable("no other worker is left");
-  TC_ASSIGN_OR_RETURN(PlanJob job, NextJob());
+  placement::ClusterProfile here = membership_.profile(wish->others);
+  if (here.workers.empty()) return Unavailable("no other worker is left");
+  TC_ASSIGN_OR_RETURN(PlanJob job, JobFor(std::move(here)));
   std::vector<placement::WorkerProfile>& workers = job.cluster.workers;
   if (wish->plan_json.empty()) {
     std::erase_if(workers, [&](const auto& worker) { return !IsReachable(worker.id); });
@@ -70,7 +77,7 @@ bool Engine::IsReachable(WorkerId worker) const {
 
 Status Engine::OnNextPlan(Result<PlanOutcome> next) {
   PlanWish wish = std::exchange(wish_, {});
-  const Status status = next.ok() ? CheckNextPlan(next->plan) : next.status();
+  const Status status = next.ok() ? CheckSameContext(next->plan, plan_) : next.status();
   if (!status.ok()) return RefuseWish(wish, status);
   if (AreAlike(next->plan, plan_) && !StandsOtherwise(next->plan, wish.order)) {
     SayNews(Str("another plan (", wish.why, ") would be the same again"));
@@ -81,18 +88,12 @@ Status Engine::OnNextPlan(Result<PlanOutcome> next) {
 }
 
 Status Engine::RefuseWish(const PlanWish& wish, const Status& why) {
+  if (wish.leavers.size() > 1) {
+    return WishToLeave({wish.leavers[0]}, {wish.leavers.begin() + 1, wish.leavers.end()});
+  }
   if (!wish.leavers.empty()) return KeepWorkers(wish.leavers, why);
   SayNews(Str("no other plan (", wish.why, "): ", why.message()));
   return OkStatus();
-}
-
-// What was accepted must fit the next plan too.
-Status Engine::CheckNextPlan(const placement::Plan& next) const {
-  if (next.n_ctx == plan_.n_ctx && next.kv.page_tokens == plan_.kv.page_tokens) return OkStatus();
-  return InvalidArgument(
-      Str("another plan of a running service keeps its context and pages:", Kv("n_ctx", next.n_ctx),
-          Kv("now", plan_.n_ctx), Kv("page_tokens", next.kv.page_tokens),
-          Kv("now", plan_.kv.page_tokens)));
 }
 
 // From here on no step is formed.
@@ -102,21 +103,19 @@ void Engine::BeginChange(PlanOutcome next, PlanWish wish) {
   change_ = {.next = std::move(next),
              .why = std::move(wish.why),
              .order = std::move(wish.order),
-             .asked_at = clock_.Now()};
+             .asked_at = clock_.Now(),
+             .leavers = std::move(wish.leavers)};
 }
 
 Status Engine::ContinueChange() {
   if (change_->is_loading || scheduler_->has_outstanding()) return OkStatus();
-  for (const placement::StagePlan& stage : change_->next.plan.stages) {
-    const auto is_gone = [&](WorkerId worker) { return !membership_.contains(worker); };
-    const bool lacks_one = is_gone(stage.lead) ||
-                           std::any_of(stage.helpers.begin(), stage.helpers.end(),
-                                       [&](const auto& helper) { return is_gone(helper.worker); });
-    if (!lacks_one) continue;
-    AbandonChange(Unavailable("one of its workers has gone meanwhile"));
-    return OkStatus();
-  }
-  return LoadNextPlan();
+  const std::vector<WorkerId> workers = WorkersOf(change_->next.plan);
+  const bool all_here = std::all_of(workers.begin(), workers.end(),
+                                    [&](WorkerId worker) { return membership_.contains(worker); });
+  if (all_here) return LoadNextPlan();
+  // Who wants to leave still does, and is planned without once more.
+  AbandonChange(Unavailable("one of its workers has gone meanwhile"));
+  return OkStatus();
 }
 
 Status Engine::LoadNextPlan() {
@@ -129,10 +128,12 @@ Status Engine::LoadNextPlan() {
     std::swap(plan_, change_->next.plan);
     order_ = order_before;
     tabled_ = tabled_before;
+    const std::vector<WorkerId> leavers = std::move(change_->leavers);
     AbandonChange(assignments.status());
-    return OkStatus();
+    return KeepWorkers(leavers, assignments.status());
   }
   change_->next.plan = plan_;
+  change_->order_before = order_before;
   change_->is_loading = true;
   planned_heats_ = live_heat_.HeatsIn(order_, planned_heats_);
   SetExpected(change_->next);
@@ -147,6 +148,55 @@ Status Engine::LoadNextPlan() {
 void Engine::AbandonChange(const Status& why) {
   SayNews(Str("the plan stays as it is: ", why.message()));
   change_.reset();
+}
+
+// A worker that beats but loads nothing hangs: the plan before comes back without it, if that can
+// be.
+Status Engine::CheckLoadDeadline(TimePoint now) {
+  const bool is_loading = change_ ? change_->is_loading : !scheduler_ && !plan_.stages.empty();
+  if (!is_loading) return OkStatus();
+  const std::vector<WorkerId> stuck = membership_.StuckLoading(now, options_.load_timeout);
+  if (stuck.empty()) return OkStatus();
+  std::string names;
+  for (const WorkerId id : stuck) names += Str(names.empty() ? "" : ", ", membership_.NameOf(id));
+  const WorkerStatus first = StatusOf(stuck.front());
+  const Status why = DeadlineExceeded(
+      Str(names, stuck.size() > 1 ? " have" : " has", " loaded nothing more for ",
+          Seconds(options_.load_timeout), " s (--load-timeout): ", FormatBytes(first.bytes_done),
+          " of ", FormatBytes(first.bytes_total)));
+  if (!change_ || change_->is_return) return why;
+  return ReturnToPlanBefore(stuck, why);
+}
+
+// Under an epoch of its own, since some have dropped what they had of it. Those who hang and have
+// no place in it are given up; if one has, and goes on hanging, the service ends.
+Status Engine::ReturnToPlanBefore(const std::vector<WorkerId>& stuck, const Status& why) {
+  SayNews(Str("going back to the plan before: ", why.message()));
+  Change back{.next = served_,
+              .why = "the plan before is back",
+              .order = InFull(std::move(change_->order_before)),
+              .asked_at = change_->asked_at,
+              .is_return = true};
+  back.next.plan.epoch = {plan_.epoch.value + 1};
+  const std::vector<WorkerId> leavers = std::move(change_->leavers);
+  change_ = std::move(back);
+  TC_RETURN_IF_ERROR(KeepWorkers(leavers, why));
+  const std::vector<WorkerId> needed = WorkersOf(served_.plan);
+  for (const WorkerId worker : stuck) {
+    if (std::find(needed.begin(), needed.end(), worker) == needed.end()) GiveUp(worker, why);
+  }
+  for (const WorkerId worker : needed) {
+    if (!membership_.contains(worker)) return why;  // nothing is left to go back to
+  }
+  return LoadNextPlan();
+}
+
+void Engine::GiveUp(WorkerId worker, const Status& why) {
+  const Status sent = SendToWorker(worker, proto::Failure{why});
+  if (!sent.ok()) LogDebug("coordinator", sent.message());
+  observer_.OnWorkerLeft(StatusOf(worker), why);
+  membership_.Remove(worker);
+  workers_changed_ = true;
 }
 
 void Engine::FinishChange() {
@@ -164,6 +214,7 @@ void Engine::FinishChange() {
   plan_status_.read_bytes = change_->read_bytes;
   plan_status_.news = Str("epoch ", plan_.epoch, " serves (", plan_status_.why, ")");
   plan_changed_at_ = last_progress_at_ = now;
+  served_ = std::move(change_->next);
   change_.reset();
   workers_changed_ = true;
   LogInfo("coordinator",
@@ -174,7 +225,8 @@ void Engine::FinishChange() {
   next_tick_ = now;  // lets those go who are not in it any more
 }
 
-// Spares go at once; others when a plan without them serves.
+// Spares go at once; others when a plan without them serves. All together if they can, else one
+// after the other.
 Status Engine::HandleLeavers(TimePoint now) {
   if (change_ || plan_task_ != nullptr || !scheduler_) return OkStatus();
   std::vector<WorkerId> needed;
@@ -185,8 +237,15 @@ Status Engine::HandleLeavers(TimePoint now) {
   if (options_.replan == ReplanMode::kOff) {
     return KeepWorkers(needed, Unavailable("this service keeps its plan (--replan off)"));
   }
-  const std::string why = Str(membership_.NameOf(needed.front()), " leaves");
-  return WishPlan({.why = why, .leavers = std::move(needed)});
+  return WishToLeave(std::move(needed), {});
+}
+
+Status Engine::WishToLeave(std::vector<WorkerId> leavers, std::vector<WorkerId> others) {
+  std::string names;
+  for (const WorkerId id : leavers) names += Str(names.empty() ? "" : ", ", membership_.NameOf(id));
+  return WishPlan({.why = Str(names, leavers.size() > 1 ? " leave" : " leaves"),
+                   .leavers = std::move(leavers),
+                   .others = std::move(others)});
 }
 
 void Engine::LetGo(WorkerId worker) {

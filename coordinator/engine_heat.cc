@@ -21,6 +21,15 @@ constexpr Duration kLeastBetween = std::chrono::minutes(10);
 // kLeastGain.
 constexpr double kLeastDrift = 0.1;
 
+std::vector<int> SharedLayersOf(const placement::Plan& plan) {
+  std::vector<int> layers;
+  for (const placement::StagePlan& stage : plan.stages) {
+    if (!stage.is_split()) continue;
+    for (int layer = stage.layers.begin; layer < stage.layers.end; ++layer) layers.push_back(layer);
+  }
+  return layers;
+}
+
 int Percent(double share) { return static_cast<int>(100 * share + 0.5); }
 
 }  // namespace
@@ -62,12 +71,14 @@ void Engine::AddHeats(PlanWish* wish, PlanJob* job) const {
 bool Engine::IsWorthChanging(const PlanOutcome& next, const PlanWish& wish) {
   if (!next.rival) return false;
   const placement::PlanForecast& forecast = next.forecast;
-  const ReplanCase facts{.now_s = next.rival->objective_s,
-                         .next_s = forecast.objective_s,
-                         .step_s = forecast.step_s / static_cast<double>(forecast.n_sequences),
-                         .bytes_to_read = BytesToRead(plan_, next.plan, sources_.config.n_ff),
-                         .read_bytes_per_s = read_bytes_per_s_,
-                         .n_tokens = scheduler_->n_computed()};
+  const ReplanCase facts{
+      .now_s = next.rival->objective_s,
+      .next_s = forecast.objective_s,
+      .step_s = forecast.step_s / static_cast<double>(forecast.n_sequences),
+      .bytes_to_read = BytesToRead({plan_, order_}, {next.plan, OrderOf(next.plan, wish.order)},
+                                   sources_.config.n_ff),
+      .read_bytes_per_s = read_bytes_per_s_,
+      .n_tokens = scheduler_->n_computed()};
   plan_status_.predicted_gain = GainOf(facts);
   const bool is_worth_it = IsWorthIt(facts);
   const std::string line =
@@ -82,32 +93,46 @@ bool Engine::IsWorthChanging(const PlanOutcome& next, const PlanWish& wish) {
 // Whether neurons that several workers share would stand in another order.
 bool Engine::StandsOtherwise(const placement::Plan& next, const model::NeuronOrder& order) const {
   if (order.layers.empty()) return false;
-  for (const placement::StagePlan& stage : next.stages) {
-    if (!stage.is_split()) continue;
-    for (int layer = stage.layers.begin; layer < stage.layers.end; ++layer) {
-      const auto now = order_.Of(layer), then = order.Of(layer);
-      if (!std::equal(now.begin(), now.end(), then.begin(), then.end())) return true;
-    }
-  }
-  return false;
+  const std::vector<int> shared = SharedLayersOf(next);
+  return std::any_of(shared.begin(), shared.end(), [&](int layer) {
+    const auto now = order_.Of(layer), then = order.Of(layer);
+    return !std::equal(now.begin(), now.end(), then.begin(), then.end());
+  });
 }
 
-// Only shared layers change their order: elsewhere it would move rows for nothing. Those who share
-// get it from us, whatever profile lies beside their model.
-void Engine::TakeOrder(const placement::Plan& next, const model::NeuronOrder& order) {
+// Only shared layers change their order: elsewhere it would move rows for nothing.
+model::NeuronOrder Engine::OrderOf(const placement::Plan& next,
+                                   const model::NeuronOrder& wished) const {
+  model::NeuronOrder order = order_;
+  if (wished.layers.empty()) return order;
+  order.layers.resize(planned_heats_.size());
+  for (const int layer : SharedLayersOf(next)) {
+    const auto neurons = wished.Of(layer);
+    if (!neurons.empty())
+      order.layers[static_cast<size_t>(layer)] = {neurons.begin(), neurons.end()};
+  }
+  return order;
+}
+
+// Every layer by a table, those in the file's order too.
+model::NeuronOrder Engine::InFull(model::NeuronOrder order) const {
+  order.layers.resize(planned_heats_.size());
+  for (std::vector<int32_t>& neurons : order.layers) {
+    if (!neurons.empty()) continue;
+    neurons.resize(static_cast<size_t>(sources_.config.n_ff));
+    std::iota(neurons.begin(), neurons.end(), 0);
+  }
+  return order;
+}
+
+// Those who share a layer get its order from us, whatever profile lies beside their model.
+void Engine::TakeOrder(const placement::Plan& next, const model::NeuronOrder& wished) {
+  order_ = OrderOf(next, wished);
   order_.layers.resize(planned_heats_.size());
-  for (const placement::StagePlan& stage : next.stages) {
-    if (!stage.is_split()) continue;
-    for (int layer = stage.layers.begin; layer < stage.layers.end; ++layer) {
-      std::vector<int32_t>& neurons = order_.layers[static_cast<size_t>(layer)];
-      const auto then = order.Of(layer);
-      if (!then.empty()) neurons.assign(then.begin(), then.end());
-      if (neurons.empty()) {
-        neurons.resize(static_cast<size_t>(sources_.config.n_ff));
-        std::iota(neurons.begin(), neurons.end(), 0);
-      }
-      tabled_.insert(layer);
-    }
+  const model::NeuronOrder full = InFull(order_);
+  for (const int layer : SharedLayersOf(next)) {
+    order_.layers[static_cast<size_t>(layer)] = full.layers[static_cast<size_t>(layer)];
+    tabled_.insert(layer);
   }
 }
 

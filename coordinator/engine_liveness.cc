@@ -37,6 +37,7 @@ Status Engine::CheckLiveness(TimePoint now) {
   }
   TC_RETURN_IF_ERROR(CheckLinkReport(now));
   if (survey_ != nullptr) TC_RETURN_IF_ERROR(survey_->CheckDeadline(now));
+  TC_RETURN_IF_ERROR(CheckLoadDeadline(now));
   TC_RETURN_IF_ERROR(HandleLeavers(now));
   TC_RETURN_IF_ERROR(LookAtHeat(now));
   return CheckStepDeadline(now);

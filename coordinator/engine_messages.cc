@@ -30,12 +30,12 @@ Status Engine::On(comm::PeerId from, const proto::Hello& hello) {
     trace_->OnWorker(*id, membership_.NameOf(*id));
     TC_RETURN_IF_ERROR(AskClock(*id));
   }
-  if (scheduler_) SayWhatJoiningMeans(*id);
+  if (!plan_.stages.empty()) SayWhatJoiningMeans(*id);
   const bool has_plan = !plan_.stages.empty() || plan_task_ != nullptr || survey_ != nullptr;
   return membership_.complete() && !has_plan ? StartSurvey() : OkStatus();
 }
 
-// Of a worker that has come to a running service.
+// Of a worker that has come to a plan that was made without it, loaded or not.
 void Engine::SayWhatJoiningMeans(WorkerId worker) {
   const std::string name = membership_.NameOf(worker);
   if (options_.replan == ReplanMode::kOff) {
@@ -85,7 +85,7 @@ Status Engine::On(comm::PeerId from, const proto::Ready& ready) {
     change_->read_bytes += ready.read_bytes;
   }
   if (!membership_.all_ready()) return OkStatus();
-  TC_RETURN_IF_ERROR(membership_.CheckNeuronOrders(plan_));
+  TC_RETURN_IF_ERROR(membership_.CheckNeuronOrders(plan_, order_));
   change_ ? FinishChange() : StartServing();
   return OkStatus();
 }

@@ -6,6 +6,7 @@
 #include "coordinator/engine.h"
 #include "placement/fit_cluster.h"
 #include "placement/link_preset.h"
+#include "proto/codec.h"
 
 namespace thermocline::coordinator {
 
@@ -34,17 +35,17 @@ Status Engine::ContinueSurvey() {
 }
 
 Status Engine::StartPlanning() {
-  TC_ASSIGN_OR_RETURN(PlanJob job, NextJob());
+  TC_ASSIGN_OR_RETURN(PlanJob job, JobFor(membership_.profile()));
   job.save_cluster_path = options_.save_cluster_path;
   observer_.OnPlanning(job);
   plan_task_ = std::make_unique<PlanTask>(sources_, std::move(job), [this] { mailbox_.Wake(); });
   return OkStatus();
 }
 
-// For those who are here now, by what is known of them. Streams share the steps under way, of which
+// For those who are here, by what is known of them. Streams share the steps under way, of which
 // there will be no more than workers.
-Result<PlanJob> Engine::NextJob() const {
-  PlanJob job{.cluster = membership_.profile(), .plan_json = options_.plan_json};
+Result<PlanJob> Engine::JobFor(placement::ClusterProfile here) const {
+  PlanJob job{.cluster = std::move(here), .plan_json = options_.plan_json};
   for (placement::WorkerProfile& worker : job.cluster.workers) {
     if (const auto* known = cluster_.FindWorker(worker.id)) worker = *known;
   }
@@ -78,6 +79,7 @@ void Engine::HandlePlanned() {
 
 Status Engine::StartLoading(const PlanOutcome& planned) {
   plan_ = planned.plan;
+  served_ = planned;
   SetExpected(planned);
   TC_ASSIGN_OR_RETURN(const Assignments assignments, AssignmentsOfAll());
   loading_since_ = clock_.Now();
@@ -102,6 +104,10 @@ Status Engine::SendPlan(const Assignments& assignments) {
     Status sent = SendTables(worker, assignment);
     if (sent.ok()) sent = SendToWorker(worker, assignment);
     if (!sent.ok()) TC_RETURN_IF_ERROR(Lose(worker, sent));
+  }
+  for (const auto& [worker, assignment] : assignments) {
+    const bool leads = assignment.stage >= 0 && assignment.helper < 0;
+    if (leads && membership_.contains(worker)) membership_.UseUpNcclId(worker);
   }
   return OkStatus();
 }
@@ -133,6 +139,10 @@ Result<proto::AssignPlan> Engine::AssignmentOf(WorkerId worker) const {
       TC_ASSIGN_OR_RETURN(assignment.lead_address, AddressOf(plan_.stages[i].lead, plan_.link));
     }
   }
+  if (assignment.stage >= 0) {
+    const placement::StagePlan& stage = plan_.stages[static_cast<size_t>(assignment.stage)];
+    if (!stage.helpers.empty()) assignment.nccl_id = membership_.hello(stage.lead).nccl_id;
+  }
   assignment.n_neuron_tables = static_cast<int>(LayersWithTable(assignment).size());
   return assignment;
 }
@@ -154,18 +164,12 @@ Status Engine::AddressNeighbours(size_t i, proto::AssignPlan* assignment) const 
 }
 
 Result<std::string> Engine::AddressOf(WorkerId worker, placement::LinkKind transport) const {
-  const proto::Hello& hello = membership_.hello(worker);
-  const bool mpi = transport == placement::LinkKind::kMpi;
-  const std::string& address = mpi ? hello.mpi_address : hello.zmq_address;
-  if (!address.empty()) return address;
-  return InvalidArgument(Str("transport ", placement::LinkKindName(transport), " needs ",
-                             mpi ? "every worker to be an MPI rank" : "every worker's data socket",
-                             ": ", membership_.NameOf(worker), " has none; try --transport ",
-                             mpi ? "zmq" : "mpi"));
+  return DataAddressOf(membership_.NameOf(worker), membership_.hello(worker), transport);
 }
 
 SchedulerOptions Engine::ServingOptions() const {
-  const int n_batches = plan_.batches_under_way();
+  // However many stages there are, the first one's queue takes all steps under way.
+  const int n_batches = std::min(plan_.batches_under_way(), proto::kMaxStepsInFlight - 1);
   return {.epoch = plan_.epoch,
           .n_ctx = plan_.n_ctx,
           .n_vocab = sources_.config.n_vocab,

@@ -165,6 +165,8 @@ Status ResolveEngine(const ServeFlags& flags, EngineOptions* engine) {
   engine->dump_logits_dir = flags.dump_logits_dir;
   engine->join_timeout =
       std::chrono::milliseconds(static_cast<int64_t>(flags.join_timeout_s * 1e3));
+  engine->load_timeout =
+      std::chrono::milliseconds(static_cast<int64_t>(flags.load_timeout_s * 1e3));
   engine->drain_deadline =
       std::chrono::milliseconds(static_cast<int64_t>(flags.drain_timeout_s * 1e3));
   return engine->Validate();
@@ -206,6 +208,7 @@ std::vector<std::string> WorkerArguments(const ServeFlags& flags) {
   pass_on("--cpus", flags.cpus);
   pass_on("--isa", flags.isa);
   pass_on("--shape", flags.shape);
+  if (flags.slowdown > 1) pass_on("--slowdown", Str(flags.slowdown));
   return arguments;
 }
 

@@ -54,6 +54,7 @@ struct ServeFlags {
   std::string cluster_address;  // where workers connect: "10.0.0.1", "0.0.0.0:40123"
   std::string key;
   double join_timeout_s = 60;
+  double load_timeout_s = 300;
   double drain_timeout_s = 30;
 
   // For the worker started beside a lone coordinator; under mpirun each worker reads them itself.
@@ -63,6 +64,7 @@ struct ServeFlags {
   std::string memory;
   std::string cache_dir;
   std::string shape;
+  double slowdown = 1;
 
   std::string log_level = "info";
   std::string log_format = "text";

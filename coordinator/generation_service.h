@@ -13,6 +13,7 @@
 #include "base/status.h"
 #include "model/sampler.h"
 #include "model/sampling_params.h"
+#include "placement/profile.h"
 
 namespace thermocline::coordinator {
 
@@ -64,6 +65,7 @@ struct WorkerStatus {
   uint64_t last_step_us = 0, step_us_total = 0;  // its stage's share of answered steps
   uint64_t stale_frames = 0;                     // that it dropped: older epoch
   bool leaving = false;                          // has asked to; the next plan is without it
+  std::vector<placement::GpuInfo> gpus;          // of its host
 };
 
 // How the plan came to be and what a change of it took.
@@ -109,6 +111,11 @@ struct ServiceStatus {
   std::vector<WorkerStatus> workers;
 };
 
+enum class ReplanAnswer : uint8_t {
+  kAccepted,       // and on its way
+  kServesAlready,  // nothing changes
+};
+
 // One sequence and who hears of it.
 struct SequenceSubmission {
   GenerationRequest request;
@@ -135,9 +142,9 @@ class GenerationService {
   virtual void Cancel(SeqId seq) = 0;
   virtual ServiceStatus status() const = 0;
   // Asks for another plan: that of `plan_json`, or a new one when it is "". Streams go on over it
-  // after a pause. What came of it is in status(). kInvalidArgument: the text is no plan;
-  // kUnavailable: not now, or not with this service.
-  virtual Status Replan(std::string /*plan_json*/) {
+  // after a pause. What came of it is in status(). kInvalidArgument names what is wrong with the
+  // plan for these workers; kUnavailable: not now, or not with this service.
+  virtual Result<ReplanAnswer> Replan(std::string /*plan_json*/) {
     return Unavailable("this service cannot change its plan");
   }
   // The longest sequence, prompt and generated tokens together; 0 until a plan exists.

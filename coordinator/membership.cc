@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/str.h"
+#include "placement/link_preset.h"
 #include "placement/pool_alike.h"
 #include "placement/solver/split_problem.h"
 
@@ -17,24 +18,37 @@ std::string NameOfWorker(WorkerId id, const std::string& host) {
   return host.empty() ? Str("worker ", id) : Str("worker ", id, " on ", Printable(host));
 }
 
-// Workers of one host read the same memory. What one of them measured while the others were at it
-// is luck; their sum is what the host gives, and each thread gets its part of that.
-void ShareBandwidthOfHosts(std::vector<placement::WorkerProfile>* workers) {
+// Without the number of threads, which "cpu avx512-vnni x4" ends with.
+std::string KindOfDevice(const std::string& device) {
+  const size_t at = device.rfind(" x");
+  if (at == std::string::npos) return device;
+  const size_t end = device.find_first_not_of("0123456789", at + 2);
+  return device.substr(0, at) + (end == std::string::npos ? "" : device.substr(end));
+}
+
+struct MemoryReader {
+  std::string memory;  // whose reading it is: a host's, by one kind of device
+  placement::WorkerProfile* profile = nullptr;
+};
+
+// Equal devices of one host read the same memory. What one of them measured while the others were
+// at it is luck; their sum is what the host gives, and each thread gets its part of that.
+void ShareBandwidthOfHosts(const std::vector<MemoryReader>& readers) {
   struct Host {
     double bytes_per_s = 0;
     int n_threads = 0;
   };
   std::map<std::string, Host> hosts;
-  for (const auto& worker : *workers) {
-    if (!worker.read_bytes_per_s.known()) continue;
-    Host& host = hosts[worker.host];
-    host.bytes_per_s += worker.read_bytes_per_s.value;
-    host.n_threads += worker.n_threads;
+  for (const auto& [memory, profile] : readers) {
+    if (!profile->read_bytes_per_s.known()) continue;
+    Host& host = hosts[memory];
+    host.bytes_per_s += profile->read_bytes_per_s.value;
+    host.n_threads += profile->n_threads;
   }
-  for (auto& worker : *workers) {
-    const Host& host = hosts[worker.host];
-    if (host.n_threads == 0 || !worker.read_bytes_per_s.known()) continue;
-    worker.read_bytes_per_s.value = host.bytes_per_s * worker.n_threads / host.n_threads;
+  for (const auto& [memory, profile] : readers) {
+    const Host& host = hosts[memory];
+    if (host.n_threads == 0 || !profile->read_bytes_per_s.known()) continue;
+    profile->read_bytes_per_s.value = host.bytes_per_s * profile->n_threads / host.n_threads;
   }
 }
 
@@ -110,13 +124,16 @@ Result<WorkerId> Membership::OnHello(comm::PeerId peer, const proto::Hello& hell
   Member member{.peer = peer, .hello = hello, .last_seen = now, .last_heartbeat = now};
   member.hello.profile.id = *id;
   member.hello.profile.host = hello.host;
+  placement::FillGpus(&member.hello.profile);
   member.status = {.id = *id,
                    .host = hello.host,
                    .device = hello.device,
                    .n_cores = hello.profile.n_cores,
-                   .memory_bytes = hello.profile.memory_bytes};
+                   .memory_bytes = hello.profile.memory_bytes,
+                   .gpus = member.hello.profile.gpus};
   members_.emplace(*id, std::move(member));
   last_id_ = std::max(last_id_, *id);
+  ++version_;
   return *id;
 }
 
@@ -159,6 +176,7 @@ Status Membership::OnLoadProgress(comm::PeerId peer, const proto::LoadProgress& 
                                   TimePoint now) {
   Member* member = Find(peer);
   if (member == nullptr) return NotAMember(peer);
+  if (progress.bytes_done != member->status.bytes_done) member->last_loaded = now;
   member->status.bytes_done = progress.bytes_done;
   member->status.bytes_total = progress.bytes_total;
   member->last_seen = now;
@@ -171,6 +189,7 @@ Status Membership::OnReady(comm::PeerId peer, const proto::Ready& ready, TimePoi
   member->status.bytes_done = member->status.bytes_total = ready.owned_bytes;
   member->status.peak_rss_bytes = ready.peak_rss_bytes;
   member->neuron_order = ready.neuron_order;
+  if (!ready.nccl_id.empty()) member->hello.nccl_id = ready.nccl_id;
   member->ready = true;
   member->last_seen = now;
   return OkStatus();
@@ -178,9 +197,10 @@ Status Membership::OnReady(comm::PeerId peer, const proto::Ready& ready, TimePoi
 
 void Membership::OnPlan(const placement::Plan& plan, TimePoint now) {
   has_plan_ = true;
+  ++version_;
   for (auto& [id, member] : members_) {
     member.ready = false;
-    member.last_seen = now;
+    member.last_seen = member.last_loaded = now;
     member.status.stage = -1;
     member.status.is_helper = false;
     member.status.bytes_done = member.status.bytes_total = 0;
@@ -209,14 +229,23 @@ bool Membership::all_ready() const {
   });
 }
 
-Status Membership::CheckNeuronOrders(const placement::Plan& plan) const {
+Status Membership::CheckNeuronOrder(WorkerId worker, uint64_t planned) const {
+  if (members_.at(worker).neuron_order == planned) return OkStatus();
+  return InvalidArgument(
+      Str(NameOf(worker),
+          " shares neurons that stand in another order there than in the plan: the "
+          "same M.profile.gguf must lie beside M.gguf on its host and the "
+          "coordinator's, or on none"));
+}
+
+Status Membership::CheckNeuronOrders(const placement::Plan& plan,
+                                     const model::NeuronOrder& order) const {
   for (const placement::StagePlan& stage : plan.stages) {
+    if (!stage.is_split()) continue;
+    const uint64_t planned = model::ChecksumOf(order, stage.layers.begin, stage.layers.end);
+    TC_RETURN_IF_ERROR(CheckNeuronOrder(stage.lead, planned));
     for (const placement::HelperPlan& helper : stage.helpers) {
-      if (members_.at(helper.worker).neuron_order == members_.at(stage.lead).neuron_order) continue;
-      return InvalidArgument(
-          Str(NameOf(helper.worker), " and ", NameOf(stage.lead),
-              " share neurons that stand in different orders: the same "
-              "M.profile.gguf must lie beside M.gguf on both hosts, or on none"));
+      TC_RETURN_IF_ERROR(CheckNeuronOrder(helper.worker, planned));
     }
   }
   return OkStatus();
@@ -250,6 +279,15 @@ std::vector<std::pair<WorkerId, Status>> Membership::Silent(TimePoint now) const
   return silent;
 }
 
+std::vector<WorkerId> Membership::StuckLoading(TimePoint now, Duration patience) const {
+  std::vector<WorkerId> stuck;
+  for (const auto& [id, member] : members_) {
+    const bool loads = member.status.stage >= 0 && !member.ready;
+    if (loads && now - member.last_loaded >= patience) stuck.push_back(id);
+  }
+  return stuck;
+}
+
 bool Membership::IsSpare(WorkerId id) const {
   const auto member = members_.find(id);
   return has_plan_ && member != members_.end() && member->second.status.stage < 0;
@@ -259,6 +297,12 @@ void Membership::SetLeaving(WorkerId id, bool leaving, TimePoint now) {
   Member& member = members_.at(id);
   if (leaving && !member.status.leaving) member.leaving_since = now;
   member.status.leaving = leaving;
+  ++version_;
+}
+
+void Membership::Remove(WorkerId id) {
+  members_.erase(id);
+  ++version_;
 }
 
 std::vector<WorkerId> Membership::Leavers(TimePoint now, Duration patience) const {
@@ -279,16 +323,22 @@ std::string Membership::MissingWorkers() const {
   return missing;
 }
 
-placement::ClusterProfile Membership::profile() const {
+placement::ClusterProfile Membership::profile(const std::vector<WorkerId>& kept) const {
   placement::ClusterProfile profile;
+  std::vector<std::string> memories;
   for (const auto& [id, member] : members_) {
-    if (member.status.leaving) continue;
+    const bool is_kept = std::find(kept.begin(), kept.end(), id) != kept.end();
+    if (member.status.leaving && !is_kept) continue;
     profile.workers.push_back(member.hello.profile);
+    memories.push_back(Str(member.hello.host, "/", KindOfDevice(member.hello.device)));
     // Nothing was left to measure with.
     placement::Figure& rate = profile.workers.back().read_bytes_per_s;
     if (rate.value == 0) rate = {};
   }
-  ShareBandwidthOfHosts(&profile.workers);
+  std::vector<MemoryReader> readers;
+  for (size_t i = 0; i < memories.size(); ++i)
+    readers.push_back({memories[i], &profile.workers[i]});
+  ShareBandwidthOfHosts(readers);
   placement::PoolAlikeWorkers(&profile);
   return profile;
 }

@@ -13,6 +13,7 @@
 #include "base/status.h"
 #include "comm/mailbox.h"
 #include "coordinator/generation_service.h"
+#include "model/neuron_order.h"
 #include "placement/plan.h"
 #include "proto/messages.h"
 
@@ -51,9 +52,9 @@ class Membership {
   // Tells the table which stage each worker leads.
   void OnPlan(const placement::Plan& plan, TimePoint now);
 
-  // kInvalidArgument names two members of a stage that order its neurons differently; when all are
-  // ready.
-  Status CheckNeuronOrders(const placement::Plan& plan) const;
+  // kInvalidArgument names a member of a shared stage whose neurons stand in another order than
+  // that of the plan, which `order` is; when all are ready.
+  Status CheckNeuronOrders(const placement::Plan& plan, const model::NeuronOrder& order) const;
   // What a step's stages took, by the plan's order.
   void OnStepTimes(const std::vector<uint32_t>& stage_compute_us);
 
@@ -61,24 +62,30 @@ class Membership {
   Status CheckJoinDeadline(TimePoint now) const;
   // The workers whose heartbeats ceased, each with a kUnavailable that says so.
   std::vector<std::pair<WorkerId, Status>> Silent(TimePoint now) const;
+  // Who has something to load and has loaded nothing more of it for `patience`.
+  std::vector<WorkerId> StuckLoading(TimePoint now, Duration patience) const;
   // Has no stage in the plan: the service goes on without it.
   bool IsSpare(WorkerId id) const;
-  void Remove(WorkerId id) { members_.erase(id); }
+  void Remove(WorkerId id);
   // Wants to leave since `now`, or no longer does.
   void SetLeaving(WorkerId id, bool leaving, TimePoint now);
   // Who has wanted to leave for `patience` or longer.
   std::vector<WorkerId> Leavers(TimePoint now, Duration patience) const;
+  // Grows whenever somebody comes, goes, wants to go, or gets another place.
+  uint64_t version() const { return version_; }
   bool contains(WorkerId id) const { return members_.contains(id); }
 
   // All have joined; stays so when a spare worker leaves.
   bool complete() const { return has_plan_ || members_.size() == options_.expected.size(); }
   // Every lead of the plan has loaded its weights.
   bool all_ready() const;
-  // What the workers that are to stay told, the bandwidth of each host divided among its workers by
-  // their cores.
-  placement::ClusterProfile profile() const;
+  // What the workers told that do not want to leave, or are `kept` nevertheless; the bandwidth of
+  // each host divided among its workers by their cores.
+  placement::ClusterProfile profile(const std::vector<WorkerId>& kept = {}) const;
   std::optional<WorkerId> FindId(comm::PeerId peer) const;
   const proto::Hello& hello(WorkerId id) const { return members_.at(id).hello; }
+  // The place where a group of GPUs that this worker leads can meet has been told to one.
+  void UseUpNcclId(WorkerId id) { members_.at(id).hello.nccl_id.clear(); }
   comm::PeerId peer(WorkerId id) const { return members_.at(id).peer; }
   std::vector<WorkerId> ids() const;
   // "worker 2 on node3"
@@ -93,6 +100,7 @@ class Membership {
     WorkerStatus status;
     TimePoint last_seen;
     TimePoint last_heartbeat;
+    TimePoint last_loaded;  // when the plan came, or more of its part was there
     bool ready = false;
     uint64_t neuron_order = 0;  // as it said when ready
     TimePoint leaving_since;    // when status.leaving
@@ -101,6 +109,7 @@ class Membership {
   Member* Find(comm::PeerId peer);
   Result<WorkerId> ChooseId(const proto::Hello& hello) const;
   Status CheckVersion(const proto::Hello& hello) const;
+  Status CheckNeuronOrder(WorkerId worker, uint64_t planned) const;
   bool IsExpected(WorkerId id) const;
   std::string MissingWorkers() const;
 
@@ -108,6 +117,7 @@ class Membership {
   const TimePoint started_;
   std::map<WorkerId, Member> members_;
   bool has_plan_ = false;
+  uint64_t version_ = 1;
   WorkerId last_id_;                   // the largest so far, expected ones included
   std::vector<std::string> refusals_;  // why somebody was refused, for the deadline's message
 };

@@ -12,15 +12,6 @@
 namespace thermocline::coordinator {
 namespace {
 
-Result<placement::Plan> CompleteByHand(const PlanSources& sources, const PlanJob& job) {
-  const placement::PlanRequest& request = job.options.request;
-  const placement::Plan defaults{.link = request.link, .wire = request.wire, .kv = request.kv};
-  TC_ASSIGN_OR_RETURN(placement::Plan plan, placement::PlanFromJson(job.plan_json, defaults));
-  plan.epoch = request.epoch;
-  return placement::CompletePlan(std::move(plan), sources.config, sources.weights, job.cluster,
-                                 request);
-}
-
 Status SaveCluster(const PlanJob& job) {
   if (job.save_cluster_path.empty()) return OkStatus();
   std::ofstream file(job.save_cluster_path, std::ios::binary | std::ios::trunc);
@@ -31,6 +22,15 @@ Status SaveCluster(const PlanJob& job) {
 }
 
 }  // namespace
+
+Result<placement::Plan> PlanByHand(const PlanSources& sources, const PlanJob& job) {
+  const placement::PlanRequest& request = job.options.request;
+  const placement::Plan defaults{.link = request.link, .wire = request.wire, .kv = request.kv};
+  TC_ASSIGN_OR_RETURN(placement::Plan plan, placement::PlanFromJson(job.plan_json, defaults));
+  plan.epoch = request.epoch;
+  return placement::CompletePlan(std::move(plan), sources.config, sources.weights, job.cluster,
+                                 request);
+}
 
 Result<PlanOutcome> PlanFor(const PlanSources& sources, PlanJob job) {
   const SteadyClock clock;
@@ -43,7 +43,7 @@ Result<PlanOutcome> PlanFor(const PlanSources& sources, PlanJob job) {
   TC_RETURN_IF_ERROR(SaveCluster(job));
   PlanOutcome outcome{.by_hand = !job.plan_json.empty()};
   if (outcome.by_hand) {
-    TC_ASSIGN_OR_RETURN(outcome.plan, CompleteByHand(sources, job));
+    TC_ASSIGN_OR_RETURN(outcome.plan, PlanByHand(sources, job));
     TC_ASSIGN_OR_RETURN(outcome.forecast,
                         placement::ForecastPlan(outcome.plan, inputs, job.options));
   } else {

@@ -52,6 +52,9 @@ struct PlanOutcome {
   Duration took{0};
 };
 
+// The plan of job.plan_json, completed and valid; the codes of PlanFromJson and CompletePlan.
+Result<placement::Plan> PlanByHand(const PlanSources& sources, const PlanJob& job);
+
 // The codes of MakePlan, PlanFromJson and CompletePlan; kUnavailable: the cluster cannot be
 // written. Equal inputs give equal plans.
 Result<PlanOutcome> PlanFor(const PlanSources& sources, PlanJob job);

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <map>
+#include <span>
 #include <utility>
+#include <vector>
 
 namespace thermocline::coordinator {
 namespace {
@@ -40,11 +42,37 @@ Holdings HoldingsOf(const Plan& plan, int64_t n_ff) {
   return holdings;
 }
 
+// One layer's neurons in two orders; empty ones are the file's.
+struct Orders {
+  std::span<const int32_t> now, next;
+  bool are_equal() const { return std::equal(now.begin(), now.end(), next.begin(), next.end()); }
+};
+
+size_t NeuronAt(std::span<const int32_t> order, int64_t place) {
+  return static_cast<size_t>(order.empty() ? place : order[static_cast<size_t>(place)]);
+}
+
+// How many neurons are in both intervals.
+int64_t CountCommon(const NeuronRange& next, const NeuronRange& now, const Orders& orders,
+                    int64_t n_ff) {
+  if (orders.are_equal()) {
+    return std::max<int64_t>(0, std::min(next.end, now.end) - std::max(next.begin, now.begin));
+  }
+  std::vector<bool> is_here(static_cast<size_t>(n_ff));
+  for (int64_t place = now.begin; place < now.end; ++place) {
+    is_here[NeuronAt(orders.now, place)] = true;
+  }
+  int64_t n = 0;
+  for (int64_t place = next.begin; place < next.end; ++place) {
+    n += is_here[NeuronAt(orders.next, place)];
+  }
+  return n;
+}
+
 // Of the layer's bytes, the share that `next` has and `now` has not. Attention and norms are taken
 // for a third of a layer, as they are where n_ff is 4 n_embd.
-double MissingShare(const Held& next, const Held& now, int64_t n_ff) {
-  const int64_t common = std::max<int64_t>(0, std::min(next.neurons.end, now.neurons.end) -
-                                                  std::max(next.neurons.begin, now.neurons.begin));
+double MissingShare(const Held& next, const Held& now, const Orders& orders, int64_t n_ff) {
+  const int64_t common = CountCommon(next.neurons, now.neurons, orders, n_ff);
   const double neurons =
       static_cast<double>(next.neurons.size() - common) / static_cast<double>(n_ff);
   const double rest = next.is_lead && !now.is_lead ? 1.0 / 3 : 0;
@@ -69,13 +97,16 @@ bool IsWorthIt(const ReplanCase& facts) {
   return gain >= kLeastGain && gain * kReplanHorizon_s > PauseOf(facts);
 }
 
-uint64_t BytesToRead(const Plan& now, const Plan& next, int64_t n_ff) {
-  const Holdings before = HoldingsOf(now, n_ff);
+uint64_t BytesToRead(const OrderedPlan& now, const OrderedPlan& next, int64_t n_ff) {
+  const Holdings before = HoldingsOf(now.plan, n_ff);
   std::map<WorkerId, double> missing;
-  for (const auto& [key, held] : HoldingsOf(next, n_ff)) {
+  for (const auto& [key, held] : HoldingsOf(next.plan, n_ff)) {
+    const auto& [worker, layer] = key;
     const auto found = before.find(key);
-    const double share = MissingShare(held, found == before.end() ? Held{} : found->second, n_ff);
-    missing[key.first] += share * held.layer_bytes;
+    const Orders orders{now.order.Of(layer), next.order.Of(layer)};
+    missing[worker] +=
+        held.layer_bytes *
+        MissingShare(held, found == before.end() ? Held{} : found->second, orders, n_ff);
   }
   double most = 0;
   for (const auto& [worker, n_bytes] : missing) most = std::max(most, n_bytes);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "model/neuron_order.h"
 #include "placement/plan.h"
 
 namespace thermocline::coordinator {
@@ -31,8 +32,13 @@ double GainOf(const ReplanCase& facts);
 double PauseOf(const ReplanCase& facts);
 bool IsWorthIt(const ReplanCase& facts);
 
-// Bytes that the worker with most to read lacks for `next` while it serves `now`. Neurons are taken
-// to stand in the same order in both.
-uint64_t BytesToRead(const placement::Plan& now, const placement::Plan& next, int64_t n_ff);
+// A plan and the order in which its neurons stand.
+struct OrderedPlan {
+  const placement::Plan& plan;
+  const model::NeuronOrder& order;
+};
+
+// Bytes that the worker with most to read lacks for `next` while it serves `now`.
+uint64_t BytesToRead(const OrderedPlan& now, const OrderedPlan& next, int64_t n_ff);
 
 }  // namespace thermocline::coordinator

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/str.h"
 #include "base/units.h"
@@ -36,6 +37,24 @@ std::string StageOf(const WorkerStatus& worker) {
   return Str(worker.stage, worker.is_helper ? " (helps)" : "");
 }
 
+// "2 x NVIDIA H100 80GB HBM3 (79.6 GiB)", kind by kind.
+std::string GpusOf(const WorkerStatus& worker) {
+  std::vector<std::pair<std::string, int>> kinds;
+  for (const placement::GpuInfo& gpu : worker.gpus) {
+    const std::string kind = Str(Printable(gpu.name), " (", FormatBytes(gpu.memory_bytes), ")");
+    const auto known = std::find_if(kinds.begin(), kinds.end(),
+                                    [&](const auto& other) { return other.first == kind; });
+    if (known == kinds.end()) {
+      kinds.emplace_back(kind, 1);
+    } else {
+      ++known->second;
+    }
+  }
+  std::string text;
+  for (const auto& [kind, n] : kinds) text += Str(text.empty() ? "" : ", ", n, " x ", kind);
+  return text.empty() ? "-" : text;
+}
+
 std::string NameOf(const WorkerStatus& worker) {
   return Str("worker ", worker.id, " on ", Printable(worker.host));
 }
@@ -56,10 +75,15 @@ std::string ProgressBar(uint64_t bytes_done, uint64_t bytes_total) {
 std::string NodeTable(const std::vector<WorkerStatus>& workers) {
   std::vector<std::vector<std::string>> rows = {
       {"worker", "host", "device", "memory", "stage", "layers", "weights", "peak rss"}};
+  const bool any_gpus = std::any_of(workers.begin(), workers.end(), [](const WorkerStatus& worker) {
+    return !worker.gpus.empty();
+  });
+  if (any_gpus) rows.front().emplace_back("GPUs of its host");
   for (const WorkerStatus& worker : workers) {
     rows.push_back({Str(worker.id), worker.host, worker.device, FormatBytes(worker.memory_bytes),
                     StageOf(worker), LayersOf(worker), FormatBytes(worker.bytes_total),
                     FormatBytes(worker.peak_rss_bytes)});
+    if (any_gpus) rows.back().push_back(GpusOf(worker));
   }
   std::string table;
   for (const auto& row : rows) {

@@ -18,6 +18,7 @@ int ProcessOf(WorkerId worker) { return static_cast<int>(worker.value); }
 
 void ClockOffset::Add(const proto::ClockEcho& echo, TimePoint now) {
   const Duration took = now.since_start - Duration{echo.sent_ns};
+  if (took < Duration(0)) return;  // we have asked nothing in the future
   const Duration middle = Duration{echo.sent_ns} + took / 2;
   trips_[n_++ % kTrips] = {took, Duration{echo.at_ns} - middle};
 }

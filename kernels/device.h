@@ -61,8 +61,8 @@ class Device {
   // The arrangement in which the ops read rows of this type fastest.
   virtual RowLayout PreferredLayout(DType) const { return RowLayout::kFile; }
   // Copies the rows of `from`, in host memory and the file's arrangement, to those of `to`, in the
-  // device's memory, whose layout is PreferredLayout. `to` may have another type when `from` is F32 (kernels/quantize.h). Memory of
-  // packed rows needs kLanesSlackBytes after the last.
+  // device's memory, whose layout is PreferredLayout. `to` may have another type when `from` is F32
+  // (kernels/quantize.h). Memory of packed rows needs kLanesSlackBytes after the last.
   // Returns the first row of `from` that holds an infinite weight or one that is not a number; -1
   // when all are finite.
   virtual int64_t Pack(TensorView from, TensorView to) = 0;
@@ -94,6 +94,10 @@ Result<std::unique_ptr<Device>> MakeCpuDevice(const CpuDeviceOptions& options);
 // kUnavailable when built without CUDA, without a driver that is new enough, or without such a GPU:
 // one line says which.
 Result<std::unique_ptr<Device>> MakeCudaDevice(int ordinal);
+
+// For experiments: the same device, whose ops take `slowdown` times as long, 1 or more. Meant for
+// devices whose ops are done when they return.
+std::unique_ptr<Device> SlowDown(std::unique_ptr<Device> device, double slowdown);
 
 // Re-lays w[n_out, n_in] as rows of the other dimension, y[n_in, n_out] of a float dtype. Exact
 // when the dtypes are the same float type; from a quantised type each value is dequantised and

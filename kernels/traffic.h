@@ -51,6 +51,8 @@ struct Traffic {
 class TrafficCounter {
  public:
   const Traffic& sums() const { return sums_; }
+  // What another counter has counted, instead.
+  void Take(const Traffic& sums) { sums_ = sums; }
 
   void CountWeights(const TensorView& w, int64_t n_rows) {
     sums_.weight_bytes += BytesOfRows(w, n_rows);
@@ -72,6 +74,20 @@ class TrafficCounter {
   void CountNamed(const TensorView& scores, ActiveIds named) {
     sums_.n_neurons_scored += static_cast<uint64_t>(scores.n_cols);
     sums_.n_neurons_named += static_cast<uint64_t>(named.count(scores.n_cols));
+  }
+  // The parts of the above for devices whose counts the host learns later: neurons that could be
+  // added or were scored, at once; and what was gathered, added and named since the last call.
+  void CountNeuronsThere(const TensorView& w) {
+    sums_.n_neurons += static_cast<uint64_t>(w.n_rows);
+  }
+  void CountScored(const TensorView& scores) {
+    sums_.n_neurons_scored += static_cast<uint64_t>(scores.n_cols);
+  }
+  void CountGathered(uint64_t neuron_bytes, uint64_t n_active, uint64_t n_named) {
+    sums_.weight_bytes += neuron_bytes;
+    sums_.neuron_bytes += neuron_bytes;
+    sums_.n_neurons_active += n_active;
+    sums_.n_neurons_named += n_named;
   }
   void CountAttention(std::span<const SequenceRows> sequences, const KvPages& pages) {
     for (const SequenceRows& rows : sequences) {

@@ -166,6 +166,44 @@ void ReadWeightRate(MapReader* reader, WeightRate* rate) {
   reader->Number("gb_per_s", kGiga, &rate->bytes_per_s);
 }
 
+void ReadGpuPeer(MapReader* reader, GpuPeer* peer) {
+  if (!reader->Find("gpu")) reader->Fail("gpu", InvalidArgument("is missing"));
+  reader->Count("gpu", 0, kMaxGpus - 1, &peer->gpu);
+  if (const auto text = reader->Text("path")) {
+    const auto path = ParseGpuPath(*text);
+    if (path.ok()) {
+      peer->path = *path;
+    } else {
+      reader->Fail("path", path.status());
+    }
+  }
+  reader->Count("nvlinks", 0, kMaxCount, &peer->n_nvlinks);
+  peer->preset = reader->Text("preset").value_or("");
+  reader->Number("latency_us", kMicro, &peer->latency_s);
+  reader->Number("gb_per_s", kGiga, &peer->bytes_per_s);
+}
+
+void ReadGpu(MapReader* reader, GpuInfo* gpu) {
+  gpu->name = reader->Text("name").value_or("");
+  gpu->pci_bus_id = reader->Text("pci_bus_id").value_or("");
+  gpu->driver = reader->Text("driver").value_or("");
+  gpu->cpus = reader->Text("cpus").value_or("");
+  reader->Count("compute_capability", 0, kMaxCount, &gpu->compute_capability);
+  reader->Bytes("memory", &gpu->memory_bytes);
+  reader->Bytes("free", &gpu->free_bytes);
+  reader->Count("pcie_generation", 0, kMaxCount, &gpu->pcie_generation);
+  reader->Count("pcie_lanes", 0, kMaxCount, &gpu->pcie_lanes);
+  reader->Count("nvlinks", 0, kMaxCount, &gpu->n_nvlinks);
+  reader->Count("nvlink_generation", 0, kMaxCount, &gpu->nvlink_generation);
+  reader->Count("numa_node", 0, kMaxCount, &gpu->numa_node);
+  reader->Number("read_gb_per_s", kGiga, &gpu->read_bytes_per_s);
+  reader->Number("upload_gb_per_s", kGiga, &gpu->upload_bytes_per_s);
+  reader->Number("download_gb_per_s", kGiga, &gpu->download_bytes_per_s);
+  reader->Number("launch_us", kMicro, &gpu->launch_s);
+  reader->List("peers", kMaxGpus,
+               [&](MapReader* item) { ReadGpuPeer(item, &gpu->peers.emplace_back()); });
+}
+
 void ReadWorker(MapReader* reader, WorkerProfile* worker) {
   if (!reader->Find("id")) reader->Fail("id", InvalidArgument("is missing"));
   reader->Count("id", 0, kMaxCount, &worker->id.value);
@@ -192,6 +230,8 @@ void ReadWorker(MapReader* reader, WorkerProfile* worker) {
   reader->List("weight_rates", kMaxCount, [&](MapReader* item) {
     ReadWeightRate(item, &worker->weight_rates.emplace_back());
   });
+  reader->List("gpus", kMaxGpus,
+               [&](MapReader* item) { ReadGpu(item, &worker->gpus.emplace_back()); });
 }
 
 void ReadTransport(MapReader* reader, LinkKind* out) {
@@ -283,6 +323,49 @@ std::string RatesText(const WorkerProfile& worker) {
   return text;
 }
 
+std::string GpuPeerText(const GpuPeer& peer) {
+  std::string text = Str("          - {gpu: ", peer.gpu, ", path: ", GpuPathName(peer.path));
+  if (peer.n_nvlinks > 0) text += Str(", nvlinks: ", peer.n_nvlinks);
+  if (!peer.preset.empty()) text += Str(", preset: ", Quoted(peer.preset));
+  for (const std::string& field : {NumberField("latency_us", peer.latency_s, kMicro),
+                                   NumberField("gb_per_s", peer.bytes_per_s, kGiga)}) {
+    if (!field.empty()) text += Str(", ", field);
+  }
+  return text + "}\n";
+}
+
+std::string GpuText(const GpuInfo& gpu) {
+  constexpr std::string_view kIndent = "        ";
+  std::string text = Str("      - name: ", Quoted(gpu.name), "\n");
+  const auto add = [&](std::string_view name, bool is_told, const auto& value) {
+    if (is_told) text += Line(kIndent, name, Str(value));
+  };
+  const auto add_bytes = [&](std::string_view name, uint64_t bytes) {
+    add(name, true, Str(bytes, "  # ", FormatBytes(bytes)));
+  };
+  const auto add_number = [&](std::string_view name, const Figure& figure, double unit) {
+    if (figure.known()) text += Str(kIndent, NumberField(name, figure, unit), "\n");
+  };
+  add("pci_bus_id", !gpu.pci_bus_id.empty(), Quoted(gpu.pci_bus_id));
+  add("driver", !gpu.driver.empty(), Quoted(gpu.driver));
+  add("compute_capability", gpu.compute_capability > 0, gpu.compute_capability);
+  add_bytes("memory", gpu.memory_bytes);
+  add_bytes("free", gpu.free_bytes);
+  add("pcie_generation", gpu.pcie_generation > 0, gpu.pcie_generation);
+  add("pcie_lanes", gpu.pcie_lanes > 0, gpu.pcie_lanes);
+  add("nvlinks", gpu.n_nvlinks > 0, gpu.n_nvlinks);
+  add("nvlink_generation", gpu.nvlink_generation > 0, gpu.nvlink_generation);
+  add("numa_node", gpu.numa_node >= 0, gpu.numa_node);
+  add("cpus", !gpu.cpus.empty(), Quoted(gpu.cpus));
+  add_number("read_gb_per_s", gpu.read_bytes_per_s, kGiga);
+  add_number("upload_gb_per_s", gpu.upload_bytes_per_s, kGiga);
+  add_number("download_gb_per_s", gpu.download_bytes_per_s, kGiga);
+  add_number("launch_us", gpu.launch_s, kMicro);
+  if (!gpu.peers.empty()) text += Str(kIndent, "peers:\n");
+  for (const GpuPeer& peer : gpu.peers) text += GpuPeerText(peer);
+  return text;
+}
+
 std::string WorkerText(const WorkerProfile& worker) {
   std::string text = Str("  - id: ", worker.id, "\n");
   if (!worker.host.empty()) text += Line("    ", "host", Quoted(worker.host));
@@ -295,7 +378,10 @@ std::string WorkerText(const WorkerProfile& worker) {
   text += NumberLine("read_gb_per_s", worker.read_bytes_per_s, kGiga);
   text += NumberLine("gather_gb_per_s", worker.gather_bytes_per_s, kGiga);
   text += NumberLine("op_overhead_us", worker.op_overhead_s, kMicro);
-  return text + RatesText(worker);
+  text += RatesText(worker);
+  if (!worker.gpus.empty()) text += "    gpus:\n";
+  for (const GpuInfo& gpu : worker.gpus) text += GpuText(gpu);
+  return text;
 }
 
 std::string LinkText(const LinkProfile& link) {

@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "placement/context.h"
 #include "placement/model_bytes.h"
+#include "placement/overhead.h"
 #include "placement/plan.h"
 
 namespace thermocline::placement {
@@ -72,12 +73,13 @@ void FillBytes(Plan* plan, const ModelBytes& model) {
 }
 
 // The pages that the stage with the least room left can hold.
-int64_t PagesThatFit(const Plan& plan, const ClusterProfile& cluster, uint64_t overhead_bytes,
+int64_t PagesThatFit(const Plan& plan, const ClusterProfile& cluster, const OverheadModel& overhead,
                      uint64_t page_bytes) {
   uint64_t least = std::numeric_limits<int64_t>::max();
   for (const StagePlan& stage : plan.stages) {
     const uint64_t taken =
-        overhead_bytes + stage.weights_bytes + stage.relay_bytes + stage.predictor_bytes;
+        overhead.MostOfLead(stage.layers, static_cast<int>(stage.helpers.size())) +
+        stage.weights_bytes + stage.relay_bytes + stage.predictor_bytes;
     for (const WorkerProfile& worker : cluster.workers) {
       if (worker.id != stage.lead) continue;
       const uint64_t room = worker.memory_bytes - std::min(worker.memory_bytes, taken);
@@ -90,15 +92,15 @@ int64_t PagesThatFit(const Plan& plan, const ClusterProfile& cluster, uint64_t o
 
 // Too few pages for one sequence are not lowered further: ValidatePlan then says which stage lacks
 // the memory, and how much.
-Status FillKv(Plan* plan, const model::ModelConfig& config, const ClusterProfile& cluster,
-              PlanRequest request) {
+Status FillKv(Plan* plan, const model::ModelConfig& config, const model::WeightIndex& weights,
+              const ClusterProfile& cluster, PlanRequest request) {
   if (plan->n_ctx > 0) request.n_ctx = plan->n_ctx;
   request.kv = plan->kv;
   TC_ASSIGN_OR_RETURN(const ContextDemand demand, DemandOf(config, request));
   const uint64_t page_bytes = KvPageBytes(config, plan->kv);
   if (plan->kv.n_pages == 0) {
-    const uint64_t overhead_bytes = OverheadBytes(config, request.max_step_tokens);
-    const int64_t fit = PagesThatFit(*plan, cluster, overhead_bytes, page_bytes);
+    const OverheadModel overhead(config, weights, request.ffn, request.max_step_tokens);
+    const int64_t fit = PagesThatFit(*plan, cluster, overhead, page_bytes);
     plan->kv.n_pages = std::max(std::min(fit, demand.wanted_pages), demand.least_pages);
   }
   if (plan->n_ctx == 0) plan->n_ctx = demand.ContextOf(plan->kv.n_pages, plan->kv.page_tokens);
@@ -129,7 +131,7 @@ Result<Plan> CompletePlan(Plan plan, const model::ModelConfig& config,
   if (plan.kv.page_tokens == 0) plan.kv.page_tokens = request.kv.page_tokens;
   if (WithinModel(plan, config.n_layer)) {
     FillBytes(&plan, ModelBytes::Of(config, weights, request.ffn));
-    TC_RETURN_IF_ERROR(FillKv(&plan, config, cluster, request));
+    TC_RETURN_IF_ERROR(FillKv(&plan, config, weights, cluster, request));
   }
   TC_RETURN_IF_ERROR(ValidatePlan(plan, config, weights, cluster, request));
   return plan;

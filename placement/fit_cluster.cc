@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/str.h"
@@ -67,7 +68,40 @@ bool SaysRates(const WorkerProfile& worker) {
          !worker.weight_rates.empty();
 }
 
-WorkerProfile FitWorker(WorkerProfile worker, const WorkerProfile& joined) {
+// What somebody wrote of a GPU, for the one that is there. Neither has more memory than it has.
+GpuInfo FitGpu(const GpuInfo& given, const GpuInfo& real, size_t n_gpus) {
+  GpuInfo gpu = real;
+  if (given.memory_bytes > 0) gpu.memory_bytes = std::min(given.memory_bytes, real.memory_bytes);
+  gpu.free_bytes = std::min(gpu.memory_bytes, real.free_bytes);
+  if (given.free_bytes > 0) gpu.free_bytes = std::min(given.free_bytes, gpu.free_bytes);
+  const auto prefer = [](const Figure& figure, Figure* to) {
+    if (figure.known()) *to = figure;
+  };
+  prefer(given.read_bytes_per_s, &gpu.read_bytes_per_s);
+  prefer(given.upload_bytes_per_s, &gpu.upload_bytes_per_s);
+  prefer(given.download_bytes_per_s, &gpu.download_bytes_per_s);
+  prefer(given.launch_s, &gpu.launch_s);
+  if (!given.peers.empty()) gpu.peers = given.peers;
+  std::erase_if(gpu.peers, [&](const GpuPeer& peer) { return size_t(peer.gpu) >= n_gpus; });
+  return gpu;
+}
+
+// Matched in their order. Where nobody wrote any down, those that are there count.
+Status FitGpus(const WorkerProfile& joined, WorkerProfile* worker) {
+  if (worker->gpus.empty()) worker->gpus = joined.gpus;
+  const size_t n_gpus = worker->gpus.size();
+  if (n_gpus > joined.gpus.size()) {
+    return InvalidArgument(Str("the cluster file has ", n_gpus, " GPUs for worker ", joined.id,
+                               " on ", Printable(joined.host), ", which sees ",
+                               joined.gpus.size()));
+  }
+  for (size_t i = 0; i < n_gpus; ++i) {
+    worker->gpus[i] = FitGpu(worker->gpus[i], joined.gpus[i], n_gpus);
+  }
+  return OkStatus();
+}
+
+Result<WorkerProfile> FitWorker(WorkerProfile worker, const WorkerProfile& joined) {
   worker.id = joined.id;
   worker.host = joined.host;
   if (worker.n_cores == 0) worker.n_cores = joined.n_cores;
@@ -76,6 +110,7 @@ WorkerProfile FitWorker(WorkerProfile worker, const WorkerProfile& joined) {
   if (worker.memory_bytes == 0) worker.memory_bytes = joined.memory_bytes;
   worker.memory_bytes = std::min(worker.memory_bytes, joined.memory_bytes);
   Fill(joined.op_overhead_s, &worker.op_overhead_s);
+  TC_RETURN_IF_ERROR(FitGpus(joined, &worker));
   if (SaysRates(worker)) return worker;
   worker.read_bytes_per_s = joined.read_bytes_per_s;
   worker.gather_bytes_per_s = joined.gather_bytes_per_s;
@@ -92,7 +127,9 @@ Result<ClusterProfile> FitCluster(const ClusterProfile& given, const ClusterProf
   TC_ASSIGN_OR_RETURN(const Ids ids, MatchWorkers(given, joined));
   ClusterProfile cluster;
   for (const WorkerProfile& worker : given.workers) {
-    cluster.workers.push_back(FitWorker(worker, *joined.FindWorker(ids.at(worker.id))));
+    TC_ASSIGN_OR_RETURN(WorkerProfile fitted,
+                        FitWorker(worker, *joined.FindWorker(ids.at(worker.id))));
+    cluster.workers.push_back(std::move(fitted));
   }
   std::sort(cluster.workers.begin(), cluster.workers.end(),
             [](const WorkerProfile& a, const WorkerProfile& b) { return a.id < b.id; });

@@ -10,8 +10,8 @@ namespace thermocline::placement {
 // same or not given, else host by host in the order of their ids. A number that `given` lacks is
 // that of `joined`, except that all rates of a worker come from one of them: from `given` if it has
 // any. Memory is the smaller of both, since nobody can use more than it offers. Links that `given`
-// lacks stay out. kInvalidArgument: it is of other workers or hosts, or a link's numbers are of
-// another transport.
+// lacks stay out. kInvalidArgument: it is of other workers or hosts, has GPUs that are not there,
+// or a link's numbers are of another transport.
 Result<ClusterProfile> FitCluster(const ClusterProfile& given, const ClusterProfile& joined,
                                   LinkKind transport);
 

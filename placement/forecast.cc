@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "placement/cost_model.h"
 #include "placement/model_bytes.h"
+#include "placement/overhead.h"
 #include "placement/solver/split_cost.h"
 
 namespace thermocline::placement {
@@ -39,7 +40,7 @@ struct StageCosts {
   const PlannerInputs& inputs;
   const CostModel costs;
   const ModelBytes bytes;
-  const uint64_t overhead_bytes;  // of every worker
+  const OverheadModel overhead;
 };
 
 struct Members {
@@ -104,11 +105,12 @@ PlanForecast::Stage StageOf(const StageCosts& costs, const StagePlan& stage) {
   LimitSeconds(&split.problem);
   const SplitCost cost = Evaluate(split.problem, split.split);
   own.seconds = cost.seconds;
-  own.members.push_back(
-      {stage.lead, cost.busy_s[0], stage.bytes().sum() + stage.kv_bytes + costs.overhead_bytes});
+  own.members.push_back({stage.lead, cost.busy_s[0],
+                         stage.bytes().sum() + stage.kv_bytes + costs.overhead.OfLead(stage)});
   for (size_t h = 0; h < stage.helpers.size(); ++h) {
-    own.members.push_back({stage.helpers[h].worker, cost.busy_s[h + 1],
-                           stage.helpers[h].bytes.sum() + costs.overhead_bytes});
+    const HelperPlan& helper = stage.helpers[h];
+    own.members.push_back({helper.worker, cost.busy_s[h + 1],
+                           helper.bytes.sum() + costs.overhead.OfHelper(stage, helper)});
   }
   return own;
 }
@@ -123,7 +125,8 @@ Result<PlanForecast> ForecastPlan(const Plan& plan, const PlannerInputs& inputs,
   const StageCosts costs{.inputs = inputs,
                          .costs = CostModel(CostInputsOf(inputs, options)),
                          .bytes = ModelBytes::Of(config, inputs.weights, options.request.ffn),
-                         .overhead_bytes = OverheadBytes(config, options.request.max_step_tokens)};
+                         .overhead = OverheadModel(config, inputs.weights, options.request.ffn,
+                                                   options.request.max_step_tokens)};
   PlanForecast forecast{.n_sequences = options.n_sequences};
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     PlanForecast::Stage& own = forecast.stages.emplace_back(StageOf(costs, plan.stages[i]));

@@ -1,6 +1,10 @@
 #include "placement/link_preset.h"
 
+#include <algorithm>
 #include <array>
+#include <cmath>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "base/str.h"
@@ -31,15 +35,81 @@ constexpr std::array kPresets = {
     LinkPreset{"pcie3", 8, 11, kRdmaUs, "PCIe 3 x16, between devices"},
     LinkPreset{"pcie4", 6, 24, kRdmaUs, "PCIe 4 x16, between devices"},
     LinkPreset{"pcie5", 5, 54, kRdmaUs, "PCIe 5 x16, between devices"},
+    LinkPreset{"gpu-numa", 10, 10, kRdmaUs, "two GPUs of one host, each at a CPU of its own"},
+    LinkPreset{"nvlink2", 8, 115, kRdmaUs, "NVLink 2, NCCL, launch included"},
     LinkPreset{"nvlink3", 8, 230, kRdmaUs, "NVLink 3, NCCL, launch included"},
     LinkPreset{"nvlink4", 5, 350, kRdmaUs, "NVLink 4, NCCL, launch included"},
+    LinkPreset{"nvlink5", 5, 690, kRdmaUs, "NVLink 5, NCCL, launch included"},
     LinkPreset{"thunderbolt5-tcp", 300, 4, kSocketUs, "Thunderbolt 5, TCP"},
     LinkPreset{"wifi", 2500, 0.04, kSocketUs, "wireless LAN"},
     LinkPreset{"wan", 25000, 0.0125, kSocketUs, "between regions, 100 Mbit"},
 };
 
+// How many links the presets of NVLink are of: all that a data-centre GPU of that generation has.
+struct NvlinkPreset {
+  int generation;
+  int n_links;
+  std::string_view preset;
+};
+constexpr std::array kNvlinks = {NvlinkPreset{2, 6, "nvlink2"}, NvlinkPreset{3, 12, "nvlink3"},
+                                 NvlinkPreset{4, 18, "nvlink4"}, NvlinkPreset{5, 18, "nvlink5"}};
+// The presets of PCIe are of so many lanes.
+constexpr int kPcieLanes = 16;
+constexpr int kFirstPciePreset = 3, kLastPciePreset = 5;
+
 void FillFigure(double assumed, Figure* figure) {
   if (!figure->known()) *figure = Figure::Assumed(assumed);
+}
+
+LinkPreset Scaled(LinkPreset preset, double share) {
+  preset.gb_per_s *= share;
+  return preset;
+}
+
+std::optional<LinkPreset> Named(std::string_view name) {
+  const auto found = std::find_if(kPresets.begin(), kPresets.end(),
+                                  [&](const LinkPreset& preset) { return preset.name == name; });
+  return found == kPresets.end() ? std::nullopt : std::optional(*found);
+}
+
+// The preset of the generation, or of the nearest one that has any, for so many lanes.
+std::optional<LinkPreset> PciePreset(int generation, int n_lanes) {
+  if (generation < 1) return std::nullopt;
+  const int known = std::clamp(generation, kFirstPciePreset, kLastPciePreset);
+  const auto preset = Named(Str("pcie", known));
+  // Each generation doubles the rate of a lane.
+  const double lanes = n_lanes > 0 ? double(n_lanes) / kPcieLanes : 1;
+  return Scaled(*preset, lanes * std::ldexp(1.0, std::min(generation - known, 0)));
+}
+
+std::optional<LinkPreset> NvlinkPresetOf(int generation, int n_links) {
+  for (const NvlinkPreset& nvlink : kNvlinks) {
+    if (nvlink.generation != generation) continue;
+    return Scaled(*Named(nvlink.preset), double(n_links) / nvlink.n_links);
+  }
+  return std::nullopt;
+}
+
+std::optional<LinkPreset> PresetBetween(const GpuInfo& gpu, const GpuInfo& other,
+                                        const GpuPeer& peer) {
+  if (!peer.preset.empty()) return Named(peer.preset);
+  if (peer.n_nvlinks > 0) {
+    const int generation = std::min(gpu.nvlink_generation, other.nvlink_generation);
+    if (auto nvlink = NvlinkPresetOf(generation, peer.n_nvlinks)) return nvlink;
+  }
+  if (peer.path == GpuPath::kUnknown) return std::nullopt;
+  const auto pcie = PciePreset(std::min(gpu.pcie_generation, other.pcie_generation),
+                               std::min(gpu.pcie_lanes, other.pcie_lanes));
+  const auto across = Named("gpu-numa");
+  const bool is_across = peer.path == GpuPath::kSystem;
+  return is_across && (!pcie || across->gb_per_s < pcie->gb_per_s) ? across : pcie;
+}
+
+void FillPeer(const LinkPreset& preset, GpuPeer* peer) {
+  constexpr double kMicro = 1e-6, kGiga = 1e9;
+  if (!peer->latency_s.known() || !peer->bytes_per_s.known()) peer->preset = preset.name;
+  FillFigure(preset.latency_us * kMicro, &peer->latency_s);
+  FillFigure(preset.gb_per_s * kGiga, &peer->bytes_per_s);
 }
 
 }  // namespace
@@ -65,6 +135,21 @@ void FillLink(const LinkPreset& preset, LinkProfile* link) {
   FillFigure(preset.message_us * kMicro, &link->message_s);
 }
 
+void FillGpus(WorkerProfile* worker) {
+  for (GpuInfo& gpu : worker->gpus) {
+    if (const auto pcie = PciePreset(gpu.pcie_generation, gpu.pcie_lanes)) {
+      FillFigure(pcie->gb_per_s * 1e9, &gpu.upload_bytes_per_s);
+      FillFigure(pcie->gb_per_s * 1e9, &gpu.download_bytes_per_s);
+    }
+    for (GpuPeer& peer : gpu.peers) {
+      const auto at = static_cast<size_t>(peer.gpu);
+      if (at >= worker->gpus.size()) continue;  // ValidateCluster names it
+      const auto preset = PresetBetween(gpu, worker->gpus[at], peer);
+      if (preset) FillPeer(*preset, &peer);
+    }
+  }
+}
+
 Status FillLinks(const LinkPreset& between_hosts, LinkKind transport, ClusterProfile* cluster) {
   const std::string_view local = transport == LinkKind::kMpi ? "shm" : "zmq-loopback";
   TC_ASSIGN_OR_RETURN(const LinkPreset within_host, FindLinkPreset(local));
@@ -85,6 +170,7 @@ Status FillLinks(const LinkPreset& between_hosts, LinkKind transport, ClusterPro
     }
   }
   cluster->links = std::move(links);
+  for (WorkerProfile& worker : cluster->workers) FillGpus(&worker);
   return OkStatus();
 }
 

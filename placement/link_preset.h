@@ -28,8 +28,14 @@ Result<LinkPreset> FindLinkPreset(std::string_view name);
 void FillLink(const LinkPreset& preset, LinkProfile* link);
 // A link for every ordered pair of workers: what is unknown is filled in by the preset that the
 // link names, else for two workers of one host by "shm" (MPI) or "zmq-loopback", else by
-// `between_hosts`. kInvalidArgument when a link names a preset that there is none of.
+// `between_hosts`; and FillGpus of all workers. kInvalidArgument when a link names a preset that
+// there is none of.
 Status FillLinks(const LinkPreset& between_hosts, LinkKind transport, ClusterProfile* cluster);
+
+// What a GPU and its peers lack is filled in by what the driver tells of the hardware: NVLink and
+// PCIe presets, by their generation and number of links or lanes. All of it is assumed; a GPU of
+// which nothing is told keeps unknown numbers.
+void FillGpus(WorkerProfile* worker);
 
 // What is taken where nobody says what joins two hosts.
 inline constexpr std::string_view kDefaultLinkPreset = "10gbe-tcp";

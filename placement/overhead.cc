@@ -1,23 +1,194 @@
-// What a worker needs besides weights and KV, and what a page of KV takes.
-#include <algorithm>
+#include "placement/overhead.h"
 
-#include "placement/plan.h"
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "model/ffn_policy.h"
+#include "model/slot_table.h"
 
 namespace thermocline::placement {
+namespace {
 
-uint64_t OverheadBytes(const model::ModelConfig& config, int max_step_tokens) {
-  // Rows alive at once in one layer: x, its norm, attention out, ffn out and both ends of the link
-  // (6 n_embd), q and attention (2 n_embd_q), k and v (2 n_embd_kv), gate, up and their product
-  // (3 n_ff), F32.
-  const uint64_t row_elems = 6 * uint64_t(config.n_embd) + 2 * uint64_t(config.n_embd_q()) +
-                             2 * uint64_t(config.n_embd_kv()) + 3 * uint64_t(config.n_ff);
-  // A stage's scratch never has fewer rows than a block of logits.
-  const uint64_t n_rows = uint64_t(std::max(max_step_tokens, kLogitsBlockRows));
-  // Of the head: x, its norm and the logits, F32; of the sampler, which looks at one row: a logit,
-  // a token id and a double of weight per token of the vocabulary.
-  const uint64_t head_elems = kLogitsBlockRows * (2 * uint64_t(config.n_embd) + config.n_vocab);
-  return kRuntimeBytes + (n_rows * row_elems + head_elems) * sizeof(float) +
-         16 * uint64_t(config.n_vocab);
+using model::FfnMode;
+using model::FfnShare;
+using model::Graph;
+using model::OpKind;
+using model::WeightRole;
+
+// Activations that meet weights of 8 bits and fewer are rounded to bytes first: 512 of them take
+// 704 bytes with their scales (kernels/cpu/byte_rows.h).
+constexpr int64_t kRoundedElems = 512, kRoundedBytes = 704;
+// Added rows want the factors of 128 tokens neuron by neuron, F32 (kernels/cpu/axpy-inl.h).
+constexpr int64_t kAxpyTokens = 128;
+// Two ids per neuron: those that remain, of Neurons and of AxpyRows.
+constexpr int64_t kIdBytes = 2 * sizeof(int32_t);
+// Per neuron and layer: its place, and how often it fired.
+constexpr int64_t kTableBytes = 2 * sizeof(int32_t);
+// A frame that comes lies once in the transport's buffer and once as activations.
+constexpr int kCopiesIn = 2;
+
+// What the weights allow the layer to run; thresholds do not change what an op needs.
+model::LayerSparsity SparsityIn(const model::WeightIndex& weights, int layer) {
+  model::LayerSparsity sparsity{.activation_threshold = 0};
+  const model::TensorInfo* fc1 = weights.Find(WeightRole::kPredictorFc1, layer);
+  if (fc1 == nullptr) return sparsity;
+  sparsity.predictor = model::PredictorKind::kRelu;
+  sparsity.n_hidden = static_cast<int>(fc1->n_rows());
+  return sparsity;
+}
+
+// Columns of the slots that hold a row per token, and those of lists, which serve all tokens.
+struct SlotCols {
+  int64_t of_rows = 0;
+  int64_t of_lists = 0;
+};
+
+SlotCols ColsOf(const Graph& graph) {
+  const model::SlotTable table = model::AssignSlots(graph);
+  std::vector<bool> has_rows(table.slots.size(), false);
+  if (graph.input != model::kNoValue) has_rows[0] = true;
+  for (size_t i = 0; i < graph.ops.size(); ++i) {
+    if (graph.ops[i].outputs.empty()) continue;
+    const model::Value& value = graph.values[static_cast<size_t>(graph.ops[i].outputs[0])];
+    if (value.kind == model::ValueKind::kActiveIds) continue;
+    has_rows[static_cast<size_t>(table.ops[i].output)] = true;
+  }
+  SlotCols cols;
+  for (size_t slot = 0; slot < table.slots.size(); ++slot) {
+    (has_rows[slot] ? cols.of_rows : cols.of_lists) += table.slots[slot].n_cols;
+  }
+  return cols;
+}
+
+int HelpersOf(const StagePlan& stage, size_t layer) {
+  return static_cast<int>(
+      std::count_if(stage.helpers.begin(), stage.helpers.end(),
+                    [&](const HelperPlan& helper) { return !helper.neurons[layer].empty(); }));
+}
+
+}  // namespace
+
+void OverheadModel::Scratch::Widen(const Scratch& other) {
+  row_bytes = std::max(row_bytes, other.row_bytes);
+  bytes = std::max(bytes, other.bytes);
+}
+
+OverheadModel::OverheadModel(const model::ModelConfig& config, const model::WeightIndex& weights,
+                             model::FfnModes ffn, int max_step_tokens)
+    : config_(config),
+      weights_(weights),
+      ffn_(ffn),
+      // A stage's scratch never has fewer rows than a block of logits.
+      n_rows_(static_cast<uint64_t>(std::max(max_step_tokens, kLogitsBlockRows))) {
+  embed_ = ScratchOf(model::BuildEmbedGraph(config_));
+  head_ = ScratchOf(model::BuildHeadGraph(config_, weights_));
+  for (int layer = 0; layer < config_.n_layer; ++layer) {
+    alone_.Widen(ScratchOfLayer(layer, Role::kLead, {}));
+    // Values as wide as others share their slots with them: one of the two widths is another's.
+    for (const int64_t n : {int64_t{config_.n_ff}, int64_t{config_.n_ff} - 1}) {
+      shared_.Widen(ScratchOfLayer(layer, Role::kLead, {n, 1}));
+      helper_.Widen(ScratchOfLayer(layer, Role::kHelper, {n, 0}));
+    }
+  }
+}
+
+OverheadModel::Scratch OverheadModel::ScratchOf(const Graph& graph) const {
+  const SlotCols cols = ColsOf(graph);
+  int64_t rounded = 0, added = 0;
+  for (const model::Op& op : graph.ops) {
+    if (op.inputs.empty() || op.inputs[0] == model::kNoValue || op.weights.empty()) continue;
+    const int64_t n_in = graph.values[static_cast<size_t>(op.inputs[0])].n_cols;
+    const model::WeightKey& key = op.weights.front();
+    const model::TensorInfo* tensor = weights_.Find(key.role, key.layer);
+    if (op.kind == OpKind::kAxpyRows) {
+      added = std::max(added, n_in);
+    } else if ((op.kind == OpKind::kMatMul || op.kind == OpKind::kNeurons) && tensor != nullptr &&
+               !IsFloat(model::HeldAs(key.role, *tensor, false).dtype)) {
+      rounded = std::max(rounded, n_in);
+    }
+  }
+  const int64_t n_blocks = (rounded + kRoundedElems - 1) / kRoundedElems;
+  return {cols.of_rows * int64_t{sizeof(float)} + n_blocks * kRoundedBytes,
+          cols.of_lists * int64_t{sizeof(int32_t)} +
+              added * (kAxpyTokens * int64_t{sizeof(float)} + kIdBytes)};
+}
+
+OverheadModel::Scratch OverheadModel::ScratchOfLayer(int layer, Role role,
+                                                     const FfnShare& share) const {
+  const model::LayerSparsity sparsity = SparsityIn(weights_, layer);
+  Scratch widest;
+  for (const FfnMode mode : model::kFfnModes) {
+    if (!ffn_.Has(mode)) continue;
+    if (mode == FfnMode::kExact && !config_.relu_family()) continue;
+    const model::FfnOptions options{model::LayerFfnMode(config_, sparsity, mode),
+                                    ffn_.needs_neuron_rows(), sparsity, share};
+    widest.Widen(ScratchOf(role == Role::kHelper
+                               ? model::BuildHelperGraph(config_, weights_, layer, options)
+                               : model::BuildLayerGraph(config_, weights_, layer, options)));
+  }
+  return widest;
+}
+
+uint64_t OverheadModel::OfFrames(int n_in, int n_out) const {
+  return static_cast<uint64_t>(kCopiesIn * n_in + n_out) * n_rows_ *
+         static_cast<uint64_t>(config_.n_embd) * sizeof(float);
+}
+
+uint64_t OverheadModel::OfTables(int n_layers) const {
+  return static_cast<uint64_t>(n_layers * kTableBytes) * static_cast<uint64_t>(config_.n_ff);
+}
+
+uint64_t OverheadModel::Sum(const Scratch& scratch, const model::LayerRange& layers,
+                            int n_helpers) const {
+  Scratch widest = scratch;
+  if (layers.has_embed) widest.Widen(embed_);
+  uint64_t sum =
+      kRuntimeBytes + n_rows_ * static_cast<uint64_t>(widest.row_bytes) +
+      static_cast<uint64_t>(widest.bytes) + OfTables(layers.end - layers.begin) +
+      OfFrames(n_helpers + (layers.has_embed ? 0 : 1), n_helpers + (layers.has_head ? 0 : 1));
+  if (!layers.has_head) return sum;
+  // The sampler looks at one row: a logit, a token id and a double of weight for each token.
+  constexpr uint64_t kSampleBytes = 16;
+  return sum + kLogitsBlockRows * static_cast<uint64_t>(head_.row_bytes) +
+         kSampleBytes * static_cast<uint64_t>(config_.n_vocab);
+}
+
+uint64_t OverheadModel::OfLead(const StagePlan& stage) const {
+  Scratch scratch;
+  const model::LayerRange& layers = stage.layers;
+  for (int layer = layers.begin; layer < layers.end; ++layer) {
+    const auto at = static_cast<size_t>(layer - layers.begin);
+    FfnShare share;
+    if (stage.is_split()) share = {stage.neurons[at].size(), HelpersOf(stage, at)};
+    scratch.Widen(ScratchOfLayer(layer, Role::kLead, share));
+  }
+  return Sum(scratch, layers, static_cast<int>(stage.helpers.size()));
+}
+
+uint64_t OverheadModel::OfHelper(const StagePlan& stage, const HelperPlan& helper) const {
+  Scratch scratch;
+  for (int layer = stage.layers.begin; layer < stage.layers.end; ++layer) {
+    const NeuronRange& own = helper.neurons[static_cast<size_t>(layer - stage.layers.begin)];
+    if (own.empty()) continue;
+    scratch.Widen(ScratchOfLayer(layer, Role::kHelper, {own.size(), 0}));
+  }
+  return kRuntimeBytes + n_rows_ * static_cast<uint64_t>(scratch.row_bytes) +
+         static_cast<uint64_t>(scratch.bytes) + OfFrames(1, 1) +
+         OfTables(stage.layers.end - stage.layers.begin);
+}
+
+uint64_t OverheadModel::MostOfLead(const model::LayerRange& layers, int n_helpers) const {
+  if (n_helpers == 0) return Sum(alone_, layers, 0);
+  Scratch scratch = shared_;
+  // Each further sum that is received takes a slot of n_embd at most.
+  scratch.row_bytes += (n_helpers - 1) * int64_t{config_.n_embd} * int64_t{sizeof(float)};
+  return Sum(scratch, layers, n_helpers);
+}
+
+uint64_t OverheadModel::MostOfHelper(int n_layers) const {
+  return kRuntimeBytes + n_rows_ * static_cast<uint64_t>(helper_.row_bytes) +
+         static_cast<uint64_t>(helper_.bytes) + OfFrames(1, 1) + OfTables(n_layers);
 }
 
 uint64_t KvPageBytes(const model::ModelConfig& config, const KvBudget& kv) {

@@ -74,15 +74,9 @@ struct Plan {
   friend bool operator==(const Plan&, const Plan&) = default;
 };
 
-// An idle worker's code, libraries, thread stacks and socket buffers stay well under this.
-inline constexpr uint64_t kRuntimeBytes = 48 * kMiB;
 // Rows of logits that the last stage computes together: bounds their scratch to 32 * n_vocab
 // floats, 16 MiB for the largest published vocabularies.
 inline constexpr int kLogitsBlockRows = 32;
-// What a worker needs besides weights and KV: kRuntimeBytes for the process itself, scratch for a
-// step of `max_step_tokens` rows, a block of logits and the sampler's scratch. The last two are
-// counted on every worker, because who leads the last stage follows from the split.
-uint64_t OverheadBytes(const model::ModelConfig& config, int max_step_tokens);
 // Keys and values of one page in one layer: 2 * page_tokens * n_embd_kv elements.
 uint64_t KvPageBytes(const model::ModelConfig& config, const KvBudget& kv);
 

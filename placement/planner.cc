@@ -11,6 +11,7 @@
 #include "placement/cost_model.h"
 #include "placement/forecast.h"
 #include "placement/micro_batches.h"
+#include "placement/overhead.h"
 #include "placement/solver/stage_search.h"
 
 namespace thermocline::placement {
@@ -24,7 +25,8 @@ class ClusterStages final : public StageModel {
       : inputs_(inputs),
         costs_(costs),
         bytes_(ModelBytes::Of(inputs.config, inputs.weights, options.request.ffn)),
-        overhead_bytes_(OverheadBytes(inputs.config, options.request.max_step_tokens)),
+        overhead_(inputs.config, inputs.weights, options.request.ffn,
+                  options.request.max_step_tokens),
         kv_layer_bytes_(KvPageBytes(inputs.config, options.request.kv) * uint64_t(n_pages)) {}
 
   int n_layer() const override { return inputs_.config.n_layer; }
@@ -41,7 +43,7 @@ class ClusterStages final : public StageModel {
     const model::LayerRange layers = LayersOf(begin, end);
     SplitProblem problem = costs_.ProblemOf(GroupOf(group), layers);
     for (size_t d = 0; d < group.size(); ++d) {
-      const uint64_t fixed = FixedBytes(layers, d == 0, group.size() > 1);
+      const uint64_t fixed = FixedBytes(layers, d == 0, group.size());
       const uint64_t memory = WorkerAt(group[d]).memory_bytes;
       // Alone it cannot hold its neurons either, so there will be no split; a problem all the same,
       // for bounds that look at times only. A helper without room takes no part.
@@ -65,16 +67,18 @@ class ClusterStages final : public StageModel {
   }
   // What a member holds besides the neurons that the solver gives it, with all that the process
   // needs; of a lead that shares, also the block that it gets in any case.
-  uint64_t FixedBytes(const model::LayerRange& layers, bool is_lead, bool shares) const {
+  uint64_t FixedBytes(const model::LayerRange& layers, bool is_lead, size_t n_members) const {
     const auto n_layers = static_cast<size_t>(layers.end - layers.begin);
     if (is_lead) {
-      const std::vector<NeuronRange> least(n_layers, costs_.NeuronsOf({0, shares ? 1 : 0}));
-      return overhead_bytes_ + bytes_.LeadPart(layers, least).sum() + kv_layer_bytes_ * n_layers;
+      const std::vector<NeuronRange> least(n_layers, costs_.NeuronsOf({0, n_members > 1 ? 1 : 0}));
+      return overhead_.MostOfLead(layers, static_cast<int>(n_members) - 1) +
+             bytes_.LeadPart(layers, least).sum() + kv_layer_bytes_ * n_layers;
     }
     const std::vector<NeuronRange> one(n_layers, NeuronRange{0, 1});
-    return overhead_bytes_ + bytes_.HelperPart(layers, one).sum();
+    return overhead_.MostOfHelper(static_cast<int>(n_layers)) +
+           bytes_.HelperPart(layers, one).sum();
   }
-  uint64_t overhead_bytes() const { return overhead_bytes_; }
+  const OverheadModel& overhead() const { return overhead_; }
   uint64_t kv_bytes(const model::LayerRange& layers) const {
     return kv_layer_bytes_ * uint64_t(layers.end - layers.begin);
   }
@@ -88,10 +92,7 @@ class ClusterStages final : public StageModel {
   }
 
   bool IsAlike(int a, int b) const {
-    WorkerProfile left = WorkerAt(a), right = WorkerAt(b);
-    left.id = right.id = {};
-    left.host = right.host = "";
-    if (left != right) return false;
+    if (WithoutNames(WorkerAt(a)) != WithoutNames(WorkerAt(b))) return false;
     const auto same_link = [&](WorkerId from_a, WorkerId to_a, WorkerId from_b, WorkerId to_b) {
       const LinkProfile *x = inputs_.cluster.FindLink(from_a, to_a),
                         *y = inputs_.cluster.FindLink(from_b, to_b);
@@ -110,7 +111,7 @@ class ClusterStages final : public StageModel {
   const PlannerInputs& inputs_;
   const CostModel& costs_;
   const ModelBytes bytes_;
-  const uint64_t overhead_bytes_;
+  const OverheadModel overhead_;
   const uint64_t kv_layer_bytes_;
 };
 
@@ -202,7 +203,7 @@ void SizeKv(const PlannerInputs& inputs, const ClusterStages& model, int64_t wan
   uint64_t n_pages = static_cast<uint64_t>(wanted_pages);
   for (const StagePlan& stage : plan->stages) {
     const uint64_t memory = inputs.cluster.FindWorker(stage.lead)->memory_bytes;
-    const uint64_t taken = stage.bytes().sum() + model.overhead_bytes();
+    const uint64_t taken = stage.bytes().sum() + model.overhead().OfLead(stage);
     const auto n_layers = static_cast<uint64_t>(stage.layers.end - stage.layers.begin);
     n_pages = std::min(n_pages, (memory - std::min(memory, taken)) / (page_bytes * n_layers));
   }
@@ -219,7 +220,9 @@ Status DoesNotFit(const PlannerInputs& inputs, const ClusterStages& model, const
   const model::LayerRange all = model.LayersOf(0, model.n_layer());
   const uint64_t held =
       model.bytes().Weights(all) + model.bytes().Relay(all) + model.bytes().Predictors(all);
-  const uint64_t own = model.overhead_bytes() * inputs.cluster.workers.size();
+  const model::LayerRange inner = {0, 1, false, false};
+  const uint64_t own = model.overhead().MostOfLead(all, 0) +
+                       model.overhead().MostOfLead(inner, 0) * (inputs.cluster.workers.size() - 1);
   const uint64_t needed = held + model.kv_bytes(all) + own;
   uint64_t offered = 0;
   for (const WorkerProfile& worker : inputs.cluster.workers) {

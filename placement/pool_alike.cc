@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 namespace thermocline::placement {
@@ -14,15 +15,22 @@ std::vector<Figure*> FiguresOf(WorkerProfile* worker) {
   for (ReadRate& rate : worker->read_rates) figures.push_back(&rate.bytes_per_s);
   for (ComputeRate& rate : worker->compute_rates) figures.push_back(&rate.flops_per_s);
   for (WeightRate& rate : worker->weight_rates) figures.push_back(&rate.bytes_per_s);
+  for (GpuInfo& gpu : worker->gpus) {
+    figures.insert(figures.end(), {&gpu.read_bytes_per_s, &gpu.upload_bytes_per_s,
+                                   &gpu.download_bytes_per_s, &gpu.launch_s});
+    for (GpuPeer& peer : gpu.peers) {
+      figures.insert(figures.end(), {&peer.latency_s, &peer.bytes_per_s});
+    }
+  }
   return figures;
 }
 
 // The worker without what tells one from its equals: name, values of measured figures, and a few
 // bytes of memory, of which the system never has quite the same left.
 WorkerProfile KindOf(WorkerProfile worker) {
-  worker.id = {};
-  worker.host.clear();
+  worker = WithoutNames(std::move(worker));
   worker.memory_bytes = 0;
+  for (GpuInfo& gpu : worker.gpus) gpu.free_bytes = 0;
   for (Figure* const figure : FiguresOf(&worker)) {
     if (figure->origin == Origin::kMeasured) figure->value = 0;
   }

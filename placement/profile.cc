@@ -13,6 +13,10 @@ namespace {
 constexpr std::array kOrigins = {Origin::kUnknown, Origin::kAssumed, Origin::kGiven,
                                  Origin::kMeasured};
 
+constexpr std::array kGpuPaths = {
+    GpuPath::kUnknown,    GpuPath::kSameBoard, GpuPath::kPcieSwitch, GpuPath::kPcieSwitches,
+    GpuPath::kHostBridge, GpuPath::kNumaNode,  GpuPath::kSystem};
+
 constexpr std::array kWeightUses = {WeightUse::kMatMul, WeightUse::kNeurons, WeightUse::kAxpyRows};
 
 Status CheckRate(const Figure& figure, std::string_view what, const std::string& where) {
@@ -23,6 +27,38 @@ Status CheckRate(const Figure& figure, std::string_view what, const std::string&
 Status CheckTime(const Figure& figure, std::string_view what, const std::string& where) {
   if (!figure.known() || (std::isfinite(figure.value) && figure.value >= 0)) return OkStatus();
   return InvalidArgument(Str(where, ": ", what, " is negative: ", figure.value));
+}
+
+Status CheckPeers(const GpuInfo& gpu, int self, size_t n_gpus, const std::string& where) {
+  std::set<int> peers;
+  for (const GpuPeer& peer : gpu.peers) {
+    if (peer.gpu < 0 || static_cast<size_t>(peer.gpu) >= n_gpus || peer.gpu == self) {
+      return InvalidArgument(Str(where, ": there is no other GPU ", peer.gpu));
+    }
+    if (!peers.insert(peer.gpu).second) {
+      return InvalidArgument(Str(where, ": peer ", peer.gpu, " stands twice"));
+    }
+    TC_RETURN_IF_ERROR(CheckTime(peer.latency_s, "latency", where));
+    TC_RETURN_IF_ERROR(CheckRate(peer.bytes_per_s, "bytes_per_s", where));
+  }
+  return OkStatus();
+}
+
+Status CheckGpus(const WorkerProfile& worker) {
+  if (worker.gpus.size() > kMaxGpus) {
+    return InvalidArgument(Str("worker ", worker.id, ": too many GPUs:",
+                               Kv("gpus", worker.gpus.size()), Kv("limit", kMaxGpus)));
+  }
+  for (size_t i = 0; i < worker.gpus.size(); ++i) {
+    const GpuInfo& gpu = worker.gpus[i];
+    const std::string where = Str("worker ", worker.id, ", GPU ", i);
+    TC_RETURN_IF_ERROR(CheckRate(gpu.read_bytes_per_s, "read_bytes_per_s", where));
+    TC_RETURN_IF_ERROR(CheckRate(gpu.upload_bytes_per_s, "upload_bytes_per_s", where));
+    TC_RETURN_IF_ERROR(CheckRate(gpu.download_bytes_per_s, "download_bytes_per_s", where));
+    TC_RETURN_IF_ERROR(CheckTime(gpu.launch_s, "launch time", where));
+    TC_RETURN_IF_ERROR(CheckPeers(gpu, static_cast<int>(i), worker.gpus.size(), where));
+  }
+  return OkStatus();
 }
 
 Status CheckWorker(const WorkerProfile& worker) {
@@ -42,7 +78,7 @@ Status CheckWorker(const WorkerProfile& worker) {
     return InvalidArgument(
         Str(where, ": a share of weight_rates is not above 0 and up to 1: ", rate.row_share));
   }
-  return OkStatus();
+  return CheckGpus(worker);
 }
 
 Status CheckLink(const ClusterProfile& cluster, const LinkProfile& link) {
@@ -100,6 +136,35 @@ Result<WeightUse> ParseWeightUse(std::string_view name) {
   return InvalidArgument(Str("op is not matmul, neurons or axpy_rows: ", Printable(name)));
 }
 
+std::string_view GpuPathName(GpuPath path) {
+  switch (path) {
+    case GpuPath::kUnknown:
+      return "unknown";
+    case GpuPath::kSameBoard:
+      return "same board";
+    case GpuPath::kPcieSwitch:
+      return "PCIe switch";
+    case GpuPath::kPcieSwitches:
+      return "PCIe switches";
+    case GpuPath::kHostBridge:
+      return "host bridge";
+    case GpuPath::kNumaNode:
+      return "NUMA node";
+    case GpuPath::kSystem:
+      return "across NUMA nodes";
+  }
+  return "?";
+}
+
+Result<GpuPath> ParseGpuPath(std::string_view name) {
+  std::string names;
+  for (const GpuPath path : kGpuPaths) {
+    if (name == GpuPathName(path)) return path;
+    names += Str(names.empty() ? "" : ", ", GpuPathName(path));
+  }
+  return InvalidArgument(Str("path is none of ", names, ": ", Printable(name)));
+}
+
 std::string_view LinkKindName(LinkKind kind) { return kind == LinkKind::kMpi ? "mpi" : "zmq"; }
 
 Result<LinkKind> ParseLinkKind(std::string_view name) {
@@ -121,6 +186,17 @@ const LinkProfile* ClusterProfile::FindLink(WorkerId from, WorkerId to) const {
     if (link.from == from && link.to == to) return &link;
   }
   return nullptr;
+}
+
+WorkerProfile WithoutNames(WorkerProfile worker) {
+  worker.id = {};
+  worker.host.clear();
+  for (GpuInfo& gpu : worker.gpus) {
+    gpu.pci_bus_id.clear();
+    gpu.cpus.clear();
+    gpu.numa_node = -1;
+  }
+  return worker;
 }
 
 Status ValidateCluster(const ClusterProfile& cluster) {

@@ -72,6 +72,55 @@ struct WeightRate {
   friend bool operator==(const WeightRate&, const WeightRate&) = default;
 };
 
+// What lies between two GPUs of one host, NVLinks apart; the nearest first.
+enum class GpuPath : uint8_t {
+  kUnknown,
+  kSameBoard,
+  kPcieSwitch,    // one PCIe switch
+  kPcieSwitches,  // several, and no host bridge
+  kHostBridge,    // a host bridge, that is, the CPU
+  kNumaNode,      // several host bridges of one NUMA node
+  kSystem,        // the way from one NUMA node to another
+};
+std::string_view GpuPathName(GpuPath path);
+Result<GpuPath> ParseGpuPath(std::string_view name);
+
+// No machine has more: a GPU of a larger list was made up.
+inline constexpr int kMaxGpus = 64;
+
+// How a GPU reaches another one of its host. Nothing needs to have been measured.
+struct GpuPeer {
+  int gpu = 0;  // of WorkerProfile::gpus
+  GpuPath path = GpuPath::kUnknown;
+  int n_nvlinks = 0;   // that lead there, themselves or by switches
+  std::string preset;  // that the assumed numbers are of; "" for none
+  Figure latency_s;    // as of LinkProfile
+  Figure bytes_per_s;
+  friend bool operator==(const GpuPeer&, const GpuPeer&) = default;
+};
+
+// A GPU of a worker's host. What its driver does not tell is 0, -1 or "".
+struct GpuInfo {
+  std::string name;            // "NVIDIA H100 80GB HBM3"
+  std::string pci_bus_id;      // "00000000:1B:00.0"
+  std::string driver;          // its version
+  int compute_capability = 0;  // 90 for 9.0
+  uint64_t memory_bytes = 0;
+  uint64_t free_bytes = 0;
+  int pcie_generation = 0;  // the most that GPU and slot can do
+  int pcie_lanes = 0;
+  int n_nvlinks = 0;  // that are up
+  int nvlink_generation = 0;
+  int numa_node = -1;         // whose memory is nearest
+  std::string cpus;           // "0-31,64-95": those that are nearest
+  Figure read_bytes_per_s;    // of its own memory
+  Figure upload_bytes_per_s;  // from the host's memory, and back
+  Figure download_bytes_per_s;
+  Figure launch_s;  // of one kernel beyond its work
+  std::vector<GpuPeer> peers;
+  friend bool operator==(const GpuInfo&, const GpuInfo&) = default;
+};
+
 struct WorkerProfile {
   WorkerId id;
   std::string host;
@@ -86,6 +135,7 @@ struct WorkerProfile {
   std::vector<ReadRate> read_rates;
   std::vector<ComputeRate> compute_rates;
   std::vector<WeightRate> weight_rates;
+  std::vector<GpuInfo> gpus;  // of the host, in the order of their driver
   friend bool operator==(const WorkerProfile&, const WorkerProfile&) = default;
 };
 
@@ -112,8 +162,12 @@ struct ClusterProfile {
   friend bool operator==(const ClusterProfile&, const ClusterProfile&) = default;
 };
 
+// The worker without what tells equals apart: its id and host, and where in it its GPUs sit.
+WorkerProfile WithoutNames(WorkerProfile worker);
+
 // kInvalidArgument names the first worker or link whose numbers are impossible: an id that stands
-// twice, a link to nobody or to itself, a rate or a latency that is negative, zero or no number.
+// twice, a link to nobody or to itself, a peer of a GPU that there is none of, a rate or a latency
+// that is negative, zero or no number.
 Status ValidateCluster(const ClusterProfile& cluster);
 
 }  // namespace thermocline::placement

@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "placement/context.h"
 #include "placement/model_bytes.h"
+#include "placement/overhead.h"
 #include "placement/plan.h"
 
 namespace thermocline::placement {
@@ -241,16 +242,14 @@ Status CheckFits(const PartBytes& bytes, uint64_t kv_bytes, uint64_t overhead, u
                              FormatBytes(memory)));
 }
 
-Status CheckMemory(const Plan& plan, const model::ModelConfig& config,
-                   const ClusterProfile& cluster, int max_step_tokens) {
-  const uint64_t overhead = OverheadBytes(config, max_step_tokens);
+Status CheckMemory(const Plan& plan, const OverheadModel& overhead, const ClusterProfile& cluster) {
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const StagePlan& stage = plan.stages[i];
-    TC_RETURN_IF_ERROR(CheckFits(stage.bytes(), stage.kv_bytes, overhead,
+    TC_RETURN_IF_ERROR(CheckFits(stage.bytes(), stage.kv_bytes, overhead.OfLead(stage),
                                  FindWorker(cluster, stage.lead)->memory_bytes,
                                  StageName(plan, i)));
     for (const HelperPlan& helper : stage.helpers) {
-      TC_RETURN_IF_ERROR(CheckFits(helper.bytes, 0, overhead,
+      TC_RETURN_IF_ERROR(CheckFits(helper.bytes, 0, overhead.OfHelper(stage, helper),
                                    FindWorker(cluster, helper.worker)->memory_bytes,
                                    HelperName(plan, i, helper)));
     }
@@ -281,7 +280,8 @@ Status ValidatePlan(const Plan& plan, const model::ModelConfig& config,
   TC_RETURN_IF_ERROR(CheckNeurons(plan, config.n_ff));
   TC_RETURN_IF_ERROR(CheckKv(plan));
   TC_RETURN_IF_ERROR(CheckBytes(plan, config, weights, request.ffn));
-  return CheckMemory(plan, config, cluster, request.max_step_tokens);
+  const OverheadModel overhead(config, weights, request.ffn, request.max_step_tokens);
+  return CheckMemory(plan, overhead, cluster);
 }
 
 }  // namespace thermocline::placement

@@ -20,6 +20,15 @@ namespace {
 using proto::Get;
 using proto::Put;
 
+Status GetNcclId(std::string_view field, const std::string& id, std::string* out) {
+  if (!id.empty() && id.size() != kNcclIdBytes) {
+    return DataLoss(
+        Str("message: ", field, " has neither 0 nor ", kNcclIdBytes, " bytes: bytes=", id.size()));
+  }
+  *out = id;
+  return OkStatus();
+}
+
 // ---- Hello and Welcome
 
 void Put(const Hello& in, wire::Message* message) {
@@ -33,6 +42,7 @@ void Put(const Hello& in, wire::Message* message) {
   out->set_device(in.device);
   out->set_mpi_address(in.mpi_address);
   out->set_zmq_address(in.zmq_address);
+  out->set_nccl_id(in.nccl_id);
 }
 
 Status Get(const wire::Hello& in, Hello* out) {
@@ -44,6 +54,7 @@ Status Get(const wire::Hello& in, Hello* out) {
   TC_RETURN_IF_ERROR(Get(in.profile(), &out->profile));
   TC_RETURN_IF_ERROR(GetText("hello.device", in.device(), &out->device));
   TC_RETURN_IF_ERROR(GetText("hello.mpi_address", in.mpi_address(), &out->mpi_address));
+  TC_RETURN_IF_ERROR(GetNcclId("hello.nccl_id", in.nccl_id(), &out->nccl_id));
   return GetText("hello.zmq_address", in.zmq_address(), &out->zmq_address);
 }
 
@@ -88,6 +99,7 @@ void Put(const AssignPlan& in, wire::Message* message) {
   out->set_dump_logits_dir(in.dump_logits_dir);
   out->set_n_neuron_tables(in.n_neuron_tables);
   out->set_trace(in.trace);
+  out->set_nccl_id(in.nccl_id);
 }
 
 Status GetHelperAddresses(const wire::AssignPlan& in, AssignPlan* out) {
@@ -107,6 +119,7 @@ Status Get(const wire::AssignPlan& in, AssignPlan* out) {
   TC_RETURN_IF_ERROR(
       GetInt("assign.helper", in.helper(), -1, placement::kMaxHelpers - 1, &out->helper));
   TC_RETURN_IF_ERROR(GetHelperAddresses(in, out));
+  TC_RETURN_IF_ERROR(GetNcclId("assign.nccl_id", in.nccl_id(), &out->nccl_id));
   out->trace = in.trace();
   out->model_bytes = in.model_bytes();
   out->header_bytes = in.header_bytes();
@@ -152,6 +165,7 @@ void Put(const Ready& in, wire::Message* message) {
   out->set_peak_rss_bytes(in.peak_rss_bytes);
   out->set_neuron_order(in.neuron_order);
   out->set_kept_bytes(in.kept_bytes);
+  out->set_nccl_id(in.nccl_id);
   out->set_note(Cut(in.note));
 }
 
@@ -162,6 +176,7 @@ Status Get(const wire::Ready& in, Ready* out) {
   out->peak_rss_bytes = in.peak_rss_bytes();
   out->neuron_order = in.neuron_order();
   out->kept_bytes = in.kept_bytes();
+  TC_RETURN_IF_ERROR(GetNcclId("ready.nccl_id", in.nccl_id(), &out->nccl_id));
   return GetText("ready.note", in.note(), &out->note);
 }
 

@@ -22,6 +22,14 @@ inline constexpr int kMaxEndIds = 1024;        // a vocabulary has a handful
 inline constexpr int kMaxTraceNames = 512;
 inline constexpr int kMaxTraceTracks = 1024;
 inline constexpr int kMaxTraceSpans = 8192;
+// Of a clock that counts from when its machine started: 36 years. Sums of four such times do not
+// overflow.
+inline constexpr int64_t kMaxClock_ns = int64_t{1} << 60;
+// Steps that a worker keeps until it comes to them, whatever stages are behind it. Whoever sends
+// them has at most kMaxStepsInFlight unanswered: one place is for a step that only releases, which
+// nobody answers.
+inline constexpr int kMaxQueuedSteps = 64;
+inline constexpr int kMaxStepsInFlight = kMaxQueuedSteps - 1;
 inline constexpr int kMaxBannedIds = 4096;
 inline constexpr int64_t kMaxPosition = 1 << 24;  // the longest published context is 10 M tokens
 

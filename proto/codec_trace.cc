@@ -17,6 +17,10 @@ Status GetTexts(std::string_view field, const Repeated& in, int limit,
   return OkStatus();
 }
 
+Status GetTime(std::string_view field, int64_t ns, int64_t* out) {
+  return GetInt(field, ns, -kMaxClock_ns, kMaxClock_ns, out);
+}
+
 void Put(const TraceSpan& in, wire::TraceSpan* out) {
   out->set_name(in.name);
   out->set_track(in.track);
@@ -32,9 +36,10 @@ Status Get(const wire::TraceSpan& in, const wire::TraceSpans& all, TraceSpan* ou
   TC_RETURN_IF_ERROR(GetInt("span.name", in.name(), 0, all.names_size() - 1, &out->name));
   TC_RETURN_IF_ERROR(GetInt("span.track", in.track(), 0, all.tracks_size() - 1, &out->track));
   TC_RETURN_IF_ERROR(GetInt("span.layer", in.layer(), -1, model::kMaxLayers, &out->layer));
-  TC_RETURN_IF_ERROR(GetInt("span.duration_ns", in.duration_ns(), 0, kMaxInt64, &out->duration_ns));
+  TC_RETURN_IF_ERROR(GetTime("span.begin_ns", in.begin_ns(), &out->begin_ns));
+  TC_RETURN_IF_ERROR(
+      GetInt("span.duration_ns", in.duration_ns(), 0, kMaxClock_ns, &out->duration_ns));
   TC_RETURN_IF_ERROR(GetInt("span.n_rows", in.n_rows(), 0, kMaxStepTokens, &out->n_rows));
-  out->begin_ns = in.begin_ns();
   out->step = {in.step()};
   out->n_bytes = in.n_bytes();
   return OkStatus();
@@ -45,8 +50,7 @@ Status Get(const wire::TraceSpan& in, const wire::TraceSpans& all, TraceSpan* ou
 void Put(const ClockProbe& in, wire::ClockProbe* out) { out->set_sent_ns(in.sent_ns); }
 
 Status Get(const wire::ClockProbe& in, ClockProbe* out) {
-  out->sent_ns = in.sent_ns();
-  return OkStatus();
+  return GetTime("clock_probe.sent_ns", in.sent_ns(), &out->sent_ns);
 }
 
 void Put(const ClockEcho& in, wire::ClockEcho* out) {
@@ -55,9 +59,8 @@ void Put(const ClockEcho& in, wire::ClockEcho* out) {
 }
 
 Status Get(const wire::ClockEcho& in, ClockEcho* out) {
-  out->sent_ns = in.sent_ns();
-  out->at_ns = in.at_ns();
-  return OkStatus();
+  TC_RETURN_IF_ERROR(GetTime("clock_echo.sent_ns", in.sent_ns(), &out->sent_ns));
+  return GetTime("clock_echo.at_ns", in.at_ns(), &out->at_ns);
 }
 
 void Put(const TraceSpans& in, wire::TraceSpans* out) {

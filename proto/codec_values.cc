@@ -81,6 +81,85 @@ Status GetRates(const wire::WorkerProfile& in, placement::WorkerProfile* out) {
   return GetWeightRates(in, out);
 }
 
+void Put(const placement::GpuPeer& in, wire::GpuPeer* out) {
+  out->set_gpu(in.gpu);
+  out->set_path(static_cast<uint32_t>(in.path));
+  out->set_n_nvlinks(in.n_nvlinks);
+  out->set_preset(in.preset);
+  Put(in.latency_s, out->mutable_latency_s());
+  Put(in.bytes_per_s, out->mutable_bytes_per_s());
+}
+
+Status Get(const wire::GpuPeer& in, int n_gpus, placement::GpuPeer* out) {
+  TC_RETURN_IF_ERROR(GetInt("peer.gpu", in.gpu(), 0, n_gpus - 1, &out->gpu));
+  TC_RETURN_IF_ERROR(GetEnum("peer.path", in.path(), placement::GpuPath::kSystem, &out->path));
+  TC_RETURN_IF_ERROR(GetInt("peer.n_nvlinks", in.n_nvlinks(), 0, kMaxInt, &out->n_nvlinks));
+  TC_RETURN_IF_ERROR(GetText("peer.preset", in.preset(), &out->preset));
+  TC_RETURN_IF_ERROR(Get("peer.latency_s", in.latency_s(), &out->latency_s));
+  return Get("peer.bytes_per_s", in.bytes_per_s(), &out->bytes_per_s);
+}
+
+void Put(const placement::GpuInfo& in, wire::GpuInfo* out) {
+  out->set_name(in.name);
+  out->set_pci_bus_id(in.pci_bus_id);
+  out->set_driver(in.driver);
+  out->set_compute_capability(in.compute_capability);
+  out->set_memory_bytes(in.memory_bytes);
+  out->set_free_bytes(in.free_bytes);
+  out->set_pcie_generation(in.pcie_generation);
+  out->set_pcie_lanes(in.pcie_lanes);
+  out->set_n_nvlinks(in.n_nvlinks);
+  out->set_nvlink_generation(in.nvlink_generation);
+  out->set_numa_node(in.numa_node);
+  out->set_cpus(in.cpus);
+  Put(in.read_bytes_per_s, out->mutable_read_bytes_per_s());
+  Put(in.upload_bytes_per_s, out->mutable_upload_bytes_per_s());
+  Put(in.download_bytes_per_s, out->mutable_download_bytes_per_s());
+  Put(in.launch_s, out->mutable_launch_s());
+  for (const placement::GpuPeer& peer : in.peers) Put(peer, out->add_peers());
+}
+
+Status GetGpuFacts(const wire::GpuInfo& in, placement::GpuInfo* out) {
+  TC_RETURN_IF_ERROR(GetText("gpu.name", in.name(), &out->name));
+  TC_RETURN_IF_ERROR(GetText("gpu.pci_bus_id", in.pci_bus_id(), &out->pci_bus_id));
+  TC_RETURN_IF_ERROR(GetText("gpu.driver", in.driver(), &out->driver));
+  TC_RETURN_IF_ERROR(GetText("gpu.cpus", in.cpus(), &out->cpus));
+  TC_RETURN_IF_ERROR(GetInt("gpu.compute_capability", in.compute_capability(), 0, kMaxInt,
+                            &out->compute_capability));
+  TC_RETURN_IF_ERROR(
+      GetInt("gpu.pcie_generation", in.pcie_generation(), 0, kMaxInt, &out->pcie_generation));
+  TC_RETURN_IF_ERROR(GetInt("gpu.pcie_lanes", in.pcie_lanes(), 0, kMaxInt, &out->pcie_lanes));
+  TC_RETURN_IF_ERROR(GetInt("gpu.n_nvlinks", in.n_nvlinks(), 0, kMaxInt, &out->n_nvlinks));
+  TC_RETURN_IF_ERROR(
+      GetInt("gpu.nvlink_generation", in.nvlink_generation(), 0, kMaxInt, &out->nvlink_generation));
+  return GetInt("gpu.numa_node", in.numa_node(), -1, kMaxInt, &out->numa_node);
+}
+
+Status Get(const wire::GpuInfo& in, int n_gpus, placement::GpuInfo* out) {
+  TC_RETURN_IF_ERROR(GetGpuFacts(in, out));
+  out->memory_bytes = in.memory_bytes();
+  out->free_bytes = in.free_bytes();
+  TC_RETURN_IF_ERROR(Get("gpu.read_bytes_per_s", in.read_bytes_per_s(), &out->read_bytes_per_s));
+  TC_RETURN_IF_ERROR(
+      Get("gpu.upload_bytes_per_s", in.upload_bytes_per_s(), &out->upload_bytes_per_s));
+  TC_RETURN_IF_ERROR(
+      Get("gpu.download_bytes_per_s", in.download_bytes_per_s(), &out->download_bytes_per_s));
+  TC_RETURN_IF_ERROR(Get("gpu.launch_s", in.launch_s(), &out->launch_s));
+  TC_RETURN_IF_ERROR(CheckCount("gpu.peers", in.peers_size(), placement::kMaxGpus));
+  for (const wire::GpuPeer& peer : in.peers()) {
+    TC_RETURN_IF_ERROR(Get(peer, n_gpus, &out->peers.emplace_back()));
+  }
+  return OkStatus();
+}
+
+Status GetGpus(const wire::WorkerProfile& in, placement::WorkerProfile* out) {
+  TC_RETURN_IF_ERROR(CheckCount("profile.gpus", in.gpus_size(), placement::kMaxGpus));
+  for (const wire::GpuInfo& gpu : in.gpus()) {
+    TC_RETURN_IF_ERROR(Get(gpu, in.gpus_size(), &out->gpus.emplace_back()));
+  }
+  return OkStatus();
+}
+
 void Put(const std::vector<placement::NeuronRange>& in, wire::NeuronRanges* out) {
   for (const placement::NeuronRange& range : in) {
     out->add_begin(range.begin);
@@ -168,6 +247,7 @@ void Put(const placement::WorkerProfile& in, wire::WorkerProfile* out) {
   Put(in.gather_bytes_per_s, out->mutable_gather_bytes_per_s());
   Put(in.op_overhead_s, out->mutable_op_overhead_s());
   PutRates(in, out);
+  for (const placement::GpuInfo& gpu : in.gpus) Put(gpu, out->add_gpus());
 }
 
 Status Get(const wire::WorkerProfile& in, placement::WorkerProfile* out) {
@@ -184,7 +264,8 @@ Status Get(const wire::WorkerProfile& in, placement::WorkerProfile* out) {
   TC_RETURN_IF_ERROR(
       Get("profile.gather_bytes_per_s", in.gather_bytes_per_s(), &out->gather_bytes_per_s));
   TC_RETURN_IF_ERROR(Get("profile.op_overhead_s", in.op_overhead_s(), &out->op_overhead_s));
-  return GetRates(in, out);
+  TC_RETURN_IF_ERROR(GetRates(in, out));
+  return GetGpus(in, out);
 }
 
 void Put(const placement::Plan& in, wire::Plan* out) {

@@ -9,6 +9,7 @@
 // x[n_tokens, n_embd]; a Part is that of x and of sums within a stage.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -28,6 +29,10 @@ namespace thermocline::proto {
 // Peers of another version are refused by name: layouts of frames may differ.
 inline constexpr uint32_t kProtocolVersion = 2;
 
+// Where members of a group of GPUs meet, as NCCL makes it up on the one that leads them: so many
+// bytes, or none. It serves one group, once.
+inline constexpr size_t kNcclIdBytes = 128;
+
 // Worker -> coordinator, first message: who I am and what I have.
 struct Hello {
   uint32_t protocol_version = kProtocolVersion;
@@ -39,6 +44,7 @@ struct Hello {
   std::string device;                // "cpu avx3 x4"
   std::string mpi_address;           // "mpi:2" or ""
   std::string zmq_address;           // tcp endpoints, or "" when not opened
+  std::string nccl_id;               // for the first group that this worker will lead; or ""
   friend bool operator==(const Hello&, const Hello&) = default;
 };
 
@@ -72,6 +78,9 @@ struct AssignPlan {
   std::string dump_logits_dir;  // diagnostics: the last stage writes logits here; "" = off
   int n_neuron_tables = 0;      // sent for this epoch before; other layers keep their order
   bool trace = false;           // TraceSpans are wanted
+  // For the members of a stage that is shared: where their GPUs meet, as the lead told in its Hello
+  // or last Ready; "" if it told nothing or has used that up.
+  std::string nccl_id;
   friend bool operator==(const AssignPlan&, const AssignPlan&) = default;
 };
 
@@ -92,6 +101,7 @@ struct Ready {
   uint64_t neuron_order = 0;
   std::string note;         // "ffn_down of 6 layers re-laid to F16 rows", for the log
   uint64_t kept_bytes = 0;  // in memory, of the epoch before: neither read nor fetched again
+  std::string nccl_id;      // for the next group that this worker will lead; or ""
   friend bool operator==(const Ready&, const Ready&) = default;
 };
 

@@ -60,6 +60,8 @@ Result<LoadedModel> ParseModel(const std::string& path, std::unique_ptr<model::R
   if (fingerprint != nullptr) {
     TC_ASSIGN_OR_RETURN(*fingerprint, model::FingerprintOf(*reader, file));
   }
+  // Pages of the header, vocabulary included: what is needed of it has been copied.
+  reader->Evict(0, reader->size_bytes());
   loaded.reader = std::move(reader);
   if (order == OrderFrom::kProfile) TC_RETURN_IF_ERROR(OrderNeurons(path, file, &loaded));
   return loaded;

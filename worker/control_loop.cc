@@ -93,7 +93,8 @@ Status ControlLoop::SendHello() {
   hello.pid = getpid();
   hello.profile = MeasureWorker(*device_, {.n_threads = options_.n_threads,
                                            .cpus = options_.cpus,
-                                           .memory_bytes = options_.memory_bytes});
+                                           .memory_bytes = options_.memory_bytes,
+                                           .slowdown = options_.slowdown});
   hello.host = hello.profile.host;
   hello.device = device_->name();
   if (ports_.mpi != nullptr) hello.mpi_address = ports_.mpi->address();

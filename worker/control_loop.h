@@ -30,6 +30,7 @@ struct WorkerOptions {
   std::string isa = "auto";   // instruction set of the kernels
   uint64_t memory_bytes = 0;  // what the plan may use here
   std::string cache_dir;      // for weights that come by wire
+  double slowdown = 1;        // of computing, in experiments
   std::optional<comm::ShapingOptions> shape;  // what links are made to be like, in experiments
 };
 

@@ -160,6 +160,7 @@ Result<WorkerOptions> ResolveWorkerFlags(const WorkerFlags& flags,
   const int n_threads = chosen ? flags.n_threads : std::max(1, AvailableCores() / share.n_workers);
   TC_ASSIGN_OR_RETURN(options.n_threads, ThreadsOn(options.cpus, n_threads));
   options.isa = flags.isa;
+  options.slowdown = flags.slowdown;
   options.memory_bytes =
       AvailableMemoryBytes() / 100 * kMemoryPercent / static_cast<uint64_t>(share.n_workers);
   if (!flags.memory.empty()) {

@@ -10,6 +10,9 @@
 
 namespace thermocline::worker {
 
+// Beyond this a worker would be taken for one that hangs.
+inline constexpr double kMaxSlowdown = 100;
+
 // As typed. Empty and 0 mean "choose".
 struct WorkerFlags {
   std::string join;        // tcp endpoints of the coordinator, joined by commas
@@ -19,6 +22,7 @@ struct WorkerFlags {
   int n_threads = 0;         // default: one per CPU of `cpus`, or this worker's share of the cores
   std::string cpus;          // "0-3,8", shared evenly with other workers that a launcher put here
   std::string isa = "auto";  // instruction set of the kernels
+  double slowdown = 1;       // for experiments: of computing
   std::string memory;        // "1.8G"; default: this worker's share of 90 % of what is available
   std::string cache_dir;     // default: $XDG_CACHE_HOME/thermocline or ~/.cache/thermocline
   std::string shape;         // see comm::ParseShaping; "": links are as they are

@@ -47,6 +47,7 @@ Status Serve(const WorkerOptions& options, comm::MpiRuntime* mpi, WorkerRequests
   TC_RETURN_IF_ERROR(kernels::UseInstructionSet(options.isa).WithContext("--isa"));
   TC_RETURN_IF_ERROR(RunOn(options.cpus));
   TC_ASSIGN_OR_RETURN(auto device, kernels::MakeCpuDevice({options.n_threads, options.cpus}));
+  if (options.slowdown > 1) device = kernels::SlowDown(std::move(device), options.slowdown);
   TC_ASSIGN_OR_RETURN(WorkerPorts ports, OpenPorts(options, mpi, stop));
   comm::ZmqMailboxOptions mailbox_options;
   mailbox_options.key = options.ticket.key;

@@ -78,6 +78,9 @@ void AddFlags(CLI::App* app, WorkerFlags* flags) {
   app->add_option("--shape", flags->shape,
                   "For experiments, the same for all workers: make links slower than they are, "
                   "e.g. latency=200us,bandwidth=1.25GB/s (also drop=0.001 and seed=7)");
+  app->add_option("--slowdown", flags->slowdown,
+                  "For experiments: compute this many times slower than the machine can")
+      ->check(CLI::Range(1.0, thermocline::worker::kMaxSlowdown));
   app->add_option("--log-level", flags->log_level, "trace, debug, info, warn, error or off")
       ->capture_default_str();
   app->add_option("--log-format", flags->log_format, "text or json")

@@ -11,6 +11,7 @@
 #include "base/thread_pool.h"
 #include "base/units.h"
 #include "worker/probe/bandwidth_probe.h"
+#include "worker/probe/gpu_list.h"
 #include "worker/probe/host_topology.h"
 #include "worker/probe/huge_pages.h"
 #include "worker/probe/op_probe.h"
@@ -89,7 +90,7 @@ void MeasureReading(BandwidthProbe& probe, const ProfilerOptions& options, Worke
   for (const int n : ThreadCounts(options.n_threads)) {
     const auto pool = ThreadPool::Create({.n_threads = n, .name = "probe", .cpus = options.cpus});
     if (!pool.ok()) continue;
-    const double rate = StreamRate(probe, **pool, kReadParts * PartOf(options));
+    const double rate = StreamRate(probe, **pool, kReadParts * PartOf(options)) / options.slowdown;
     profile->read_rates.push_back({n, Figure::Measured(rate)});
     if (n == options.n_threads) profile->read_bytes_per_s = Figure::Measured(rate);
   }
@@ -118,6 +119,14 @@ void MeasureOps(OpProbe& probe, const ProfilerOptions& options, WorkerProfile* p
   }
 }
 
+std::vector<placement::GpuInfo> FindGpus() {
+  auto gpus = ListGpus();
+  if (gpus.ok()) return *std::move(gpus);
+  const bool is_there = gpus.status().code() != StatusCode::kNotFound;
+  if (is_there) LogWarn("worker", Str("GPUs not listed: ", gpus.status()));
+  return {};
+}
+
 // The region is gone: what the process holds from now on is what counts.
 void ForgetPeakMemory() {
   std::ofstream file("/proc/self/clear_refs");
@@ -134,6 +143,7 @@ WorkerProfile MeasureWorker(kernels::Device& device, const ProfilerOptions& opti
   const HostTopology host = ReadHostTopology();
   profile.n_cores = host.n_cores;
   profile.n_numa_nodes = host.n_numa_nodes;
+  profile.gpus = FindGpus();
   const Status pinned = RunOn(FirstOf(options.cpus));
   if (!pinned.ok()) LogWarn("worker", Str("measuring on any CPU: ", pinned));
   if (auto reading = BandwidthProbe::Create(RegionBytes(options)); reading.ok()) {

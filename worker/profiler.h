@@ -17,13 +17,15 @@ struct ProfilerOptions {
   int n_threads = 1;
   std::vector<int> cpus;      // thread i stays on the i-th; none: not pinned
   uint64_t memory_bytes = 0;  // what the worker may use; the probe takes a quarter of it at most
+  double slowdown = 1;        // of the device's ops; of plain reading, too, then
   Duration time = kProfileTime;
 };
 
-// Cores, NUMA nodes and huge pages of this machine, and how fast it reads and `device` computes:
-// every type of weights, since the model is not known yet. A figure that could not be measured for
-// want of memory is unknown. The calling thread runs on the first of the CPUs meanwhile; the memory
-// it used is given back, and forgotten by the process's peak where the system allows that.
+// Cores, NUMA nodes, GPUs and huge pages of this machine, and how fast it reads and `device`
+// computes: every type of weights, since the model is not known yet. A figure that could not be
+// measured for want of memory is unknown. The calling thread runs on the first of the CPUs
+// meanwhile; the memory it used is given back, and forgotten by the process's peak where the system
+// allows that.
 placement::WorkerProfile MeasureWorker(kernels::Device& device, const ProfilerOptions& options);
 
 }  // namespace thermocline::worker

@@ -1,39 +1,29 @@
 #include "worker/program.h"
 
-#include <algorithm>
+#include <utility>
 
 #include "base/str.h"
 
 namespace thermocline::worker {
 
-using model::kNoValue;
 using model::OpKind;
-using model::ValueId;
 
-namespace {
-
-// Slots begin at cache lines of 64 bytes, whatever number of rows a batch has.
-constexpr int64_t kSlotAlignCols = 16;
-
-}  // namespace
-
-// Assigns slots by walking the ops in order, freeing each value's slot after its last reader.
+// Resolves the ops' operands to slots and views.
 class Lowering {
  public:
   Lowering(const model::Graph& graph, const Shard& shard, int first_layer)
       : graph_(graph),
         shard_(shard),
         first_layer_(first_layer),
-        slot_of_(graph.values.size(), kNoSlot),
-        last_reader_(graph.values.size(), -1) {}
+        table_(model::AssignSlots(graph)) {}
 
   Result<Program> Run() {
-    FindLastReaders();
-    if (graph_.input != kNoValue) Assign(graph_.input);
     for (size_t i = 0; i < graph_.ops.size(); ++i) {
       TC_RETURN_IF_ERROR(LowerOp(graph_.ops[i], static_cast<int>(i)));
     }
-    program_.output_slot_ = SlotOf(graph_.output);
+    program_.slots_ = std::move(table_.slots);
+    program_.scratch_cols_ = table_.n_cols;
+    program_.output_slot_ = table_.output;
     program_.ffn_begin_ = static_cast<int>(graph_.ffn_begin);
     if (program_.ops_.size() > kMaxOps) {
       return Internal(Str("program with too many ops:", Kv("ops", program_.ops_.size())));
@@ -43,15 +33,6 @@ class Lowering {
   }
 
  private:
-  void FindLastReaders() {
-    for (size_t i = 0; i < graph_.ops.size(); ++i) {
-      for (const ValueId input : graph_.ops[i].inputs) {
-        if (input != kNoValue) last_reader_[static_cast<size_t>(input)] = static_cast<int>(i);
-      }
-    }
-    last_reader_[static_cast<size_t>(graph_.output)] = static_cast<int>(graph_.ops.size());
-  }
-
   Status LowerOp(const model::Op& op, int index) {
     LoweredOp lowered;
     lowered.kind = op.kind;
@@ -64,30 +45,28 @@ class Lowering {
     }
     TC_RETURN_IF_ERROR(ResolveInputs(op, index, &lowered));
     TC_RETURN_IF_ERROR(ResolveWeights(op, &lowered));
-    lowered.output = PlaceOutput(op, index);
+    lowered.output = table_.ops[static_cast<size_t>(index)].output;
     program_.ops_.push_back(lowered);
     accesses_.push_back(AccessOf(lowered));
-    for (const ValueId input : op.inputs) {
-      if (input != kNoValue && last_reader_[static_cast<size_t>(input)] == index) Free(input);
-    }
     return OkStatus();
   }
 
   Status ResolveInputs(const model::Op& op, int index, LoweredOp* lowered) const {
     size_t n_rows_inputs = 0;
-    for (const ValueId input : op.inputs) {
-      switch (graph_.values[static_cast<size_t>(input)].kind) {
+    for (size_t i = 0; i < op.inputs.size(); ++i) {
+      const int slot = table_.ops[static_cast<size_t>(index)].inputs[i];
+      switch (graph_.values[static_cast<size_t>(op.inputs[i])].kind) {
         case model::ValueKind::kActiveIds:
-          lowered->active_ids = SlotOf(input);
+          lowered->active_ids = slot;
           break;
         case model::ValueKind::kScores:
-          lowered->scores = SlotOf(input);
+          lowered->scores = slot;
           break;
         case model::ValueKind::kRows:
           if (n_rows_inputs == lowered->inputs.size()) {
             return Internal(Str("op with too many operands:", Kv("op", index)));
           }
-          lowered->inputs[n_rows_inputs++] = SlotOf(input);
+          lowered->inputs[n_rows_inputs++] = slot;
       }
     }
     return OkStatus();
@@ -128,21 +107,6 @@ class Lowering {
     }
   }
 
-  // Ops that work in place name their input as their output; a residual add takes over the storage
-  // of its first input, so that x stays where it is through all layers.
-  int PlaceOutput(const model::Op& op, int index) {
-    if (op.outputs.empty()) return kNoSlot;
-    const ValueId output = op.outputs[0];
-    if (SlotOf(output) != kNoSlot) return SlotOf(output);
-    const ValueId first = op.inputs.empty() ? kNoValue : op.inputs[0];
-    if (op.kind == OpKind::kAdd && last_reader_[static_cast<size_t>(first)] == index) {
-      slot_of_[static_cast<size_t>(output)] = SlotOf(first);
-      slot_of_[static_cast<size_t>(first)] = kNoSlot;
-      return SlotOf(output);
-    }
-    return Assign(output, op.kind == OpKind::kReceive);
-  }
-
   // The places of a program: first what the other members know of the layer, which a send changes
   // and a receive asks for, then the slots.
   static OpAccess AccessOf(const LoweredOp& op) {
@@ -161,53 +125,10 @@ class Lowering {
     return access;
   }
 
-  int SlotOf(ValueId value) const {
-    return value == kNoValue ? kNoSlot : slot_of_[static_cast<size_t>(value)];
-  }
-
-  int Assign(ValueId value, bool waits_least = false) {
-    const model::Value& described = graph_.values[static_cast<size_t>(value)];
-    // A list of neuron ids is preceded by its length; one list serves all tokens.
-    const bool is_list = described.kind == model::ValueKind::kActiveIds;
-    const int64_t n_cols = described.n_cols + (is_list ? 1 : 0);
-    int slot = TakeFree(n_cols, waits_least);
-    if (slot == kNoSlot) {
-      slot = static_cast<int>(program_.slots_.size());
-      program_.slots_.push_back({program_.scratch_cols_, n_cols});
-      program_.scratch_cols_ += (n_cols + kSlotAlignCols - 1) / kSlotAlignCols * kSlotAlignCols;
-    }
-    slot_of_[static_cast<size_t>(value)] = slot;
-    return slot;
-  }
-
-  // The slot freed last is likeliest in a cache; whoever writes the one freed first waits least for
-  // its last readers. kNoSlot when none has this width.
-  int TakeFree(int64_t n_cols, bool freed_first) {
-    auto found = free_.end();
-    for (auto it = free_.begin(); it != free_.end(); ++it) {
-      if (program_.slots_[static_cast<size_t>(*it)].n_cols != n_cols) continue;
-      found = it;
-      if (freed_first) break;
-    }
-    if (found == free_.end()) return kNoSlot;
-    const int slot = *found;
-    free_.erase(found);
-    return slot;
-  }
-
-  void Free(ValueId value) {
-    int& slot = slot_of_[static_cast<size_t>(value)];
-    if (slot == kNoSlot) return;  // its storage was taken over
-    free_.push_back(slot);
-    slot = kNoSlot;
-  }
-
   const model::Graph& graph_;
   const Shard& shard_;
   const int first_layer_;
-  std::vector<int> slot_of_;      // by value
-  std::vector<int> last_reader_;  // by value: index of the last op that reads it
-  std::vector<int> free_;         // slots, in the order in which they became free
+  model::SlotTable table_;
   std::vector<OpAccess> accesses_;
   Program program_;
 };

@@ -11,19 +11,14 @@
 #include "kernels/ops.h"
 #include "model/config.h"
 #include "model/graph.h"
+#include "model/slot_table.h"
 #include "worker/op_dag.h"
 #include "worker/shard.h"
 
 namespace thermocline::worker {
 
-// Where a value lives: `n_cols` floats per row of the batch, from `offset_cols * n_rows` floats on.
-// A slot is reused once the value in it has been read for the last time.
-struct Slot {
-  int64_t offset_cols = 0;
-  int64_t n_cols = 0;
-};
-
-inline constexpr int kNoSlot = -1;
+using model::kNoSlot;
+using model::Slot;
 
 struct LoweredOp {
   model::OpKind kind = model::OpKind::kNorm;

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/str.h"
+#include "worker/column_reader.h"
 #include "worker/held_weights.h"
 #include "worker/residency.h"
 
@@ -19,8 +20,6 @@ constexpr size_t kProgressBytes = 8 << 20;
 
 // Values re-encoded at a time, as F32: 1 MiB, an L2 cache.
 constexpr int64_t kChunkElems = 256 * 1024;
-// Neurons re-laid at a time: whole blocks of every type.
-constexpr int64_t kRelayNeurons = 256;
 
 // An error for the row that Device::Pack names; the rows it was given began at `first_row`.
 Status CheckFinite(int64_t first_row, int64_t bad_row) {
@@ -131,16 +130,21 @@ Status Shard::LoadPart(const Part& part, const model::WeightIndex& weights, cons
 Status Shard::LoadDown(const WeightKey& key, const model::TensorInfo& info,
                        const model::RangeReader& reader, kernels::Device& device,
                        const LoadProgressFn& on_progress) {
-  const TensorView mapped = MappedView(info, reader.Mapping());
-  relaid_dtype_ = model::NeuronRowType(mapped.dtype, mapped.n_rows);
+  relaid_dtype_ = model::NeuronRowType(info.dtype, info.n_rows());
   ++n_relaid_;
   const WeightKey by_neuron = {key.layer, WeightRole::kFfnDownT};
-  const Shape shape{relaid_dtype_, HeldOf(by_neuron, mapped.n_cols), mapped.n_rows};
+  const Shape shape{relaid_dtype_, HeldOf(by_neuron, info.n_cols()), info.n_rows()};
   TC_ASSIGN_OR_RETURN(const Target target, Prepare(by_neuron, shape, device));
   if (target.is_complete) return OkStatus();
-  TC_RETURN_IF_ERROR(ReadBytes(BytesOf(info, reader), on_progress));
-  TC_RETURN_IF_ERROR(Relay(mapped, target, device));
-  reader.Evict(info.offset_bytes, info.size_bytes);
+  ColumnReader columns(info, reader);
+  const auto on_read = [&](uint64_t n_bytes) { return CountRead(n_bytes, on_progress); };
+  const ColumnRange wanted = ColumnsOf(target.places, info.n_cols());
+  TC_RETURN_IF_ERROR(columns.Prefetch(wanted, on_read));
+  for (ColumnRange part = columns.First(wanted); part.size() > 0;
+       part = columns.Next(part, wanted)) {
+    TC_ASSIGN_OR_RETURN(const TensorView read, columns.Read(part));
+    TC_RETURN_IF_ERROR(Relay(read, part.begin, target, device));
+  }
   return OkStatus();
 }
 
@@ -222,11 +226,15 @@ Status Shard::ReadBytes(std::span<const std::byte> bytes, const LoadProgressFn& 
   for (size_t at = 0; at < bytes.size(); at += kProgressBytes) {
     const auto piece = bytes.subspan(at, std::min<size_t>(kProgressBytes, bytes.size() - at));
     TC_RETURN_IF_ERROR(MakeResident(piece));
-    report_.read_bytes += piece.size();
-    const uint64_t done = report_.read_bytes + report_.kept_bytes;
-    TC_RETURN_IF_ERROR(on_progress(std::min(done, report_.owned_bytes), report_.owned_bytes));
+    TC_RETURN_IF_ERROR(CountRead(piece.size(), on_progress));
   }
   return OkStatus();
+}
+
+Status Shard::CountRead(uint64_t n_bytes, const LoadProgressFn& on_progress) {
+  report_.read_bytes += n_bytes;
+  const uint64_t done = report_.read_bytes + report_.kept_bytes;
+  return on_progress(std::min(done, report_.owned_bytes), report_.owned_bytes);
 }
 
 Status Shard::Pack(const model::TensorInfo& info, const Target& target,
@@ -240,6 +248,7 @@ Status Shard::Pack(const model::TensorInfo& info, const Target& target,
   const auto is_missing = [&](int64_t row) {
     return target.places.empty() || target.places[static_cast<size_t>(row)] != kNotHeld;
   };
+  uint64_t kept_from = 0;  // of the tensor's bytes: those before are handed back
   for (int64_t row = 0; row < mapped.n_rows;) {
     int64_t n_rows = 0;  // of the next piece: rows that are missing and follow one another
     while (n_rows < most_rows && row + n_rows < mapped.n_rows && is_missing(row + n_rows)) ++n_rows;
@@ -253,9 +262,14 @@ Status Shard::Pack(const model::TensorInfo& info, const Target& target,
     TC_RETURN_IF_ERROR(target.view.dtype == mapped.dtype
                            ? Place(from, row, target.view, target.places, device)
                            : Reencode(from, row, target.view, target.places, device));
-    reader.Evict(info.offset_bytes + static_cast<uint64_t>(row * row_bytes), n_bytes);
     row += n_rows;
+    // Single rows share their pages with neighbours, so what goes is everything behind.
+    const auto read_to = static_cast<uint64_t>(row * row_bytes);
+    if (read_to - kept_from < kProgressBytes) continue;
+    reader.Evict(info.offset_bytes + kept_from, read_to - kept_from);
+    kept_from = read_to;
   }
+  reader.Evict(info.offset_bytes, info.size_bytes);
   return OkStatus();
 }
 
@@ -299,22 +313,25 @@ std::span<const int32_t> Shard::PlacesFor(const WeightKey& key) const {
   return model::IsPerNeuron(key.role) ? Places(key.layer) : std::span<const int32_t>();
 }
 
-Status Shard::Relay(TensorView mapped, const Target& target, kernels::Device& device) {
-  for (int64_t i = 0; i < mapped.n_rows; ++i) {
-    if (!kernels::IsFiniteRow(mapped.dtype, mapped.row(i), mapped.n_cols)) return CheckFinite(0, i);
+Status Shard::Relay(TensorView columns, int64_t first, const Target& target,
+                    kernels::Device& device) {
+  for (int64_t i = 0; i < columns.n_rows; ++i) {
+    if (!kernels::IsFiniteRow(columns.dtype, columns.row(i), columns.n_cols)) {
+      return CheckFinite(0, i);
+    }
   }
   if (IsFloat(target.view.dtype) && target.places.empty() && device.reads_host_memory()) {
-    kernels::TransposeToRows(mapped, target.view);
+    kernels::TransposeToRows(columns, target.view.Rows(first, columns.n_cols));
     return OkStatus();
   }
-  const DType between = IsFloat(mapped.dtype) ? mapped.dtype : DType::kF32;
+  const DType between = IsFloat(columns.dtype) ? columns.dtype : DType::kF32;
   std::vector<std::byte> memory(
-      RowBytes(between, static_cast<uint64_t>(kRelayNeurons * mapped.n_rows)));
-  for (int64_t first = 0; first < mapped.n_cols; first += kRelayNeurons) {
-    const int64_t n = std::min(kRelayNeurons, mapped.n_cols - first);
-    const TensorView part = TensorView::Dense(memory.data(), between, n, mapped.n_rows);
-    kernels::TransposeToRows(mapped.Cols(first, n), part);
-    TC_RETURN_IF_ERROR(Place(part, first, target.view, target.places, device));
+      RowBytes(between, static_cast<uint64_t>(kColumnUnit * columns.n_rows)));
+  for (int64_t at = 0; at < columns.n_cols; at += kColumnUnit) {
+    const int64_t n = std::min(kColumnUnit, columns.n_cols - at);
+    const TensorView part = TensorView::Dense(memory.data(), between, n, columns.n_rows);
+    kernels::TransposeToRows(columns.Cols(at, n), part);
+    TC_RETURN_IF_ERROR(Place(part, first + at, target.view, target.places, device));
   }
   return OkStatus();
 }

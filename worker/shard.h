@@ -98,8 +98,8 @@ class Shard {
 
   // Neurons stand in the source's order when the plan has neuron rows: rows of gate, up, down and
   // of the predictor's output alike, so that ids of active neurons are places. Of a shared stage
-  // only the plan's neurons are there, the first at place 0, and only their rows are read, except
-  // of an ffn_down whose columns they are.
+  // only the plan's neurons are there, the first at place 0, and only their rows are read; of an
+  // ffn_down whose columns they are, the columns from the first of them to the last.
 
   // The view of a weight, empty when the model has none.
   TensorView View(const model::WeightKey& key) const;
@@ -133,6 +133,7 @@ class Shard {
                     const model::RangeReader& reader, kernels::Device& device,
                     const LoadProgressFn& on_progress);
   Status ReadBytes(std::span<const std::byte> bytes, const LoadProgressFn& on_progress);
+  Status CountRead(uint64_t n_bytes, const LoadProgressFn& on_progress);
 
   // A matrix in memory and which of its rows are still to come.
   struct Target {
@@ -176,7 +177,9 @@ class Shard {
   static void PlaceVector(TensorView mapped, const Target& target, kernels::Device& device);
   // Of the neurons of a layer, those held here.
   int64_t HeldOf(const model::WeightKey& key, int64_t n_all) const;
-  static Status Relay(TensorView mapped, const Target& target, kernels::Device& device);
+  // Columns of the file's ffn_down, the first being `first`, to rows.
+  static Status Relay(TensorView columns, int64_t first, const Target& target,
+                      kernels::Device& device);
   // Of the rows of `key`, which are one layer's neurons or not; empty in the file's order.
   std::span<const int32_t> PlacesFor(const model::WeightKey& key) const;
 

@@ -25,9 +25,6 @@ constexpr Duration kProgressInterval = milliseconds(100);
 // three (the connection, the receiver's consent), one that a busy receiver lets wait many.
 constexpr Duration kFlushIntervalMin = std::chrono::microseconds(20);
 constexpr Duration kFlushIntervalMax = milliseconds(1);
-// Steps the coordinator may have in flight at once; it sends at most one more than the plan's
-// batches_under_way().
-constexpr size_t kQueuedSteps = 64;
 
 uint64_t MicrosSince(const Clock& clock, TimePoint begin) {
   return static_cast<uint64_t>(
@@ -41,7 +38,7 @@ StepLoop::StepLoop(const StepContext& context, Assignment assignment,
     : context_(context),
       assignment_(std::move(assignment)),
       on_end_(std::move(on_end)),
-      submitted_(kQueuedSteps),
+      submitted_(proto::kMaxQueuedSteps),
       prior_(std::move(held)),
       thread_([this] { Run(); }) {}
 

@@ -29,6 +29,42 @@ Json ExpectedJson(const ExpectedSpeed& expected) {
           {"one_stream_tokens_per_s", expected.one_stream_tokens_per_s}};
 }
 
+Json FigureJson(const placement::Figure& figure) {
+  if (!figure.known()) return nullptr;
+  return {{"value", figure.value}, {"origin", placement::OriginName(figure.origin)}};
+}
+
+Json GpuJson(const placement::GpuInfo& gpu) {
+  Json body = {{"name", gpu.name},
+               {"pci_bus_id", gpu.pci_bus_id},
+               {"driver", gpu.driver},
+               {"compute_capability", gpu.compute_capability},
+               {"memory_bytes", gpu.memory_bytes},
+               {"free_bytes", gpu.free_bytes},
+               {"pcie_generation", gpu.pcie_generation},
+               {"pcie_lanes", gpu.pcie_lanes},
+               {"nvlinks", gpu.n_nvlinks},
+               {"nvlink_generation", gpu.nvlink_generation},
+               {"numa_node", gpu.numa_node},
+               {"cpus", gpu.cpus},
+               {"read_bytes_per_s", FigureJson(gpu.read_bytes_per_s)},
+               {"peers", Json::array()}};
+  for (const placement::GpuPeer& peer : gpu.peers) {
+    body["peers"].push_back({{"gpu", peer.gpu},
+                             {"path", placement::GpuPathName(peer.path)},
+                             {"nvlinks", peer.n_nvlinks},
+                             {"latency_s", FigureJson(peer.latency_s)},
+                             {"bytes_per_s", FigureJson(peer.bytes_per_s)}});
+  }
+  return body;
+}
+
+Json GpusJson(const std::vector<placement::GpuInfo>& gpus) {
+  Json body = Json::array();
+  for (const placement::GpuInfo& gpu : gpus) body.push_back(GpuJson(gpu));
+  return body;
+}
+
 Json WorkerJson(const WorkerStatus& worker) {
   return {{"id", worker.id.value},
           {"host", worker.host},
@@ -46,7 +82,8 @@ Json WorkerJson(const WorkerStatus& worker) {
           {"heartbeat_age_s", worker.heartbeat_age_s},
           {"busy", worker.busy_fraction},
           {"link_bytes_sent", worker.link_bytes_sent},
-          {"kv_pages_used", worker.kv_pages_used}};
+          {"kv_pages_used", worker.kv_pages_used},
+          {"gpus", GpusJson(worker.gpus)}};
 }
 
 Json PlanJson(const PlanStatus& plan) {

@@ -111,11 +111,13 @@ HttpResponse Replan(const StatusContext& context, const Call& call) {
   if (!call.request.origin.empty()) {
     return ErrorResponse({.status = 403, .message = "plans are not changed from web pages"});
   }
-  const Status asked = context.api.service.Replan(call.request.body);
-  if (asked.code() == StatusCode::kUnavailable) {
-    return ErrorResponse({.status = 409, .message = asked.message(), .code = "plan_stays"});
+  const auto asked = context.api.service.Replan(call.request.body);
+  if (asked.status().code() == StatusCode::kUnavailable) {
+    return ErrorResponse(
+        {.status = 409, .message = asked.status().message(), .code = "plan_stays"});
   }
-  if (!asked.ok()) return ErrorResponse(FromStatus(asked));
+  if (!asked.ok()) return ErrorResponse(FromStatus(asked.status()));
+  if (*asked == ReplanAnswer::kServesAlready) return JsonResponse({{"status", "unchanged"}});
   HttpResponse response = JsonResponse({{"status", "accepted"}});
   response.status = 202;
   return response;

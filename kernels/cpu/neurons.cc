@@ -7,6 +7,7 @@
 #include <bit>
 #include <span>
 
+#include "base/units.h"
 #include "kernels/cpu/ops.h"
 #include "kernels/cpu/row_dot.h"
 #include "kernels/cpu/row_group.h"
@@ -22,6 +23,7 @@ constexpr int64_t kChunkOfOneToken = 8;
 // Rows of one token are fetched into an L1 cache where a chunk of them is half of it at most.
 constexpr int64_t kL1ChunkBytes = 24 * 1024;
 static_assert(kChunk <= 64 && kChunk <= kScratchFloats);
+static_assert(kChunkOfOneToken <= RowGroup::kAhead);
 
 float Activated(Activation kind, float x) {
   switch (kind) {
@@ -140,12 +142,7 @@ class PartRunner {
         group.rows[group.n_rows] = matrix.w.row(id(members[group.n_rows]));
         ++group.n_rows;
       }
-      ++group_;
-      const int64_t goal = fetch_begin_ + (fetch_end_ - fetch_begin_) * group_ / n_groups_;
-      group.is_ahead_next = pass_.a.n_rows == 1 && is_short_;
-      for (; group.n_ahead < RowGroup::kRows && fetched_ < goal; ++fetched_) {
-        group.ahead[group.n_ahead++] = matrix.w.row(ids_[static_cast<size_t>(fetched_)]);
-      }
+      FetchAhead(group);
       float products[RowGroup::kRows];
       matrix.dot(group, matrix.x.row(t0_ + t), matrix.w.n_cols, products);
       for (int r = 0; r < group.n_rows; ++r) {
@@ -153,6 +150,38 @@ class PartRunner {
         values_[members[r]] = matrix.bias == nullptr ? products[r] : products[r] + bias;
       }
     }
+  }
+
+  // What this group fetches of the next chunk: for one token its share of the lines of all rows,
+  // which lie side by side then, for several tokens a few whole rows.
+  void FetchAhead(RowGroup& group) {
+    const TensorView& w = pass_.matrix.w;
+    const uint64_t row_bytes = RowBytes(w.dtype, static_cast<uint64_t>(w.n_cols));
+    const bool is_one_token = pass_.a.n_rows == 1;
+    int64_t begin = fetched_, end = 0;
+    if (is_one_token) {
+      begin = fetch_begin_;
+      end = fetch_end_;
+      group.ahead_begin = ShareOf(row_bytes, group_);
+      group.ahead_end = ShareOf(row_bytes, group_ + 1);
+      group.is_ahead_next = is_short_;
+    } else {
+      end = fetch_begin_ + (fetch_end_ - fetch_begin_) * (group_ + 1) / n_groups_;
+      group.ahead_end = static_cast<int64_t>(row_bytes);
+    }
+    for (; group.n_ahead < RowGroup::kAhead && begin < end; ++begin) {
+      group.ahead[group.n_ahead++] = w.row(ids_[static_cast<size_t>(begin)]);
+    }
+    fetched_ = begin;
+    ++group_;
+  }
+
+  // Where the share of the chunk's group number `group` of n_bytes begins, in whole lines.
+  int64_t ShareOf(uint64_t n_bytes, int64_t group) const {
+    constexpr uint64_t kLineBytes = 64;
+    const auto n_groups = static_cast<uint64_t>(n_groups_);
+    return static_cast<int64_t>(
+        RoundUp(n_bytes * static_cast<uint64_t>(group) / n_groups, kLineBytes));
   }
 
   // What token t needed, and 0 for the rest of the chunk.

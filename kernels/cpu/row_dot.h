@@ -10,15 +10,6 @@
 
 namespace thermocline::kernels::cpu {
 
-// Returns row . x. `next` is fetched into the cache meanwhile: the row that is wanted after this
-// one, or a place some KiB ahead in a run of rows; it is only ever prefetched. x is F32, or for
-// packed rows a ByteRow.
-using RowDot = float (*)(const std::byte* row, const std::byte* next, const std::byte* x,
-                         int64_t n_elems);
-
-// For rows of w's type and layout on this machine.
-RowDot RowDotOf(const TensorView& w);
-
 // Tokens as products want them: the rows of x, or the same rounded to bytes.
 class TokenRows {
  public:

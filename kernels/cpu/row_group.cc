@@ -19,21 +19,36 @@ namespace {
 
 constexpr int kLineBytes = 64;
 
-// Lines [begin, end) of the rows ahead, `at` bytes in: one of each row in turn, and a few at a
-// time, since a core has few buffers for lines on their way and requests in bursts wait for them.
-HWY_INLINE void Fetch(const RowGroup& group, int64_t at, int begin, int end) {
-  constexpr int kRead = 0, kIntoL1 = 3, kIntoL2 = 2;
-  for (int line = begin; line < end; ++line) {
-    for (int r = 0; r < group.n_ahead; ++r) {
-      const std::byte* const wanted = group.ahead[r] + at + line * kLineBytes;
-      if (group.is_ahead_next) {
-        __builtin_prefetch(wanted, kRead, kIntoL1);
-      } else {
-        __builtin_prefetch(wanted, kRead, kIntoL2);
+// Fetches the rows ahead of a group, one line of each in turn and a few at a time, since a core has
+// few buffers for lines on their way and requests in bursts wait for them.
+class Fetcher {
+ public:
+  // All that the group asks for is fetched in n_steps.
+  HWY_INLINE Fetcher(const RowGroup& group, int64_t n_steps)
+      : group_(group),
+        at_(group.ahead_begin),
+        due_(group.ahead_begin),
+        step_(n_steps > 0 ? (group.ahead_end - group.ahead_begin + n_steps - 1) / n_steps : 0) {}
+
+  HWY_INLINE void Step() {
+    constexpr int kRead = 0, kIntoL1 = 3, kIntoL2 = 2;
+    due_ = std::min(due_ + step_, group_.ahead_end);
+    for (; at_ < due_; at_ += kLineBytes) {
+      for (int r = 0; r < group_.n_ahead; ++r) {
+        if (group_.is_ahead_next) {
+          __builtin_prefetch(group_.ahead[r] + at_, kRead, kIntoL1);
+        } else {
+          __builtin_prefetch(group_.ahead[r] + at_, kRead, kIntoL2);
+        }
       }
     }
   }
-}
+
+ private:
+  const RowGroup& group_;
+  int64_t at_, due_;
+  const int64_t step_;
+};
 
 template <int n>
 HWY_INLINE void StoreTotals(const LaneSums (&sums)[n], float* values) {
@@ -68,13 +83,13 @@ struct FileRows {
   template <int n>
   static HWY_INLINE void Dot(const RowGroup& group, const std::byte* tokens, int64_t n_elems,
                              float* values) {
-    constexpr int kLines = (D::kBlockBytes + kLineBytes - 1) / kLineBytes;
     const auto* x = reinterpret_cast<const float*>(tokens);
+    Fetcher ahead(group, n_elems / D::kBlockElems);
     LaneSums sums[n];
     for (int r = 0; r < n; ++r) sums[r] = ZeroSums();
     int64_t i = 0, at = 0;  // elements and bytes
     for (; i + D::kBlockElems <= n_elems; i += D::kBlockElems, at += D::kBlockBytes) {
-      Fetch(group, at, 0, kLines);
+      ahead.Step();
       const uint8_t* blocks[n];
       typename D::State states[n];
       for (int r = 0; r < n; ++r) {
@@ -99,7 +114,7 @@ struct PackedRows {
   static HWY_INLINE void Dot(const RowGroup& group, const std::byte* tokens, int64_t n_elems,
                              float* values) {
     constexpr int kFullBytes = UnitLayout::Of(D::kDType, kUnitLanes).n_bytes;
-    constexpr int kLines = (kFullBytes + kLineBytes - 1) / kLineBytes;
+    Fetcher ahead(group, (n_elems + kUnitElems - 1) / kUnitElems * n);
     LaneSums sums[n];
     for (int r = 0; r < n; ++r) sums[r] = ZeroSums();
     ByteUnit x{tokens};
@@ -107,7 +122,7 @@ struct PackedRows {
     for (int64_t n_blocks = n_elems / kGroupElems; n_blocks > 0; n_blocks -= kUnitLanes) {
       const int n_lanes = static_cast<int>(std::min<int64_t>(kUnitLanes, n_blocks));
       for (int r = 0; r < n; ++r) {
-        Fetch(group, at, kLines * r / n, kLines * (r + 1) / n);
+        ahead.Step();
         AddUnit<D>(reinterpret_cast<const uint8_t*>(group.rows[r]) + at, n_lanes, x, sums[r]);
       }
       at += kFullBytes;

@@ -13,16 +13,19 @@ namespace thermocline::kernels::cpu {
 // that are fetched meanwhile.
 struct RowGroup {
   static constexpr int kRows = 4;
+  static constexpr int kAhead = 8;
   const std::byte* rows[kRows] = {};
-  const std::byte* ahead[kRows] = {};  // whole rows of the same length
+  const std::byte* ahead[kAhead] = {};
   int n_rows = 0;
   int n_ahead = 0;
+  // Which bytes of the rows ahead.
+  int64_t ahead_begin = 0, ahead_end = 0;
   // Whether the rows ahead are the next to be read: then an L1 cache keeps them. Else into L2.
   bool is_ahead_next = false;
 };
 
-// values[r] = rows[r] . x, each with the bits of RowDot (kernels/cpu/row_dot.h). x is F32, or for
-// packed rows a ByteRow.
+// values[r] = rows[r] . x, each with the bits of DotOneToken (kernels/cpu/row_dot.h). x is F32, or
+// for packed rows a ByteRow.
 using GroupDot = void (*)(const RowGroup& group, const std::byte* x, int64_t n_elems,
                           float* values);
 

@@ -45,7 +45,7 @@ class FakePipeline {
   Kv* FindKv(const proto::StepBatch& step, const proto::StepEntry& entry);
   proto::StepResultEntry RunEntry(const proto::StepBatch& step, const proto::StepEntry& entry);
 
-  const FakePipelineOptions options_;
+  FakePipelineOptions options_;
   std::map<SeqId, Kv> kv_;
   Epoch epoch_{1};
   uint64_t last_step_ = 0;

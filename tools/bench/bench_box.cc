@@ -7,7 +7,6 @@
 #include "base/host_info.h"
 #include "base/rng.h"
 #include "tools/machine/machine_info.h"
-#include "tools/machine/prepared_weight.h"
 #include "tools/machine/random_weights.h"
 
 namespace thermocline::tools {
@@ -24,9 +23,11 @@ Result<WeightRing> WeightRing::Create(kernels::Device& device, DType dtype, int6
   WeightRing ring;
   const uint64_t n_copies = DivCeil(RingBytes(), weight.bytes());
   for (uint64_t i = 0; i < n_copies; ++i) {
-    TC_ASSIGN_OR_RETURN(PreparedWeight copy, PrepareWeight(device, weight));
-    ring.buffers_.push_back(std::move(copy.buffer));
-    ring.weights_.push_back(copy.view);
+    TC_ASSIGN_OR_RETURN(std::byte* const at, ring.memory_.Allocate(weight.bytes(), device));
+    TensorView copy = TensorView::Dense(at, dtype, n_rows, n_cols);
+    copy.layout = device.PreferredLayout(dtype);
+    device.Pack(weight, copy);
+    ring.weights_.push_back(copy);
   }
   return ring;
 }

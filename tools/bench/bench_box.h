@@ -9,13 +9,13 @@
 #include <string>
 #include <vector>
 
-#include "base/buffer.h"
 #include "base/dtype.h"
 #include "base/status.h"
 #include "base/tensor_view.h"
 #include "base/thread_pool.h"
 #include "kernels/device.h"
 #include "worker/probe/bandwidth_probe.h"
+#include "worker/weight_memory.h"
 
 namespace thermocline::tools {
 
@@ -31,7 +31,7 @@ inline constexpr DType kBenchDTypes[] = {DType::kF32,  DType::kF16,  DType::kBF1
                                          DType::kQ4_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
 
 // Copies of one random weight w[n_rows, n_cols], together RingBytes(): each call of an op takes the
-// next one, so that weights come from memory as they do in a model.
+// next one, so that weights come from memory as they do in a model, and lie there as in a shard.
 class WeightRing {
  public:
   static Result<WeightRing> Create(kernels::Device& device, DType dtype, int64_t n_rows,
@@ -40,7 +40,7 @@ class WeightRing {
   bool Holds(DType dtype, int64_t n_rows, int64_t n_cols) const;
 
  private:
-  std::vector<Buffer> buffers_;
+  worker::WeightMemory memory_;
   std::vector<TensorView> weights_;
   size_t next_ = 0;
 };

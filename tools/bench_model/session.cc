@@ -8,6 +8,7 @@
 #include "base/host_info.h"
 #include "base/str.h"
 #include "placement/context.h"
+#include "placement/overhead.h"
 #include "tools/bench_model/runnable.h"
 #include "tools/machine/machine_info.h"
 
@@ -87,12 +88,15 @@ placement::KvBudget BenchSession::KvOf(size_t i_setup) const {
 uint64_t BenchSession::BytesOf(size_t i_setup) const {
   const worker::LoadedModel& model = models_[cases_.setups[i_setup].i_model];
   const model::ModelConfig& config = model.config;
+  const model::FfnModes ffn =  // which Create has seen to be right
+      *FfnModesOf(model, cases_.setups[i_setup].ffn, options_.allowed_loss);
   const placement::KvBudget kv = KvOf(i_setup);
   const StageNeeds needs = NeedsOf(cases_, i_setup, options_.batch_size, kv.page_tokens);
   return model.weights.BytesOf({0, config.n_layer, true, true}) +
          static_cast<uint64_t>(kv.n_pages) * static_cast<uint64_t>(config.n_layer) *
              placement::KvPageBytes(config, kv) +
-         placement::OverheadBytes(config, needs.max_step_tokens);
+         placement::OverheadModel(config, model.weights, ffn, needs.max_step_tokens)
+             .MostOfLead({0, config.n_layer, true, true}, 0);
 }
 
 Status BenchSession::Load(size_t i_setup) {

@@ -8,9 +8,10 @@
 #include "base/units.h"
 #include "kernels/device.h"
 #include "placement/cluster_yaml.h"
+#include "placement/link_preset.h"
+#include "tools/machine/gpu_text.h"
 #include "tools/machine/machine_info.h"
 #include "tools/table.h"
-#include "worker/probe/gpu_list.h"
 #include "worker/profiler.h"
 
 namespace thermocline::tools {
@@ -54,22 +55,6 @@ std::string Head(const WorkerProfile& worker, const std::string& device) {
     text +=
         Str("  ", rate.n_threads,
             rate.n_threads == 1 ? " thread: " : " threads: ", Gigas(rate.bytes_per_s), " GB/s\n");
-  }
-  return text;
-}
-
-// "" without GPUs or their driver.
-std::string GpuLines() {
-  std::string text;
-  const auto gpus = worker::ListGpus();
-  if (!gpus.ok()) return text;
-  for (const worker::GpuInfo& gpu : *gpus) {
-    text += Str("gpu ", gpu.pci_bus_id, ": ", Printable(gpu.name), ", ",
-                FormatBytes(gpu.memory_bytes), ", ", FormatBytes(gpu.free_bytes), " free");
-    if (gpu.pcie_generation > 0) text += Str(", PCIe ", gpu.pcie_generation);
-    if (gpu.pcie_lanes > 0) text += Str(" x", gpu.pcie_lanes);
-    if (gpu.n_nvlinks > 0) text += Str(", ", gpu.n_nvlinks, " NVLinks");
-    text += "\n";
   }
   return text;
 }
@@ -119,13 +104,14 @@ Status RunMachine(const MachineFlags& flags) {
                                       .time = std::chrono::duration_cast<Duration>(
                                           std::chrono::duration<double>(options.seconds))});
   worker.id = {1};
+  placement::FillGpus(&worker);
   const std::string yaml = placement::ClusterToYaml({.workers = {worker}, .links = {}});
   if (flags.save_cluster == "-") {
     std::fputs(yaml.c_str(), stdout);
     return OkStatus();
   }
   const std::string table =
-      Str(Head(worker, device->name()), GpuLines(),
+      Str(Head(worker, device->name()), GpuText(worker.gpus),
           "\nGB/s of weights that come from memory, by op; GFLOP/s with weights in a cache\n",
           TypeTable(worker));
   std::fputs(table.c_str(), stdout);

@@ -17,4 +17,20 @@ struct NvmlPciInfo {
   char bus_id[32];
 };
 
+// The lowest common ancestor of two GPUs.
+enum NvmlTopologyLevel : int {
+  kNvmlInternal = 0,
+  kNvmlSingle = 10,
+  kNvmlMultiple = 20,
+  kNvmlHostBridge = 30,
+  kNvmlNode = 40,
+  kNvmlSystem = 50,
+};
+
+// What an NVLink leads to.
+enum NvmlNvlinkRemote : int { kNvmlRemoteGpu = 0, kNvmlRemoteSwitch = 2 };
+
+// Nearness of memory is asked by NUMA node, not by socket.
+inline constexpr unsigned kNvmlScopeNode = 0;
+
 }  // namespace thermocline::worker

@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tests/unit/coordinator/engine_fixture.h"
 
 namespace thermocline::coordinator {
@@ -34,10 +36,13 @@ class EngineChangeTest : public EngineTest {
   bool HearsAndGoesOn(const std::string& news) {
     return Eventually([&] { return observer_.Heard(news) && !engine_->status().plan.is_changing; });
   }
-  // The clock goes on until `done`; the workers' heartbeats keep up.
+  // The clock goes on until `done`, and waits for the workers' heartbeats on a busy machine.
   bool InTime(const std::function<bool()>& done) {
     return Eventually([&] {
-      clock_.Advance(milliseconds(20));
+      const std::vector<WorkerStatus> workers = engine_->status().workers;
+      const bool beat = std::all_of(workers.begin(), workers.end(),
+                                    [](const auto& worker) { return worker.heartbeat_age_s < 2; });
+      if (beat) clock_.Advance(milliseconds(20));
       return done();
     });
   }
@@ -100,7 +105,7 @@ TEST_F(EngineChangeTest, NoPlanIsSentBeforeTheStepsUnderWayAreAnswered) {
   ASSERT_TRUE(Eventually([&] { return n_held() == 1; }));
   ASSERT_TRUE(engine_->Replan(kAllOnOne).ok());
   ASSERT_TRUE(Eventually([&] { return engine_->status().plan.is_changing; }));
-  EXPECT_THAT(engine_->Replan(kAllOnOne).message(), HasSubstr("is changing now"));
+  EXPECT_THAT(engine_->Replan(kAllOnOne).status().message(), HasSubstr("is changing now"));
   EXPECT_EQ(AssignmentOf(PeerOf(1)).plan.epoch, Epoch{1});
   SetHolds(false);
   ASSERT_TRUE(Reaches(2));
@@ -136,11 +141,20 @@ TEST_F(EngineChangeTest, CancelledWhileThePlanChanges) {
 
 TEST_F(EngineChangeTest, PlansThatCannotBeAreToldAndNothingChanges) {
   Serve();
-  EXPECT_EQ(engine_->Replan("{").code(), StatusCode::kInvalidArgument);
-  ASSERT_TRUE(engine_->Replan(R"({"stages":[{"lead":2,"layers":[0,3]}]})").ok());
-  ASSERT_TRUE(HearsAndGoesOn("stages do not end with the last layer"));
-  ASSERT_TRUE(engine_->Replan(R"({"n_ctx":32,"stages":[{"lead":2,"layers":[0,4]}]})").ok());
-  ASSERT_TRUE(HearsAndGoesOn("keeps its context and pages: n_ctx=32"));
+  const auto why_not = [&](const std::string& plan) {
+    const Status status = engine_->Replan(plan).status();
+    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << status;
+    return status.message();
+  };
+  EXPECT_THAT(why_not("{"), HasSubstr("line 1"));
+  EXPECT_THAT(why_not(R"({"stages":[{"lead":2,"layers":[0,3]}]})"),
+              HasSubstr("stages do not end with the last layer"));
+  EXPECT_THAT(why_not(R"({"stages":[{"lead":7,"layers":[0,4]}]})"), HasSubstr("7"));
+  EXPECT_THAT(why_not(R"({"n_ctx":32,"stages":[{"lead":2,"layers":[0,4]}]})"),
+              HasSubstr("keeps its context and pages: n_ctx=32"));
+  EXPECT_THAT(why_not(R"({"link":"mpi",
+                          "stages":[{"lead":2,"layers":[0,1]},{"lead":1,"layers":[1,4]}]})"),
+              HasSubstr("needs every worker to be an MPI rank: worker 2 on node2 has none"));
   ASSERT_TRUE(engine_->Replan("").ok());
   ASSERT_TRUE(HearsAndGoesOn("would be the same again"));
   EXPECT_EQ(engine_->status().epoch, 1u);
@@ -148,10 +162,38 @@ TEST_F(EngineChangeTest, PlansThatCannotBeAreToldAndNothingChanges) {
   EXPECT_TRUE(Eventually([&] { return sink->finish() == FinishReason::kLength; }));
 }
 
+TEST_F(EngineChangeTest, APlanThatServesAlreadyChangesNothing) {
+  Serve();
+  placement::Plan serves = observer_.plan();
+  const auto answer_to = [&](const std::string& plan) {
+    const auto answer = engine_->Replan(plan);
+    EXPECT_TRUE(answer.ok()) << answer.status();
+    return answer.ok() ? *answer : ReplanAnswer::kAccepted;
+  };
+  EXPECT_EQ(answer_to(placement::PlanToJson(serves)), ReplanAnswer::kServesAlready);
+  serves.stages[0].reason = "I want it so";
+  EXPECT_EQ(answer_to(placement::PlanToJson(serves)), ReplanAnswer::kServesAlready);
+  // Only the stages, as one writes them by hand.
+  std::string stages;
+  for (const auto& stage : serves.stages) {
+    stages += Str(stages.empty() ? "" : ",", R"({"lead":)", stage.lead, R"(,"layers":[)",
+                  stage.layers.begin, ",", stage.layers.end, "]}");
+  }
+  EXPECT_EQ(answer_to(Str(R"({"stages":[)", stages, "]}")), ReplanAnswer::kServesAlready);
+  EXPECT_FALSE(engine_->status().plan.is_changing);
+  EXPECT_EQ(engine_->status().epoch, 1u);
+  // Fewer pages are another plan.
+  serves.kv.n_pages = 8;
+  for (auto& stage : serves.stages) stage.kv_bytes = 0;
+  EXPECT_EQ(answer_to(placement::PlanToJson(serves)), ReplanAnswer::kAccepted);
+  ASSERT_TRUE(Reaches(2));
+  EXPECT_EQ(observer_.plan().kv.n_pages, 8);
+}
+
 TEST_F(EngineChangeTest, APlanIsKeptWhenSaidSo) {
   options_.replan = ReplanMode::kOff;
   Serve();
-  EXPECT_THAT(engine_->Replan("").message(), HasSubstr("--replan off"));
+  EXPECT_THAT(engine_->Replan("").status().message(), HasSubstr("--replan off"));
   mailbox_.Post(PeerOf(2), proto::Leaving{"SIGTERM"});
   ASSERT_TRUE(InTime([&] {
     const MutexLock lock(mutex_);
@@ -173,6 +215,115 @@ TEST_F(EngineChangeTest, AWorkerThatDiesWhileItLoadsEndsTheService) {
   ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
   EXPECT_THAT(engine_->status().failure.message(), HasSubstr("worker 2 on node2 failed: tensor"));
   EXPECT_EQ(sink->finish(), FinishReason::kError);
+}
+
+TEST_F(EngineChangeTest, AWorkerThatHangsWhileItLoadsIsGivenUpAndThePlanBeforeComesBack) {
+  options_.load_timeout = seconds(30);
+  Serve();
+  const auto sink = Submit(Request(5, 40));
+  mailbox_.Post({77}, Stranger("node9"));
+  ASSERT_TRUE(Eventually([&] { return IsWorker(3); }));
+  {
+    const MutexLock lock(mutex_);
+    hangs_ = comm::PeerId{77};
+  }
+  ASSERT_TRUE(
+      engine_->Replan(R"({"stages":[{"lead":3,"layers":[0,2]},{"lead":2,"layers":[2,4]}]})").ok());
+  ASSERT_TRUE(InTime([&] { return engine_->status().epoch == 3; }));
+  ASSERT_TRUE(Reaches(3));
+  EXPECT_TRUE(observer_.Heard("worker 3 on node9 has loaded nothing more for 30 s"));
+  EXPECT_FALSE(IsWorker(3));
+  {
+    const MutexLock lock(mutex_);
+    EXPECT_EQ(refusals_[{77}].code(), StatusCode::kDeadlineExceeded);
+  }
+  EXPECT_EQ(engine_->status().plan.why, "the plan before is back");
+  EXPECT_EQ(AssignmentOf(PeerOf(1)).stage, 0);
+  EXPECT_EQ(AssignmentOf(PeerOf(1)).plan.epoch, Epoch{3});
+  ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
+  EXPECT_EQ(sink->tokens(), Expected(Request(5, 40)));
+}
+
+TEST_F(EngineChangeTest, LoadsThatGoOnHaveAllTheTimeTheyNeed) {
+  options_.load_timeout = seconds(5);
+  Serve();
+  {
+    const MutexLock lock(mutex_);
+    hangs_ = PeerOf(2);
+  }
+  ASSERT_TRUE(engine_->Replan(kOneAndThree).ok());
+  ASSERT_TRUE(Eventually([&] { return AssignmentOf(PeerOf(2)).plan.epoch == Epoch{2}; }));
+  for (uint64_t i = 1; i <= 10; ++i) {  // a byte in four seconds
+    mailbox_.Post(PeerOf(2), proto::LoadProgress{.epoch = {2}, .bytes_done = i, .bytes_total = 10});
+    ASSERT_TRUE(Eventually([&] { return engine_->status().workers[1].bytes_done == i; }));
+    for (int step = 0; step < 4; ++step) {
+      clock_.Advance(seconds(1));
+      ASSERT_TRUE(Eventually([&] {
+        const ServiceStatus status = engine_->status();
+        return status.workers[0].heartbeat_age_s == 0 && status.workers[1].heartbeat_age_s == 0;
+      }));
+    }
+  }
+  mailbox_.Post(PeerOf(2), proto::Ready{.epoch = {2}});
+  ASSERT_TRUE(Reaches(2));
+}
+
+TEST_F(EngineChangeTest, WhoHangsAndIsNeededByThePlanBeforeEndsTheService) {
+  options_.load_timeout = seconds(30);
+  Serve();
+  {
+    const MutexLock lock(mutex_);
+    hangs_ = PeerOf(2);
+  }
+  ASSERT_TRUE(engine_->Replan(kOneAndThree).ok());
+  ASSERT_TRUE(InTime([&] { return engine_->status().state == ServiceState::kFailed; }));
+  EXPECT_TRUE(observer_.Heard("going back to the plan before"));
+  EXPECT_EQ(engine_->status().failure.code(), StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(engine_->status().failure.message(), HasSubstr("worker 2 on node2 has loaded"));
+}
+
+// Its plan cannot be loaded, so it is needed: it must hear that.
+TEST_F(EngineChangeTest, WhoLeavesIsAskedToStayWhenThePlanWithoutItCannotBeLoaded) {
+  options_.load_timeout = seconds(30);
+  options_.plan_json = R"({"stages":[{"lead":1,"layers":[0,4]}]})";
+  Serve();
+  {
+    const MutexLock lock(mutex_);
+    hangs_ = PeerOf(2);  // a spare until now
+  }
+  const auto sink = Submit(Request(5, 20));
+  mailbox_.Post(PeerOf(1), proto::Leaving{"SIGTERM"});
+  ASSERT_TRUE(InTime([&] {
+    const MutexLock lock(mutex_);
+    return stays_.contains(PeerOf(1));
+  }));
+  ASSERT_TRUE(Reaches(3));
+  EXPECT_FALSE(IsWorker(2));
+  EXPECT_FALSE(engine_->status().workers[0].leaving);
+  ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
+  EXPECT_EQ(sink->tokens(), Expected(Request(5, 20)));
+}
+
+// Whoever wants to leave is not forgotten with a plan that was dropped.
+TEST_F(EngineChangeTest, WhoLeavesIsPlannedWithoutOnceMoreWhenAnotherGoesMeanwhile) {
+  options_.plan_json = R"({"stages":[{"lead":1,"layers":[0,4]}]})";
+  Serve();
+  mailbox_.Post({77}, Stranger("node9"));
+  ASSERT_TRUE(Eventually([&] { return IsWorker(3); }));
+  SetHolds(true);
+  const auto sink = Submit(Request(5, 20));
+  ASSERT_TRUE(Eventually([&] { return n_held() == 1; }));
+  mailbox_.Post(PeerOf(1), proto::Leaving{"SIGTERM"});
+  ASSERT_TRUE(InTime([&] { return observer_.Heard("changing to another plan"); }));
+  mailbox_.Post(PeerOf(2), proto::Failure{Unavailable("out of memory")});
+  ASSERT_TRUE(Eventually([&] { return !IsWorker(2); }));
+  SetHolds(false);
+  ASSERT_TRUE(InTime([&] { return !IsWorker(1); }));
+  EXPECT_TRUE(WasToldToShutDown(1));
+  EXPECT_TRUE(observer_.Heard("one of its workers has gone meanwhile"));
+  EXPECT_EQ(AssignmentOf({77}).stage, 0);
+  ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
+  EXPECT_EQ(sink->tokens(), Expected(Request(5, 20)));
 }
 
 TEST_F(EngineChangeTest, AWorkerMayLeaveAndTheStreamGoesOn) {
@@ -206,6 +357,50 @@ TEST_F(EngineChangeTest, AWorkerWithoutWhomNothingFitsIsAskedToStay) {
   ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
   EXPECT_THAT(engine_->status().failure.message(),
               HasSubstr("worker 1 on node1 is leaving: SIGTERM again"));
+}
+
+// Layers of the model fit two workers of three, not one.
+TEST_F(EngineChangeTest, OfTwoWhoLeaveAtOnceTheOneGoesThatCan) {
+  options_.expected = {{{1}, "node1"}, {{2}, "node2"}, {{3}, "node3"}};
+  {
+    const MutexLock lock(mutex_);
+    beats_ = true;
+  }
+  StartEngine();
+  const uint64_t n_weights = model_.weights.BytesOf({0, 4, true, true});
+  for (const uint64_t id : {1, 2, 3}) {
+    proto::Hello hello = HelloOf(id);
+    hello.profile.memory_bytes =
+        placement::OverheadBytes(model_.config, options_.max_step_tokens) + n_weights * 3 / 4;
+    mailbox_.Post(PeerOf(id), hello);
+  }
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kReady; }));
+  const auto sink = Submit(Request(5, 40));
+  mailbox_.Post(PeerOf(1), proto::Leaving{"SIGTERM"});
+  mailbox_.Post(PeerOf(2), proto::Leaving{"SIGTERM"});
+  ASSERT_TRUE(InTime([&] {
+    const MutexLock lock(mutex_);
+    return stays_.size() == 1;
+  }));
+  EXPECT_FALSE(IsWorker(1));
+  EXPECT_TRUE(IsWorker(2));
+  EXPECT_TRUE(WasToldToShutDown(1));
+  EXPECT_TRUE(observer_.Heard("worker 2 on node2 asked to leave but is needed"));
+  EXPECT_EQ(engine_->status().plan.why, "worker 1 on node1 leaves");
+  ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
+  EXPECT_EQ(sink->tokens(), Expected(Request(5, 40)));
+}
+
+TEST_F(EngineChangeTest, TwoWhoCanLeaveGoTogether) {
+  options_.expected = {{{1}, "node1"}, {{2}, "node2"}, {{3}, "node3"}};
+  options_.plan_json = R"({"stages":[{"lead":1,"layers":[0,1]},{"lead":2,"layers":[1,2]},
+                                     {"lead":3,"layers":[2,4]}]})";
+  Serve();
+  mailbox_.Post(PeerOf(3), proto::Leaving{"SIGTERM"});
+  mailbox_.Post(PeerOf(2), proto::Leaving{"SIGTERM"});
+  ASSERT_TRUE(InTime([&] { return !IsWorker(2) && !IsWorker(3); }));
+  EXPECT_EQ(engine_->status().epoch, 2u);
+  EXPECT_EQ(engine_->status().plan.why, "worker 2 on node2, worker 3 on node3 leave");
 }
 
 TEST_F(EngineChangeTest, ASpareLeavesAtOnce) {
@@ -262,6 +457,45 @@ TEST_F(EngineChangeTest, AWorkerThatIsWorthItIsInThePlanAtOnce) {
   EXPECT_GT(engine_->status().plan.predicted_gain, 0.2);
   ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
   EXPECT_EQ(sink->tokens(), Expected(Request(5, 50)));
+}
+
+TEST_F(EngineChangeTest, WhoJoinsWhileTheFirstPlanLoadsIsInTheNext) {
+  options_.expected = {{{1}, "node1"}};
+  {
+    const MutexLock lock(mutex_);
+    beats_ = true;
+    loads_ = false;
+  }
+  StartEngine();
+  Join();
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kLoading; }));
+  mailbox_.Post({77}, Stranger("node9"));
+  ASSERT_TRUE(Eventually([&] { return IsWorker(2); }));
+  {
+    const MutexLock lock(mutex_);
+    loads_ = true;
+  }
+  mailbox_.Post(PeerOf(1), proto::Ready{.epoch = {1}, .owned_bytes = 10});
+  ASSERT_TRUE(InTime([&] { return engine_->status().epoch == 2; }));
+  ASSERT_TRUE(Reaches(2));
+  EXPECT_GE(AssignmentOf({77}).stage, 0);
+  EXPECT_EQ(engine_->status().plan.why, "a worker has joined");
+}
+
+TEST_F(EngineChangeTest, APlanThatWasAskedForWaitsForASearchThatBeganByItself) {
+  Serve();
+  // Asked for within the very tick that will begin to search for a plan with the worker that joins.
+  std::optional<Status> asked;
+  {
+    const MutexLock lock(mutex_);
+    on_heartbeat_ = [&] {
+      if (!asked && IsWorker(3)) asked = engine_->Replan(kAllOnOne).status();
+    };
+  }
+  mailbox_.Post({77}, Stranger("node9"));
+  ASSERT_TRUE(InTime([&] { return engine_->status().plan.why == "given"; }));
+  EXPECT_TRUE(asked->ok()) << *asked;
+  EXPECT_EQ(observer_.plan().stages.size(), 1u);
 }
 
 TEST_F(EngineChangeTest, WhoJoinsWaitsWhenPlansChangeByHandOnly) {

@@ -16,6 +16,7 @@
 #include "base/str.h"
 #include "base/units.h"
 #include "coordinator/engine.h"
+#include "model/neuron_order.h"
 #include "tests/support/fake_mailbox.h"
 #include "tests/support/fake_pipeline.h"
 #include "tests/support/tiny_model_parts.h"
@@ -213,6 +214,7 @@ class EngineTest : public ::testing::Test {
 
   // ---- The workers
   Status OnSend(comm::PeerId to, const proto::Message& message) {
+    if (std::holds_alternative<proto::Heartbeat>(message)) OnHeartbeat();
     const MutexLock lock(mutex_);
     if (dead_ == to) return Unavailable("no such peer");
     if (const auto* assign = std::get_if<proto::AssignPlan>(&message)) OnAssign(to, *assign);
@@ -220,7 +222,8 @@ class EngineTest : public ::testing::Test {
     if (const auto* probe = std::get_if<proto::ProbeLink>(&message)) OnProbe(to, *probe);
     if (std::holds_alternative<proto::Shutdown>(message)) shutdowns_.insert(to);
     if (const auto* stay = std::get_if<proto::Stay>(&message)) stays_[to] = stay->reason;
-    if (const auto* table = std::get_if<proto::NeuronTable>(&message)) tables_[to].push_back(*table);
+    if (const auto* table = std::get_if<proto::NeuronTable>(&message))
+      tables_[to].push_back(*table);
     if (const auto* failure = std::get_if<proto::Failure>(&message)) {
       refusals_.insert_or_assign(to, failure->status);
     }
@@ -229,17 +232,39 @@ class EngineTest : public ::testing::Test {
     }
     return OkStatus();
   }
+  // On the engine thread, in the middle of its tick.
+  void OnHeartbeat() {
+    std::function<void()> then;
+    {
+      const MutexLock lock(mutex_);
+      then = on_heartbeat_;
+    }
+    if (then) then();
+  }
   void OnAssign(comm::PeerId to, const proto::AssignPlan& assign) REQUIRES(mutex_) {
     assignments_[to] = assign;
     if (assign.plan.epoch != epoch_) pipeline_.StartEpoch(assign.plan.epoch);
     epoch_ = assign.plan.epoch;
     const bool leads = assign.stage >= 0 && assign.helper < 0;
     if (leads && assign.stage + 1 == int(assign.plan.stages.size())) last_stage_ = to;
-    if (!loads_) return;
+    if (!loads_ || hangs_ == to) return;
     mailbox_.Post(to, proto::LoadProgress{.epoch = assign.plan.epoch, .bytes_total = 10});
-    mailbox_.Post(
-        to, proto::Ready{
-                .epoch = assign.plan.epoch, .owned_bytes = 10, .read_bytes = 4, .kept_bytes = 6});
+    mailbox_.Post(to, proto::Ready{.epoch = assign.plan.epoch,
+                                   .owned_bytes = 10,
+                                   .read_bytes = 4,
+                                   .neuron_order = OrderAt(to, assign),
+                                   .kept_bytes = 6});
+  }
+  // In the file's order but for the tables that came.
+  uint64_t OrderAt(comm::PeerId worker, const proto::AssignPlan& assign) REQUIRES(mutex_) {
+    model::NeuronOrder& order = orders_[worker];
+    order.layers.resize(static_cast<size_t>(model_.config.n_layer));
+    for (const proto::NeuronTable& table : tables_[worker]) {
+      order.layers[static_cast<size_t>(table.layer)] = table.neurons;
+    }
+    if (assign.stage < 0) return 0;
+    const model::LayerRange& layers = assign.plan.stages[static_cast<size_t>(assign.stage)].layers;
+    return model::ChecksumOf(order, layers.begin, layers.end);
   }
   void OnProbe(comm::PeerId to, const proto::ProbeLink& probe) REQUIRES(mutex_) {
     probes_.push_back({to, probe});
@@ -287,14 +312,17 @@ class EngineTest : public ::testing::Test {
   std::map<comm::PeerId, Status> refusals_ GUARDED_BY(mutex_);
   std::map<comm::PeerId, std::string> stays_ GUARDED_BY(mutex_);
   std::map<comm::PeerId, std::vector<proto::NeuronTable>> tables_ GUARDED_BY(mutex_);
+  std::map<comm::PeerId, model::NeuronOrder> orders_ GUARDED_BY(mutex_);
   Epoch epoch_ GUARDED_BY(mutex_){1};
   comm::PeerId last_stage_ GUARDED_BY(mutex_);
   std::optional<comm::PeerId> dead_ GUARDED_BY(mutex_);
   std::optional<comm::PeerId> silent_ GUARDED_BY(mutex_);
+  std::optional<comm::PeerId> hangs_ GUARDED_BY(mutex_);  // while it loads; its heart beats
   bool loads_ GUARDED_BY(mutex_) = true;
   bool probes_links_ GUARDED_BY(mutex_) = true;
   std::vector<std::pair<comm::PeerId, proto::ProbeLink>> probes_ GUARDED_BY(mutex_);
   bool beats_ GUARDED_BY(mutex_) = false;
+  std::function<void()> on_heartbeat_ GUARDED_BY(mutex_);
   bool holds_ GUARDED_BY(mutex_) = false;
   std::vector<proto::StepResult> held_ GUARDED_BY(mutex_);
   FakeMailbox mailbox_;

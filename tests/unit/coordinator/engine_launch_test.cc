@@ -27,6 +27,33 @@ TEST_F(EngineTest, AssignsStagesWithTheirNeighboursAddresses) {
   EXPECT_EQ(second.plan, observer_.plan());
 }
 
+// Members of a stage get the place that its lead told, once: a later plan needs another.
+TEST_F(EngineTest, MembersOfAStageMeetWhereItsLeadSays) {
+  const std::string ids[] = {std::string(proto::kNcclIdBytes, 'a'),
+                             std::string(proto::kNcclIdBytes, 'b')};
+  options_.plan_json = R"({"stages":[{"lead":2,"layers":[0,4],
+                                      "helpers":[{"worker":1,"neurons":[64,128]}]}]})";
+  StartEngine();
+  for (const uint64_t id : {1, 2}) {
+    proto::Hello hello = HelloOf(id);
+    hello.nccl_id = ids[id - 1];
+    mailbox_.Post(PeerOf(id), hello);
+  }
+  ASSERT_TRUE(Eventually([&] { return observer_.Heard("serving"); })) << engine_->status().failure;
+  {
+    const MutexLock lock(mutex_);
+    EXPECT_EQ(assignments_.at(PeerOf(1)).nccl_id, ids[1]);
+    EXPECT_EQ(assignments_.at(PeerOf(2)).nccl_id, ids[1]);
+  }
+  ASSERT_TRUE(engine_->Replan(options_.plan_json).ok());
+  ASSERT_TRUE(Eventually([&] {
+    const MutexLock lock(mutex_);
+    return assignments_.at(PeerOf(1)).plan.epoch == Epoch{2};
+  }));
+  const MutexLock lock(mutex_);
+  EXPECT_EQ(assignments_.at(PeerOf(1)).nccl_id, "") << "used twice";
+}
+
 TEST_F(EngineTest, PlansForTheStreamsAndSaysWhatItExpects) {
   options_.n_streams = 5;
   StartServing();
@@ -278,6 +305,26 @@ TEST(EngineOptions, ValidateNamesTheField) {
   options.plan.n_ctx = 0;
   options.step_timeout = seconds(0);
   EXPECT_THAT(options.Validate().message(), HasSubstr("step_timeout"));
+  options.step_timeout = seconds(1);
+  options.load_timeout = seconds(0);
+  EXPECT_THAT(options.Validate().message(), HasSubstr("--load-timeout must exceed 0"));
+}
+
+TEST_F(EngineTest, AWorkerThatHangsWithTheFirstPlanEndsTheService) {
+  options_.load_timeout = seconds(4);
+  {
+    const MutexLock lock(mutex_);
+    beats_ = true;
+    hangs_ = PeerOf(2);
+  }
+  StartEngine();
+  Join();
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kLoading; }));
+  clock_.Advance(seconds(4));
+  ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
+  EXPECT_EQ(engine_->status().failure.code(), StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(engine_->status().failure.message(),
+              HasSubstr("worker 2 on node2 has loaded nothing more for 4 s"));
 }
 
 }  // namespace

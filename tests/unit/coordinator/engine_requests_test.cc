@@ -4,6 +4,7 @@
 
 #include <thread>
 
+#include "proto/codec.h"
 #include "tests/unit/coordinator/engine_fixture.h"
 
 namespace thermocline::coordinator {
@@ -181,6 +182,50 @@ TEST_F(EngineTest, StopEndsSequencesAndWorkersQuickly) {
   EXPECT_TRUE(WasToldToShutDown(2));
   EXPECT_TRUE(observer_.Heard("stopped"));
   EXPECT_EQ(engine_->Submit(Request(1, 1), sink).status().code(), StatusCode::kUnavailable);
+}
+
+const testing::TinyModelParts& ManyLayers() {
+  static const testing::TinyModelParts parts = testing::MakeTinyModelParts({.n_layer = 20});
+  return parts;
+}
+
+// Twenty stages of a layer each, led by odd workers and helped by even ones.
+class ManyStagesTest : public EngineTest {
+ protected:
+  ManyStagesTest() : EngineTest(ManyLayers()) {
+    const int64_t n_ff = model_.config.n_ff;
+    options_.expected.clear();
+    std::string stages;
+    for (uint64_t i = 0; i < 20; ++i) {
+      const uint64_t lead = 2 * i + 1;
+      for (const uint64_t id : {lead, lead + 1}) options_.expected.push_back({{id}, "node"});
+      stages += Str(i == 0 ? "" : ",", R"({"lead":)", lead, R"(,"layers":[)", i, ",", i + 1,
+                    R"(],"helpers":[{"worker":)", lead + 1, R"(,"neurons":[)", n_ff / 2, ",", n_ff,
+                    "]}]}");
+    }
+    options_.plan_json = Str(R"({"micro_batches":4,"stages":[)", stages, "]}");
+    options_.plan.n_ctx = 2048;
+    options_.plan.n_parallel = 1;
+    options_.prefill_chunk = 16;
+    pipeline_ = FakePipeline({.n_vocab = kVocab, .page_tokens = 16, .n_pages = 128, .n_ctx = 2048});
+  }
+};
+
+TEST_F(ManyStagesTest, TheFirstStagesQueueTakesAllStepsUnderWay) {
+  StartServing();
+  ASSERT_EQ(observer_.plan().batches_under_way(), 80);
+  SetHolds(true);
+  GenerationRequest request = Request(1, 3);
+  request.prompt.assign(2000, 7);  // 125 chunks
+  const auto sink = Submit(request);
+  const auto n_most = static_cast<size_t>(proto::kMaxStepsInFlight);
+  ASSERT_TRUE(Eventually([&] { return n_held() >= n_most; }));
+  AnswerHeld();
+  ASSERT_TRUE(Eventually([&] { return n_held() > 0 && engine_->status().steps == 125; }));
+  EXPECT_LE(n_held(), n_most);
+  SetHolds(false);
+  ASSERT_TRUE(Eventually([&] { return sink->finish() == FinishReason::kLength; }));
+  EXPECT_EQ(sink->tokens(), Expected(request));
 }
 
 }  // namespace

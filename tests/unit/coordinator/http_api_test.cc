@@ -108,6 +108,30 @@ TEST_F(HttpApiTest, VersionClusterAndPage) {
   EXPECT_EQ(page.body.find("https://"), std::string::npos);
 }
 
+TEST_F(HttpApiTest, ClusterTellsTheGpusOfEachWorker) {
+  ServiceStatus status{.state = ServiceState::kReady};
+  status.workers.resize(2);
+  status.workers[0].gpus = {
+      {.name = "G",
+       .memory_bytes = 80,
+       .numa_node = -1,
+       .read_bytes_per_s = placement::Figure::Measured(3e12),
+       .peers = {{.gpu = 1, .path = placement::GpuPath::kHostBridge, .n_nvlinks = 4}}},
+      {}};
+  service_.SetStatus(status);
+  const Json workers = Json::parse(Get("/v1/cluster").body)["workers"];
+  ASSERT_EQ(workers[0]["gpus"].size(), 2u);
+  const Json& gpu = workers[0]["gpus"][0];
+  EXPECT_EQ(gpu["name"], "G");
+  EXPECT_EQ(gpu["memory_bytes"], 80);
+  EXPECT_EQ(gpu["read_bytes_per_s"]["value"], 3e12);
+  EXPECT_EQ(gpu["read_bytes_per_s"]["origin"], "measured");
+  EXPECT_EQ(gpu["peers"][0]["path"], "host bridge");
+  EXPECT_EQ(gpu["peers"][0]["nvlinks"], 4);
+  EXPECT_TRUE(gpu["peers"][0]["bytes_per_s"].is_null());
+  EXPECT_TRUE(workers[1]["gpus"].empty());
+}
+
 TEST_F(HttpApiTest, UnknownPathsAndMethodsGetErrorObjects) {
   const ClientResponse unknown = Get("/v1/nothing");
   EXPECT_EQ(unknown.status, 404);

@@ -50,6 +50,31 @@ TEST(Membership, IsCompleteWhenAllJoined) {
   EXPECT_EQ(membership.FindId({999}), std::nullopt);
 }
 
+TEST(Membership, GpusAreShownWithWhatIsAssumedOfThem) {
+  Membership membership(ThreeWorkers(), At(0));
+  proto::Hello hello = HelloOf(1, "node1");
+  hello.profile.gpus = {{.name = "G", .pcie_generation = 4, .peers = {}}};
+  ASSERT_TRUE(membership.OnHello({101}, hello, At(0)).ok());
+  const std::vector<WorkerStatus> statuses = membership.Statuses(At(0));
+  ASSERT_EQ(statuses.size(), 1u);
+  ASSERT_EQ(statuses[0].gpus.size(), 1u);
+  EXPECT_EQ(statuses[0].gpus[0].upload_bytes_per_s, placement::Figure::Assumed(24e9));
+  EXPECT_EQ(membership.profile().workers[0].gpus, statuses[0].gpus);
+}
+
+TEST(Membership, AReadyWorkerMayTellAnotherPlaceToMeet) {
+  Membership membership(ThreeWorkers(), At(0));
+  proto::Hello hello = HelloOf(1, "node1");
+  hello.nccl_id = "first";
+  ASSERT_TRUE(membership.OnHello({101}, hello, At(0)).ok());
+  ASSERT_TRUE(membership.OnReady({101}, {}, At(1)).ok());
+  EXPECT_EQ(membership.hello({1}).nccl_id, "first");
+  membership.UseUpNcclId({1});
+  EXPECT_EQ(membership.hello({1}).nccl_id, "");
+  ASSERT_TRUE(membership.OnReady({101}, {.nccl_id = "second"}, At(1)).ok());
+  EXPECT_EQ(membership.hello({1}).nccl_id, "second");
+}
+
 TEST(Membership, WorkersOfOneHostShareItsBandwidth) {
   Membership membership(ThreeWorkers(), At(0));
   const auto join = [&](uint64_t id, const std::string& host, int n_threads, double bytes_per_s) {
@@ -65,6 +90,24 @@ TEST(Membership, WorkersOfOneHostShareItsBandwidth) {
   EXPECT_DOUBLE_EQ(workers[0].read_bytes_per_s.value, 6e9);
   EXPECT_DOUBLE_EQ(workers[1].read_bytes_per_s.value, 7e9);
   EXPECT_DOUBLE_EQ(workers[2].read_bytes_per_s.value, 18e9);
+}
+
+TEST(Membership, WorkersOfOneHostWithOtherDevicesKeepTheirBandwidth) {
+  Membership membership(ThreeWorkers(), At(0));
+  const auto join = [&](uint64_t id, const std::string& device, double bytes_per_s) {
+    proto::Hello hello = HelloOf(id, "a");
+    hello.device = device;
+    hello.profile.n_threads = 1;
+    hello.profile.read_bytes_per_s = placement::Figure::Measured(bytes_per_s);
+    EXPECT_TRUE(membership.OnHello({100 + id}, hello, At(0)).ok());
+  };
+  join(1, "cpu avx2 x1", 20e9);
+  join(2, "cpu avx2 x1 slowed down", 10e9);
+  join(3, "gpu", 900e9);
+  const auto workers = membership.profile().workers;
+  EXPECT_DOUBLE_EQ(workers[0].read_bytes_per_s.value, 20e9);
+  EXPECT_DOUBLE_EQ(workers[1].read_bytes_per_s.value, 10e9);
+  EXPECT_DOUBLE_EQ(workers[2].read_bytes_per_s.value, 900e9);
 }
 
 TEST(Membership, WorkersWithoutARankGetTheLowestFreeId) {
@@ -150,7 +193,7 @@ TEST(Membership, IsReadyWhenEveryLeadIs) {
   EXPECT_TRUE(membership.all_ready());  // worker 2 is spare
 }
 
-TEST(Membership, HelpersLoadTooAndOrderNeuronsAsTheirLead) {
+TEST(Membership, HelpersLoadTooAndNeuronsStandAsInThePlan) {
   Membership membership = WithThree();
   placement::Plan plan;
   plan.stages = {{.lead = {3}, .layers = {0, 5, true, true}}};
@@ -162,14 +205,22 @@ TEST(Membership, HelpersLoadTooAndOrderNeuronsAsTheirLead) {
   EXPECT_EQ(statuses[0].bytes_total, 7u);
   EXPECT_FALSE(statuses[2].is_helper);
   EXPECT_FALSE(membership.IsSpare({1}));
-  ASSERT_TRUE(membership.OnReady({103}, {.neuron_order = 5}, At(2)).ok());
+  const model::NeuronOrder order{{{1, 0}, {1, 0}, {0, 1}, {0, 1}, {0, 1}}};
+  const uint64_t planned = model::ChecksumOf(order, 0, 5);
+  ASSERT_TRUE(membership.OnReady({103}, {.neuron_order = planned}, At(2)).ok());
   EXPECT_FALSE(membership.all_ready());
-  ASSERT_TRUE(membership.OnReady({101}, {.neuron_order = 5}, At(2)).ok());
+  ASSERT_TRUE(membership.OnReady({101}, {.neuron_order = planned}, At(2)).ok());
   EXPECT_TRUE(membership.all_ready());
-  EXPECT_TRUE(membership.CheckNeuronOrders(plan).ok());
+  EXPECT_TRUE(membership.CheckNeuronOrders(plan, order).ok());
   ASSERT_TRUE(membership.OnReady({101}, {.neuron_order = 6}, At(2)).ok());
-  EXPECT_THAT(membership.CheckNeuronOrders(plan).message(),
-              HasSubstr("share neurons that stand in different orders"));
+  EXPECT_THAT(membership.CheckNeuronOrders(plan, order).message(),
+              HasSubstr("worker 1 on h shares neurons that stand in another order"));
+  // Agreeing among themselves is not enough: the plan was made for another order.
+  ASSERT_TRUE(membership.OnReady({103}, {.neuron_order = 6}, At(2)).ok());
+  EXPECT_THAT(membership.CheckNeuronOrders(plan, order).message(),
+              HasSubstr("worker 3 on h shares neurons that stand in another order"));
+  plan.stages[0].helpers.clear();  // who holds all of them may keep its order
+  EXPECT_TRUE(membership.CheckNeuronOrders(plan, order).ok());
 }
 
 TEST(Membership, SpareWorkersMayLeaveAndNobodyTakesTheirId) {

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <numeric>
+
 namespace thermocline::coordinator {
 namespace {
 
@@ -35,11 +38,15 @@ TEST(ReplanRule, WhatIsSavedMustExceedThePause) {
   EXPECT_FALSE(IsWorthIt(facts));
 }
 
+uint64_t Read(const Plan& now, const Plan& next) {
+  return BytesToRead({now, {}}, {next, {}}, kNeurons);
+}
+
 TEST(ReplanRule, OnlyWhatAWorkerLacksIsRead) {
   const Plan now{.stages = {Stage(1, 0, 5), Stage(2, 5, 10)}};
-  EXPECT_EQ(BytesToRead(now, now, kNeurons), 0u);
-  EXPECT_EQ(BytesToRead(now, {.stages = {Stage(1, 0, 7), Stage(2, 7, 10)}}, kNeurons), 6000u);
-  EXPECT_EQ(BytesToRead(now, {.stages = {Stage(3, 0, 10)}}, kNeurons), 30000u);
+  EXPECT_EQ(Read(now, now), 0u);
+  EXPECT_EQ(Read(now, {.stages = {Stage(1, 0, 7), Stage(2, 7, 10)}}), 6000u);
+  EXPECT_EQ(Read(now, {.stages = {Stage(3, 0, 10)}}), 30000u);
 }
 
 TEST(ReplanRule, SharedLayersCountTheirNewNeurons) {
@@ -51,9 +58,27 @@ TEST(ReplanRule, SharedLayersCountTheirNewNeurons) {
   next.stages[0].neurons.assign(10, {0, 50});
   next.stages[0].helpers[0].neurons.assign(10, {50, 100});
   // A tenth of two thirds of each layer.
-  EXPECT_EQ(BytesToRead(now, next, kNeurons), 2000u);
+  EXPECT_EQ(Read(now, next), 2000u);
   // Who helped and leads now lacks the neurons of the other and what is not of neurons.
-  EXPECT_EQ(BytesToRead(now, {.stages = {Stage(2, 0, 10)}}, kNeurons), 10000u + 12000u);
+  EXPECT_EQ(Read(now, {.stages = {Stage(2, 0, 10)}}), 10000u + 12000u);
+}
+
+TEST(ReplanRule, NeuronsThatOthersTookThePlacesOfAreReadToo) {
+  Plan plan{.stages = {Stage(1, 0, 10)}};
+  plan.stages[0].neurons.assign(10, {0, 60});
+  plan.stages[0].helpers = {
+      {.worker = {2}, .neurons = std::vector<model::NeuronRange>(10, {60, 100})}};
+  // The first ten and the last ten change places: each worker lacks ten, of ten layers.
+  std::vector<int32_t> turned(kNeurons);
+  std::iota(turned.begin(), turned.end(), 0);
+  std::swap_ranges(turned.begin(), turned.begin() + 10, turned.end() - 10);
+  const model::NeuronOrder files, then{std::vector(10, turned)};
+  EXPECT_EQ(BytesToRead({plan, files}, {plan, then}, kNeurons), 2000u);
+  EXPECT_EQ(BytesToRead({plan, then}, {plan, files}, kNeurons), 2000u);
+  EXPECT_EQ(BytesToRead({plan, then}, {plan, then}, kNeurons), 0u);
+  // Whoever has all of a layer lacks none of it in any order.
+  const Plan alone{.stages = {Stage(1, 0, 10)}};
+  EXPECT_EQ(BytesToRead({alone, files}, {alone, then}, kNeurons), 0u);
 }
 
 }  // namespace

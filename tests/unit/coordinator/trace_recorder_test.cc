@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "base/str.h"
+#include "proto/codec.h"
 
 namespace thermocline::coordinator {
 namespace {
@@ -68,6 +69,20 @@ TEST(ClockOffset, TakesTheQuickestOfTheLatestTrips) {
   constexpr Duration kNow = kAhead + microseconds(9);
   for (int i = 0; i < 64; ++i) clock.Add(Echo(At(6000), kNow, microseconds(30)), At(6030));
   EXPECT_EQ(clock.ToOwn(kNow.count()), At(0));
+}
+
+TEST(ClockOffset, NoTimesThatAMessageCanHaveOverflow) {
+  constexpr int64_t kMost = proto::kMaxClock_ns;
+  for (const int64_t sent : {-kMost, int64_t{0}, kMost}) {
+    for (const int64_t at : {-kMost, kMost}) {
+      ClockOffset clock;
+      clock.Add({.sent_ns = sent, .at_ns = at}, At(100));
+      EXPECT_EQ(clock.known(), sent <= 0);  // a question from the future was not ours
+      if (!clock.known()) continue;
+      EXPECT_EQ(clock.ToOwn(at).since_start, (Duration{sent} + At(100).since_start) / 2);
+      EXPECT_NE(clock.ToOwn(-at), clock.ToOwn(at));
+    }
+  }
 }
 
 TEST_F(TraceRecorderTest, SpansOfAWorkerAreOnTheCoordinatorsClock) {

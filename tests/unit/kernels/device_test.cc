@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "base/clock.h"
 #include "instruction_sets.h"
 #include "op_testing.h"
 
@@ -30,6 +31,24 @@ TEST(DeviceTest, AForcedInstructionSetMustBeThere) {
   const Status refused = UseInstructionSet("avx1024");
   EXPECT_EQ(refused.code(), StatusCode::kInvalidArgument);
   EXPECT_NE(refused.message().find(best), std::string::npos) << refused;
+}
+
+TEST(DeviceTest, ASlowedDeviceComputesTheSameInMoreTime) {
+  const auto fast = Cpu();
+  const auto slow = SlowDown(Cpu(), 3);
+  EXPECT_EQ(slow->name(), fast->name() + " slowed down");
+  const Tensor w = RandomWeights(DType::kQ8_0, 256, 512, 1);
+  const Tensor x = RandomWeights(DType::kF32, 2, 512, 2);
+  Tensor y(DType::kF32, 2, 256), slow_y(DType::kF32, 2, 256);
+  fast->ops().MatMul(w.view(), x.view(), {}, y.view());
+  const SteadyClock clock;
+  const TimePoint begin = clock.Now();
+  slow->ops().MatMul(w.view(), x.view(), {}, slow_y.view());
+  EXPECT_GT(clock.Now(), begin);
+  for (int t = 0; t < 2; ++t) {
+    for (int i = 0; i < 256; ++i) ASSERT_EQ(slow_y.view().f32_row(t)[i], y.view().f32_row(t)[i]);
+  }
+  EXPECT_EQ(slow->ops().traffic().weight_bytes, fast->ops().traffic().weight_bytes);
 }
 
 TEST(DeviceTest, PackingNamesTheFirstRowWithAWeightThatIsNotANumber) {

@@ -27,6 +27,25 @@ ClusterProfile TwoWorkers() {
   first.compute_rates = {{DType::kQ4_K, 64, {9e11, Origin::kGiven}}};
   first.weight_rates = {{WeightUse::kMatMul, DType::kQ8_0, 1, 4, Figure::Measured(12e9)},
                         {WeightUse::kAxpyRows, DType::kF16, 0.1, 1, Figure::Assumed(9e9)}};
+  first.gpus = {{.name = "A \"100\"",
+                 .pci_bus_id = "00000000:1B:00.0",
+                 .driver = "580.95",
+                 .compute_capability = 80,
+                 .memory_bytes = 80 * kGiB,
+                 .free_bytes = 79 * kGiB,
+                 .pcie_generation = 4,
+                 .pcie_lanes = 16,
+                 .n_nvlinks = 12,
+                 .nvlink_generation = 3,
+                 .numa_node = 0,
+                 .cpus = "0-15",
+                 .read_bytes_per_s = Figure::Measured(1.5e12),
+                 .upload_bytes_per_s = Figure::Assumed(24e9),
+                 .download_bytes_per_s = {25e9, Origin::kGiven},
+                 .launch_s = Figure::Measured(4e-6),
+                 .peers = {{1, GpuPath::kSystem, 12, "nvlink3", Figure::Assumed(8e-6),
+                            Figure::Measured(200e9)}}},
+                {.name = "plain", .memory_bytes = kGiB, .free_bytes = 0}};
   cluster.workers[1].id = {7};
   cluster.links = {{{1},
                     {7},
@@ -48,6 +67,7 @@ TEST(ClusterYaml, WhatIsWrittenIsRead) {
   EXPECT_EQ(read->workers[0].memory_bytes, 64 * kGiB);
   EXPECT_EQ(read->workers[0].compute_rates, cluster.workers[0].compute_rates);
   EXPECT_EQ(read->workers[0].weight_rates, cluster.workers[0].weight_rates);
+  EXPECT_EQ(read->workers[0].gpus, cluster.workers[0].gpus);
   EXPECT_EQ(read->workers[1], cluster.workers[1]);
   EXPECT_EQ(read->links[0].preset, "10gbe-tcp");
   EXPECT_EQ(read->links[0].note, "as \"others\"");
@@ -102,6 +122,16 @@ TEST(ClusterYaml, MistakesAreNamedWithTheirLine) {
       {"workers:\n  - {id: 1}\nlinks:\n  - {from: 1, to: 1}\n", "leads to where it comes from"},
       {"workers:\n  - {id: 1}\n  - {id: 2}\nlinks:\n  - {from: 1, to: 2, transport: ftp}\n",
        "link is not mpi or zmq: ftp"},
+      {"workers:\n  - {id: 1, gpus: [{peers: [{path: system}]}]}\n",
+       "workers[0].gpus[0].peers[0].gpu is missing"},
+      {"workers:\n  - {id: 1, gpus: [{peers: [{gpu: 0}]}]}\n",
+       "worker 1, GPU 0: there is no other GPU 0"},
+      {"workers:\n  - {id: 1, gpus: [{peers: [{gpu: 1}, {gpu: 1}]}, {}]}\n",
+       "worker 1, GPU 0: peer 1 stands twice"},
+      {"workers:\n  - {id: 1, gpus: [{}, {peers: [{gpu: 0, path: far}]}]}\n",
+       "path is none of unknown, same board, PCIe switch"},
+      {"workers:\n  - {id: 1, gpus: [{upload_gb_per_s: 0}]}\n",
+       "worker 1, GPU 0: upload_bytes_per_s is not above 0"},
       {"workers: 3\n", "workers is not a list"},
       {"workers:\n  - 3\n", "workers[0] is not a mapping"},
   };

@@ -39,6 +39,32 @@ TEST_F(FitClusterTest, WhatTheFileSaysCountsAndWhatItLacksIsMeasured) {
   EXPECT_EQ(cluster->links[0].latency_s.value, 5e-6);
 }
 
+TEST_F(FitClusterTest, GpusAreThoseThatAreThereWithTheNumbersGiven) {
+  joined_.workers[0].gpus = {{.name = "A",
+                              .memory_bytes = 80,
+                              .free_bytes = 70,
+                              .upload_bytes_per_s = Figure::Assumed(5),
+                              .launch_s = Figure::Measured(1e-6),
+                              .peers = {{.gpu = 1, .path = GpuPath::kSystem}}},
+                             {.name = "B", .memory_bytes = 80, .free_bytes = 80}};
+  joined_.workers[1].gpus = {{.name = "C"}};
+  given_.workers[0].gpus = {
+      {.memory_bytes = 90, .free_bytes = 60, .upload_bytes_per_s = {4, Origin::kGiven}}};
+  const auto cluster = Fit();
+  ASSERT_TRUE(cluster.ok()) << cluster.status();
+  EXPECT_EQ(cluster->workers[0].gpus,
+            (std::vector<GpuInfo>{{.name = "A",
+                                   .memory_bytes = 80,
+                                   .free_bytes = 60,
+                                   .upload_bytes_per_s = {4, Origin::kGiven},
+                                   .launch_s = Figure::Measured(1e-6)}}))
+      << "the second is left out, as a peer too";
+  EXPECT_EQ(cluster->workers[1].gpus, joined_.workers[1].gpus);
+  given_.workers[1].gpus.resize(2);
+  EXPECT_THAT(Fit().status().message(),
+              HasSubstr("the cluster file has 2 GPUs for worker 2 on b, which sees 1"));
+}
+
 // A rate per type that was measured would outrank the one that somebody wrote down.
 TEST_F(FitClusterTest, RatesComeFromOneSource) {
   for (WorkerProfile& worker : joined_.workers) {

@@ -4,6 +4,8 @@
 
 #include <set>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace thermocline::placement {
 namespace {
@@ -52,6 +54,72 @@ TEST(LinkPreset, ALinkThatNamesNoPresetIsRefused) {
   ClusterProfile cluster = ThreeWorkers();
   cluster.links.push_back({.from = {1}, .to = {3}, .preset = "string"});
   EXPECT_FALSE(FillLinks(*FindLinkPreset("wan"), LinkKind::kZmq, &cluster).ok());
+}
+
+GpuInfo Gpu(int pcie_generation, int lanes, int nvlink_generation, std::vector<GpuPeer> peers) {
+  return {.pcie_generation = pcie_generation,
+          .pcie_lanes = lanes,
+          .nvlink_generation = nvlink_generation,
+          .peers = std::move(peers)};
+}
+
+WorkerProfile WorkerOf(std::vector<GpuInfo> gpus) {
+  WorkerProfile worker{.id = {1}};
+  worker.gpus = std::move(gpus);
+  return worker;
+}
+
+TEST(FillGpus, NvlinksCountByGenerationAndNumber) {
+  WorkerProfile worker = WorkerOf(
+      {Gpu(5, 16, 4, {{.gpu = 1, .n_nvlinks = 18}}), Gpu(5, 16, 4, {{.gpu = 0, .n_nvlinks = 9}})});
+  FillGpus(&worker);
+  EXPECT_EQ(worker.gpus[0].peers[0].bytes_per_s, Figure::Assumed(350e9));
+  EXPECT_DOUBLE_EQ(worker.gpus[0].peers[0].latency_s.value, 5e-6);
+  EXPECT_EQ(worker.gpus[0].peers[0].preset, "nvlink4");
+  EXPECT_EQ(worker.gpus[1].peers[0].bytes_per_s, Figure::Assumed(175e9));
+}
+
+TEST(FillGpus, ThePathDecidesWithoutNvlinks) {
+  WorkerProfile worker =
+      WorkerOf({Gpu(5, 16, 0,
+                    {{.gpu = 1, .path = GpuPath::kPcieSwitch},
+                     {.gpu = 2, .path = GpuPath::kHostBridge},
+                     {.gpu = 3, .path = GpuPath::kSystem},
+                     {.gpu = 4}}),
+                Gpu(5, 8, 0, {}), Gpu(4, 16, 0, {}), Gpu(4, 16, 0, {}), Gpu(0, 0, 0, {})});
+  FillGpus(&worker);
+  const std::vector<GpuPeer>& peers = worker.gpus[0].peers;
+  EXPECT_EQ(peers[0].bytes_per_s, Figure::Assumed(27e9));  // half the lanes
+  EXPECT_EQ(peers[1].bytes_per_s, Figure::Assumed(24e9));  // the older of the two
+  EXPECT_EQ(peers[2].bytes_per_s, Figure::Assumed(10e9));
+  EXPECT_EQ(peers[2].preset, "gpu-numa");
+  EXPECT_FALSE(peers[3].bytes_per_s.known());
+  EXPECT_EQ(worker.gpus[0].upload_bytes_per_s, Figure::Assumed(54e9));
+  EXPECT_EQ(worker.gpus[1].download_bytes_per_s, Figure::Assumed(27e9));
+  EXPECT_FALSE(worker.gpus[4].upload_bytes_per_s.known());
+}
+
+TEST(FillGpus, MeasuredAndNamedComeFirst) {
+  WorkerProfile worker = WorkerOf(
+      {Gpu(3, 16, 0, {{.gpu = 1, .preset = "nvlink3", .latency_s = Figure::Measured(1e-6)}}),
+       Gpu(3, 16, 0,
+           {{.gpu = 0,
+             .path = GpuPath::kSameBoard,
+             .latency_s = Figure::Measured(1e-6),
+             .bytes_per_s = Figure::Measured(2e9)}})});
+  worker.gpus[0].upload_bytes_per_s = Figure::Measured(9e9);
+  FillGpus(&worker);
+  EXPECT_EQ(worker.gpus[0].peers[0].latency_s, Figure::Measured(1e-6));
+  EXPECT_EQ(worker.gpus[0].peers[0].bytes_per_s, Figure::Assumed(230e9));
+  EXPECT_EQ(worker.gpus[0].upload_bytes_per_s, Figure::Measured(9e9));
+  EXPECT_EQ(worker.gpus[1].peers[0].bytes_per_s, Figure::Measured(2e9));
+  EXPECT_EQ(worker.gpus[1].peers[0].preset, "");
+}
+
+TEST(FillGpus, OldPcieIsAsManyTimesSlower) {
+  WorkerProfile worker = WorkerOf({Gpu(1, 16, 0, {})});
+  FillGpus(&worker);
+  EXPECT_EQ(worker.gpus[0].upload_bytes_per_s, Figure::Assumed(11e9 / 4));
 }
 
 }  // namespace

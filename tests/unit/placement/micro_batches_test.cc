@@ -67,9 +67,7 @@ TEST_F(MicroBatchesTest, OneSequenceIsOneBatch) { EXPECT_EQ(Chosen(1e-3, 1), 1);
 
 // Half the sequences have fewer active neurons than all, and a layer's take both workers about as
 // long as the way.
-TEST_F(MicroBatchesTest, AWaitAsLongAsABatchIsHiddenByAnother) {
-  EXPECT_EQ(Chosen(1e-3, 8), 2);
-}
+TEST_F(MicroBatchesTest, AWaitAsLongAsABatchIsHiddenByAnother) { EXPECT_EQ(Chosen(1e-3, 8), 2); }
 
 TEST_F(MicroBatchesTest, AStageWithoutHelpersHasOne) {
   helped_ = {0, 0};

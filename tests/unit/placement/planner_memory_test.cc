@@ -8,6 +8,7 @@
 #include "base/units.h"
 #include "placement/context.h"
 #include "placement/link_preset.h"
+#include "placement/overhead.h"
 #include "placement/planner.h"
 #include "tests/support/tiny_model_parts.h"
 
@@ -57,9 +58,13 @@ class PlannerMemoryTest : public ::testing::Test {
   Result<PlannedModel> Make(const std::vector<uint64_t>& memories) const {
     return MakeFor(model_, memories);
   }
-  uint64_t overhead() const {
-    return OverheadBytes(model_.config, options_.request.max_step_tokens);
+  // Of a worker that runs the whole model.
+  static uint64_t OverheadOf(const TinyModelParts& model, int max_step_tokens,
+                             model::FfnModes ffn = model::FfnMode::kDense) {
+    return OverheadModel(model.config, model.weights, ffn, max_step_tokens)
+        .MostOfLead({0, kLayers, true, true}, 0);
   }
+  uint64_t overhead() const { return OverheadOf(model_, options_.request.max_step_tokens); }
   // Of all layers.
   uint64_t page_bytes() const { return KvPageBytes(model_.config, options_.request.kv) * kLayers; }
 
@@ -108,14 +113,12 @@ TEST_F(PlannerMemoryTest, ContextIsShortenedOnlyWhenItWasNotAskedFor) {
 }
 
 TEST_F(PlannerMemoryTest, LargerStepsLeaveLessForTheKv) {
-  const uint64_t small = OverheadBytes(model_.config, 512);
-  const uint64_t large = OverheadBytes(model_.config, 4096);
-  const uint64_t row_bytes = (large - small) / (4096 - 512);
-  EXPECT_GE(row_bytes,
-            sizeof(float) * (6 * uint64_t(model_.config.n_embd) + 3 * model_.config.n_ff));
-  EXPECT_GE(small, kRuntimeBytes + 512 * row_bytes +
-                       kLogitsBlockRows * sizeof(float) * uint64_t(model_.config.n_vocab));
-  EXPECT_EQ(OverheadBytes(model_.config, 1), OverheadBytes(model_.config, kLogitsBlockRows));
+  const uint64_t small = OverheadOf(model_, 512);
+  const uint64_t large = OverheadOf(model_, 4096);
+  EXPECT_EQ(OverheadOf(model_, 1), OverheadOf(model_, kLogitsBlockRows));
+  // x, its norm, gate and up at least.
+  EXPECT_GE((large - small) / (4096 - 512),
+            sizeof(float) * (2 * uint64_t(model_.config.n_embd) + 2 * model_.config.n_ff));
 
   const std::vector<uint64_t> one = {small + weights_ + 8 * page_bytes()};
   EXPECT_TRUE(Make(one).ok());
@@ -131,13 +134,14 @@ TEST_F(PlannerMemoryTest, PredictorsTakeMemoryWhereTheyMayRun) {
   const TinyModelParts own = MakeTinyModelParts(spec);
   const model::LayerRange all{0, kLayers, true, true};
   const uint64_t predictors = own.weights.PredictorBytesOf(all);
-  const uint64_t needed = OverheadBytes(own.config, options_.request.max_step_tokens) +
-                          own.weights.BytesOf(all) +
-                          4 * KvPageBytes(own.config, options_.request.kv) * kLayers;
-  EXPECT_TRUE(MakeFor(own, {needed}).ok());
+  const int rows = options_.request.max_step_tokens;
+  const uint64_t held =
+      own.weights.BytesOf(all) + 4 * KvPageBytes(own.config, options_.request.kv) * kLayers;
+  EXPECT_TRUE(MakeFor(own, {held + OverheadOf(own, rows)}).ok());
   options_.request.ffn.Add(model::FfnMode::kPredicted);
-  EXPECT_EQ(MakeFor(own, {needed}).status().code(), StatusCode::kResourceExhausted);
-  const auto planned = MakeFor(own, {needed + predictors});
+  const uint64_t scratch = OverheadOf(own, rows, options_.request.ffn);
+  EXPECT_EQ(MakeFor(own, {held + scratch}).status().code(), StatusCode::kResourceExhausted);
+  const auto planned = MakeFor(own, {held + scratch + predictors});
   ASSERT_TRUE(planned.ok()) << planned.status();
   EXPECT_EQ(planned->plan.stages[0].predictor_bytes, predictors);
 }

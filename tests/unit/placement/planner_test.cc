@@ -8,6 +8,7 @@
 
 #include "base/str.h"
 #include "base/units.h"
+#include "placement/overhead.h"
 #include "tests/support/tiny_model_parts.h"
 
 namespace thermocline::placement {
@@ -135,7 +136,8 @@ TEST_F(PlannerTest, WhatOneWorkerCannotHoldIsSpread) {
   PlannerOptions options;
   Cluster({1}, 0);
   const uint64_t needed = MustMake().forecast.stages[0].members[0].memory_bytes;
-  const uint64_t own = OverheadBytes(model_.config, 16);
+  const uint64_t own = OverheadModel(model_.config, model_.weights, model::FfnMode::kExact, 16)
+                           .MostOfHelper(kLayers);
   Cluster({1, 1}, 50e-6, own + (needed - own) * 2 / 3);
   const PlannedModel planned = MustMake(options);
   int n_members = 0;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
 
 namespace thermocline::placement {
 namespace {
@@ -55,6 +56,21 @@ TEST(PoolAlikeWorkers, GivenFiguresStayAndTellKindsApart) {
   EXPECT_EQ(cluster.workers[0].compute_rates[0].flops_per_s, (Figure{5e9, Origin::kGiven}));
   EXPECT_EQ(cluster.workers[1].read_bytes_per_s, Figure::Measured(19e9));
   EXPECT_EQ(cluster.workers[0].read_bytes_per_s, cluster.workers[2].read_bytes_per_s);
+}
+
+TEST(PoolAlikeWorkers, GpusOfOneKindAreAlikeWhereverTheySit) {
+  ClusterProfile cluster{.workers = {Worker(1, 20), Worker(2, 19), Worker(3, 18)}, .links = {}};
+  for (WorkerProfile& worker : cluster.workers) {
+    const double id = static_cast<double>(worker.id.value);
+    worker.gpus = {{.name = worker.id.value == 3 ? "B" : "A",
+                    .pci_bus_id = std::to_string(worker.id.value),
+                    .free_bytes = worker.id.value,
+                    .read_bytes_per_s = Figure::Measured(id * id * 1e12)}};
+  }
+  PoolAlikeWorkers(&cluster);
+  EXPECT_NEAR(cluster.workers[0].gpus[0].read_bytes_per_s.value, 2e12, 1);
+  EXPECT_EQ(cluster.workers[1].read_bytes_per_s, cluster.workers[0].read_bytes_per_s);
+  EXPECT_EQ(cluster.workers[2].read_bytes_per_s, Figure::Measured(18e9));
 }
 
 TEST(PoolAlikeWorkers, TheOrderOfWorkersDoesNotMatter) {

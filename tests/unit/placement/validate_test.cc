@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "placement/overhead.h"
 #include "placement/plan.h"
 #include "tests/support/tiny_model_parts.h"
 
@@ -197,7 +198,7 @@ TEST_F(ValidateTest, PredictorsAreCountedWhereTheyAreHeld) {
 }
 
 TEST_F(ValidateTest, StagesFitTheirWorkers) {
-  cluster_.workers[1].memory_bytes = OverheadBytes(model_.config, 512);
+  cluster_.workers[1].memory_bytes = kRuntimeBytes;
   EXPECT_THAT(ErrorOf(plan_), HasSubstr("stage 1 (worker 2, layers 2-5) does not fit its worker"));
 }
 

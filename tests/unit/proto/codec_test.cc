@@ -31,7 +31,7 @@ class Generator {
       case 3:
         return LoadProgress{{U64()}, U64(), U64()};
       case 4:
-        return Ready{{U64()}, U64(), U64(), U64(), U64(), Text(), U64()};
+        return Ready{{U64()}, U64(), U64(), U64(), U64(), Text(), U64(), NcclId()};
       case 5:
         return MakeStepBatch();
       case 6:
@@ -109,6 +109,7 @@ class Generator {
                 .zmq_address = Text()};
     if (Coin()) hello.wanted_id = WorkerId{U64()};
     hello.profile = MakeProfile();
+    hello.nccl_id = NcclId();
     return hello;
   }
 
@@ -136,8 +137,37 @@ class Generator {
       rate = {placement::WeightUse(Int(0, 2)), DType(Int(0, 8)), 1.0 / Int(1, 20), Int(1, 64),
               MakeFigure()};
     }
+    profile.gpus.resize(Int(0, 3));
+    for (auto& gpu : profile.gpus) gpu = MakeGpu(static_cast<int>(profile.gpus.size()));
     return profile;
   }
+
+  placement::GpuInfo MakeGpu(int n_gpus) {
+    placement::GpuInfo gpu{.name = Text(),
+                           .pci_bus_id = Text(),
+                           .driver = Text(),
+                           .compute_capability = Int(0, 130),
+                           .memory_bytes = U64(),
+                           .free_bytes = U64(),
+                           .pcie_generation = Int(0, 7),
+                           .pcie_lanes = Int(0, 16),
+                           .n_nvlinks = Int(0, 18),
+                           .nvlink_generation = Int(0, 5),
+                           .numa_node = Int(-1, 7),
+                           .cpus = Text(),
+                           .read_bytes_per_s = MakeFigure(),
+                           .upload_bytes_per_s = MakeFigure(),
+                           .download_bytes_per_s = MakeFigure(),
+                           .launch_s = MakeFigure()};
+    gpu.peers.resize(Int(0, 3));
+    for (auto& peer : gpu.peers) {
+      peer = {Int(0, n_gpus - 1), placement::GpuPath(Int(0, 6)), Int(0, 18), Text(), MakeFigure(),
+              MakeFigure()};
+    }
+    return gpu;
+  }
+
+  std::string NcclId() { return Coin() ? "" : std::string(kNcclIdBytes, char(Int(0, 255))); }
 
   TraceSpans MakeTraceSpans() {
     TraceSpans trace{.names = {Text(), Text()}, .tracks = {Text()}, .n_dropped = U64()};
@@ -223,6 +253,7 @@ class Generator {
     for (std::string& address : assign.helper_addresses) address = Text();
     assign.lead_address = Text();
     assign.trace = Coin();
+    assign.nccl_id = NcclId();
     return assign;
   }
 
@@ -469,6 +500,46 @@ TEST(Codec, ProbesOnTheWire) {
   EXPECT_EQ(got, probe);
 }
 
+TEST(Codec, GpusAreWithinTheirLimits) {
+  Hello hello;
+  hello.profile.gpus.resize(placement::kMaxGpus + 1);
+  EXPECT_THAT(DecodeStatus(hello).message(), HasSubstr("too many profile.gpus: n=65 limit=64"));
+  hello.profile.gpus = {{.peers = {{.gpu = 1}}}};
+  EXPECT_THAT(DecodeStatus(hello).message(), HasSubstr("peer.gpu out of range: 1 is not in 0..0"));
+  hello.profile.gpus = {{.peers = {{.path = placement::GpuPath(7)}}}};
+  EXPECT_THAT(DecodeStatus(hello).message(), HasSubstr("peer.path out of range"));
+  hello.profile.gpus = {{.pcie_lanes = -1}};
+  EXPECT_THAT(DecodeStatus(hello).message(), HasSubstr("gpu.pcie_lanes out of range"));
+  hello.profile.gpus = {{.launch_s = placement::Figure::Measured(-1)}};
+  EXPECT_THAT(DecodeStatus(hello).message(), HasSubstr("gpu.launch_s is negative"));
+}
+
+TEST(Codec, AnNcclIdIsWholeOrNone) {
+  EXPECT_THAT(DecodeStatus(Hello{.nccl_id = "short"}).message(),
+              HasSubstr("hello.nccl_id has neither 0 nor 128 bytes: bytes=5"));
+  EXPECT_THAT(DecodeStatus(Ready{.nccl_id = std::string(129, 'i')}).message(),
+              HasSubstr("ready.nccl_id has neither 0 nor 128 bytes"));
+  EXPECT_THAT(DecodeStatus(AssignPlan{.nccl_id = "x"}).message(), HasSubstr("assign.nccl_id"));
+}
+
+// What a worker of another build would read: the bytes on the wire, field by field.
+TEST(Codec, GpusOnTheWire) {
+  Hello hello{.protocol_version = 0};
+  hello.profile.gpus = {{.name = "g",
+                         .memory_bytes = 1,
+                         .numa_node = -1,
+                         .peers = {{.path = placement::GpuPath::kSystem, .n_nvlinks = 2}}}};
+  std::string got;
+  for (const std::byte byte : EncodeToBytes(hello)) got.push_back(static_cast<char>(byte));
+  // GpuInfo is field 15 of the profile: name, memory, NUMA node in zigzag, four unknown figures,
+  // and a peer of field 17 with its path, links and two unknown figures.
+  const std::string gpu = {'\x7a', '\x1b', '\x0a', '\x01', 'g',    '\x28', '\x01', '\x58',
+                           '\x01', '\x6a', '\x00', '\x72', '\x00', '\x7a', '\x00', '\x82',
+                           '\x01', '\x00', '\x8a', '\x01', '\x08', '\x10', '\x06', '\x18',
+                           '\x02', '\x2a', '\x00', '\x32', '\x00'};
+  EXPECT_NE(got.find(gpu), std::string::npos);
+}
+
 TEST(Codec, TextsAreBoundedAndFreeTextsAreCut) {
   EXPECT_THAT(DecodeStatus(Hello{.host = std::string(kMaxTextBytes + 1, 'h')}).message(),
               HasSubstr("hello.host is too long: bytes=4097 limit=4096"));
@@ -508,11 +579,22 @@ TEST(Codec, SpansNameWhatTheirMessageNames) {
   other.spans[0].duration_ns = -1;
   EXPECT_THAT(DecodeStatus(other).message(), HasSubstr("span.duration_ns"));
   other = good;
+  other.spans[0].begin_ns = kMaxClock_ns + 1;
+  EXPECT_THAT(DecodeStatus(other).message(), HasSubstr("span.begin_ns"));
+  other = good;
   other.names.resize(kMaxTraceNames + 1);
   EXPECT_THAT(DecodeStatus(other).message(), HasSubstr("too many trace.names"));
   other = good;
   other.spans.resize(kMaxTraceSpans + 1);
   EXPECT_THAT(DecodeStatus(other).message(), HasSubstr("too many trace.spans"));
+}
+
+TEST(Codec, ClocksSayTimesThatCanBeSummed) {
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  EXPECT_TRUE(Decode(EncodeToBytes(ClockEcho{-kMaxClock_ns, kMaxClock_ns})).ok());
+  EXPECT_THAT(DecodeStatus(ClockProbe{-kMaxClock_ns - 1}).message(), HasSubstr("probe.sent_ns"));
+  EXPECT_THAT(DecodeStatus(ClockEcho{-kMost, 0}).message(), HasSubstr("clock_echo.sent_ns"));
+  EXPECT_THAT(DecodeStatus(ClockEcho{0, kMost}).message(), HasSubstr("clock_echo.at_ns"));
 }
 
 TEST(StepBatch, CountsItsTokens) {

@@ -7,22 +7,53 @@
 namespace thermocline::worker {
 namespace {
 
+using placement::GpuInfo;
+using placement::GpuPath;
+
+GpuInfo First() {
+  return {.name = "First GPU",
+          .pci_bus_id = "00000000:1B:00.0",
+          .compute_capability = 90,
+          .memory_bytes = 80'000,
+          .free_bytes = 70'000,
+          .pcie_generation = 5,
+          .pcie_lanes = 16,
+          .n_nvlinks = 6,
+          .nvlink_generation = 4,
+          .numa_node = 0,
+          .cpus = "0-3,64",
+          .peers = {{.gpu = 1, .path = GpuPath::kSystem, .n_nvlinks = 5},
+                    {.gpu = 2, .path = GpuPath::kPcieSwitch}}};
+}
+
+GpuInfo Last() {
+  GpuInfo gpu = First();
+  gpu.name = "Last GPU";
+  gpu.pci_bus_id = "00000000:43:00.0";
+  gpu.n_nvlinks = 5;
+  gpu.numa_node = 1;
+  gpu.cpus = "4-7";
+  gpu.peers = {{.gpu = 0, .path = GpuPath::kSystem, .n_nvlinks = 5}, {.gpu = 2}};
+  return gpu;
+}
+
+// What it says of generations, lanes, links and paths is left out as impossible or not supported.
+GpuInfo Odd() {
+  return {.name = std::string(95, 'x'),
+          .pci_bus_id = "00000000:44:00.0",
+          .memory_bytes = 80'000,
+          .free_bytes = 80'000,
+          .peers = {{.gpu = 0, .path = GpuPath::kPcieSwitch}, {.gpu = 1}}};
+}
+
 TEST(GpuList, SaysWhatTheLibraryTells) {
   for (int i = 0; i < 2; ++i) {  // it can be loaded again
     const auto gpus = ListGpus(TC_FAKE_NVML);
     ASSERT_THAT(gpus.status(), testing::IsOk());
-    const GpuInfo first = {.name = "First GPU",
-                           .pci_bus_id = "00000000:1B:00.0",
-                           .memory_bytes = 80'000,
-                           .free_bytes = 70'000,
-                           .pcie_generation = 5,
-                           .pcie_lanes = 0,
-                           .n_nvlinks = 4};
-    GpuInfo last = first;
-    last.name = "Last GPU";
-    last.pci_bus_id = "00000000:43:00.0";
-    last.n_nvlinks = 0;
-    EXPECT_EQ(*gpus, (std::vector<GpuInfo>{first, last}));
+    ASSERT_EQ(gpus->size(), 3u);
+    EXPECT_EQ((*gpus)[0], First());
+    EXPECT_EQ((*gpus)[1], Last());
+    EXPECT_EQ((*gpus)[2], Odd());
   }
 }
 

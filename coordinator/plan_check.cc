@@ -1,0 +1,85 @@
+#include "coordinator/plan_check.h"
+
+#include <utility>
+
+#include "base/str.h"
+
+namespace thermocline::coordinator {
+namespace {
+
+using placement::Plan;
+
+// What the text leaves out is as it serves now, where the stages are the same.
+Result<bool> SaysTheSame(const PlanJob& job, const Plan& serves, Plan next) {
+  constexpr int kLeftOut = 0;
+  Plan defaults{.link = serves.link, .wire = serves.wire, .kv = serves.kv};
+  defaults.kv.n_pages = kLeftOut;
+  defaults.micro_batches = kLeftOut;
+  TC_ASSIGN_OR_RETURN(const Plan given, placement::PlanFromJson(job.plan_json, defaults));
+  if (given.kv.n_pages == kLeftOut) next.kv.n_pages = serves.kv.n_pages;
+  if (given.micro_batches == kLeftOut) next.micro_batches = serves.micro_batches;
+  return AreAlike(std::move(next), serves);
+}
+
+Status CheckReachable(const Plan& next, const PlanCheck& check) {
+  if (!next.has_links()) return OkStatus();
+  const auto reaches = [&](WorkerId id) {
+    const proto::Hello& worker = check.workers.at(id);
+    const std::string name = Str("worker ", id, " on ", Printable(worker.host));
+    return DataAddressOf(name, worker, next.link).status();
+  };
+  for (const placement::StagePlan& stage : next.stages) {
+    TC_RETURN_IF_ERROR(reaches(stage.lead));
+    for (const placement::HelperPlan& helper : stage.helpers) {
+      TC_RETURN_IF_ERROR(reaches(helper.worker));
+    }
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
+bool AreAlike(Plan a, Plan b) {
+  for (Plan* plan : {&a, &b}) {
+    plan->epoch = {};
+    for (placement::StagePlan& stage : plan->stages) {
+      stage.reason.clear();
+      stage.weights_bytes = stage.relay_bytes = stage.predictor_bytes = stage.kv_bytes = 0;
+      for (placement::HelperPlan& helper : stage.helpers) {
+        helper.reason.clear();
+        helper.bytes = {};
+      }
+    }
+  }
+  return a == b;
+}
+
+Status CheckSameContext(const Plan& next, const Plan& now) {
+  if (next.n_ctx == now.n_ctx && next.kv.page_tokens == now.kv.page_tokens) return OkStatus();
+  return InvalidArgument(Str(
+      "another plan of a running service keeps its context and pages:", Kv("n_ctx", next.n_ctx),
+      Kv("now", now.n_ctx), Kv("page_tokens", next.kv.page_tokens), Kv("now", now.kv.page_tokens)));
+}
+
+Result<std::string> DataAddressOf(const std::string& name, const proto::Hello& worker,
+                                  placement::LinkKind transport) {
+  const bool mpi = transport == placement::LinkKind::kMpi;
+  const std::string& address = mpi ? worker.mpi_address : worker.zmq_address;
+  if (!address.empty()) return address;
+  return InvalidArgument(Str("transport ", placement::LinkKindName(transport), " needs ",
+                             mpi ? "every worker to be an MPI rank" : "every worker's data socket",
+                             ": ", name, " has none; try --transport ", mpi ? "zmq" : "mpi"));
+}
+
+Result<bool> IsAnotherPlan(const PlanSources& sources, const PlanCheck& check,
+                           const std::string& plan_json) {
+  PlanJob job = check.job;
+  job.plan_json = plan_json;
+  TC_ASSIGN_OR_RETURN(Plan next, PlanByHand(sources, job));
+  TC_RETURN_IF_ERROR(CheckSameContext(next, check.serves));
+  TC_RETURN_IF_ERROR(CheckReachable(next, check));
+  TC_ASSIGN_OR_RETURN(const bool is_same, SaysTheSame(job, check.serves, std::move(next)));
+  return !is_same;
+}
+
+}  // namespace thermocline::coordinator

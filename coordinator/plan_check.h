@@ -1,0 +1,38 @@
+// Whether a running service could take a plan that somebody gives it, and whether anything would
+// change by it.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "base/status.h"
+#include "coordinator/plan_task.h"
+#include "placement/plan.h"
+#include "proto/messages.h"
+
+namespace thermocline::coordinator {
+
+// What a plan is checked against: a copy, so that any thread may.
+struct PlanCheck {
+  PlanJob job;  // as for a plan by hand
+  placement::Plan serves;
+  std::map<WorkerId, proto::Hello> workers;
+};
+
+// Of a hand-written plan: false when it is what the service does already. kInvalidArgument names
+// the first violated rule.
+Result<bool> IsAnotherPlan(const PlanSources& sources, const PlanCheck& check,
+                           const std::string& plan_json);
+
+// Whether two plans let workers do the same; reasons are for people, and bytes follow from the
+// rest.
+bool AreAlike(placement::Plan a, placement::Plan b);
+
+// What was accepted must fit the next plan too: kInvalidArgument when it has another context.
+Status CheckSameContext(const placement::Plan& next, const placement::Plan& now);
+
+// Where other workers reach this one; kInvalidArgument when it has no such port.
+Result<std::string> DataAddressOf(const std::string& name, const proto::Hello& worker,
+                                  placement::LinkKind transport);
+
+}  // namespace thermocline::coordinator
