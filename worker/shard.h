@@ -122,12 +122,23 @@ class Shard {
   };
   Status LoadPart(const Part& part, const model::WeightIndex& weights, const FfnPlan& ffn,
                   kernels::Device& device, const LoadProgressFn& on_progress);
+  struct Shape {
+    DType dtype = DType::kF32;
+    int64_t n_rows = 0;
+    int64_t n_cols = 0;
+    bool is_vector = false;  // its columns are what a matrix has as rows
+  };
+  // Of a weight of `part` in memory.
+  Shape ShapeOf(const model::WeightKey& key, const model::TensorInfo& info, const Part& part,
+                const FfnPlan& ffn) const;
+  // Has one region for all that will be copied, where the device has memory of its own.
+  Status ReserveFor(std::span<const Part> parts, const model::WeightIndex& weights,
+                    const FfnPlan& ffn, kernels::Device& device);
   // Whether a weight that is not streamed stays where it is mapped, or has its values placed there.
   bool IsUsedMapped(const model::WeightKey& key, const model::TensorInfo& info,
                     const kernels::Device& device) const;
-  Status LoadDown(const model::WeightKey& key, const model::TensorInfo& info,
-                  const model::RangeReader& reader, kernels::Device& device,
-                  const LoadProgressFn& on_progress);
+  Status LoadDown(const model::WeightKey& key, const model::TensorInfo& info, const Part& part,
+                  const FfnPlan& ffn, kernels::Device& device, const LoadProgressFn& on_progress);
   // What is looked up where it is mapped, or has a value per neuron.
   Status LoadMapped(const model::WeightKey& key, const model::TensorInfo& info,
                     const model::RangeReader& reader, kernels::Device& device,
@@ -141,12 +152,6 @@ class Shard {
     // Of each row of the file: its place, or kNotHeld; empty: all, in the file's order.
     std::vector<int32_t> places;
     bool is_complete = false;
-  };
-  struct Shape {
-    DType dtype = DType::kF32;
-    int64_t n_rows = 0;
-    int64_t n_cols = 0;
-    bool is_vector = false;  // its columns are what a matrix has as rows
   };
   // The view of `key` from now on: the prior shard's as far as it has the rows.
   Result<Target> Prepare(const model::WeightKey& key, const Shape& shape, kernels::Device& device);

@@ -10,6 +10,7 @@
 #include "base/status.h"
 #include "base/tensor_view.h"
 #include "kernels/device.h"
+#include "worker/apart_memory.h"
 
 namespace thermocline::worker {
 
@@ -19,10 +20,14 @@ class WeightMemory {
   // For a matrix of `n_bytes`, with what kernels may read beyond it. kResourceExhausted when there
   // is none.
   Result<std::byte*> Allocate(uint64_t n_bytes, kernels::Device& device);
+  // What a device with memory of its own takes for such a matrix. Reserved in one piece beforehand,
+  // matrices take no more than these together; elsewhere nothing is reserved.
+  static uint64_t TakenBytes(uint64_t n_bytes);
+  Status Reserve(uint64_t n_bytes, kernels::Device& device);
   // Whether a matrix lies here, rather than in a mapped file.
   bool Holds(const TensorView& matrix) const;
-  // Hands the memory of a matrix that lies here back, to the page, or where it is a device's own if
-  // it has no neighbours: its values are gone, and the place is not used again.
+  // Hands the memory of a matrix that lies here back: its values are gone. On the host the system
+  // gets its pages and the place is not used again; of a device's own memory it is used again.
   void GiveBack(const TensorView& matrix);
   // Frees the regions where none of `matrices` lies.
   void KeepOnly(const std::vector<TensorView>& matrices);
@@ -32,8 +37,7 @@ class WeightMemory {
  private:
   std::vector<Buffer> regions_;  // matrices are taken from the last
   uint64_t used_bytes_ = 0;      // of the last
-  bool is_apart_ = false;        // in a device's own memory
-  std::vector<Buffer> alone_;    // there, of one large matrix each
+  ApartMemory apart_;            // on a device with memory of its own, instead
 };
 
 }  // namespace thermocline::worker
