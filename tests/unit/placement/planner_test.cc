@@ -153,6 +153,58 @@ TEST_F(PlannerTest, WhatOneWorkerCannotHoldIsSpread) {
   EXPECT_THAT(Make().status().message(), HasSubstr("are missing; shorter contexts"));
 }
 
+// Fifty times as fast, with room for two thirds of the model; an op costs it a launch, and every
+// way to it and back the bus.
+class GpuPlannerTest : public PlannerTest {
+ protected:
+  static constexpr double kSpeed = 50;
+
+  void CpuAndGpu(double hop_s) {
+    Cluster({1}, 0);
+    const uint64_t needed = MustMake().forecast.stages[0].members[0].memory_bytes;
+    const uint64_t own = OverheadModel(model_.config, model_.weights, model::FfnMode::kExact, 16)
+                             .MostOfHelper(kLayers);
+    Cluster({1, kSpeed}, hop_s);
+    WorkerProfile& gpu = cluster_.workers[1];
+    gpu.memory_bytes = own + (needed - own) * 2 / 3;
+    gpu.op_overhead_s = Figure::Measured(1e-6);
+  }
+  static constexpr WorkerId kCpu{1}, kGpu{2};
+};
+
+TEST_F(GpuPlannerTest, TheGpuLeadsWithHotNeuronsAndTheCpuHelpsWithColdOnes) {
+  CpuAndGpu(1e-6);
+  const PlannedModel planned = MustMake();
+  ASSERT_EQ(planned.plan.stages.size(), 1u);
+  const StagePlan& stage = planned.plan.stages[0];
+  EXPECT_EQ(stage.lead, kGpu);
+  ASSERT_EQ(stage.helpers.size(), 1u);
+  EXPECT_EQ(stage.helpers[0].worker, kCpu);
+  int n_shared = 0;
+  for (size_t layer = 0; layer < kLayers; ++layer) {
+    const NeuronRange hot = stage.neurons[layer], cold = stage.helpers[0].neurons[layer];
+    EXPECT_EQ(hot.size() + cold.size(), kNeurons) << layer;
+    std::printf("layer %zu gpu %ld-%ld cpu %ld-%ld\n", layer, hot.begin, hot.end, cold.begin, cold.end);
+    if (hot.empty() || cold.empty()) continue;
+    EXPECT_EQ(hot.begin, 0) << layer;
+    EXPECT_EQ(cold.begin, hot.end) << layer;
+    ++n_shared;
+  }
+  EXPECT_GT(n_shared, 0);
+  EXPECT_LE(planned.forecast.stages[0].members[0].memory_bytes, cluster_.workers[1].memory_bytes);
+  const double together_s = planned.forecast.step_s;
+  Cluster({1}, 0);
+  EXPECT_LT(together_s, 0.5 * MustMake().forecast.step_s);
+}
+
+TEST_F(GpuPlannerTest, AGpuThatDoesNotPayForItsHopsGetsNothing) {
+  CpuAndGpu(1);
+  const PlannedModel planned = MustMake();
+  ASSERT_EQ(planned.plan.stages.size(), 1u);
+  EXPECT_EQ(planned.plan.stages[0].lead, kCpu);
+  EXPECT_FALSE(planned.plan.stages[0].is_split());
+}
+
 TEST_F(PlannerTest, NoBaselineIsBetter) {
   Cluster({1, 0.7, 0.4}, 100e-6);
   for (const double latency : {1.0, 0.0, 0.5}) {

@@ -11,7 +11,11 @@
 #include "tests/support/stage_chain.h"
 #include "tests/support/temp_file.h"
 #include "tests/support/tiny_model.h"
+#include "worker/apart_memory.h"
+#include "worker/device_memory.h"
 #include "worker/firing_counter.h"
+#include "worker/link_prober.h"
+#include "worker/profiler.h"
 
 namespace thermocline::worker {
 namespace {
@@ -202,6 +206,81 @@ TEST(ApartDevice, LeadsAndHelpersGiveTheBitsOfTheHost) {
       options.make_lead_device = nullptr;
       EXPECT_EQ(SharedStage(file.path(), options).Logits({1}, kTokens, 64), wanted) << "helper";
     }
+  }
+}
+
+// ---- What a worker says of it
+
+TEST(ApartDevice, IsMeasuredByItsOwnOpsInItsOwnMemory) {
+  const auto device = testing::MakeApartDevice({.memory_bytes = 64 << 20});
+  const placement::WorkerProfile profile =
+      MeasureWorker(*device, {.n_threads = 1, .memory_bytes = 1 << 20, .time = Duration{1}});
+  for (const placement::Figure& figure :
+       {profile.read_bytes_per_s, profile.gather_bytes_per_s, profile.op_overhead_s}) {
+    EXPECT_EQ(figure.origin, placement::Origin::kMeasured);
+    EXPECT_GT(figure.value, 0);
+  }
+  EXPECT_GE(profile.weight_rates.size(), 8u * 9u);
+  EXPECT_EQ(profile.compute_rates.size(), 8u * 4u);
+  EXPECT_EQ(device->memory().free_bytes, device->memory().total_bytes);
+}
+
+TEST(ApartDevice, OffersWhatTheBudgetLeaves) {
+  const auto device = testing::MakeApartDevice({.memory_bytes = 100 << 20});
+  const Buffer taken = *device->Allocate(10 << 20);
+  EXPECT_EQ(*MemoryToOffer(*device, 50 << 20), uint64_t{40} << 20);
+  EXPECT_EQ(*MemoryToOffer(*device, uint64_t{1} << 40), uint64_t{90} << 20)
+      << "no more than is free";
+  EXPECT_LT(*MemoryToOffer(*device, 0), uint64_t{90} << 20);
+  EXPECT_GT(*MemoryToOffer(*device, 0), uint64_t{80} << 20);
+  const auto nothing = MemoryToOffer(*device, 10 << 20);
+  EXPECT_EQ(nothing.status().code(), StatusCode::kResourceExhausted);
+  EXPECT_NE(nothing.status().message().find("10.0 MiB"), std::string::npos) << nothing.status();
+}
+
+TEST(ApartDevice, WeightsTakeNoMoreThanTheirBytes) {
+  TinyModelSpec spec = SpecOf("llama", DType::kQ8_0);
+  spec.n_layer = 8;
+  const TempFile file(TinyModel(spec));
+  const auto model = OpenModel(file.path());
+  const auto device = testing::MakeApartDevice();
+  const auto shard = Shard::Load(model->source(), {0, 8, true, true}, {}, *device, IgnoreProgress);
+  ASSERT_TRUE(shard.ok());
+  const uint64_t taken = device->memory().total_bytes - device->memory().free_bytes;
+  // Each of the tensors, some 75, may end 512 bytes later.
+  EXPECT_GE(taken, shard->report().owned_bytes);
+  EXPECT_LE(taken, shard->report().owned_bytes + 80 * 512);
+}
+
+TEST(ApartMemory, PiecesGivenBackAreUsedAgain) {
+  const auto device = testing::MakeApartDevice();
+  ApartMemory memory;
+  ASSERT_TRUE(memory.Reserve(3 * 1024, *device).ok());
+  std::byte* const a = *memory.Take(1024, *device);
+  std::byte* const b = *memory.Take(1000, *device);
+  std::byte* const c = *memory.Take(1024, *device);
+  EXPECT_EQ(memory.size_bytes(), 3u * 1024);
+  memory.Free(b);
+  EXPECT_EQ(*memory.Take(512, *device), b);
+  EXPECT_EQ(*memory.Take(512, *device), b + 512);
+  std::byte* const d = *memory.Take(512, *device);
+  EXPECT_EQ(memory.size_bytes(), 3u * 1024 + 512);
+  memory.KeepOnly({a, c});
+  EXPECT_TRUE(memory.Holds(a));
+  EXPECT_FALSE(memory.Holds(d));
+  EXPECT_EQ(memory.size_bytes(), 3u * 1024);
+  memory.Free(a);
+  memory.Free(c);
+  EXPECT_EQ(device->memory().free_bytes, device->memory().total_bytes);
+}
+
+TEST(ApartDevice, AHopCopiesBothWays) {
+  const auto device = testing::MakeApartDevice();
+  auto hop = DeviceHop::Create(*device, 4096);
+  ASSERT_TRUE(hop.ok());
+  for (const uint64_t n_bytes : {0, 100, 1 << 20}) {
+    EXPECT_TRUE(hop->Out(n_bytes).ok());
+    EXPECT_TRUE(hop->In(n_bytes).ok());
   }
 }
 
