@@ -37,6 +37,8 @@ endif()
 if(TC_SANITIZE)
   target_compile_options(tc_options INTERFACE -fsanitize=${TC_SANITIZE} -fno-omit-frame-pointer
                          -fno-sanitize-recover=all)
+  # Equal objects for equal sources wherever they lie, so that ccache knows them again.
+  target_compile_options(tc_options INTERFACE -ffile-prefix-map=${PROJECT_SOURCE_DIR}=.)
   target_link_options(tc_options INTERFACE -fsanitize=${TC_SANITIZE})
 endif()
 if(TC_FUZZERS)

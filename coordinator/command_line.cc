@@ -81,8 +81,7 @@ void AddPlanFlags(CLI::App* app, ServeFlags* flags) {
   app->add_option("--policy", flags->policy,
                   "optimal: stages and shared neurons, as predicted to be fastest, or no split at "
                   "all; pipeline-only: whole layers; or as others do it: frequency-greedy, "
-                  "proportional, powerinfer")
-      ->capture_default_str()
+                  "proportional, powerinfer (default: optimal)")
       ->group(kGroup);
   app->add_option("--objective", flags->objective,
                   "What is fast: latency (one stream), throughput (many), weighted (half and "
@@ -97,8 +96,9 @@ void AddPlanFlags(CLI::App* app, ServeFlags* flags) {
                   "Cluster profile (docs/cluster-profile.md): instead of measuring links, and what "
                   "it says of workers")
       ->group(kGroup);
-  app->add_option("--save-cluster", flags->save_cluster_path,
-                  "Write what was measured as a cluster profile, to edit and give back")
+  app->add_option(
+         "--save-cluster", flags->save_cluster_path,
+         "Write what was measured as a cluster profile, to edit and give back; -: to stdout")
       ->group(kGroup);
   app->add_option("--plan", flags->plan_path,
                   "Instead: a plan by hand or of `thermocline plan` (docs/plan-format.md)")

@@ -40,7 +40,9 @@ struct EngineOptions {
   std::vector<ExpectedWorker> expected;  // at least one
   std::string build;
 
-  std::string plan_json;        // a hand-written plan; "": the planner searches for one
+  std::string plan_json;  // a hand-written plan; "": the planner searches for one
+  std::string plan_name,
+      cluster_name;             // of the flags and files that plan_json and cluster are from
   placement::PlanRequest plan;  // context, parallelism, KV, link, wire, fingerprint, FFN
   placement::SplitPolicy policy = placement::SplitPolicy::kOptimal;
   double latency_weight = 1;                         // of the planner's objective, 0..1
@@ -213,6 +215,7 @@ class Engine final : public GenerationService {
   Status StartPlanning();
   Result<PlanJob> JobFor(placement::ClusterProfile here) const;
   void HandlePlanned();
+  Status WhyNoPlan(const Status& why) const;
   Status StartLoading(const PlanOutcome& planned);
   using Assignments = std::vector<std::pair<WorkerId, proto::AssignPlan>>;
   Result<Assignments> AssignmentsOfAll() const;
@@ -240,6 +243,7 @@ class Engine final : public GenerationService {
     std::string why;
     model::NeuronOrder order;
     TimePoint asked_at;
+    double gain = 0;                  // predicted, where it had to be worth it
     std::vector<WorkerId> leavers;    // whom it sets free
     bool is_loading = false;          // the steps of the plan before have been answered
     bool is_return = false;           // to the plan before, since the next one could not be loaded

@@ -104,6 +104,7 @@ void Engine::BeginChange(PlanOutcome next, PlanWish wish) {
              .why = std::move(wish.why),
              .order = std::move(wish.order),
              .asked_at = clock_.Now(),
+             .gain = wish.must_gain ? plan_status_.predicted_gain : 0,
              .leavers = std::move(wish.leavers)};
 }
 
@@ -210,6 +211,9 @@ void Engine::FinishChange() {
   ++plan_status_.n_changes;
   plan_status_.why = std::move(change_->why);
   plan_status_.pause_s = Seconds(now - change_->asked_at);
+  plan_status_.change_gain = change_->gain;
+  plan_status_.predicted_gain = 0;  // was over the plan before
+  plan_status_.drift = live_heat_.DriftFrom(order_, planned_heats_);
   plan_status_.kept_bytes = change_->kept_bytes;
   plan_status_.read_bytes = change_->read_bytes;
   plan_status_.news = Str("epoch ", plan_.epoch, " serves (", plan_status_.why, ")");

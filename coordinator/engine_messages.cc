@@ -24,6 +24,8 @@ Status Engine::On(comm::PeerId from, const proto::Hello& hello) {
   if (!id.ok()) return Refuse(from, hello, id.status());
   workers_changed_ = true;
   observer_.OnWorkerJoined(StatusOf(*id));
+  const std::string crowding = membership_.CrowdingNote(*id);
+  if (!crowding.empty()) SayNews(crowding);
   const Status sent = SendToWorker(*id, proto::Welcome{.id = *id, .epoch = plan_.epoch});
   if (!sent.ok()) return Lose(*id, sent);
   if (trace_ != nullptr) {

@@ -14,8 +14,9 @@ Status Engine::StartSurvey() {
   cluster_ = membership_.profile();
   SetState(ServiceState::kPlanning);
   if (options_.cluster) {
-    TC_ASSIGN_OR_RETURN(cluster_,
-                        placement::FitCluster(*options_.cluster, cluster_, options_.plan.link));
+    auto fitted = placement::FitCluster(*options_.cluster, cluster_, options_.plan.link);
+    if (!fitted.ok()) return fitted.status().WithContext(options_.cluster_name);
+    cluster_ = *std::move(fitted);
     return StartPlanning();
   }
   survey_ = std::make_unique<LinkSurvey>(cluster_.workers, options_.plan.link, clock_.Now());
@@ -42,12 +43,17 @@ Status Engine::StartPlanning() {
   return OkStatus();
 }
 
-// For those who are here, by what is known of them. Streams share the steps under way, of which
-// there will be no more than workers.
+// For those who are here, by what is known of them.
 Result<PlanJob> Engine::JobFor(placement::ClusterProfile here) const {
   PlanJob job{.cluster = std::move(here), .plan_json = options_.plan_json};
   for (placement::WorkerProfile& worker : job.cluster.workers) {
-    if (const auto* known = cluster_.FindWorker(worker.id)) worker = *known;
+    const auto* known = cluster_.FindWorker(worker.id);
+    if (known == nullptr) continue;
+    // Its share of its host may have become another since.
+    const uint64_t memory_bytes =
+        options_.cluster ? std::min(worker.memory_bytes, known->memory_bytes) : worker.memory_bytes;
+    worker = *known;
+    worker.memory_bytes = memory_bytes;
   }
   for (const placement::LinkProfile& link : cluster_.links) {
     const bool here = job.cluster.FindWorker(link.from) && job.cluster.FindWorker(link.to);
@@ -56,11 +62,11 @@ Result<PlanJob> Engine::JobFor(placement::ClusterProfile here) const {
   TC_ASSIGN_OR_RETURN(const placement::LinkPreset between_hosts,
                       placement::FindLinkPreset(placement::kDefaultLinkPreset));
   TC_RETURN_IF_ERROR(placement::FillLinks(between_hosts, options_.plan.link, &job.cluster));
-  const int n_workers = static_cast<int>(job.cluster.workers.size());
   job.options.request = options_.plan;
   job.options.request.epoch = {1};
   job.options.request.max_step_tokens = options_.max_step_tokens;
-  job.options.n_sequences = (options_.n_streams + n_workers - 1) / n_workers;
+  job.options.n_sequences =
+      placement::SequencesPerStep(options_.n_streams, job.cluster.workers.size());
   job.options.latency_weight = options_.latency_weight;
   job.options.policy = options_.policy;
   return job;
@@ -73,8 +79,12 @@ void Engine::HandlePlanned() {
   plan_task_.reset();
   const Status status = scheduler_      ? OnNextPlan(std::move(*planned))
                         : planned->ok() ? StartLoading(**planned)
-                                        : planned->status();
+                                        : WhyNoPlan(planned->status());
   if (!status.ok()) Fail(status);
+}
+
+Status Engine::WhyNoPlan(const Status& why) const {
+  return options_.plan_json.empty() ? why : why.WithContext(options_.plan_name);
 }
 
 Status Engine::StartLoading(const PlanOutcome& planned) {
@@ -107,7 +117,8 @@ Status Engine::SendPlan(const Assignments& assignments) {
   }
   for (const auto& [worker, assignment] : assignments) {
     const bool leads = assignment.stage >= 0 && assignment.helper < 0;
-    if (leads && membership_.contains(worker)) membership_.UseUpNcclId(worker);
+    const bool used = leads && !assignment.nccl_id.empty();
+    if (used && membership_.contains(worker)) membership_.UseUpNcclId(worker);
   }
   return OkStatus();
 }

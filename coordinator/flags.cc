@@ -122,10 +122,11 @@ Status ResolvePlan(const ServeFlags& flags, WorkerSource workers, EngineOptions*
     return InvalidArgument("--transport mpi needs a launch by mpirun; use --transport zmq");
   }
   if (!flags.plan_path.empty()) {
+    engine->plan_name = Str("--plan ", flags.plan_path);
     TC_ASSIGN_OR_RETURN(engine->plan_json, ReadSmallFile(flags.plan_path, "--plan"));
     // Format and version now; against model and workers once they are known.
     const auto parsed = placement::PlanFromJson(engine->plan_json, {.link = plan.link});
-    if (!parsed.ok()) return parsed.status().WithContext(Str("--plan ", flags.plan_path));
+    if (!parsed.ok()) return parsed.status().WithContext(engine->plan_name);
     plan.link = parsed->link;
   }
   return OkStatus();
@@ -136,20 +137,37 @@ Status ResolveCluster(const ServeFlags& flags, EngineOptions* engine) {
   if (flags.cluster_path.empty()) return OkStatus();
   TC_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(flags.cluster_path, "--cluster"));
   auto cluster = placement::ClusterFromYaml(text);
-  if (!cluster.ok()) return cluster.status().WithContext(Str("--cluster ", flags.cluster_path));
+  engine->cluster_name = Str("--cluster ", flags.cluster_path);
+  if (!cluster.ok()) return cluster.status().WithContext(engine->cluster_name);
   engine->cluster = *std::move(cluster);
   return OkStatus();
 }
 
-// What a plan should be good for. One stream wants short steps; several also want every worker
-// busy, which a long pipeline of short stages gives, so both count.
+// Settings of a search that nobody asks for: a plan by hand is not searched for, and later ones are
+// only where --replan says so.
+Status CheckSearch(const ServeFlags& flags) {
+  if (flags.plan_path.empty() || flags.replan == "auto" || flags.replan == "now") return OkStatus();
+  for (const auto& [flag, value] :
+       {std::pair("--policy", flags.policy), std::pair("--objective", flags.objective)}) {
+    if (value.empty()) continue;
+    return InvalidArgument(Str(flag, " ", Printable(value),
+                               " is for plans that are searched for, "
+                               "but --plan gives one: leave one of them out, or add --replan now "
+                               "(or auto) to search for later plans"));
+  }
+  return OkStatus();
+}
+
 Status ResolveObjective(const ServeFlags& flags, EngineOptions* engine) {
-  TC_ASSIGN_OR_RETURN(engine->policy, Choose("--policy", flags.policy, kPolicies));
+  TC_ASSIGN_OR_RETURN(
+      engine->policy,
+      Choose("--policy", flags.policy.empty() ? "optimal" : flags.policy, kPolicies));
   engine->n_streams = flags.n_streams > 0 ? flags.n_streams : flags.n_parallel;
-  const std::string fallback = engine->n_streams > 1 ? "weighted" : "latency";
+  const std::string_view objective = flags.objective;
   TC_ASSIGN_OR_RETURN(
       engine->latency_weight,
-      placement::ParseObjective(flags.objective.empty() ? fallback : flags.objective));
+      placement::ParseObjective(objective.empty() ? placement::DefaultObjective(engine->n_streams)
+                                                  : objective));
   return OkStatus();
 }
 
@@ -258,6 +276,7 @@ Result<ServeConfig> ResolveServeFlags(const ServeFlags& flags,
                    : flags.n_workers > 0 ? WorkerSource::kJoin
                                          : WorkerSource::kBesideCoordinator;
   ExpectWorkers(size > 1 ? size - 1 : std::max(1, flags.n_workers), &config.engine);
+  TC_RETURN_IF_ERROR(CheckSearch(flags));
   TC_RETURN_IF_ERROR(ResolvePlan(flags, config.workers, &config.engine));
   TC_RETURN_IF_ERROR(ResolveObjective(flags, &config.engine));
   TC_RETURN_IF_ERROR(ResolveCluster(flags, &config.engine));

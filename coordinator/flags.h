@@ -42,7 +42,7 @@ struct ServeFlags {
   std::string replan;  // "": auto, with a given plan now
   std::string cluster_path;
   std::string save_cluster_path;
-  std::string policy = "optimal";
+  std::string policy;     // "optimal"
   std::string objective;  // "weighted" for several streams, else "latency"
   int n_streams = 0;      // n_parallel
   std::string weights_from = "file";

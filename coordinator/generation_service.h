@@ -77,8 +77,9 @@ struct PlanStatus {
   double age_s = 0;                         // since it was served
   double pause_s = 0;                       // that streams waited for
   uint64_t kept_bytes = 0, read_bytes = 0;  // weights that stayed in memory; that were read anew
+  double change_gain = 0;  // of a step's time, as predicted; 0 for a change that was asked for
   // How far the neurons that fire are from those the plan was made for, 0 to 1, and what another
-  // plan was last predicted to save of a step's time.
+  // plan was last predicted to save of a step's time of the plan that serves.
   double drift = 0;
   double predicted_gain = 0;
   uint64_t tokens_looked_at = 0;  // that the drift is from

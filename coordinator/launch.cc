@@ -125,13 +125,27 @@ class Coordinator {
     return OkStatus();
   }
 
-  // For those who keep a key of their own; a service alone on its host is not asked for by others.
+  // While it serves. A key that was made here is not printed: logs would keep it.
   void PrintHowToJoin() const {
-    if (!config_.key || config_.engine.replan == ReplanMode::kOff) return;
-    std::fprintf(stderr,
-                 "more workers may join, with the same THERMOCLINE_CLUSTER_KEY:\n"
-                 "  thermocline worker --join %s\n",
-                 comm::JoinEndpoints(ticket_.endpoints).c_str());
+    if (config_.engine.replan == ReplanMode::kOff) return;
+    const std::string at = comm::JoinEndpoints(ticket_.endpoints);
+    const bool under_mpi = config_.workers == WorkerSource::kMpi;
+    if (under_mpi && config_.engine.plan.link == placement::LinkKind::kMpi) {
+      std::fprintf(stderr,
+                   "cluster at %s; its links are MPI's, so a worker that joins from outside stays "
+                   "spare: started with --transport zmq, more may join\n",
+                   at.c_str());
+    } else if (config_.key) {
+      std::fprintf(stderr,
+                   "more workers may join, with the same THERMOCLINE_CLUSTER_KEY:\n"
+                   "  thermocline worker --join %s\n",
+                   at.c_str());
+    } else if (under_mpi) {
+      std::fprintf(stderr,
+                   "cluster at %s; started with a key in THERMOCLINE_CLUSTER_KEY, more workers may "
+                   "join\n",
+                   at.c_str());
+    }
   }
 
   void PrintJoinCommand() const {

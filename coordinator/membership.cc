@@ -203,6 +203,7 @@ void Membership::OnPlan(const placement::Plan& plan, TimePoint now) {
     member.last_seen = member.last_loaded = now;
     member.status.stage = -1;
     member.status.is_helper = false;
+    member.status.layer_begin = member.status.layer_end = 0;
     member.status.bytes_done = member.status.bytes_total = 0;
   }
   for (size_t i = 0; i < plan.stages.size(); ++i) {
@@ -327,9 +328,9 @@ placement::ClusterProfile Membership::profile(const std::vector<WorkerId>& kept)
   placement::ClusterProfile profile;
   std::vector<std::string> memories;
   for (const auto& [id, member] : members_) {
-    const bool is_kept = std::find(kept.begin(), kept.end(), id) != kept.end();
-    if (member.status.leaving && !is_kept) continue;
+    if (!Stays(id, kept)) continue;
     profile.workers.push_back(member.hello.profile);
+    profile.workers.back().memory_bytes = MemoryOf(member, kept);
     memories.push_back(Str(member.hello.host, "/", KindOfDevice(member.hello.device)));
     // Nothing was left to measure with.
     placement::Figure& rate = profile.workers.back().read_bytes_per_s;
@@ -341,6 +342,38 @@ placement::ClusterProfile Membership::profile(const std::vector<WorkerId>& kept)
   ShareBandwidthOfHosts(readers);
   placement::PoolAlikeWorkers(&profile);
   return profile;
+}
+
+bool Membership::Stays(WorkerId id, const std::vector<WorkerId>& kept) const {
+  return !members_.at(id).status.leaving || std::find(kept.begin(), kept.end(), id) != kept.end();
+}
+
+// Workers that came one after the other each found the memory of their host free, or what those
+// before left of it. Who leaves gives its part back.
+uint64_t Membership::MemoryOf(const Member& member, const std::vector<WorkerId>& kept) const {
+  if (!member.hello.offers_host) return member.hello.profile.memory_bytes;
+  uint64_t most = 0, n = 0;
+  for (const auto& [id, other] : members_) {
+    if (!other.hello.offers_host || other.hello.host != member.hello.host) continue;
+    most = std::max(most, other.hello.profile.memory_bytes);
+    n += Stays(id, kept);
+  }
+  return std::min(member.hello.profile.memory_bytes, most / std::max<uint64_t>(n, 1));
+}
+
+std::string Membership::CrowdingNote(WorkerId id) const {
+  const std::string& host = members_.at(id).hello.host;
+  int n_workers = 0, n_threads = 0, n_cpus = 0;
+  for (const auto& [other, member] : members_) {
+    if (member.hello.host != host) continue;
+    ++n_workers;
+    n_threads += member.hello.profile.n_threads;
+    n_cpus = std::max({n_cpus, member.hello.profile.n_cores, member.hello.profile.n_threads});
+  }
+  if (n_workers == 1 || n_threads <= n_cpus) return "";
+  return Str(n_workers, " workers on ", Printable(host), " compute with ", n_threads,
+             " threads on ", n_cpus, " cores and slow each other down: give each --threads ",
+             std::max(1, n_cpus / n_workers), ", or --cpus with CPUs of its own");
 }
 
 std::vector<WorkerId> Membership::ids() const {
@@ -358,6 +391,7 @@ std::vector<WorkerStatus> Membership::Statuses(TimePoint now) const {
   std::vector<WorkerStatus> statuses;
   for (const auto& [id, member] : members_) {
     statuses.push_back(member.status);
+    statuses.back().memory_bytes = MemoryOf(member, {});
     statuses.back().heartbeat_age_s = Seconds(now - member.last_seen);
   }
   return statuses;

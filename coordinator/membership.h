@@ -80,7 +80,8 @@ class Membership {
   // Every lead of the plan has loaded its weights.
   bool all_ready() const;
   // What the workers told that do not want to leave, or are `kept` nevertheless; the bandwidth of
-  // each host divided among its workers by their cores.
+  // each host divided among its workers by their cores, its memory evenly among those that offer
+  // all of it.
   placement::ClusterProfile profile(const std::vector<WorkerId>& kept = {}) const;
   std::optional<WorkerId> FindId(comm::PeerId peer) const;
   const proto::Hello& hello(WorkerId id) const { return members_.at(id).hello; }
@@ -88,6 +89,9 @@ class Membership {
   void UseUpNcclId(WorkerId id) { members_.at(id).hello.nccl_id.clear(); }
   comm::PeerId peer(WorkerId id) const { return members_.at(id).peer; }
   std::vector<WorkerId> ids() const;
+  // That this worker and others compute with more threads than their host has, and what to do; ""
+  // when they do not.
+  std::string CrowdingNote(WorkerId id) const;
   // "worker 2 on node3"
   std::string NameOf(WorkerId id) const;
   // Heartbeat ages as of `now`.
@@ -107,6 +111,9 @@ class Membership {
   };
 
   Member* Find(comm::PeerId peer);
+  // Who is planned with.
+  bool Stays(WorkerId id, const std::vector<WorkerId>& kept) const;
+  uint64_t MemoryOf(const Member& member, const std::vector<WorkerId>& kept) const;
   Result<WorkerId> ChooseId(const proto::Hello& hello) const;
   Status CheckVersion(const proto::Hello& hello) const;
   Status CheckNeuronOrder(WorkerId worker, uint64_t planned) const;

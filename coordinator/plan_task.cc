@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <cstdio>
 #include <fstream>
 #include <utility>
 
@@ -14,6 +15,11 @@ namespace {
 
 Status SaveCluster(const PlanJob& job) {
   if (job.save_cluster_path.empty()) return OkStatus();
+  if (job.save_cluster_path == "-") {
+    const bool written = std::fputs(placement::ClusterToYaml(job.cluster).c_str(), stdout) >= 0;
+    if (written && std::fflush(stdout) == 0) return OkStatus();
+    return Unavailable("--save-cluster: cannot write to stdout");
+  }
   std::ofstream file(job.save_cluster_path, std::ios::binary | std::ios::trunc);
   file << placement::ClusterToYaml(job.cluster);
   file.close();

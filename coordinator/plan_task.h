@@ -34,7 +34,7 @@ struct PlanJob {
   placement::ClusterProfile cluster;  // with a link for every pair
   placement::PlannerOptions options;
   std::string plan_json;          // a hand-written plan instead of a search; "": search
-  std::string save_cluster_path;  // the cluster is written there first; "": nowhere
+  std::string save_cluster_path;  // the cluster is written there first; "": nowhere, "-": stdout
   // By layer, where they are others than the sources'; the plan's neurons stand by them.
   std::vector<placement::NeuronHeat> heats;
   // A plan to compare with, and the same heats in the order in which its neurons stand.

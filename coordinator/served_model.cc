@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/str.h"
+#include "coordinator/http/chat_prompt.h"
 #include "model/fingerprint.h"
 #include "model/gguf.h"
 
@@ -71,12 +72,24 @@ http::ModelCard CardOf(const ServedModel& model) {
   return card;
 }
 
+void WarnOfMarks(const ServedModel& model) {
+  std::string marks;
+  for (const std::string& mark : http::MarksWithoutToken(*model.chat_template, *model.tokenizer)) {
+    marks += Str(marks.empty() ? "" : ", ", Printable(mark));
+  }
+  if (marks.empty()) return;
+  LogWarn("coordinator",
+          Str("the chat template marks messages by what is no token of this model: ", marks,
+              "; answers to chats may make little sense (see --chat-template)"));
+}
+
 Status Read(const model::GgufFile& file, const std::string& chat_template, ServedModel* model) {
   TC_ASSIGN_OR_RETURN(model->config, model::ModelConfig::FromGguf(file));
   TC_ASSIGN_OR_RETURN(model->weights, model::WeightIndex::Build(model->config, file));
   TC_ASSIGN_OR_RETURN(model->sparsity, model::SparsityOfModel(file, model->config, model->weights));
   TC_ASSIGN_OR_RETURN(model->tokenizer, model::Tokenizer::FromGguf(file));
   TC_ASSIGN_OR_RETURN(model->chat_template, OpenTemplate(file, chat_template));
+  WarnOfMarks(*model);
   model->header_bytes = file.header_bytes();
   TC_ASSIGN_OR_RETURN(model->fingerprint, model::FingerprintOf(*model->reader, file));
   model->card = CardOf(*model);

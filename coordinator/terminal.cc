@@ -17,6 +17,8 @@ constexpr int kBarWidth = 30;
 // quarter of a worker's load is a line.
 constexpr Duration kRedrawInterval = std::chrono::milliseconds(100);
 constexpr int kQuarters = 4;
+// A large model's quarter takes minutes: a line now and then tells that it gets on.
+constexpr Duration kLogInterval = std::chrono::seconds(10);
 
 int QuartersDone(const WorkerStatus& worker) {
   if (worker.bytes_total == 0) return 0;
@@ -138,11 +140,14 @@ void Terminal::RedrawBars() {
 }
 
 void Terminal::PrintQuarters() {
+  const TimePoint now = clock_.Now();
   for (const WorkerStatus& worker : workers_) {
-    int& printed = quarters_printed_[worker.id];
+    Printed& printed = printed_[worker.id];
     const int done = QuartersDone(worker);
-    if (worker.stage < 0 || done <= printed) continue;
-    printed = done;
+    const bool is_loading = worker.stage >= 0 && done < kQuarters;
+    const bool is_due = is_loading && now - printed.at >= kLogInterval;
+    if (worker.stage < 0 || (done <= printed.quarters && !is_due)) continue;
+    printed = {done, now};
     DrawBar(worker);
   }
   std::fflush(out_);
@@ -171,7 +176,10 @@ void Terminal::OnPlanning(const PlanJob& job) {
 }
 
 void Terminal::OnPlan(const PlanOutcome& planned) {
-  quarters_printed_.clear();
+  printed_.clear();
+  for (const placement::WorkerProfile& worker : planned.cluster.workers) {
+    printed_[worker.id].at = clock_.Now();
+  }
   Line(PlanText(planned));
   spares_ = SparesText(planned);
 }

@@ -21,7 +21,8 @@ struct TerminalText {
 };
 
 // Writes to `out`; on a terminal the loading bars are redrawn in place, elsewhere each quarter of
-// a load is a line. Called on the engine thread; the two flags are read by main.
+// a load is a line, and one every ten seconds. Called on the engine thread; the two flags are read
+// by main.
 class Terminal final : public EngineObserver {
  public:
   Terminal(std::FILE* out, const Clock& clock, TerminalText text);
@@ -61,7 +62,11 @@ class Terminal final : public EngineObserver {
   const bool is_terminal_;
   std::vector<WorkerStatus> workers_;
   int n_bars_drawn_ = 0;
-  std::map<WorkerId, int> quarters_printed_;
+  struct Printed {
+    int quarters = 0;
+    TimePoint at;
+  };
+  std::map<WorkerId, Printed> printed_;  // of a load, where bars are not redrawn
   TimePoint last_drawn_;
   std::atomic<bool> failed_{false};
   std::atomic<bool> stopped_{false};

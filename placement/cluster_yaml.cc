@@ -11,6 +11,7 @@
 
 #include "base/str.h"
 #include "base/units.h"
+#include "placement/link_preset.h"
 
 namespace thermocline::placement {
 namespace {
@@ -76,22 +77,32 @@ class MapReader {
     *out = *bytes;
   }
 
-  // "24.8", which somebody gave, or "24.8 measured"; in multiples of `unit`.
+  // The same for what cannot be 0 either.
+  void Rate(const char* name, double unit, Figure* out) {
+    Number(name, unit, out);
+    const auto field = Find(name);
+    if (!field || out->value > 0) return;
+    Fail(*field, Name(name), Str("is not above 0: ", Printable(field->Scalar())));
+  }
+
+  // "24.8", which somebody gave, or "24.8 measured"; in multiples of `unit`, 0 or more.
   void Number(const char* name, double unit, Figure* out) {
     const auto text = Text(name);
     if (!text) return;
+    const YAML::Node at = *Find(name);
     double value = 0;
     const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), value);
     if (error != std::errc() || !std::isfinite(value)) {
-      return Fail(node_, Name(name), Str("is not a number: ", Printable(*text)));
+      return Fail(at, Name(name), Str("is not a number: ", Printable(*text)));
     }
     Origin origin = Origin::kGiven;
     std::string_view rest(end, static_cast<size_t>(text->data() + text->size() - end));
     if (!rest.empty()) {
       const auto parsed = ParseOrigin(rest.front() == ' ' ? rest.substr(1) : rest);
-      if (!parsed.ok()) return Fail(node_, Name(name), parsed.status().message());
+      if (!parsed.ok()) return Fail(at, Name(name), parsed.status().message());
       origin = *parsed;
     }
+    if (value < 0) return Fail(at, Name(name), Str("is negative: ", Printable(*text)));
     *out = {value * unit, origin};
   }
 
@@ -112,7 +123,11 @@ class MapReader {
   void Fail(const YAML::Node& at, const std::string& field, std::string_view what) {
     if (status_.ok()) status_ = InvalidArgument(Str(LineOf(at), field, " ", what));
   }
-  void Fail(const char* name, const Status& why) { Fail(node_, Name(name), why.message()); }
+  // At the field, or where the mapping begins that lacks it.
+  void Fail(const char* name, const Status& why) {
+    const auto field = Find(name);
+    Fail(field ? *field : node_, Name(name), why.message());
+  }
 
   // After the last field.
   Status Finish() {
@@ -163,7 +178,7 @@ void ReadWeightRate(MapReader* reader, WeightRate* rate) {
   reader->Number("share", 1, &share);
   rate->row_share = share.value;
   reader->Count("tokens", 1, kMaxCount, &rate->n_tokens);
-  reader->Number("gb_per_s", kGiga, &rate->bytes_per_s);
+  reader->Rate("gb_per_s", kGiga, &rate->bytes_per_s);
 }
 
 void ReadGpuPeer(MapReader* reader, GpuPeer* peer) {
@@ -213,19 +228,19 @@ void ReadWorker(MapReader* reader, WorkerProfile* worker) {
   reader->Count("numa_nodes", 0, kMaxCount, &worker->n_numa_nodes);
   reader->Bool("huge_pages", &worker->huge_pages);
   reader->Bytes("memory", &worker->memory_bytes);
-  reader->Number("read_gb_per_s", kGiga, &worker->read_bytes_per_s);
-  reader->Number("gather_gb_per_s", kGiga, &worker->gather_bytes_per_s);
+  reader->Rate("read_gb_per_s", kGiga, &worker->read_bytes_per_s);
+  reader->Rate("gather_gb_per_s", kGiga, &worker->gather_bytes_per_s);
   reader->Number("op_overhead_us", kMicro, &worker->op_overhead_s);
   reader->List("read_rates", kMaxCount, [&](MapReader* item) {
     ReadRate& rate = worker->read_rates.emplace_back();
     item->Count("threads", 1, kMaxCount, &rate.n_threads);
-    item->Number("gb_per_s", kGiga, &rate.bytes_per_s);
+    item->Rate("gb_per_s", kGiga, &rate.bytes_per_s);
   });
   reader->List("compute_rates", kMaxCount, [&](MapReader* item) {
     ComputeRate& rate = worker->compute_rates.emplace_back();
     ReadDType(item, &rate.dtype);
     item->Count("tokens", 1, kMaxCount, &rate.n_tokens);
-    item->Number("gflops", kGiga, &rate.flops_per_s);
+    item->Rate("gflops", kGiga, &rate.flops_per_s);
   });
   reader->List("weight_rates", kMaxCount, [&](MapReader* item) {
     ReadWeightRate(item, &worker->weight_rates.emplace_back());
@@ -253,9 +268,11 @@ void ReadLink(MapReader* reader, LinkProfile* link) {
   reader->Count("to", 0, kMaxCount, &link->to.value);
   ReadTransport(reader, &link->transport);
   link->preset = reader->Text("preset").value_or("");
+  const Status known = link->preset.empty() ? OkStatus() : FindLinkPreset(link->preset).status();
+  if (!known.ok()) reader->Fail("preset", known);
   link->note = reader->Text("note").value_or("");
   reader->Number("latency_us", kMicro, &link->latency_s);
-  reader->Number("gb_per_s", kGiga, &link->bytes_per_s);
+  reader->Rate("gb_per_s", kGiga, &link->bytes_per_s);
   reader->Number("message_us", kMicro, &link->message_s);
 }
 
@@ -266,8 +283,14 @@ Result<ClusterProfile> ReadCluster(const YAML::Node& root) {
   reader.Count("version", kFormatVersion, kFormatVersion, &version);
   reader.List("workers", kMaxClusterWorkers,
               [&](MapReader* item) { ReadWorker(item, &cluster.workers.emplace_back()); });
-  reader.List("links", kMaxClusterLinks,
-              [&](MapReader* item) { ReadLink(item, &cluster.links.emplace_back()); });
+  reader.List("links", kMaxClusterLinks, [&](MapReader* item) {
+    ReadLink(item, &cluster.links.emplace_back());
+    const LinkProfile& link = cluster.links.back();
+    for (const auto& [end, id] : {std::pair("from", link.from), std::pair("to", link.to)}) {
+      if (cluster.FindWorker(id) != nullptr) continue;
+      item->Fail(end, InvalidArgument(Str("is no worker of this file: ", id)));
+    }
+  });
   TC_RETURN_IF_ERROR(reader.Finish());
   TC_RETURN_IF_ERROR(ValidateCluster(cluster));
   return cluster;
@@ -417,7 +440,9 @@ Result<ClusterProfile> ClusterFromYaml(std::string_view yaml) {
         Str("cluster profile is too large: bytes=", yaml.size(), " limit=", kMaxClusterYamlBytes));
   }
   try {
-    return ReadCluster(YAML::Load(std::string(yaml)));
+    const YAML::Node root = YAML::Load(std::string(yaml));
+    if (root.IsNull()) return InvalidArgument("the file is empty");
+    return ReadCluster(root);
   } catch (const YAML::Exception& error) {
     return InvalidArgument(Str("line ", error.mark.line + 1, ": not YAML: ", Printable(error.msg)));
   }

@@ -285,6 +285,7 @@ Result<Plan> PlanFromJson(std::string_view text, const Plan& defaults) {
     return InvalidArgument(
         Str("plan is too large: bytes=", text.size(), " limit=", kMaxPlanJsonBytes));
   }
+  if (text.find_first_not_of(" \t\r\n") == text.npos) return InvalidArgument("the plan is empty");
   Json json;
   try {
     json = Json::parse(text);

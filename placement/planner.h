@@ -58,6 +58,8 @@ struct PlanForecast {
     double wait_s = 0;            // of ffn_s, that the lead has nothing to do
     std::vector<double> parts_s;  // computing, by member
     std::vector<uint64_t> bytes;  // held of the layer, by member
+    // Neurons expected to be active, by member, and the least that pay for a member's messages.
+    std::vector<double> active, least_active;
   };
   struct Stage {
     double seconds = 0;
@@ -86,6 +88,12 @@ struct PlannedModel {
 // The weight of latency that an --objective stands for: latency, throughput, weighted (half and
 // half) or the weight itself, 0 to 1. kInvalidArgument for anything else.
 Result<double> ParseObjective(std::string_view objective);
+// The objective where none is given. One stream wants short steps; several also want every worker
+// busy, which a long pipeline of short stages gives, so both count.
+std::string_view DefaultObjective(int n_streams);
+// Sequences of one step: streams share the steps under way, of which there will be no more than
+// workers.
+int64_t SequencesPerStep(int n_streams, size_t n_workers);
 
 // kInvalidArgument: no workers, no layers, options out of range, or a pair without a link;
 // kResourceExhausted: no plan fits the workers' memory, and by how much.

@@ -63,6 +63,13 @@ Status CheckEnds(const Plan& plan) {
   return OkStatus();
 }
 
+// "1,2,5"
+std::string IdsOf(const ClusterProfile& cluster) {
+  std::string ids;
+  for (const WorkerProfile& worker : cluster.workers) ids += Str(ids.empty() ? "" : ",", worker.id);
+  return ids;
+}
+
 Status CheckLeads(const Plan& plan, const ClusterProfile& cluster) {
   std::set<WorkerId> leads;
   for (size_t i = 0; i < plan.stages.size(); ++i) {
@@ -70,7 +77,7 @@ Status CheckLeads(const Plan& plan, const ClusterProfile& cluster) {
     if (FindWorker(cluster, lead) == nullptr) {
       return InvalidArgument(Str(
           StageName(plan, i), " is led by a worker that is not in the cluster:", Kv("lead", lead),
-          Kv("n_workers", cluster.workers.size())));
+          Kv("workers", IdsOf(cluster))));
     }
     if (!leads.insert(lead).second) {
       return InvalidArgument(
@@ -88,8 +95,7 @@ Status CheckHelpers(const Plan& plan, const ClusterProfile& cluster) {
     for (const HelperPlan& helper : plan.stages[i].helpers) {
       if (FindWorker(cluster, helper.worker) == nullptr) {
         return InvalidArgument(Str(StageName(plan, i), " has a helper that is not in the cluster:",
-                                   Kv("worker", helper.worker),
-                                   Kv("n_workers", cluster.workers.size())));
+                                   Kv("worker", helper.worker), Kv("workers", IdsOf(cluster))));
       }
       if (taken.insert(helper.worker).second) continue;
       return InvalidArgument(Str("worker has two places in the plan: the second is as a helper of ",
@@ -107,6 +113,10 @@ Status CheckNeuronsOfLayer(std::vector<NeuronRange> ranges, int64_t n_ff,
             [](const NeuronRange& a, const NeuronRange& b) { return a.begin < b.begin; });
   int64_t next = 0;
   for (const NeuronRange& range : ranges) {
+    if (range.end > n_ff) {
+      return InvalidArgument(Str(where, ": a worker gets neurons that the layer does not have:",
+                                 Kv("begin", range.begin), Kv("end", range.end), Kv("n_ff", n_ff)));
+    }
     if (range.begin != next) {
       return InvalidArgument(
           Str(where, ": neurons are placed ",
@@ -228,6 +238,13 @@ Status CheckBytes(const Plan& plan, const model::ModelConfig& config,
   return OkStatus();
 }
 
+// Rounded sums can look equal, so what is missing is said too, and what to give.
+std::string Missing(uint64_t needed, uint64_t memory) {
+  if (needed <= memory) return "";  // they overflow
+  const uint64_t mib = (needed + kMiB - 1) / kMiB;
+  return Str(", ", FormatBytes(needed - memory), " are missing: give it --memory ", mib, "M");
+}
+
 Status CheckFits(const PartBytes& bytes, uint64_t kv_bytes, uint64_t overhead, uint64_t memory,
                  const std::string& who) {
   uint64_t needed = overhead;
@@ -239,7 +256,7 @@ Status CheckFits(const PartBytes& bytes, uint64_t kv_bytes, uint64_t overhead, u
                              " + re-laid rows ", FormatBytes(bytes.relay), " + predictors ",
                              FormatBytes(bytes.predictors), " + KV ", FormatBytes(kv_bytes),
                              " + overhead ", FormatBytes(overhead), " is more than ",
-                             FormatBytes(memory)));
+                             FormatBytes(memory), Missing(needed, memory)));
 }
 
 Status CheckMemory(const Plan& plan, const OverheadModel& overhead, const ClusterProfile& cluster) {

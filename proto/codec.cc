@@ -42,11 +42,13 @@ void Put(const Hello& in, wire::Message* message) {
   out->set_device(in.device);
   out->set_mpi_address(in.mpi_address);
   out->set_zmq_address(in.zmq_address);
+  out->set_offers_host(in.offers_host);
   out->set_nccl_id(in.nccl_id);
 }
 
 Status Get(const wire::Hello& in, Hello* out) {
   out->protocol_version = in.protocol_version();
+  out->offers_host = in.offers_host();
   if (in.has_wanted_id()) out->wanted_id = WorkerId{in.wanted_id()};
   TC_RETURN_IF_ERROR(GetText("hello.build", in.build(), &out->build));
   TC_RETURN_IF_ERROR(GetText("hello.host", in.host(), &out->host));

@@ -44,7 +44,9 @@ struct Hello {
   std::string device;                // "cpu avx3 x4"
   std::string mpi_address;           // "mpi:2" or ""
   std::string zmq_address;           // tcp endpoints, or "" when not opened
-  std::string nccl_id;               // for the first group that this worker will lead; or ""
+  // Its memory is what was free on its host: nobody has said how much of it is this worker's.
+  bool offers_host = false;
+  std::string nccl_id;  // for the first group that this worker will lead; or ""
   friend bool operator==(const Hello&, const Hello&) = default;
 };
 

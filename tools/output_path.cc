@@ -40,6 +40,7 @@ Status TryToMake(const std::string& path) {
 }
 
 Status CheckOutput(const std::string& path) {
+  if (path == "-") return InvalidArgument("stdout is not a file; a file of that name is ./-");
   struct stat target = {};
   const bool exists = lstat(path.c_str(), &target) == 0;
   if (exists && !S_ISREG(target.st_mode)) {

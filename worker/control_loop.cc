@@ -103,6 +103,7 @@ Status ControlLoop::SendHello() {
   }
   hello.host = hello.profile.host;
   hello.device = device_->name();
+  hello.offers_host = options_.offers_host;
   if (ports_.mpi != nullptr) hello.mpi_address = ports_.mpi->address();
   if (ports_.zmq != nullptr) hello.zmq_address = ports_.zmq->address();
   return Send(hello);
@@ -133,6 +134,7 @@ Result<bool> ControlLoop::Handle(proto::Message message, WorkerRequests& request
   if (auto* welcome = std::get_if<proto::Welcome>(&message)) {
     welcome_ = true;
     id_ = welcome->id;
+    if (options_.on_welcome) options_.on_welcome(id_);
     epoch_ = welcome->epoch;
     requests.may_leave = true;
   } else if (const auto* probe = std::get_if<proto::ProbeLink>(&message)) {

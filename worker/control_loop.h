@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -31,11 +32,13 @@ struct WorkerOptions {
   kernels::DeviceChoice device;
   std::string isa = "auto";   // instruction set of the CPU's kernels
   uint64_t memory_bytes = 0;  // what the plan may use here, on a CPU
-  uint64_t gpu_memory_bytes =
-      0;                  // what the process may use of a GPU, whatever for; 0: what is free
+  bool offers_host = false;   // which is all that was free: nobody gave it a part
+  // What the process may use of a GPU, whatever for; 0: what is free.
+  uint64_t gpu_memory_bytes = 0;
   std::string cache_dir;  // for weights that come by wire
   double slowdown = 1;    // of computing, in experiments
   std::optional<comm::ShapingOptions> shape;  // what links are made to be like, in experiments
+  std::function<void(WorkerId)> on_welcome;   // called once, when the id is known; may be null
 };
 
 // The data ports this worker opened; either may be null.

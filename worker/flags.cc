@@ -168,6 +168,7 @@ Result<WorkerOptions> ResolveWorkerFlags(const WorkerFlags& flags,
   options.slowdown = flags.slowdown;
   options.memory_bytes =
       AvailableMemoryBytes() / 100 * kMemoryPercent / static_cast<uint64_t>(share.n_workers);
+  options.offers_host = flags.memory.empty() && share.n_workers == 1;
   if (!flags.memory.empty()) {
     auto memory = ParseBytes(flags.memory);
     if (!memory.ok()) return memory.status().WithContext("--memory");

@@ -51,7 +51,10 @@ Status Serve(WorkerOptions options, comm::MpiRuntime* mpi, WorkerRequests& reque
                       kernels::MakeDevice(options.device, {options.n_threads, options.cpus}));
   if (!chosen.note.empty()) LogInfo("worker", chosen.note);
   std::unique_ptr<kernels::Device> device = std::move(chosen.device);
-  if (!device->reads_host_memory()) options.n_threads = 1;  // the step thread
+  if (!device->reads_host_memory()) {
+    options.n_threads = 1;  // the step thread
+    options.offers_host = false;
+  }
   if (options.slowdown > 1) device = kernels::SlowDown(std::move(device), options.slowdown);
   TC_ASSIGN_OR_RETURN(WorkerPorts ports, OpenPorts(options, mpi, stop));
   comm::ZmqMailboxOptions mailbox_options;

@@ -134,12 +134,18 @@ int main(int argc, char** argv) {
     for (const std::string& name : worker::ListCudaDevices()) std::puts(name.c_str());
     return 0;
   }
-  const auto options = worker::ResolveWorkerFlags(flags, LookUp);
+  auto options = worker::ResolveWorkerFlags(flags, LookUp);
   if (!options.ok()) return Fail(options.status());
   const auto level = ParseLogLevel(flags.log_level);
   if (!level.ok()) return Fail(level.status());
-  ConfigureLog({*level, flags.log_format == "json" ? LogFormat::kJson : LogFormat::kText,
-                Str("worker ", HostName())});
+  LogOptions log{*level, flags.log_format == "json" ? LogFormat::kJson : LogFormat::kText,
+                 Str("worker ", HostName())};
+  ConfigureLog(log);
+  // The control thread is the only one that logs then. A host may have several workers.
+  options->on_welcome = [&log](WorkerId id) {
+    log.origin = Str("worker ", id, " ", HostName());
+    ConfigureLog(log);
+  };
   InstallSignals(flags.under_mpi, flags.die_with_parent);
   const Status status = worker::RunWorker(*options, flags.under_mpi, g_requests);
   return status.ok() ? 0 : Fail(status);

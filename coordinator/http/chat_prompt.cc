@@ -94,6 +94,19 @@ TokenIds EncodePieces(const std::vector<Piece>& pieces, const model::Tokenizer& 
   return ids;
 }
 
+// The mark that `text` begins with, "<|im_start|>" or "<start_of_turn>"; "" where it is none, as
+// tags of HTML and [INST], which models know as several tokens, are none.
+std::string_view MarkAtBegin(std::string_view text) {
+  constexpr size_t kLongest = 48;
+  const size_t end = text.substr(0, kLongest).find('>');
+  if (text.empty() || text[0] != '<' || end == std::string_view::npos || end < 3) return {};
+  const std::string_view inner = text.substr(1, end - 1);
+  if (inner.find_first_of("< \n\t\"=/") != std::string_view::npos) return {};
+  const bool has_bars = inner.front() == '|' && inner.back() == '|';
+  const bool has_words = inner.find("_of_") != std::string_view::npos;
+  return has_bars || has_words ? text.substr(0, end + 1) : std::string_view();
+}
+
 }  // namespace
 
 std::optional<ApiError> MakeChatPrompt(const ChatRequest& request,
@@ -126,6 +139,23 @@ std::optional<ApiError> MakeChatPrompt(const ChatRequest& request,
   prompt->text.clear();
   for (const Piece& piece : pieces) prompt->text += piece.text;
   return std::nullopt;
+}
+
+std::vector<std::string> MarksWithoutToken(const model::ChatTemplate& chat_template,
+                                           const model::Tokenizer& tokenizer) {
+  const auto rendered =
+      chat_template.Render({.messages = {{"user", "Hello"}},
+                            .bos_token = TextOf(tokenizer, tokenizer.special().bos),
+                            .eos_token = TextOf(tokenizer, tokenizer.special().eos)});
+  std::vector<std::string> without;
+  if (!rendered.ok()) return without;
+  const std::string_view text = *rendered;
+  for (size_t at = text.find('<'); at != std::string_view::npos; at = text.find('<', at + 1)) {
+    const std::string mark(MarkAtBegin(text.substr(at)));
+    if (mark.empty() || std::find(without.begin(), without.end(), mark) != without.end()) continue;
+    if (tokenizer.Encode(mark, {.add_special = false}).size() != 1) without.push_back(mark);
+  }
+  return without;
 }
 
 }  // namespace thermocline::coordinator::http

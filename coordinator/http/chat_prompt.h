@@ -26,4 +26,9 @@ std::optional<ApiError> MakeChatPrompt(const ChatRequest& request,
                                        const model::ChatTemplate* chat_template,
                                        const model::Tokenizer& tokenizer, ChatPrompt* prompt);
 
+// The marks between messages, such as <|im_start|>, that the template writes and that are no tokens
+// of the model: it has then not learnt what they mean. Empty where the template does not render.
+std::vector<std::string> MarksWithoutToken(const model::ChatTemplate& chat_template,
+                                           const model::Tokenizer& tokenizer);
+
 }  // namespace thermocline::coordinator::http

@@ -20,7 +20,8 @@ std::optional<int64_t> AsInteger(const nlohmann::json& value) {
   return static_cast<int64_t>(number);
 }
 
-const nlohmann::json* FieldReader::Find(const char* name) const {
+const nlohmann::json* FieldReader::Find(const char* name) {
+  asked_.insert(name);
   const auto it = object_.find(name);
   if (it == object_.end() || it->is_null()) return nullptr;
   return &*it;

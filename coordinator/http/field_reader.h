@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 
 #include "coordinator/http/api_error.h"
 
@@ -17,7 +19,9 @@ class FieldReader {
   explicit FieldReader(const nlohmann::json& object) : object_(object) {}
 
   // The member, or nullptr when it is absent or null.
-  const nlohmann::json* Find(const char* name) const;
+  const nlohmann::json* Find(const char* name);
+  // Whether any read has asked for the member.
+  bool HasAskedFor(std::string_view name) const { return asked_.contains(name); }
 
   void Bool(const char* name, bool* out);
   void String(const char* name, std::string* out);
@@ -34,6 +38,7 @@ class FieldReader {
   void WrongType(const char* name, const char* wanted, const nlohmann::json& found);
 
   const nlohmann::json& object_;
+  std::set<std::string, std::less<>> asked_;
   std::optional<ApiError> error_;
 };
 

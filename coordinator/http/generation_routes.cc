@@ -1,6 +1,7 @@
 // POST /completions and /chat/completions: from a body to a running CompletionSession.
 #include <algorithm>
 #include <chrono>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -12,6 +13,7 @@
 #include "coordinator/http/json_body.h"
 #include "coordinator/http/openai_request.h"
 #include "coordinator/http/request_id.h"
+#include "coordinator/http/unsupported.h"
 
 namespace thermocline::coordinator::http {
 namespace {
@@ -123,6 +125,7 @@ class GenerationHandlers {
     for (const EchoedPrompt& prompt : job->prompts) {
       if (auto error = CheckLength(prompt, options, context_.service.n_ctx(), param)) return error;
     }
+    unknown_fields_->Warn(options.unknown_fields);
     if (!options.seed) options.seed = RandomU64();
     job->end_ids = EndIds(options, context_.tokenizer);
     job->options = std::move(options);
@@ -142,6 +145,7 @@ class GenerationHandlers {
 
   const ApiContext context_;
   const SessionServices services_;
+  const std::unique_ptr<UnknownFieldLog> unknown_fields_ = std::make_unique<UnknownFieldLog>();
 };
 
 // For paths that clients know from OpenAI and that this server does not have.

@@ -97,6 +97,7 @@ Json PlanJson(const PlanStatus& plan) {
     body["last_change"] = {{"why", plan.why},
                            {"age_s", plan.age_s},
                            {"pause_s", plan.pause_s},
+                           {"predicted_gain", plan.change_gain},
                            {"kept_bytes", plan.kept_bytes},
                            {"read_bytes", plan.read_bytes}};
   }

@@ -317,6 +317,7 @@ std::optional<ApiError> ParseCompletionRequest(const json& body, int n_vocab,
   if (request->echo) sampling.n_prompt_logprobs = sampling.n_logprobs;
   if (reader.ok()) ReadPrompts(reader, n_vocab, &request->prompts);
   CheckSequences(reader, *request);
+  if (reader.ok()) request->options.unknown_fields = FindUnknown(body, reader);
   return reader.error();
 }
 
@@ -326,6 +327,7 @@ std::optional<ApiError> ParseChatRequest(const json& body, int n_vocab, ChatRequ
   ReadCommon(reader, n_vocab, /*default_max=*/-1, &request->options);
   ReadChatLogprobs(reader, &request->options.sampling);
   if (reader.ok()) ReadConversation(reader, request);
+  if (reader.ok()) request->options.unknown_fields = FindUnknown(body, reader);
   return reader.error();
 }
 

@@ -46,7 +46,8 @@ struct GenerationOptions {
   bool return_token_ids = false;
   // Choice j of a prompt samples with seed + j; absent or -1: a random one per request.
   std::optional<uint64_t> seed;
-  model::SamplingParams sampling;  // seed and banned_ids are filled in later
+  model::SamplingParams sampling;           // seed and banned_ids are filled in later
+  std::vector<std::string> unknown_fields;  // of the body, that have no effect
 };
 
 struct CompletionRequest {

@@ -1,7 +1,10 @@
 #include "coordinator/http/unsupported.h"
 
+#include <algorithm>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "base/log.h"
 #include "base/str.h"
 
 namespace thermocline::coordinator::http {
@@ -72,7 +75,53 @@ constexpr Feature kFeatures[] = {
     {"dynatemp_range", IsEmpty},
 };
 
+// Spellings of what another member says already, and what clients tell their provider about
+// themselves, their bills and caches.
+constexpr const char* kWithoutEffect[] = {"max_tokens",       "max_completion_tokens",
+                                          "n_predict",        "user",
+                                          "metadata",         "store",
+                                          "service_tier",     "safety_identifier",
+                                          "prompt_cache_key", "parallel_tool_calls",
+                                          "verbosity",        "reasoning_effort",
+                                          "cache_prompt",     "id_slot"};
+
+// Of one request, and of all: clients that invent names must not fill the log.
+constexpr size_t kMaxUnknown = 8;
+constexpr size_t kMaxSaid = 64;
+
+template <typename List>
+bool Contains(const List& list, const std::string& name) {
+  return std::any_of(std::begin(list), std::end(list), [&](const auto& entry) {
+    if constexpr (requires { entry.name; }) {
+      return name == entry.name;
+    } else {
+      return name == entry;
+    }
+  });
+}
+
 }  // namespace
+
+std::vector<std::string> FindUnknown(const json& body, const FieldReader& reader) {
+  std::vector<std::string> unknown;
+  for (const auto& member : body.items()) {
+    if (unknown.size() == kMaxUnknown) break;
+    const std::string& name = member.key();
+    const bool is_known =
+        reader.HasAskedFor(name) || Contains(kFeatures, name) || Contains(kWithoutEffect, name);
+    if (!is_known) unknown.push_back(name);
+  }
+  return unknown;
+}
+
+void UnknownFieldLog::Warn(const std::vector<std::string>& names) {
+  const MutexLock lock(mutex_);
+  for (const std::string& name : names) {
+    if (said_.size() >= kMaxSaid || !said_.insert(name).second) continue;
+    LogWarn("http", Str("requests have a field that nothing here knows, and it has no effect: ",
+                        Printable(name, 64)));
+  }
+}
 
 std::optional<ApiError> FindUnsupported(const json& body) {
   for (const Feature& feature : kFeatures) {

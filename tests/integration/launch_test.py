@@ -70,6 +70,8 @@ class BadInputTest(EndingTest):
                 ([*serve, "--ctx-size", "many"], "--ctx-size"),
                 ([*serve, "--plan", "/no/plan.json"], "--plan.*no/plan.json"),
                 ([*serve, "--policy", "best"], '--policy "best"; one of optimal'),
+                ([*serve, "--plan", __file__, "--policy", "proportional"],
+                 "--policy proportional is for plans that are searched for"),
                 ([*serve, "--objective", "cheap"], "--objective is not latency, .*: cheap"),
                 ([*serve, "--streams", "0"], "--streams"),
                 ([*serve, "--host", "0.0.0.0"], "--api-key"),

@@ -20,7 +20,7 @@ class PlanTest(ClusterTest):
         return self.run_program("plan", "--model", model, *flags)
 
     def cluster_file(self, text=CLUSTER):
-        path = self.path("cluster.yaml")
+        path = self.path(f"{len(os.listdir(self.folder))}-cluster.yaml")
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
         return path
@@ -30,7 +30,7 @@ class PlanTest(ClusterTest):
         model = self.tiny_model("arcee", n_layer=4, n_ff=512)
         plan, page, saved = self.path("plan.json"), self.path("plan.html"), self.path("saved.yaml")
         code, output = self.plan(model, "--cluster", self.cluster_file(), "--ffn", "exact",
-                                 "--active", "0.2", "--compare", "-o", plan, "--html", page,
+                                 "--active", "0.2", "--streams", "1", "--compare", "-o", plan, "--html", page,
                                  "--save-cluster", saved)
         self.assertEqual(code, 0, output)
         self.assertRegex(output, r"\| +helper \|")
@@ -52,7 +52,7 @@ class PlanTest(ClusterTest):
         self.assertEqual(len(stages[0]["helpers"]), 1)
 
         code, judged = self.plan(model, "--cluster", self.cluster_file(), "--ffn", "exact",
-                                 "--active", "0.2", "--plan", plan, "--explain")
+                                 "--active", "0.2", "--streams", "1", "--plan", plan, "--explain")
         self.assertEqual(code, 0, judged)
         told = r"a step takes [\d.]+ ms: [\d.]+ tokens/s"
         self.assertEqual(re.search(told, judged)[0], re.search(told, output)[0])
@@ -104,6 +104,20 @@ class PlanTest(ClusterTest):
         plan = json.loads(output[output.index("{\n"):output.rindex("}") + 1])
         self.assertEqual(plan["stages"][0]["lead"], 1)
 
+    def test_the_cluster_to_stdout_is_yaml_alone(self):
+        code, output = self.plan(DEMO_MODEL, "--workers", "2", "--save-cluster", "-")
+        self.assertEqual(code, 0, output)
+        self.assertIn("workers:\n  - id: 1", output)
+        self.assertFalse(os.path.exists("-"))
+
+    def test_it_plans_for_what_serve_plans_for(self):
+        """Four streams, over two workers: steps of two, and throughput counts, too."""
+        code, output = self.plan(DEMO_MODEL, "--workers", "2")
+        self.assertEqual(code, 0, output)
+        self.assertRegex(output, r"2 sequences with \d+")
+        code, output = self.plan(DEMO_MODEL, "--workers", "2", "--streams", "1")
+        self.assertRegex(output, r"1 sequence with \d+")
+
     def test_wishes_that_cannot_be_are_named(self):
         twice = "workers:\n  - {id: 1, memory: 1G}\n  - {id: 1, memory: 1G}\n"
         negative = CLUSTER.replace("latency_us: 1,", "latency_us: -1,")
@@ -119,18 +133,25 @@ class PlanTest(ClusterTest):
                 (["--workers", "2", "--ffn", "predicted"], "predict"),
                 (["--cluster", "/nowhere.yaml"], "cannot read /nowhere.yaml"),
                 (["--cluster", self.cluster_file(twice)], "worker 1 stands twice"),
+                (["--cluster", self.cluster_file(""), ], "cluster.yaml: the file is empty"),
+                (["--cluster", self.cluster_file(), "--memory", "4G"], "leave out --memory"),
+                (["--cluster", self.cluster_file(), "--read-gb-per-s", "9"],
+                 "leave out --read-gb-per-s"),
+                (["--workers", "2", "-o", "-", "--html", "-"], "only one of --output"),
+                (["--workers", "2", "--plan", os.devnull], "/dev/null: the plan is empty"),
         ]:
             code, output = self.plan(DEMO_MODEL, *flags)
             self.assertEqual(code, 2, output)
             self.assertIn(wanted, output)
         code, output = self.plan(DEMO_MODEL, "--cluster", self.cluster_file(negative))
         self.assertEqual(code, 2, output)
-        self.assertIn("latency is negative", output)
+        self.assertIn("cluster.yaml: line 6: links[0].latency_us is negative: -1", output)
 
     def test_memory_that_is_short_is_told_by_how_much(self):
         code, output = self.plan(DEMO_MODEL, "--workers", "2", "--memory", "57M")
         self.assertNotEqual(code, 0)
-        self.assertRegex(output, r"workers offer 114\.0 MiB: [\d.]+ MiB are missing")
+        self.assertRegex(output, r"workers offer 114\.0 MiB: [\d.]+ MiB are missing "
+                                 r"\(--memory \d+M of each of 2 workers would have them\)")
 
 
 if __name__ == "__main__":

@@ -175,6 +175,12 @@ class MpiTest(ReplanTest):
         self.check(begun)
         self.stop(cluster)
 
+    def test_how_to_join_is_said(self):
+        cluster = self.serve(self.model(), ranks=2).ready()
+        self.assertRegex(cluster.output, r"cluster at tcp://\S+; its links are MPI's.*"
+                                         r"started with --transport zmq, more may join")
+        self.stop(cluster)
+
     def test_a_rank_leaves(self):
         model = self.model()
         cluster = self.serve(model, "--ffn", "exact",

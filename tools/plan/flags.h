@@ -14,8 +14,8 @@ struct PlanFlags {
   // The cluster: a file, or so many equal workers.
   std::string cluster_path;
   int n_workers = 0;
-  std::string memory = "16G";      // of each
-  double read_gb_per_s = 20;       // of each
+  std::string memory;              // of each; "": 16G
+  double read_gb_per_s = 0;        // of each; 0: 20
   std::string link = "10gbe-tcp";  // between hosts, where nothing was measured
   bool list_links = false;         // print the presets and end
 
@@ -29,10 +29,11 @@ struct PlanFlags {
   int n_ctx = 0;
   int n_parallel = 4;
   int batch_size = 512;
-  int64_t n_sequences = 1;  // that decode in one step
+  int n_streams = 0;        // expected to decode at the same time; 0: n_parallel
+  int64_t n_sequences = 0;  // that decode in one step; 0: n_streams over the workers
   int64_t n_depth = 0;      // tokens in their context
 
-  std::string objective = "latency";  // see placement::ParseObjective
+  std::string objective;  // see placement::ParseObjective; "": as placement::DefaultObjective
   std::string policy = "optimal";
   int max_group = 4;
   bool compare = false;  // with the other policies
@@ -43,6 +44,11 @@ struct PlanFlags {
   std::string html_path;     // "" none
   std::string save_cluster;  // "" none
 };
+
+// Those that are given or, as `serve` has it, as many as --parallel.
+inline int StreamsOf(const PlanFlags& flags) {
+  return flags.n_streams > 0 ? flags.n_streams : flags.n_parallel;
+}
 
 // kInvalidArgument names the flag.
 Status CheckPlanFlags(const PlanFlags& flags);

@@ -28,14 +28,19 @@ Result<std::string> ReadText(const std::string& path, size_t max_bytes) {
 }
 
 Result<placement::ClusterProfile> EqualWorkers(const PlanFlags& flags) {
-  TC_ASSIGN_OR_RETURN(const uint64_t memory_bytes, ParseBytes(flags.memory));
+  constexpr double kReadGbPerS = 20;
+  const auto memory = ParseBytes(flags.memory.empty() ? "16G" : flags.memory);
+  if (!memory.ok()) return memory.status().WithContext("--memory");
   placement::ClusterProfile cluster;
   for (int i = 1; i <= flags.n_workers; ++i) {
     placement::WorkerProfile& worker = cluster.workers.emplace_back();
     worker.id = {static_cast<uint64_t>(i)};
     worker.host = Str("node", i);
-    worker.memory_bytes = memory_bytes;
-    worker.read_bytes_per_s = {flags.read_gb_per_s * 1e9, placement::Origin::kGiven};
+    worker.memory_bytes = *memory;
+    worker.read_bytes_per_s =
+        flags.read_gb_per_s > 0
+            ? placement::Figure{flags.read_gb_per_s * 1e9, placement::Origin::kGiven}
+            : placement::Figure::Assumed(kReadGbPerS * 1e9);
   }
   return cluster;
 }
@@ -49,7 +54,7 @@ Result<placement::ClusterProfile> ReadCluster(const PlanFlags& flags,
     TC_ASSIGN_OR_RETURN(const std::string text,
                         ReadText(flags.cluster_path, placement::kMaxClusterYamlBytes));
     auto parsed = placement::ClusterFromYaml(text);
-    if (!parsed.ok()) return parsed.status().WithContext(flags.cluster_path);
+    if (!parsed.ok()) return parsed.status().WithContext(Str("--cluster ", flags.cluster_path));
     cluster = *std::move(parsed);
   }
   TC_ASSIGN_OR_RETURN(const placement::LinkPreset preset, placement::FindLinkPreset(flags.link));
@@ -87,6 +92,7 @@ Result<DType> ParseFloatType(const char* flag, const std::string& name) {
   return InvalidArgument(Str(flag, " is not f32, f16 or bf16: ", Printable(name)));
 }
 
+// Of a cluster that is known.
 Status ReadOptions(const PlanFlags& flags, PlanSources* sources) {
   placement::PlannerOptions& options = sources->options;
   placement::PlanRequest& request = options.request;
@@ -94,9 +100,6 @@ Status ReadOptions(const PlanFlags& flags, PlanSources* sources) {
   request.n_parallel = flags.n_parallel;
   request.max_step_tokens = flags.batch_size;
   request.model_fingerprint = sources->fingerprint;
-  if (!flags.transport.empty()) {
-    TC_ASSIGN_OR_RETURN(request.link, placement::ParseLinkKind(flags.transport));
-  }
   TC_ASSIGN_OR_RETURN(request.wire, ParseFloatType("--wire-dtype", flags.wire_dtype));
   TC_ASSIGN_OR_RETURN(request.kv.dtype, ParseFloatType("--kv-cache-dtype", flags.kv_dtype));
   std::optional<double> allowed_loss;
@@ -104,10 +107,16 @@ Status ReadOptions(const PlanFlags& flags, PlanSources* sources) {
   TC_ASSIGN_OR_RETURN(const model::FfnWish wish, model::ParseFfnWish(flags.ffn, allowed_loss));
   TC_ASSIGN_OR_RETURN(request.ffn,
                       model::ResolveFfnModes(sources->model.config, sources->model.sparsity, wish));
-  options.n_sequences = flags.n_sequences;
+  const int64_t shared =
+      placement::SequencesPerStep(StreamsOf(flags), sources->cluster.workers.size());
+  options.n_sequences = flags.n_sequences > 0 ? flags.n_sequences : shared;
   options.n_context = flags.n_depth;
   options.max_group = flags.max_group;
-  TC_ASSIGN_OR_RETURN(options.latency_weight, placement::ParseObjective(flags.objective));
+  const std::string_view objective = flags.objective;
+  TC_ASSIGN_OR_RETURN(
+      options.latency_weight,
+      placement::ParseObjective(objective.empty() ? placement::DefaultObjective(StreamsOf(flags))
+                                                  : objective));
   const auto policy = placement::ParseSplitPolicy(flags.policy);
   if (!policy) {
     return InvalidArgument(
@@ -131,8 +140,12 @@ Result<PlanSources> ReadPlanSources(const PlanFlags& flags) {
     TC_RETURN_IF_ERROR(worker::AttachSparsityFile(sparsity, &sources.model));
   }
   TC_RETURN_IF_ERROR(ReadHeats(flags, &sources));
+  placement::LinkKind& link = sources.options.request.link;
+  if (!flags.transport.empty()) {
+    TC_ASSIGN_OR_RETURN(link, placement::ParseLinkKind(flags.transport));
+  }
+  TC_ASSIGN_OR_RETURN(sources.cluster, ReadCluster(flags, link));
   TC_RETURN_IF_ERROR(ReadOptions(flags, &sources));
-  TC_ASSIGN_OR_RETURN(sources.cluster, ReadCluster(flags, sources.options.request.link));
   if (!flags.plan_path.empty()) {
     TC_ASSIGN_OR_RETURN(sources.plan_json, ReadText(flags.plan_path, placement::kMaxPlanJsonBytes));
   }

@@ -22,15 +22,16 @@ using thermocline::tools::PlanFlags;
 void AddClusterFlags(CLI::App* app, PlanFlags* flags) {
   app->add_option("--cluster", flags->cluster_path, "Cluster profile (YAML)");
   app->add_option("--workers", flags->n_workers, "Instead: so many equal workers");
-  app->add_option("--memory", flags->memory, "Of each of them, e.g. 64G")->capture_default_str();
-  app->add_option("--read-gb-per-s", flags->read_gb_per_s, "Memory bandwidth of each of them")
-      ->capture_default_str();
+  app->add_option("--memory", flags->memory, "Of each of them, e.g. 64G (default: 16G)");
+  app->add_option("--read-gb-per-s", flags->read_gb_per_s,
+                  "Memory bandwidth of each of them (default: 20)")
+      ->check(CLI::PositiveNumber);
   app->add_option("--link", flags->link,
                   "What joins two hosts where the profile does not say; see --list-links")
       ->capture_default_str();
   app->add_flag("--list-links", flags->list_links, "Print the kinds of links and end");
   app->add_option("--save-cluster", flags->save_cluster,
-                  "Write the cluster with all assumed numbers as YAML");
+                  "Write the cluster with all assumed numbers as YAML; -: to stdout");
 }
 
 void AddModelFlags(CLI::App* app, PlanFlags* flags) {
@@ -58,10 +59,14 @@ void AddModelFlags(CLI::App* app, PlanFlags* flags) {
 void AddGoalFlags(CLI::App* app, PlanFlags* flags) {
   app->add_option("--objective", flags->objective,
                   "latency (one stream), throughput (many), weighted (half and half), or the "
-                  "weight of latency, 0 to 1")
-      ->capture_default_str();
-  app->add_option("-b,--sequences", flags->n_sequences, "Sequences that decode in one step")
-      ->capture_default_str();
+                  "weight of latency, 0 to 1 (default: as serve's, weighted, for one stream "
+                  "latency)");
+  app->add_option("--streams", flags->n_streams,
+                  "Sequences expected to decode at the same time (default: --parallel)")
+      ->check(CLI::Range(1, 4096));
+  app->add_option("-b,--sequences", flags->n_sequences,
+                  "Of them, those that decode in one step (default: streams over workers)")
+      ->check(CLI::Range(1, 4096));
   app->add_option("-d,--depth", flags->n_depth, "Tokens in their context")->capture_default_str();
   app->add_option("--policy", flags->policy,
                   "optimal, frequency-greedy, proportional, pipeline-only or powerinfer")
@@ -74,7 +79,7 @@ void AddGoalFlags(CLI::App* app, PlanFlags* flags) {
                   "Say what this plan (JSON) would do, instead of making one");
   app->add_option("-o,--output", flags->output_path,
                   "Write the plan as JSON; -: to stdout, and the explanation to stderr");
-  app->add_option("--html", flags->html_path, "Draw the plan on a page");
+  app->add_option("--html", flags->html_path, "Draw the plan on a page; -: to stdout");
 }
 
 }  // namespace

@@ -17,12 +17,21 @@ namespace {
 
 using placement::SplitPolicy;
 
+// "-": to stdout.
 Status WriteText(const std::string& path, const std::string& text) {
+  if (path == "-") {
+    const bool written = std::fputs(text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0;
+    return written ? OkStatus() : Unavailable("cannot write to stdout");
+  }
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   file << text;
   file.close();
   if (file) return OkStatus();
   return Unavailable(Str("cannot write ", path));
+}
+
+bool UsesStdout(const PlanFlags& flags) {
+  return flags.output_path == "-" || flags.html_path == "-" || flags.save_cluster == "-";
 }
 
 void ListLinks() {
@@ -100,15 +109,9 @@ Status RunPlan(const PlanFlags& flags) {
   }
   const auto link =
       flags.transport.empty() ? placement::PlanLink::kLeaveOut : placement::PlanLink::kWrite;
-  const std::string json = placement::PlanToJson(planned.plan, link);
-  if (flags.output_path == "-") {
-    std::fputs(json.c_str(), stdout);
-    std::fputs(explanation.c_str(), stderr);
-    return OkStatus();
-  }
-  std::fputs(explanation.c_str(), stdout);
+  std::fputs(explanation.c_str(), UsesStdout(flags) ? stderr : stdout);
   if (flags.output_path.empty()) return OkStatus();
-  return WriteText(flags.output_path, json);
+  return WriteText(flags.output_path, placement::PlanToJson(planned.plan, link));
 }
 
 }  // namespace thermocline::tools

@@ -45,7 +45,10 @@ TEST_F(EngineTest, MembersOfAStageMeetWhereItsLeadSays) {
     EXPECT_EQ(assignments_.at(PeerOf(1)).nccl_id, ids[1]);
     EXPECT_EQ(assignments_.at(PeerOf(2)).nccl_id, ids[1]);
   }
-  ASSERT_TRUE(engine_->Replan(options_.plan_json).ok());
+  ASSERT_TRUE(engine_
+                  ->Replan(R"({"stages":[{"lead":2,"layers":[0,4],
+                                              "helpers":[{"worker":1,"neurons":[96,128]}]}]})")
+                  .ok());
   ASSERT_TRUE(Eventually([&] {
     const MutexLock lock(mutex_);
     return assignments_.at(PeerOf(1)).plan.epoch == Epoch{2};
@@ -177,13 +180,14 @@ TEST_F(EngineTest, AClusterFileStandsInForMeasuring) {
 
 TEST_F(EngineTest, AClusterFileOfOtherWorkersIsRefused) {
   options_.cluster.emplace();
+  options_.cluster_name = "--cluster c.yaml";
   options_.cluster->workers.push_back({.id = {1}, .host = "elsewhere"});
   StartEngine();
   Join();
   ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
   EXPECT_EQ(engine_->status().failure.message(),
-            "the cluster file is of other workers: it has 1 on elsewhere; joined have 1 on node1, "
-            "2 on node2");
+            "--cluster c.yaml: the cluster file is of other workers: it has 1 on elsewhere; joined "
+            "have 1 on node1, 2 on node2");
 }
 
 TEST_F(EngineTest, MissingWorkersAreNamed) {

@@ -55,5 +55,20 @@ TEST(ChatPrompt, SentinelsInTheTextStayText) {
   }
 }
 
+std::vector<std::string> MarksOf(const std::string& source) {
+  static const auto tokenizer = ChatMlTokenizer();
+  const auto chat_template = model::ChatTemplate::Parse(source);
+  return MarksWithoutToken(*chat_template, *tokenizer);
+}
+
+TEST(ChatPrompt, MarksThatAreNoTokensAreFound) {
+  EXPECT_TRUE(MarksOf(*model::ChatTemplate::BuiltIn("chatml")).empty());
+  const std::vector<std::string> other = {"<|eot_id|>", "<start_of_turn>"};
+  EXPECT_EQ(MarksOf("<|im_start|>x<|eot_id|><start_of_turn>y<|eot_id|>"), other);
+  // Neither is text of the user's, nor what several tokens may stand for.
+  EXPECT_TRUE(MarksOf("[INST] <b>{{ messages[0].content }}</b> < |x|> <|").empty());
+  EXPECT_TRUE(MarksOf("{{ raise_exception('no') }}<|none|>").empty());
+}
+
 }  // namespace
 }  // namespace thermocline::coordinator::http

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/str.h"
 #include "coordinator/http/openai_request.h"
 
 namespace thermocline::coordinator::http {
@@ -251,6 +252,23 @@ TEST(OpenAiRequestTest, TopLogprobsNeedLogprobs) {
                        kVocab, &request);
   ASSERT_TRUE(error);
   EXPECT_EQ(error->param, "top_logprobs");
+}
+
+TEST(OpenAiRequest, FieldsThatNobodyKnowsAreNamed) {
+  CompletionRequest completion;
+  const auto body = nlohmann::json::parse(
+      R"({"prompt":"a","max_tokens":4,"n_predict":5,"user":"me","tools":[],"min_tokns":2,"x":1})");
+  ASSERT_FALSE(ParseCompletionRequest(body, 100, &completion).has_value());
+  EXPECT_EQ(completion.options.unknown_fields, (std::vector<std::string>{"min_tokns", "x"}));
+  ChatRequest chat;
+  const auto talk = nlohmann::json::parse(
+      R"({"messages":[{"role":"user","content":"a"}],"temperature":0,"logprobs":true,"echo":true})");
+  ASSERT_FALSE(ParseChatRequest(talk, 100, &chat).has_value());
+  EXPECT_EQ(chat.options.unknown_fields, (std::vector<std::string>{"echo"}));
+  nlohmann::json many = body;
+  for (int i = 0; i < 1000; ++i) many[Str("y", i)] = i;
+  ASSERT_FALSE(ParseCompletionRequest(many, 100, &completion).has_value());
+  EXPECT_EQ(completion.options.unknown_fields.size(), 8u);
 }
 
 }  // namespace

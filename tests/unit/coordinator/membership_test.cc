@@ -92,6 +92,47 @@ TEST(Membership, WorkersOfOneHostShareItsBandwidth) {
   EXPECT_DOUBLE_EQ(workers[2].read_bytes_per_s.value, 18e9);
 }
 
+TEST(Membership, WorkersThatOfferTheirHostShareItsMemory) {
+  Membership membership(ThreeWorkers(), At(0));
+  const auto join = [&](uint64_t id, const std::string& host, uint64_t memory, bool offers_host) {
+    proto::Hello hello = HelloOf(id, host);
+    hello.profile.memory_bytes = memory;
+    hello.offers_host = offers_host;
+    EXPECT_TRUE(membership.OnHello({100 + id}, hello, At(0)).ok());
+  };
+  const auto memory_of = [&](size_t at) { return membership.profile().workers[at].memory_bytes; };
+  join(1, "a", 1000, true);
+  EXPECT_EQ(memory_of(0), 1000u);
+  join(2, "a", 980, true);
+  EXPECT_EQ(memory_of(0), 500u);
+  EXPECT_EQ(memory_of(1), 500u);
+  join(3, "a", 300, false);  // --memory
+  EXPECT_EQ(memory_of(1), 500u);
+  EXPECT_EQ(memory_of(2), 300u);
+  EXPECT_EQ(membership.Statuses(At(0))[0].memory_bytes, 500u);
+  membership.SetLeaving({2}, true, At(1));
+  EXPECT_EQ(memory_of(0), 1000u);
+  EXPECT_EQ(membership.profile({WorkerId{2}}).workers[0].memory_bytes, 500u);
+  membership.SetLeaving({2}, false, At(2));
+  membership.Remove({1});
+  EXPECT_EQ(memory_of(0), 980u);
+}
+
+TEST(Membership, WorkersThatCrowdTheirHostAreTold) {
+  Membership membership(ThreeWorkers(), At(0));
+  const auto join = [&](uint64_t id, const std::string& host, int n_threads) {
+    proto::Hello hello = HelloOf(id, host);  // of four cores
+    hello.profile.n_threads = n_threads;
+    EXPECT_TRUE(membership.OnHello({100 + id}, hello, At(0)).ok());
+    return membership.CrowdingNote({id});
+  };
+  EXPECT_EQ(join(1, "a", 2), "");
+  EXPECT_EQ(join(2, "a", 2), "");
+  EXPECT_EQ(join(3, "a", 4),
+            "3 workers on a compute with 8 threads on 4 cores and slow each other down: give each "
+            "--threads 1, or --cpus with CPUs of its own");
+}
+
 TEST(Membership, WorkersOfOneHostWithOtherDevicesKeepTheirBandwidth) {
   Membership membership(ThreeWorkers(), At(0));
   const auto join = [&](uint64_t id, const std::string& device, double bytes_per_s) {

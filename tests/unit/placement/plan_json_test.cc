@@ -86,7 +86,7 @@ TEST(PlanJson, MinimalHandWrittenPlanKeepsDefaults) {
 
 TEST(PlanJson, SyntaxErrorNamesTheLine) {
   EXPECT_THAT(ErrorOf("{\n \"stages\": [\n  {]\n}"), HasSubstr("line 3"));
-  EXPECT_THAT(ErrorOf(""), HasSubstr("line 1"));
+  EXPECT_THAT(ErrorOf(""), HasSubstr("the plan is empty"));
 }
 
 TEST(PlanJson, ErrorsNameTheField) {

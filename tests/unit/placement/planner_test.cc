@@ -205,6 +205,31 @@ TEST_F(GpuPlannerTest, AGpuThatDoesNotPayForItsHopsGetsNothing) {
   EXPECT_FALSE(planned.plan.stages[0].is_split());
 }
 
+TEST_F(PlannerTest, AHelpersPartOfALayerIsNoneOrPaysForItsMessages) {
+  int n_parts = 0;
+  for (uint64_t seed = 0; seed < 30; ++seed) {
+    std::mt19937_64 random(seed);
+    std::uniform_real_distribution<double> draw(0.2, 1);
+    Cluster({1, draw(random), draw(random)}, 20e-6 * draw(random));
+    for (LinkProfile& link : cluster_.links) {
+      link.message_s = Figure::Measured(1e-4 * std::pow(10, 2 * draw(random)));
+    }
+    PlannerOptions options{.latency_weight = seed % 3 == 2 ? 0.0 : 1.0, .max_group = 3};
+    const PlannedModel planned = MustMake(options);
+    for (const PlanForecast::Stage& stage : planned.forecast.stages) {
+      for (const PlanForecast::Layer& layer : stage.layers) {
+        for (size_t m = 1; m < layer.active.size(); ++m) {
+          EXPECT_GT(layer.least_active[m], 0) << "seed " << seed;
+          if (layer.active[m] == 0) continue;
+          ++n_parts;
+          EXPECT_GE(layer.active[m], layer.least_active[m] * (1 - 1e-6)) << "seed " << seed;
+        }
+      }
+    }
+  }
+  EXPECT_GT(n_parts, 20);
+}
+
 TEST_F(PlannerTest, NoBaselineIsBetter) {
   Cluster({1, 0.7, 0.4}, 100e-6);
   for (const double latency : {1.0, 0.0, 0.5}) {

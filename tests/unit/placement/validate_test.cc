@@ -116,7 +116,7 @@ TEST_F(ValidateTest, LastStageHoldsTheHead) {
 
 TEST_F(ValidateTest, LeadsExist) {
   plan_.stages[1].lead = {8};
-  EXPECT_THAT(ErrorOf(plan_), HasSubstr("not in the cluster: lead=8 n_workers=3"));
+  EXPECT_THAT(ErrorOf(plan_), HasSubstr("not in the cluster: lead=8 workers=1,2,3"));
 }
 
 TEST_F(ValidateTest, LeadsDiffer) {
@@ -248,7 +248,8 @@ TEST_F(ValidateTest, EveryNeuronIsPlacedOnce) {
   EXPECT_THAT(error("[31,128]"), HasSubstr("layer 0: neurons are placed twice: from=31 to=32"));
   EXPECT_THAT(error("[48,128]"), HasSubstr("layer 0: neurons are placed nowhere: from=32 to=48"));
   EXPECT_THAT(error("[32,127]"), HasSubstr("neurons end elsewhere than the layer: end=127"));
-  EXPECT_THAT(error("[32,129]"), HasSubstr("neurons end elsewhere than the layer: end=129"));
+  EXPECT_THAT(error("[32,129]"),
+              HasSubstr("neurons that the layer does not have: begin=32 end=129 n_ff=128"));
 }
 
 TEST_F(ValidateTest, TheLeadKeepsANeuron) {

@@ -109,6 +109,7 @@ class Generator {
                 .zmq_address = Text()};
     if (Coin()) hello.wanted_id = WorkerId{U64()};
     hello.profile = MakeProfile();
+    hello.offers_host = Coin();
     hello.nccl_id = NcclId();
     return hello;
   }

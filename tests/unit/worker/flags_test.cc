@@ -79,10 +79,19 @@ TEST(WorkerFlags, GpuMemoryIsParsedAndNamed) {
             std::string::npos);
 }
 
+TEST(WorkerFlags, WhoWasToldNothingOffersItsHost) {
+  EXPECT_TRUE(ResolveWorkerFlags(Joining(), Environment({}))->offers_host);
+  // A launcher has said how many share it, and so each has its part already.
+  EXPECT_FALSE(ResolveWorkerFlags(
+                   Joining(), Environment({{"SLURM_PROCID", "1"}, {"SLURM_NTASKS_PER_NODE", "2"}}))
+                   ->offers_host);
+}
+
 TEST(WorkerFlags, MemoryIsParsedAndNamed) {
   WorkerFlags flags = Joining();
   flags.memory = "1.5G";
   EXPECT_EQ(ResolveWorkerFlags(flags, Environment({}))->memory_bytes, 3ull << 29);
+  EXPECT_FALSE(ResolveWorkerFlags(flags, Environment({}))->offers_host);
   flags.memory = "lots";
   EXPECT_NE(ResolveWorkerFlags(flags, Environment({})).status().message().find("--memory"),
             std::string::npos);
