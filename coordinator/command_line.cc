@@ -165,7 +165,16 @@ void AddClusterFlags(CLI::App* app, ServeFlags* flags) {
                   "Instruction set of the workers' kernels: auto, or one their machines have "
                   "(avx512-vnni, avx512, avx2, sse4, neon, scalar)")
       ->group(kGroup);
+  app->add_option(
+         "--device", flags->device,
+         "What workers compute on: cpu, cuda, cuda:1 (the second GPU), or auto: GPUs while "
+         "there are some; a service started alone has a worker for each GPU and one for "
+         "the CPU")
+      ->group(kGroup);
   app->add_option("--memory", flags->memory, "Memory of each worker, e.g. 1.8G")->group(kGroup);
+  app->add_option("--gpu-memory", flags->gpu_memory,
+                  "GPU memory of each worker that has one, for everything, e.g. 20G")
+      ->group(kGroup);
   app->add_option("--shape", flags->shape,
                   "For experiments: make the workers' links slower than they are, e.g. "
                   "latency=200us,bandwidth=1.25GB/s (workers that join need it themselves)")

@@ -59,7 +59,9 @@ struct ServeFlags {
   double load_timeout_s = 300;
   double drain_timeout_s = 30;
 
-  // For the worker started beside a lone coordinator; under mpirun each worker reads them itself.
+  // For the workers started beside a lone coordinator; under mpirun each worker reads them itself.
+  std::string device = "auto";
+  std::string gpu_memory;
   int n_threads = 0;
   std::string cpus;
   std::string isa;
@@ -82,8 +84,14 @@ struct ServeConfig {
   WorkerSource workers = WorkerSource::kBesideCoordinator;
   std::string bind_endpoint;  // of the control and bulk mailboxes: "tcp://127.0.0.1:*"
   std::optional<std::string> key;
-  std::vector<std::string> worker_arguments;
+  // Of each worker that starts beside the coordinator.
+  std::vector<std::vector<std::string>> worker_arguments;
+  bool takes_gpus = false;  // those that are there; see UseGpus
 };
+
+// Where GPUs are: a worker beside the coordinator for each, and one for the CPU, which leaves a
+// core to each of theirs.
+void UseGpus(int n_gpus, int n_cores, ServeConfig* config);
 
 // kInvalidArgument names the flag, its value and what would be right. Reads the plan and key files.
 Result<ServeConfig> ResolveServeFlags(const ServeFlags& flags,
