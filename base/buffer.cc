@@ -16,9 +16,9 @@ constexpr uint64_t kHugePageBytes = 2 * kMiB;  // x86-64 and AArch64 with 4 KiB 
 constexpr uint64_t kCacheLineBytes = 64;
 constexpr uint64_t kMaxBytes = uint64_t{1} << 62;  // rounding it up does not wrap
 
-// Pages of zeros that begin where a huge page does, so that all but the last of them can be huge. The
-// system aligns a mapping by itself only when its length is a whole number of huge pages. Null when
-// there is no memory.
+// Pages of zeros that begin where a huge page does, so that all but the last of them can be huge.
+// The system aligns a mapping by itself only when its length is a whole number of huge pages. Null
+// when there is no memory.
 void* MapAligned(uint64_t n_bytes) {
   if (n_bytes > kMaxBytes) return nullptr;
   const uint64_t page_bytes = RoundUp(n_bytes, static_cast<uint64_t>(sysconf(_SC_PAGESIZE)));

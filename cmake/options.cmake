@@ -2,6 +2,9 @@
 include(CTest)
 
 set(WITH_MPI AUTO CACHE STRING "MPI launch and links: AUTO, ON or OFF")
+set(WITH_CUDA AUTO CACHE STRING "Kernels for NVIDIA GPUs: AUTO, ON or OFF")
+set(TC_CUDA_ARCHITECTURES "" CACHE STRING
+    "GPU architectures, as CMAKE_CUDA_ARCHITECTURES; empty: every one from Volta to Hopper")
 set(TC_BUILD_BENCHMARKS AUTO CACHE STRING "Micro-benchmarks of the operators: AUTO, ON or OFF")
 set(TC_SANITIZE "" CACHE STRING "Sanitizers, e.g. address,undefined or thread")
 option(TC_WERROR "Treat warnings as errors (presets turn it on)" OFF)
@@ -22,12 +25,14 @@ endif()
 
 add_library(tc_options INTERFACE)
 target_compile_features(tc_options INTERFACE cxx_std_20)
-target_compile_options(tc_options INTERFACE -Wall -Wextra -Wno-missing-field-initializers
-                       $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>)
+# nvcc knows none of these.
+target_compile_options(tc_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wno-missing-field-initializers>
+                       $<$<COMPILE_LANG_AND_ID:CXX,Clang>:-Wthread-safety>)
 # GCC 12 takes the empty state of an inlined std::optional for an uninitialised read.
-target_compile_options(tc_options INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
+target_compile_options(tc_options INTERFACE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-maybe-uninitialized>)
 if(TC_WERROR)
-  target_compile_options(tc_options INTERFACE -Werror)
+  target_compile_options(tc_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>
+                         $<$<COMPILE_LANGUAGE:CUDA>:--Werror=all-warnings>)
 endif()
 if(TC_SANITIZE)
   target_compile_options(tc_options INTERFACE -fsanitize=${TC_SANITIZE} -fno-omit-frame-pointer

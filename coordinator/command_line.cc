@@ -3,6 +3,8 @@
 #include <CLI/CLI.hpp>
 #include <string>
 
+#include "placement/context.h"
+
 namespace thermocline::coordinator {
 namespace {
 
@@ -92,6 +94,16 @@ void AddPlanFlags(CLI::App* app, ServeFlags* flags) {
                   "Sequences expected to decode at the same time (default: --parallel)")
       ->check(CLI::Range(1, 4096))
       ->group(kGroup);
+  app->add_option("--depth", flags->n_depth,
+                  "Tokens in their context, that plans are made for (default: half of what "
+                  "--ctx-size and --parallel leave each, 1024 at most without --ctx-size)")
+      ->check(CLI::Range(0, placement::kMaxContextTokens))
+      ->group(kGroup);
+  app->add_option("--active", flags->active,
+                  "Share of neurons active for a token, that plans are made for (default: what "
+                  "M.profile.gguf says, all without)")
+      ->check(CLI::Range(0.0, 1.0))
+      ->group(kGroup);
   app->add_option("--cluster", flags->cluster_path,
                   "Cluster profile (docs/cluster-profile.md): instead of measuring links, and what "
                   "it says of workers")
@@ -153,7 +165,16 @@ void AddClusterFlags(CLI::App* app, ServeFlags* flags) {
                   "Instruction set of the workers' kernels: auto, or one their machines have "
                   "(avx512-vnni, avx512, avx2, sse4, neon, scalar)")
       ->group(kGroup);
+  app->add_option(
+         "--device", flags->device,
+         "What workers compute on: cpu, cuda, cuda:1 (the second GPU), or auto: GPUs while "
+         "there are some; a service started alone has a worker for each GPU and one for "
+         "the CPU")
+      ->group(kGroup);
   app->add_option("--memory", flags->memory, "Memory of each worker, e.g. 1.8G")->group(kGroup);
+  app->add_option("--gpu-memory", flags->gpu_memory,
+                  "GPU memory of each worker that has one, for everything, e.g. 20G")
+      ->group(kGroup);
   app->add_option("--shape", flags->shape,
                   "For experiments: make the workers' links slower than they are, e.g. "
                   "latency=200us,bandwidth=1.25GB/s (workers that join need it themselves)")

@@ -48,8 +48,9 @@ struct EngineOptions {
   double latency_weight = 1;                         // of the planner's objective, 0..1
   std::optional<placement::ClusterProfile> cluster;  // instead of measuring links
   std::string save_cluster_path;  // where to write what is planned for; "": nowhere
-  int n_streams = 1;          // sequences that are expected to decode at the same time, 1 or more
-  std::string sparsity_path;  // on the workers' hosts; "": what the model file has
+  int n_streams = 1;  // sequences that are expected to decode at the same time, 1 or more
+  std::optional<int64_t> n_context;  // of each, that plans are made for; else the mean of what fits
+  std::string sparsity_path;         // on the workers' hosts; "": what the model file has
 
   std::string model_path;  // on the workers' hosts
   uint64_t model_bytes = 0;

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "coordinator/engine.h"
+#include "placement/context.h"
 #include "placement/fit_cluster.h"
 #include "placement/link_preset.h"
 #include "proto/codec.h"
@@ -67,6 +68,10 @@ Result<PlanJob> Engine::JobFor(placement::ClusterProfile here) const {
   job.options.request.max_step_tokens = options_.max_step_tokens;
   job.options.n_sequences =
       placement::SequencesPerStep(options_.n_streams, job.cluster.workers.size());
+  TC_ASSIGN_OR_RETURN(const placement::ContextDemand demand,
+                      placement::DemandOf(sources_.config, job.options.request));
+  job.options.n_context = options_.n_context.value_or(
+      placement::MeanContext(demand, job.options.request, options_.n_streams));
   job.options.latency_weight = options_.latency_weight;
   job.options.policy = options_.policy;
   return job;
@@ -117,7 +122,8 @@ Status Engine::SendPlan(const Assignments& assignments) {
   }
   for (const auto& [worker, assignment] : assignments) {
     const bool leads = assignment.stage >= 0 && assignment.helper < 0;
-    if (leads && membership_.contains(worker)) membership_.UseUpNcclId(worker);
+    const bool used = leads && !assignment.nccl_id.empty();
+    if (used && membership_.contains(worker)) membership_.UseUpNcclId(worker);
   }
   return OkStatus();
 }

@@ -163,6 +163,7 @@ Status ResolveObjective(const ServeFlags& flags, EngineOptions* engine) {
       engine->policy,
       Choose("--policy", flags.policy.empty() ? "optimal" : flags.policy, kPolicies));
   engine->n_streams = flags.n_streams > 0 ? flags.n_streams : flags.n_parallel;
+  if (flags.n_depth >= 0) engine->n_context = flags.n_depth;
   const std::string_view objective = flags.objective;
   TC_ASSIGN_OR_RETURN(
       engine->latency_weight,
@@ -212,7 +213,7 @@ std::string BindEndpoint(const std::string& address) {
   return Str("tcp://", address, has_port ? "" : ":*");
 }
 
-std::vector<std::string> WorkerArguments(const ServeFlags& flags) {
+std::vector<std::string> WorkerArguments(const ServeFlags& flags, bool takes_gpus) {
   std::vector<std::string> arguments = {"--log-level", flags.log_level, "--log-format",
                                         flags.log_format};
   const auto pass_on = [&](const char* flag, const std::string& value) {
@@ -220,7 +221,9 @@ std::vector<std::string> WorkerArguments(const ServeFlags& flags) {
     arguments.emplace_back(flag);
     arguments.push_back(value);
   };
+  if (!takes_gpus) pass_on("--device", flags.device);
   pass_on("--memory", flags.memory);
+  pass_on("--gpu-memory", flags.gpu_memory);
   pass_on("--cache-dir", flags.cache_dir);
   if (flags.n_threads > 0) pass_on("--threads", std::to_string(flags.n_threads));
   pass_on("--cpus", flags.cpus);
@@ -238,6 +241,27 @@ Status CheckCpus(const ServeFlags& flags) {
 }
 
 }  // namespace
+
+void UseGpus(int n_gpus, int n_cores, ServeConfig* config) {
+  if (n_gpus == 0) return;
+  std::vector<std::string> common = config->worker_arguments.front();
+  config->worker_arguments.clear();
+  for (int gpu = 0; gpu < n_gpus; ++gpu) {
+    config->worker_arguments.push_back(common);
+    auto& arguments = config->worker_arguments.back();
+    arguments.insert(arguments.end(), {"--device", Str("cuda:", gpu)});
+  }
+  const auto has = [&](const char* flag) {
+    return std::find(common.begin(), common.end(), flag) != common.end();
+  };
+  if (!has("--threads") && !has("--cpus")) {
+    common.insert(common.end(), {"--threads", std::to_string(std::max(1, n_cores - n_gpus))});
+  }
+  common.insert(common.end(), {"--device", "cpu"});
+  config->worker_arguments.push_back(std::move(common));
+  config->engine.expected.clear();
+  ExpectWorkers(n_gpus + 1, &config->engine);
+}
 
 Result<ServeConfig> ResolveServeFlags(const ServeFlags& flags,
                                       const comm::EnvironmentLookup& environment) {
@@ -281,7 +305,8 @@ Result<ServeConfig> ResolveServeFlags(const ServeFlags& flags,
     const Status understood = comm::ParseShaping(flags.shape).status();
     if (!understood.ok()) return understood.WithContext("--shape");
   }
-  config.worker_arguments = WorkerArguments(flags);
+  config.takes_gpus = config.workers == WorkerSource::kBesideCoordinator && flags.device == "auto";
+  config.worker_arguments = {WorkerArguments(flags, config.takes_gpus)};
   return config;
 }
 

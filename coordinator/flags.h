@@ -45,6 +45,8 @@ struct ServeFlags {
   std::string policy;     // "optimal"
   std::string objective;  // "weighted" for several streams, else "latency"
   int n_streams = 0;      // n_parallel
+  int n_depth = -1;       // half of what a stream may store
+  double active = -1;     // what the profile says
   std::string weights_from = "file";
   std::string chat_template;  // a built-in name, a file or the template itself
   std::string dump_logits_dir;
@@ -57,7 +59,9 @@ struct ServeFlags {
   double load_timeout_s = 300;
   double drain_timeout_s = 30;
 
-  // For the worker started beside a lone coordinator; under mpirun each worker reads them itself.
+  // For the workers started beside a lone coordinator; under mpirun each worker reads them itself.
+  std::string device = "auto";
+  std::string gpu_memory;
   int n_threads = 0;
   std::string cpus;
   std::string isa;
@@ -80,8 +84,14 @@ struct ServeConfig {
   WorkerSource workers = WorkerSource::kBesideCoordinator;
   std::string bind_endpoint;  // of the control and bulk mailboxes: "tcp://127.0.0.1:*"
   std::optional<std::string> key;
-  std::vector<std::string> worker_arguments;
+  // Of each worker that starts beside the coordinator.
+  std::vector<std::vector<std::string>> worker_arguments;
+  bool takes_gpus = false;  // those that are there; see UseGpus
 };
+
+// Where GPUs are: a worker beside the coordinator for each, and one for the CPU, which leaves a
+// core to each of theirs.
+void UseGpus(int n_gpus, int n_cores, ServeConfig* config);
 
 // kInvalidArgument names the flag, its value and what would be right. Reads the plan and key files.
 Result<ServeConfig> ResolveServeFlags(const ServeFlags& flags,

@@ -1,5 +1,7 @@
 #include "coordinator/launch.h"
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
@@ -115,10 +117,11 @@ class Coordinator {
 
   const comm::JoinTicket& ticket() const { return ticket_; }
 
-  Status StartWorkerBeside(const std::string& program) {
-    TC_ASSIGN_OR_RETURN(WorkerProcess worker,
-                        WorkerProcess::Start(program, ticket_, config_.worker_arguments));
-    worker_.emplace(std::move(worker));
+  Status StartWorkersBeside(const std::string& program) {
+    for (const auto& arguments : config_.worker_arguments) {
+      TC_ASSIGN_OR_RETURN(WorkerProcess worker, WorkerProcess::Start(program, ticket_, arguments));
+      workers_.push_back(std::move(worker));
+    }
     return OkStatus();
   }
 
@@ -163,7 +166,7 @@ class Coordinator {
     while (requests.stop == 0 && !terminal_->stopped()) {
       // A signal to all of us reaches a worker too, which then says that it leaves.
       if (terminal_->failed()) return requests.stop == 0 ? engine_->status().failure : OkStatus();
-      if (worker_ && worker_->Ended()) return WhyWorkerEnded(requests);
+      if (HaveWorkersEnded()) return WhyWorkersEnded(requests);
       if (requests.drain != 0 && !draining) {
         draining = true;
         SayDraining();
@@ -222,21 +225,39 @@ class Coordinator {
     return OkStatus();
   }
 
-  // How often each neuron fires, from the profile beside the model; without one all always do.
+  // How often each neuron fires: what the profile beside the model says, or --active; without
+  // either all always do, until live counts tell.
   // Weights that come by wire stand in the file's order, which a profile does not tell of.
   Status ReadHeats() {
     const std::string path = model::ProfilePathOf(flags_.model_path);
-    heats_ = placement::UniformHeats(model_.config, 1);
-    if (!std::filesystem::exists(path)) return OkStatus();
+    heats_ = placement::UniformHeats(model_.config, flags_.active < 0 ? 1 : flags_.active);
+    if (!std::filesystem::exists(path)) {
+      SayAssumedActivity(path);
+      return OkStatus();
+    }
     TC_ASSIGN_OR_RETURN(const auto reader, model::OpenMappedFile(path));
     TC_ASSIGN_OR_RETURN(const model::SparsityProfile profile, model::ReadSparsityProfile(*reader));
     TC_RETURN_IF_ERROR(model::CheckProfileOf(profile, model_.fingerprint).WithContext(path));
     auto heats = placement::HeatsOf(profile, model_.config);
     if (!heats.ok()) return heats.status().WithContext(path);
     const bool by_wire = config_.engine.weights_from == proto::WeightsFrom::kCoordinator;
-    heats_ = by_wire ? placement::Levelled(*heats) : *std::move(heats);
+    heats_ = flags_.active >= 0 ? placement::UniformHeats(model_.config, flags_.active)
+             : by_wire          ? placement::Levelled(*heats)
+                                : *std::move(heats);
     if (!by_wire) order_ = model::HeatOrder(profile);
     return OkStatus();
+  }
+
+  // Only where a mode may skip neurons do plans ask how many are active.
+  void SayAssumedActivity(const std::string& path) const {
+    const model::FfnModes ffn = config_.engine.plan.ffn;
+    if (!ffn.needs_neuron_rows()) return;
+    LogInfo("coordinator",
+            flags_.active >= 0
+                ? Str("no ", path, ": plans take ", 100 * flags_.active,
+                      " % of the neurons as active (--active), all alike")
+                : Str("no ", path, ": plans and expected speeds take every neuron as active; ",
+                      "`thermocline profile` measures, --active tells"));
   }
 
   void DescribeModel() {
@@ -263,15 +284,27 @@ class Coordinator {
     return error ? path : absolute.string();
   }
 
+  // One of several may end once they have served: the engine plans without it where it can.
+  bool HaveWorkersEnded() {
+    has_served_ = has_served_ || engine_->status().state == ServiceState::kReady;
+    const auto has_ended = [](WorkerProcess& worker) { return worker.Ended().has_value(); };
+    const auto n_ended =
+        static_cast<size_t>(std::count_if(workers_.begin(), workers_.end(), has_ended));
+    return n_ended > 0 && (!has_served_ || n_ended == workers_.size());
+  }
+
   // The worker tells its own reason, and a signal to both of us is none; either may be on its way.
-  Status WhyWorkerEnded(const StopRequests& requests) {
+  Status WhyWorkersEnded(const StopRequests& requests) {
     for (Duration waited{0}; waited < kSameEvent; waited += kPollInterval) {
       if (requests.stop != 0) return OkStatus();
       if (terminal_->failed()) return engine_->status().failure;
       std::this_thread::sleep_for(kPollInterval);
     }
-    return Unavailable(
-        Str("worker 1 on ", HostName(), ", beside this coordinator, ", *worker_->Ended()));
+    const auto ended = std::find_if(workers_.begin(), workers_.end(), [](WorkerProcess& worker) {
+      return worker.Ended().has_value();
+    });
+    return Unavailable(Str("worker ", 1 + (ended - workers_.begin()), " on ", HostName(),
+                           ", beside this coordinator, ", *ended->Ended()));
   }
 
   const ServeFlags& flags_;
@@ -286,11 +319,16 @@ class Coordinator {
   std::unique_ptr<comm::Mailbox> mailbox_;
   std::unique_ptr<WeightsServer> weights_server_;
   std::optional<Terminal> terminal_;
-  std::optional<WorkerProcess> worker_;   // ends after the engine has told it to
+  bool has_served_ = false;
+  std::vector<WorkerProcess> workers_;    // end after the engine has told them to
   std::unique_ptr<TraceRecorder> trace_;  // null: not asked for
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<http::HttpServer> http_;
 };
+
+std::string WorkerProgram(const std::string& own_folder) {
+  return own_folder + "/thermocline-worker";
+}
 
 // Brings the coordinator up and its workers on their way. Rank 0 of an MPI launch tells the others
 // where to join.
@@ -309,7 +347,7 @@ Status Launch(const ServeConfig& config, const std::string& own_folder, comm::Mp
     coordinator->PrintHowToJoin();
   }
   if (config.workers != WorkerSource::kBesideCoordinator) return OkStatus();
-  return coordinator->StartWorkerBeside(own_folder + "/thermocline-worker");
+  return coordinator->StartWorkersBeside(WorkerProgram(own_folder));
 }
 
 Status StartMpiIfLaunchedBy(const ServeConfig& config, std::unique_ptr<comm::MpiRuntime>* mpi) {
@@ -325,7 +363,11 @@ Status RunCoordinator(const ServeFlags& flags, const ServeConfig& config,
                       const std::function<void(const Status&)>& report) {
   std::unique_ptr<comm::MpiRuntime> mpi;
   Status launched = StartMpiIfLaunchedBy(config, &mpi);
-  Coordinator coordinator(flags, config);
+  ServeConfig found = config;
+  if (config.takes_gpus) {
+    UseGpus(static_cast<int>(ListGpus(WorkerProgram(own_folder)).size()), AvailableCores(), &found);
+  }
+  Coordinator coordinator(flags, std::move(found));
   if (launched.ok()) launched = Launch(config, own_folder, mpi.get(), &coordinator);
   const Status status = launched.ok() ? coordinator.ServeUntilAsked(requests) : launched;
   if (!status.ok()) report(status);

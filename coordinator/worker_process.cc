@@ -1,5 +1,6 @@
 #include "coordinator/worker_process.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -22,6 +23,8 @@ namespace {
 // A worker that was told to shut down needs a few ms; one that was not gets a signal after this.
 constexpr Duration kPatience = std::chrono::seconds(1);
 constexpr Duration kPollInterval = std::chrono::milliseconds(5);
+// A line for each of more GPUs than any machine has.
+constexpr size_t kMaxGpuText = 16 << 10;
 
 bool IsOfMpiLaunch(std::string_view variable) {
   for (const std::string_view prefix : {"OMPI_", "PMIX_", "PMI_", "PRTE_"}) {
@@ -98,6 +101,37 @@ std::optional<std::string> WorkerProcess::Ended() {
     pid_ = -1;
   }
   return how_it_ended_;
+}
+
+std::vector<std::string> ListGpus(const std::string& program) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return {};
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
+  std::vector<std::string> argv = {program, "--list-gpus"};
+  pid_t pid = -1;
+  const int error =
+      posix_spawn(&pid, program.c_str(), &actions, nullptr, Pointers(argv).data(), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  close(ends[1]);
+  std::string text(kMaxGpuText, '\0');
+  size_t n_read = 0;
+  while (error == 0 && n_read < text.size()) {
+    const ssize_t n = read(ends[0], text.data() + n_read, text.size() - n_read);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    n_read += static_cast<size_t>(n);
+  }
+  close(ends[0]);
+  if (error == 0) waitpid(pid, nullptr, 0);
+  text.resize(n_read);
+  std::vector<std::string> names;
+  for (size_t begin = 0, end; (end = text.find('\n', begin)) != std::string::npos;
+       begin = end + 1) {
+    names.push_back(text.substr(begin, end - begin));
+  }
+  return names;
 }
 
 }  // namespace thermocline::coordinator

@@ -37,4 +37,8 @@ class WorkerProcess {
   std::string how_it_ended_;
 };
 
+// The GPUs that `program` can compute on here, by name, as it tells when asked; none when it cannot
+// be asked. Takes as long as starting each for a moment.
+std::vector<std::string> ListGpus(const std::string& program);
+
 }  // namespace thermocline::coordinator

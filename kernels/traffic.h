@@ -75,6 +75,20 @@ class TrafficCounter {
     sums_.n_neurons_scored += static_cast<uint64_t>(scores.n_cols);
     sums_.n_neurons_named += static_cast<uint64_t>(named.count(scores.n_cols));
   }
+  // The parts of the above for devices whose counts the host learns later: neurons that could be
+  // added or were scored, at once; and what was gathered, added and named since the last call.
+  void CountNeuronsThere(const TensorView& w) {
+    sums_.n_neurons += static_cast<uint64_t>(w.n_rows);
+  }
+  void CountScored(const TensorView& scores) {
+    sums_.n_neurons_scored += static_cast<uint64_t>(scores.n_cols);
+  }
+  void CountGathered(uint64_t neuron_bytes, uint64_t n_active, uint64_t n_named) {
+    sums_.weight_bytes += neuron_bytes;
+    sums_.neuron_bytes += neuron_bytes;
+    sums_.n_neurons_active += n_active;
+    sums_.n_neurons_named += n_named;
+  }
   void CountAttention(std::span<const SequenceRows> sequences, const KvPages& pages) {
     for (const SequenceRows& rows : sequences) {
       const auto n = static_cast<uint64_t>(rows.first_position + rows.n_tokens);

@@ -50,4 +50,12 @@ Result<ContextDemand> DemandOf(const model::ModelConfig& config, const PlanReque
   return demand;
 }
 
+int64_t MeanContext(const ContextDemand& demand, const PlanRequest& request, int64_t n_streams) {
+  const int64_t stored =
+      demand.wanted_pages * request.kv.page_tokens / std::max<int64_t>(n_streams, 1);
+  int64_t longest = std::min<int64_t>(demand.n_ctx, stored);
+  if (request.n_ctx == 0) longest = std::min<int64_t>(longest, kDefaultContextTokens);
+  return longest / 2;
+}
+
 }  // namespace thermocline::placement

@@ -34,4 +34,9 @@ struct ContextDemand {
 // kInvalidArgument names the value of the request that is out of range.
 Result<ContextDemand> DemandOf(const model::ModelConfig& config, const PlanRequest& request);
 
+// What a sequence has stored on average, where nobody says: half of what each of `n_streams` may,
+// with the KV as large as asked for. A context that nobody asked for counts as
+// kDefaultContextTokens at most: models are trained for far longer ones than most conversations.
+int64_t MeanContext(const ContextDemand& demand, const PlanRequest& request, int64_t n_streams);
+
 }  // namespace thermocline::placement

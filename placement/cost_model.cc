@@ -214,8 +214,24 @@ SplitProblem CostModel::ProblemOf(const Group& group, const model::LayerRange& l
     for (const WorkerId worker : group) {
       layer.seconds.push_back(form.block_seconds[IndexOf(worker)][at]);
     }
+    AddLeastParts(form.layers[at].blocks, problem.devices, &layer);
   }
   return problem;
+}
+
+// C_ld = (send_busy_d + merge_d) / (the lead's seconds per expected active neuron of layer l).
+void CostModel::AddLeastParts(const std::vector<NeuronShare>& blocks,
+                              const std::vector<SplitDevice>& devices, SplitLayer* layer) const {
+  layer->active = {0};
+  for (const NeuronShare& block : blocks) {
+    layer->active.push_back(layer->active.back() + block.active);
+  }
+  const double lead_s = layer->seconds.front().back();
+  for (const SplitDevice& device : devices) {
+    const double taken_s = device.send_busy_s + device.merge_s;
+    const double least = lead_s > 0 ? taken_s / lead_s * layer->active.back() : 0;
+    layer->least_active.push_back(std::min(least, kMaxSplitSeconds));
+  }
 }
 
 HeldSplit CostModel::ProblemOf(const Group& group, const model::LayerRange& layers,
@@ -245,6 +261,7 @@ HeldSplit CostModel::ProblemOf(const Group& group, const model::LayerRange& laye
     for (const WorkerId worker : group) {
       layer.seconds.push_back(BlockSeconds(loads, blocks, SpeedOf(worker)));
     }
+    AddLeastParts(blocks, result.problem.devices, &layer);
   }
   return result;
 }

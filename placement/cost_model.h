@@ -61,6 +61,12 @@ class CostModel {
   double HopSeconds(WorkerId from, WorkerId to) const;
 
   // The FFNs of `layers` over a group; memory_bytes of the devices is for the caller to fill in.
+  //
+  // Helpers are given no neurons of a layer or at least what pays for their messages: an inequality
+  // as PowerInfer's fourth. What a helper takes of the lead's thread, sending to it and adding what
+  // comes back, is lost whatever its part, so the part has to spare the lead more than that. The
+  // rest of the round trip is not part of it: where the lead has other work meanwhile it costs
+  // nothing, and where it has none the layer's time says so.
   SplitProblem ProblemOf(const Group& group, const model::LayerRange& layers) const;
   // The same for members whose neurons are known: for plans that nobody solved.
   HeldSplit ProblemOf(const Group& group, const model::LayerRange& layers,
@@ -101,6 +107,8 @@ class CostModel {
   const WorkerSpeed& SpeedOf(WorkerId worker) const { return speeds_[IndexOf(worker)]; }
   // What is known of the layer's neurons where the mode skips some; else all are needed.
   NeuronHeat HeatIn(int layer, model::FfnMode mode) const;
+  void AddLeastParts(const std::vector<NeuronShare>& blocks,
+                     const std::vector<SplitDevice>& devices, SplitLayer* layer) const;
   std::vector<double> BlockSeconds(const LayerLoads& layer, const std::vector<NeuronShare>& blocks,
                                    const WorkerSpeed& speed) const;
   std::vector<SplitDevice> DevicesOf(const Group& group, const model::LayerRange& layers) const;

@@ -82,6 +82,8 @@ PlanForecast::Layer LayerOf(const StageCosts& costs, const HeldSplit& split, con
                                            problem.seconds[m][static_cast<size_t>(ranges[m].begin)]
                                      : 0);
     own.bytes.push_back(BytesOf(costs.bytes, layer, m, members.held[m][at]));
+    own.active.push_back(takes_part ? problem.ActiveIn(ranges[m]) : 0);
+    own.least_active.push_back(problem.least_active[m]);
     if (takes_part) own.links_s += device.send_s + device.round_trip_s;
   }
   const double busy = BusySeconds(split.problem, problem, ranges, 0) - problem.fixed_s;

@@ -17,13 +17,18 @@
 namespace thermocline::placement {
 namespace {
 
+// Whether helpers' parts must pay for their messages. Not where a baseline is asked for, which has
+// rules of its own, and not where nothing else has the memory.
+enum class LeastParts : uint8_t { kKept, kIgnored };
+
 // The cost model as the stage search asks it, for one size of the KV cache.
 class ClusterStages final : public StageModel {
  public:
   ClusterStages(const PlannerInputs& inputs, const PlannerOptions& options, const CostModel& costs,
-                int64_t n_pages)
+                LeastParts least_parts, int64_t n_pages)
       : inputs_(inputs),
         costs_(costs),
+        least_parts_(least_parts),
         bytes_(ModelBytes::Of(inputs.config, inputs.weights, options.request.ffn)),
         overhead_(inputs.config, inputs.weights, options.request.ffn,
                   options.request.max_step_tokens),
@@ -49,6 +54,9 @@ class ClusterStages final : public StageModel {
       // for bounds that look at times only. A helper without room takes no part.
       if (memory < fixed && d == 0 && group.size() > 1) return std::nullopt;
       problem.devices[d].memory_bytes = memory - std::min(memory, fixed);
+    }
+    if (least_parts_ == LeastParts::kIgnored) {
+      for (SplitLayer& layer : problem.layers) layer.least_active.clear();
     }
     const WorkerId lead = WorkerAt(group.front()).id;
     if (layers.has_embed) problem.layers.front().fixed_s += costs_.EmbedSeconds(lead);
@@ -110,6 +118,7 @@ class ClusterStages final : public StageModel {
 
   const PlannerInputs& inputs_;
   const CostModel& costs_;
+  const LeastParts least_parts_;
   const ModelBytes bytes_;
   const OverheadModel overhead_;
   const uint64_t kv_layer_bytes_;
@@ -159,15 +168,20 @@ std::string StageReason(const StageChoice& choice, const model::LayerRange& laye
   return reason;
 }
 
-// A lead has at least one block of every layer: it takes one from a neighbour.
-void GiveLeadABlock(LayerSplit* ranges, int n_blocks) {
+// A lead has at least one block of every layer: it takes one from a helper whose part stays large
+// enough without it, or else from the last.
+void GiveLeadABlock(const SplitLayer& layer, LayerSplit* ranges) {
   if (!(*ranges)[0].empty()) return;
-  for (BlockRange& range : *ranges) {
-    if (range.empty() || range.end != n_blocks) continue;
-    (*ranges)[0] = {range.end - 1, range.end};
-    --range.end;
-    return;
+  int giver = 0;
+  for (int d = 1; d < static_cast<int>(ranges->size()); ++d) {
+    const BlockRange& range = (*ranges)[static_cast<size_t>(d)];
+    if (range.empty()) continue;
+    giver = d;
+    if (range.size() > 1 && layer.HasLeastPart(d, {range.begin, range.end - 1})) break;
   }
+  BlockRange& range = (*ranges)[static_cast<size_t>(giver)];
+  (*ranges)[0] = {range.end - 1, range.end};
+  --range.end;
 }
 
 StagePlan ToStage(const StageChoice& choice, const ClusterStages& model, const CostModel& costs) {
@@ -178,8 +192,8 @@ StagePlan ToStage(const StageChoice& choice, const ClusterStages& model, const C
                      model.bytes().Predictors(layers)};
   if (choice.group.size() > 1) {
     Split split = choice.solution.split;
-    for (LayerSplit& ranges : split) GiveLeadABlock(&ranges, costs.n_blocks());
     const auto problem = model.Problem(choice.begin, choice.end, choice.group);
+    for (size_t l = 0; l < split.size(); ++l) GiveLeadABlock(problem->layers[l], &split[l]);
     for (const LayerSplit& ranges : split) stage.neurons.push_back(costs.NeuronsOf(ranges[0]));
     bytes = model.bytes().LeadPart(layers, stage.neurons);
     for (size_t d = 1; d < choice.group.size(); ++d) {
@@ -315,13 +329,21 @@ Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions&
       .inner = {.objective = {.latency = options.latency_weight}, .policy = options.policy},
       .max_group = options.max_group,
       .stop = options.stop};
+  const LeastParts wanted_parts =
+      options.policy == SplitPolicy::kOptimal ? LeastParts::kKept : LeastParts::kIgnored;
   // Fewer pages by halves until something fits; the last try is for a single sequence.
   int64_t n_pages = demand.wanted_pages;
+  LeastParts least_parts = wanted_parts;
   while (true) {
-    const ClusterStages model(inputs, options, costs, n_pages);
+    const ClusterStages model(inputs, options, costs, least_parts, n_pages);
     const auto found = SearchStages(model, search);
     if (!found.ok()) {
       if (found.status().code() != StatusCode::kResourceExhausted) return found.status();
+      if (least_parts == LeastParts::kKept) {
+        least_parts = LeastParts::kIgnored;
+        continue;
+      }
+      least_parts = wanted_parts;
       if (n_pages <= demand.least_pages) return DoesNotFit(inputs, model, found.status());
       n_pages = std::max(demand.least_pages, n_pages / 2);
       continue;

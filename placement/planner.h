@@ -58,6 +58,8 @@ struct PlanForecast {
     double wait_s = 0;            // of ffn_s, that the lead has nothing to do
     std::vector<double> parts_s;  // computing, by member
     std::vector<uint64_t> bytes;  // held of the layer, by member
+    // Neurons expected to be active, by member, and the least that pay for a member's messages.
+    std::vector<double> active, least_active;
   };
   struct Stage {
     double seconds = 0;

@@ -11,6 +11,7 @@
 #include "base/str.h"
 #include "base/version.h"
 #include "proto/codec.h"
+#include "worker/device_memory.h"
 #include "worker/profiler.h"
 
 namespace thermocline::worker {
@@ -95,6 +96,11 @@ Status ControlLoop::SendHello() {
                                            .cpus = options_.cpus,
                                            .memory_bytes = options_.memory_bytes,
                                            .slowdown = options_.slowdown});
+  // After the measurement, which has had the device take what it takes for itself.
+  if (!device_->reads_host_memory()) {
+    TC_ASSIGN_OR_RETURN(hello.profile.memory_bytes,
+                        MemoryToOffer(*device_, options_.gpu_memory_bytes));
+  }
   hello.host = hello.profile.host;
   hello.device = device_->name();
   hello.offers_host = options_.offers_host;
@@ -227,8 +233,9 @@ void ControlLoop::StartProbe(const proto::ProbeLink& request) {
     if (!sent.ok()) LogDebug("worker", Str("report not sent: ", sent));
     return;
   }
-  prober_ = std::make_unique<LinkProber>(ProbeContext{clock_, *port, id_, FirstOf(options_.cpus)},
-                                         request, [this] { mailbox_.Wake(); });
+  prober_ = std::make_unique<LinkProber>(
+      ProbeContext{clock_, *port, id_, FirstOf(options_.cpus), device_.get()}, request,
+      [this] { mailbox_.Wake(); });
 }
 
 Status ControlLoop::ReportProbe() {

@@ -16,6 +16,7 @@
 #include "comm/link.h"
 #include "comm/mailbox.h"
 #include "kernels/device.h"
+#include "kernels/device_choice.h"
 #include "proto/messages.h"
 #include "worker/link_prober.h"
 #include "worker/step_loop.h"
@@ -27,12 +28,15 @@ struct WorkerOptions {
   comm::JoinTicket ticket;
   std::optional<WorkerId> wanted_id;  // the MPI rank under mpirun
   int n_threads = 1;
-  std::vector<int> cpus;      // thread i of the step stays on the i-th; none: not pinned
-  std::string isa = "auto";   // instruction set of the kernels
-  uint64_t memory_bytes = 0;  // what the plan may use here
+  std::vector<int> cpus;  // thread i of the step stays on the i-th; none: not pinned
+  kernels::DeviceChoice device;
+  std::string isa = "auto";   // instruction set of the CPU's kernels
+  uint64_t memory_bytes = 0;  // what the plan may use here, on a CPU
   bool offers_host = false;   // which is all that was free: nobody gave it a part
-  std::string cache_dir;      // for weights that come by wire
-  double slowdown = 1;        // of computing, in experiments
+  // What the process may use of a GPU, whatever for; 0: what is free.
+  uint64_t gpu_memory_bytes = 0;
+  std::string cache_dir;  // for weights that come by wire
+  double slowdown = 1;    // of computing, in experiments
   std::optional<comm::ShapingOptions> shape;  // what links are made to be like, in experiments
   std::function<void(WorkerId)> on_welcome;   // called once, when the id is known; may be null
 };

@@ -45,7 +45,11 @@ kernels::ActiveIds Ids(const BatchRun& run, int slot) {
 
 DeviceExecutor::DeviceExecutor(const model::ModelConfig& config, kernels::Device& device,
                                std::vector<BatchRun>* runs, int max_rows)
-    : config_(&config), device_(&device), runs_(runs) {
+    : config_(&config),
+      device_(&device),
+      is_apart_(!device.reads_host_memory()),
+      runs_(runs),
+      looks_(device) {
   if (config.has_learned_positions()) position_ids_.reserve(static_cast<size_t>(max_rows));
 }
 
@@ -59,14 +63,59 @@ Result<bool> DeviceExecutor::Start(OpRef ref) {
   BatchRun& run = (*runs_)[static_cast<size_t>(ref.run)];
   const LoweredOp& op = run.op(ref.op);
   if (run.times_ffn && ref.op >= run.program->ffn_begin()) {
-    const TimePoint begin = clock_.Now();
-    RunTraced(run, op);
-    run.ffn_time += clock_.Now() - begin;
+    RunTimed(ref, &run);
   } else {
     RunTraced(run, op);
   }
-  if (observer_ != nullptr) observer_->OnOp(op, run.View(op.inputs[0]), run.View(op.output));
+  if (observer_ != nullptr) TC_RETURN_IF_ERROR(Show(run, op));
   return true;
+}
+
+void DeviceExecutor::RunTimed(OpRef ref, BatchRun* run) {
+  if (is_apart_) return TimeInQueue(ref, run);
+  const TimePoint begin = clock_.Now();
+  RunTraced(*run, run->op(ref.op));
+  run->ffn_time += clock_.Now() - begin;
+}
+
+// From when the queue is empty until it is again, over the ops up to the next that must wait for
+// others. Errors of the device are told by the next wait for it.
+void DeviceExecutor::TimeInQueue(OpRef ref, BatchRun* run) {
+  const auto& ops = run->program->ops();
+  auto next = static_cast<size_t>(ref.op) + 1;
+  while (next < ops.size() && ops[next].kind == OpKind::kSend) ++next;
+  if (timed_since_.run != ref.run) {
+    (void)device_->Synchronize();
+    timed_since_ = ref;
+    timed_begin_ = clock_.Now();
+  }
+  RunTraced(*run, run->op(ref.op));
+  if (next < ops.size() && ops[next].kind != OpKind::kReceive) return;
+  (void)device_->Synchronize();
+  run->ffn_time += clock_.Now() - timed_begin_;
+  timed_since_ = {};
+}
+
+Status DeviceExecutor::Show(const BatchRun& run, const LoweredOp& op) {
+  const TensorView input = run.View(op.inputs[0]), output = run.View(op.output);
+  if (!is_apart_) {
+    observer_->OnOp(op, input, output);
+    return OkStatus();
+  }
+  const TensorView input_copy = CopyOf(input, &seen_input_);
+  const TensorView output_copy = CopyOf(output, &seen_output_);
+  TC_RETURN_IF_ERROR(device_->Synchronize());
+  observer_->OnOp(op, input_copy, output_copy);
+  return OkStatus();
+}
+
+// To come with the next wait for the device.
+TensorView DeviceExecutor::CopyOf(TensorView value, std::vector<std::byte>* memory) {
+  if (value.empty()) return value;
+  memory->resize(value.bytes());
+  device_->CopyToHost(value.data, memory->data(), value.bytes());
+  value.data = memory->data();
+  return value;
 }
 
 void DeviceExecutor::RunTraced(const BatchRun& run, const LoweredOp& op) {
@@ -134,7 +183,12 @@ void DeviceExecutor::RunAxpyRows(const BatchRun& run, const LoweredOp& op, Tenso
   const kernels::ActiveIds active = Ids(run, op.active_ids);
   device_->ops().AxpyRows(op.weight, a, active, op.bias, y);
   const bool is_listed = op.active_ids != kNoSlot;
-  if (firing_ != nullptr && is_listed) firing_->OnNeurons(op.layer_in_stage, active, a);
+  if (firing_ == nullptr || !is_listed) return;
+  if (is_apart_) {
+    looks_.OnNeurons(firing_, op.layer_in_stage, active, a);
+  } else {
+    firing_->OnNeurons(op.layer_in_stage, active, a);
+  }
 }
 
 void DeviceExecutor::RunEmbedPosition(const LoweredOp& op, const BatchRows& rows, TensorView x) {

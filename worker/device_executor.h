@@ -10,6 +10,7 @@
 #include "worker/batch_run.h"
 #include "worker/dispatcher.h"
 #include "worker/firing_counter.h"
+#include "worker/firing_looks.h"
 #include "worker/tracer.h"
 
 namespace thermocline::worker {
@@ -26,7 +27,9 @@ class OpObserver {
   virtual void OnOp(const LoweredOp& op, TensorView input, TensorView output) = 0;
 };
 
-// Ops of a CPU are done when Start returns. Step thread only.
+// Ops of a CPU are done when Start returns; those of a device with memory of its own are then in
+// its queue, which keeps their order, so that they count as done for all who go on in that queue.
+// Step thread only.
 class DeviceExecutor final : public OpExecutor {
  public:
   // `runs` by number, for batches of at most `max_rows` rows; all outlive it.
@@ -46,6 +49,10 @@ class DeviceExecutor final : public OpExecutor {
 
  private:
   void RunTraced(const BatchRun& run, const LoweredOp& op);
+  void RunTimed(OpRef ref, BatchRun* run);
+  void TimeInQueue(OpRef ref, BatchRun* run);
+  Status Show(const BatchRun& run, const LoweredOp& op);
+  TensorView CopyOf(TensorView value, std::vector<std::byte>* memory);
   void Run(const BatchRun& run, const LoweredOp& op);
   void RunNeurons(const BatchRun& run, const LoweredOp& op, TensorView a);
   void RunAxpyRows(const BatchRun& run, const LoweredOp& op, TensorView y);
@@ -56,6 +63,7 @@ class DeviceExecutor final : public OpExecutor {
 
   const model::ModelConfig* config_;
   kernels::Device* device_;
+  const bool is_apart_;  // the device has memory of its own
   std::vector<BatchRun>* runs_;
   OpObserver* observer_ = nullptr;
   FiringCounter* firing_ = nullptr;
@@ -64,6 +72,11 @@ class DeviceExecutor final : public OpExecutor {
   uint32_t track_ = 0;
   const SteadyClock clock_;            // what the FFN's time is measured by
   std::vector<int32_t> position_ids_;  // rows of the table of learned positions; max_rows fit
+  // Of a device with memory of its own: what the counter and the observer see.
+  FiringLooks looks_;
+  std::vector<std::byte> seen_input_, seen_output_;
+  OpRef timed_since_;  // the op with which the time being measured began; no run: none is
+  TimePoint timed_begin_;
 };
 
 }  // namespace thermocline::worker

@@ -15,11 +15,17 @@ Executor::Executor(const model::ModelConfig& config, kernels::Device& device,
                    const ExecutorOptions& options)
     : n_embd_(config.n_embd),
       options_(options),
+      on_(device),
       runs_(static_cast<size_t>(options.max_runs)),
       queue_(options.max_runs),
       device_(config, device, &runs_, options.max_rows),
-      links_(&runs_),
+      links_(device, &runs_),
       dispatcher_(&queue_, &device_, &links_) {}
+
+Executor::~Executor() {
+  // Copies into memory of ours may be on their way, after an error too.
+  if (is_apart()) (void)on_.Synchronize();
+}
 
 Result<std::unique_ptr<Executor>> Executor::Create(const model::ModelConfig& config,
                                                    kernels::Device& device,
@@ -27,6 +33,13 @@ Result<std::unique_ptr<Executor>> Executor::Create(const model::ModelConfig& con
   std::unique_ptr<Executor> executor(new Executor(config, device, options));
   const auto n_elems = static_cast<uint64_t>(options.scratch_cols * options.max_rows);
   TC_ASSIGN_OR_RETURN(executor->scratch_, device.Allocate(sizeof(float) * n_elems));
+  if (!device.reads_host_memory()) {
+    TC_ASSIGN_OR_RETURN(executor->host_rows_,
+                        HostRows::Create(device, {.n_embd = config.n_embd,
+                                                  .max_rows = options.max_rows,
+                                                  .n_members = options.n_members}));
+    executor->links_.set_host_rows(&*executor->host_rows_);
+  }
   return executor;
 }
 
@@ -78,6 +91,21 @@ void Executor::Start(int run, const Program& program, KvCache* kv, bool times_ff
 
 TensorView Executor::Input(int run) const {
   return TensorView::F32(At(run).scratch, At(run).n_rows, n_embd_);
+}
+
+void Executor::SetInput(int run, TensorView x) {
+  if (!is_apart()) return CopyRows(x, Input(run));
+  const TensorView host = host_rows_->Ends(At(run));
+  CopyRows(x, host);
+  CopyToDevice(host, Input(run), on_);
+}
+
+Result<TensorView> Executor::FetchInput(int run) {
+  if (!is_apart()) return Input(run);
+  const TensorView host = host_rows_->Ends(At(run));
+  CopyToHost(Input(run), host, on_);
+  TC_RETURN_IF_ERROR(on_.Synchronize());
+  return host;
 }
 
 }  // namespace thermocline::worker

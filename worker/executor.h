@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/buffer.h"
@@ -14,6 +15,7 @@
 #include "worker/batch_run.h"
 #include "worker/device_executor.h"
 #include "worker/dispatcher.h"
+#include "worker/host_rows.h"
 #include "worker/link_executor.h"
 #include "worker/ready_queue.h"
 
@@ -26,13 +28,17 @@ struct ExecutorOptions {
   int64_t scratch_cols = 0;  // of the widest program
   int max_rows = 1;          // of all batches under way together
   int max_runs = 1;          // batches under way, 1..kMaxRuns
+  int n_members = 1;         // that share a layer of the programs, this one included
 };
 
-// Owns the scratch region, of which each run has rows of its own. Step thread only.
+// Owns the scratch region, of which each run has rows of its own. On a device with memory of its
+// own, ops of the device count as done when they are in its queue. Step thread only.
 class Executor {
  public:
   Executor(const Executor&) = delete;  // its parts point at it
-  // The device outlives it; kResourceExhausted when it has no memory for the scratch.
+  ~Executor();                         // waits for what is in the device's queue
+  // The device outlives it; kResourceExhausted when it has no memory for the scratch, or
+  // gives none of the host's.
   static Result<std::unique_ptr<Executor>> Create(const model::ModelConfig& config,
                                                   kernels::Device& device,
                                                   const ExecutorOptions& options);
@@ -62,11 +68,21 @@ class Executor {
   // Carries on until a program is done and returns its run, or kNoRun when all that is left waits
   // for links. Errors are those of the exchange.
   Result<int> Advance() { return dispatcher_.Advance(); }
+  // Where only the device keeps a send from going: waits for it. False: none is to be sent.
+  Result<bool> AwaitSend() { return links_.AwaitSend(); }
   // Ops done so far; moves whenever Advance has done something.
   uint64_t n_ops_done() const { return queue_.n_completed(); }
 
-  // x[n_rows, n_embd], the input of every program of a run, in the same place.
+  // x[n_rows, n_embd], the input of every program of a run, in the same place, in the device's
+  // memory.
   TensorView Input(int run) const;
+  // Gives a run the input that begins it, from host memory.
+  void SetInput(int run, TensorView x);
+  // Where Input is, or a copy in host memory of what it is now, valid until the next Open after the
+  // run's end. kUnavailable when the device is lost.
+  Result<TensorView> FetchInput(int run);
+  // Whether the device has memory of its own.
+  bool is_apart() const { return host_rows_.has_value(); }
   // A slot of the run's last program.
   TensorView View(int run, int slot) const { return At(run).View(slot); }
   // What the device spent on the FFN of the run's last program.
@@ -81,12 +97,14 @@ class Executor {
 
   const int64_t n_embd_;
   const ExecutorOptions options_;
+  kernels::Device& on_;
   std::vector<BatchRun> runs_;  // by number
   ReadyQueue queue_;
   DeviceExecutor device_;
   LinkExecutor links_;
   Dispatcher dispatcher_;
   Buffer scratch_;
+  std::optional<HostRows> host_rows_;  // of a device with memory of its own
 };
 
 }  // namespace thermocline::worker

@@ -37,8 +37,8 @@ double FfnChooser::Candidate::Typical() const {
   return n > kSamples / 2 ? second : least;
 }
 
-FfnChooser::Cell& FfnChooser::At(int layer, int64_t n_tokens) {
-  return cells_[static_cast<size_t>(layer) * kBuckets + static_cast<size_t>(BucketOf(n_tokens))];
+size_t FfnChooser::IndexOf(int layer, int64_t n_tokens) {
+  return static_cast<size_t>(layer) * kBuckets + static_cast<size_t>(BucketOf(n_tokens));
 }
 
 int FfnChooser::Fastest(const Cell& cell) {
@@ -77,6 +77,14 @@ int FfnChooser::Choose(int layer, int64_t n_tokens) {
   cell.recheck_next = (cell.recheck_next + 1) % n;
   if (cell.recheck_next == fastest) cell.recheck_next = (cell.recheck_next + 1) % n;
   return cell.recheck_next;
+}
+
+bool FfnChooser::IsJudging(int layer, int64_t n_tokens, int candidate) const {
+  const Cell& cell = cells_[IndexOf(layer, n_tokens)];
+  if (cell.candidates.size() < 2) return false;
+  return candidate != Fastest(cell) ||
+         cell.candidates[static_cast<size_t>(candidate)].n_recorded < kTrials ||
+         cell.n_batches % kTimeEvery == 0;
 }
 
 void FfnChooser::Record(int layer, int64_t n_tokens, int candidate, Duration took) {

@@ -25,6 +25,9 @@ class FfnChooser {
   // tried, in turn, unless it took more than kHopeless times as long as another; then the fastest
   // runs, and every kRecheckEvery batches one of the others again, in turn.
   int Choose(int layer, int64_t n_tokens);
+  // Whether the time of what Choose has returned is worth the trouble where taking it costs some:
+  // of candidates on trial or checked again, and now and then of the fastest.
+  bool IsJudging(int layer, int64_t n_tokens, int candidate) const;
   // What the chosen candidate took.
   void Record(int layer, int64_t n_tokens, int candidate, Duration took);
 
@@ -38,6 +41,10 @@ class FfnChooser {
   static constexpr double kHopeless = 2.0;
   // A wrong candidate of at most twice the time costs 1/256 in all, and densities drift slowly.
   static constexpr int kRecheckEvery = 256;
+  // Of the batches that the fastest candidate runs one in so many is timed where that costs
+  // something: two waits for a device, about 20 us, in as many steps of a layer, are below 1 % of
+  // their time.
+  static constexpr int kTimeEvery = 32;
   // Sizes 1, 2, 3-4, 5-8, ...: within one the union of active neurons changes little.
   static constexpr int kBuckets = 24;
   static int BucketOf(int64_t n_tokens);
@@ -54,7 +61,8 @@ class FfnChooser {
     int recheck_next = 0;
     std::vector<Candidate> candidates;
   };
-  Cell& At(int layer, int64_t n_tokens);
+  Cell& At(int layer, int64_t n_tokens) { return cells_[IndexOf(layer, n_tokens)]; }
+  static size_t IndexOf(int layer, int64_t n_tokens);
   static int Fastest(const Cell& cell);
   static int ToTry(const Cell& cell);
 

@@ -19,16 +19,31 @@ constexpr uint64_t kLeastTokens = 8;
 
 }  // namespace
 
+bool FiringCounter::IsDue(int layer_in_stage) const {
+  return layers_[static_cast<size_t>(layer_in_stage)].n_seen % kStepsPerLook == 0;
+}
+
+// Another token each time: those of a batch are alike in age only.
+int64_t FiringCounter::RowToSee(int layer_in_stage, int64_t n_rows) const {
+  const Layer& layer = layers_[static_cast<size_t>(layer_in_stage)];
+  return static_cast<int64_t>(layer.n_tokens % static_cast<uint64_t>(n_rows));
+}
+
 void FiringCounter::OnNeurons(int layer_in_stage, const kernels::ActiveIds& active, TensorView a) {
+  const bool is_due = IsDue(layer_in_stage);
+  Pass(layer_in_stage);
+  if (!is_due) return;
+  const float* const values = a.f32_row(RowToSee(layer_in_stage, a.n_rows));
+  Count(layer_in_stage, active, {values, static_cast<size_t>(a.n_cols)});
+}
+
+void FiringCounter::Count(int layer_in_stage, const kernels::ActiveIds& active,
+                          std::span<const float> values) {
   Layer& layer = layers_[static_cast<size_t>(layer_in_stage)];
-  if (layer.n_seen++ % kStepsPerLook != 0) return;
-  layer.counts.resize(static_cast<size_t>(a.n_cols));
-  // Another token each time: those of a batch are alike in age only.
-  const auto row = static_cast<int64_t>(layer.n_tokens % static_cast<uint64_t>(a.n_rows));
-  const float* values = a.f32_row(row);
+  layer.counts.resize(values.size());
   for (int32_t i = 0; i < *active.n_active; ++i) {
     const int32_t id = active.ids[i];
-    layer.counts[static_cast<size_t>(id)] += values[id] != 0 ? 1 : 0;
+    layer.counts[static_cast<size_t>(id)] += values[static_cast<size_t>(id)] != 0 ? 1 : 0;
   }
   ++layer.n_tokens;
 }

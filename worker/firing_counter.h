@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "base/clock.h"
@@ -28,6 +29,16 @@ class FiringCounter {
   // A layer has computed the neurons of `active` for the tokens of a[n_tokens, n_held]; columns of
   // others are not read.
   void OnNeurons(int layer_in_stage, const kernels::ActiveIds& active, TensorView a);
+
+  // The parts of OnNeurons, for those who see a layer's neurons later than it computes them.
+  // Whether this step of the layer is to be looked at.
+  bool IsDue(int layer_in_stage) const;
+  // The step has passed, looked at or not.
+  void Pass(int layer_in_stage) { ++layers_[static_cast<size_t>(layer_in_stage)].n_seen; }
+  // Which row of a[n_rows, n_held] is to be looked at next.
+  int64_t RowToSee(int layer_in_stage, int64_t n_rows) const;
+  // Counts the neurons of `active` whose activation in that row is not 0.
+  void Count(int layer_in_stage, const kernels::ActiveIds& active, std::span<const float> values);
 
   // Tells what was counted since the last time, at most every kReportInterval and a few layers at a
   // time; layers with few tokens wait.

@@ -159,6 +159,11 @@ Result<WorkerOptions> ResolveWorkerFlags(const WorkerFlags& flags,
   const bool chosen = flags.n_threads > 0 || !options.cpus.empty();
   const int n_threads = chosen ? flags.n_threads : std::max(1, AvailableCores() / share.n_workers);
   TC_ASSIGN_OR_RETURN(options.n_threads, ThreadsOn(options.cpus, n_threads));
+  auto device = kernels::ParseDeviceChoice(flags.device);
+  if (!device.ok()) return device.status().WithContext("--device");
+  options.device = *device;
+  // One GPU for each worker of a launcher's, in order of rank.
+  if (!options.device.has_ordinal) options.device.ordinal = share.index;
   options.isa = flags.isa;
   options.slowdown = flags.slowdown;
   options.memory_bytes =
@@ -168,6 +173,11 @@ Result<WorkerOptions> ResolveWorkerFlags(const WorkerFlags& flags,
     auto memory = ParseBytes(flags.memory);
     if (!memory.ok()) return memory.status().WithContext("--memory");
     options.memory_bytes = *memory;
+  }
+  if (!flags.gpu_memory.empty()) {
+    auto memory = ParseBytes(flags.gpu_memory);
+    if (!memory.ok()) return memory.status().WithContext("--gpu-memory");
+    options.gpu_memory_bytes = *memory;
   }
   if (!flags.shape.empty()) {
     const auto shape = comm::ParseShaping(flags.shape);

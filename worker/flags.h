@@ -19,13 +19,16 @@ struct WorkerFlags {
   std::string key;         // of the cluster; default: $THERMOCLINE_CLUSTER_KEY
   bool under_mpi = false;  // the ticket comes from rank 0
   bool die_with_parent = false;
-  int n_threads = 0;         // default: one per CPU of `cpus`, or this worker's share of the cores
-  std::string cpus;          // "0-3,8", shared evenly with other workers that a launcher put here
-  std::string isa = "auto";  // instruction set of the kernels
-  double slowdown = 1;       // for experiments: of computing
-  std::string memory;        // "1.8G"; default: this worker's share of 90 % of what is available
-  std::string cache_dir;     // default: $XDG_CACHE_HOME/thermocline or ~/.cache/thermocline
-  std::string shape;         // see comm::ParseShaping; "": links are as they are
+  bool lists_gpus = false;  // and does nothing else
+  int n_threads = 0;        // default: one per CPU of `cpus`, or this worker's share of the cores
+  std::string cpus;         // "0-3,8", shared evenly with other workers that a launcher put here
+  std::string device = "auto";  // see kernels::ParseDeviceChoice
+  std::string isa = "auto";     // instruction set of the CPU's kernels
+  double slowdown = 1;          // for experiments: of computing
+  std::string memory;           // "1.8G"; default: this worker's share of 90 % of what is available
+  std::string gpu_memory;       // the same of a GPU; default: 95 % of what is free there
+  std::string cache_dir;        // default: $XDG_CACHE_HOME/thermocline or ~/.cache/thermocline
+  std::string shape;            // see comm::ParseShaping; "": links are as they are
   std::string log_level = "info";
   std::string log_format = "text";
 };

@@ -19,7 +19,8 @@ Result<std::unique_ptr<HelperStage>> HelperStage::Create(const ModelSource& sour
                       LayerStack::Lower(source, options.layers, options.ffn, stage->shard_));
   const ExecutorOptions scratch{
       .scratch_cols = std::max<int64_t>(stage->layers_->scratch_cols(), source.config.n_embd),
-      .max_rows = options.max_step_tokens};
+      .max_rows = options.max_step_tokens,
+      .n_members = 2};  // the lead and this one
   TC_ASSIGN_OR_RETURN(stage->executor_, Executor::Create(source.config, device, scratch));
   stage->executor_->set_tracer(options.tracer, options.layers.begin);
   return stage;

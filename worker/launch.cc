@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/cpu_list.h"
+#include "base/log.h"
 #include "comm/data_ports.h"
 #include "comm/mpi_runtime.h"
 
@@ -41,12 +42,19 @@ Result<WorkerPorts> OpenPorts(const WorkerOptions& options, comm::MpiRuntime* mp
   return ports;
 }
 
-Status Serve(const WorkerOptions& options, comm::MpiRuntime* mpi, WorkerRequests& requests) {
+Status Serve(WorkerOptions options, comm::MpiRuntime* mpi, WorkerRequests& requests) {
   const std::atomic<bool>& stop = requests.stop;
   const comm::PeerId peer = RandomPeer();
   TC_RETURN_IF_ERROR(kernels::UseInstructionSet(options.isa).WithContext("--isa"));
   TC_RETURN_IF_ERROR(RunOn(options.cpus));
-  TC_ASSIGN_OR_RETURN(auto device, kernels::MakeCpuDevice({options.n_threads, options.cpus}));
+  TC_ASSIGN_OR_RETURN(auto chosen,
+                      kernels::MakeDevice(options.device, {options.n_threads, options.cpus}));
+  if (!chosen.note.empty()) LogInfo("worker", chosen.note);
+  std::unique_ptr<kernels::Device> device = std::move(chosen.device);
+  if (!device->reads_host_memory()) {
+    options.n_threads = 1;  // the step thread
+    options.offers_host = false;
+  }
   if (options.slowdown > 1) device = kernels::SlowDown(std::move(device), options.slowdown);
   TC_ASSIGN_OR_RETURN(WorkerPorts ports, OpenPorts(options, mpi, stop));
   comm::ZmqMailboxOptions mailbox_options;
@@ -62,6 +70,15 @@ Status Serve(const WorkerOptions& options, comm::MpiRuntime* mpi, WorkerRequests
 }
 
 }  // namespace
+
+std::vector<std::string> ListCudaDevices() {
+  std::vector<std::string> names;
+  while (true) {
+    const auto device = kernels::MakeCudaDevice(static_cast<int>(names.size()));
+    if (!device.ok()) return names;
+    names.push_back((*device)->name());
+  }
+}
 
 Status RunWorker(WorkerOptions options, bool under_mpi, WorkerRequests& requests) {
   if (!under_mpi) return Serve(options, nullptr, requests);

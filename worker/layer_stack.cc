@@ -78,8 +78,12 @@ bool LayerStack::Next(int run, Executor* executor, KvCache* kv) {
 
 Status LayerStack::RunLayer(int layer, int run, Executor* executor) {
   Start(run, layer, executor, nullptr);
-  TC_ASSIGN_OR_RETURN(const int done, executor->Advance());
-  if (done != run) return Internal(Str("layer waits for what has come:", Kv("layer", layer)));
+  while (true) {
+    TC_ASSIGN_OR_RETURN(const int done, executor->Advance());
+    if (done == run) break;
+    TC_ASSIGN_OR_RETURN(const bool waited, executor->AwaitSend());
+    if (!waited) return Internal(Str("layer waits for what has come:", Kv("layer", layer)));
+  }
   Record(run, *executor);
   return OkStatus();
 }
@@ -87,13 +91,17 @@ Status LayerStack::RunLayer(int layer, int run, Executor* executor) {
 void LayerStack::Start(int run, int layer, Executor* executor, KvCache* kv) {
   const Layer& candidates = layers_[static_cast<size_t>(layer)];
   const int chosen = chooser_.Choose(layer, executor->Input(run).n_rows);
-  places_[static_cast<size_t>(run)] = {layer, chosen};
-  executor->Start(run, candidates[static_cast<size_t>(chosen)].program, kv, candidates.size() > 1);
+  // A device's own time is had by waiting for it.
+  const bool is_timed =
+      candidates.size() > 1 &&
+      (!executor->is_apart() || chooser_.IsJudging(layer, executor->Input(run).n_rows, chosen));
+  places_[static_cast<size_t>(run)] = {layer, chosen, is_timed};
+  executor->Start(run, candidates[static_cast<size_t>(chosen)].program, kv, is_timed);
 }
 
 void LayerStack::Record(int run, const Executor& executor) {
   const Place& place = places_[static_cast<size_t>(run)];
-  if (layers_[static_cast<size_t>(place.layer)].size() < 2) return;
+  if (!place.is_timed) return;
   chooser_.Record(place.layer, executor.Input(run).n_rows, place.chosen, executor.FfnTime(run));
 }
 

@@ -52,6 +52,7 @@ class LayerStack {
   struct Place {
     int layer = 0;
     int chosen = 0;
+    bool is_timed = false;
   };
 
   explicit LayerStack(std::vector<Layer> layers);

@@ -9,6 +9,7 @@
 #include "base/tensor_view.h"
 #include "worker/batch_run.h"
 #include "worker/dispatcher.h"
+#include "worker/host_rows.h"
 #include "worker/tracer.h"
 
 namespace thermocline::worker {
@@ -20,7 +21,8 @@ struct PartKey {
   friend bool operator==(const PartKey&, const PartKey&) = default;
 };
 
-// Moves values between the members of a stage that share a layer. Step thread only.
+// Moves values between the members of a stage that share a layer, from and to host memory. Step
+// thread only.
 class PartExchange {
  public:
   virtual ~PartExchange() = default;
@@ -36,31 +38,46 @@ class PartExchange {
 // Step thread only.
 class LinkExecutor final : public OpExecutor {
  public:
-  // `runs` by number; they outlive it.
-  explicit LinkExecutor(std::vector<BatchRun>* runs) : runs_(runs) {}
+  // `runs` by number; they outlive it, as does the device, whose slots they are.
+  LinkExecutor(kernels::Device& device, std::vector<BatchRun>* runs);
 
   // Outlives it; needed by programs that send and receive.
   void set_exchange(PartExchange* exchange) { exchange_ = exchange; }
 
+  // Where values pass through that lie in a device's own memory; outlives it. Null: the slots are
+  // host memory.
+  void set_host_rows(const HostRows* host_rows) { host_rows_ = host_rows; }
+
   // Outlives it; null: nobody traces. `first_layer` is the stage's.
   void set_tracer(Tracer* tracer, int first_layer);
 
-  // A receive is under way until Poll finds that its x has come.
+  // A receive is under way until Poll finds that its x has come, and a send, where values pass
+  // through the host, until its x is there. Poll tells the device's errors too.
   Result<bool> Start(OpRef op) override;
   Result<bool> Poll(OpRef* op) override;
+  // Waits until the x of the oldest send under way is in host memory; false: none is under way.
+  Result<bool> AwaitSend();
 
  private:
-  Status Send(const BatchRun& run, const LoweredOp& op);
+  struct UnderWay {
+    OpRef ref;
+    TimePoint since;             // when tracing
+    kernels::WorkMark mark = 0;  // of a send: behind the copy of its x
+  };
+  void StartCopy(const BatchRun& run, const LoweredOp& op, UnderWay* send);
+  Result<bool> PollSend(OpRef* done);
+  Result<bool> PollReceives(OpRef* done);
+  Status Send(const UnderWay& send);
+  Result<bool> TryReceive(const BatchRun& run, const LoweredOp& op);
+  const BatchRun& RunOf(OpRef ref) const { return (*runs_)[static_cast<size_t>(ref.run)]; }
   void Trace(const BatchRun& run, const LoweredOp& op, uint32_t track, TimePoint begin);
 
+  kernels::Device& device_;
   std::vector<BatchRun>* runs_;
   PartExchange* exchange_ = nullptr;
-  // Receives under way, in the order of their starts.
-  struct Receiving {
-    OpRef ref;
-    TimePoint since;  // when tracing
-  };
-  std::vector<Receiving> receiving_;
+  const HostRows* host_rows_ = nullptr;
+  // In the order of their starts.
+  std::vector<UnderWay> sending_, receiving_;
   Tracer* tracer_ = nullptr;
   int first_layer_ = 0;
 };

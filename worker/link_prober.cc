@@ -45,10 +45,11 @@ double Median(std::vector<double>& samples, size_t first) {
 // One end of a probe, with the times its sends took.
 class ProbeEnd {
  public:
-  ProbeEnd(comm::Link& link, const Clock& clock, const ProbeDeadlines& deadlines)
-      : link_(link), clock_(clock), deadlines_(deadlines) {}
+  ProbeEnd(comm::Link& link, const Clock& clock, const ProbeDeadlines& deadlines, DeviceHop* hop)
+      : link_(link), clock_(clock), deadlines_(deadlines), hop_(hop) {}
 
   Status Send(std::byte kind, std::span<const std::byte> payload) {
+    if (hop_ != nullptr) TC_RETURN_IF_ERROR(hop_->Out(payload.size()));
     const TimePoint began = clock_.Now();
     TC_RETURN_IF_ERROR(link_.Send({{&kind, 1}, payload}, deadlines_.give_up_at));
     if (payload.empty()) send_s_.push_back(Seconds(clock_.Now() - began));
@@ -66,6 +67,7 @@ class ProbeEnd {
       if (received.code() != StatusCode::kDeadlineExceeded) return received;
       if (now >= deadlines_.give_up_at) return DeadlineExceeded("no answer in time");
     }
+    if (hop_ != nullptr) TC_RETURN_IF_ERROR(hop_->In(frame_.payload.size()));
     if (frame_.header.size() == 1 && (frame_.header[0] == kEcho || frame_.header[0] == kLast)) {
       return frame_.header[0];
     }
@@ -115,6 +117,7 @@ class ProbeEnd {
   comm::Link& link_;
   const Clock& clock_;
   const ProbeDeadlines& deadlines_;
+  DeviceHop* hop_;
   comm::Frame frame_;
   std::vector<double> send_s_;
 };
@@ -127,9 +130,30 @@ void RunOnFirstOf(std::span<const int> cpus) {
 
 }  // namespace
 
-Result<LinkFigures> LeadProbe(comm::Link& link, const Clock& clock,
-                              const ProbeDeadlines& deadlines) {
-  ProbeEnd end(link, clock, deadlines);
+Result<DeviceHop> DeviceHop::Create(kernels::Device& device, uint64_t n_bytes) {
+  DeviceHop hop(device);
+  TC_ASSIGN_OR_RETURN(hop.on_device_, device.Allocate(n_bytes));
+  TC_ASSIGN_OR_RETURN(hop.on_host_, device.AllocateHost(n_bytes));
+  return hop;
+}
+
+uint64_t DeviceHop::Copied(uint64_t n_bytes) const {
+  return std::clamp<uint64_t>(n_bytes, sizeof(float), on_host_.size());
+}
+
+Status DeviceHop::Out(uint64_t n_bytes) {
+  device_->CopyToHost(on_device_.data(), on_host_.data(), Copied(n_bytes));
+  return device_->Synchronize();
+}
+
+Status DeviceHop::In(uint64_t n_bytes) {
+  device_->CopyToDevice(on_host_.data(), on_device_.data(), Copied(n_bytes));
+  return device_->Synchronize();
+}
+
+Result<LinkFigures> LeadProbe(comm::Link& link, const Clock& clock, const ProbeDeadlines& deadlines,
+                              DeviceHop* hop) {
+  ProbeEnd end(link, clock, deadlines, hop);
   for (int i = 0; i < kWarmUps; ++i) TC_RETURN_IF_ERROR(end.RoundTrip(kEcho, {}).status());
   const TimePoint began = clock.Now();
   const auto small_part = std::chrono::duration_cast<Duration>(
@@ -153,9 +177,9 @@ Result<LinkFigures> LeadProbe(comm::Link& link, const Clock& clock,
   return figures;
 }
 
-Result<LinkFigures> EchoProbe(comm::Link& link, const Clock& clock,
-                              const ProbeDeadlines& deadlines) {
-  ProbeEnd end(link, clock, deadlines);
+Result<LinkFigures> EchoProbe(comm::Link& link, const Clock& clock, const ProbeDeadlines& deadlines,
+                              DeviceHop* hop) {
+  ProbeEnd end(link, clock, deadlines, hop);
   while (true) {
     TC_ASSIGN_OR_RETURN(const std::byte kind, end.Receive());
     TC_RETURN_IF_ERROR(end.Send(kind, end.payload()));
@@ -198,8 +222,13 @@ Result<LinkFigures> LinkProber::Probe(const ProbeContext& context,
   const ProbeDeadlines deadlines{until, until + kStartGrace, stop_};
   context.port.SetSelf(context.self);
   TC_ASSIGN_OR_RETURN(const auto link, context.port.Open(request.peer, request.address));
-  return request.leads ? LeadProbe(*link, context.clock, deadlines)
-                       : EchoProbe(*link, context.clock, deadlines);
+  std::optional<DeviceHop> hop;
+  if (context.device != nullptr && !context.device->reads_host_memory()) {
+    TC_ASSIGN_OR_RETURN(hop, DeviceHop::Create(*context.device, kLargeBytes));
+  }
+  DeviceHop* const own = hop ? &*hop : nullptr;
+  return request.leads ? LeadProbe(*link, context.clock, deadlines, own)
+                       : EchoProbe(*link, context.clock, deadlines, own);
 }
 
 std::optional<proto::LinkReport> LinkProber::Take() {

@@ -7,10 +7,12 @@
 #include <span>
 #include <thread>
 
+#include "base/buffer.h"
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "base/status.h"
 #include "comm/link.h"
+#include "kernels/device.h"
 #include "proto/messages.h"
 
 namespace thermocline::worker {
@@ -29,14 +31,34 @@ struct ProbeDeadlines {
   const std::atomic<bool>& stop;  // set: it ends soon, with kAborted
 };
 
+// The way between the host and a device with memory of its own, which what is sent and received
+// takes too. One thread.
+class DeviceHop {
+ public:
+  // Room for frames of n_bytes. kResourceExhausted without memory for them.
+  static Result<DeviceHop> Create(kernels::Device& device, uint64_t n_bytes);
+  // From the device to the host, and back, as far as there is room; at least a value. Returns when
+  // it is done. kUnavailable when the device is lost.
+  Status Out(uint64_t n_bytes);
+  Status In(uint64_t n_bytes);
+
+ private:
+  explicit DeviceHop(kernels::Device& device) : device_(&device) {}
+  uint64_t Copied(uint64_t n_bytes) const;
+
+  kernels::Device* device_;
+  Buffer on_device_, on_host_;
+};
+
 // Sends small frames and large ones and waits for each to come back; at least three and one of
 // them. Ends the echo with a last frame, so that nothing is left on the link. The codes of Link;
 // kDataLoss when the other end answers with something else (one that is not shaped, say).
-Result<LinkFigures> LeadProbe(comm::Link& link, const Clock& clock,
-                              const ProbeDeadlines& deadlines);
+// Of an end whose device is apart, `hop` is a part of every way.
+Result<LinkFigures> LeadProbe(comm::Link& link, const Clock& clock, const ProbeDeadlines& deadlines,
+                              DeviceHop* hop = nullptr);
 // Sends back what arrives, until the last frame. Codes as above.
-Result<LinkFigures> EchoProbe(comm::Link& link, const Clock& clock,
-                              const ProbeDeadlines& deadlines);
+Result<LinkFigures> EchoProbe(comm::Link& link, const Clock& clock, const ProbeDeadlines& deadlines,
+                              DeviceHop* hop = nullptr);
 
 // What a prober needs from its worker; all outlive it.
 struct ProbeContext {
@@ -44,6 +66,8 @@ struct ProbeContext {
   comm::DataPort& port;  // used by the prober's thread only while it lives
   WorkerId self;
   std::span<const int> cpus;  // to run on; none: wherever the system puts it
+  // Null, or what computes here: the prober's thread's while it lives.
+  kernels::Device* device = nullptr;
 };
 
 // Owns one thread, which makes one probe: the control thread has heartbeats to send meanwhile, and

@@ -67,6 +67,13 @@ void AddFlags(CLI::App* app, WorkerFlags* flags) {
   app->add_option("--cpus", flags->cpus,
                   "CPUs to compute on, e.g. 0-3,8: each thread stays on one of them, and --threads "
                   "is their number unless given; workers of one mpirun on a host share the list");
+  app->add_option("--device", flags->device,
+                  "What computes: cpu, cuda (a GPU), cuda:1 (the second one), or auto: a GPU for "
+                  "each worker of this host in order of rank while there are some, then CPUs")
+      ->capture_default_str();
+  app->add_option("--gpu-memory", flags->gpu_memory,
+                  "GPU memory that this process may use for everything, e.g. 20G (default: 95 % of "
+                  "what is free there)");
   app->add_option("--isa", flags->isa,
                   "Instruction set of the kernels: auto, or one this machine has (avx512-vnni, "
                   "avx512, avx2, sse4, neon, scalar)");
@@ -87,6 +94,7 @@ void AddFlags(CLI::App* app, WorkerFlags* flags) {
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
   app->add_flag("--mpi", flags->under_mpi)->group("");
+  app->add_flag("--list-gpus", flags->lists_gpus)->group("");
   app->add_flag("--die-with-parent", flags->die_with_parent)->group("");
 }
 
@@ -121,6 +129,10 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
+  }
+  if (flags.lists_gpus) {
+    for (const std::string& name : worker::ListCudaDevices()) std::puts(name.c_str());
+    return 0;
   }
   auto options = worker::ResolveWorkerFlags(flags, LookUp);
   if (!options.ok()) return Fail(options.status());

@@ -1,21 +1,12 @@
 #include "worker/part_links.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "base/str.h"
 #include "worker/executor.h"
+#include "worker/host_rows.h"
 
 namespace thermocline::worker {
-namespace {
-
-void CopyRows(TensorView from, TensorView to) {
-  for (int64_t i = 0; i < from.n_rows; ++i) {
-    std::memcpy(to.row(i), from.row(i), static_cast<size_t>(from.n_cols) * sizeof(float));
-  }
-}
-
-}  // namespace
 
 LeadLinks::LeadLinks(Epoch epoch, int first_layer,
                      std::vector<std::vector<ActivationLink*>> members)

@@ -127,6 +127,31 @@ std::vector<placement::GpuInfo> FindGpus() {
   return {};
 }
 
+// Of a device with memory of its own; reading is what a product with one token does.
+void MeasureApart(kernels::Device& device, ProfilerOptions options, WorkerProfile* profile) {
+  const uint64_t free_bytes = device.memory().free_bytes;
+  const uint64_t n_bytes =
+      std::max(OpProbe::kMinBytes, std::min(OpProbe::kApartBytes, free_bytes / 4));
+  auto region = device.Allocate(n_bytes);
+  if (!region.ok()) return LogWarn("worker", Str("speeds not measured: ", region.status()));
+  const std::vector<std::byte> piece(OpProbe::kMinBytes, std::byte{kProbeByte});
+  for (uint64_t at = 0; at < n_bytes; at += piece.size()) {
+    device.CopyToDevice(piece.data(), region->data() + at,
+                        std::min<uint64_t>(piece.size(), n_bytes - at));
+  }
+  if (const Status filled = device.Synchronize(); !filled.ok()) {
+    return LogWarn("worker", Str("speeds not measured: ", filled));
+  }
+  OpProbe ops(device, {region->data(), n_bytes});
+  const WeightRate reading{.use = WeightUse::kMatMul, .dtype = DType::kF16, .n_tokens = 1};
+  const double rate = ops.BytesPerS(reading, kReadParts * PartOf(options));
+  if (rate > 0) {
+    profile->read_bytes_per_s = Figure::Measured(rate);
+    profile->read_rates.push_back({options.n_threads, profile->read_bytes_per_s});
+  }
+  MeasureOps(ops, options, profile);
+}
+
 // The region is gone: what the process holds from now on is what counts.
 void ForgetPeakMemory() {
   std::ofstream file("/proc/self/clear_refs");
@@ -146,7 +171,9 @@ WorkerProfile MeasureWorker(kernels::Device& device, const ProfilerOptions& opti
   profile.gpus = FindGpus();
   const Status pinned = RunOn(FirstOf(options.cpus));
   if (!pinned.ok()) LogWarn("worker", Str("measuring on any CPU: ", pinned));
-  if (auto reading = BandwidthProbe::Create(RegionBytes(options)); reading.ok()) {
+  if (!device.reads_host_memory()) {
+    MeasureApart(device, options, &profile);
+  } else if (auto reading = BandwidthProbe::Create(RegionBytes(options)); reading.ok()) {
     profile.huge_pages = HasHugePages(reading->buffer());
     MeasureReading(*reading, options, &profile);
     OpProbe ops(device, reading->buffer());

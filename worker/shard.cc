@@ -56,9 +56,6 @@ Result<Shard> Shard::Load(const ModelSource& source, const model::LayerRange& la
   if (source.reader.Mapping().empty()) {
     return Unavailable(Str("weights must lie in a mappable file: ", source.reader.name()));
   }
-  if (!device.reads_host_memory()) {
-    return Unavailable(Str("this device cannot use weights in host memory: ", device.name()));
-  }
   Shard shard;
   shard.PlaceNeurons(source, layers, ffn);
   shard.CountOwned(weights, layers, ffn);
@@ -78,6 +75,9 @@ Result<Shard> Shard::Load(const ModelSource& source, const model::LayerRange& la
     shard.memory_ = std::move(prior->memory_);
     shard.DropAllBut(wanted, prior);
     shard.prior_ = prior;
+  }
+  if (prior == nullptr || prior->views_.empty()) {
+    TC_RETURN_IF_ERROR(shard.ReserveFor(parts, weights, ffn, device));
   }
   for (Part& part : parts) {
     shard.SortByGrowth(&part.keys, weights, ffn);
@@ -100,6 +100,40 @@ Result<Shard> Shard::Load(const ModelSource& source, const model::LayerRange& la
   return shard;
 }
 
+Shard::Shape Shard::ShapeOf(const WeightKey& key, const model::TensorInfo& info, const Part& part,
+                            const FfnPlan& ffn) const {
+  const WeightKey held = KeyInMemory(key, ffn);
+  if (held != key) {
+    return {model::NeuronRowType(info.dtype, info.n_rows()), HeldOf(held, info.n_cols()),
+            info.n_rows()};
+  }
+  if (info.n_rows() <= 1 && !PlacesFor(key).empty()) {
+    return {info.dtype, info.n_rows(), HeldOf(key, info.n_cols()), true};
+  }
+  const DType dtype = part.is_of_predictors ? model::MemoryType(key.role, info) : info.dtype;
+  return {dtype, HeldOf(key, info.n_rows()), info.n_cols()};
+}
+
+Status Shard::ReserveFor(std::span<const Part> parts, const model::WeightIndex& weights,
+                         const FfnPlan& ffn, kernels::Device& device) {
+  uint64_t n_bytes = 0;
+  for (const Part& part : parts) {
+    for (const WeightKey& key : part.keys) {
+      const Shape shape = ShapeOf(key, *weights.Find(key.role, key.layer), part, ffn);
+      n_bytes +=
+          WeightMemory::TakenBytes(static_cast<uint64_t>(shape.n_rows) *
+                                   RowBytes(shape.dtype, static_cast<uint64_t>(shape.n_cols)));
+    }
+  }
+  return memory_.Reserve(n_bytes, device);
+}
+
+// A vector with a value per neuron is put in order on the host.
+bool Shard::IsUsedMapped(const WeightKey& key, const model::TensorInfo& info,
+                         const kernels::Device& device) const {
+  return device.reads_host_memory() || (info.n_rows() <= 1 && !PlacesFor(key).empty());
+}
+
 Status Shard::LoadPart(const Part& part, const model::WeightIndex& weights, const FfnPlan& ffn,
                        kernels::Device& device, const LoadProgressFn& on_progress) {
   if (part.reader.Mapping().empty()) {
@@ -109,12 +143,12 @@ Status Shard::LoadPart(const Part& part, const model::WeightIndex& weights, cons
     const model::TensorInfo& info = *weights.Find(key.role, key.layer);
     Status loaded;
     if (KeyInMemory(key, ffn) != key) {
-      loaded = LoadDown(key, info, part.reader, device, on_progress);
-    } else if (!part.is_of_predictors && !IsStreamed(key, weights)) {
+      loaded = LoadDown(key, info, part, ffn, device, on_progress);
+    } else if (!part.is_of_predictors && !IsStreamed(key, weights) &&
+               IsUsedMapped(key, info, device)) {
       loaded = LoadMapped(key, info, part.reader, device, on_progress);
     } else {
-      const DType dtype = part.is_of_predictors ? model::MemoryType(key.role, info) : info.dtype;
-      const Shape shape{dtype, HeldOf(key, info.n_rows()), info.n_cols()};
+      const Shape shape = ShapeOf(key, info, part, ffn);
       TC_ASSIGN_OR_RETURN(const Target target, Prepare(key, shape, device));
       loaded = Pack(info, target, part.reader, device, on_progress);
     }
@@ -123,23 +157,22 @@ Status Shard::LoadPart(const Part& part, const model::WeightIndex& weights, cons
   return OkStatus();
 }
 
-Status Shard::LoadDown(const WeightKey& key, const model::TensorInfo& info,
-                       const model::RangeReader& reader, kernels::Device& device,
+Status Shard::LoadDown(const WeightKey& key, const model::TensorInfo& info, const Part& part,
+                       const FfnPlan& ffn, kernels::Device& device,
                        const LoadProgressFn& on_progress) {
-  relaid_dtype_ = model::NeuronRowType(info.dtype, info.n_rows());
+  const Shape shape = ShapeOf(key, info, part, ffn);
+  relaid_dtype_ = shape.dtype;
   ++n_relaid_;
-  const WeightKey by_neuron = {key.layer, WeightRole::kFfnDownT};
-  const Shape shape{relaid_dtype_, HeldOf(by_neuron, info.n_cols()), info.n_rows()};
-  TC_ASSIGN_OR_RETURN(const Target target, Prepare(by_neuron, shape, device));
+  TC_ASSIGN_OR_RETURN(const Target target, Prepare(KeyInMemory(key, ffn), shape, device));
   if (target.is_complete) return OkStatus();
-  ColumnReader columns(info, reader);
+  ColumnReader columns(info, part.reader);
   const auto on_read = [&](uint64_t n_bytes) { return CountRead(n_bytes, on_progress); };
   const ColumnRange wanted = ColumnsOf(target.places, info.n_cols());
   TC_RETURN_IF_ERROR(columns.Prefetch(wanted, on_read));
-  for (ColumnRange part = columns.First(wanted); part.size() > 0;
-       part = columns.Next(part, wanted)) {
-    TC_ASSIGN_OR_RETURN(const TensorView read, columns.Read(part));
-    TC_RETURN_IF_ERROR(Relay(read, part.begin, target, device));
+  for (ColumnRange range = columns.First(wanted); range.size() > 0;
+       range = columns.Next(range, wanted)) {
+    TC_ASSIGN_OR_RETURN(const TensorView read, columns.Read(range));
+    TC_RETURN_IF_ERROR(Relay(read, range.begin, target, device));
   }
   return OkStatus();
 }
@@ -165,7 +198,7 @@ Status Shard::LoadMapped(const WeightKey& key, const model::TensorInfo& info,
     if (!kernels::IsFiniteRow(mapped.dtype, mapped.row(i), mapped.n_cols)) return CheckFinite(0, i);
   }
   if (is_placed) {
-    PlaceVector(mapped, target);
+    PlaceVector(mapped, target, device);
   } else {
     views_[key] = mapped;
   }
@@ -294,11 +327,15 @@ Status Shard::Reencode(TensorView from, int64_t first_row, TensorView to,
   return OkStatus();
 }
 
-void Shard::PlaceVector(TensorView mapped, const Target& target) {
+void Shard::PlaceVector(TensorView mapped, const Target& target, kernels::Device& device) {
+  std::vector<float> memory(device.reads_host_memory() ? 0
+                                                       : static_cast<size_t>(target.view.n_cols));
+  float* const placed = memory.empty() ? target.view.f32_row(0) : memory.data();
   for (int64_t i = 0; i < mapped.n_cols; ++i) {
     const int32_t place = target.places[static_cast<size_t>(i)];
-    if (place != kNotHeld) target.view.f32_row(0)[place] = mapped.f32_row(0)[i];
+    if (place != kNotHeld) placed[place] = mapped.f32_row(0)[i];
   }
+  if (!memory.empty()) device.Pack(TensorView::F32(placed, 1, target.view.n_cols), target.view);
 }
 
 std::span<const int32_t> Shard::PlacesFor(const WeightKey& key) const {
@@ -312,7 +349,7 @@ Status Shard::Relay(TensorView columns, int64_t first, const Target& target,
       return CheckFinite(0, i);
     }
   }
-  if (IsFloat(target.view.dtype) && target.places.empty()) {
+  if (IsFloat(target.view.dtype) && target.places.empty() && device.reads_host_memory()) {
     kernels::TransposeToRows(columns, target.view.Rows(first, columns.n_cols));
     return OkStatus();
   }

@@ -1,5 +1,6 @@
 // The weights one worker holds: matrices copied out of the mapped model file into huge pages, in
 // the layout that the device's ops read fastest; lookup tables and vectors where they are mapped.
+// On a device with memory of its own all of them are copied there.
 #pragma once
 
 #include <algorithm>
@@ -84,8 +85,8 @@ class Shard {
   // Loads the weights of `layers`, and touches no other page of the file. With neuron rows, a
   // file's ffn_down [n_embd, n_ff] is re-laid into rows per neuron (model::NeuronRowType); 16-bit
   // predictors are kept as Q8_0. kDataLoss or kUnavailable when bytes cannot be read, kDataLoss
-  // when a weight that is re-encoded is not a number, kUnavailable when the device cannot use them
-  // where they lie, kResourceExhausted without memory for copies, and what `on_progress` returns.
+  // when a weight that is re-encoded is not a number, kUnavailable when the device is lost,
+  // kResourceExhausted without memory for copies, and what `on_progress` returns.
   //
   // `prior`: a shard of the same source for another plan, or null. Matrices whose rows are the same
   // are taken over where they lie; of the others the rows that stay are copied and only new ones
@@ -121,9 +122,23 @@ class Shard {
   };
   Status LoadPart(const Part& part, const model::WeightIndex& weights, const FfnPlan& ffn,
                   kernels::Device& device, const LoadProgressFn& on_progress);
-  Status LoadDown(const model::WeightKey& key, const model::TensorInfo& info,
-                  const model::RangeReader& reader, kernels::Device& device,
-                  const LoadProgressFn& on_progress);
+  struct Shape {
+    DType dtype = DType::kF32;
+    int64_t n_rows = 0;
+    int64_t n_cols = 0;
+    bool is_vector = false;  // its columns are what a matrix has as rows
+  };
+  // Of a weight of `part` in memory.
+  Shape ShapeOf(const model::WeightKey& key, const model::TensorInfo& info, const Part& part,
+                const FfnPlan& ffn) const;
+  // Has one region for all that will be copied, where the device has memory of its own.
+  Status ReserveFor(std::span<const Part> parts, const model::WeightIndex& weights,
+                    const FfnPlan& ffn, kernels::Device& device);
+  // Whether a weight that is not streamed stays where it is mapped, or has its values placed there.
+  bool IsUsedMapped(const model::WeightKey& key, const model::TensorInfo& info,
+                    const kernels::Device& device) const;
+  Status LoadDown(const model::WeightKey& key, const model::TensorInfo& info, const Part& part,
+                  const FfnPlan& ffn, kernels::Device& device, const LoadProgressFn& on_progress);
   // What is looked up where it is mapped, or has a value per neuron.
   Status LoadMapped(const model::WeightKey& key, const model::TensorInfo& info,
                     const model::RangeReader& reader, kernels::Device& device,
@@ -138,23 +153,18 @@ class Shard {
     std::vector<int32_t> places;
     bool is_complete = false;
   };
-  struct Shape {
-    DType dtype = DType::kF32;
-    int64_t n_rows = 0;
-    int64_t n_cols = 0;
-    bool is_vector = false;  // its columns are what a matrix has as rows
-  };
   // The view of `key` from now on: the prior shard's as far as it has the rows.
   Result<Target> Prepare(const model::WeightKey& key, const Shape& shape, kernels::Device& device);
-  // Copies the rows that the prior shard has, and hands it back.
-  void TakeRows(const model::WeightKey& key, const TensorView& prior, Target* target);
+  // Copies the rows that the prior shard has, by way of the host where they are apart from it.
+  Status TakeRows(const model::WeightKey& key, const TensorView& prior, kernels::Device& device,
+                  Target* target);
   // Whether the neurons of a layer stand here as they stood there.
   bool StandsAs(const Shard& prior, int layer) const;
   // Of keys that are held: first those of which the prior shard has no fewer rows, then those of
   // which it has some.
   void SortByGrowth(std::vector<model::WeightKey>* keys, const model::WeightIndex& weights,
                     const FfnPlan& ffn) const;
-  void DropAllBut(const std::vector<model::WeightKey>& wanted, Shard* prior) const;
+  void DropAllBut(const std::vector<model::WeightKey>& wanted, Shard* prior);
 
   // Copies a matrix to the device's memory in the layout that its ops read fastest, piece by piece,
   // handing each piece of the file back.
@@ -169,7 +179,7 @@ class Shard {
   // The same for rows of another type, by way of F32.
   static Status Reencode(TensorView from, int64_t first_row, TensorView to,
                          std::span<const int32_t> places, kernels::Device& device);
-  static void PlaceVector(TensorView mapped, const Target& target);
+  static void PlaceVector(TensorView mapped, const Target& target, kernels::Device& device);
   // Of the neurons of a layer, those held here.
   int64_t HeldOf(const model::WeightKey& key, int64_t n_all) const;
   // Columns of the file's ffn_down, the first being `first`, to rows.

@@ -19,6 +19,28 @@ bool IsFileOrder(std::span<const int32_t> places) {
   return true;
 }
 
+// Matrices as the host may touch them: copies where the device has memory of its own.
+struct HostImage {
+  TensorView from, to;
+  Buffer memory;
+
+  static Result<HostImage> Of(TensorView from, TensorView to, kernels::Device& device) {
+    HostImage image{from, to, {}};
+    if (device.reads_host_memory()) return image;
+    TC_ASSIGN_OR_RETURN(image.memory, Buffer::Allocate(from.bytes() + to.bytes()));
+    image.from.data = image.memory.data();
+    image.to.data = image.memory.data() + from.bytes();
+    device.CopyToHost(from.data, image.from.data, from.bytes());
+    TC_RETURN_IF_ERROR(device.Synchronize());
+    return image;
+  }
+  Status Upload(TensorView target, kernels::Device& device) const {
+    if (device.reads_host_memory()) return OkStatus();
+    device.CopyToDevice(to.data, target.data, target.bytes());
+    return device.Synchronize();
+  }
+};
+
 }  // namespace
 
 Result<TensorView> Shard::Allocate(const WeightKey& key, const Shape& shape,
@@ -50,20 +72,22 @@ Result<Shard::Target> Shard::Prepare(const WeightKey& key, const Shape& shape,
   TC_ASSIGN_OR_RETURN(target.view, Allocate(key, shape, device));
   if (!is_here) return target;
   if (is_alike && !stands && !shape.is_vector && prior.n_cols == shape.n_cols) {
-    TakeRows(key, prior, &target);
+    TC_RETURN_IF_ERROR(TakeRows(key, prior, device, &target));
   }
-  WeightMemory::GiveBack(prior);
+  memory_.GiveBack(prior);
   prior_->views_.erase(key);
   return target;
 }
 
-void Shard::TakeRows(const WeightKey& key, const TensorView& prior, Target* target) {
+Status Shard::TakeRows(const WeightKey& key, const TensorView& prior, kernels::Device& device,
+                       Target* target) {
   const std::span<const int32_t> there = prior_->PlacesFor(key);
   if (target->places.empty()) {
     target->places.resize(there.size());  // not empty, or the neurons would stand alike
     std::iota(target->places.begin(), target->places.end(), 0);
   }
   const auto n_bytes = static_cast<size_t>(prior.row_stride_bytes);
+  TC_ASSIGN_OR_RETURN(const HostImage rows, HostImage::Of(prior, target->view, device));
   target->is_complete = true;
   for (size_t neuron = 0; neuron < target->places.size(); ++neuron) {
     int32_t& place = target->places[neuron];
@@ -73,10 +97,11 @@ void Shard::TakeRows(const WeightKey& key, const TensorView& prior, Target* targ
       target->is_complete = false;
       continue;
     }
-    std::memcpy(target->view.row(place), prior.row(from), n_bytes);
+    std::memcpy(rows.to.row(place), rows.from.row(from), n_bytes);
     report_.kept_bytes += n_bytes;
     place = kNotHeld;  // nothing is missing there any more
   }
+  return rows.Upload(target->view, device);
 }
 
 bool Shard::StandsAs(const Shard& prior, int layer) const {
@@ -102,11 +127,11 @@ void Shard::SortByGrowth(std::vector<WeightKey>* keys, const model::WeightIndex&
                    [&](const WeightKey& a, const WeightKey& b) { return growth(a) < growth(b); });
 }
 
-void Shard::DropAllBut(const std::vector<WeightKey>& wanted, Shard* prior) const {
+void Shard::DropAllBut(const std::vector<WeightKey>& wanted, Shard* prior) {
   const std::set<WeightKey> kept(wanted.begin(), wanted.end());
   std::erase_if(prior->views_, [&](const auto& entry) {
     if (kept.contains(entry.first)) return false;
-    if (memory_.Holds(entry.second)) WeightMemory::GiveBack(entry.second);
+    if (memory_.Holds(entry.second)) memory_.GiveBack(entry.second);
     return true;
   });
 }

@@ -1,7 +1,6 @@
 #include "worker/stage.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "base/str.h"
 #include "base/units.h"
@@ -20,23 +19,27 @@ using placement::kLogitsBlockRows;
 
 }  // namespace
 
-Stage::Stage(const ModelSource& source, StageOptions options, LogitsSink* logits_sink)
-    : config_(source.config), options_(std::move(options)), logits_sink_(logits_sink) {}
+Stage::Stage(const ModelSource& source, StageOptions options, kernels::Device& device,
+             LogitsSink* logits_sink)
+    : config_(source.config),
+      device_(device),
+      options_(std::move(options)),
+      logits_sink_(logits_sink) {}
 
 Result<std::unique_ptr<Stage>> Stage::Create(const ModelSource& source, const StageOptions& options,
                                              kernels::Device& device, LogitsSink* logits_sink,
                                              const LoadProgressFn& on_progress) {
   TC_RETURN_IF_ERROR(CheckModes(source, options.ffn.modes));
-  std::unique_ptr<Stage> stage(new Stage(source, options, logits_sink));
+  std::unique_ptr<Stage> stage(new Stage(source, options, device, logits_sink));
   TC_ASSIGN_OR_RETURN(stage->shard_, Shard::Load(source, options.layers, options.ffn, device,
                                                  on_progress, options.prior));
   const int n_layers = options.layers.end - options.layers.begin;
   TC_ASSIGN_OR_RETURN(stage->kv_, KvCache::Create(source.config, n_layers, options.kv, device));
-  TC_RETURN_IF_ERROR(stage->Build(source, device));
+  TC_RETURN_IF_ERROR(stage->Build(source));
   return stage;
 }
 
-Status Stage::Build(const ModelSource& source, kernels::Device& device) {
+Status Stage::Build(const ModelSource& source) {
   const model::LayerRange& layers = options_.layers;
   if (layers.has_embed) {
     TC_ASSIGN_OR_RETURN(embed_,
@@ -45,24 +48,31 @@ Status Stage::Build(const ModelSource& source, kernels::Device& device) {
   TC_ASSIGN_OR_RETURN(layers_, LayerStack::Lower(source, layers, options_.ffn, shard_));
   const int64_t embed_cols = embed_ ? embed_->scratch_cols() : config_.n_embd;
   const bool waits = options_.ffn.has_helpers();
-  const ExecutorOptions scratch{.scratch_cols = std::max(layers_->scratch_cols(), embed_cols),
-                                .max_rows = std::max(options_.max_step_tokens, kLogitsBlockRows),
-                                .max_runs = waits ? kMaxRuns : 1};
-  TC_ASSIGN_OR_RETURN(executor_, Executor::Create(config_, device, scratch));
+  const auto& n_helpers = options_.ffn.n_helpers;
+  const ExecutorOptions scratch{
+      .scratch_cols = std::max(layers_->scratch_cols(), embed_cols),
+      .max_rows = std::max(options_.max_step_tokens, kLogitsBlockRows),
+      .max_runs = waits ? kMaxRuns : 1,
+      .n_members = waits ? 1 + *std::max_element(n_helpers.begin(), n_helpers.end()) : 1};
+  TC_ASSIGN_OR_RETURN(executor_, Executor::Create(config_, device_, scratch));
   by_age_.reserve(batches_.size());
   executor_->set_observer(options_.observer);
   executor_->set_tracer(options_.tracer, layers.begin);
-  if (layers.has_head) TC_RETURN_IF_ERROR(BuildHead(source.weights, device));
+  if (layers.has_head) TC_RETURN_IF_ERROR(BuildHead(source.weights));
   return OkStatus();
 }
 
 // The head runs over at most kLogitsBlockRows rows: its logits must not be sized by the step.
-Status Stage::BuildHead(const model::WeightIndex& weights, kernels::Device& device) {
+Status Stage::BuildHead(const model::WeightIndex& weights) {
   TC_ASSIGN_OR_RETURN(head_, Program::Lower(model::BuildHeadGraph(config_, weights), shard_,
                                             options_.layers.begin));
   const ExecutorOptions scratch{.scratch_cols = head_->scratch_cols(),
                                 .max_rows = kLogitsBlockRows};
-  TC_ASSIGN_OR_RETURN(head_executor_, Executor::Create(config_, device, scratch));
+  TC_ASSIGN_OR_RETURN(head_executor_, Executor::Create(config_, device_, scratch));
+  if (head_executor_->is_apart()) {
+    TC_ASSIGN_OR_RETURN(logits_, device_.AllocateHost(sizeof(float) * kLogitsBlockRows *
+                                                      static_cast<uint64_t>(config_.n_vocab)));
+  }
   head_executor_->set_observer(options_.observer);
   head_executor_->set_tracer(options_.tracer, options_.layers.begin);
   return OkStatus();
@@ -219,11 +229,7 @@ void Stage::StartRun(TensorView input, Batch* batch) {
   batch->run = executor_->Open({batch->tokens, batch->positions, batch->rows}, batch->n_rows(),
                                batch->step->step);
   if (embed_) return executor_->Start(batch->run, *embed_, nullptr);
-  const TensorView x = executor_->Input(batch->run);
-  for (int64_t i = 0; i < x.n_rows; ++i) {
-    std::memcpy(x.row(i), input.row(i),
-                RowBytes(DType::kF32, static_cast<uint64_t>(config_.n_embd)));
-  }
+  executor_->SetInput(batch->run, input);
   layers_->Begin(batch->run, executor_.get(), &kv_);
 }
 
@@ -254,8 +260,14 @@ Status Stage::EndBatch(const Batch& batch) {
   results_.clear();
   activation_ = TensorView::F32(nullptr, 0, config_.n_embd);
   if (batch.run == kNoRun) return OkStatus();
+  if (!is_last()) {
+    TC_ASSIGN_OR_RETURN(activation_, executor_->FetchInput(batch.run));
+    return OkStatus();
+  }
   activation_ = executor_->Input(batch.run);
-  return is_last() ? RunHead(*batch.step) : OkStatus();
+  TC_RETURN_IF_ERROR(RunHead(*batch.step));
+  // Nothing was fetched where nobody wants logits; the input's place is free only now.
+  return executor_->is_apart() ? device_.Synchronize() : OkStatus();
 }
 
 void Stage::Finish() {
@@ -265,8 +277,12 @@ void Stage::Finish() {
 
 Status Stage::Run(const StepBatch& batch, TensorView input) {
   TC_RETURN_IF_ERROR(Begin(batch, input));
-  TC_ASSIGN_OR_RETURN(const bool done, Advance());
-  if (!done) return Internal("a step waits for helpers while nobody receives");
+  while (true) {
+    TC_ASSIGN_OR_RETURN(const bool done, Advance());
+    if (done) break;
+    TC_ASSIGN_OR_RETURN(const bool waited, executor_->AwaitSend());
+    if (!waited) return Internal("a step waits for helpers while nobody receives");
+  }
   Finish();
   return OkStatus();
 }
@@ -323,18 +339,37 @@ void Stage::CollectLogitsRows(const StepBatch& batch) {
   }
 }
 
+// Those of the activation into x, within the device's memory.
+void Stage::GatherRows(std::span<const LogitsRow> rows, TensorView x) {
+  if (head_executor_->is_apart()) {
+    gathered_.clear();
+    for (const LogitsRow& row : rows) gathered_.push_back(row.row);
+    return device_.ops().Embed(activation_, gathered_, x);
+  }
+  for (size_t i = 0; i < rows.size(); ++i) {
+    CopyRows(activation_.Rows(rows[i].row, 1), x.Rows(static_cast<int64_t>(i), 1));
+  }
+}
+
+// To host memory.
+Result<TensorView> Stage::FetchLogits(TensorView logits) {
+  if (!head_executor_->is_apart()) return logits;
+  const TensorView host =
+      TensorView::F32(reinterpret_cast<float*>(logits_.data()), logits.n_rows, logits.n_cols);
+  CopyToHost(logits, host, device_);
+  TC_RETURN_IF_ERROR(device_.Synchronize());
+  return host;
+}
+
 Status Stage::RunHeadBlock(const StepBatch& batch, std::span<const LogitsRow> rows) {
   const auto n_rows = static_cast<int64_t>(rows.size());
   const int run = head_executor_->Open(BatchRows{}, n_rows, batch.step);
-  const TensorView x = head_executor_->Input(run);
-  for (int64_t i = 0; i < n_rows; ++i) {
-    std::memcpy(x.row(i), activation_.row(rows[static_cast<size_t>(i)].row),
-                RowBytes(DType::kF32, static_cast<uint64_t>(config_.n_embd)));
-  }
+  GatherRows(rows, head_executor_->Input(run));
   head_executor_->Start(run, *head_, nullptr);
   TC_RETURN_IF_ERROR(head_executor_->Advance().status());
   head_executor_->Close();
-  const TensorView logits = head_executor_->View(run, head_->output_slot());
+  TC_ASSIGN_OR_RETURN(const TensorView logits,
+                      FetchLogits(head_executor_->View(run, head_->output_slot())));
   Tracer* const tracer = options_.tracer;
   const TimePoint begin = tracer == nullptr ? TimePoint{} : tracer->Now();
   for (int64_t i = 0; i < n_rows; ++i) {

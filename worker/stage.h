@@ -12,6 +12,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/buffer.h"
 #include "base/status.h"
 #include "kernels/device.h"
 #include "model/config.h"
@@ -56,8 +57,9 @@ class Stage {
   // x[n_tokens, n_embd], read here, unless this is the first stage. A batch that contradicts itself
   // or the KV state is refused with kInvalidArgument before anything changes.
   Status Begin(const proto::StepBatch& batch, TensorView input);
-  // Computes what can be computed. True: the oldest batch is done, and Finish is next. False: there
-  // is none, or all wait for helpers. Errors as Executor::Advance.
+  // Computes what can be computed, and waits for the device at the end of a batch. True: the oldest
+  // batch is done, and Finish is next. False: there is none, or all wait for helpers. Errors as
+  // Executor::Advance.
   Result<bool> Advance();
   // Ends the oldest batch. Its activation and results stay until the next Begin or Advance.
   void Finish();
@@ -70,7 +72,7 @@ class Stage {
 
   bool is_first() const { return options_.layers.has_embed; }
   bool is_last() const { return options_.layers.has_head; }
-  // x[n_tokens, n_embd] of the batch done last, for the next stage.
+  // x[n_tokens, n_embd] of the batch done last, in host memory, for the next stage.
   TensorView activation() const { return activation_; }
   // Of the batch done last, on the last stage.
   const std::vector<proto::StepResultEntry>& results() const { return results_; }
@@ -117,9 +119,10 @@ class Stage {
     int64_t position = 0;
   };
 
-  Stage(const ModelSource& source, StageOptions options, LogitsSink* logits_sink);
-  Status Build(const ModelSource& source, kernels::Device& device);
-  Status BuildHead(const model::WeightIndex& weights, kernels::Device& device);
+  Stage(const ModelSource& source, StageOptions options, kernels::Device& device,
+        LogitsSink* logits_sink);
+  Status Build(const ModelSource& source);
+  Status BuildHead(const model::WeightIndex& weights);
 
   Status Check(const proto::StepBatch& batch, TensorView input) const;
   Status CheckEntry(const proto::StepEntry& entry, bool is_released) const;
@@ -133,6 +136,8 @@ class Stage {
 
   Status EndBatch(const Batch& batch);
 
+  void GatherRows(std::span<const LogitsRow> rows, TensorView x);
+  Result<TensorView> FetchLogits(TensorView logits);
   Status RunHead(const proto::StepBatch& batch);
   void CollectLogitsRows(const proto::StepBatch& batch);
   Status RunHeadBlock(const proto::StepBatch& batch, std::span<const LogitsRow> rows);
@@ -145,6 +150,7 @@ class Stage {
   void Remember(const proto::StepEntry& entry, Sequence* sequence);
 
   const model::ModelConfig& config_;
+  kernels::Device& device_;
   const StageOptions options_;
   LogitsSink* const logits_sink_;
   Shard shard_;
@@ -160,8 +166,10 @@ class Stage {
   std::array<Batch, kMaxRuns> batches_;
   std::vector<Batch*> by_age_;  // those under way, the oldest first
   std::vector<LogitsRow> logits_rows_;
+  std::vector<int32_t> gathered_;  // rows of the activation
+  Buffer logits_;                  // in host memory, of a block, where the device's is apart
   std::vector<proto::StepResultEntry> results_;
-  TensorView activation_;
+  TensorView activation_;  // on the last stage in the device's memory, on others in the host's
 };
 
 }  // namespace thermocline::worker

@@ -23,8 +23,18 @@ bool IsIn(const Buffer& region, const TensorView& matrix) {
 
 }  // namespace
 
+uint64_t WeightMemory::TakenBytes(uint64_t n_bytes) {
+  return ApartMemory::TakenBytes(n_bytes + kernels::kLanesSlackBytes);
+}
+
+Status WeightMemory::Reserve(uint64_t n_bytes, kernels::Device& device) {
+  return device.reads_host_memory() ? OkStatus() : apart_.Reserve(n_bytes, device);
+}
+
 Result<std::byte*> WeightMemory::Allocate(uint64_t n_bytes, kernels::Device& device) {
-  const uint64_t taken = RoundUp(n_bytes + kernels::kLanesSlackBytes, kAlignBytes);
+  const uint64_t wanted = n_bytes + kernels::kLanesSlackBytes;
+  if (!device.reads_host_memory()) return apart_.Take(wanted, device);
+  const uint64_t taken = RoundUp(wanted, kAlignBytes);
   if (regions_.empty() || regions_.back().size() - used_bytes_ < taken) {
     TC_ASSIGN_OR_RETURN(Buffer region, device.Allocate(std::max(taken, kRegionBytes)));
     regions_.push_back(std::move(region));
@@ -36,11 +46,13 @@ Result<std::byte*> WeightMemory::Allocate(uint64_t n_bytes, kernels::Device& dev
 }
 
 bool WeightMemory::Holds(const TensorView& matrix) const {
-  return std::any_of(regions_.begin(), regions_.end(),
+  return apart_.Holds(matrix.data) ||
+         std::any_of(regions_.begin(), regions_.end(),
                      [&](const Buffer& region) { return IsIn(region, matrix); });
 }
 
 void WeightMemory::GiveBack(const TensorView& matrix) {
+  if (apart_.Holds(matrix.data)) return apart_.Free(matrix.data);
   const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   const auto begin = reinterpret_cast<uintptr_t>(matrix.data);
   const uint64_t first = RoundUp(begin, page);
@@ -55,6 +67,9 @@ void WeightMemory::KeepOnly(const std::vector<TensorView>& matrices) {
     return std::any_of(matrices.begin(), matrices.end(),
                        [&](const TensorView& matrix) { return IsIn(region, matrix); });
   };
+  std::vector<std::byte*> kept;
+  for (const TensorView& matrix : matrices) kept.push_back(matrix.data);
+  apart_.KeepOnly(kept);
   if (regions_.empty()) return;
   Buffer last = std::move(regions_.back());
   regions_.pop_back();
@@ -67,7 +82,7 @@ void WeightMemory::KeepOnly(const std::vector<TensorView>& matrices) {
 }
 
 uint64_t WeightMemory::size_bytes() const {
-  uint64_t n_bytes = 0;
+  uint64_t n_bytes = apart_.size_bytes();
   for (const Buffer& region : regions_) n_bytes += region.size();
   return n_bytes;
 }

@@ -18,9 +18,9 @@ namespace {
 constexpr int64_t kLineBytes = 64;
 
 // How far ahead of a run of rows to fetch: far ahead into the L2 cache, which can wait for more
-// lines at a time, and from there near ahead into the L1 cache. With one request into L1 packed rows
-// of 4 bits come 5 to 10 % slower. Near may be 512 to 1536 bytes and far 2560 to 3584, all within
-// 3 %; beyond 4 KiB it gets slower.
+// lines at a time, and from there near ahead into the L1 cache. With one request into L1 packed
+// rows of 4 bits come 5 to 10 % slower. Near may be 512 to 1536 bytes and far 2560 to 3584, all
+// within 3 %; beyond 4 KiB it gets slower.
 constexpr int64_t kNearBytes = 1024;
 constexpr int64_t kFarBytes = 3072;
 

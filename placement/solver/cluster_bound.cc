@@ -51,7 +51,7 @@ double FreeLinksBound(const StageModel& model, SplitObjective objective) {
       fixed[l] = std::min(fixed[l], one->layers[l].fixed_s);
       if (objective.latency == 0) MakeFixedABlock(&one->layers[l]);
       one->layers[l].fixed_s = 0;
-      one->layers[l].min_blocks.clear();
+      one->layers[l].least_active.clear();
     }
     one->devices = {SplitDevice{.memory_bytes = MostMemory(model, d)}};
     if (!all) {
@@ -116,7 +116,7 @@ class LeadsBound {
     const std::vector<int> group = LedBy(model_, lead);
     std::optional<SplitProblem> problem = model_.Problem(l, l + 1, group);
     if (!problem || !CheckProblem(*problem).ok()) return std::nullopt;
-    problem->layers[0].min_blocks.clear();
+    problem->layers[0].least_active.clear();
     for (size_t i = 0; i < group.size(); ++i) {
       problem->devices[i].memory_bytes = memory_[group[i]];
     }

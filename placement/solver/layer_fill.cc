@@ -60,7 +60,7 @@ double LayerFill::CostAt(double T) {
   for (const int d : order_) {
     if (starts_[d] >= T) continue;
     const int begin = Reach(d, end, T - starts_[d]);
-    if (end - begin < tables_.min_blocks(d)) continue;
+    if (begin == end || !tables_.layer().HasLeastPart(d, {begin, end})) continue;
     ranges_[d] = {begin, end};
     cost += open_[d] + prices_.byte[d] * tables_.bytes(begin, end) +
             prices_.busy[d] * tables_.seconds(d, begin, end);

@@ -25,7 +25,6 @@ class Path {
     const std::vector<double>& work = tables_.layer().seconds[d];
     const std::vector<double>& bytes = tables_.prefix_bytes();
     const double room = room_.empty() ? kNever : room_[d];
-    const int least = tables_.min_blocks(d);
     const auto prefix = [&](int k) {
       return prices_.byte[d] * bytes[k] + prices_.busy[d] * work[k];
     };
@@ -36,9 +35,10 @@ class Path {
     queue_.resize(n_ + 1);
     values_.resize(n_ + 1);
     int head = 0, tail = 0;
-    for (int k = n_ - least; k >= 0; --k) {
-      const int entering = k + least;
-      if (cost_[entering] < kNever) {
+    int entering = n_;
+    for (int k = n_ - 1; k >= 0; --k) {
+      for (const int least = tables_.LeastEnd(d, k); entering >= least; --entering) {
+        if (cost_[entering] == kNever) continue;
         const double value = cost_[entering] + prefix(entering);
         while (tail > head && values_[tail - 1] >= value) --tail;
         queue_[tail] = entering;

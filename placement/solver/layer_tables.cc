@@ -12,13 +12,10 @@ LayerTables::LayerTables(const SplitProblem& problem, const SplitLayer& layer)
     block_bytes_.push_back(static_cast<double>(bytes));
     prefix_bytes_.push_back(prefix_bytes_.back() + block_bytes_.back());
   }
-  const double least = *std::min_element(block_bytes_.begin(), block_bytes_.end());
   for (int d = 0; d < n_devices(); ++d) {
     std::vector<double>& seconds = block_seconds_.emplace_back();
     for (int k = 0; k < n_blocks(); ++k) seconds.push_back(this->seconds(d, k, k + 1));
-    min_blocks_.push_back(layer.min_blocks.empty() ? 1 : std::max(1, layer.min_blocks[d]));
-    usable_.push_back(least * min_blocks_[d] <= static_cast<double>(device(d).memory_bytes) &&
-                      min_blocks_[d] <= n_blocks());
+    usable_.push_back(IsUsable(d));
     twins_.push_back(d);
     for (int other = 1; other < d && twins_[d] == d; ++other) {
       if (twins_[other] == other && AreTwins(other, d)) twins_[d] = other;
@@ -26,11 +23,48 @@ LayerTables::LayerTables(const SplitProblem& problem, const SplitLayer& layer)
   }
 }
 
+bool LayerTables::IsUsable(int d) const {
+  const auto memory = static_cast<double>(device(d).memory_bytes);
+  for (int begin = 0; begin < n_blocks(); ++begin) {
+    const int end = LeastEnd(d, begin);
+    if (end <= n_blocks() && bytes(begin, end) <= memory) return true;
+  }
+  return false;
+}
+
+int LayerTables::LeastEnd(int d, int begin) const {
+  if (least_active(d) == 0) return begin + 1;
+  int low = begin + 1, high = n_blocks() + 1;
+  while (low < high) {
+    const int middle = low + (high - low) / 2;
+    if (layer_->HasLeastPart(d, {begin, middle})) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  return low;
+}
+
+int LayerTables::LastBegin(int d, int end) const {
+  if (least_active(d) == 0) return end - 1;
+  int low = -1, high = end - 1;
+  while (low < high) {
+    const int middle = low + (high - low + 1) / 2;
+    if (layer_->HasLeastPart(d, {middle, end})) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return low;
+}
+
 bool LayerTables::AreTwins(int a, int b) const {
   const SplitDevice &one = device(a), &other = device(b);
   return one.part_s == other.part_s && one.send_s == other.send_s &&
          one.send_busy_s == other.send_busy_s && one.round_trip_s == other.round_trip_s &&
-         one.merge_s == other.merge_s && min_blocks_[a] == min_blocks_[b] &&
+         one.merge_s == other.merge_s && least_active(a) == least_active(b) &&
          usable_[a] == usable_[b] && layer_->seconds[a] == layer_->seconds[b];
 }
 

@@ -33,7 +33,10 @@ class LayerTables {
   const std::vector<double>& prefix_bytes() const { return prefix_bytes_; }
   const std::vector<double>& block_bytes() const { return block_bytes_; }
   const std::vector<double>& block_seconds(int d) const { return block_seconds_[d]; }
-  int min_blocks(int d) const { return min_blocks_[d]; }
+  // The first end from `begin` on, and the last begin up to `end`, of a part that device d may be
+  // given; n_blocks() + 1 and -1 where there is none.
+  int LeastEnd(int d, int begin) const;
+  int LastBegin(int d, int end) const;
   // From the layer's start to the first block of work there, when the lead sends to nobody else.
   double start(int d) const {
     const SplitDevice& it = device(d);
@@ -54,13 +57,16 @@ class LayerTables {
 
  private:
   bool AreTwins(int a, int b) const;
+  bool IsUsable(int d) const;
+  double least_active(int d) const {
+    return layer_->least_active.empty() ? 0 : layer_->least_active[d];
+  }
 
   const SplitProblem* problem_;
   const SplitLayer* layer_;
   std::vector<double> prefix_bytes_;
   std::vector<double> block_bytes_;
   std::vector<std::vector<double>> block_seconds_;
-  std::vector<int> min_blocks_;
   std::vector<bool> usable_;
   std::vector<int> twins_;
 };

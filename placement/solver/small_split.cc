@@ -34,7 +34,7 @@ class Enumeration {
     }
     for (int d = 0; d < tables_.n_devices(); ++d) {
       if (!ranges_[d].empty() || !tables_.usable(d)) continue;
-      for (int end = begin + tables_.min_blocks(d); end <= tables_.n_blocks(); ++end) {
+      for (int end = tables_.LeastEnd(d, begin); end <= tables_.n_blocks(); ++end) {
         ranges_[d] = {begin, end};
         if (!Deal(end)) return false;
       }

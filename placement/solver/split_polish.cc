@@ -55,8 +55,7 @@ class Polisher {
  private:
   bool HasLeastParts(size_t l, const LayerSplit& ranges) const {
     for (size_t d = 0; d < ranges.size(); ++d) {
-      const int size = ranges[d].size();
-      if (size > 0 && size < tables_[l].min_blocks(static_cast<int>(d))) return false;
+      if (!problem_.layers[l].HasLeastPart(static_cast<int>(d), ranges[d])) return false;
     }
     return true;
   }
@@ -79,8 +78,10 @@ class Polisher {
         if (a == b) continue;
         add(a, now[b], b, now[a]);
         if (now[b].empty()) {
-          for (const int cut :
-               {begin + 1, begin + tables_[l].min_blocks(static_cast<int>(b)), (begin + end) / 2}) {
+          const LayerTables& tables = tables_[l];
+          const int d = static_cast<int>(b);
+          for (const int cut : {begin + 1, tables.LeastEnd(d, begin),
+                                begin + end - tables.LastBegin(d, end), (begin + end) / 2}) {
             if (cut <= begin || cut >= end) continue;
             add(a, {cut, end}, b, {begin, cut});
             add(a, {begin, begin + end - cut}, b, {begin + end - cut, end});

@@ -20,14 +20,13 @@ Status CheckDevice(const SplitDevice& device, size_t d) {
 
 Status CheckTable(const std::vector<double>& seconds, int n_blocks, const std::string& where) {
   if (seconds.size() != static_cast<size_t>(n_blocks) + 1) {
-    return InvalidArgument("table of seconds has the wrong length: " + where +
+    return InvalidArgument("table has the wrong length: " + where +
                            " n=" + std::to_string(seconds.size()) +
                            " want=" + std::to_string(n_blocks + 1));
   }
   if (seconds[0] != 0 || !std::all_of(seconds.begin(), seconds.end(), IsTime) ||
       !std::is_sorted(seconds.begin(), seconds.end())) {
-    return InvalidArgument("table of seconds does not rise from 0 or ends beyond all bounds: " +
-                           where);
+    return InvalidArgument("table does not rise from 0 or ends beyond all bounds: " + where);
   }
   return OkStatus();
 }
@@ -42,7 +41,7 @@ Status CheckLayer(const SplitLayer& layer, size_t l, size_t n_devices) {
     return InvalidArgument("time before the FFN is negative or beyond all bounds: " + where);
   }
   if (layer.seconds.size() != n_devices ||
-      (!layer.min_blocks.empty() && layer.min_blocks.size() != n_devices)) {
+      (!layer.least_active.empty() && layer.least_active.size() != n_devices)) {
     return InvalidArgument("tables for another number of devices: " + where +
                            " n=" + std::to_string(layer.seconds.size()) +
                            " want=" + std::to_string(n_devices));
@@ -52,7 +51,11 @@ Status CheckLayer(const SplitLayer& layer, size_t l, size_t n_devices) {
         CheckTable(layer.seconds[d], layer.n_blocks(), where + " device=" + std::to_string(d));
     if (!status.ok()) return status;
   }
-  return OkStatus();
+  if (!std::all_of(layer.least_active.begin(), layer.least_active.end(), IsTime)) {
+    return InvalidArgument("a least part is negative or beyond all bounds: " + where);
+  }
+  return layer.active.empty() ? OkStatus()
+                              : CheckTable(layer.active, layer.n_blocks(), where + " active");
 }
 
 Status CheckLayerSplit(const SplitLayer& layer, const LayerSplit& ranges, size_t l) {
@@ -67,10 +70,10 @@ Status CheckLayerSplit(const SplitLayer& layer, const LayerSplit& ranges, size_t
     if (range.begin < 0 || range.end > layer.n_blocks()) {
       return InvalidArgument("range outside the layer: " + where + " device=" + std::to_string(d));
     }
-    if (!layer.min_blocks.empty() && range.size() < layer.min_blocks[d]) {
+    if (!layer.HasLeastPart(static_cast<int>(d), range)) {
       return InvalidArgument("part below the least one: " + where + " device=" + std::to_string(d) +
-                             " blocks=" + std::to_string(range.size()) +
-                             " least=" + std::to_string(layer.min_blocks[d]));
+                             " active=" + std::to_string(layer.ActiveIn(range)) +
+                             " least=" + std::to_string(layer.least_active[d]));
     }
     for (int k = range.begin; k < range.end; ++k) ++times[k];
   }
@@ -83,6 +86,18 @@ Status CheckLayerSplit(const SplitLayer& layer, const LayerSplit& ranges, size_t
 
 }  // namespace
 
+double SplitLayer::ActiveIn(const BlockRange& range) const {
+  if (active.empty()) return range.size();
+  return active[static_cast<size_t>(range.end)] - active[static_cast<size_t>(range.begin)];
+}
+
+bool SplitLayer::HasLeastPart(int d, const BlockRange& range) const {
+  // Sums of as many terms differ by less.
+  constexpr double kRounding = 1e-9;
+  if (least_active.empty() || range.empty()) return true;
+  return ActiveIn(range) >= least_active[static_cast<size_t>(d)] * (1 - kRounding);
+}
+
 void LimitSeconds(SplitProblem* problem) {
   const auto limit = [](double* seconds) { *seconds = std::min(*seconds, kMaxSplitSeconds); };
   for (SplitDevice& device : problem->devices) {
@@ -92,6 +107,7 @@ void LimitSeconds(SplitProblem* problem) {
   }
   for (SplitLayer& layer : problem->layers) {
     limit(&layer.fixed_s);
+    for (double& least : layer.least_active) limit(&least);
     for (std::vector<double>& seconds : layer.seconds) {
       // Rising, so only an end can be beyond.
       for (auto s = seconds.rbegin(); s != seconds.rend() && *s > kMaxSplitSeconds; ++s) limit(&*s);

@@ -25,23 +25,6 @@ struct SplitDevice {
   double merge_s = 0;       // of the lead's thread: adding the part that came back
 };
 
-struct SplitLayer {
-  double fixed_s = 0;                 // of the lead before the FFN is split: attention and the like
-  std::vector<uint64_t> block_bytes;  // in memory, by block
-  // seconds[d][k]: what device d needs for blocks 0 .. k-1; n_blocks + 1 entries from 0, not
-  // descending.
-  std::vector<std::vector<double>> seconds;
-  // The least that device d may be given if anything (PowerInfer's C_l, in blocks); empty: 1 block.
-  std::vector<int> min_blocks;
-
-  int n_blocks() const { return static_cast<int>(block_bytes.size()); }
-};
-
-struct SplitProblem {
-  std::vector<SplitDevice> devices;  // 1 or more
-  std::vector<SplitLayer> layers;
-};
-
 // Blocks [begin, end) of a layer; empty: the device takes no part.
 struct BlockRange {
   int begin = 0;
@@ -49,6 +32,29 @@ struct BlockRange {
   bool empty() const { return begin >= end; }
   int size() const { return empty() ? 0 : end - begin; }
   friend bool operator==(const BlockRange&, const BlockRange&) = default;
+};
+
+struct SplitLayer {
+  double fixed_s = 0;                 // of the lead before the FFN is split: attention and the like
+  std::vector<uint64_t> block_bytes;  // in memory, by block
+  // seconds[d][k]: what device d needs for blocks 0 .. k-1; n_blocks + 1 entries from 0, not
+  // descending.
+  std::vector<std::vector<double>> seconds;
+  // Neurons expected to be active in blocks 0 .. k-1; n_blocks + 1 entries from 0, not descending.
+  // Empty: one in each block.
+  std::vector<double> active;
+  // Device d is given none of them or at least so many (PowerInfer's C_l); empty: any number.
+  std::vector<double> least_active;
+
+  int n_blocks() const { return static_cast<int>(block_bytes.size()); }
+  double ActiveIn(const BlockRange& range) const;
+  // Whether device d may be given that much.
+  bool HasLeastPart(int d, const BlockRange& range) const;
+};
+
+struct SplitProblem {
+  std::vector<SplitDevice> devices;  // 1 or more
+  std::vector<SplitLayer> layers;
 };
 
 // ranges[l][d]; of each layer they cover every block exactly once.

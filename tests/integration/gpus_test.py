@@ -12,13 +12,13 @@ class GpusTest(ClusterTest):
         code, output = self.run_program("machine", "--seconds", "0", env=FAKE_DRIVER)
         self.assertEqual(code, 0, output)
         self.assertIn("gpu 0 at 00000000:1B:00.0: First GPU, ", output)
-        self.assertIn("compute capability 9.0, PCIe 5 x16, 6 NVLinks 4, NUMA node 0, CPUs 0-3,64",
+        self.assertIn("compute capability 9.0, PCIe 5 x16, 6 x NVLink 4, NUMA node 0, CPUs 0-3,64",
                       output)
         rows = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]]
                 for line in output.split("what lies between GPUs\n")[1].split("\n")
                 if line.startswith("| gpu")}
-        self.assertEqual(rows["gpu 0"], ["-", "5 NVLinks 4, 97 GB/s assumed", "same PCIe switch"])
-        self.assertEqual(rows["gpu 1"], ["5 NVLinks 4, 97 GB/s assumed", "-", "not told"])
+        self.assertEqual(rows["gpu 0"], ["-", "5 x NVLink 4, 97 GB/s assumed", "same PCIe switch"])
+        self.assertEqual(rows["gpu 1"], ["5 x NVLink 4, 97 GB/s assumed", "-", "not told"])
 
     def test_the_profile_has_them_and_is_read_again(self):
         saved = self.path("cluster.yaml")

@@ -72,6 +72,36 @@ class JoinedTest(SharedFfnTest):
         self.assertEqual(got, alone)
         self.stop(cluster)
 
+    def test_predicted_mode_with_helpers(self):
+        """Each member predicts its own neurons, from the same x."""
+        model = self.tiny_model("powerinfer", n_layer=5)
+        expected = self.expected(model, "--ffn", "predicted")
+        plan = self.plan_of(stage(1, [0, 5], (2, [40, 96]), (3, [96, 128])))
+        cluster, _ = self.serve_joined(model, 3, "--ffn", "predicted", *plan,
+                                       *self.dump_flags(*CHUNKS))
+        cluster.ready()
+        self.check(cluster, expected)
+
+    def test_predicted_stages_with_helpers_and_streams(self):
+        model = self.tiny_model("powerinfer", n_layer=4)
+        prompts = [[7 + i, 30, 2 * i + 3] * (3 * i + 1) for i in range(4)]
+        alone = [self.generate(model, prompt, N_GENERATED, "--ffn", "predicted")[0]["generated"]
+                 for prompt in prompts]
+        plan = self.plan_of(stage(1, [0, 2], (3, [64, 128])), stage(2, [2, 4], (4, [0, 50])))
+        cluster, _ = self.serve_joined(model, 4, "--ffn", "predicted", *plan, *CHUNKS)
+        cluster.ready()
+        self.assertEqual(self.complete_together(cluster, prompts, N_GENERATED), alone)
+        self.stop(cluster)
+
+    def test_stages_and_helpers_over_narrow_links(self):
+        model = self.tiny_model("arcee", n_layer=5)
+        expected = self.expected(model, "--ffn", "exact")
+        plan = self.plan_of(stage(1, [0, 3], (3, [48, 128])), stage(2, [3, 5], (4, [0, 50])))
+        cluster, _ = self.serve_joined(model, 4, "--ffn", "exact", "--wire-dtype", "f16", *plan,
+                                       *self.dump_flags(*CHUNKS))
+        cluster.ready()
+        self.check(cluster, expected, ROUNDING_F16)
+
     def test_a_plan_that_places_neurons_twice_is_refused(self):
         model = self.tiny_model("arcee", n_layer=2)
         plan = self.plan_of({**stage(1, [0, 2], (2, [48, 128])), "neurons": [0, 64]})

@@ -15,6 +15,8 @@ struct LinkEnd {
   comm::Link& link;
   // Returns when both ends have called it.
   std::function<void()> barrier;
+  // Frames that a sender may have under way at least.
+  int window = comm::kLinkWindowFrames;
 };
 
 struct LinkCase {

@@ -68,6 +68,10 @@ class SharedStage::Exchange final : public worker::PartExchange {
 
 SharedStage::SharedStage(const std::string& path, const SharedStageOptions& options) {
   device_ = std::move(kernels::MakeCpuDevice({options.n_threads})).value();
+  if (options.make_lead_device) lead_device_ = options.make_lead_device();
+  if (options.make_helper_device) helper_device_ = options.make_helper_device();
+  kernels::Device& lead_device = lead_device_ ? *lead_device_ : *device_;
+  kernels::Device& helper_device = helper_device_ ? *helper_device_ : *device_;
   auto model = worker::OpenModel(path);
   EXPECT_TRUE(model.ok()) << model.status();
   model_ = std::move(model).value();
@@ -86,7 +90,7 @@ SharedStage::SharedStage(const std::string& path, const SharedStageOptions& opti
         {.modes = options.modes, .neurons = options.members[m], .is_helper = true},
         lead.max_step_tokens};
     auto created =
-        worker::HelperStage::Create(model_.source(), helper, *device_, worker::IgnoreProgress);
+        worker::HelperStage::Create(model_.source(), helper, helper_device, worker::IgnoreProgress);
     EXPECT_TRUE(created.ok()) << created.status();
     helpers_.push_back(std::move(created).value());
     for (size_t layer = 0; layer < lead.ffn.n_helpers.size(); ++layer) {
@@ -94,7 +98,7 @@ SharedStage::SharedStage(const std::string& path, const SharedStageOptions& opti
     }
   }
   auto created =
-      worker::Stage::Create(model_.source(), lead, *device_, &logits_, worker::IgnoreProgress);
+      worker::Stage::Create(model_.source(), lead, lead_device, &logits_, worker::IgnoreProgress);
   EXPECT_TRUE(created.ok()) << created.status();
   lead_ = std::move(created).value();
   exchange_ = std::make_unique<Exchange>(&helpers_, options.members);

@@ -2,6 +2,7 @@
 // thread: what leads and helpers compute, without links.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,6 +21,9 @@ struct SharedStageOptions {
   // members[m][layer]: the lead's neurons, then those of each helper.
   std::vector<std::vector<model::NeuronRange>> members;
   int n_threads = 1;
+  // Of the lead, and of the helpers, instead of the CPU that they share.
+  std::function<std::unique_ptr<kernels::Device>()> make_lead_device;
+  std::function<std::unique_ptr<kernels::Device>()> make_helper_device;
 };
 
 // Fails the test when the model cannot be loaded.
@@ -33,11 +37,15 @@ class SharedStage {
                                          size_t chunk);
   worker::Stage& lead() { return *lead_; }
   worker::HelperStage& helper(size_t i) { return *helpers_[i]; }
+  const worker::LoadedModel& model() const { return model_; }
+  // Of all members together: they share a device.
+  const kernels::Traffic& traffic() const { return device_->ops().traffic(); }
 
  private:
   class Exchange;
 
   std::unique_ptr<kernels::Device> device_;
+  std::unique_ptr<kernels::Device> lead_device_, helper_device_;  // null: device_
   worker::LoadedModel model_;
   LogitsRecorder logits_;
   std::unique_ptr<worker::Stage> lead_;

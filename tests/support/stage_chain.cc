@@ -24,7 +24,8 @@ proto::StepBatch OneEntry(SeqId seq, int64_t first_position, std::vector<int32_t
 }
 
 StageChain::StageChain(const std::string& path, const ChainOptions& options) {
-  device_ = options.reference_device
+  device_ = options.make_device ? options.make_device()
+            : options.reference_device
                 ? kernels::MakeReferenceDevice()
                 : std::move(kernels::MakeCpuDevice({options.n_threads})).value();
   auto model = worker::OpenModel(path);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -31,6 +32,8 @@ struct ChainOptions {
   std::string sparsity_path;  // "": what the model file has
   int n_threads = 1;
   bool reference_device = false;
+  // Instead of the CPU or the reference.
+  std::function<std::unique_ptr<kernels::Device>()> make_device;
   DType kv_dtype = DType::kF32;
   int64_t n_pages = 64;
   int max_step_tokens = 64;
@@ -54,6 +57,7 @@ class StageChain {
   const worker::LoadedModel& model() const { return model_; }
   // What all stages have read so far.
   const kernels::Traffic& traffic() const { return device_->ops().traffic(); }
+  kernels::Device& device() { return *device_; }
   worker::Stage& stage(size_t i) { return *stages_[i]; }
   worker::Stage& last() { return *stages_.back(); }
   LogitsRecorder& logits() { return logits_; }

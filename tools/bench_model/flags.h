@@ -21,8 +21,9 @@ struct BenchFlags {
   std::string batches = "1";
   std::string depths = "0";
   std::string threads;
-  std::string cpus;          // "0-3,8"; "" = wherever the system puts the threads
-  std::string isa = "auto";  // instruction set of the kernels
+  std::string cpus;            // "0-3,8"; "" = wherever the system puts the threads
+  std::string device = "cpu";  // see kernels::ParseDeviceChoice
+  std::string isa = "auto";    // instruction set of the CPU's kernels
   std::string ffn = "dense";
   std::string predictor_path;          // "": M.predictor.gguf beside M.gguf, if there is one
   std::optional<double> allowed_loss;  // none: what that file allows

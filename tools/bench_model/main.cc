@@ -35,6 +35,9 @@ void AddCaseFlags(CLI::App* app, BenchFlags* flags) {
   app->add_option("--cpus", flags->cpus,
                   "CPUs to compute on, e.g. 0-3,8: each thread stays on one of them, --against may "
                   "use them too (default: wherever the system puts threads)");
+  app->add_option("--device", flags->device,
+                  "What computes: cpu, cuda (a GPU), cuda:1 (the second one), or auto")
+      ->capture_default_str();
   app->add_option("--isa", flags->isa,
                   "Instruction set of the kernels: auto, or one this machine has (avx512-vnni, "
                   "avx512, avx2, sse4, neon, scalar)");

@@ -78,6 +78,7 @@ BenchReport DescribeRun(const BenchFlags& flags, const std::vector<std::string>&
 Status RunBench(const BenchFlags& flags) {
   TC_RETURN_IF_ERROR(kernels::UseInstructionSet(flags.isa).WithContext("--isa"));
   TC_ASSIGN_OR_RETURN(const BenchOptions options, ParseBenchFlags(flags));
+  TC_ASSIGN_OR_RETURN(const kernels::DeviceChoice device, kernels::ParseDeviceChoice(flags.device));
   TC_RETURN_IF_ERROR(RunOn(options.cpus));
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<Against> against, MakeAgainst(flags));
   TC_ASSIGN_OR_RETURN(const std::vector<worker::LoadedModel> models, OpenModels(flags, options));
@@ -96,7 +97,7 @@ Status RunBench(const BenchFlags& flags) {
       const std::unique_ptr<BenchSession> session,
       BenchSession::Create(models, cases, against.get(),
                            {flags.repetitions, flags.batch_size, flags.seed, flags.allowed_loss,
-                            options.probe_bytes, options.cpus, flags.per_op},
+                            options.probe_bytes, options.cpus, flags.per_op, device},
                            show));
   TC_ASSIGN_OR_RETURN(report.results, session->Run(options.model_paths));
   report.probe_bytes = session->probe_bytes();

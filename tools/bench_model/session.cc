@@ -103,6 +103,7 @@ Status BenchSession::Load(size_t i_setup) {
   const BenchSetup& setup = cases_.setups[i_setup];
   const worker::LoadedModel& model = models_[setup.i_model];
   LocalStageOptions options;
+  options.device = options_.device;
   options.n_threads = setup.n_threads;
   options.cpus = options_.cpus;
   TC_ASSIGN_OR_RETURN(options.ffn, FfnModesOf(model, setup.ffn, options_.allowed_loss));

@@ -31,6 +31,7 @@ struct SessionOptions {
   uint64_t probe_bytes = 0;            // 0: ProbeBufferBytes of this machine
   std::vector<int> cpus;               // thread i stays on the i-th; none: not pinned
   bool per_op = false;                 // take the time of each operator too
+  kernels::DeviceChoice device{.kind = kernels::DeviceChoice::Kind::kCpu};
 };
 
 using BenchProgressFn = std::function<void(const std::string& line)>;

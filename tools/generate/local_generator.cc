@@ -24,6 +24,7 @@ Result<LocalGenerator> LocalGenerator::Load(worker::LoadedModel model, int64_t n
   generator.options_ = options;
   generator.model_ = std::make_unique<worker::LoadedModel>(std::move(model));
   LocalStageOptions stage;
+  stage.device = options.device;
   stage.n_threads = options.n_threads;
   stage.cpus = options.cpus;
   stage.ffn = options.ffn;

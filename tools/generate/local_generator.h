@@ -18,6 +18,7 @@
 namespace thermocline::tools {
 
 struct LocalOptions {
+  kernels::DeviceChoice device;
   int n_threads = 1;
   std::vector<int> cpus;  // thread i stays on the i-th, the calling one on the first
   model::FfnModes ffn = model::FfnMode::kDense;  // to choose from

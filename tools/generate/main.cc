@@ -24,6 +24,10 @@ void AddFlags(CLI::App* app, GenerateFlags* flags) {
   app->add_option("--cpus", flags->cpus,
                   "CPUs to compute on, e.g. 0-3,8: each thread stays on one of them, and --threads "
                   "is their number unless given (default: wherever the system puts threads)");
+  app->add_option("--device", flags->device,
+                  "What computes: cpu, cuda (a GPU), cuda:1 (the second one), or auto: a GPU if "
+                  "there is one")
+      ->capture_default_str();
   app->add_option("--isa", flags->isa,
                   "Instruction set of the kernels: auto, or one this machine has (avx512-vnni, "
                   "avx512, avx2, sse4, neon, scalar)");

@@ -198,6 +198,12 @@ Status ChooseThreads(const GenerateFlags& flags, LocalOptions* options) {
   return RunOn(options->cpus);
 }
 
+Result<kernels::DeviceChoice> DeviceOf(const GenerateFlags& flags) {
+  auto device = kernels::ParseDeviceChoice(flags.device);
+  if (!device.ok()) return device.status().WithContext("--device");
+  return *device;
+}
+
 }  // namespace
 
 Status RunGenerate(const GenerateFlags& flags) {
@@ -210,6 +216,7 @@ Status RunGenerate(const GenerateFlags& flags) {
       const int64_t n_positions,
       ChoosePositions(flags, static_cast<int64_t>(prompt.ids.size()), model.config));
   LocalOptions options;
+  TC_ASSIGN_OR_RETURN(options.device, DeviceOf(flags));
   TC_RETURN_IF_ERROR(ChooseThreads(flags, &options));
   options.ffn = ffn;
   TC_ASSIGN_OR_RETURN(options.kv_dtype, ParseKvDtype(flags.kv_dtype));

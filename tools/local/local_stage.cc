@@ -1,5 +1,8 @@
 #include "tools/local/local_stage.h"
 
+#include <utility>
+
+#include "base/log.h"
 #include "base/units.h"
 
 namespace thermocline::tools {
@@ -14,7 +17,10 @@ Result<std::unique_ptr<LocalStage>> LocalStage::Load(const worker::LoadedModel& 
                                                      const LocalStageOptions& options,
                                                      const worker::LoadProgressFn& on_progress) {
   std::unique_ptr<LocalStage> local(new LocalStage());
-  TC_ASSIGN_OR_RETURN(local->device_, kernels::MakeCpuDevice({options.n_threads, options.cpus}));
+  TC_ASSIGN_OR_RETURN(auto chosen,
+                      kernels::MakeDevice(options.device, {options.n_threads, options.cpus}));
+  if (!chosen.note.empty()) LogInfo("tools", chosen.note);
+  local->device_ = std::move(chosen.device);
   if (!options.logits_path.empty()) {
     TC_ASSIGN_OR_RETURN(local->logits_, worker::MakeLogitsFile(options.logits_path));
   }

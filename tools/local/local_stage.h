@@ -1,4 +1,5 @@
-// A whole model as one stage on this machine's CPU: what programs without a cluster compute with.
+// A whole model as one stage on this machine's CPU or a GPU: what programs without a cluster
+// compute with.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +9,7 @@
 
 #include "base/status.h"
 #include "kernels/device.h"
+#include "kernels/device_choice.h"
 #include "model/ffn_mode.h"
 #include "placement/plan.h"
 #include "proto/messages.h"
@@ -18,6 +20,7 @@
 namespace thermocline::tools {
 
 struct LocalStageOptions {
+  kernels::DeviceChoice device{.kind = kernels::DeviceChoice::Kind::kCpu};
   int n_threads = 1;
   std::vector<int> cpus;                         // of the threads, as in CpuDeviceOptions
   model::FfnModes ffn = model::FfnMode::kDense;  // to choose from
@@ -33,7 +36,7 @@ int64_t PagesFor(int64_t n_sequences, int64_t n_positions, int page_tokens);
 // Owns device and stage; the model outlives it. One thread.
 class LocalStage {
  public:
-  // Loads all layers. Errors as MakeCpuDevice, MakeLogitsFile and worker::Stage::Create.
+  // Loads all layers. Errors as kernels::MakeDevice, MakeLogitsFile and worker::Stage::Create.
   static Result<std::unique_ptr<LocalStage>> Load(const worker::LoadedModel& model,
                                                   const LocalStageOptions& options,
                                                   const worker::LoadProgressFn& on_progress);

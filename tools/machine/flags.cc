@@ -26,6 +26,9 @@ Result<MachineOptions> ParseMachineFlags(const MachineFlags& flags) {
     return InvalidArgument(
         Str("--seconds out of range:", Kv("seconds", flags.seconds), Kv("max", kMaxSeconds)));
   }
+  auto device = kernels::ParseDeviceChoice(flags.device);
+  if (!device.ok()) return device.status().WithContext("--device");
+  options.device = *device;
   auto cpus = ParseCpuList(flags.cpus);
   if (!cpus.ok()) return cpus.status().WithContext("--cpus");
   options.cpus = *std::move(cpus);

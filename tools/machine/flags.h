@@ -6,12 +6,14 @@
 #include <vector>
 
 #include "base/status.h"
+#include "kernels/device_choice.h"
 
 namespace thermocline::tools {
 
 struct MachineFlags {
-  int n_threads = 0;  // 0: one per CPU of `cpus`, or per allowed CPU
-  std::string cpus;   // "0-3,8"; "" = wherever the system puts the threads
+  int n_threads = 0;            // 0: one per CPU of `cpus`, or per allowed CPU
+  std::string cpus;             // "0-3,8"; "" = wherever the system puts the threads
+  std::string device = "auto";  // see kernels::ParseDeviceChoice
   std::string isa = "auto";
   std::string memory;        // "": nine tenths of what is available
   double seconds = 0.45;     // of all measurements
@@ -19,6 +21,7 @@ struct MachineFlags {
 };
 
 struct MachineOptions {
+  kernels::DeviceChoice device;
   int n_threads = 1;
   std::vector<int> cpus;
   uint64_t memory_bytes = 0;

@@ -16,7 +16,7 @@ using placement::GpuPeer;
 
 std::string Nvlinks(int n, int generation) {
   const std::string version = generation > 0 ? Str(" ", generation) : "";
-  return Str(n, n == 1 ? " NVLink" : " NVLinks", version);
+  return Str(n, " x NVLink", version);
 }
 
 std::string GpuLine(size_t index, const GpuInfo& gpu) {

@@ -19,6 +19,10 @@ void AddFlags(CLI::App* app, thermocline::tools::MachineFlags* flags) {
   app->add_option("-t,--threads", flags->n_threads, "Compute threads (default: all cores)");
   app->add_option("--cpus", flags->cpus,
                   "CPUs to compute on, e.g. 0-3,8: each thread stays on one of them");
+  app->add_option("--device", flags->device,
+                  "What to measure: cpu, cuda (a GPU), cuda:1 (the second one), or auto: a GPU if "
+                  "there is one")
+      ->capture_default_str();
   app->add_option("--isa", flags->isa, "Instruction set of the kernels")->capture_default_str();
   app->add_option("--memory", flags->memory,
                   "Memory that a plan may use here, e.g. 64G (default: 90 % of what is available)");

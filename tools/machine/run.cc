@@ -4,6 +4,7 @@
 #include <fstream>
 #include <string>
 
+#include "base/log.h"
 #include "base/str.h"
 #include "base/units.h"
 #include "kernels/device.h"
@@ -12,6 +13,7 @@
 #include "tools/machine/gpu_text.h"
 #include "tools/machine/machine_info.h"
 #include "tools/table.h"
+#include "worker/device_memory.h"
 #include "worker/profiler.h"
 
 namespace thermocline::tools {
@@ -96,7 +98,10 @@ Status WriteText(const std::string& path, const std::string& text) {
 Status RunMachine(const MachineFlags& flags) {
   TC_ASSIGN_OR_RETURN(const MachineOptions options, ParseMachineFlags(flags));
   TC_RETURN_IF_ERROR(kernels::UseInstructionSet(flags.isa).WithContext("--isa"));
-  TC_ASSIGN_OR_RETURN(const auto device, kernels::MakeCpuDevice({options.n_threads, options.cpus}));
+  TC_ASSIGN_OR_RETURN(const auto chosen,
+                      kernels::MakeDevice(options.device, {options.n_threads, options.cpus}));
+  const auto& device = chosen.device;
+  if (!chosen.note.empty()) LogInfo("tools", chosen.note);
   WorkerProfile worker =
       worker::MeasureWorker(*device, {.n_threads = options.n_threads,
                                       .cpus = options.cpus,
@@ -104,6 +109,9 @@ Status RunMachine(const MachineFlags& flags) {
                                       .time = std::chrono::duration_cast<Duration>(
                                           std::chrono::duration<double>(options.seconds))});
   worker.id = {1};
+  if (!device->reads_host_memory()) {
+    TC_ASSIGN_OR_RETURN(worker.memory_bytes, worker::MemoryToOffer(*device, 0));
+  }
   placement::FillGpus(&worker);
   const std::string yaml = placement::ClusterToYaml({.workers = {worker}, .links = {}});
   if (flags.save_cluster == "-") {

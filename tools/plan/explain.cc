@@ -129,6 +129,28 @@ double HelpersSeconds(const PlanForecast::Layer& layer) {
   return first == layer.parts_s.end() ? 0 : *std::max_element(first, layer.parts_s.end());
 }
 
+// Of the layers that a helper takes part in: how many of its neurons are expected to be active, and
+// how many must be.
+std::string LeastParts(const placement::PlannedModel& planned) {
+  std::string text;
+  for (size_t i = 0; i < planned.forecast.stages.size(); ++i) {
+    const PlanForecast::Stage& stage = planned.forecast.stages[i];
+    for (size_t m = 1; m < stage.members.size(); ++m) {
+      double least = 0, fewest = 0;
+      for (const PlanForecast::Layer& layer : stage.layers) {
+        if (layer.active[m] <= 0) continue;
+        least = std::max(least, layer.least_active[m]);
+        fewest = fewest > 0 ? std::min(fewest, layer.active[m]) : layer.active[m];
+      }
+      text += Str("stage ", i, ", worker ", stage.members[m].worker, ": none or at least ",
+                  FixedPoint(least, 1),
+                  " active neurons of a layer, which is what its messages take of the lead; has ",
+                  FixedPoint(fewest, 1), " or more\n");
+    }
+  }
+  return text.empty() ? text : text + "\n";
+}
+
 }  // namespace
 
 std::string ExplainLayers(const placement::PlannedModel& planned) {
@@ -157,7 +179,7 @@ std::string ExplainLayers(const placement::PlannedModel& planned) {
     }
     ends("head", i, stage.head_s);
   }
-  return Str(table.Markdown(), "\n");
+  return Str(table.Markdown(), "\n", LeastParts(planned));
 }
 
 double NeuronShare(const StagePlan& stage, size_t member, size_t layer, int64_t n_ff) {

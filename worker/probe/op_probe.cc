@@ -27,6 +27,11 @@ constexpr int64_t kTrialRows = 64;
 // What all calls of a case work on together: its lines are thrown out of the caches in about a
 // millisecond.
 constexpr uint64_t kCaseBytes = 32 * kMiB;
+// On a device with memory of its own a matrix is read in ten microseconds or so, and calls follow
+// one another in the queue, as a step's do.
+constexpr uint64_t kApartMatrixBytes = 32 * kMiB;
+constexpr size_t kApartCalls = 16;
+constexpr int kApartTinyCalls = 64;
 // Fits an L2 cache with the activations beside it.
 constexpr uint64_t kCachedBytes = 256 * kKiB;
 // Two of the parts that the CPU's ops hand to a thread; further threads wake and find nothing.
@@ -83,11 +88,24 @@ class Needs {
 
 OpProbe::OpProbe(kernels::Device& device, std::span<std::byte> region)
     : device_(device),
+      is_apart_(!device.reads_host_memory()),
       region_(region),
-      tiny_w_(kTinyRows * kProbeCols),
-      tiny_x_(kProbeCols),
-      tiny_y_(kTinyRows) {
+      x_(device),
+      y_(device),
+      activations_(device),
+      lists_(device),
+      tiny_w_(device),
+      tiny_x_(device),
+      tiny_y_(device) {
   CHECK(region.size() >= kMinBytes);
+  const std::vector<std::byte> zeros(RowBytes(DType::kF16, kTinyRows * kProbeCols));
+  tiny_w_.Set(zeros);
+  tiny_x_.Set(std::span(zeros).first(RowBytes(DType::kF32, kProbeCols)));
+  tiny_y_.Room(RowBytes(DType::kF32, kTinyRows));
+}
+
+void OpProbe::SetFloats(const std::vector<float>& values, ProbeValues* to) {
+  to->Set(std::as_bytes(std::span(values)));
 }
 
 // As many whole rows as fit `n_bytes` and the rest of the region.
@@ -100,47 +118,62 @@ TensorView OpProbe::Weights(DType dtype, uint64_t begin_bytes, uint64_t n_bytes)
 }
 
 void OpProbe::MatMul(const TensorView& w, int64_t n_tokens) {
-  device_.ops().MatMul(w, TensorView::F32(x_.data(), n_tokens, w.n_cols), TensorView{},
-                       TensorView::F32(y_.data(), n_tokens, w.n_rows));
+  device_.ops().MatMul(w, TensorView::Dense(x_.data(), DType::kF32, n_tokens, w.n_cols),
+                       TensorView{}, TensorView::Dense(y_.data(), DType::kF32, n_tokens, w.n_rows));
 }
 
 OpProbe::Case OpProbe::CaseOf(const WeightRate& rate, uint64_t matrix_bytes, size_t n_matrices) {
-  Case test{.matrices = {}, .lists = {}, .n_tokens = rate.n_tokens};
-  const uint64_t end = std::min<uint64_t>(region_.size(), kCaseBytes + kernels::kLanesSlackBytes);
+  Case test{.matrices = {}, .lists = {}, .list_offsets = {}, .n_tokens = rate.n_tokens};
+  const uint64_t most = is_apart_ ? kApartBytes : kCaseBytes;
+  const uint64_t end = std::min<uint64_t>(region_.size(), most + kernels::kLanesSlackBytes);
   uint64_t begin = 0;
   do {
     test.matrices.push_back(Weights(rate.dtype, begin, matrix_bytes));
-    begin += RoundUp(test.matrices.back().bytes(), uint64_t{64});
+    begin += RoundUp(test.matrices.back().bytes(), uint64_t{is_apart_ ? 256u : 64u});
   } while (begin + matrix_bytes + kernels::kLanesSlackBytes <= end &&
            test.matrices.size() < n_matrices);
   const int64_t n_rows = test.matrices.front().n_rows;
   const auto n_values = static_cast<size_t>(rate.n_tokens * std::max(kProbeCols, n_rows));
-  x_.assign(n_values, 0.5f);
-  y_.assign(n_values, 0.0f);
+  SetFloats(std::vector<float>(n_values, 0.5f), &x_);
+  y_.Room(n_values * sizeof(float));
   if (rate.use == WeightUse::kMatMul) return test;
   test.lists = ListsOf(n_rows, rate.row_share);
+  PlaceLists(&test);
   const Needs needs(rate.n_tokens);
-  activations_.clear();
+  std::vector<float> activations;
   for (uint64_t t = 0; t < static_cast<uint64_t>(rate.n_tokens); ++t) {
     for (uint64_t i = 0; i < static_cast<uint64_t>(n_rows); ++i) {
-      activations_.push_back(needs.Has(t, i) ? 0.5f : 0.0f);
+      activations.push_back(needs.Has(t, i) ? 0.5f : 0.0f);
     }
   }
+  SetFloats(activations, &activations_);
   return test;
+}
+
+// One after the other.
+void OpProbe::PlaceLists(Case* test) {
+  std::vector<int32_t> words;
+  for (const std::vector<int32_t>& list : test->lists) {
+    test->list_offsets.push_back(words.size() * sizeof(int32_t));
+    words.push_back(static_cast<int32_t>(list.size()));
+    words.insert(words.end(), list.begin(), list.end());
+  }
+  lists_.Set(std::as_bytes(std::span(words)));
 }
 
 uint64_t OpProbe::Run(WeightUse use, Case& test, size_t call) {
   const TensorView& w = test.matrices[call % test.matrices.size()];
-  const auto view = [&](std::vector<float>& values, int64_t n_cols) {
-    return TensorView::F32(values.data(), test.n_tokens, n_cols);
+  const auto view = [&](const ProbeValues& values, int64_t n_cols) {
+    return TensorView::Dense(values.data(), DType::kF32, test.n_tokens, n_cols);
   };
   if (use == WeightUse::kMatMul) {
     MatMul(w, test.n_tokens);
     return w.bytes();
   }
-  std::vector<int32_t>& list = test.lists[call / test.matrices.size()];
-  auto n_rows = static_cast<int32_t>(list.size());
-  const kernels::ActiveIds ids{list.data(), &n_rows, n_rows};
+  const size_t i_list = call / test.matrices.size();
+  const std::vector<int32_t>& list = test.lists[i_list];
+  auto* const words = reinterpret_cast<int32_t*>(lists_.data() + test.list_offsets[i_list]);
+  const kernels::ActiveIds ids{words + 1, words, static_cast<int32_t>(list.size())};
   const TensorView activations = view(activations_, w.n_rows);
   if (use == WeightUse::kNeurons) {
     device_.ops().Neurons({.up = w}, kernels::Activation::kRelu, view(x_, w.n_cols), ids,
@@ -154,12 +187,14 @@ uint64_t OpProbe::Run(WeightUse use, Case& test, size_t call) {
 // Bytes of a matrix that one call works through within `slot`.
 uint64_t OpProbe::MatrixBytes(const WeightRate& rate, Duration slot) {
   const uint64_t row_bytes = RowBytes(rate.dtype, kProbeCols);
-  const auto wanted = static_cast<uint64_t>(static_cast<double>(kMatrixBytes) / rate.row_share);
+  const uint64_t matrix_bytes = is_apart_ ? kApartMatrixBytes : kMatrixBytes;
+  const auto wanted = static_cast<uint64_t>(static_cast<double>(matrix_bytes) / rate.row_share);
   const uint64_t most = std::min({wanted, kMaxRows * row_bytes, kCaseBytes});
   const uint64_t least = kTrialRows * row_bytes;
   Case trial = CaseOf(rate, least, 1);
   const TimePoint begin = clock_.Now();
   for (size_t call = 0; call < trial.n_calls(); ++call) (void)Run(rate.use, trial, call);
+  Finish();
   // Each call of a case reads one list's share of its matrix.
   const double seconds = Seconds(clock_.Now() - begin) / static_cast<double>(trial.n_calls());
   const double fitting = Seconds(slot) / std::max(seconds, 1e-9) * static_cast<double>(least);
@@ -174,14 +209,18 @@ double OpProbe::BytesPerS(const WeightRate& rate, Duration slot) {
   std::vector<double> seconds_per_byte;
   size_t call = 0;
   do {
-    if (call % test.n_calls() == 0) {
+    if (call % test.n_calls() == 0 && !is_apart_) {
       for (const TensorView& w : test.matrices) EvictFromCaches({w.data, w.bytes()});
       // Threads that fell asleep meanwhile would be late: within a step they spin from one op to
       // the next.
       (void)TinyOpSeconds(Duration{0});
     }
     const TimePoint begin = clock_.Now();
-    const uint64_t n_bytes = Run(rate.use, test, call++ % test.n_calls());
+    uint64_t n_bytes = 0;
+    for (size_t i = 0; i < (is_apart_ ? kApartCalls : 1); ++i) {
+      n_bytes += Run(rate.use, test, call++ % test.n_calls());
+    }
+    Finish();
     const double seconds = Seconds(clock_.Now() - begin);
     if (n_bytes > 0) seconds_per_byte.push_back(seconds / static_cast<double>(n_bytes));
   } while (clock_.Now() < end);
@@ -189,27 +228,51 @@ double OpProbe::BytesPerS(const WeightRate& rate, Duration slot) {
 }
 
 double OpProbe::FlopsPerS(DType dtype, int n_tokens, Duration slot) {
-  TensorView w = Weights(dtype, 0, kCachedBytes);
-  x_.assign(static_cast<size_t>(n_tokens * kProbeCols), 0.5f);
-  y_.resize(static_cast<size_t>(n_tokens * w.n_rows));
+  TensorView w = Weights(dtype, 0, is_apart_ ? kApartMatrixBytes : kCachedBytes);
+  SetFloats(std::vector<float>(static_cast<size_t>(n_tokens * kProbeCols), 0.5f), &x_);
+  y_.Room(static_cast<uint64_t>(n_tokens * w.n_rows) * sizeof(float));
   const TimePoint begin = clock_.Now();
   MatMul(w.Rows(0, kTinyRows), n_tokens);
+  Finish();
   const double share = Seconds(slot) / std::max(Seconds(clock_.Now() - begin), 1e-9);
   if (share * kTinyRows < static_cast<double>(w.n_rows)) {
     w = w.Rows(0, std::max<int64_t>(1, static_cast<int64_t>(share)) * kTinyRows);
   }
   MatMul(w, n_tokens);  // fetches the weights
-  const double seconds = SecondsOf(clock_, slot, [&] { MatMul(w, n_tokens); });
+  const double seconds = SecondsOf(clock_, slot, [&] {
+    MatMul(w, n_tokens);
+    Finish();
+  });
   return 2.0 * static_cast<double>(n_tokens * w.n_rows * w.n_cols) / seconds;
 }
 
 double OpProbe::TinyOpSeconds(Duration slot) {
   const TensorView w = TensorView::Dense(tiny_w_.data(), DType::kF16, kTinyRows, kProbeCols);
-  const TensorView x = TensorView::F32(tiny_x_.data(), 1, kProbeCols);
-  const TensorView y = TensorView::F32(tiny_y_.data(), 1, kTinyRows);
-  const auto call = [&] { device_.ops().MatMul(w, x, TensorView{}, y); };
+  const TensorView x = TensorView::Dense(tiny_x_.data(), DType::kF32, 1, kProbeCols);
+  const TensorView y = TensorView::Dense(tiny_y_.data(), DType::kF32, 1, kTinyRows);
+  const int n_calls = is_apart_ ? kApartTinyCalls : 1;
+  const auto call = [&] {
+    for (int i = 0; i < n_calls; ++i) device_.ops().MatMul(w, x, TensorView{}, y);
+    Finish();
+  };
   call();
-  return SecondsOf(clock_, slot, call);
+  return SecondsOf(clock_, slot, call) / n_calls;
+}
+
+std::byte* ProbeValues::Room(uint64_t n_bytes) {
+  if (memory_.size() >= n_bytes) return memory_.data();
+  (void)device_.Synchronize();
+  auto memory = device_.Allocate(n_bytes);
+  CHECK(memory.ok());
+  memory_ = *std::move(memory);
+  return memory_.data();
+}
+
+std::byte* ProbeValues::Set(std::span<const std::byte> bytes) {
+  std::byte* const to = Room(bytes.size());
+  device_.CopyToDevice(bytes.data(), to, bytes.size());
+  (void)device_.Synchronize();
+  return to;
 }
 
 }  // namespace thermocline::worker

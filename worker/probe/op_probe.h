@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "base/buffer.h"
 #include "base/clock.h"
 #include "base/dtype.h"
 #include "base/tensor_view.h"
@@ -18,6 +19,21 @@ namespace thermocline::worker {
 // Columns of the weights: every type's blocks divide them. Longer rows are gathered faster.
 inline constexpr int64_t kProbeCols = 2048;
 
+// Values of an op in a device's memory, which only grows. Owned by a probe.
+class ProbeValues {
+ public:
+  explicit ProbeValues(kernels::Device& device) : device_(device) {}
+  // Room for n_bytes, whatever it holds. CHECKs that there is memory: it is little.
+  std::byte* Room(uint64_t n_bytes);
+  // The same, with a copy of what `bytes` are.
+  std::byte* Set(std::span<const std::byte> bytes);
+  std::byte* data() const { return memory_.data(); }
+
+ private:
+  kernels::Device& device_;
+  Buffer memory_;
+};
+
 // Measures ops on memory that it borrows. Each measurement takes its slot of time, whatever the
 // speed, and one call of the op at least, so that workers which start together measure the same
 // things at the same time, as they will share the memory later. Thread-compatible, as the device
@@ -28,6 +44,9 @@ class OpProbe {
   // both outlive the probe.
   OpProbe(kernels::Device& device, std::span<std::byte> region);
   static constexpr uint64_t kMinBytes = 2 << 20;
+  // What it makes use of where the device has memory of its own, and the caches that this outlasts:
+  // 50 MiB on the largest cards.
+  static constexpr uint64_t kApartBytes = 512 << 20;
 
   // Bytes per second of weights that come from memory, as `rate` says; its figure is not read.
   double BytesPerS(const placement::WeightRate& rate, Duration slot);
@@ -42,7 +61,8 @@ class OpProbe {
   // the address translations that another has left.
   struct Case {
     std::vector<TensorView> matrices;
-    std::vector<std::vector<int32_t>> lists;  // empty: all rows
+    std::vector<std::vector<int32_t>> lists;  // each with its length before it; empty: all rows
+    std::vector<uint64_t> list_offsets;       // in bytes, where the device has them
     int64_t n_tokens = 1;
     size_t n_calls() const { return matrices.size() * std::max<size_t>(1, lists.size()); }
   };
@@ -54,13 +74,21 @@ class OpProbe {
   TensorView Weights(DType dtype, uint64_t begin_bytes, uint64_t n_bytes) const;
   void MatMul(const TensorView& w, int64_t n_tokens);
 
+  // Waits until the device has done what it was asked; errors show as times that are too short,
+  // and end the worker at its next wait.
+  void Finish() { (void)device_.Synchronize(); }
+  void PlaceLists(Case* test);
+  void SetFloats(const std::vector<float>& values, ProbeValues* to);
+
   kernels::Device& device_;
+  // A device with memory of its own has many ops in its queue; they are timed many together.
+  const bool is_apart_;
   const std::span<std::byte> region_;
   SteadyClock clock_;
-  std::vector<float> x_, y_;
-  std::vector<float> activations_;  // of the rows, by token; 0 where it does not need the row
-  std::vector<uint16_t> tiny_w_;
-  std::vector<float> tiny_x_, tiny_y_;
+  ProbeValues x_, y_;
+  ProbeValues activations_;  // of the rows, by token; 0 where it does not need the row
+  ProbeValues lists_;
+  ProbeValues tiny_w_, tiny_x_, tiny_y_;
 };
 
 }  // namespace thermocline::worker

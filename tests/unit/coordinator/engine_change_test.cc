@@ -365,19 +365,18 @@ TEST_F(EngineChangeTest, AWorkerWithoutWhomNothingFitsIsAskedToStay) {
 // Layers of the model fit two workers of three, not one.
 TEST_F(EngineChangeTest, OfTwoWhoLeaveAtOnceTheOneGoesThatCan) {
   options_.expected = {{{1}, "node1"}, {{2}, "node2"}, {{3}, "node3"}};
-  options_.max_step_tokens = options_.prefill_chunk = 16;  // frames of links are small then
   {
     const MutexLock lock(mutex_);
     beats_ = true;
   }
+  options_.max_step_tokens = options_.prefill_chunk = 32;  // frames weigh less than layers
   StartEngine();
-  const placement::StagePlan alone{.lead = {1}, .layers = {0, 4, true, true}};
-  const uint64_t n_weights = model_.weights.BytesOf(alone.layers);
+  const uint64_t n_weights = model_.weights.BytesOf({0, 4, true, true});
   const placement::OverheadModel overhead(model_.config, model_.weights, options_.plan.ffn,
                                           options_.max_step_tokens);
   for (const uint64_t id : {1, 2, 3}) {
     proto::Hello hello = HelloOf(id);
-    hello.profile.memory_bytes = overhead.OfLead(alone) + n_weights * 3 / 4;
+    hello.profile.memory_bytes = overhead.MostOfLead({2, 4, false, true}, 0) + n_weights * 3 / 4;
     mailbox_.Post(PeerOf(id), hello);
   }
   ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kReady; }));

@@ -88,6 +88,8 @@ class RecordingObserver final : public EngineObserver {
   }
   void OnPlanning(const PlanJob& job) override {
     Add(Str("planning for ", job.cluster.workers.size()));
+    const MutexLock lock(mutex_);
+    planned_context_ = job.options.n_context;
   }
   void OnPlan(const PlanOutcome& planned) override {
     const MutexLock lock(mutex_);
@@ -113,6 +115,10 @@ class RecordingObserver final : public EngineObserver {
     const MutexLock lock(mutex_);
     return lines_;
   }
+  int64_t planned_context() const {
+    const MutexLock lock(mutex_);
+    return planned_context_;
+  }
   PlanOutcome outcome() const {
     const MutexLock lock(mutex_);
     return outcome_;
@@ -127,6 +133,7 @@ class RecordingObserver final : public EngineObserver {
   mutable Mutex mutex_;
   std::vector<std::string> lines_ GUARDED_BY(mutex_);
   PlanOutcome outcome_ GUARDED_BY(mutex_);
+  int64_t planned_context_ GUARDED_BY(mutex_) = -1;
 };
 
 inline comm::PeerId PeerOf(uint64_t worker) { return {1000 + worker}; }

@@ -45,7 +45,10 @@ TEST_F(EngineTest, MembersOfAStageMeetWhereItsLeadSays) {
     EXPECT_EQ(assignments_.at(PeerOf(1)).nccl_id, ids[1]);
     EXPECT_EQ(assignments_.at(PeerOf(2)).nccl_id, ids[1]);
   }
-  ASSERT_TRUE(engine_->Replan(options_.plan_json).ok());
+  ASSERT_TRUE(engine_
+                  ->Replan(R"({"stages":[{"lead":2,"layers":[0,4],
+                                              "helpers":[{"worker":1,"neurons":[96,128]}]}]})")
+                  .ok());
   ASSERT_TRUE(Eventually([&] {
     const MutexLock lock(mutex_);
     return assignments_.at(PeerOf(1)).plan.epoch == Epoch{2};
@@ -68,6 +71,18 @@ TEST_F(EngineTest, PlansForTheStreamsAndSaysWhatItExpects) {
   EXPECT_EQ(expected->stage_s.size(), 2u);
   EXPECT_EQ(expected->one_stream_tokens_per_s, 1 / outcome.one_stream.step_s);
   EXPECT_EQ(outcome.cluster.links.size(), 2u);
+}
+
+TEST_F(EngineTest, PlansForHalfOfTheContextThatStreamsMayHave) {
+  options_.plan.n_ctx = 64;
+  StartServing();
+  EXPECT_EQ(observer_.planned_context(), 32);
+}
+
+TEST_F(EngineTest, PlansForTheContextThatItIsTold) {
+  options_.n_context = 7;
+  StartServing();
+  EXPECT_EQ(observer_.planned_context(), 7);
 }
 
 // 20 workers that all differ: planning for them takes longer than these tests.

@@ -54,6 +54,7 @@ const std::vector<LibraryHome>& LibraryHomes() {
       {"hwy/", {"kernels/cpu/"}},
       {"hwloc", {"worker/probe/host_topology.cc"}},
       {"cuda", {"kernels/cuda/"}},
+      {"nvtx3/", {"kernels/cuda/"}},
       {"zmq", {"comm/"}},
       {"sodium", {"comm/"}},
       {"mpi.h", {"comm/"}},

@@ -84,10 +84,13 @@ TEST(DeviceTest, RefusesBadOptions) {
   EXPECT_EQ(MakeCpuDevice({.n_threads = -2}).status().code(), StatusCode::kInvalidArgument);
 }
 
-TEST(DeviceTest, NoCudaIsUnavailable) {
-  const auto device = MakeCudaDevice(99);
-  ASSERT_FALSE(device.ok());
-  EXPECT_EQ(device.status().code(), StatusCode::kUnavailable);
+TEST(DeviceTest, AGpuThatIsNotThereIsUnavailable) {
+  for (const int ordinal : {99, -1}) {
+    const auto device = MakeCudaDevice(ordinal);
+    ASSERT_FALSE(device.ok());
+    EXPECT_EQ(device.status().code(), StatusCode::kUnavailable);
+    EXPECT_EQ(device.status().message().find('\n'), std::string::npos) << device.status();
+  }
 }
 
 TEST(DeviceTest, TheReferenceIsNamed) {

@@ -153,6 +153,83 @@ TEST_F(PlannerTest, WhatOneWorkerCannotHoldIsSpread) {
   EXPECT_THAT(Make().status().message(), HasSubstr("are missing; shorter contexts"));
 }
 
+// Fifty times as fast, with room for two thirds of the model; an op costs it a launch, and every
+// way to it and back the bus.
+class GpuPlannerTest : public PlannerTest {
+ protected:
+  static constexpr double kSpeed = 50;
+
+  void CpuAndGpu(double hop_s) {
+    Cluster({1}, 0);
+    const uint64_t needed = MustMake().forecast.stages[0].members[0].memory_bytes;
+    const uint64_t own = OverheadModel(model_.config, model_.weights, model::FfnMode::kExact, 16)
+                             .MostOfHelper(kLayers);
+    Cluster({1, kSpeed}, hop_s);
+    WorkerProfile& gpu = cluster_.workers[1];
+    gpu.memory_bytes = own + (needed - own) * 2 / 3;
+    gpu.op_overhead_s = Figure::Measured(1e-6);
+  }
+  static constexpr WorkerId kCpu{1}, kGpu{2};
+};
+
+// Whoever leads: attention is a small part of this model.
+TEST_F(GpuPlannerTest, HotNeuronsGoToTheGpuAndColdOnesToTheCpu) {
+  CpuAndGpu(1e-6);
+  const PlannedModel planned = MustMake();
+  ASSERT_EQ(planned.plan.stages.size(), 1u);
+  const StagePlan& stage = planned.plan.stages[0];
+  ASSERT_EQ(stage.helpers.size(), 1u);
+  const bool gpu_leads = stage.lead == kGpu;
+  const auto& hot = gpu_leads ? stage.neurons : stage.helpers[0].neurons;
+  const auto& cold = gpu_leads ? stage.helpers[0].neurons : stage.neurons;
+  int64_t n_cold = 0;
+  for (size_t layer = 0; layer < kLayers; ++layer) {
+    EXPECT_EQ(hot[layer].begin, 0) << layer;
+    EXPECT_EQ(hot[layer].size() + cold[layer].size(), kNeurons) << layer;
+    EXPECT_TRUE(cold[layer].empty() || cold[layer].begin == hot[layer].end) << layer;
+    n_cold += cold[layer].size();
+  }
+  EXPECT_GT(n_cold, 0);
+  const auto& members = planned.forecast.stages[0].members;
+  EXPECT_LE(members[gpu_leads ? 0 : 1].memory_bytes, cluster_.workers[1].memory_bytes);
+  const double together_s = planned.forecast.step_s;
+  Cluster({1}, 0);
+  EXPECT_LT(together_s, 0.5 * MustMake().forecast.step_s);
+}
+
+TEST_F(GpuPlannerTest, AGpuThatDoesNotPayForItsHopsGetsNothing) {
+  CpuAndGpu(1);
+  const PlannedModel planned = MustMake();
+  ASSERT_EQ(planned.plan.stages.size(), 1u);
+  EXPECT_EQ(planned.plan.stages[0].lead, kCpu);
+  EXPECT_FALSE(planned.plan.stages[0].is_split());
+}
+
+TEST_F(PlannerTest, AHelpersPartOfALayerIsNoneOrPaysForItsMessages) {
+  int n_parts = 0;
+  for (uint64_t seed = 0; seed < 30; ++seed) {
+    std::mt19937_64 random(seed);
+    std::uniform_real_distribution<double> draw(0.2, 1);
+    Cluster({1, draw(random), draw(random)}, 20e-6 * draw(random));
+    for (LinkProfile& link : cluster_.links) {
+      link.message_s = Figure::Measured(1e-4 * std::pow(10, 2 * draw(random)));
+    }
+    PlannerOptions options{.latency_weight = seed % 3 == 2 ? 0.0 : 1.0, .max_group = 3};
+    const PlannedModel planned = MustMake(options);
+    for (const PlanForecast::Stage& stage : planned.forecast.stages) {
+      for (const PlanForecast::Layer& layer : stage.layers) {
+        for (size_t m = 1; m < layer.active.size(); ++m) {
+          EXPECT_GT(layer.least_active[m], 0) << "seed " << seed;
+          if (layer.active[m] == 0) continue;
+          ++n_parts;
+          EXPECT_GE(layer.active[m], layer.least_active[m] * (1 - 1e-6)) << "seed " << seed;
+        }
+      }
+    }
+  }
+  EXPECT_GT(n_parts, 20);
+}
+
 TEST_F(PlannerTest, NoBaselineIsBetter) {
   Cluster({1, 0.7, 0.4}, 100e-6);
   for (const double latency : {1.0, 0.0, 0.5}) {

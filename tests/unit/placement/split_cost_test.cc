@@ -91,9 +91,14 @@ TEST(SplitCost, ChecksNameTheBrokenRule) {
   EXPECT_THAT(CheckSplit(problem, {{{0, 2}, {1, 2}, {2, 3}}}).message(),
               HasSubstr("block=1 times=2"));
   EXPECT_THAT(CheckSplit(problem, {{{0, 1}, {}, {2, 3}}}).message(), HasSubstr("block=1 times=0"));
-  problem.layers[0].min_blocks = {1, 2, 1};
+  problem.layers[0].least_active = {1, 2, 1};
   EXPECT_THAT(CheckSplit(problem, {{{0, 1}, {1, 2}, {2, 3}}}).message(),
-              HasSubstr("device=1 blocks=1 least=2"));
+              HasSubstr("device=1 active=1.000000 least=2.000000"));
+  problem.layers[0].active = {0, 1, 3, 4};
+  EXPECT_THAT(CheckSplit(problem, {{{0, 1}, {1, 2}, {2, 3}}}), IsOk());
+  problem.layers[0].active = {0, 1, 3};
+  EXPECT_THAT(CheckProblem(problem).message(), HasSubstr("layer=0 active n=3 want=4"));
+  problem.layers[0].active.clear();
   problem.devices[0].memory_bytes = 29;
   EXPECT_THAT(CheckSplit(problem, {{{0, 3}, {}, {}}}).message(),
               HasSubstr("device=0 bytes=30 memory=29"));

@@ -74,8 +74,10 @@ SplitProblem RandomProblem(const SmallShape& shape, uint64_t seed) {
       }
     }
     if (!shape.least_parts) continue;
+    layer.active.push_back(0);
+    for (const double h : heat) layer.active.push_back(layer.active.back() + h);
     for (int d = 0; d < shape.n_devices; ++d) {
-      layer.min_blocks.push_back(d == 0 ? 1 : static_cast<int>(draw(1, 3)));
+      layer.least_active.push_back(d == 0 ? 0 : draw(0, layer.active.back() * 0.6));
     }
   }
   for (SplitDevice& device : problem.devices) {

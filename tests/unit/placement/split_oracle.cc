@@ -15,8 +15,8 @@ void Enumerate(const SplitLayer& layer, int begin, LayerSplit& ranges,
   }
   for (size_t d = 0; d < ranges.size(); ++d) {
     if (!ranges[d].empty()) continue;
-    const int least = layer.min_blocks.empty() ? 1 : std::max(1, layer.min_blocks[d]);
-    for (int end = begin + least; end <= layer.n_blocks(); ++end) {
+    for (int end = begin + 1; end <= layer.n_blocks(); ++end) {
+      if (!layer.HasLeastPart(static_cast<int>(d), {begin, end})) continue;
       ranges[d] = {begin, end};
       Enumerate(layer, end, ranges, all);
     }

@@ -50,6 +50,35 @@ TEST(WorkerFlags, TheKeyMayComeFromTheEnvironmentAndIsNeverRepeated) {
   EXPECT_EQ(status.message().find("secret"), std::string::npos);
 }
 
+TEST(WorkerFlags, TheDeviceIsParsedAndTheOneOfTheRankUnlessNamed) {
+  using Kind = kernels::DeviceChoice::Kind;
+  WorkerFlags flags = Joining();
+  EXPECT_EQ(ResolveWorkerFlags(flags, Environment({}))->device.kind, Kind::kAuto);
+  flags.device = "cuda";
+  const auto third = Environment({{"OMPI_COMM_WORLD_LOCAL_SIZE", "4"},
+                                  {"OMPI_COMM_WORLD_RANK", "6"},
+                                  {"OMPI_COMM_WORLD_LOCAL_RANK", "2"}});
+  EXPECT_EQ(ResolveWorkerFlags(flags, third)->device.ordinal, 2);
+  flags.device = "cuda:1";
+  EXPECT_EQ(ResolveWorkerFlags(flags, third)->device.ordinal, 1);
+  for (const char* wrong : {"gpu", "cuda:", "cuda:-1", "cuda:1x", "cuda:99999", ""}) {
+    flags.device = wrong;
+    const Status status = ResolveWorkerFlags(flags, Environment({})).status();
+    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << wrong;
+    EXPECT_NE(status.message().find("--device"), std::string::npos) << status;
+  }
+}
+
+TEST(WorkerFlags, GpuMemoryIsParsedAndNamed) {
+  WorkerFlags flags = Joining();
+  EXPECT_EQ(ResolveWorkerFlags(flags, Environment({}))->gpu_memory_bytes, 0u);
+  flags.gpu_memory = "20G";
+  EXPECT_EQ(ResolveWorkerFlags(flags, Environment({}))->gpu_memory_bytes, 20ull << 30);
+  flags.gpu_memory = "lots";
+  EXPECT_NE(ResolveWorkerFlags(flags, Environment({})).status().message().find("--gpu-memory"),
+            std::string::npos);
+}
+
 TEST(WorkerFlags, WhoWasToldNothingOffersItsHost) {
   EXPECT_TRUE(ResolveWorkerFlags(Joining(), Environment({}))->offers_host);
   // A launcher has said how many share it, and so each has its part already.

@@ -10,6 +10,7 @@
 #include "comm/loopback.h"
 #include "model/fingerprint.h"
 #include "proto/codec.h"
+#include "tests/support/apart_device.h"
 #include "tests/support/stage_chain.h"
 #include "tests/support/temp_file.h"
 #include "tests/support/tiny_model.h"
@@ -149,6 +150,9 @@ class OverlapTest : public ::testing::Test {
     return seen;
   }
 
+  // Batches one after the other, then at once.
+  void CheckTogether();
+
   const SteadyClock clock_{};
   const TempFile file_;
   comm::LoopbackMailboxHub mailboxes_;
@@ -180,7 +184,7 @@ TEST_F(OverlapTest, ALeadComputesOneBatchWhileTheAnswersForAnotherAreOnTheirWay)
   EXPECT_GE(waited, 2 * kLayers * 2 * kLatency.count());
 }
 
-TEST_F(OverlapTest, BatchesTogetherGiveTheTokensOfBatchesAlone) {
+void OverlapTest::CheckTogether() {
   StartBoth();
   // Chunks of one prompt, another sequence between them, then a release of what is under way.
   std::vector<proto::StepBatch> steps = {Step(1, {1}, 0, {5, 6, 7, 11}),
@@ -211,6 +215,18 @@ TEST_F(OverlapTest, BatchesTogetherGiveTheTokensOfBatchesAlone) {
     together[result.step] = result.entries[0].sampled->token;
   }
   EXPECT_EQ(together, alone);
+}
+
+TEST_F(OverlapTest, BatchesTogetherGiveTheTokensOfBatchesAlone) { CheckTogether(); }
+
+TEST_F(OverlapTest, SoTheyDoWhereTheLeadsDeviceHasMemoryOfItsOwn) {
+  lead_.device = testing::MakeApartDevice({.is_reference = true});
+  CheckTogether();
+}
+
+TEST_F(OverlapTest, SoTheyDoWhereTheHelpersDeviceHasMemoryOfItsOwn) {
+  helper_.device = testing::MakeApartDevice({.is_reference = true});
+  CheckTogether();
 }
 
 }  // namespace

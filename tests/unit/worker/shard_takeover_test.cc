@@ -7,6 +7,7 @@
 #include <random>
 
 #include "base/str.h"
+#include "tests/support/apart_device.h"
 #include "tests/support/temp_file.h"
 #include "tests/support/tiny_model.h"
 #include "worker/assignment.h"
@@ -32,7 +33,8 @@ FfnPlan Share(int n_layers, NeuronRange neurons, bool is_helper = false) {
   return ffn;
 }
 
-class ShardTakeoverTest : public ::testing::Test {
+// On the host, and on a device with memory of its own.
+class ShardTakeoverTest : public ::testing::TestWithParam<bool> {
  protected:
   void Open(const testing::TinyModelSpec& spec) {
     file_.emplace(testing::TinyModel(spec));
@@ -54,13 +56,23 @@ class ShardTakeoverTest : public ::testing::Test {
     EXPECT_TRUE(shard.ok()) << shard.status();
     return std::move(shard).value();
   }
-  static void ExpectSameBytes(const TensorView& a, const TensorView& b, const std::string& name) {
+  std::vector<std::byte> BytesOf(const TensorView& view) {
+    std::vector<std::byte> bytes(view.bytes());
+    if (device_->reads_host_memory()) {
+      std::memcpy(bytes.data(), view.data, bytes.size());
+    } else {
+      device_->CopyToHost(view.data, bytes.data(), bytes.size());
+      EXPECT_TRUE(device_->Synchronize().ok());
+    }
+    return bytes;
+  }
+  void ExpectSameBytes(const TensorView& a, const TensorView& b, const std::string& name) {
     ASSERT_EQ(a.empty(), b.empty()) << name;
     ASSERT_EQ(a.n_rows, b.n_rows) << name;
     ASSERT_EQ(a.n_cols, b.n_cols) << name;
     ASSERT_EQ(a.layout, b.layout) << name;
     if (a.empty()) return;
-    EXPECT_EQ(std::memcmp(a.data, b.data, a.bytes()), 0) << name;
+    EXPECT_TRUE(BytesOf(a) == BytesOf(b)) << name;
   }
   // `taken` is, byte by byte, what is loaded without a prior shard.
   void ExpectFresh(const Shard& taken, const LayerRange& layers, const FfnPlan& ffn) {
@@ -82,10 +94,12 @@ class ShardTakeoverTest : public ::testing::Test {
   std::optional<TempFile> file_;
   LoadedModel model_;
   const std::unique_ptr<kernels::Device> device_ =
-      std::move(kernels::MakeCpuDevice({.n_threads = 1})).value();
+      GetParam() ? testing::MakeApartDevice()
+                 : std::move(kernels::MakeCpuDevice({.n_threads = 1})).value();
 };
+INSTANTIATE_TEST_SUITE_P(Devices, ShardTakeoverTest, ::testing::Bool());
 
-TEST_F(ShardTakeoverTest, TheSameAgainReadsNothing) {
+TEST_P(ShardTakeoverTest, TheSameAgainReadsNothing) {
   Open();
   const LayerRange all{0, kLayers, true, true};
   Shard first = Load(all, Whole());
@@ -97,7 +111,7 @@ TEST_F(ShardTakeoverTest, TheSameAgainReadsNothing) {
   ExpectFresh(second, all, Whole());
 }
 
-TEST_F(ShardTakeoverTest, OnlyNewLayersAreRead) {
+TEST_P(ShardTakeoverTest, OnlyNewLayersAreRead) {
   Open(DType::kQ8_0);
   const LayerRange before{0, 3, true, false}, after{1, 4, false, true};
   Shard first = Load(before, Whole());
@@ -108,7 +122,7 @@ TEST_F(ShardTakeoverTest, OnlyNewLayersAreRead) {
   EXPECT_EQ(second.report().read_bytes, fresh.report().read_bytes - LayerBytes(1) - LayerBytes(2));
 }
 
-TEST_F(ShardTakeoverTest, OfSharedLayersOnlyNewRowsAreRead) {
+TEST_P(ShardTakeoverTest, OfSharedLayersOnlyNewRowsAreRead) {
   // ffn_down by neuron in the file, so that its rows can be read alone too.
   testing::TinyModelSpec spec{.n_layer = kLayers, .n_ff = int(kNeurons)};
   spec.dialect = testing::GgufDialect::kPowerInfer;
@@ -133,7 +147,7 @@ TEST_F(ShardTakeoverTest, OfSharedLayersOnlyNewRowsAreRead) {
   }
 }
 
-TEST_F(ShardTakeoverTest, AnotherOrderMovesRowsInMemory) {
+TEST_P(ShardTakeoverTest, AnotherOrderMovesRowsInMemory) {
   for (const DType dtype : {DType::kF16, DType::kQ4_0}) {
     Open(dtype);
     const LayerRange all{0, kLayers, true, true};
@@ -146,7 +160,7 @@ TEST_F(ShardTakeoverTest, AnotherOrderMovesRowsInMemory) {
   }
 }
 
-TEST_F(ShardTakeoverTest, FromAnyPlanToAnyOther) {
+TEST_P(ShardTakeoverTest, FromAnyPlanToAnyOther) {
   std::mt19937_64 random(7);
   const auto pick = [&](int64_t low, int64_t high) {
     return std::uniform_int_distribution<int64_t>(low, high)(random);
@@ -170,7 +184,7 @@ TEST_F(ShardTakeoverTest, FromAnyPlanToAnyOther) {
   }
 }
 
-TEST_F(ShardTakeoverTest, PredictorsAreTakenOverToo) {
+TEST_P(ShardTakeoverTest, PredictorsAreTakenOverToo) {
   testing::TinyModelSpec spec{.n_layer = kLayers, .n_ff = int(kNeurons)};
   spec.dialect = testing::GgufDialect::kPowerInfer;
   Open(spec);

@@ -41,17 +41,17 @@ TEST(GpuText, SaysWhatLiesBetweenEachTwo) {
       {.name = "I", .pci_bus_id = "0:3"}};
   EXPECT_EQ(GpuText(gpus),
             "gpu 0 at 0:1: G\\x0a, 2.0 GiB, 1.0 GiB free, compute capability 9.0, PCIe 5 x16, "
-            "1 NVLink 4, NUMA node 1, CPUs 0-3\n"
+            "1 x NVLink 4, NUMA node 1, CPUs 0-3\n"
             "gpu 1 at 0:2: H, 0 B, 0 B free\n"
             "gpu 2 at 0:3: I, 0 B, 0 B free\n"
             "NVIDIA driver 580.95\n"
             "\n"
             "what lies between GPUs\n"
-            "|       | gpu 0    | gpu 1                        | gpu 2             |\n"
-            "|-------|----------|------------------------------|-------------------|\n"
-            "| gpu 0 | -        | 1 NVLink 4, 19 GB/s assumed  | same PCIe switch  |\n"
-            "| gpu 1 | not told | -                            | across NUMA nodes |\n"
-            "| gpu 2 | not told | not told                     | -                 |\n");
+            "|       | gpu 0    | gpu 1                         | gpu 2             |\n"
+            "| ----- | -------- | ----------------------------- | ----------------- |\n"
+            "| gpu 0 | -        | 1 x NVLink 4, 19 GB/s assumed | same PCIe switch  |\n"
+            "| gpu 1 | not told | -                             | across NUMA nodes |\n"
+            "| gpu 2 | not told | not told                      | -                 |\n");
 }
 
 }  // namespace

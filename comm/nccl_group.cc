@@ -1,0 +1,52 @@
+#include <utility>
+
+#include "comm/group.h"
+
+namespace thermocline::comm {
+namespace {
+
+class NcclGroup final : public Group {
+ public:
+  NcclGroup(int self, int n_members, std::unique_ptr<NcclComm> comm, Gpu::Event event)
+      : self_(self), n_members_(n_members), comm_(std::move(comm)), event_(std::move(event)) {}
+
+  int n_members() const override { return n_members_; }
+  int self() const override { return self_; }
+  bool on_gpu() const override { return true; }
+
+  Status Broadcast(std::span<std::byte> data, GpuStream stream, TimePoint deadline) override {
+    constexpr int kLead = 0;
+    return comm_->Broadcast(data.data(), data.size(), kLead, stream, deadline);
+  }
+
+  Status Sum(std::span<std::byte> data, DType dtype, GpuStream stream,
+             TimePoint deadline) override {
+    TC_RETURN_IF_ERROR(CheckSummands(data, dtype));
+    const NcclType type = dtype == DType::kF32 ? kNcclFloat32 : kNcclFloat16;
+    return comm_->Sum(data.data(), data.size() / Traits(dtype).block_bytes, type, stream, deadline);
+  }
+
+  Status Await(GpuStream stream, TimePoint deadline) override {
+    TC_RETURN_IF_ERROR(comm_->Check());
+    TC_RETURN_IF_ERROR(comm_->gpu().Record(event_, stream));
+    return comm_->Await(event_, deadline);
+  }
+
+ private:
+  const int self_;
+  const int n_members_;
+  const std::unique_ptr<NcclComm> comm_;
+  const Gpu::Event event_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Group>> MakeNcclGroup(const NcclLibrary& nccl, const Gpu& gpu,
+                                             const NcclPlace& place, TimePoint deadline) {
+  TC_ASSIGN_OR_RETURN(Gpu::Event event, gpu.MakeEvent());
+  TC_ASSIGN_OR_RETURN(std::unique_ptr<NcclComm> comm, NcclComm::Join(nccl, gpu, place, deadline));
+  return std::unique_ptr<Group>(
+      std::make_unique<NcclGroup>(place.rank, place.n_ranks, std::move(comm), std::move(event)));
+}
+
+}  // namespace thermocline::comm

@@ -1,0 +1,2 @@
+// Attention, as nvcc makes them.
+#include "kernels/cuda/attention.cuh"

@@ -1,0 +1,183 @@
+// The CUDA runtime: device memory, one stream, events.
+#include <cuda_runtime.h>
+#include <nvtx3/nvToolsExt.h>
+
+#include <array>
+#include <utility>
+
+#include "base/str.h"
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/kernel_table.h"
+#include "kernels/cuda/runtime.h"
+
+namespace thermocline::kernels {
+namespace cuda {
+namespace {
+
+// The one place where codes of CUDA become a Status.
+Status ToStatus(cudaError_t code, const char* what) {
+  if (code == cudaSuccess) return OkStatus();
+  return Unavailable(
+      Str(what, " failed:", Kv("error", cudaGetErrorName(code)), ", ", cudaGetErrorString(code)));
+}
+
+// "12.2" of 12020.
+std::string VersionText(int version) { return Str(version / 1000, ".", version % 1000 / 10); }
+
+// Thread-compatible, as the interface says. Every call sets the device first: callers may come from
+// any thread.
+class CudaRuntime final : public Runtime {
+ public:
+  explicit CudaRuntime(DeviceFacts facts) : facts_(std::move(facts)) {}
+  ~CudaRuntime() override {
+    Use();
+    for (cudaEvent_t event : events_) {
+      if (event != nullptr) (void)cudaEventDestroy(event);
+    }
+    if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
+  }
+  Status Open() {
+    TC_RETURN_IF_ERROR(ToStatus(cudaSetDevice(facts_.ordinal), "using the device"));
+    TC_RETURN_IF_ERROR(
+        ToStatus(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream"));
+    for (cudaEvent_t& event : events_) {
+      // Waiting sleeps: the step thread shares its cores with the CPU's half of the work.
+      const unsigned flags = cudaEventDisableTiming | cudaEventBlockingSync;
+      TC_RETURN_IF_ERROR(ToStatus(cudaEventCreateWithFlags(&event, flags), "making an event"));
+    }
+    return OkStatus();
+  }
+
+  const DeviceFacts& facts() const override { return facts_; }
+  const KernelTable& kernels() const override { return gpu::Kernels(); }
+  void* stream() override { return stream_; }
+
+  std::byte* AllocateDevice(uint64_t n_bytes) override {
+    Use();
+    void* data = nullptr;
+    if (cudaMalloc(&data, n_bytes) == cudaSuccess) return static_cast<std::byte*>(data);
+    (void)cudaGetLastError();  // the caller says it; it is no error of the work
+    return nullptr;
+  }
+  void FreeDevice(std::byte* data) override {
+    Use();
+    (void)cudaFree(data);
+  }
+  std::byte* AllocatePinned(uint64_t n_bytes) override {
+    Use();
+    void* data = nullptr;
+    if (cudaMallocHost(&data, n_bytes) == cudaSuccess) return static_cast<std::byte*>(data);
+    (void)cudaGetLastError();
+    return nullptr;
+  }
+  void FreePinned(std::byte* data) override {
+    Use();
+    (void)cudaStreamSynchronize(stream_);
+    (void)cudaFreeHost(data);
+  }
+  void MemoryInfo(uint64_t* free_bytes, uint64_t* total_bytes) const override {
+    Use();
+    size_t free_now = 0, total = 0;
+    (void)cudaMemGetInfo(&free_now, &total);
+    *free_bytes = free_now;
+    *total_bytes = total;
+  }
+
+  void EnqueueCopyToDevice(const std::byte* host, std::byte* device, uint64_t n_bytes) override {
+    Use();
+    Note(cudaMemcpyAsync(device, host, n_bytes, cudaMemcpyHostToDevice, stream_),
+         "copying to the device");
+  }
+  void EnqueueCopyToHost(const std::byte* device, std::byte* host, uint64_t n_bytes) override {
+    Use();
+    Note(cudaMemcpyAsync(host, device, n_bytes, cudaMemcpyDeviceToHost, stream_),
+         "copying to the host");
+  }
+  void EnqueueZero(std::byte* device, uint64_t n_bytes) override {
+    Use();
+    Note(cudaMemsetAsync(device, 0, n_bytes, stream_), "clearing memory");
+  }
+  void RecordEvent(int slot) override {
+    Use();
+    Note(cudaEventRecord(events_[static_cast<size_t>(slot)], stream_), "recording an event");
+  }
+  bool IsEventDone(int slot) override {
+    Use();
+    const cudaError_t code = cudaEventQuery(events_[static_cast<size_t>(slot)]);
+    if (code != cudaErrorNotReady) Note(code, "the work");
+    return code != cudaErrorNotReady;  // after an error nothing is to come
+  }
+  Status WaitForEvent(int slot) override {
+    Use();
+    Note(cudaEventSynchronize(events_[static_cast<size_t>(slot)]), "the work");
+    return Error();
+  }
+  Status Error() override {
+    Use();
+    Note(cudaGetLastError(), "launching a kernel");
+    return error_;
+  }
+
+  void PushRange(const char* name) override {
+    Use();
+    (void)nvtxRangePushA(name);
+  }
+  void PopRange() override { (void)nvtxRangePop(); }
+
+ private:
+  void Use() const { (void)cudaSetDevice(facts_.ordinal); }
+  void Note(cudaError_t code, const char* what) {
+    if (code != cudaSuccess && error_.ok()) error_ = ToStatus(code, what);
+  }
+
+  const DeviceFacts facts_;
+  cudaStream_t stream_ = nullptr;
+  std::array<cudaEvent_t, kEvents> events_ = {};
+  Status error_;
+};
+
+// kUnavailable names what is missing: the driver, a new enough one, or the device.
+Status CheckDriver() {
+  int driver = 0, runtime = 0;
+  (void)cudaRuntimeGetVersion(&runtime);
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
+    return Unavailable("no CUDA driver on this machine");
+  }
+  if (driver / 1000 < runtime / 1000) {
+    return Unavailable(Str("the CUDA driver is older than the runtime of this program:",
+                           Kv("driver", VersionText(driver)), Kv("runtime", VersionText(runtime))));
+  }
+  return OkStatus();
+}
+
+Status CheckOrdinal(int ordinal) {
+  int n_devices = 0;
+  const cudaError_t code = cudaGetDeviceCount(&n_devices);
+  if (code != cudaSuccess && code != cudaErrorNoDevice) return ToStatus(code, "looking for GPUs");
+  if (ordinal >= 0 && ordinal < n_devices) return OkStatus();
+  return Unavailable(Str("no such GPU:", Kv("device", ordinal), Kv("here", n_devices)));
+}
+
+Result<DeviceFacts> ReadFacts(int ordinal) {
+  cudaDeviceProp properties = {};
+  TC_RETURN_IF_ERROR(
+      ToStatus(cudaGetDeviceProperties(&properties, ordinal), "reading a device's properties"));
+  return DeviceFacts{.name = properties.name,
+                     .ordinal = ordinal,
+                     .n_multiprocessors = properties.multiProcessorCount,
+                     .compute_capability = properties.major * 10 + properties.minor};
+}
+
+}  // namespace
+}  // namespace cuda
+
+Result<std::unique_ptr<Device>> MakeCudaDevice(int ordinal) {
+  TC_RETURN_IF_ERROR(cuda::CheckDriver());
+  TC_RETURN_IF_ERROR(cuda::CheckOrdinal(ordinal));
+  TC_ASSIGN_OR_RETURN(cuda::DeviceFacts facts, cuda::ReadFacts(ordinal));
+  auto runtime = std::make_unique<cuda::CudaRuntime>(std::move(facts));
+  TC_RETURN_IF_ERROR(runtime->Open());
+  return cuda::MakeDevice(std::move(runtime));
+}
+
+}  // namespace thermocline::kernels

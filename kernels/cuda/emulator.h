@@ -1,0 +1,60 @@
+// Runs the grids of kernels on the host, to test them where there is no GPU.
+//
+// A grid's blocks run one after the other. Every thread of a block is a fiber with a stack of its
+// own; it runs until it meets the others of its warp or block, so a kernel that forgets to meet
+// them reads what is not there yet, in one of the two orders in which the fibers are tried. Work is
+// queued and runs when the host asks whether it is done. Device memory is one mapping that the host
+// may not touch but in copies: whoever does gets a segmentation fault.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "base/status.h"
+#include "kernels/device.h"
+
+namespace thermocline::kernels::cuda {
+
+struct EmulatorOptions {
+  uint64_t memory_bytes = uint64_t{256} << 20;  // address space; touched pages only take memory
+  bool is_reversed = false;                     // the order in which threads of a block are tried
+  int n_multiprocessors = 4;
+};
+
+class Runtime;
+
+// The CUDA backend on the emulator, and what lies below it. For tests. kResourceExhausted when
+// there is no address space.
+Result<std::unique_ptr<Device>> MakeEmulatedDevice(const EmulatorOptions& options);
+Result<std::unique_ptr<Runtime>> MakeEmulatedRuntime(const EmulatorOptions& options);
+
+namespace emulator {
+
+// The running thread's place in its grid.
+struct Place {
+  int thread = 0;
+  int n_threads = 0;
+  int block[3] = {};
+  int n_blocks[3] = {};
+};
+struct Shape {
+  int64_t n_blocks[3];
+  int n_threads;
+};
+
+// For kernels (kernels/cuda/simt.cuh), while a grid runs on this thread of the host.
+const Place& Here();
+// Waits for every thread of the block; CHECKs that none has returned.
+void MeetBlock();
+// Waits for every lane of the warp and returns what each brought, until the meeting after next.
+const uint64_t* MeetWarp(uint64_t brought);
+void CheckAligned(const void* p, uintptr_t n_bytes);
+
+// Runs a grid to its end on this thread of the host.
+void RunGrid(const Shape& shape, const std::function<void()>& thread, bool is_reversed);
+// Queues a grid on the stream of an emulated runtime.
+void Enqueue(void* stream, const Shape& shape, std::function<void()> thread);
+
+}  // namespace emulator
+}  // namespace thermocline::kernels::cuda

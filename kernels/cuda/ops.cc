@@ -1,0 +1,281 @@
+#include "kernels/cuda/ops.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/check.h"
+#include "base/units.h"
+#include "kernels/lanes.h"
+
+namespace thermocline::kernels::cuda {
+namespace {
+
+// Blocks of a sum of neuron rows: two for each multiprocessor of an H100 or H200 with 16 warps
+// between them. Not asked of the device: bits depend on it.
+constexpr int64_t kAxpyBlocks = 264;
+// Neurons of a slice, at least: a run of 8 for each of a block's 8 warps.
+constexpr int64_t kAxpySliceNeurons = 64;
+// Tokens whose partial sums lie in scratch at once; 32 of them take 16 MiB.
+constexpr int64_t kAxpyBatch = 32;
+// Blocks below which attention gives every chunk of positions a block of its own.
+constexpr int64_t kAttentionBlocksPerMultiprocessor = 2;
+
+// A named range of the host's calls, for profilers.
+class Range {
+ public:
+  Range(WorkQueue& queue, const char* name) : runtime_(queue.runtime()) {
+    runtime_.PushRange(name);
+  }
+  ~Range() { runtime_.PopRange(); }
+  Range(const Range&) = delete;
+  Range& operator=(const Range&) = delete;
+
+ private:
+  Runtime& runtime_;
+};
+
+int64_t AxpySlices(const TensorView& w) {
+  const auto n_units = static_cast<int64_t>(DivCeil(static_cast<uint64_t>(w.n_cols), kUnitElems));
+  const int64_t most = (w.n_rows + kAxpySliceNeurons - 1) / kAxpySliceNeurons;
+  return std::clamp<int64_t>(kAxpyBlocks / std::max<int64_t>(n_units, 1), 1,
+                             std::max<int64_t>(most, 1));
+}
+
+bool IsPacked(const TensorView& w) { return w.layout == RowLayout::kLanes; }
+
+uint64_t BytesOfRow(const TensorView& w) {
+  return RowBytes(w.dtype, static_cast<uint64_t>(w.n_cols));
+}
+
+}  // namespace
+
+void CudaOps::Embed(TensorView table, std::span<const int32_t> ids, TensorView y) {
+  const Range range(queue_, "embed");
+  DCHECK(IsFloat(table.dtype) || IsPacked(table));
+  traffic_.CountWeights(table, static_cast<int64_t>(ids.size()));
+  const int32_t* const uploaded = uploads_.Upload(UploadKind::kIds, ids);
+  if (uploaded == nullptr) return;
+  y.n_rows = static_cast<int64_t>(ids.size());
+  kernels_.embed(stream_, table, uploaded, y);
+}
+
+void CudaOps::RmsNorm(TensorView x, TensorView weight, float eps, TensorView y) {
+  const Range range(queue_, "rms_norm");
+  kernels_.rms_norm(stream_, x, weight, eps, y);
+}
+
+void CudaOps::LayerNorm(TensorView x, TensorView weight, TensorView bias, float eps, TensorView y) {
+  const Range range(queue_, "layer_norm");
+  kernels_.layer_norm(stream_, x, weight, bias, eps, y);
+}
+
+ByteRows CudaOps::Rounded(const TensorView& x) {
+  constexpr int64_t kByteUnitBytes = kUnitElems + 4 * kUnitLanes;
+  ByteRows rows;
+  rows.row_bytes = (x.n_cols + kUnitElems - 1) / kUnitElems * kByteUnitBytes;
+  rows.data = scratch_.Reserve(static_cast<uint64_t>(x.n_rows * rows.row_bytes));
+  if (rows.data != nullptr) kernels_.round_rows(stream_, x, rows);
+  return rows;
+}
+
+void CudaOps::MatMul(TensorView w, TensorView x, TensorView bias, TensorView y) {
+  const Range range(queue_, "mat_mul");
+  DCHECK(IsFloat(w.dtype) || IsPacked(w));
+  traffic_.CountWeights(w, w.n_rows);
+  if (x.n_rows == 0) return;
+  RowDotsJob job;
+  job.w = w, job.bias = bias, job.x = x, job.out = y;
+  if (IsPacked(w)) job.x_bytes = Rounded(x);
+  if (!queue_.has_failed()) kernels_.row_dots(stream_, job);
+}
+
+const double* CudaOps::UploadFrequencies(const RopeArgs& args) {
+  const bool is_known = frequencies_.size() == static_cast<size_t>(args.n_rot / 2) &&
+                        frequencies_of_.freq_base == args.freq_base &&
+                        frequencies_of_.freq_scale == args.freq_scale &&
+                        std::ranges::equal(divisors_, args.freq_divisors);
+  if (!is_known) {
+    frequencies_of_ = args;
+    divisors_.assign(args.freq_divisors.begin(), args.freq_divisors.end());
+    frequencies_.clear();
+    for (int i = 0; i < args.n_rot / 2; ++i) {
+      const double divisor = divisors_.empty() ? 1.0 : divisors_[static_cast<size_t>(i)];
+      frequencies_.push_back(args.freq_scale *
+                             std::pow(static_cast<double>(args.freq_base), -2.0 * i / args.n_rot) /
+                             divisor);
+    }
+  }
+  return uploads_.Upload(UploadKind::kFrequencies, std::span<const double>(frequencies_));
+}
+
+void CudaOps::Rope(const RopeArgs& args, std::span<const int64_t> positions, int head_dim,
+                   TensorView x) {
+  const Range range(queue_, "rope");
+  RopeJob job;
+  job.x = x;
+  job.positions = uploads_.Upload(UploadKind::kPositions, positions);
+  job.frequencies = UploadFrequencies(args);
+  job.head_dim = head_dim;
+  job.n_rot = args.n_rot;
+  job.is_adjacent = args.pairing == RopePairing::kAdjacent;
+  if (!queue_.has_failed()) kernels_.rope(stream_, job);
+}
+
+const SequenceSpan* CudaOps::UploadSequences(std::span<const SequenceRows> sequences) {
+  page_ids_.clear();
+  for (const SequenceRows& rows : sequences) {
+    page_ids_.insert(page_ids_.end(), rows.page_ids.begin(), rows.page_ids.end());
+  }
+  const int32_t* pages = uploads_.Upload(UploadKind::kPages, std::span<const int32_t>(page_ids_));
+  if (pages == nullptr) return nullptr;
+  spans_.clear();
+  for (const SequenceRows& rows : sequences) {
+    spans_.push_back({rows.first_row, rows.n_tokens, rows.first_position, pages});
+    pages += rows.page_ids.size();
+  }
+  return uploads_.Upload(UploadKind::kSequences, std::span<const SequenceSpan>(spans_));
+}
+
+void CudaOps::StoreKv(TensorView k, TensorView v, std::span<const SequenceRows> sequences,
+                      const KvPages& pages) {
+  const Range range(queue_, "store_kv");
+  StoreKvJob job;
+  job.k = k, job.v = v, job.pages = pages;
+  job.sequences = UploadSequences(sequences);
+  sequence_of_row_.assign(static_cast<size_t>(k.n_rows), -1);
+  for (size_t s = 0; s < sequences.size(); ++s) {
+    std::fill_n(sequence_of_row_.begin() + sequences[s].first_row, sequences[s].n_tokens,
+                static_cast<int32_t>(s));
+  }
+  job.n_rows = static_cast<int32_t>(k.n_rows);
+  job.sequence_of_row =
+      uploads_.Upload(UploadKind::kRows, std::span<const int32_t>(sequence_of_row_));
+  if (!queue_.has_failed()) kernels_.store_kv(stream_, job);
+}
+
+void CudaOps::Attention(TensorView q, std::span<const SequenceRows> sequences, const KvPages& pages,
+                        float scale, TensorView y) {
+  const Range range(queue_, "attention");
+  CHECK(pages.head_dim <= kMaxHeadDim);
+  traffic_.CountAttention(sequences, pages);
+  AttentionJob job;
+  job.q = q, job.y = y, job.pages = pages, job.scale = scale;
+  job.n_head = static_cast<int32_t>(q.n_cols / pages.head_dim);
+  const int32_t group = job.n_head / pages.n_head_kv;
+  int64_t last_position = 0;
+  tiles_.clear();
+  for (size_t s = 0; s < sequences.size(); ++s) {
+    const int32_t n_rows = sequences[s].n_tokens * group;
+    for (int32_t first = 0; first < n_rows; first += kAttentionRows) {
+      tiles_.push_back({static_cast<int32_t>(s), first, std::min(kAttentionRows, n_rows - first)});
+    }
+    last_position =
+        std::max(last_position, sequences[s].first_position + sequences[s].n_tokens - 1);
+  }
+  job.n_tiles = static_cast<int32_t>(tiles_.size());
+  job.n_chunks = static_cast<int32_t>(last_position / kAttentionChunk + 1);
+  job.sequences = UploadSequences(sequences);
+  job.tiles = uploads_.Upload(UploadKind::kTiles, std::span<const RowTile>(tiles_));
+  const int64_t n_blocks = int64_t{job.n_tiles} * pages.n_head_kv;
+  const int64_t enough =
+      kAttentionBlocksPerMultiprocessor * queue_.runtime().facts().n_multiprocessors;
+  if (job.n_chunks > 1 && n_blocks < enough) {
+    const int64_t n_floats = job.n_chunks * n_blocks * kAttentionRows * (pages.head_dim + 2);
+    job.partials =
+        reinterpret_cast<float*>(scratch_.Reserve(static_cast<uint64_t>(n_floats) * sizeof(float)));
+  }
+  if (!queue_.has_failed()) kernels_.attention(stream_, job);
+}
+
+void CudaOps::Add(TensorView a, TensorView b, TensorView y) {
+  const Range range(queue_, "add");
+  kernels_.add(stream_, a, b, y);
+}
+
+void CudaOps::Activate(Activation kind, TensorView gate, TensorView up, TensorView y) {
+  const Range range(queue_, "activate");
+  kernels_.activate(stream_, kind, gate, up, y);
+}
+
+void CudaOps::Select(SelectJob job) {
+  DCHECK(!job.active.all() && job.active.capacity >= job.a.n_cols);
+  const uint64_t n_blocks = DivCeil(static_cast<uint64_t>(job.a.n_cols), kSelectCols);
+  const uint64_t marks_bytes = n_blocks * kSelectCols / 8;
+  std::byte* const scratch = scratch_.Reserve(marks_bytes + n_blocks * sizeof(int32_t));
+  if (scratch == nullptr) return;
+  job.marks = reinterpret_cast<uint32_t*>(scratch);
+  job.counts = reinterpret_cast<int32_t*>(scratch + marks_bytes);
+  job.sums = queue_.sums();
+  kernels_.select(stream_, job);
+}
+
+void CudaOps::SelectActive(TensorView a, ActiveIds active) {
+  const Range range(queue_, "select_active");
+  SelectJob job;
+  job.a = a, job.active = active;
+  Select(job);
+}
+
+void CudaOps::SelectAtLeast(TensorView scores, float threshold, ActiveIds active) {
+  const Range range(queue_, "select_at_least");
+  SelectJob job;
+  job.a = scores, job.by_threshold = true, job.threshold = threshold, job.active = active;
+  traffic_.CountScored(scores);
+  Select(job);
+}
+
+void CudaOps::ZeroBelow(TensorView a, float threshold) {
+  const Range range(queue_, "zero_below");
+  kernels_.zero_below(stream_, a, threshold);
+}
+
+void CudaOps::Neurons(const NeuronWeights& weights, Activation kind, TensorView x, ActiveIds active,
+                      const NeuronNeeds& needs, TensorView a) {
+  const Range range(queue_, "neurons");
+  if (x.n_rows == 0) return;
+  const bool gate_is_known = !needs.activations.empty();
+  const bool reads_gate = !gate_is_known && !weights.gate.empty();
+  RowDotsJob job;
+  job.x = x, job.active = active, job.needs = needs, job.kind = kind, job.out = a;
+  job.sums = queue_.sums();
+  if (IsPacked(weights.up) || (reads_gate && IsPacked(weights.gate))) job.x_bytes = Rounded(x);
+  if (queue_.has_failed()) return;
+  if (reads_gate) {
+    job.w = weights.gate, job.bias = weights.gate_bias, job.is_activated = true;
+    job.row_bytes = BytesOfRow(weights.gate);
+    kernels_.row_dots(stream_, job);
+    job.needs = {};
+    job.needs.activations = a;
+  }
+  job.w = weights.up, job.bias = weights.up_bias;
+  job.is_activated = weights.activates_up || !(gate_is_known || reads_gate);
+  job.row_bytes = BytesOfRow(weights.up);
+  kernels_.row_dots(stream_, job);
+}
+
+void CudaOps::AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView bias,
+                       TensorView y) {
+  const Range range(queue_, "axpy_rows");
+  traffic_.CountNeuronsThere(w);
+  AxpyJob job;
+  job.w = w, job.bias = bias, job.active = active, job.sums = queue_.sums();
+  job.n_slices = static_cast<int>(AxpySlices(w));
+  job.row_bytes = BytesOfRow(w);
+  const int64_t n_most = std::min(y.n_rows, kAxpyBatch);
+  job.partials = reinterpret_cast<float*>(
+      scratch_.Reserve(static_cast<uint64_t>(job.n_slices * n_most * y.n_cols) * sizeof(float)));
+  for (int64_t t = 0; t < y.n_rows && !queue_.has_failed(); t += kAxpyBatch) {
+    const int64_t n = std::min(kAxpyBatch, y.n_rows - t);
+    job.a = a.Rows(t, n), job.y = y.Rows(t, n);
+    kernels_.axpy_rows(stream_, job);
+    job.sums = nullptr;
+  }
+}
+
+void CudaOps::FoldTraffic(const TrafficSums& sums) {
+  traffic_.CountGathered(sums.neuron_bytes - folded_.neuron_bytes, sums.n_active - folded_.n_active,
+                         sums.n_named - folded_.n_named);
+  folded_ = sums;
+}
+
+}  // namespace thermocline::kernels::cuda

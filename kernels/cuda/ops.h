@@ -1,0 +1,78 @@
+// The operators on a GPU: each sizes its launches, finds memory for what lives within it, and
+// enqueues. Contracts are those of kernels/ops.h. Quantised weights are in the layout that the
+// device packs (kernels/lanes.h) and meet activations rounded to 8 bits, as on CPUs; float weights
+// are in the file's layout.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "kernels/cuda/kernel_table.h"
+#include "kernels/cuda/scratch.h"
+#include "kernels/cuda/upload_ring.h"
+#include "kernels/ops.h"
+
+namespace thermocline::kernels::cuda {
+
+// Owned by the device. Thread-compatible. Bytes of neurons' rows are counted by the device and
+// appear in traffic() when a mark behind them has been waited for; with more tokens than a kernel
+// takes at once they are those of the first ones.
+class CudaOps final : public Ops {
+ public:
+  explicit CudaOps(WorkQueue& queue)
+      : queue_(queue),
+        kernels_(queue.runtime().kernels()),
+        stream_(queue.runtime().stream()),
+        uploads_(queue),
+        scratch_(queue) {}
+
+  void Embed(TensorView table, std::span<const int32_t> ids, TensorView y) override;
+  void RmsNorm(TensorView x, TensorView weight, float eps, TensorView y) override;
+  void LayerNorm(TensorView x, TensorView weight, TensorView bias, float eps,
+                 TensorView y) override;
+  void MatMul(TensorView w, TensorView x, TensorView bias, TensorView y) override;
+  void Rope(const RopeArgs& args, std::span<const int64_t> positions, int head_dim,
+            TensorView x) override;
+  void StoreKv(TensorView k, TensorView v, std::span<const SequenceRows> sequences,
+               const KvPages& pages) override;
+  void Attention(TensorView q, std::span<const SequenceRows> sequences, const KvPages& pages,
+                 float scale, TensorView y) override;
+  void Add(TensorView a, TensorView b, TensorView y) override;
+  void Activate(Activation kind, TensorView gate, TensorView up, TensorView y) override;
+  void SelectActive(TensorView a, ActiveIds active) override;
+  void SelectAtLeast(TensorView scores, float threshold, ActiveIds active) override;
+  void ZeroBelow(TensorView a, float threshold) override;
+  void Neurons(const NeuronWeights& weights, Activation kind, TensorView x, ActiveIds active,
+               const NeuronNeeds& needs, TensorView a) override;
+  void AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView bias,
+                TensorView y) override;
+
+  // Adds what the device has counted since.
+  void FoldTraffic(const TrafficSums& sums);
+
+ private:
+  void Select(SelectJob job);
+  // The rows of x rounded for packed weights, in scratch.
+  ByteRows Rounded(const TensorView& x);
+  // The sequences with their pages in the device's memory; null when there is no memory.
+  const SequenceSpan* UploadSequences(std::span<const SequenceRows> sequences);
+  const double* UploadFrequencies(const RopeArgs& args);
+
+  WorkQueue& queue_;
+  const KernelTable& kernels_;
+  void* const stream_;
+  UploadRing uploads_;
+  Scratch scratch_;
+  TrafficSums folded_;
+  // What is uploaded, built here.
+  std::vector<int32_t> page_ids_;
+  std::vector<SequenceSpan> spans_;
+  std::vector<int32_t> sequence_of_row_;
+  std::vector<RowTile> tiles_;
+  std::vector<double> frequencies_;
+  // Of these arguments are the frequencies.
+  RopeArgs frequencies_of_;
+  std::vector<float> divisors_;
+};
+
+}  // namespace thermocline::kernels::cuda

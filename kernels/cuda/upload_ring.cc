@@ -1,0 +1,68 @@
+#include "kernels/cuda/upload_ring.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/str.h"
+#include "base/units.h"
+
+namespace thermocline::kernels::cuda {
+
+UploadRing::~UploadRing() {
+  Release(old_host_, old_device_);
+  Release(host_, device_);
+}
+
+void UploadRing::Release(std::byte* host, std::byte* device) {
+  if (host != nullptr) queue_.runtime().FreePinned(host);
+  if (device != nullptr) queue_.runtime().FreeDevice(device);
+}
+
+const std::byte* UploadRing::UploadBytes(UploadKind kind, std::span<const std::byte> bytes) {
+  Kept& kept = kept_[static_cast<size_t>(kind)];
+  if (kept.host != nullptr && kept.generation == generation_ && kept.n_bytes == bytes.size() &&
+      std::memcmp(kept.host, bytes.data(), bytes.size()) == 0) {
+    return kept.device;
+  }
+  if (!MakeRoom(bytes.size())) return nullptr;
+  const uint64_t at = generation_ % kSegments * segment_bytes_ + used_bytes_;
+  if (!bytes.empty()) {
+    std::memcpy(host_ + at, bytes.data(), bytes.size());
+    queue_.runtime().EnqueueCopyToDevice(host_ + at, device_ + at, bytes.size());
+  }
+  used_bytes_ += RoundUp(bytes.size(), kAlignBytes);
+  kept = {host_ + at, device_ + at, bytes.size(), generation_};
+  return kept.device;
+}
+
+bool UploadRing::MakeRoom(uint64_t n_bytes) {
+  if (queue_.has_failed()) return false;
+  if (n_bytes > segment_bytes_ || host_ == nullptr) {
+    return Grow(std::max(kSegmentBytes, RoundUp(2 * n_bytes, kSegmentBytes)));
+  }
+  if (used_bytes_ + n_bytes <= segment_bytes_) return true;
+  left_[generation_ % kSegments] = queue_.Mark();
+  ++generation_;
+  used_bytes_ = 0;
+  return queue_.Wait(left_[(generation_ + kSegmentsPerOp - 1) % kSegments]).ok();
+}
+
+bool UploadRing::Grow(uint64_t segment_bytes) {
+  if (host_ != nullptr && !queue_.Wait(queue_.Mark()).ok()) return false;
+  Release(old_host_, old_device_);
+  old_host_ = host_;
+  old_device_ = device_;
+  segment_bytes_ = segment_bytes;
+  ++generation_;
+  used_bytes_ = 0;
+  left_ = {};
+  host_ = queue_.runtime().AllocatePinned(segment_bytes * kSegments);
+  device_ = queue_.runtime().AllocateDevice(segment_bytes * kSegments);
+  if (host_ != nullptr && device_ != nullptr) return true;
+  queue_.Fail(
+      ResourceExhausted(Str("no memory for uploads:", Kv("device", queue_.runtime().facts().name),
+                            Kv("bytes", segment_bytes * kSegments))));
+  return false;
+}
+
+}  // namespace thermocline::kernels::cuda

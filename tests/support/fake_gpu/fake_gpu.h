@@ -1,0 +1,26 @@
+// Four GPUs that are threads and memory of this process, behind the functions of NVIDIA's driver
+// and of NCCL: a library that comm/ loads in their place. What follows is for the tests.
+#pragma once
+
+namespace thermocline::testing {
+
+// What is to go wrong. Set before the GPUs are used; thread-safe.
+struct FakeGpuFaults {
+  int nccl_version = 22809;
+  bool nobody_comes = false;  // members never meet
+  int init_error = 0;         // found while members meet, e.g. by the death of one
+  int async_error = 0;        // of all communicators
+  bool work_hangs = false;    // collectives begin and never end, but for an abort
+  int driver_error = 0;       // of every copy
+};
+
+extern "C" {
+void tc_fake_gpu_set_faults(const FakeGpuFaults* faults);
+// Communicators that were neither destroyed nor aborted; and those that were aborted so far.
+int tc_fake_gpu_live_comms();
+int tc_fake_gpu_aborted_comms();
+// Memory, streams and events that were not given back.
+int tc_fake_gpu_live_objects();
+}
+
+}  // namespace thermocline::testing

@@ -1,0 +1,297 @@
+// What every Group must do, run on each of them: over links in the host's memory, staged from GPUs
+// through that, and by NCCL; GPUs and NCCL are threads of this process.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <thread>
+
+#include "base/half.h"
+#include "base/rng.h"
+#include "comm/data_ports.h"
+#include "comm/group.h"
+#include "tests/support/frames.h"
+#include "tests/support/status_matchers.h"
+
+namespace thermocline::comm {
+namespace {
+
+using testing::In;
+using testing::IsOk;
+
+constexpr int kMembers = 3;
+
+TimePoint Soon() { return In(std::chrono::seconds(20)); }
+
+// A member with memory where its group has it.
+class Member {
+ public:
+  Group& group() const { return *group_; }
+  GpuStream stream() const { return stream_.get(); }
+
+  Status Broadcast(std::vector<float>* data, TimePoint deadline = Soon()) {
+    return With(data->data(), data->size() * sizeof(float), deadline,
+                [&](auto bytes) { return group().Broadcast(bytes, stream(), deadline); });
+  }
+  template <typename T>
+  Status Sum(std::vector<T>* data, TimePoint deadline = Soon()) {
+    constexpr DType kType = sizeof(T) == 4 ? DType::kF32 : DType::kF16;
+    return With(data->data(), data->size() * sizeof(T), deadline,
+                [&](auto bytes) { return group().Sum(bytes, kType, stream(), deadline); });
+  }
+
+  std::vector<std::unique_ptr<Link>> links_;
+  std::unique_ptr<Gpu> gpu_;
+  Gpu::Stream stream_;
+  std::unique_ptr<Group> group_;
+
+ private:
+  using Operation = std::function<Status(std::span<std::byte>)>;
+
+  Status With(void* data, size_t n_bytes, TimePoint deadline, const Operation& operation) {
+    if (!group().on_gpu()) {
+      return operation({static_cast<std::byte*>(data), n_bytes});
+    }
+    TC_ASSIGN_OR_RETURN(const Gpu::Memory memory, gpu_->Allocate(n_bytes));
+    TC_RETURN_IF_ERROR(gpu_->Copy(memory.get(), data, n_bytes, stream()));
+    TC_RETURN_IF_ERROR(operation({static_cast<std::byte*>(memory.get()), n_bytes}));
+    TC_RETURN_IF_ERROR(gpu_->Copy(data, memory.get(), n_bytes, stream()));
+    return group().Await(stream(), deadline);
+  }
+};
+
+void OnEach(std::vector<Member>& members, const std::function<void(int, Member&)>& work) {
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < members.size(); ++i) {
+    threads.emplace_back([&, i] { work(static_cast<int>(i), members[i]); });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+// Members of one process with what joins them.
+struct Stage {
+  LoopbackHub hub;
+  std::vector<std::unique_ptr<DataPort>> ports;
+  std::unique_ptr<NcclLibrary> nccl;
+  std::vector<Member> members;
+};
+
+std::unique_ptr<Stage> NewStage(int n) {
+  auto stage = std::make_unique<Stage>();
+  for (uint64_t i = 0; i < static_cast<uint64_t>(n); ++i) {
+    stage->ports.push_back(stage->hub.MakePort(WorkerId{i}));
+  }
+  stage->members.resize(static_cast<size_t>(n));
+  return stage;
+}
+
+std::unique_ptr<Stage> JoinByLinks(int n) {
+  auto stage = NewStage(n);
+  for (int i = 0; i < n; ++i) {
+    Member& member = stage->members[static_cast<size_t>(i)];
+    std::vector<Link*> links;
+    for (int other = 0; other < n; ++other) {
+      if (other == i || (i != 0 && other != 0)) continue;
+      const WorkerId peer{static_cast<uint64_t>(other)};
+      member.links_.push_back(std::move(stage->ports[static_cast<size_t>(i)]->Open(
+                                            peer, stage->ports[peer.value]->address()))
+                                  .value());
+      links.push_back(member.links_.back().get());
+    }
+    member.group_ = std::move(MakeLinkGroup(i, n, links)).value();
+  }
+  return stage;
+}
+
+void OpenGpu(int ordinal, Member* member) {
+  member->gpu_ = std::move(Gpu::Open(ordinal, TC_FAKE_GPU)).value();
+  member->stream_ = std::move(member->gpu_->MakeStream()).value();
+}
+
+std::unique_ptr<Stage> JoinStaged(int n) {
+  auto stage = JoinByLinks(n);
+  for (Member& member : stage->members) {
+    OpenGpu(0, &member);
+    member.group_ = std::move(MakeStagedGroup(*member.gpu_, std::move(member.group_))).value();
+  }
+  return stage;
+}
+
+std::unique_ptr<Stage> JoinByNccl(int n) {
+  auto stage = NewStage(n);
+  stage->nccl = std::move(NcclLibrary::Load({.library = TC_FAKE_GPU})).value();
+  const std::string id = stage->nccl->MakeId().value();
+  OnEach(stage->members, [&](int i, Member& member) {
+    OpenGpu(i, &member);
+    auto group = MakeNcclGroup(*stage->nccl, *member.gpu_, {id, i, n}, Soon());
+    ASSERT_THAT(group.status(), IsOk());
+    member.group_ = std::move(group).value();
+  });
+  return stage;
+}
+
+struct Implementation {
+  const char* name;
+  std::unique_ptr<Stage> (*join)(int n_members);
+};
+
+constexpr Implementation kImplementations[] = {
+    {"links", JoinByLinks}, {"staged", JoinStaged}, {"nccl", JoinByNccl}};
+
+class GroupConformance : public ::testing::TestWithParam<Implementation> {};
+
+std::vector<float> PartOf(int member, uint64_t round) {
+  std::vector<float> part(257);
+  for (size_t i = 0; i < part.size(); ++i) {
+    part[i] = static_cast<float>(UniformAt(100 + static_cast<uint64_t>(member), round * 1000 + i));
+  }
+  return part;
+}
+
+TEST_P(GroupConformance, MembersKnowTheirPlaces) {
+  const auto stage = GetParam().join(kMembers);
+  for (int i = 0; i < kMembers; ++i) {
+    EXPECT_EQ(stage->members[static_cast<size_t>(i)].group().self(), i);
+    EXPECT_EQ(stage->members[static_cast<size_t>(i)].group().n_members(), kMembers);
+  }
+}
+
+TEST_P(GroupConformance, EveryMemberGetsTheLeadsBytes) {
+  const auto stage = GetParam().join(kMembers);
+  OnEach(stage->members, [&](int i, Member& member) {
+    std::vector<float> data = PartOf(i, 0);
+    EXPECT_THAT(member.Broadcast(&data), IsOk());
+    EXPECT_EQ(data, PartOf(0, 0)) << "member " << i;
+  });
+}
+
+// The same everywhere, close to the sum in double, and the same again when it is done again.
+TEST_P(GroupConformance, SumsAreTheSameAtAllMembersAndEveryTime) {
+  const auto stage = GetParam().join(kMembers);
+  std::vector<std::vector<float>> first(kMembers);
+  for (int again = 0; again < 20; ++again) {
+    OnEach(stage->members, [&](int i, Member& member) {
+      std::vector<float> data = PartOf(i, 7);
+      ASSERT_THAT(member.Sum(&data), IsOk());
+      if (again == 0) first[static_cast<size_t>(i)] = data;
+      EXPECT_EQ(data, first[static_cast<size_t>(i)]) << "run " << again;
+    });
+  }
+  EXPECT_EQ(first[1], first[0]);
+  EXPECT_EQ(first[2], first[0]);
+  for (size_t k = 0; k < first[0].size(); ++k) {
+    double wanted = 0;
+    for (int i = 0; i < kMembers; ++i) wanted += PartOf(i, 7)[k];
+    EXPECT_NEAR(first[0][k], wanted, 1e-6);
+  }
+}
+
+TEST_P(GroupConformance, HalvesAreSummed) {
+  const auto stage = GetParam().join(kMembers);
+  OnEach(stage->members, [&](int i, Member& member) {
+    std::vector<uint16_t> data;
+    for (const float value : PartOf(i, 3)) data.push_back(F32ToF16(value));
+    ASSERT_THAT(member.Sum(&data), IsOk());
+    for (size_t k = 0; k < data.size(); ++k) {
+      double wanted = 0;
+      for (int other = 0; other < kMembers; ++other) wanted += PartOf(other, 3)[k];
+      ASSERT_NEAR(F16ToF32(data[k]), wanted, 4e-3) << k;
+    }
+  });
+}
+
+// As a stage does: x goes out, sums come back, layer after layer, and only then somebody waits.
+TEST_P(GroupConformance, OperationsFollowEachOtherOnTheStream) {
+  constexpr int kLayers = 15;  // powers of 3 that F32 holds
+  const auto stage = GetParam().join(kMembers);
+  OnEach(stage->members, [&](int i, Member& member) {
+    std::vector<float> x(64, i == 0 ? 1.0f : 0.0f);
+    std::span<std::byte> data = std::as_writable_bytes(std::span(x));
+    Gpu::Memory memory;
+    if (member.group().on_gpu()) {
+      memory = std::move(member.gpu_->Allocate(data.size())).value();
+      ASSERT_THAT(member.gpu_->Copy(memory.get(), x.data(), data.size(), member.stream()), IsOk());
+      data = {static_cast<std::byte*>(memory.get()), data.size()};
+    }
+    for (int layer = 0; layer < kLayers; ++layer) {
+      ASSERT_THAT(member.group().Broadcast(data, member.stream(), Soon()), IsOk());
+      ASSERT_THAT(member.group().Sum(data, DType::kF32, member.stream(), Soon()), IsOk());
+    }
+    if (memory != nullptr) {
+      ASSERT_THAT(member.gpu_->Copy(x.data(), memory.get(), data.size(), member.stream()), IsOk());
+    }
+    ASSERT_THAT(member.group().Await(member.stream(), Soon()), IsOk());
+    EXPECT_EQ(x, std::vector<float>(64, std::pow(3.0f, float(kLayers))));
+  });
+}
+
+TEST_P(GroupConformance, WhatCannotBeSummedIsRefusedAndTheGroupGoesOn) {
+  const auto stage = GetParam().join(kMembers);
+  OnEach(stage->members, [&](int, Member& member) {
+    std::byte bytes[34] = {};
+    Group& group = member.group();
+    EXPECT_EQ(group.Sum(bytes, DType::kQ8_0, member.stream(), Soon()).code(),
+              StatusCode::kInvalidArgument);
+    EXPECT_EQ(group.Sum(bytes, DType::kF32, member.stream(), Soon()).code(),
+              StatusCode::kInvalidArgument);
+    std::vector<float> one = {1};
+    EXPECT_THAT(member.Sum(&one), IsOk());
+    EXPECT_EQ(one[0], kMembers);
+  });
+}
+
+TEST_P(GroupConformance, AMissingMemberEndsTheGroupByTheDeadline) {
+  const auto stage = GetParam().join(kMembers);
+  Member& lead = stage->members[0];
+  std::vector<float> part(4);
+  const Status status = lead.Sum(&part, In(std::chrono::milliseconds(20)));
+  EXPECT_EQ(status.code(), StatusCode::kDeadlineExceeded) << status;
+  EXPECT_EQ(lead.Sum(&part).message(), status.message()) << "the group is of no more use";
+  EXPECT_EQ(lead.group().Await(lead.stream(), Soon()).message(), status.message());
+}
+
+TEST_P(GroupConformance, AGroupOfOneNeedsNobody) {
+  const auto stage = GetParam().join(1);
+  std::vector<float> part = {1, 2};
+  EXPECT_THAT(stage->members[0].Sum(&part), IsOk());
+  EXPECT_THAT(stage->members[0].Broadcast(&part), IsOk());
+  EXPECT_EQ(part, (std::vector<float>{1, 2}));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GroupConformance, ::testing::ValuesIn(kImplementations),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+TEST(LinkGroup, SumsAreAddedInMemberOrder) {
+  const auto stage = JoinByLinks(kMembers);
+  std::vector<float> wanted = PartOf(0, 1);
+  for (int i = 1; i < kMembers; ++i) {
+    const std::vector<float> part = PartOf(i, 1);
+    for (size_t k = 0; k < wanted.size(); ++k) wanted[k] += part[k];
+  }
+  OnEach(stage->members, [&](int i, Member& member) {
+    std::vector<float> part = PartOf(i, 1);
+    EXPECT_THAT(member.Sum(&part), IsOk());
+    EXPECT_EQ(part, wanted);
+  });
+}
+
+TEST(LinkGroup, AnotherSizeIsNamed) {
+  const auto stage = JoinByLinks(kMembers);
+  OnEach(stage->members, [&](int i, Member& member) {
+    std::vector<float> part(i == 2 ? 3 : 4, 1.0f);
+    const Status status = member.Sum(&part, In(std::chrono::milliseconds(i == 0 ? 5000 : 50)));
+    if (i == 0) {
+      EXPECT_EQ(status.code(), StatusCode::kDataLoss);
+      EXPECT_NE(status.message().find("peer=2"), std::string::npos) << status;
+    }
+  });
+}
+
+TEST(LinkGroup, LinksMustFitTheMember) {
+  EXPECT_EQ(MakeLinkGroup(0, 2, {}).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(MakeLinkGroup(2, 2, {}).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(MakeLinkGroup(0, 0, {}).status().code(), StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace thermocline::comm

@@ -1,0 +1,116 @@
+// The device itself: its memory, copies, marks, packing and counts.
+#include "device_conformance.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "conformance_operands.h"
+#include "staged_device.h"
+
+namespace thermocline::kernels {
+namespace {
+
+TEST_P(DeviceConformanceTest, NoTokens) {
+  StagedOps ops(device());
+  const Tensor w = RandomWeights(DType::kQ4_0, 3, 32, 8).Packed(), none(DType::kF32, 0, 32);
+  Tensor y(DType::kF32, 1, 32);
+  y.at(0, 0) = 7;
+  ops.MatMul(w.view(), none.view(), {}, Tensor(DType::kF32, 0, 3).view());
+  ops.Embed(w.view(), {}, y.view().Rows(0, 0));
+  ops.Add(none.view(), none.view(), none.view());
+  ops.RmsNorm(none.view(), y.view(), 1e-5f, none.view());
+  ops.Attention(none.view(), {}, {nullptr, nullptr, DType::kF16, 4, 1, 16}, 1.0f, none.view());
+  ops.StoreKv(none.view(), none.view(), {}, {nullptr, nullptr, DType::kF16, 4, 2, 16});
+  EXPECT_EQ(y.at(0, 0), 7) << "a row beyond the batch was written";
+}
+
+TEST_P(DeviceConformanceTest, CopiesComeBackAndMarksPass) {
+  EXPECT_FALSE(device().reads_host_memory());
+  auto there = device().Allocate(4096), host = device().AllocateHost(4096);
+  ASSERT_TRUE(there.ok() && host.ok());
+  std::iota(reinterpret_cast<uint32_t*>(host->data()),
+            reinterpret_cast<uint32_t*>(host->data()) + 1024, 5u);
+  auto back = device().AllocateHost(4096);
+  ASSERT_TRUE(back.ok());
+  device().CopyToDevice(host->data(), there->data(), 4096);
+  const WorkMark copied = device().Mark();
+  device().CopyToHost(there->data(), back->data(), 4096);
+  const WorkMark done = device().Mark();
+  EXPECT_GT(done, copied);
+  ASSERT_TRUE(device().Wait(copied).ok());
+  ASSERT_TRUE(device().Wait(done).ok());
+  EXPECT_TRUE(device().IsDone(copied));
+  EXPECT_TRUE(device().IsDone(done));
+  EXPECT_EQ(std::memcmp(back->data(), host->data(), 4096), 0);
+  // More marks than there are events: the first is still known to be done.
+  for (int i = 0; i < 200; ++i) (void)device().Mark();
+  ASSERT_TRUE(device().Synchronize().ok());
+  EXPECT_TRUE(device().IsDone(copied));
+}
+
+TEST_P(DeviceConformanceTest, NewMemoryIsZeroAndMemoryEnds) {
+  auto there = device().Allocate(1000);
+  ASSERT_TRUE(there.ok());
+  std::vector<std::byte> back(1000, std::byte{1});
+  device().CopyToHost(there->data(), back.data(), back.size());
+  ASSERT_TRUE(device().Synchronize().ok());
+  EXPECT_TRUE(std::ranges::all_of(back, [](std::byte b) { return b == std::byte{0}; }));
+  const DeviceMemory memory = device().memory();
+  EXPECT_GT(memory.free_bytes, 0u);
+  EXPECT_LE(memory.free_bytes, memory.total_bytes);
+  const auto refused = device().Allocate(memory.total_bytes + 1);
+  EXPECT_EQ(refused.status().code(), StatusCode::kResourceExhausted);
+}
+
+TEST_P(DeviceConformanceTest, PackCopiesRowsAndNamesTheFirstThatIsNotFinite) {
+  for (const DType dtype : kWeightTypes) {
+    Tensor w = RandomWeights(dtype, 40, 512, 1);
+    const Tensor packed = w.Packed();
+    auto there = device().Allocate(w.view().bytes() + kLanesSlackBytes);
+    ASSERT_TRUE(there.ok());
+    TensorView to = packed.view();
+    to.data = there->data();
+    ASSERT_EQ(to.layout, device().PreferredLayout(dtype));
+    EXPECT_EQ(device().Pack(w.view(), to), -1) << DTypeName(dtype);
+    std::vector<std::byte> back(w.view().bytes());
+    device().CopyToHost(to.data, back.data(), back.size());
+    ASSERT_TRUE(device().Synchronize().ok());
+    EXPECT_EQ(std::memcmp(back.data(), packed.view().data, back.size()), 0) << DTypeName(dtype);
+    const int at = dtype == DType::kF32 ? 3 : dtype == DType::kQ6_K ? 209 : 1;
+    for (const int64_t row : {31, 7}) {
+      w.view().row(row)[at] = std::byte{0x7f};
+      w.view().row(row)[at - 1] = std::byte{0xff};
+    }
+    EXPECT_EQ(device().Pack(w.view(), to), 7) << DTypeName(dtype);
+  }
+}
+
+TEST_P(DeviceConformanceTest, CountsTheRowsOfActiveNeuronsOnce) {
+  const auto cpu = Cpu();
+  StagedOps staged(device());
+  const NeuronCase test = {true, false, Activation::kRelu, NeuronCase::kAll, true};
+  for (const int64_t n_tokens : {1, 3}) {
+    NeuronOperands in(DType::kF16, test, n_tokens);
+    const Tensor w = RandomWeights(DType::kF16, kNeurons, 768, 3);
+    const auto run = [&](Ops& ops) {
+      Tensor a = RunNeurons(ops, test, in);
+      (void)Axpy(ops, w, a, in.list.get(), Tensor());
+      List named(kNeurons);
+      ops.SelectAtLeast(in.needs.view(), 0.5f, named.get());
+    };
+    const Traffic before = device().ops().traffic(), before_cpu = cpu->ops().traffic();
+    run(staged);
+    run(cpu->ops());
+    const Traffic read = device().ops().traffic() - before;
+    const Traffic expected = cpu->ops().traffic() - before_cpu;
+    EXPECT_EQ(read.neuron_bytes, expected.neuron_bytes);
+    EXPECT_EQ(read.weight_bytes, expected.weight_bytes);
+    EXPECT_EQ(read.n_neurons, expected.n_neurons);
+    EXPECT_EQ(read.n_neurons_active, expected.n_neurons_active);
+    EXPECT_EQ(read.n_neurons_scored, expected.n_neurons_scored);
+    EXPECT_EQ(read.n_neurons_named, expected.n_neurons_named);
+  }
+}
+
+}  // namespace
+}  // namespace thermocline::kernels

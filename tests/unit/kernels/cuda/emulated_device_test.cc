@@ -1,0 +1,122 @@
+// The CUDA backend on the emulator: the conformance suite, and what only an emulator can find out.
+#include <gtest/gtest.h>
+
+#include "../op_testing.h"
+#include "device_conformance.h"
+#include "kernels/cuda/emulator.h"
+#include "staged_device.h"
+
+namespace thermocline::kernels {
+namespace {
+
+using cuda::EmulatorOptions;
+using cuda::MakeEmulatedDevice;
+
+Result<std::unique_ptr<Device>> Forward() { return MakeEmulatedDevice({}); }
+// Threads of a block in the other order, and so many multiprocessors that attention is split.
+Result<std::unique_ptr<Device>> Reversed() {
+  return MakeEmulatedDevice({.is_reversed = true, .n_multiprocessors = 1000});
+}
+
+INSTANTIATE_TEST_SUITE_P(Emulated, DeviceConformanceTest,
+                         testing::Values(DeviceMaker{"Forward", Forward},
+                                         DeviceMaker{"Reversed", Reversed}),
+                         MakerName);
+
+std::unique_ptr<Device> Emulated(const EmulatorOptions& options = {}) {
+  auto device = MakeEmulatedDevice(options);
+  EXPECT_TRUE(device.ok()) << device.status();
+  return std::move(device).value();
+}
+
+TEST(EmulatedDeviceTest, IsNamed) { EXPECT_EQ(Emulated()->name(), "cuda:0 emulated"); }
+
+// A kernel that forgot to wait for its block, or a result that depends on how attention is split,
+// shows as a difference between the two.
+TEST(EmulatedDeviceTest, TheOrderOfThreadsAndTheNumberOfMultiprocessorsDoNotChangeABit) {
+  const auto one = Emulated();
+  const auto other = Emulated({.is_reversed = true, .n_multiprocessors = 1000});
+  StagedOps a(*one), b(*other);
+  const Tensor w = RandomWeights(DType::kQ4_K, 130, 768, 1).Packed();
+  const Tensor x = RandomActivations(3, 768, 2), factors = RandomActivations(3, 130, 3);
+  Tensor products_a(DType::kF32, 3, 130), products_b = products_a;
+  a.MatMul(w.view(), x.view(), {}, products_a.view());
+  b.MatMul(w.view(), x.view(), {}, products_b.view());
+  ExpectSameBits(products_a, products_b, "products");
+  Tensor sums_a(DType::kF32, 3, 768), sums_b = sums_a;
+  a.AxpyRows(w.view(), factors.view(), ActiveIds::All(), {}, sums_a.view());
+  b.AxpyRows(w.view(), factors.view(), ActiveIds::All(), {}, sums_b.view());
+  ExpectSameBits(sums_a, sums_b, "sums");
+
+  std::vector<int32_t> page_ids(40);
+  for (int32_t i = 0; i < 40; ++i) page_ids[static_cast<size_t>(i)] = 39 - i;
+  std::vector<std::byte> k(40 * 16 * 2 * 16 * 2), v(k.size());
+  const KvPages pages = {k.data(), v.data(), DType::kF16, 16, 2, 16};
+  const std::vector<SequenceRows> stored = {{0, 640, 0, page_ids}};
+  const Tensor keys = RandomActivations(640, 32, 4), values = RandomActivations(640, 32, 5);
+  a.StoreKv(keys.view(), values.view(), stored, pages);
+  const Tensor q = RandomActivations(7, 64, 6);
+  const std::vector<SequenceRows> asked = {{0, 7, 633, page_ids}};
+  Tensor y_a(DType::kF32, 7, 64), y_b = y_a;
+  a.Attention(q.view(), asked, pages, 0.25f, y_a.view());
+  b.Attention(q.view(), asked, pages, 0.25f, y_b.view());
+  ExpectSameBits(y_a, y_b, "attention");
+}
+
+// What ops take from the host may change once they have returned: nothing has run by then.
+TEST(EmulatedDeviceTest, OpsCopyWhatTheyTakeFromTheHost) {
+  const auto device = Emulated();
+  const Tensor table = RandomWeights(DType::kF32, 4, 8, 1);
+  auto there = device->Allocate(table.view().bytes()), y = device->Allocate(2 * 8 * sizeof(float));
+  ASSERT_TRUE(there.ok() && y.ok());
+  device->CopyToDevice(table.view().data, there->data(), table.view().bytes());
+  std::vector<int32_t> ids = {3, 1};
+  const TensorView on_device = TensorView::Dense(there->data(), DType::kF32, 4, 8);
+  device->ops().Embed(on_device, ids, TensorView::Dense(y->data(), DType::kF32, 2, 8));
+  ids = {0, 0};
+  std::vector<float> back(16);
+  device->CopyToHost(y->data(), reinterpret_cast<std::byte*>(back.data()), 64);
+  const WorkMark mark = device->Mark();
+  EXPECT_FALSE(device->IsDone(mark)) << "the emulator runs what it must, when it must";
+  ASSERT_TRUE(device->Wait(mark).ok());
+  for (size_t c = 0; c < 8; ++c) {
+    EXPECT_EQ(back[c], table.at(3, static_cast<int64_t>(c)));
+    EXPECT_EQ(back[8 + c], table.at(1, static_cast<int64_t>(c)));
+  }
+}
+
+TEST(EmulatedDeviceDeathTest, TheHostMayNotTouchTheDevicesMemory) {
+  const auto device = Emulated();
+  auto buffer = device->Allocate(64);
+  ASSERT_TRUE(buffer.ok());
+  ASSERT_TRUE(device->Synchronize().ok());
+  volatile std::byte* const data = buffer->data();
+  EXPECT_DEATH((void)(data[0] = std::byte{1}), "");
+}
+
+TEST(EmulatedDeviceDeathTest, WorkMayNotReachBeyondAnAllocation) {
+  EXPECT_DEATH(
+      {
+        const auto device = Emulated();
+        auto x = device->Allocate(256);
+        const TensorView view = TensorView::Dense(x->data(), DType::kF32, 1, 65);
+        device->ops().Add(view, view, view);
+        (void)device->Synchronize();
+      },
+      "");
+}
+
+TEST(EmulatedDeviceTest, NoMemoryForAnOpIsSaidByTheNextWait) {
+  const auto device = Emulated({.memory_bytes = uint64_t{64} << 10});
+  auto x = device->Allocate(1024);
+  ASSERT_TRUE(x.ok());
+  const TensorView view = TensorView::Dense(x->data(), DType::kF32, 1, 4);
+  const std::vector<int32_t> ids = {0};
+  device->ops().Embed(view, ids, view);  // the ring of uploads does not fit
+  const Status status = device->Synchronize();
+  EXPECT_EQ(status.code(), StatusCode::kResourceExhausted) << status;
+  EXPECT_NE(status.message().find("cuda:0 emulated"), std::string::npos) << status;
+}
+
+}  // namespace
+}  // namespace thermocline::kernels

@@ -1,0 +1,106 @@
+// Stages on the CUDA backend, whose kernels an emulator runs on the host: they compute what the CPU
+// does, but for roundings, and choose the same tokens.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "kernels/cuda/emulator.h"
+#include "tests/support/shared_stage.h"
+#include "tests/support/stage_chain.h"
+#include "tests/support/temp_file.h"
+#include "tests/support/tiny_model.h"
+
+namespace thermocline::worker {
+namespace {
+
+using model::FfnMode;
+using model::NeuronRange;
+using testing::ChainOptions;
+using testing::SharedStage;
+using testing::SharedStageOptions;
+using testing::StageChain;
+using testing::TempFile;
+using testing::TinyModel;
+using testing::TinyModelSpec;
+
+constexpr int kLayers = 2;
+constexpr int64_t kNeurons = 128;
+const std::vector<int32_t> kTokens = {5, 17, 42, 260, 8, 99, 3};
+// Sums of a few hundred products in another order.
+constexpr double kRounding = 1e-4;
+// Where the CPU rounds activations to 8 bits, which the GPU does not.
+constexpr double kActivationRounding = 2e-2;
+
+std::unique_ptr<kernels::Device> Emulated() {
+  auto device = kernels::cuda::MakeEmulatedDevice({});
+  EXPECT_TRUE(device.ok()) << device.status();
+  return std::move(device).value();
+}
+
+TinyModelSpec SpecOf(const std::string& arch, DType dtype = DType::kF16) {
+  TinyModelSpec spec;
+  spec.arch = arch;
+  spec.dtype = dtype;
+  spec.n_layer = kLayers;
+  spec.n_ff = static_cast<int>(kNeurons);
+  return spec;
+}
+
+using Logits = std::vector<std::vector<float>>;
+double Difference(const Logits& a, const Logits& b) {
+  double error = 0, norm = 0;
+  for (size_t i = 0; i < b.size(); ++i) {
+    for (size_t j = 0; j < b[i].size(); ++j) {
+      error += (double{a[i][j]} - b[i][j]) * (double{a[i][j]} - b[i][j]);
+      norm += double{b[i][j]} * b[i][j];
+    }
+  }
+  return std::sqrt(error / norm);
+}
+
+class EmulatedStage : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Stage, EmulatedStage,
+                         ::testing::Values("llama", "qwen2", "arcee", "nemotron", "opt"));
+
+TEST_P(EmulatedStage, GivesTheLogitsAndTokensOfTheCpu) {
+  const TempFile file(TinyModel(SpecOf(GetParam())));
+  ChainOptions emulated;
+  emulated.make_device = Emulated;
+  const Logits wanted = StageChain(file.path(), {}).Logits(SeqId{1}, kTokens, 64);
+  StageChain chain(file.path(), emulated);
+  EXPECT_LT(Difference(chain.Logits(SeqId{1}, kTokens, 4), wanted), kRounding);
+  EXPECT_EQ(StageChain(file.path(), emulated).Generate(SeqId{2}, kTokens, 4),
+            StageChain(file.path(), {}).Generate(SeqId{2}, kTokens, 4));
+}
+
+TEST(EmulatedDevice, ExactModeSkipsTheSameNeurons) {
+  for (const DType dtype : {DType::kF16, DType::kQ8_0, DType::kQ4_0}) {
+    const TempFile file(TinyModel(SpecOf("arcee", dtype)));
+    ChainOptions exact;
+    exact.ffn = {FfnMode::kExact, true};
+    const Logits wanted = StageChain(file.path(), exact).Logits(SeqId{1}, kTokens, 64);
+    exact.make_device = Emulated;
+    const double limit = dtype == DType::kF16 ? kRounding : kActivationRounding;
+    EXPECT_LT(Difference(StageChain(file.path(), exact).Logits(SeqId{1}, kTokens, 64), wanted),
+              limit)
+        << DTypeName(dtype);
+  }
+}
+
+TEST(EmulatedDevice, LeadsAStageWhoseColdNeuronsTheCpuHas) {
+  const TempFile file(TinyModel(SpecOf("arcee")));
+  for (const FfnMode mode : {FfnMode::kDense, FfnMode::kExact}) {
+    SharedStageOptions options{
+        .modes = mode,
+        .members = {{kLayers, NeuronRange{0, 48}}, {kLayers, NeuronRange{48, kNeurons}}}};
+    const Logits wanted = SharedStage(file.path(), options).Logits({1}, kTokens, 64);
+    options.make_lead_device = Emulated;
+    EXPECT_LT(Difference(SharedStage(file.path(), options).Logits({1}, kTokens, 3), wanted),
+              kRounding);
+  }
+}
+
+}  // namespace
+}  // namespace thermocline::worker
