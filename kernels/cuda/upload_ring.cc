@@ -21,7 +21,7 @@ void UploadRing::Release(std::byte* host, std::byte* device) {
 const std::byte* UploadRing::UploadBytes(UploadKind kind, std::span<const std::byte> bytes) {
   Kept& kept = kept_[static_cast<size_t>(kind)];
   if (kept.host != nullptr && kept.generation == generation_ && kept.n_bytes == bytes.size() &&
-      std::memcmp(kept.host, bytes.data(), bytes.size()) == 0) {
+      std::equal(bytes.begin(), bytes.end(), kept.host)) {
     return kept.device;
   }
   if (!MakeRoom(bytes.size())) return nullptr;
