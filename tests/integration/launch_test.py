@@ -136,7 +136,7 @@ class JoinTest(EndingTest):
         for host, worker in zip(hosts, workers):
             with self.subTest(host):
                 self.assertIn(worker.wait(15), (1, 2), worker.output)
-                self.assertRegex(worker.output, rf"^thermocline worker on \S+: .*{host}")
+                self.assertRegex(worker.output, rf"(?m)^thermocline worker on \S+: .*{host}")
 
     def test_a_signal_while_connecting(self):
         key, _ = self.serve(DEMO_MODEL, "--workers", "1").join_arguments()

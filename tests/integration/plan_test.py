@@ -148,9 +148,9 @@ class PlanTest(ClusterTest):
         self.assertIn("cluster.yaml: line 6: links[0].latency_us is negative: -1", output)
 
     def test_memory_that_is_short_is_told_by_how_much(self):
-        code, output = self.plan(DEMO_MODEL, "--workers", "2", "--memory", "57M")
+        code, output = self.plan(DEMO_MODEL, "--workers", "2", "--memory", "31M")
         self.assertNotEqual(code, 0)
-        self.assertRegex(output, r"workers offer 114\.0 MiB: [\d.]+ MiB are missing "
+        self.assertRegex(output, r"workers offer 62\.0 MiB: [\d.]+ MiB are missing "
                                  r"\(--memory \d+M of each of 2 workers would have them\)")
 
 
