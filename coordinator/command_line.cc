@@ -155,6 +155,10 @@ void AddClusterFlags(CLI::App* app, ServeFlags* flags) {
       ->check(CLI::Range(0.0, 1e6))
       ->capture_default_str()
       ->group(kGroup);
+}
+
+void AddWorkerFlags(CLI::App* app, ServeFlags* flags) {
+  constexpr char kGroup[] = "Workers";
   app->add_option("-t,--threads", flags->n_threads, "Compute threads of each worker")
       ->check(CLI::Range(0, 1024))
       ->group(kGroup);
@@ -213,6 +217,7 @@ std::optional<int> ParseServeCommandLine(int argc, char** argv, ServeFlags* flag
   AddModelFlags(&app, flags);
   AddApiFlags(&app, flags);
   AddClusterFlags(&app, flags);
+  AddWorkerFlags(&app, flags);
   AddPlanFlags(&app, flags);
   AddLogFlags(&app, flags);
   app.failure_message([](const CLI::App* self, const CLI::Error& error) {

@@ -63,7 +63,7 @@ const std::vector<LibraryHome>& LibraryHomes() {
       {"boost/", {"coordinator/http/server", "coordinator/http/connection"}},
       {"benchmark/", {"tools/bench/"}},
       {"yaml-cpp/", {"placement/cluster_yaml.cc"}},
-      {"CLI/", {"tools/", "worker/main.cc", "coordinator/command_line.cc"}},
+      {"CLI/", {"tools/", "worker/command_line.cc", "coordinator/command_line.cc"}},
   };
   return homes;
 }
