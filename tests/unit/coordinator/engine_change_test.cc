@@ -322,7 +322,7 @@ TEST_F(EngineChangeTest, WhoLeavesIsPlannedWithoutOnceMoreWhenAnotherGoesMeanwhi
   ASSERT_TRUE(Eventually([&] { return !IsWorker(2); }));
   SetHolds(false);
   ASSERT_TRUE(InTime([&] { return !IsWorker(1); }));
-  EXPECT_TRUE(WasToldToShutDown(1));
+  EXPECT_TRUE(Eventually([&] { return WasToldToShutDown(1); }));
   EXPECT_TRUE(observer_.Heard("one of its workers has gone meanwhile"));
   EXPECT_EQ(AssignmentOf({77}).stage, 0);
   ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
@@ -334,7 +334,7 @@ TEST_F(EngineChangeTest, AWorkerMayLeaveAndTheStreamGoesOn) {
   const auto sink = Submit(Request(5, 58));
   mailbox_.Post(PeerOf(2), proto::Leaving{"SIGTERM"});
   ASSERT_TRUE(InTime([&] { return !IsWorker(2); }));
-  EXPECT_TRUE(WasToldToShutDown(2));
+  EXPECT_TRUE(Eventually([&] { return WasToldToShutDown(2); }));
   EXPECT_FALSE(WasToldToShutDown(1));
   ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
   EXPECT_EQ(sink->tokens(), Expected(Request(5, 58)));
@@ -389,7 +389,7 @@ TEST_F(EngineChangeTest, OfTwoWhoLeaveAtOnceTheOneGoesThatCan) {
   }));
   EXPECT_FALSE(IsWorker(1));
   EXPECT_TRUE(IsWorker(2));
-  EXPECT_TRUE(WasToldToShutDown(1));
+  EXPECT_TRUE(Eventually([&] { return WasToldToShutDown(1); }));
   EXPECT_TRUE(observer_.Heard("worker 2 on node2 asked to leave but is needed"));
   EXPECT_EQ(engine_->status().plan.why, "worker 1 on node1 leaves");
   ASSERT_TRUE(Eventually([&] { return sink->finish().has_value(); }));
@@ -413,7 +413,7 @@ TEST_F(EngineChangeTest, ASpareLeavesAtOnce) {
   Serve();
   mailbox_.Post(PeerOf(1), proto::Leaving{"SIGTERM"});
   ASSERT_TRUE(InTime([&] { return !IsWorker(1); }));
-  EXPECT_TRUE(WasToldToShutDown(1));
+  EXPECT_TRUE(Eventually([&] { return WasToldToShutDown(1); }));
   EXPECT_EQ(engine_->status().epoch, 1u);
 }
 

@@ -284,7 +284,7 @@ TEST_F(EngineTest, ALaunchWhoseRankIsRefusedFailsAtOnce) {
   ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
   EXPECT_EQ(engine_->status().failure.message(),
             "worker 2 on node2 cannot join: builds differ: worker=b2 coordinator=b1");
-  EXPECT_TRUE(WasToldToShutDown(1));
+  EXPECT_TRUE(Eventually([&] { return WasToldToShutDown(1); }));
   const MutexLock lock(mutex_);
   EXPECT_EQ(refusals_.at(PeerOf(2)).code(), StatusCode::kInvalidArgument);
 }

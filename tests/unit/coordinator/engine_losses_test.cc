@@ -23,7 +23,7 @@ TEST_F(EngineTest, SilentWorkerEndsEverythingAndIsNamed) {
   EXPECT_EQ(engine_->status().state, ServiceState::kFailed);
   EXPECT_THAT(engine_->Submit(Request(1, 1), sink).status().message(),
               HasSubstr("worker 1 on node1"));
-  EXPECT_TRUE(WasToldToShutDown(2));
+  EXPECT_TRUE(Eventually([&] { return WasToldToShutDown(2); }));
 }
 
 TEST_F(EngineTest, HeartbeatsKeepWorkersAlive) {

@@ -145,8 +145,8 @@ TEST_F(EngineTest, DrainFinishesWhatRunsAndRefusesWhatIsNew) {
   ASSERT_TRUE(Eventually([&] { return observer_.Heard("stopped"); }));
   EXPECT_EQ(sink->finish(), FinishReason::kLength);
   EXPECT_EQ(sink->tokens(), Expected(Request(5, 9)));
-  EXPECT_TRUE(WasToldToShutDown(1));
-  EXPECT_TRUE(WasToldToShutDown(2));
+  EXPECT_TRUE(Eventually([&] { return WasToldToShutDown(1); }));
+  EXPECT_TRUE(Eventually([&] { return WasToldToShutDown(2); }));
 }
 
 TEST_F(EngineTest, DrainEndsAtItsDeadline) {
@@ -178,8 +178,8 @@ TEST_F(EngineTest, StopEndsSequencesAndWorkersQuickly) {
   engine_->Stop();
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(500));
   EXPECT_EQ(sink->finish(), FinishReason::kError);
-  EXPECT_TRUE(WasToldToShutDown(1));
-  EXPECT_TRUE(WasToldToShutDown(2));
+  EXPECT_TRUE(Eventually([&] { return WasToldToShutDown(1); }));
+  EXPECT_TRUE(Eventually([&] { return WasToldToShutDown(2); }));
   EXPECT_TRUE(observer_.Heard("stopped"));
   EXPECT_EQ(engine_->Submit(Request(1, 1), sink).status().code(), StatusCode::kUnavailable);
 }
