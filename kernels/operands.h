@@ -17,7 +17,8 @@ struct RopeArgs {
   int n_rot = 0;  // rotated elements at the start of each head, even
   float freq_base = 10000.0f;
   float freq_scale = 1.0f;               // positions are multiplied by it
-  std::span<const float> freq_divisors;  // [n_rot/2] or empty: each angle is divided by it
+  // [n_rot/2] or empty: each angle is divided by it. In host memory, whatever the device.
+  std::span<const float> freq_divisors;
 };
 
 // The KV pages of one layer. A page holds `page_tokens` consecutive positions of one sequence:

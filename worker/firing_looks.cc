@@ -25,6 +25,8 @@ void FiringLooks::OnNeurons(FiringCounter* counter, int layer_in_stage,
   if (look == nullptr) return;
   const TensorView row = a.Rows(counter->RowToSee(layer_in_stage, a.n_rows), 1);
   counter->Pass(layer_in_stage);
+  // Of a device that is lost nothing comes; then nothing is counted.
+  *reinterpret_cast<int32_t*>(look->memory.data()) = 0;
   device_.CopyToHost(reinterpret_cast<const std::byte*>(active.n_active), look->memory.data(),
                      list_bytes);
   device_.CopyToHost(row.data, look->memory.data() + list_bytes, row_bytes);

@@ -128,10 +128,12 @@ Status Shard::ReserveFor(std::span<const Part> parts, const model::WeightIndex& 
   return memory_.Reserve(n_bytes, device);
 }
 
-// A vector with a value per neuron is put in order on the host.
+// A vector with a value per neuron is put in order on the host. The divisors of rope angles stay
+// there: ops take them as an argument.
 bool Shard::IsUsedMapped(const WeightKey& key, const model::TensorInfo& info,
                          const kernels::Device& device) const {
-  return device.reads_host_memory() || (info.n_rows() <= 1 && !PlacesFor(key).empty());
+  return device.reads_host_memory() || key.role == WeightRole::kRopeFreqs ||
+         (info.n_rows() <= 1 && !PlacesFor(key).empty());
 }
 
 Status Shard::LoadPart(const Part& part, const model::WeightIndex& weights, const FfnPlan& ffn,

@@ -55,9 +55,7 @@ class CudaRuntime final : public Runtime {
   std::byte* AllocateDevice(uint64_t n_bytes) override {
     Use();
     void* data = nullptr;
-    if (cudaMalloc(&data, n_bytes) == cudaSuccess) return static_cast<std::byte*>(data);
-    (void)cudaGetLastError();  // the caller says it; it is no error of the work
-    return nullptr;
+    return Allocated(cudaMalloc(&data, n_bytes), data);
   }
   void FreeDevice(std::byte* data) override {
     Use();
@@ -66,9 +64,7 @@ class CudaRuntime final : public Runtime {
   std::byte* AllocatePinned(uint64_t n_bytes) override {
     Use();
     void* data = nullptr;
-    if (cudaMallocHost(&data, n_bytes) == cudaSuccess) return static_cast<std::byte*>(data);
-    (void)cudaGetLastError();
-    return nullptr;
+    return Allocated(cudaMallocHost(&data, n_bytes), data);
   }
   void FreePinned(std::byte* data) override {
     Use();
@@ -104,8 +100,12 @@ class CudaRuntime final : public Runtime {
   bool IsEventDone(int slot) override {
     Use();
     const cudaError_t code = cudaEventQuery(events_[static_cast<size_t>(slot)]);
-    if (code != cudaErrorNotReady) Note(code, "the work");
-    return code != cudaErrorNotReady;  // after an error nothing is to come
+    if (code == cudaErrorNotReady) {
+      (void)cudaGetLastError();  // an answer, no error
+      return false;
+    }
+    Note(code, "the work");
+    return true;  // after an error, too: nothing is to come
   }
   Status WaitForEvent(int slot) override {
     Use();
@@ -125,6 +125,14 @@ class CudaRuntime final : public Runtime {
   void PopRange() override { (void)nvtxRangePop(); }
 
  private:
+  // That memory ran out the caller says, and it is no error of the work; anything else is one that
+  // an allocation happened to meet.
+  std::byte* Allocated(cudaError_t code, void* data) {
+    if (code == cudaSuccess) return static_cast<std::byte*>(data);
+    (void)cudaGetLastError();
+    if (code != cudaErrorMemoryAllocation) Note(code, "the work");
+    return nullptr;
+  }
   void Use() const { (void)cudaSetDevice(facts_.ordinal); }
   void Note(cudaError_t code, const char* what) {
     if (code != cudaSuccess && error_.ok()) error_ = ToStatus(code, what);
@@ -168,6 +176,16 @@ Result<DeviceFacts> ReadFacts(int ordinal) {
                      .compute_capability = properties.major * 10 + properties.minor};
 }
 
+// Whether kernels run at all: the program may have none for this card, or none that its driver
+// can translate.
+Status CheckRuns(Device& device) {
+  constexpr uint64_t kBytes = 4 * sizeof(float);
+  TC_ASSIGN_OR_RETURN(const Buffer memory, device.Allocate(kBytes));
+  const TensorView x = TensorView::F32(reinterpret_cast<float*>(memory.data()), 1, 4);
+  device.ops().Add(x, x, x);
+  return device.Synchronize();
+}
+
 }  // namespace
 }  // namespace cuda
 
@@ -177,7 +195,9 @@ Result<std::unique_ptr<Device>> MakeCudaDevice(int ordinal) {
   TC_ASSIGN_OR_RETURN(cuda::DeviceFacts facts, cuda::ReadFacts(ordinal));
   auto runtime = std::make_unique<cuda::CudaRuntime>(std::move(facts));
   TC_RETURN_IF_ERROR(runtime->Open());
-  return cuda::MakeDevice(std::move(runtime));
+  TC_ASSIGN_OR_RETURN(auto device, cuda::MakeDevice(std::move(runtime)));
+  TC_RETURN_IF_ERROR(cuda::CheckRuns(*device));
+  return device;
 }
 
 }  // namespace thermocline::kernels

@@ -273,6 +273,8 @@ void CudaOps::AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView 
 }
 
 void CudaOps::FoldTraffic(const TrafficSums& sums) {
+  // Sums only grow; those of a mark before another that was waited for are in it.
+  if (sums.neuron_bytes < folded_.neuron_bytes || sums.n_active < folded_.n_active) return;
   traffic_.CountGathered(sums.neuron_bytes - folded_.neuron_bytes, sums.n_active - folded_.n_active,
                          sums.n_named - folded_.n_named);
   folded_ = sums;

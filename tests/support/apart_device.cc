@@ -145,10 +145,11 @@ class ApartOps final : public kernels::Ops {
   }
   void Rope(const RopeArgs& args, std::span<const int64_t> positions, int head_dim,
             TensorView x) override {
-    queue_->Add([=, this, list = std::vector(positions.begin(), positions.end())] {
-      RopeArgs opened = args;
-      opened.freq_divisors = {memory_.Open(args.freq_divisors.data()), args.freq_divisors.size()};
-      ops_->Rope(opened, list, head_dim, At(x));
+    queue_->Add([=, this, list = std::vector(positions.begin(), positions.end()),
+                 divisors = std::vector(args.freq_divisors.begin(), args.freq_divisors.end())] {
+      RopeArgs copied = args;
+      copied.freq_divisors = divisors;
+      ops_->Rope(copied, list, head_dim, At(x));
     });
   }
   void StoreKv(TensorView k, TensorView v, std::span<const SequenceRows> sequences,

@@ -74,6 +74,17 @@ TEST_P(ApartStage, GivesTheBitsOfTheHostForAnyCutAndChunk) {
   }
 }
 
+// They are an argument of an op, which it reads on the host.
+TEST(ApartDevice, DivisorsOfRopeAnglesStayOnTheHost) {
+  TinyModelSpec spec = SpecOf("llama");
+  spec.rope_freqs = true;
+  const TempFile file(TinyModel(spec));
+  const TempFile plain(TinyModel(SpecOf("llama")));
+  const Logits wanted = LogitsOf(file, {});
+  EXPECT_NE(LogitsOf(plain, {}), wanted);
+  EXPECT_EQ(LogitsOf(file, Apart()), wanted);
+}
+
 TEST_P(ApartStage, GeneratesTheTokensOfTheHost) {
   const TempFile file(TinyModel(SpecOf(GetParam())));
   const auto wanted = StageChain(file.path(), {}).Generate(SeqId{1}, kTokens, 12);

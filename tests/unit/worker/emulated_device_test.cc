@@ -45,6 +45,7 @@ TinyModelSpec SpecOf(const std::string& arch, DType dtype = DType::kF16) {
   spec.dtype = dtype;
   spec.n_layer = kLayers;
   spec.n_ff = static_cast<int>(kNeurons);
+  spec.rope_freqs = arch == "llama";
   return spec;
 }
 
