@@ -44,7 +44,7 @@ gpu_tests() { ctest --test-dir "$build" -L gpu --output-on-failure --no-tests=er
 # The tests of that label, as far as this build knows them.
 build_all() {
   local tests
-  tests=$(ninja -C "$build" -t targets all | sed -n 's/^\([a-z_]*\(gpu\|cuda\)[a-z_]*_test\): phony$/\1/p')
+  tests=$(ninja -C "$build" -t targets all | sed -n '/^cmake_/d; s/^\([a-z_]*\(gpu\|cuda\)[a-z_]*_test\): phony$/\1/p')
   # shellcheck disable=SC2086  # lists of words
   ninja -C "$build" $programs $tests
 }
