@@ -65,24 +65,40 @@ class Staging {
   std::array<WorkMark, 2> busy_until_ = {};
 };
 
+// What a device has for itself. Owned by the device.
+struct OwnMemory {
+  std::byte* sums = nullptr;     // of the device: one TrafficSums
+  std::byte* scratch = nullptr;  // of the device
+  std::byte* copies = nullptr;   // page-locked: sums as of each event
+
+  // Without memory some are null.
+  static OwnMemory Of(Runtime& runtime) {
+    return {runtime.AllocateDevice(sizeof(TrafficSums)),
+            runtime.AllocateDevice(runtime.facts().scratch_bytes),
+            runtime.AllocatePinned(Runtime::kEvents * sizeof(TrafficSums))};
+  }
+  void Free(Runtime& runtime) const {
+    if (sums != nullptr) runtime.FreeDevice(sums);
+    if (scratch != nullptr) runtime.FreeDevice(scratch);
+    if (copies != nullptr) runtime.FreePinned(copies);
+  }
+};
+
 // Owned by a worker, as kernels/device.h says. Outlives its buffers. Thread-compatible.
 class CudaDevice final : public Device {
  public:
-  // `sums` is one region of the device's memory and `copies` page-locked memory for kEvents of it.
-  CudaDevice(std::unique_ptr<Runtime> runtime, std::byte* sums, std::byte* copies)
+  CudaDevice(std::unique_ptr<Runtime> runtime, const OwnMemory& memory)
       : runtime_(std::move(runtime)),
-        sums_(sums),
-        copies_(copies),
-        queue_(*runtime_, reinterpret_cast<TrafficSums*>(sums),
-               reinterpret_cast<TrafficSums*>(copies)),
-        ops_(queue_),
+        own_(memory),
+        queue_(*runtime_, reinterpret_cast<TrafficSums*>(memory.sums),
+               reinterpret_cast<TrafficSums*>(memory.copies)),
+        ops_(queue_, {memory.scratch, runtime_->facts().scratch_bytes}),
         staging_(queue_) {
-    runtime_->EnqueueZero(sums, sizeof(TrafficSums));
+    runtime_->EnqueueZero(memory.sums, sizeof(TrafficSums));
   }
   ~CudaDevice() override {
     (void)Synchronize();  // nothing is under way when the memory goes
-    runtime_->FreeDevice(sums_);
-    runtime_->FreePinned(copies_);
+    own_.Free(*runtime_);
   }
 
   std::string name() const override {
@@ -151,8 +167,7 @@ class CudaDevice final : public Device {
   void CopyRows(const TensorView& packed, const TensorView& to, int64_t first, int64_t n);
 
   std::unique_ptr<Runtime> runtime_;
-  std::byte* const sums_;
-  std::byte* const copies_;
+  const OwnMemory own_;
   WorkQueue queue_;
   CudaOps ops_;
   Staging staging_;
@@ -191,15 +206,14 @@ void CudaDevice::CopyRows(const TensorView& packed, const TensorView& to, int64_
 }  // namespace
 
 Result<std::unique_ptr<Device>> MakeDevice(std::unique_ptr<Runtime> runtime) {
-  std::byte* const sums = runtime->AllocateDevice(sizeof(TrafficSums));
-  std::byte* const copies = runtime->AllocatePinned(Runtime::kEvents * sizeof(TrafficSums));
-  if (sums == nullptr || copies == nullptr) {
-    if (sums != nullptr) runtime->FreeDevice(sums);
-    if (copies != nullptr) runtime->FreePinned(copies);
+  const OwnMemory memory = OwnMemory::Of(*runtime);
+  if (memory.sums == nullptr || memory.scratch == nullptr || memory.copies == nullptr) {
+    memory.Free(*runtime);
     return ResourceExhausted(
-        Str("no memory to begin with on a device:", Kv("device", runtime->facts().name)));
+        Str("no memory to begin with on a device:", Kv("device", runtime->facts().name),
+            Kv("bytes", runtime->facts().scratch_bytes)));
   }
-  return std::unique_ptr<Device>(std::make_unique<CudaDevice>(std::move(runtime), sums, copies));
+  return std::unique_ptr<Device>(std::make_unique<CudaDevice>(std::move(runtime), memory));
 }
 
 }  // namespace thermocline::kernels::cuda

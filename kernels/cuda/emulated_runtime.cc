@@ -96,6 +96,7 @@ class EmulatedRuntime final : public Runtime {
     facts_.name = "emulated";
     facts_.n_multiprocessors = options.n_multiprocessors;
     facts_.compute_capability = 90;
+    facts_.scratch_bytes = options.scratch_bytes;
   }
 
   const DeviceFacts& facts() const override { return facts_; }

@@ -94,14 +94,17 @@ struct AttentionJob {
   const SequenceSpan* sequences = nullptr;
   const RowTile* tiles = nullptr;
   int32_t n_tiles = 0;
-  int32_t n_chunks = 1;  // of the longest sequence
   KvPages pages;
   int32_t n_head = 0;
   float scale = 1;
-  // With partials each chunk has a block of its own and a second kernel joins them; without, a
-  // block goes through all chunks. Both do the same arithmetic. [n_chunks, n_tiles, n_head_kv,
-  // kAttentionRows, head_dim + 2]: maximum, sum of weights, weighted sums.
+  // With partials each of the chunks [first_chunk, first_chunk + n_chunks) has a block of its own
+  // and a second kernel joins them with what rows have seen of chunks before; without, a block goes
+  // through all chunks. Both do the same arithmetic. [1 + n_chunks, n_tiles, n_head_kv,
+  // kAttentionRows, head_dim + 2], the first for what was seen before: maximum, sum of weights,
+  // weighted sums.
   float* partials = nullptr;
+  int32_t first_chunk = 0;
+  int32_t n_chunks = 1;
 };
 
 struct RopeJob {

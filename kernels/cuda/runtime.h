@@ -7,17 +7,19 @@
 #include <string>
 
 #include "base/status.h"
+#include "kernels/cuda/scratch.h"
 
 namespace thermocline::kernels::cuda {
 
 struct KernelTable;
 
-// What launches are sized by, and how the device is named.
+// What launches and scratch are sized by, and how the device is named.
 struct DeviceFacts {
   std::string name;  // "NVIDIA H200"
   int ordinal = 0;
   int n_multiprocessors = 1;
   int compute_capability = 0;  // 90 for 9.0
+  uint64_t scratch_bytes = kScratchBytes;
 };
 
 // Owned by the device that works through it. Thread-compatible; memory may be freed by any thread
