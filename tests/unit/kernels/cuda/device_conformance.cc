@@ -85,6 +85,26 @@ TEST_P(DeviceConformanceTest, PackCopiesRowsAndNamesTheFirstThatIsNotFinite) {
   }
 }
 
+// As neurons in heat order are: through staging that is used again, three times over.
+TEST_P(DeviceConformanceTest, PackTakesRowsOneByOneToPlacesOfTheirOwn) {
+  constexpr int64_t kRows = 13, kCols = int64_t{1} << 20;
+  const Tensor w = RandomActivations(kRows, kCols, 5);
+  auto there = device().Allocate(w.view().bytes() + kLanesSlackBytes);
+  ASSERT_TRUE(there.ok());
+  const TensorView to = TensorView::Dense(there->data(), DType::kF32, kRows, kCols);
+  for (int64_t row = 0; row < kRows; ++row) {
+    EXPECT_EQ(device().Pack(w.view().Rows(row, 1), to.Rows(row * 5 % kRows, 1)), -1);
+  }
+  std::vector<std::byte> back(w.view().bytes());
+  device().CopyToHost(to.data, back.data(), back.size());
+  ASSERT_TRUE(device().Synchronize().ok());
+  const auto row_bytes = static_cast<size_t>(to.row_stride_bytes);
+  for (int64_t row = 0; row < kRows; ++row) {
+    const std::byte* const placed = back.data() + static_cast<size_t>(row * 5 % kRows) * row_bytes;
+    EXPECT_EQ(std::memcmp(placed, w.view().row(row), row_bytes), 0) << row;
+  }
+}
+
 TEST_P(DeviceConformanceTest, CountsTheRowsOfActiveNeuronsOnce) {
   const auto cpu = Cpu();
   StagedOps staged(device());
