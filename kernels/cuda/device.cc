@@ -155,11 +155,19 @@ class CudaDevice final : public Device {
     return memory;
   }
 
+  Status Prepare(const StepBounds& bounds) override {
+    const Status prepared = ops_.Prepare(bounds);
+    return prepared.ok() ? prepared : Status(prepared).WithContext(name());
+  }
+
   void CopyToDevice(const std::byte* host, std::byte* device, uint64_t n_bytes) override {
     if (n_bytes > 0) runtime_->EnqueueCopyToDevice(host, device, n_bytes);
   }
   void CopyToHost(const std::byte* device, std::byte* host, uint64_t n_bytes) override {
     if (n_bytes > 0) runtime_->EnqueueCopyToHost(device, host, n_bytes);
+  }
+  void CopyWithin(const std::byte* from, std::byte* to, uint64_t n_bytes) override {
+    if (n_bytes > 0) runtime_->EnqueueCopyWithin(from, to, n_bytes);
   }
   WorkMark Mark() override { return queue_.Mark(); }
   bool IsDone(WorkMark mark) override { return queue_.IsDone(mark); }
@@ -226,7 +234,8 @@ Result<std::unique_ptr<Device>> MakeDevice(std::unique_ptr<Runtime> runtime) {
         Str("no memory to begin with on a device:", Kv("device", runtime->facts().name),
             Kv("bytes", runtime->facts().scratch_bytes)));
   }
-  return std::unique_ptr<Device>(std::make_unique<CudaDevice>(std::move(runtime), memory));
+  return std::unique_ptr<Device>(
+      std::make_unique<CudaDevice>(std::move(runtime), std::move(memory)));
 }
 
 }  // namespace thermocline::kernels::cuda

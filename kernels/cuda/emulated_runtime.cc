@@ -126,6 +126,9 @@ class EmulatedRuntime final : public Runtime {
   void EnqueueCopyToHost(const std::byte* device, std::byte* host, uint64_t n_bytes) override {
     Enqueue([=] { std::memcpy(host, device, n_bytes); });
   }
+  void EnqueueCopyWithin(const std::byte* from, std::byte* to, uint64_t n_bytes) override {
+    Enqueue([=] { std::memcpy(to, from, n_bytes); });
+  }
   void EnqueueZero(std::byte* device, uint64_t n_bytes) override {
     Enqueue([=] { std::memset(device, 0, n_bytes); });
   }

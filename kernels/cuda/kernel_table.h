@@ -61,6 +61,25 @@ struct SelectJob {
 };
 inline constexpr int kSelectCols = 256;
 
+// The k best of each row, by passes over blocks of kBestKeys keys.
+struct BestJob {
+  TensorView logits;
+  int32_t k = 1;
+  TensorView best;
+  uint64_t* keys = nullptr;  // [best.n_rows, BestKeysOfRow]
+};
+inline constexpr int kBestKeys = 1024;
+static_assert(kMaxBest < kBestKeys / 2, "each pass leaves fewer keys");
+// What all passes but the last leave of a row.
+inline int64_t BestKeysOfRow(int64_t n_cols, int k) {
+  int64_t n_keys = 0;
+  for (int64_t n = n_cols; n > kBestKeys;) {
+    n = (n + kBestKeys - 1) / kBestKeys * k;
+    n_keys += n;
+  }
+  return n_keys;
+}
+
 // One sequence of a batch, with its pages in the device's memory.
 struct SequenceSpan {
   int32_t first_row = 0;
@@ -131,6 +150,7 @@ struct KernelTable {
                    const TensorView& y);
   void (*zero_below)(void* stream, const TensorView& a, float threshold);
   void (*select)(void* stream, const SelectJob& job);
+  void (*select_best)(void* stream, const BestJob& job);
   void (*round_rows)(void* stream, const TensorView& x, const ByteRows& rows);
   void (*row_dots)(void* stream, const RowDotsJob& job);
   void (*axpy_rows)(void* stream, const AxpyJob& job);

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "base/str.h"
 #include "base/units.h"
 #include "kernels/lanes.h"
 
@@ -177,7 +178,7 @@ void CudaOps::StoreKv(TensorView k, TensorView v, std::span<const SequenceRows> 
 void CudaOps::Attention(TensorView q, std::span<const SequenceRows> sequences, const KvPages& pages,
                         float scale, TensorView y) {
   const Range range(queue_, "attention");
-  CHECK(pages.head_dim <= kMaxHeadDim);
+  DCHECK(pages.head_dim <= kMaxHeadDim);  // as Prepare has seen
   traffic_.CountAttention(sequences, pages);
   AttentionJob job;
   job.q = q, job.y = y, job.pages = pages, job.scale = scale;
@@ -258,6 +259,20 @@ void CudaOps::ZeroBelow(TensorView a, float threshold) {
   kernels_.zero_below(stream_, a, threshold);
 }
 
+void CudaOps::SelectBest(TensorView logits, int k, TensorView best) {
+  const Range range(queue_, "select_best");
+  DCHECK(0 < k && k <= kMaxBest && k <= logits.n_cols);
+  const auto row_bytes = static_cast<uint64_t>(BestKeysOfRow(logits.n_cols, k)) * sizeof(uint64_t);
+  const int64_t n_most = scratch_.Room(best.n_rows, row_bytes);
+  BestJob job;
+  job.k = k, job.keys = reinterpret_cast<uint64_t*>(scratch_.data());
+  for (int64_t t = 0; t < best.n_rows && !queue_.has_failed(); t += n_most) {
+    const int64_t n = std::min(n_most, best.n_rows - t);
+    job.logits = logits.Rows(t, n), job.best = best.Rows(t, n);
+    kernels_.select_best(stream_, job);
+  }
+}
+
 void CudaOps::Neurons(const NeuronWeights& weights, Activation kind, TensorView x, ActiveIds active,
                       const NeuronNeeds& needs, TensorView a) {
   const Range range(queue_, "neurons");
@@ -310,6 +325,19 @@ void CudaOps::AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView 
     kernels_.axpy_rows(stream_, job);
     job.sums = nullptr;
   }
+}
+
+Status CudaOps::Prepare(const StepBounds& bounds) {
+  if (bounds.head_dim > kMaxHeadDim) {
+    return InvalidArgument(Str("heads are wider than attention on GPUs takes:",
+                               Kv("head_dim", bounds.head_dim), Kv("max", kMaxHeadDim)));
+  }
+  // Lists of pages are the longest. Of rows the tiles are: one for each 8 query heads of a KV head,
+  // and one begun; 16 hold 120 of them.
+  constexpr int64_t kBytesPerRow = 16 * sizeof(RowTile);
+  const int64_t n_bytes = std::max(bounds.max_pages * static_cast<int64_t>(sizeof(int32_t)),
+                                   bounds.max_rows * kBytesPerRow);
+  return uploads_.Reserve(static_cast<uint64_t>(n_bytes));
 }
 
 void CudaOps::FoldTraffic(const TrafficSums& sums) {

@@ -10,6 +10,7 @@
 #include "kernels/cuda/kernel_table.h"
 #include "kernels/cuda/scratch.h"
 #include "kernels/cuda/upload_ring.h"
+#include "kernels/device.h"
 #include "kernels/ops.h"
 
 namespace thermocline::kernels::cuda {
@@ -43,11 +44,14 @@ class CudaOps final : public Ops {
   void SelectActive(TensorView a, ActiveIds active) override;
   void SelectAtLeast(TensorView scores, float threshold, ActiveIds active) override;
   void ZeroBelow(TensorView a, float threshold) override;
+  void SelectBest(TensorView logits, int k, TensorView best) override;
   void Neurons(const NeuronWeights& weights, Activation kind, TensorView x, ActiveIds active,
                const NeuronNeeds& needs, TensorView a) override;
   void AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView bias,
                 TensorView y) override;
 
+  // As Device::Prepare.
+  Status Prepare(const StepBounds& bounds);
   // Adds what the device has counted since.
   void FoldTraffic(const TrafficSums& sums);
 

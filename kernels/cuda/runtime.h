@@ -46,10 +46,12 @@ class Runtime {
 
   virtual void EnqueueCopyToDevice(const std::byte* host, std::byte* device, uint64_t n_bytes) = 0;
   virtual void EnqueueCopyToHost(const std::byte* device, std::byte* host, uint64_t n_bytes) = 0;
+  virtual void EnqueueCopyWithin(const std::byte* from, std::byte* to, uint64_t n_bytes) = 0;
   virtual void EnqueueZero(std::byte* device, uint64_t n_bytes) = 0;
   // Event `slot` of kEvents: behind everything enqueued so far.
   virtual void RecordEvent(int slot) = 0;
   virtual bool IsEventDone(int slot) = 0;
+  // kUnavailable after kDevicePatience without an answer, and from then on at once.
   virtual Status WaitForEvent(int slot) = 0;
   // The first error so far, of launches and of what ran.
   virtual Status Error() = 0;

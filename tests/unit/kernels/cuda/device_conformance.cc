@@ -34,6 +34,7 @@ TEST_P(DeviceConformanceTest, CopiesComeBackAndMarksPass) {
   ASSERT_TRUE(back.ok());
   device().CopyToDevice(host->data(), there->data(), 4096);
   const WorkMark copied = device().Mark();
+  device().CopyWithin(there->data(), there->data() + 2048, 1024);
   device().CopyToHost(there->data(), back->data(), 4096);
   const WorkMark done = device().Mark();
   EXPECT_GT(done, copied);
@@ -41,11 +42,22 @@ TEST_P(DeviceConformanceTest, CopiesComeBackAndMarksPass) {
   ASSERT_TRUE(device().Wait(done).ok());
   EXPECT_TRUE(device().IsDone(copied));
   EXPECT_TRUE(device().IsDone(done));
-  EXPECT_EQ(std::memcmp(back->data(), host->data(), 4096), 0);
+  EXPECT_EQ(std::memcmp(back->data(), host->data(), 2048), 0);
+  EXPECT_EQ(std::memcmp(back->data() + 2048, host->data(), 1024), 0) << "copied within";
+  EXPECT_EQ(std::memcmp(back->data() + 3072, host->data() + 3072, 1024), 0);
   // More marks than there are events: the first is still known to be done.
   for (int i = 0; i < 200; ++i) (void)device().Mark();
   ASSERT_TRUE(device().Synchronize().ok());
   EXPECT_TRUE(device().IsDone(copied));
+}
+
+TEST_P(DeviceConformanceTest, HeadsThatAreTooWideAreRefusedBeforeTheyAreComputed) {
+  EXPECT_TRUE(device().Prepare({.max_rows = 64, .max_pages = 1000, .head_dim = 256}).ok());
+  const Status status = device().Prepare({.head_dim = 512});
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(status.message().find("head_dim=512 max=256"), std::string::npos) << status;
+  EXPECT_NE(status.message().find(device().name()), std::string::npos) << status;
+  EXPECT_TRUE(device().Synchronize().ok()) << "the device goes on";
 }
 
 TEST_P(DeviceConformanceTest, NewMemoryIsZeroAndMemoryEnds) {

@@ -129,6 +129,36 @@ TEST(EmulatedDeviceTest, OpsCopyWhatTheyTakeFromTheHost) {
   }
 }
 
+TEST(EmulatedDeviceTest, RowsThatFitStagingArePackedWithoutAWait) {
+  const auto device = Emulated();
+  const Tensor w = RandomActivations(100, 64, 1);
+  auto there = device->Allocate(w.view().bytes());
+  ASSERT_TRUE(there.ok());
+  const TensorView to = TensorView::Dense(there->data(), DType::kF32, 100, 64);
+  ASSERT_TRUE(device->Synchronize().ok());
+  for (int64_t row = 0; row < 100; ++row) {
+    ASSERT_EQ(device->Pack(w.view().Rows(row, 1), to.Rows(99 - row, 1)), -1);
+  }
+  const WorkMark mark = device->Mark();
+  for (int i = 0; i < 100; ++i) EXPECT_FALSE(device->IsDone(mark)) << "each look runs one copy";
+}
+
+TEST(EmulatedDeviceTest, WhatWasPreparedForWaitsForNoMemory) {
+  const auto device = Emulated();
+  constexpr int64_t kPages = 1 << 20;
+  ASSERT_TRUE(device->Prepare({.max_rows = 8, .max_pages = kPages}).ok());
+  auto memory = device->Allocate(4096);
+  ASSERT_TRUE(memory.ok() && device->Synchronize().ok());
+  const uint64_t free_bytes = device->memory().free_bytes;
+  const std::vector<int32_t> page_ids(kPages, 0);
+  const KvPages pages = {memory->data(), memory->data(), DType::kF32, 16, 1, 8};
+  const TensorView row = TensorView::Dense(memory->data() + 2048, DType::kF32, 1, 8);
+  device->ops().StoreKv(row, row, std::vector<SequenceRows>{{0, 1, 0, page_ids}}, pages);
+  const WorkMark mark = device->Mark();
+  EXPECT_EQ(device->memory().free_bytes, free_bytes);
+  EXPECT_FALSE(device->IsDone(mark)) << "nothing waited for the device";
+}
+
 TEST(EmulatedDeviceDeathTest, TheHostMayNotTouchTheDevicesMemory) {
   const auto device = Emulated();
   auto buffer = device->Allocate(64);
