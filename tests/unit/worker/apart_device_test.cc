@@ -224,8 +224,10 @@ TEST(ApartDevice, LeadsAndHelpersGiveTheBitsOfTheHost) {
 
 TEST(ApartDevice, IsMeasuredByItsOwnOpsInItsOwnMemory) {
   const auto device = testing::MakeApartDevice({.memory_bytes = 64 << 20});
-  const placement::WorkerProfile profile =
+  const auto measured =
       MeasureWorker(*device, {.n_threads = 1, .memory_bytes = 1 << 20, .time = Duration{1}});
+  ASSERT_TRUE(measured.ok()) << measured.status();
+  const placement::WorkerProfile& profile = *measured;
   for (const placement::Figure& figure :
        {profile.read_bytes_per_s, profile.gather_bytes_per_s, profile.op_overhead_s}) {
     EXPECT_EQ(figure.origin, placement::Origin::kMeasured);
@@ -234,6 +236,20 @@ TEST(ApartDevice, IsMeasuredByItsOwnOpsInItsOwnMemory) {
   EXPECT_GE(profile.weight_rates.size(), 8u * 9u);
   EXPECT_EQ(profile.compute_rates.size(), 8u * 4u);
   EXPECT_EQ(device->memory().free_bytes, device->memory().total_bytes);
+}
+
+TEST(ApartDevice, ThatIsLostOrFullWhileItIsMeasuredIsNamed) {
+  const ProfilerOptions options{.n_threads = 1, .memory_bytes = 1 << 20, .time = Duration{1}};
+  for (const int64_t lost_after : {5, 150}) {
+    const auto lost = testing::MakeApartDevice({.lost_after = lost_after});
+    const Status status = MeasureWorker(*lost, options).status();
+    EXPECT_EQ(status.code(), StatusCode::kUnavailable) << status;
+    EXPECT_NE(status.message().find(lost->name()), std::string::npos) << status;
+  }
+  const auto full = testing::MakeApartDevice({.memory_bytes = 3 << 20});
+  const Status status = MeasureWorker(*full, options).status();
+  EXPECT_EQ(status.code(), StatusCode::kResourceExhausted) << status;
+  EXPECT_NE(status.message().find(full->name()), std::string::npos) << status;
 }
 
 TEST(ApartDevice, OffersWhatTheBudgetLeaves) {
