@@ -30,13 +30,16 @@ struct WorkerOptions {
   int n_threads = 1;
   std::vector<int> cpus;  // thread i of the step stays on the i-th; none: not pinned
   kernels::DeviceChoice device;
+  // A launcher has started other workers on this host and nobody has named a GPU: the ordinal is
+  // this one's place among them; see ClaimDevice.
+  bool claims_device = false;
   std::string isa = "auto";   // instruction set of the CPU's kernels
   uint64_t memory_bytes = 0;  // what the plan may use here, on a CPU
   bool offers_host = false;   // which is all that was free: nobody gave it a part
   // What the process may use of a GPU, whatever for; 0: what is free.
   uint64_t gpu_memory_bytes = 0;
-  std::string cache_dir;  // for weights that come by wire
-  double slowdown = 1;    // of computing, in experiments
+  std::string cache_dir;                      // for weights that come by wire
+  double slowdown = 1;                        // of computing, in experiments
   std::optional<comm::ShapingOptions> shape;  // what links are made to be like, in experiments
   std::function<void(WorkerId)> on_welcome;   // called once, when the id is known; may be null
 };
