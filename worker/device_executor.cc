@@ -53,6 +53,11 @@ DeviceExecutor::DeviceExecutor(const model::ModelConfig& config, kernels::Device
   if (config.has_learned_positions()) position_ids_.reserve(static_cast<size_t>(max_rows));
 }
 
+void DeviceExecutor::set_firing(FiringCounter* firing) {
+  firing_ = firing;
+  if (firing != nullptr && is_apart_) looks_.Reserve(config_->n_ff);
+}
+
 void DeviceExecutor::set_tracer(Tracer* tracer, int first_layer) {
   tracer_ = tracer;
   first_layer_ = first_layer;
@@ -62,6 +67,7 @@ void DeviceExecutor::set_tracer(Tracer* tracer, int first_layer) {
 Result<bool> DeviceExecutor::Start(OpRef ref) {
   BatchRun& run = (*runs_)[static_cast<size_t>(ref.run)];
   const LoweredOp& op = run.op(ref.op);
+  if (timed_since_.run != kNoRun && timed_since_.run != ref.run) StopTiming();
   if (run.times_ffn && ref.op >= run.program->ffn_begin()) {
     RunTimed(ref, &run);
   } else {
@@ -76,6 +82,12 @@ void DeviceExecutor::RunTimed(OpRef ref, BatchRun* run) {
   const TimePoint begin = clock_.Now();
   RunTraced(*run, run->op(ref.op));
   run->ffn_time += clock_.Now() - begin;
+}
+
+// Work of another run comes between: what would be measured is not the timed run's alone.
+void DeviceExecutor::StopTiming() {
+  (*runs_)[static_cast<size_t>(timed_since_.run)].times_ffn = false;
+  timed_since_ = {};
 }
 
 // From when the queue is empty until it is again, over the ops up to the next that must wait for
