@@ -17,6 +17,7 @@
 #include "base/status.h"
 #include "comm/mailbox.h"
 #include "coordinator/generation_service.h"
+#include "coordinator/gpu_group.h"
 #include "coordinator/link_survey.h"
 #include "coordinator/live_heat.h"
 #include "coordinator/membership.h"
@@ -222,6 +223,7 @@ class Engine final : public GenerationService {
   Result<Assignments> AssignmentsOfAll() const;
   Status SendPlan(const Assignments& assignments);
   Result<proto::AssignPlan> AssignmentOf(WorkerId worker) const;
+  GpuGroup GroupOf(const placement::StagePlan& stage) const;
   Status AddressNeighbours(size_t i, proto::AssignPlan* assignment) const;
   Result<std::string> AddressOf(WorkerId worker, placement::LinkKind transport) const;
   SchedulerOptions ServingOptions() const;

@@ -122,10 +122,18 @@ Status Engine::SendPlan(const Assignments& assignments) {
   }
   for (const auto& [worker, assignment] : assignments) {
     const bool leads = assignment.stage >= 0 && assignment.helper < 0;
-    const bool used = leads && !assignment.nccl_id.empty();
-    if (used && membership_.contains(worker)) membership_.UseUpNcclId(worker);
+    if (!leads || !membership_.contains(worker)) continue;
+    const placement::StagePlan& stage = plan_.stages[static_cast<size_t>(assignment.stage)];
+    for (const std::string& note : GroupOf(stage).notes) LogInfo("coordinator", note);
+    if (!assignment.nccl_helpers.empty()) membership_.UseUpNcclId(worker);
   }
   return OkStatus();
+}
+
+GpuGroup Engine::GroupOf(const placement::StagePlan& stage) const {
+  return FindGpuGroup(stage, [&](WorkerId worker) -> const proto::Hello* {
+    return membership_.contains(worker) ? &membership_.hello(worker) : nullptr;
+  });
 }
 
 Result<proto::AssignPlan> Engine::AssignmentOf(WorkerId worker) const {
@@ -157,7 +165,10 @@ Result<proto::AssignPlan> Engine::AssignmentOf(WorkerId worker) const {
   }
   if (assignment.stage >= 0) {
     const placement::StagePlan& stage = plan_.stages[static_cast<size_t>(assignment.stage)];
-    if (!stage.helpers.empty()) assignment.nccl_id = membership_.hello(stage.lead).nccl_id;
+    assignment.nccl_helpers = GroupOf(stage).helpers;
+    if (!assignment.nccl_helpers.empty()) {
+      assignment.nccl_id = membership_.hello(stage.lead).nccl_id;
+    }
   }
   assignment.n_neuron_tables = static_cast<int>(LayersWithTable(assignment).size());
   return assignment;

@@ -1,7 +1,6 @@
 #include "worker/stage_group.h"
 
 #include <span>
-#include <utility>
 
 namespace thermocline::worker {
 namespace {
@@ -15,17 +14,18 @@ std::span<std::byte> BytesOf(TensorView x) { return {x.data, x.bytes()}; }
 
 }  // namespace
 
-StageGroup::StageGroup(std::unique_ptr<comm::Group> group, comm::GpuStream stream,
-                       const Clock& clock, Announce announce)
-    : group_(std::move(group)), stream_(stream), clock_(clock), announce_(std::move(announce)) {}
-
 Status StageGroup::Broadcast(PartKey key, TensorView x) {
-  if (announce_ != nullptr) TC_RETURN_IF_ERROR(announce_(key, x.n_rows));
+  if (news_ != nullptr) TC_RETURN_IF_ERROR(news_->Announce(key, x.n_rows));
   return group_->Broadcast(BytesOf(x), stream_, clock_.Now() + kCallTimeout);
 }
 
 Status StageGroup::Sum(TensorView x) {
   return group_->Sum(BytesOf(x), x.dtype, stream_, clock_.Now() + kCallTimeout);
+}
+
+Status StageGroup::Check() {
+  if (news_ != nullptr) TC_RETURN_IF_ERROR(news_->Flush());
+  return group_->Check();
 }
 
 }  // namespace thermocline::worker
