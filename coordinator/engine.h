@@ -239,7 +239,7 @@ class Engine final : public GenerationService {
     std::vector<WorkerId> leavers;  // who waits for it, and has no place in it
     std::vector<WorkerId> others;   // who wants to leave too, and may have one
     bool must_gain = false;         // more than the change costs (replan_rule.h)
-    model::NeuronOrder order;       // by live heat, of a plan that is searched for
+    model::NeuronOrder order;       // by live heat, or as the tables of a given plan tell
   };
   struct Change {
     PlanOutcome next;
@@ -281,6 +281,7 @@ class Engine final : public GenerationService {
   model::NeuronOrder OrderOf(const placement::Plan& next, const model::NeuronOrder& wished) const;
   model::NeuronOrder InFull(model::NeuronOrder order) const;
   void TakeOrder(const placement::Plan& next, const model::NeuronOrder& wished);
+  void TakeHeats(const PlanOutcome& planned);
   std::vector<int> LayersWithTable(const proto::AssignPlan& assignment) const;
   Status SendTables(WorkerId worker, const proto::AssignPlan& assignment);
 

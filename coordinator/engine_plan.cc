@@ -7,6 +7,7 @@
 #include "placement/context.h"
 #include "placement/fit_cluster.h"
 #include "placement/link_preset.h"
+#include "placement/plan_tables.h"
 #include "proto/codec.h"
 
 namespace thermocline::coordinator {
@@ -39,6 +40,7 @@ Status Engine::ContinueSurvey() {
 Status Engine::StartPlanning() {
   TC_ASSIGN_OR_RETURN(PlanJob job, JobFor(membership_.profile()));
   job.save_cluster_path = options_.save_cluster_path;
+  job.neuron_order = placement::OrderId(order_, sources_.config.n_layer);
   observer_.OnPlanning(job);
   plan_task_ = std::make_unique<PlanTask>(sources_, std::move(job), [this] { mailbox_.Wake(); });
   return OkStatus();
@@ -95,12 +97,15 @@ Status Engine::WhyNoPlan(const Status& why) const {
 Status Engine::StartLoading(const PlanOutcome& planned) {
   plan_ = planned.plan;
   served_ = planned;
+  if (!planned.order.layers.empty()) TakeOrder(plan_, planned.order);
+  TakeHeats(planned);
   SetExpected(planned);
   TC_ASSIGN_OR_RETURN(const Assignments assignments, AssignmentsOfAll());
   loading_since_ = clock_.Now();
   membership_.OnPlan(plan_, clock_.Now());
   SetState(ServiceState::kLoading);
   observer_.OnPlan(planned);
+  if (!planned.order_note.empty()) SayNews(Str(options_.plan_name, ": ", planned.order_note));
   return SendPlan(assignments);
 }
 
