@@ -318,7 +318,7 @@ void Engine::PublishPlanCheck() {
   PlanWish wish{.plan_json = "given"};
   Result<PlanJob> job = JobOf(&wish);
   if (!job.ok()) return;  // nobody stays: the service ends
-  PlanCheck check{.job = *std::move(job), .serves = plan_};
+  PlanCheck check{.job = *std::move(job), .serves = plan_, .order = order_};
   for (const WorkerId id : membership_.ids()) check.workers.emplace(id, membership_.hello(id));
   checked_version_ = membership_.version();
   const MutexLock lock(mutex_);

@@ -17,6 +17,7 @@
 #include "base/status.h"
 #include "comm/mailbox.h"
 #include "coordinator/generation_service.h"
+#include "coordinator/gpu_group.h"
 #include "coordinator/link_survey.h"
 #include "coordinator/live_heat.h"
 #include "coordinator/membership.h"
@@ -222,6 +223,7 @@ class Engine final : public GenerationService {
   Result<Assignments> AssignmentsOfAll() const;
   Status SendPlan(const Assignments& assignments);
   Result<proto::AssignPlan> AssignmentOf(WorkerId worker) const;
+  GpuGroup GroupOf(const placement::StagePlan& stage) const;
   Status AddressNeighbours(size_t i, proto::AssignPlan* assignment) const;
   Result<std::string> AddressOf(WorkerId worker, placement::LinkKind transport) const;
   SchedulerOptions ServingOptions() const;
@@ -237,7 +239,7 @@ class Engine final : public GenerationService {
     std::vector<WorkerId> leavers;  // who waits for it, and has no place in it
     std::vector<WorkerId> others;   // who wants to leave too, and may have one
     bool must_gain = false;         // more than the change costs (replan_rule.h)
-    model::NeuronOrder order;       // by live heat, of a plan that is searched for
+    model::NeuronOrder order;       // by live heat, or as the tables of a given plan tell
   };
   struct Change {
     PlanOutcome next;
@@ -279,6 +281,7 @@ class Engine final : public GenerationService {
   model::NeuronOrder OrderOf(const placement::Plan& next, const model::NeuronOrder& wished) const;
   model::NeuronOrder InFull(model::NeuronOrder order) const;
   void TakeOrder(const placement::Plan& next, const model::NeuronOrder& wished);
+  void TakeHeats(const PlanOutcome& planned);
   std::vector<int> LayersWithTable(const proto::AssignPlan& assignment) const;
   Status SendTables(WorkerId worker, const proto::AssignPlan& assignment);
 

@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "base/units.h"
 #include "coordinator/engine.h"
+#include "placement/plan_tables.h"
 
 namespace thermocline::coordinator {
 namespace {
@@ -62,6 +63,7 @@ Result<PlanJob> Engine::JobOf(PlanWish* wish) const {
     return !job.cluster.FindWorker(link.from) || !job.cluster.FindWorker(link.to);
   });
   job.plan_json = wish->plan_json;
+  job.neuron_order = placement::OrderId(order_, sources_.config.n_layer);
   job.options.request.n_ctx = plan_.n_ctx;
   job.options.request.link = plan_.link;
   job.options.request.kv.page_tokens = plan_.kv.page_tokens;
@@ -79,6 +81,8 @@ Status Engine::OnNextPlan(Result<PlanOutcome> next) {
   PlanWish wish = std::exchange(wish_, {});
   const Status status = next.ok() ? CheckSameContext(next->plan, plan_) : next.status();
   if (!status.ok()) return RefuseWish(wish, status);
+  if (next->by_hand) wish.order = next->order;
+  if (!next->order_note.empty()) SayNews(next->order_note);
   if (AreAlike(next->plan, plan_) && !StandsOtherwise(next->plan, wish.order)) {
     SayNews(Str("another plan (", wish.why, ") would be the same again"));
   } else if (!wish.must_gain || IsWorthChanging(*next, wish)) {
@@ -136,7 +140,7 @@ Status Engine::LoadNextPlan() {
   change_->next.plan = plan_;
   change_->order_before = order_before;
   change_->is_loading = true;
-  planned_heats_ = live_heat_.HeatsIn(order_, planned_heats_);
+  TakeHeats(change_->next);
   SetExpected(change_->next);
   loading_since_ = clock_.Now();
   membership_.OnPlan(plan_, clock_.Now());

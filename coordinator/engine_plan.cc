@@ -7,6 +7,7 @@
 #include "placement/context.h"
 #include "placement/fit_cluster.h"
 #include "placement/link_preset.h"
+#include "placement/plan_tables.h"
 #include "proto/codec.h"
 
 namespace thermocline::coordinator {
@@ -39,6 +40,7 @@ Status Engine::ContinueSurvey() {
 Status Engine::StartPlanning() {
   TC_ASSIGN_OR_RETURN(PlanJob job, JobFor(membership_.profile()));
   job.save_cluster_path = options_.save_cluster_path;
+  job.neuron_order = placement::OrderId(order_, sources_.config.n_layer);
   observer_.OnPlanning(job);
   plan_task_ = std::make_unique<PlanTask>(sources_, std::move(job), [this] { mailbox_.Wake(); });
   return OkStatus();
@@ -95,12 +97,15 @@ Status Engine::WhyNoPlan(const Status& why) const {
 Status Engine::StartLoading(const PlanOutcome& planned) {
   plan_ = planned.plan;
   served_ = planned;
+  if (!planned.order.layers.empty()) TakeOrder(plan_, planned.order);
+  TakeHeats(planned);
   SetExpected(planned);
   TC_ASSIGN_OR_RETURN(const Assignments assignments, AssignmentsOfAll());
   loading_since_ = clock_.Now();
   membership_.OnPlan(plan_, clock_.Now());
   SetState(ServiceState::kLoading);
   observer_.OnPlan(planned);
+  if (!planned.order_note.empty()) SayNews(Str(options_.plan_name, ": ", planned.order_note));
   return SendPlan(assignments);
 }
 
@@ -122,10 +127,18 @@ Status Engine::SendPlan(const Assignments& assignments) {
   }
   for (const auto& [worker, assignment] : assignments) {
     const bool leads = assignment.stage >= 0 && assignment.helper < 0;
-    const bool used = leads && !assignment.nccl_id.empty();
-    if (used && membership_.contains(worker)) membership_.UseUpNcclId(worker);
+    if (!leads || !membership_.contains(worker)) continue;
+    const placement::StagePlan& stage = plan_.stages[static_cast<size_t>(assignment.stage)];
+    for (const std::string& note : GroupOf(stage).notes) LogInfo("coordinator", note);
+    if (!assignment.nccl_helpers.empty()) membership_.UseUpNcclId(worker);
   }
   return OkStatus();
+}
+
+GpuGroup Engine::GroupOf(const placement::StagePlan& stage) const {
+  return FindGpuGroup(stage, [&](WorkerId worker) -> const proto::Hello* {
+    return membership_.contains(worker) ? &membership_.hello(worker) : nullptr;
+  });
 }
 
 Result<proto::AssignPlan> Engine::AssignmentOf(WorkerId worker) const {
@@ -157,7 +170,10 @@ Result<proto::AssignPlan> Engine::AssignmentOf(WorkerId worker) const {
   }
   if (assignment.stage >= 0) {
     const placement::StagePlan& stage = plan_.stages[static_cast<size_t>(assignment.stage)];
-    if (!stage.helpers.empty()) assignment.nccl_id = membership_.hello(stage.lead).nccl_id;
+    assignment.nccl_helpers = GroupOf(stage).helpers;
+    if (!assignment.nccl_helpers.empty()) {
+      assignment.nccl_id = membership_.hello(stage.lead).nccl_id;
+    }
   }
   assignment.n_neuron_tables = static_cast<int>(LayersWithTable(assignment).size());
   return assignment;

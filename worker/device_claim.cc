@@ -49,7 +49,7 @@ Result<ClaimedDevice> ClaimDevice(kernels::DeviceChoice choice,
       choice.kind == Kind::kCpu ? Unavailable("not asked for") : kernels::CudaDeviceIds();
   if (!gpus.ok()) {  // whoever wants one is told why
     TC_ASSIGN_OR_RETURN(auto chosen, kernels::MakeDevice(choice, cpu));
-    return ClaimedDevice{std::move(chosen), std::nullopt};
+    return ClaimedDevice{std::move(chosen), std::nullopt, choice.ordinal};
   }
   const int index = choice.ordinal;
   for (const int ordinal : OrdinalsToTry(index, static_cast<int>(gpus->size()))) {
@@ -57,14 +57,14 @@ Result<ClaimedDevice> ClaimDevice(kernels::DeviceChoice choice,
     if (!claim) continue;
     choice.ordinal = ordinal;
     TC_ASSIGN_OR_RETURN(auto chosen, kernels::MakeDevice(choice, cpu));
-    return ClaimedDevice{std::move(chosen), std::move(claim)};
+    return ClaimedDevice{std::move(chosen), std::move(claim), ordinal};
   }
   const std::string why =
       Str("no GPU is left for this worker:", Kv("worker_of_host", index), Kv("seen", gpus->size()));
   if (choice.kind == Kind::kCuda) return Unavailable(why);
   TC_ASSIGN_OR_RETURN(auto chosen, kernels::MakeDevice({.kind = Kind::kCpu}, cpu));
   chosen.note = Str(why, ": computing on ", chosen.device->name());
-  return ClaimedDevice{std::move(chosen), std::nullopt};
+  return ClaimedDevice{std::move(chosen), std::nullopt, choice.ordinal};
 }
 
 }  // namespace thermocline::worker

@@ -34,6 +34,7 @@ std::vector<int> OrdinalsToTry(int index, int n_visible);
 struct ClaimedDevice {
   kernels::ChosenDevice chosen;
   std::optional<DeviceClaim> claim;  // kept for as long as the device
+  int ordinal = 0;                   // of a GPU, as this process sees it
 };
 
 // As kernels::MakeDevice, for worker `choice.ordinal` of a host's: GPUs are told apart by what they

@@ -128,6 +128,18 @@ Status ReadOptions(const PlanFlags& flags, PlanSources* sources) {
   return OkStatus();
 }
 
+// For its format; against the model and the cluster it is completed later.
+Status ReadGivenPlan(const PlanFlags& flags, PlanSources* sources) {
+  TC_ASSIGN_OR_RETURN(const std::string text,
+                      ReadText(flags.plan_path, placement::kMaxPlanFileBytes));
+  const placement::PlanRequest& request = sources->options.request;
+  const placement::Plan defaults{.link = request.link, .wire = request.wire, .kv = request.kv};
+  auto given = placement::PlanFileFromJson(text, defaults);
+  if (!given.ok()) return given.status().WithContext(flags.plan_path);
+  sources->given = *std::move(given);
+  return OkStatus();
+}
+
 }  // namespace
 
 Result<PlanSources> ReadPlanSources(const PlanFlags& flags) {
@@ -147,7 +159,7 @@ Result<PlanSources> ReadPlanSources(const PlanFlags& flags) {
   TC_ASSIGN_OR_RETURN(sources.cluster, ReadCluster(flags, link));
   TC_RETURN_IF_ERROR(ReadOptions(flags, &sources));
   if (!flags.plan_path.empty()) {
-    TC_ASSIGN_OR_RETURN(sources.plan_json, ReadText(flags.plan_path, placement::kMaxPlanJsonBytes));
+    TC_RETURN_IF_ERROR(ReadGivenPlan(flags, &sources));
   }
   return sources;
 }
