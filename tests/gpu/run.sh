@@ -54,13 +54,17 @@ configure() {
         -DTC_CUDA_ARCHITECTURES=native
 }
 gpu_tests() { ctest --test-dir "$build" -L gpu --output-on-failure --no-tests=error; }
-# The tests of that label, as far as this build knows them.
-gpu_programs() {
+# What may hold tests of that label, before they are built; and the programs that do.
+gpu_targets() {
   ninja -C "$build" -t targets all | sed -n '/^cmake_/d; s/^\([a-z_]*\(gpu\|cuda\)[a-z_]*_test\): phony$/\1/p'
+}
+gpu_programs() {
+  ctest --test-dir "$build" -L gpu --show-only=json-v1 | python3 -c 'import json, sys
+print(*sorted({test["command"][0] for test in json.load(sys.stdin)["tests"]}), sep="\n")'
 }
 build_all() {
   # shellcheck disable=SC2046,SC2086  # lists of words
-  ninja -C "$build" $programs $(gpu_programs)
+  ninja -C "$build" $programs $(gpu_targets)
 }
 synth() {
   "$bin/thermocline" synth -o "$model" --type f16 --density 0.1 \
@@ -89,7 +93,7 @@ sanitized() {
   local code=0 test
   for test in $(gpu_programs); do
     echo "$test"
-    compute-sanitizer --tool "$1" --error-exitcode 1 "$build/tests/$test" || code=1
+    compute-sanitizer --tool "$1" --error-exitcode 1 "$test" || code=1
   done
   return $code
 }
@@ -103,7 +107,7 @@ hottest() {
     "$bin/thermocline-bench" -m "$model" --device cuda -p 0 -n 8 -r 1 --ffn exact |
     python3 tests/gpu/kernel_table.py
 }
-export -f configure gpu_tests gpu_programs build_all synth bench tokens same_tokens references hybrid \
+export -f configure gpu_tests gpu_targets gpu_programs build_all synth bench tokens same_tokens references hybrid \
   sanitized hottest
 
 if part configure 30 configure && part build 260 build_all; then
