@@ -48,7 +48,7 @@ skipped() { rows+=("| $1 | not run: $2 | |"); }
 export build log
 export bin=$build/bin model=$log/bench.gguf
 export programs="thermocline thermocline-coordinator thermocline-worker thermocline-bench
-                 thermocline-generate thermocline-machine thermocline-synth"
+                 thermocline-generate thermocline-machine thermocline-profile thermocline-synth"
 configure() {
   cmake --log-level=WARNING --preset release -B "$build" -DBUILD_TESTING=ON -DWITH_CUDA=ON \
         -DTC_CUDA_ARCHITECTURES=native
@@ -88,6 +88,11 @@ PYTHON
 references() {
   TC_TEST_DEVICE=cuda TC_BIN_DIR="$PWD/$bin" python3 tests/integration/reference_test.py
 }
+# Which neurons are hot, on any text: the model's are planted.
+profile() {
+  cat docs/*.md >"$log/text.txt"
+  "$bin/thermocline" profile -m "$model" --text "$log/text.txt" --tokens 1024 --no-guard -q
+}
 hybrid() { python3 tests/gpu/hybrid.py "$bin" "$model" 0.333; }
 sanitized() {
   local code=0 test
@@ -107,7 +112,7 @@ hottest() {
     "$bin/thermocline-bench" -m "$model" --device cuda -p 0 -n 8 -r 1 --ffn exact |
     python3 tests/gpu/kernel_table.py
 }
-export -f configure gpu_tests gpu_targets gpu_programs build_all synth bench tokens same_tokens references hybrid \
+export -f configure gpu_tests gpu_targets gpu_programs build_all synth bench tokens same_tokens references profile hybrid \
   sanitized hottest
 
 if part configure 30 configure && part build 260 build_all; then
@@ -119,7 +124,7 @@ if part configure 30 configure && part build 260 build_all; then
     part bench-cuda-dense 25 bench cuda dense
     part bench-cuda-exact 25 bench cuda exact
     part tokens-synth 25 same_tokens "$model" exact
-    part hybrid 90 hybrid
+    part profile 40 profile && part hybrid 90 hybrid
     if command -v ncu >/dev/null; then
       if ! part hottest-kernels 45 hottest && grep -q ERR_NVGPUCTRPERM "$log/hottest-kernels.err" \
         "$log/hottest-kernels"; then
