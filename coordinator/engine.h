@@ -24,6 +24,7 @@
 #include "coordinator/plan_task.h"
 #include "coordinator/scheduler.h"
 #include "coordinator/trace_recorder.h"
+#include "placement/pair_transport.h"
 #include "placement/plan.h"
 #include "proto/messages.h"
 
@@ -214,7 +215,8 @@ class Engine final : public GenerationService {
   Status StartSurvey();
   Status ContinueSurvey();
   Status StartPlanning();
-  Result<PlanJob> JobFor(placement::ClusterProfile here) const;
+  Result<PlanJob> JobFor(placement::ClusterProfile here, const std::string& plan_json) const;
+  placement::PairTransport TransportsFor(const std::string& plan_json) const;
   void HandlePlanned();
   Status WhyNoPlan(const Status& why) const;
   Status StartLoading(const PlanOutcome& planned);

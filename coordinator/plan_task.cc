@@ -9,6 +9,7 @@
 #include "base/str.h"
 #include "placement/cluster_yaml.h"
 #include "placement/forecast.h"
+#include "placement/plan_links.h"
 
 namespace thermocline::coordinator {
 namespace {
@@ -31,8 +32,8 @@ Status SaveCluster(const PlanJob& job) {
 
 Result<placement::Plan> PlanByHand(const PlanSources& sources, const PlanJob& job) {
   const placement::PlanRequest& request = job.options.request;
-  const placement::Plan defaults{.link = request.link, .wire = request.wire, .kv = request.kv};
-  TC_ASSIGN_OR_RETURN(placement::Plan plan, placement::PlanFromJson(job.plan_json, defaults));
+  TC_ASSIGN_OR_RETURN(placement::Plan plan,
+                      placement::ReadPlan(job.plan_json, job.cluster, request));
   plan.epoch = request.epoch;
   return placement::CompletePlan(std::move(plan), sources.config, sources.weights, job.cluster,
                                  request);

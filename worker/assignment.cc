@@ -183,6 +183,28 @@ Status AttachSparsityFile(const std::string& path, LoadedModel* model) {
   return Attach(path, fingerprint, model);
 }
 
+placement::LinkWay Assignment::WayToLead() const {
+  return WayToHelper(static_cast<size_t>(message.helper));
+}
+
+placement::LinkWay Assignment::WayToPrevious() const {
+  const auto at = static_cast<size_t>(message.stage);
+  return message.plan.WayOf(message.plan.stages[at - 1].to_next);
+}
+
+placement::LinkWay Assignment::WayToHelper(size_t helper) const {
+  return message.plan.WayOf(stage().helpers[helper].to_lead);
+}
+
+std::vector<placement::LinkWay> Assignment::Ways() const {
+  if (is_helper()) return {WayToLead()};
+  std::vector<placement::LinkWay> ways;
+  if (message.stage > 0) ways.push_back(WayToPrevious());
+  if (message.stage + 1 < static_cast<int>(message.plan.stages.size())) ways.push_back(WayToNext());
+  for (size_t h = 0; h < stage().helpers.size(); ++h) ways.push_back(WayToHelper(h));
+  return ways;
+}
+
 FfnPlan Assignment::ffn() const {
   const placement::StagePlan& plan = stage();
   FfnPlan ffn{.modes = message.ffn};

@@ -35,8 +35,8 @@ struct WorkerOptions {
   bool offers_host = false;   // which is all that was free: nobody gave it a part
   // What the process may use of a GPU, whatever for; 0: what is free.
   uint64_t gpu_memory_bytes = 0;
-  std::string cache_dir;  // for weights that come by wire
-  double slowdown = 1;    // of computing, in experiments
+  std::string cache_dir;                      // for weights that come by wire
+  double slowdown = 1;                        // of computing, in experiments
   std::optional<comm::ShapingOptions> shape;  // what links are made to be like, in experiments
   std::function<void(WorkerId)> on_welcome;   // called once, when the id is known; may be null
 };
@@ -85,7 +85,7 @@ class ControlLoop {
   Status KeepTable(proto::NeuronTable table);
   void StartProbe(const proto::ProbeLink& request);
   Status ReportProbe();
-  comm::DataPort* PortOf(placement::LinkKind transport) const;
+  DataPorts ports() const { return {ports_.mpi.get(), ports_.zmq.get()}; }
   void OnStepLoopEnd(Status status);
   Status TakeStepFailure();
   void SendSpans();

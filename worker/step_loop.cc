@@ -154,20 +154,25 @@ Status StepLoop::LoadHelper(const LoadProgressFn& on_progress) {
 Status StepLoop::OpenLinks() {
   const proto::AssignPlan& message = assignment_.message;
   const auto& stages = message.plan.stages;
-  if (context_.data_port != nullptr) context_.data_port->SetSelf(assignment_.self);
+  for (comm::DataPort* const port : {context_.ports.mpi, context_.ports.zmq}) {
+    if (port != nullptr) port->SetSelf(assignment_.self);
+  }
   const auto at = static_cast<size_t>(message.stage);
   const int first_layer = stages[at].layers.begin;
   if (assignment_.is_helper()) {
-    TC_ASSIGN_OR_RETURN(auto link, OpenLink(stages[at].lead, message.lead_address));
+    TC_ASSIGN_OR_RETURN(auto link,
+                        OpenLink(stages[at].lead, message.lead_address, assignment_.WayToLead()));
     part_links_.push_back(std::move(link));
     lead_ = std::make_unique<HelperLink>(first_layer, part_links_.back().get());
     return OkStatus();
   }
   if (!message.previous_address.empty()) {
-    TC_ASSIGN_OR_RETURN(previous_, OpenLink(stages[at - 1].lead, message.previous_address));
+    TC_ASSIGN_OR_RETURN(previous_, OpenLink(stages[at - 1].lead, message.previous_address,
+                                            assignment_.WayToPrevious()));
   }
   if (!message.next_address.empty()) {
-    TC_ASSIGN_OR_RETURN(next_, OpenLink(stages[at + 1].lead, message.next_address));
+    TC_ASSIGN_OR_RETURN(
+        next_, OpenLink(stages[at + 1].lead, message.next_address, assignment_.WayToNext()));
   }
   if (!stages[at].is_split()) return OkStatus();
   const auto& helpers = stages[at].helpers;
@@ -177,7 +182,8 @@ Status StepLoop::OpenLinks() {
   }
   std::vector<std::vector<ActivationLink*>> members(stages[at].neurons.size());
   for (size_t h = 0; h < helpers.size(); ++h) {
-    TC_ASSIGN_OR_RETURN(auto link, OpenLink(helpers[h].worker, message.helper_addresses[h]));
+    TC_ASSIGN_OR_RETURN(auto link, OpenLink(helpers[h].worker, message.helper_addresses[h],
+                                            assignment_.WayToHelper(h)));
     part_links_.push_back(std::move(link));
     for (size_t layer = 0; layer < members.size(); ++layer) {
       if (!helpers[h].neurons[layer].empty()) members[layer].push_back(part_links_.back().get());
@@ -189,14 +195,14 @@ Status StepLoop::OpenLinks() {
 }
 
 Result<std::unique_ptr<ActivationLink>> StepLoop::OpenLink(WorkerId peer,
-                                                           const std::string& address) {
-  TC_ASSIGN_OR_RETURN(auto link, context_.data_port->Open(peer, address));
-  const placement::Plan& plan = assignment_.message.plan;
+                                                           const std::string& address,
+                                                           placement::LinkWay way) {
+  TC_ASSIGN_OR_RETURN(auto link, context_.ports.Of(way.link)->Open(peer, address));
   const LinkContext context{.clock = context_.clock,
                             .stopping = stopping_,
-                            .wire = plan.wire,
+                            .wire = way.wire,
                             .n_embd = model_.config.n_embd,
-                            .epoch = plan.epoch,
+                            .epoch = assignment_.message.plan.epoch,
                             .n_stale = &context_.counters.stale_frames};
   return std::make_unique<ActivationLink>(context, std::move(link));
 }

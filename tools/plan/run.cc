@@ -7,6 +7,7 @@
 #include "placement/cluster_yaml.h"
 #include "placement/forecast.h"
 #include "placement/link_preset.h"
+#include "placement/plan_links.h"
 #include "tools/plan/explain.h"
 #include "tools/plan/inputs.h"
 #include "tools/plan/page.h"
@@ -77,8 +78,7 @@ Result<placement::PlannedModel> PlanOf(const PlanFlags& flags, const PlanSources
     return placement::MakePlan(inputs, sources.options);
   }
   const placement::PlanRequest& request = sources.options.request;
-  const placement::Plan defaults{.link = request.link, .wire = request.wire, .kv = request.kv};
-  auto plan = placement::PlanFromJson(sources.plan_json, defaults);
+  auto plan = placement::ReadPlan(sources.plan_json, inputs.cluster, request);
   if (plan.ok()) {
     plan = placement::CompletePlan(*std::move(plan), inputs.config, inputs.weights, inputs.cluster,
                                    request);
@@ -108,7 +108,7 @@ Status RunPlan(const PlanFlags& flags) {
     TC_RETURN_IF_ERROR(WriteText(flags.html_path, PlanPage(sources, planned, explanation)));
   }
   const auto link =
-      flags.transport.empty() ? placement::PlanLink::kLeaveOut : placement::PlanLink::kWrite;
+      LeavesTransport(flags) ? placement::PlanLink::kLeaveOut : placement::PlanLink::kWrite;
   std::fputs(explanation.c_str(), UsesStdout(flags) ? stderr : stdout);
   if (flags.output_path.empty()) return OkStatus();
   return WriteText(flags.output_path, placement::PlanToJson(planned.plan, link));
