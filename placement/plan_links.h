@@ -34,7 +34,8 @@ PairTransport TransportsOfText(std::string_view plan_json, PairTransport otherwi
 // The type of activations between two workers.
 class PairWires {
  public:
-  explicit PairWires(DType all = DType::kF32) : all_(all) {}
+  PairWires() = default;
+  explicit PairWires(DType all) : all_(all) {}
   static PairWires Of(const PlanRequest& request, const ClusterProfile& cluster);
   // Of the pairs that it joins.
   static PairWires Of(const Plan& plan);
@@ -42,7 +43,7 @@ class PairWires {
   DType operator()(WorkerId a, WorkerId b) const;
 
  private:
-  DType all_;
+  DType all_ = DType::kF32;
   std::map<std::pair<WorkerId, WorkerId>, DType> others_;  // both ways
 };
 
