@@ -229,6 +229,7 @@ class Engine final : public GenerationService {
   SchedulerOptions ServingOptions() const;
   void StartServing();
   void SetExpected(const PlanOutcome& planned);
+  void NoteLinks();
   void SetState(ServiceState state);
 
   // From one plan to the next while streams wait (engine_change.cc). An error is the end of the

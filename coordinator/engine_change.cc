@@ -140,6 +140,7 @@ Status Engine::LoadNextPlan() {
   change_->is_loading = true;
   planned_heats_ = live_heat_.HeatsIn(order_, planned_heats_);
   SetExpected(change_->next);
+  NoteLinks();
   loading_since_ = clock_.Now();
   membership_.OnPlan(plan_, clock_.Now());
   workers_changed_ = true;

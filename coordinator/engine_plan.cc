@@ -118,6 +118,7 @@ Status Engine::StartLoading(const PlanOutcome& planned) {
   served_ = planned;
   SetExpected(planned);
   TC_ASSIGN_OR_RETURN(const Assignments assignments, AssignmentsOfAll());
+  NoteLinks();
   loading_since_ = clock_.Now();
   membership_.OnPlan(plan_, clock_.Now());
   SetState(ServiceState::kLoading);
@@ -248,6 +249,15 @@ void Engine::SetExpected(const PlanOutcome& planned) {
   for (const auto& stage : planned.forecast.stages) expected.stage_s.push_back(stage.seconds);
   const MutexLock lock(mutex_);
   status_.expected = std::move(expected);
+}
+
+void Engine::NoteLinks() {
+  plan_status_.links.clear();
+  placement::ForEachLink(plan_,
+                         [&](WorkerId from, WorkerId to, const placement::LinkChoice& choice) {
+                           const placement::LinkWay way = plan_.WayOf(choice);
+                           plan_status_.links.push_back({from, to, way.link, way.wire});
+                         });
 }
 
 // Whoever sees the state sees the workers and counts that led to it. A drain that was asked for

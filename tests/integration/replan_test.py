@@ -200,13 +200,16 @@ class MpiTest(ReplanTest):
         model = self.model()
         cluster, worker = self.serve_ranks(model)
         begun = self.begin(cluster, model)
-        now = self.replan(cluster, stage(1, [0, 3], (3, [256, 512])), stage(2, [3, 6]))
+        self.replan(cluster, stage(1, [0, 3], (3, [256, 512])), stage(2, [3, 6]))
         self.assertRegex(cluster.output, r"plan: 2 stages, joined by zmq \(F32\) and mpi \(F32\) links")
         self.assertRegex(cluster.output, r"helped by worker 3 over zmq \(F32\): ")
         self.check(begun)
         self.assertEqual(cluster.api.complete(PROMPT, 8)[0], begun[2][:8])
-        now = {w["id"]: w for w in cluster.api.cluster()["workers"]}
-        self.assertTrue(now[3]["helper"])
+        now = cluster.api.cluster()
+        self.assertTrue(now["workers"][2]["helper"])
+        self.assertEqual(now["plan"]["links"],
+                         [{"from": 1, "to": 3, "transport": "zmq", "wire": "F32"},
+                          {"from": 1, "to": 2, "transport": "mpi", "wire": "F32"}])
         self.leave(cluster, worker)
         self.wait_epoch(cluster, 3)
         self.stop(cluster)
