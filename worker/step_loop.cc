@@ -259,7 +259,12 @@ void StepLoop::CountWait(std::string_view what, TimePoint begin, TimePoint end) 
 }
 
 Status StepLoop::BeginNext(Duration wait) {
-  if (!held_) TC_RETURN_IF_ERROR(TakeNext(wait));
+  if (!held_) {
+    TC_RETURN_IF_ERROR(TakeNext(wait));
+  } else if (next_ != nullptr) {
+    // The links to the helpers may be of another transport, whose calls move nothing of this one.
+    TC_RETURN_IF_ERROR(next_->Flush().status());
+  }
   if (!held_ || !stage_->CanBegin(*held_)) return OkStatus();
   const TimePoint now = context_.clock.Now();
   under_way_.push_back({*std::exchange(held_, std::nullopt), now, now});

@@ -191,7 +191,7 @@ class MpiTest(ReplanTest):
         cluster = self.serve(model, "--ffn", "exact", *flags,
                              *self.plan_of(stage(1, [0, 3]), stage(2, [3, 6])), ranks=3, env=key)
         cluster.ready()
-        join = cluster.wait_line(r"thermocline worker --join (\S+)").group(1)
+        join = cluster.wait_line(r"(?:thermocline worker --join|^cluster at) ([^\s;]+)").group(1)
         worker = self.start([THERMOCLINE, "worker", "--join", join, "--threads", "1"], env=key)
         cluster.wait_line(r"^worker 3 on \S+ joined")
         return cluster, worker
