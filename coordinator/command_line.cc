@@ -183,6 +183,11 @@ void AddWorkerFlags(CLI::App* app, ServeFlags* flags) {
   app->add_option("--gpu-memory", flags->gpu_memory,
                   "GPU memory of each worker that has one, for everything, e.g. 20G")
       ->group(kGroup);
+  app->add_option("--nccl", flags->nccl,
+                  "How GPUs of one stage add their sums: auto (by NCCL where it is installed), or "
+                  "off (by way of the host)")
+      ->check(CLI::IsMember({"auto", "off"}))
+      ->group(kGroup);
   app->add_option("--shape", flags->shape,
                   "For experiments: make the workers' links slower than they are, e.g. "
                   "latency=200us,bandwidth=1.25GB/s (workers that join need it themselves)")

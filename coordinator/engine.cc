@@ -76,6 +76,7 @@ Engine::Engine(const Parts& parts)
       clock_(parts.clock),
       observer_(parts.observer),
       trace_(parts.trace),
+      given_(placement::TransportsOfText(parts.options.plan_json)),
       membership_({.expected = parts.options.expected,
                    .build = parts.options.build,
                    .join_timeout = parts.options.join_timeout,
@@ -318,7 +319,7 @@ void Engine::PublishPlanCheck() {
   PlanWish wish{.plan_json = "given"};
   Result<PlanJob> job = JobOf(&wish);
   if (!job.ok()) return;  // nobody stays: the service ends
-  PlanCheck check{.job = *std::move(job), .serves = plan_};
+  PlanCheck check{.job = *std::move(job), .serves = plan_, .order = order_};
   for (const WorkerId id : membership_.ids()) check.workers.emplace(id, membership_.hello(id));
   checked_version_ = membership_.version();
   const MutexLock lock(mutex_);

@@ -17,6 +17,7 @@
 #include "base/status.h"
 #include "comm/mailbox.h"
 #include "coordinator/generation_service.h"
+#include "coordinator/gpu_group.h"
 #include "coordinator/link_survey.h"
 #include "coordinator/live_heat.h"
 #include "coordinator/membership.h"
@@ -26,6 +27,7 @@
 #include "coordinator/trace_recorder.h"
 #include "placement/pair_transport.h"
 #include "placement/plan.h"
+#include "placement/plan_links.h"
 #include "proto/messages.h"
 
 namespace thermocline::coordinator {
@@ -215,8 +217,10 @@ class Engine final : public GenerationService {
   Status StartSurvey();
   Status ContinueSurvey();
   Status StartPlanning();
-  Result<PlanJob> JobFor(placement::ClusterProfile here, const std::string& plan_json) const;
-  placement::PairTransport TransportsFor(const std::string& plan_json) const;
+  // With `said` by the plan that is given, if one is.
+  Result<PlanJob> JobFor(placement::ClusterProfile here,
+                         const placement::SaidTransports& said) const;
+  placement::PairTransport TransportsAs(const placement::SaidTransports& said) const;
   void HandlePlanned();
   Status WhyNoPlan(const Status& why) const;
   Status StartLoading(const PlanOutcome& planned);
@@ -224,6 +228,7 @@ class Engine final : public GenerationService {
   Result<Assignments> AssignmentsOfAll() const;
   Status SendPlan(const Assignments& assignments);
   Result<proto::AssignPlan> AssignmentOf(WorkerId worker) const;
+  GpuGroup GroupOf(const placement::StagePlan& stage) const;
   Status AddressNeighbours(size_t i, proto::AssignPlan* assignment) const;
   Result<std::string> AddressOf(WorkerId worker, placement::LinkKind transport) const;
   SchedulerOptions ServingOptions() const;
@@ -240,7 +245,7 @@ class Engine final : public GenerationService {
     std::vector<WorkerId> leavers;  // who waits for it, and has no place in it
     std::vector<WorkerId> others;   // who wants to leave too, and may have one
     bool must_gain = false;         // more than the change costs (replan_rule.h)
-    model::NeuronOrder order;       // by live heat, of a plan that is searched for
+    model::NeuronOrder order;       // by live heat, or as the tables of a given plan tell
   };
   struct Change {
     PlanOutcome next;
@@ -282,6 +287,7 @@ class Engine final : public GenerationService {
   model::NeuronOrder OrderOf(const placement::Plan& next, const model::NeuronOrder& wished) const;
   model::NeuronOrder InFull(model::NeuronOrder order) const;
   void TakeOrder(const placement::Plan& next, const model::NeuronOrder& wished);
+  void TakeHeats(const PlanOutcome& planned);
   std::vector<int> LayersWithTable(const proto::AssignPlan& assignment) const;
   Status SendTables(WorkerId worker, const proto::AssignPlan& assignment);
 
@@ -293,6 +299,7 @@ class Engine final : public GenerationService {
   TraceRecorder* const trace_;
 
   // Engine thread only, after Start.
+  const placement::SaidTransports given_;  // by the plan of the options
   Membership membership_;
   std::unique_ptr<LinkSurvey> survey_;  // while links are measured, before plan_task_
   // Of those who joined before the first plan: what they measured, or what a file says.

@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "base/units.h"
 #include "coordinator/engine.h"
+#include "placement/plan_tables.h"
 
 namespace thermocline::coordinator {
 namespace {
@@ -52,7 +53,9 @@ Status Engine::WishPlan(PlanWish wish) {
 Result<PlanJob> Engine::JobOf(PlanWish* wish) const {
   placement::ClusterProfile here = membership_.profile(wish->others);
   if (here.workers.empty()) return Unavailable("no other worker is left");
-  TC_ASSIGN_OR_RETURN(PlanJob job, JobFor(std::move(here), wish->plan_json));
+  TC_ASSIGN_OR_RETURN(PlanJob job,
+                      JobFor(std::move(here), placement::TransportsOfText(wish->plan_json)));
+  job.plan_json = wish->plan_json;
   std::vector<placement::WorkerProfile>& workers = job.cluster.workers;
   if (wish->plan_json.empty()) {
     std::erase_if(workers, [&](const auto& worker) { return !IsReachable(worker.id); });
@@ -61,6 +64,7 @@ Result<PlanJob> Engine::JobOf(PlanWish* wish) const {
   std::erase_if(job.cluster.links, [&](const auto& link) {
     return !job.cluster.FindWorker(link.from) || !job.cluster.FindWorker(link.to);
   });
+  job.neuron_order = placement::OrderId(order_, sources_.config.n_layer);
   job.options.request.n_ctx = plan_.n_ctx;
   if (!options_.plan.link_by_pair) job.options.request.link = plan_.link;
   job.options.request.kv.page_tokens = plan_.kv.page_tokens;
@@ -81,6 +85,8 @@ Status Engine::OnNextPlan(Result<PlanOutcome> next) {
   PlanWish wish = std::exchange(wish_, {});
   const Status status = next.ok() ? CheckSameContext(next->plan, plan_) : next.status();
   if (!status.ok()) return RefuseWish(wish, status);
+  if (next->by_hand) wish.order = next->order;
+  if (!next->order_note.empty()) SayNews(next->order_note);
   if (AreAlike(next->plan, plan_) && !StandsOtherwise(next->plan, wish.order)) {
     SayNews(Str("another plan (", wish.why, ") would be the same again"));
   } else if (!wish.must_gain || IsWorthChanging(*next, wish)) {
@@ -138,7 +144,7 @@ Status Engine::LoadNextPlan() {
   change_->next.plan = plan_;
   change_->order_before = order_before;
   change_->is_loading = true;
-  planned_heats_ = live_heat_.HeatsIn(order_, planned_heats_);
+  TakeHeats(change_->next);
   SetExpected(change_->next);
   NoteLinks();
   loading_since_ = clock_.Now();

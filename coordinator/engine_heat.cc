@@ -92,12 +92,7 @@ bool Engine::IsWorthChanging(const PlanOutcome& next, const PlanWish& wish) {
 
 // Whether neurons that several workers share would stand in another order.
 bool Engine::StandsOtherwise(const placement::Plan& next, const model::NeuronOrder& order) const {
-  if (order.layers.empty()) return false;
-  const std::vector<int> shared = SharedLayersOf(next);
-  return std::any_of(shared.begin(), shared.end(), [&](int layer) {
-    const auto now = order_.Of(layer), then = order.Of(layer);
-    return !std::equal(now.begin(), now.end(), then.begin(), then.end());
-  });
+  return !order.layers.empty() && !StandAlike(next, order_, order);
 }
 
 // Only shared layers change their order: elsewhere it would move rows for nothing.
@@ -134,6 +129,17 @@ void Engine::TakeOrder(const placement::Plan& next, const model::NeuronOrder& wi
     order_.layers[static_cast<size_t>(layer)] = full.layers[static_cast<size_t>(layer)];
     tabled_.insert(layer);
   }
+}
+
+// A given plan's heats, in the order it tells, which is that of the layers that are shared.
+void Engine::TakeHeats(const PlanOutcome& planned) {
+  if (!planned.heats.empty()) {
+    for (const int layer : SharedLayersOf(planned.plan)) {
+      const auto l = static_cast<size_t>(layer);
+      planned_heats_[l] = planned.heats[l];
+    }
+  }
+  planned_heats_ = live_heat_.HeatsIn(order_, planned_heats_);
 }
 
 std::vector<int> Engine::LayersWithTable(const proto::AssignPlan& assignment) const {

@@ -7,7 +7,7 @@
 #include "placement/context.h"
 #include "placement/fit_cluster.h"
 #include "placement/link_preset.h"
-#include "placement/plan_links.h"
+#include "placement/plan_tables.h"
 #include "proto/codec.h"
 
 namespace thermocline::coordinator {
@@ -16,14 +16,12 @@ Status Engine::StartSurvey() {
   cluster_ = membership_.profile();
   SetState(ServiceState::kPlanning);
   if (options_.cluster) {
-    auto fitted =
-        placement::FitCluster(*options_.cluster, cluster_, TransportsFor(options_.plan_json));
+    auto fitted = placement::FitCluster(*options_.cluster, cluster_, TransportsAs(given_));
     if (!fitted.ok()) return fitted.status().WithContext(options_.cluster_name);
     cluster_ = *std::move(fitted);
     return StartPlanning();
   }
-  survey_ = std::make_unique<LinkSurvey>(cluster_.workers, TransportsFor(options_.plan_json),
-                                         clock_.Now());
+  survey_ = std::make_unique<LinkSurvey>(cluster_.workers, TransportsAs(given_), clock_.Now());
   if (!survey_->done()) observer_.OnMeasuringLinks(*survey_);
   return ContinueSurvey();
 }
@@ -41,7 +39,7 @@ Status Engine::ContinueSurvey() {
 
 // By what a plan that somebody gave says of its links; else what both ends of a pair have, or as
 // the service has it for all. That a worker cannot be reached so is found out later.
-placement::PairTransport Engine::TransportsFor(const std::string& plan_json) const {
+placement::PairTransport Engine::TransportsAs(const placement::SaidTransports& said) const {
   placement::PairTransport transports = plan_.stages.empty() ? options_.plan.link : plan_.link;
   if (options_.plan.link_by_pair) {
     std::map<WorkerId, proto::Hello> hellos;
@@ -51,12 +49,14 @@ placement::PairTransport Engine::TransportsFor(const std::string& plan_json) con
           return SharedTransport(hellos.at(a), hellos.at(b)).value_or(all);
         });
   }
-  return placement::TransportsOfText(plan_json, std::move(transports));
+  return placement::AsSaid(said, std::move(transports));
 }
 
 Status Engine::StartPlanning() {
-  TC_ASSIGN_OR_RETURN(PlanJob job, JobFor(membership_.profile(), options_.plan_json));
+  TC_ASSIGN_OR_RETURN(PlanJob job, JobFor(membership_.profile(), given_));
+  job.plan_json = options_.plan_json;
   job.save_cluster_path = options_.save_cluster_path;
+  job.neuron_order = placement::OrderId(order_, sources_.config.n_layer);
   observer_.OnPlanning(job);
   plan_task_ = std::make_unique<PlanTask>(sources_, std::move(job), [this] { mailbox_.Wake(); });
   return OkStatus();
@@ -64,9 +64,10 @@ Status Engine::StartPlanning() {
 
 // For those who are here, by what is known of them; links of another transport than they were
 // measured with, and to those who came later, are assumed to be as such links usually are.
-Result<PlanJob> Engine::JobFor(placement::ClusterProfile here, const std::string& plan_json) const {
-  PlanJob job{.cluster = std::move(here), .plan_json = plan_json};
-  const placement::PairTransport transports = TransportsFor(plan_json);
+Result<PlanJob> Engine::JobFor(placement::ClusterProfile here,
+                               const placement::SaidTransports& said) const {
+  PlanJob job{.cluster = std::move(here)};
+  const placement::PairTransport transports = TransportsAs(said);
   for (placement::WorkerProfile& worker : job.cluster.workers) {
     const auto* known = cluster_.FindWorker(worker.id);
     if (known == nullptr) continue;
@@ -116,6 +117,8 @@ Status Engine::WhyNoPlan(const Status& why) const {
 Status Engine::StartLoading(const PlanOutcome& planned) {
   plan_ = planned.plan;
   served_ = planned;
+  if (!planned.order.layers.empty()) TakeOrder(plan_, planned.order);
+  TakeHeats(planned);
   SetExpected(planned);
   TC_ASSIGN_OR_RETURN(const Assignments assignments, AssignmentsOfAll());
   NoteLinks();
@@ -123,6 +126,7 @@ Status Engine::StartLoading(const PlanOutcome& planned) {
   membership_.OnPlan(plan_, clock_.Now());
   SetState(ServiceState::kLoading);
   observer_.OnPlan(planned);
+  if (!planned.order_note.empty()) SayNews(Str(options_.plan_name, ": ", planned.order_note));
   return SendPlan(assignments);
 }
 
@@ -144,10 +148,18 @@ Status Engine::SendPlan(const Assignments& assignments) {
   }
   for (const auto& [worker, assignment] : assignments) {
     const bool leads = assignment.stage >= 0 && assignment.helper < 0;
-    const bool used = leads && !assignment.nccl_id.empty();
-    if (used && membership_.contains(worker)) membership_.UseUpNcclId(worker);
+    if (!leads || !membership_.contains(worker)) continue;
+    const placement::StagePlan& stage = plan_.stages[static_cast<size_t>(assignment.stage)];
+    for (const std::string& note : GroupOf(stage).notes) LogInfo("coordinator", note);
+    if (!assignment.nccl_helpers.empty()) membership_.UseUpNcclId(worker);
   }
   return OkStatus();
+}
+
+GpuGroup Engine::GroupOf(const placement::StagePlan& stage) const {
+  return FindGpuGroup(stage, [&](WorkerId worker) -> const proto::Hello* {
+    return membership_.contains(worker) ? &membership_.hello(worker) : nullptr;
+  });
 }
 
 Result<proto::AssignPlan> Engine::AssignmentOf(WorkerId worker) const {
@@ -180,7 +192,10 @@ Result<proto::AssignPlan> Engine::AssignmentOf(WorkerId worker) const {
   }
   if (assignment.stage >= 0) {
     const placement::StagePlan& stage = plan_.stages[static_cast<size_t>(assignment.stage)];
-    if (!stage.helpers.empty()) assignment.nccl_id = membership_.hello(stage.lead).nccl_id;
+    assignment.nccl_helpers = GroupOf(stage).helpers;
+    if (!assignment.nccl_helpers.empty()) {
+      assignment.nccl_id = membership_.hello(stage.lead).nccl_id;
+    }
   }
   assignment.n_neuron_tables = static_cast<int>(LayersWithTable(assignment).size());
   return assignment;

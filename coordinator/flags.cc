@@ -11,6 +11,7 @@
 #include "comm/link.h"
 #include "model/graph.h"
 #include "placement/cluster_yaml.h"
+#include "placement/plan_tables.h"
 #include "placement/planner.h"
 
 namespace thermocline::coordinator {
@@ -19,14 +20,16 @@ namespace {
 // A plan of a thousand stages takes 100 KiB; a key file a line.
 constexpr size_t kMaxFileBytes = 4 << 20;
 
-Result<std::string> ReadSmallFile(const std::string& path, std::string_view flag) {
+Result<std::string> ReadFile(const std::string& path, std::string_view flag,
+                             size_t max_bytes = kMaxFileBytes) {
   std::ifstream file(path, std::ios::binary);
   if (!file) return NotFound(Str(flag, ": cannot read ", path));
-  std::string text(kMaxFileBytes + 1, 0);
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<size_t>(file.gcount()));
-  if (text.size() > kMaxFileBytes) {
-    return InvalidArgument(Str(flag, ": file too large: ", path, Kv("max_bytes", kMaxFileBytes)));
+  std::string text;
+  char block[1 << 14];
+  while (file.read(block, sizeof block), file.gcount() > 0) {
+    text.append(block, static_cast<size_t>(file.gcount()));
+    if (text.size() <= max_bytes) continue;
+    return InvalidArgument(Str(flag, ": file too large: ", path, Kv("max_bytes", max_bytes)));
   }
   return text;
 }
@@ -96,8 +99,7 @@ Status ResolveHttp(const ServeFlags& flags, http::HttpOptions* http) {
     return InvalidArgument("--api-key is empty; leave it out or give a key");
   }
   if (!flags.api_key_file.empty()) {
-    TC_ASSIGN_OR_RETURN(const std::string text,
-                        ReadSmallFile(flags.api_key_file, "--api-key-file"));
+    TC_ASSIGN_OR_RETURN(const std::string text, ReadFile(flags.api_key_file, "--api-key-file"));
     std::istringstream lines(text);
     for (std::string line; std::getline(lines, line);) {
       if (!line.empty()) http->api_keys.push_back(line);
@@ -139,12 +141,13 @@ Status ResolvePlan(const ServeFlags& flags, WorkerSource workers, EngineOptions*
   TC_RETURN_IF_ERROR(ResolveTransport(flags, workers, &plan));
   if (!flags.plan_path.empty()) {
     engine->plan_name = Str("--plan ", flags.plan_path);
-    TC_ASSIGN_OR_RETURN(engine->plan_json, ReadSmallFile(flags.plan_path, "--plan"));
+    TC_ASSIGN_OR_RETURN(engine->plan_json,
+                        ReadFile(flags.plan_path, "--plan", placement::kMaxPlanFileBytes));
     // Format and version now; against model and workers once they are known.
     placement::SaidOfLinks said;
-    const auto parsed = placement::PlanFromJson(engine->plan_json, {.link = plan.link}, &said);
+    const auto parsed = placement::PlanFileFromJson(engine->plan_json, {.link = plan.link}, &said);
     if (!parsed.ok()) return parsed.status().WithContext(engine->plan_name);
-    plan.link = parsed->link;
+    plan.link = parsed->plan.link;
     plan.link_by_pair = plan.link_by_pair && !said.link;
   }
   return OkStatus();
@@ -153,7 +156,7 @@ Status ResolvePlan(const ServeFlags& flags, WorkerSource workers, EngineOptions*
 Status ResolveCluster(const ServeFlags& flags, EngineOptions* engine) {
   engine->save_cluster_path = flags.save_cluster_path;
   if (flags.cluster_path.empty()) return OkStatus();
-  TC_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(flags.cluster_path, "--cluster"));
+  TC_ASSIGN_OR_RETURN(const std::string text, ReadFile(flags.cluster_path, "--cluster"));
   auto cluster = placement::ClusterFromYaml(text);
   engine->cluster_name = Str("--cluster ", flags.cluster_path);
   if (!cluster.ok()) return cluster.status().WithContext(engine->cluster_name);
@@ -242,6 +245,7 @@ std::vector<std::string> WorkerArguments(const ServeFlags& flags, bool takes_gpu
   if (!takes_gpus) pass_on("--device", flags.device);
   pass_on("--memory", flags.memory);
   pass_on("--gpu-memory", flags.gpu_memory);
+  pass_on("--nccl", flags.nccl);
   pass_on("--cache-dir", flags.cache_dir);
   if (flags.n_threads > 0) pass_on("--threads", std::to_string(flags.n_threads));
   pass_on("--cpus", flags.cpus);

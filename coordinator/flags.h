@@ -62,6 +62,7 @@ struct ServeFlags {
   // For the workers started beside a lone coordinator; under mpirun each worker reads them itself.
   std::string device = "auto";
   std::string gpu_memory;
+  std::string nccl;  // auto or off
   int n_threads = 0;
   std::string cpus;
   std::string isa;

@@ -4,6 +4,7 @@
 
 #include "base/str.h"
 #include "placement/plan_links.h"
+#include "placement/plan_tables.h"
 
 namespace thermocline::coordinator {
 namespace {
@@ -17,7 +18,9 @@ Result<bool> SaysTheSame(const PlanJob& job, const Plan& serves, Plan next) {
   Plan defaults{.link = serves.link, .wire = serves.wire, .kv = serves.kv};
   defaults.kv.n_pages = kLeftOut;
   defaults.micro_batches = kLeftOut;
-  TC_ASSIGN_OR_RETURN(const Plan given, placement::PlanFromJson(job.plan_json, defaults));
+  TC_ASSIGN_OR_RETURN(const placement::PlanFile file,
+                      placement::PlanFileFromJson(job.plan_json, defaults));
+  const Plan& given = file.plan;
   if (given.kv.n_pages == kLeftOut) next.kv.n_pages = serves.kv.n_pages;
   if (given.micro_batches == kLeftOut) next.micro_batches = serves.micro_batches;
   return AreAlike(std::move(next), serves);
@@ -65,6 +68,16 @@ bool AreAlike(Plan a, Plan b) {
   return a == b;
 }
 
+bool StandAlike(const Plan& plan, const model::NeuronOrder& a, const model::NeuronOrder& b) {
+  for (const placement::StagePlan& stage : plan.stages) {
+    if (!stage.is_split()) continue;
+    for (int layer = stage.layers.begin; layer < stage.layers.end; ++layer) {
+      if (!placement::AreEqualTables(a.Of(layer), b.Of(layer))) return false;
+    }
+  }
+  return true;
+}
+
 Status CheckSameContext(const Plan& next, const Plan& now) {
   if (next.n_ctx == now.n_ctx && next.kv.page_tokens == now.kv.page_tokens) return OkStatus();
   return InvalidArgument(Str(
@@ -94,11 +107,13 @@ Result<bool> IsAnotherPlan(const PlanSources& sources, const PlanCheck& check,
                            const std::string& plan_json) {
   PlanJob job = check.job;
   job.plan_json = plan_json;
-  TC_ASSIGN_OR_RETURN(Plan next, PlanByHand(sources, job));
-  TC_RETURN_IF_ERROR(CheckSameContext(next, check.serves));
-  TC_RETURN_IF_ERROR(CheckReachable(next, check));
-  TC_ASSIGN_OR_RETURN(const bool is_same, SaysTheSame(job, check.serves, std::move(next)));
-  return !is_same;
+  TC_ASSIGN_OR_RETURN(GivenPlan next, PlanByHand(sources, job));
+  TC_RETURN_IF_ERROR(CheckSameContext(next.plan, check.serves));
+  TC_RETURN_IF_ERROR(CheckReachable(next.plan, check));
+  const bool stand_alike =
+      next.order.layers.empty() || StandAlike(next.plan, next.order, check.order);
+  TC_ASSIGN_OR_RETURN(const bool is_same, SaysTheSame(job, check.serves, std::move(next.plan)));
+  return !is_same || !stand_alike;
 }
 
 }  // namespace thermocline::coordinator

@@ -17,6 +17,7 @@ namespace thermocline::coordinator {
 struct PlanCheck {
   PlanJob job;  // as for a plan by hand
   placement::Plan serves;
+  model::NeuronOrder order;  // in which its neurons stand
   std::map<WorkerId, proto::Hello> workers;
 };
 
@@ -24,6 +25,10 @@ struct PlanCheck {
 // the first violated rule.
 Result<bool> IsAnotherPlan(const PlanSources& sources, const PlanCheck& check,
                            const std::string& plan_json);
+
+// Whether neurons that several workers share in `plan` stand alike in both orders.
+bool StandAlike(const placement::Plan& plan, const model::NeuronOrder& a,
+                const model::NeuronOrder& b);
 
 // Whether two plans let workers do the same; reasons are for people, and bytes follow from the
 // rest.

@@ -10,6 +10,7 @@
 #include "placement/cluster_yaml.h"
 #include "placement/forecast.h"
 #include "placement/plan_links.h"
+#include "placement/plan_tables.h"
 
 namespace thermocline::coordinator {
 namespace {
@@ -28,35 +29,52 @@ Status SaveCluster(const PlanJob& job) {
   return Unavailable(Str("--save-cluster: cannot write ", job.save_cluster_path));
 }
 
+Status TakeGiven(const PlanSources& sources, const PlanJob& job, PlanOutcome* outcome) {
+  TC_ASSIGN_OR_RETURN(GivenPlan given, PlanByHand(sources, job));
+  outcome->plan = std::move(given.plan);
+  outcome->order = std::move(given.order);
+  outcome->order_note = std::move(given.order_note);
+  if (outcome->order.layers.empty()) return OkStatus();
+  const model::NeuronOrder files;
+  outcome->heats = placement::HeatsInOrder(
+      sources.heats, sources.order == nullptr ? files : *sources.order, outcome->order);
+  return OkStatus();
+}
+
 }  // namespace
 
-Result<placement::Plan> PlanByHand(const PlanSources& sources, const PlanJob& job) {
+Result<GivenPlan> PlanByHand(const PlanSources& sources, const PlanJob& job) {
   const placement::PlanRequest& request = job.options.request;
-  TC_ASSIGN_OR_RETURN(placement::Plan plan,
+  TC_ASSIGN_OR_RETURN(placement::PlanFile file,
                       placement::ReadPlan(job.plan_json, job.cluster, request));
-  plan.epoch = request.epoch;
-  return placement::CompletePlan(std::move(plan), sources.config, sources.weights, job.cluster,
-                                 request);
+  file.plan.epoch = request.epoch;
+  GivenPlan given;
+  TC_ASSIGN_OR_RETURN(given.plan, placement::CompletePlan(std::move(file.plan), sources.config,
+                                                          sources.weights, job.cluster, request));
+  TC_ASSIGN_OR_RETURN(given.order, placement::OrderIn(file.tables, sources.config));
+  given.order_note = placement::OrderNote(file.tables, job.neuron_order);
+  return given;
 }
 
 Result<PlanOutcome> PlanFor(const PlanSources& sources, PlanJob job) {
   const SteadyClock clock;
   const TimePoint began = clock.Now();
+  TC_RETURN_IF_ERROR(SaveCluster(job));
+  PlanOutcome outcome{.by_hand = !job.plan_json.empty()};
+  if (outcome.by_hand) TC_RETURN_IF_ERROR(TakeGiven(sources, job, &outcome));
+  const std::vector<placement::NeuronHeat>& planned = job.heats.empty() ? sources.heats : job.heats;
   const placement::PlannerInputs inputs{.config = sources.config,
                                         .weights = sources.weights,
                                         .sparsity = sources.sparsity,
-                                        .heats = job.heats.empty() ? sources.heats : job.heats,
+                                        .heats = outcome.heats.empty() ? planned : outcome.heats,
                                         .cluster = job.cluster};
-  TC_RETURN_IF_ERROR(SaveCluster(job));
-  PlanOutcome outcome{.by_hand = !job.plan_json.empty()};
   if (outcome.by_hand) {
-    TC_ASSIGN_OR_RETURN(outcome.plan, PlanByHand(sources, job));
     TC_ASSIGN_OR_RETURN(outcome.forecast,
                         placement::ForecastPlan(outcome.plan, inputs, job.options));
   } else {
-    TC_ASSIGN_OR_RETURN(placement::PlannedModel planned, placement::MakePlan(inputs, job.options));
-    outcome.plan = std::move(planned.plan);
-    outcome.forecast = std::move(planned.forecast);
+    TC_ASSIGN_OR_RETURN(placement::PlannedModel made, placement::MakePlan(inputs, job.options));
+    outcome.plan = std::move(made.plan);
+    outcome.forecast = std::move(made.forecast);
     if (job.rival) {
       const placement::PlannerInputs now{.config = sources.config,
                                          .weights = sources.weights,

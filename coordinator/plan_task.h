@@ -35,6 +35,7 @@ struct PlanJob {
   placement::PlannerOptions options;
   std::string plan_json;          // a hand-written plan instead of a search; "": search
   std::string save_cluster_path;  // the cluster is written there first; "": nowhere, "-": stdout
+  uint64_t neuron_order = 0;      // placement::OrderId of the order in which neurons stand now
   // By layer, where they are others than the sources'; the plan's neurons stand by them.
   std::vector<placement::NeuronHeat> heats;
   // A plan to compare with, and the same heats in the order in which its neurons stand.
@@ -49,13 +50,24 @@ struct PlanOutcome {
   placement::PlanForecast one_stream;            // of steps of one sequence
   std::optional<placement::PlanForecast> rival;  // of the rival, where there still is one
   placement::ClusterProfile cluster;             // that it is for
+  // The order that a given plan's tables tell, and the heats in it; none: it has no tables.
+  model::NeuronOrder order;
+  std::vector<placement::NeuronHeat> heats;
+  std::string order_note;  // see placement::OrderNote
   Duration took{0};
 };
 
-// The plan of job.plan_json, completed and valid; the codes of PlanFromJson and CompletePlan.
-Result<placement::Plan> PlanByHand(const PlanSources& sources, const PlanJob& job);
+// A plan that somebody gave, valid, with the order of neurons that it tells, if any.
+struct GivenPlan {
+  placement::Plan plan;
+  model::NeuronOrder order;
+  std::string order_note;
+};
 
-// The codes of MakePlan, PlanFromJson and CompletePlan; kUnavailable: the cluster cannot be
+// That of job.plan_json, completed; the codes of PlanFileFromJson, CompletePlan and OrderIn.
+Result<GivenPlan> PlanByHand(const PlanSources& sources, const PlanJob& job);
+
+// The codes of MakePlan and PlanByHand; kUnavailable: the cluster cannot be
 // written. Equal inputs give equal plans.
 Result<PlanOutcome> PlanFor(const PlanSources& sources, PlanJob job);
 

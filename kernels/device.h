@@ -69,6 +69,9 @@ class Device {
   // Whether weights may be used where they lie in host memory (a mapped file), and views of the
   // device's memory read and written by the host.
   virtual bool reads_host_memory() const = 0;
+  // The queue that its work is put in, as its driver knows it (a CUDA stream): others may put work
+  // of theirs between. Null where there is none.
+  virtual void* stream() const { return nullptr; }
 };
 
 struct CpuDeviceOptions {

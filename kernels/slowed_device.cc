@@ -102,6 +102,7 @@ class SlowedDevice final : public Device {
   RowLayout PreferredLayout(DType dtype) const override { return device_->PreferredLayout(dtype); }
   int64_t Pack(TensorView from, TensorView to) override { return device_->Pack(from, to); }
   bool reads_host_memory() const override { return device_->reads_host_memory(); }
+  void* stream() const override { return device_->stream(); }
 
  private:
   const std::unique_ptr<Device> device_;

@@ -1,4 +1,4 @@
-// Plans as JSON; the only file that sees nlohmann's library, which throws and is caught here.
+// Plans as JSON. What else a plan file may hold is in plan_tables.cc.
 #include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -7,6 +7,7 @@
 
 #include "base/str.h"
 #include "placement/context.h"
+#include "placement/json_text.h"
 #include "placement/plan.h"
 
 namespace thermocline::placement {
@@ -275,7 +276,8 @@ Json StageToJson(const StagePlan& stage, PlanLink link) {
             {"reason", stage.reason}};
   AddLink(stage.to_next, link, &json);
   if (!stage.is_split()) return json;
-  json["neurons"] = NeuronsToJson(stage.neurons);
+  // Left out by hand, they are what no helper has, until the plan is completed.
+  if (!stage.neurons.empty()) json["neurons"] = NeuronsToJson(stage.neurons);
   json["helpers"] = Json::array();
   for (const HelperPlan& helper : stage.helpers) {
     json["helpers"].push_back(HelperToJson(helper, link));
@@ -306,22 +308,7 @@ std::string PlanToJson(const Plan& plan, PlanLink link) {
 }
 
 Result<Plan> PlanFromJson(std::string_view text, const Plan& defaults, SaidOfLinks* said) {
-  if (text.size() > kMaxPlanJsonBytes) {
-    return InvalidArgument(
-        Str("plan is too large: bytes=", text.size(), " limit=", kMaxPlanJsonBytes));
-  }
-  if (text.find_first_not_of(" \t\r\n") == text.npos) return InvalidArgument("the plan is empty");
-  Json json;
-  try {
-    json = Json::parse(text);
-  } catch (const Json::parse_error& error) {
-    const auto end = text.begin() + std::min(error.byte, text.size());
-    return InvalidArgument(Str("plan is not JSON: line ", 1 + std::count(text.begin(), end, '\n'),
-                               ": ", Printable(error.what(), 300)));
-  } catch (const Json::exception& error) {  // a number beyond double's range
-    return InvalidArgument(
-        Str("plan is not JSON that can be read: ", Printable(error.what(), 300)));
-  }
+  TC_ASSIGN_OR_RETURN(const Json json, ParsePlanText(text, kMaxPlanJsonBytes));
   return ReadPlan(json, defaults, said);
 }
 

@@ -1,10 +1,10 @@
 #include "placement/plan_links.h"
 
 #include <algorithm>
-#include <optional>
 #include <vector>
 
 #include "base/str.h"
+#include "placement/plan_tables.h"
 
 namespace thermocline::placement {
 namespace {
@@ -22,20 +22,25 @@ bool ShareHost(const WorkerProfile& a, const WorkerProfile& b) {
   return !a.host.empty() && a.host == b.host;
 }
 
-PairTransport TransportsOfText(std::string_view plan_json, PairTransport otherwise) {
-  SaidOfLinks said;
-  const auto plan = PlanFromJson(plan_json, {}, &said);
-  if (!plan.ok()) return otherwise;
-  std::map<Pair, LinkKind> named;
-  ForEachLink(*plan, [&](WorkerId from, WorkerId to, const LinkChoice& choice) {
-    if (!choice.link && !said.link) return;
-    named[{from, to}] = named[{to, from}] = plan->WayOf(choice).link;
+SaidTransports TransportsOfText(std::string_view plan_json) {
+  SaidTransports said;
+  SaidOfLinks of_all;
+  const auto file = PlanFileFromJson(plan_json, {}, &of_all);
+  if (!file.ok()) return said;
+  const Plan& plan = file->plan;
+  if (of_all.link) said.all = plan.link;
+  ForEachLink(plan, [&](WorkerId from, WorkerId to, const LinkChoice& choice) {
+    if (choice.link) said.pairs[{from, to}] = said.pairs[{to, from}] = *choice.link;
   });
-  if (said.link) otherwise = plan->link;
+  return said;
+}
+
+PairTransport AsSaid(SaidTransports said, PairTransport otherwise) {
+  if (said.all) otherwise = *said.all;
   return PairTransport(
-      [named = std::move(named), otherwise = std::move(otherwise)](WorkerId a, WorkerId b) {
-        const auto found = named.find({a, b});
-        return found == named.end() ? otherwise(a, b) : found->second;
+      [pairs = std::move(said.pairs), otherwise = std::move(otherwise)](WorkerId a, WorkerId b) {
+        const auto found = pairs.find({a, b});
+        return found == pairs.end() ? otherwise(a, b) : found->second;
       });
 }
 
@@ -76,13 +81,13 @@ void ChooseLinks(const ClusterProfile& cluster, const PlanRequest& request, Said
   });
 }
 
-Result<Plan> ReadPlan(std::string_view json, const ClusterProfile& cluster,
-                      const PlanRequest& request) {
+Result<PlanFile> ReadPlan(std::string_view text, const ClusterProfile& cluster,
+                          const PlanRequest& request) {
   const Plan defaults{.link = request.link, .wire = request.wire, .kv = request.kv};
   SaidOfLinks said;
-  TC_ASSIGN_OR_RETURN(Plan plan, PlanFromJson(json, defaults, &said));
-  ChooseLinks(cluster, request, said, &plan);
-  return plan;
+  TC_ASSIGN_OR_RETURN(PlanFile file, PlanFileFromJson(text, defaults, &said));
+  ChooseLinks(cluster, request, said, &file.plan);
+  return file;
 }
 
 std::string WayText(const LinkWay& way) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -16,6 +17,8 @@
 
 namespace thermocline::placement {
 
+struct PlanFile;  // plan_tables.h
+
 // Calls visit(from, to, choice) for every link: those of a stage to its helpers, then to the next
 // stage. `plan` is a Plan, const or not, and so is the choice.
 template <typename AnyPlan, typename Visit>
@@ -27,9 +30,15 @@ void ForEachLink(AnyPlan& plan, Visit visit) {
   }
 }
 
-// What a plan's text says of each pair that it joins; of other pairs, and where it says nothing,
-// `otherwise`, which is copied. A text that is no plan says nothing: whoever reads it tells why.
-PairTransport TransportsOfText(std::string_view plan_json, PairTransport otherwise);
+// What a plan's text says of transports.
+struct SaidTransports {
+  std::optional<LinkKind> all;
+  std::map<std::pair<WorkerId, WorkerId>, LinkKind> pairs;  // that it joins, both ways
+};
+// A text that is no plan says nothing: whoever reads it tells why.
+SaidTransports TransportsOfText(std::string_view plan_json);
+// As said; `otherwise` where nothing is.
+PairTransport AsSaid(SaidTransports said, PairTransport otherwise);
 
 // The type of activations between two workers.
 class PairWires {
@@ -54,9 +63,9 @@ void ChooseLinks(const ClusterProfile& cluster, const PlanRequest& request, Said
                  Plan* plan);
 
 // A plan's text, with what it leaves out of its links and KV as the request has it. The codes of
-// PlanFromJson.
-Result<Plan> ReadPlan(std::string_view json, const ClusterProfile& cluster,
-                      const PlanRequest& request);
+// PlanFileFromJson.
+Result<PlanFile> ReadPlan(std::string_view text, const ClusterProfile& cluster,
+                          const PlanRequest& request);
 
 // "zmq (F16)"
 std::string WayText(const LinkWay& way);

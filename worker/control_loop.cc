@@ -30,13 +30,14 @@ constexpr Duration kCoordinatorSilence = std::chrono::seconds(10);
 
 ControlLoop::ControlLoop(const WorkerOptions& options, const Clock& clock, comm::Mailbox& mailbox,
                          comm::PeerId peer, WorkerPorts ports,
-                         std::unique_ptr<kernels::Device> device)
+                         std::unique_ptr<kernels::Device> device, GpuWays gpu_ways)
     : options_(options),
       clock_(clock),
       mailbox_(mailbox),
       peer_(peer),
       ports_(std::move(ports)),
-      device_(std::move(device)) {}
+      device_(std::move(device)),
+      gpu_ways_(std::move(gpu_ways)) {}
 
 ControlLoop::~ControlLoop() = default;
 
@@ -106,6 +107,9 @@ Status ControlLoop::SendHello() {
   hello.offers_host = options_.offers_host;
   if (ports_.mpi != nullptr) hello.mpi_address = ports_.mpi->address();
   if (ports_.zmq != nullptr) hello.zmq_address = ports_.zmq->address();
+  if (gpu_ways_.gpu != nullptr) hello.gpu_uuid = gpu_ways_.gpu->uuid();
+  if (gpu_ways_.nccl != nullptr) hello.nccl_version = gpu_ways_.nccl->version();
+  hello.nccl_id = gpu_ways_.MakeId();
   return Send(hello);
 }
 
@@ -195,6 +199,7 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
   if (message.helper >= static_cast<int>(helpers.size())) {
     return DataLoss(Str("plan without the assigned helper:", Kv("helper", message.helper)));
   }
+  TC_RETURN_IF_ERROR(CheckGroup(message));
   if (message.trace && tracer_ == nullptr) tracer_ = std::make_unique<Tracer>(clock_);
   Assignment assignment;
   if (!tables.empty() && tables.front().epoch == epoch_) {
@@ -212,7 +217,7 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
   }
   step_loop_ = std::make_unique<StepLoop>(
       StepContext{clock_, mailbox_, ports(), *device_, counters_, FirstOf(options_.cpus),
-                  tracer_.get()},
+                  tracer_.get(), &gpu_ways_},
       std::move(assignment), [this](Status status) { OnStepLoopEnd(std::move(status)); },
       std::move(held));
   return OkStatus();

@@ -18,6 +18,7 @@
 #include "kernels/device.h"
 #include "kernels/device_choice.h"
 #include "proto/messages.h"
+#include "worker/gpu_ways.h"
 #include "worker/link_prober.h"
 #include "worker/step_loop.h"
 #include "worker/tracer.h"
@@ -37,6 +38,7 @@ struct WorkerOptions {
   uint64_t gpu_memory_bytes = 0;
   std::string cache_dir;                      // for weights that come by wire
   double slowdown = 1;                        // of computing, in experiments
+  bool uses_nccl = true;                      // where it is there; of a GPU
   std::optional<comm::ShapingOptions> shape;  // what links are made to be like, in experiments
   std::function<void(WorkerId)> on_welcome;   // called once, when the id is known; may be null
 };
@@ -62,7 +64,8 @@ class ControlLoop {
  public:
   // `peer` is this incarnation's id at the mailbox.
   ControlLoop(const WorkerOptions& options, const Clock& clock, comm::Mailbox& mailbox,
-              comm::PeerId peer, WorkerPorts ports, std::unique_ptr<kernels::Device> device);
+              comm::PeerId peer, WorkerPorts ports, std::unique_ptr<kernels::Device> device,
+              GpuWays gpu_ways = {});
   ~ControlLoop();
 
   // Serves until the coordinator says shutdown, which it does when a worker may leave, or stop is
@@ -96,6 +99,7 @@ class ControlLoop {
   const comm::PeerId peer_;
   WorkerPorts ports_;
   std::unique_ptr<kernels::Device> device_;
+  const GpuWays gpu_ways_;
   bool welcome_ = false;  // the coordinator has accepted this worker as id_
   bool refused_ = false;
   WorkerId id_;

@@ -11,6 +11,7 @@
 #include "worker/dispatcher.h"
 #include "worker/firing_counter.h"
 #include "worker/firing_looks.h"
+#include "worker/stage_group.h"
 #include "worker/tracer.h"
 
 namespace thermocline::worker {
@@ -41,6 +42,8 @@ class DeviceExecutor final : public OpExecutor {
   OpObserver* observer() const { return observer_; }
   // The same.
   void set_firing(FiringCounter* firing) { firing_ = firing; }
+  // The same; null: no program has ops of a group.
+  void set_group(StageGroup* group) { group_ = group; }
   // Outlives it; null: nobody traces. `first_layer` is the stage's.
   void set_tracer(Tracer* tracer, int first_layer);
 
@@ -48,6 +51,7 @@ class DeviceExecutor final : public OpExecutor {
   Result<bool> Poll(OpRef*) override { return false; }
 
  private:
+  Status RunInGroup(const BatchRun& run, const LoweredOp& op);
   void RunTraced(const BatchRun& run, const LoweredOp& op);
   void RunTimed(OpRef ref, BatchRun* run);
   void TimeInQueue(OpRef ref, BatchRun* run);
@@ -67,6 +71,7 @@ class DeviceExecutor final : public OpExecutor {
   std::vector<BatchRun>* runs_;
   OpObserver* observer_ = nullptr;
   FiringCounter* firing_ = nullptr;
+  StageGroup* group_ = nullptr;
   Tracer* tracer_ = nullptr;
   int first_layer_ = 0;
   uint32_t track_ = 0;

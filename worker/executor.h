@@ -54,6 +54,9 @@ class Executor {
   }
   // Outlives the executor; needed by programs that send and receive.
   void set_exchange(PartExchange* exchange) { links_.set_exchange(exchange); }
+  // Outlives the executor; needed by programs with sums over a group. The device waits for what is
+  // in its queue through the group (GroupDevice).
+  void set_group(StageGroup* group) { device_.set_group(group); }
 
   // Whether a batch of 1 row or more can be opened now.
   bool HasRoom(int64_t n_rows) const;

@@ -179,6 +179,10 @@ Result<WorkerOptions> ResolveWorkerFlags(const WorkerFlags& flags,
     if (!memory.ok()) return memory.status().WithContext("--gpu-memory");
     options.gpu_memory_bytes = *memory;
   }
+  if (flags.nccl != "auto" && flags.nccl != "off") {
+    return InvalidArgument(Str("--nccl: ", flags.nccl, " is neither auto nor off"));
+  }
+  options.uses_nccl = flags.nccl == "auto";
   if (!flags.shape.empty()) {
     const auto shape = comm::ParseShaping(flags.shape);
     if (!shape.ok()) return shape.status().WithContext("--shape");

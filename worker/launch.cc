@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "comm/data_ports.h"
 #include "comm/mpi_runtime.h"
+#include "worker/gpu_ways.h"
 
 namespace thermocline::worker {
 namespace {
@@ -19,10 +20,20 @@ comm::PeerId RandomPeer() {
   return comm::PeerId{(high << 32) | random() | 1};  // never the server's 0
 }
 
+// Whether nobody but processes of this host can join.
+bool IsLocal(const comm::JoinTicket& ticket) {
+  return ticket.endpoints.front().starts_with("tcp://127.");
+}
+
 // Reachable as far as the coordinator is: only from this host when it listens on loopback.
 std::string BindEndpoint(const comm::JoinTicket& ticket) {
-  const bool local = ticket.endpoints.front().starts_with("tcp://127.");
-  return local ? "tcp://127.0.0.1:*" : "tcp://0.0.0.0:*";
+  return IsLocal(ticket) ? "tcp://127.0.0.1:*" : "tcp://0.0.0.0:*";
+}
+
+Result<std::unique_ptr<comm::NcclLibrary>> LoadNccl(const WorkerOptions& options) {
+  if (!options.uses_nccl) return Unavailable("--nccl off");
+  if (options.device.kind == kernels::DeviceChoice::Kind::kCpu) return Unavailable("no GPU");
+  return comm::NcclLibrary::Load({.one_host = IsLocal(options.ticket)});
 }
 
 // Peers know the ports by the id that the coordinator assigns, which comes with the plan.
@@ -47,6 +58,7 @@ Status Serve(WorkerOptions options, comm::MpiRuntime* mpi, WorkerRequests& reque
   const comm::PeerId peer = RandomPeer();
   TC_RETURN_IF_ERROR(kernels::UseInstructionSet(options.isa).WithContext("--isa"));
   TC_RETURN_IF_ERROR(RunOn(options.cpus));
+  auto nccl = LoadNccl(options);  // before a GPU's driver has threads
   TC_ASSIGN_OR_RETURN(auto chosen,
                       kernels::MakeDevice(options.device, {options.n_threads, options.cpus}));
   if (!chosen.note.empty()) LogInfo("worker", chosen.note);
@@ -56,6 +68,10 @@ Status Serve(WorkerOptions options, comm::MpiRuntime* mpi, WorkerRequests& reque
     options.offers_host = false;
   }
   if (options.slowdown > 1) device = kernels::SlowDown(std::move(device), options.slowdown);
+  GpuWays gpu_ways;
+  if (device->stream() != nullptr) {
+    gpu_ways = OpenGpuWays(options.device.ordinal, std::move(nccl));
+  }
   TC_ASSIGN_OR_RETURN(WorkerPorts ports, OpenPorts(options, mpi, stop));
   comm::ZmqMailboxOptions mailbox_options;
   mailbox_options.key = options.ticket.key;
@@ -65,7 +81,8 @@ Status Serve(WorkerOptions options, comm::MpiRuntime* mpi, WorkerRequests& reque
   auto mailbox = comm::ConnectZmqMailbox(mailbox_options);
   if (!mailbox.ok()) return stop ? OkStatus() : mailbox.status();
   const SteadyClock clock;
-  ControlLoop loop(options, clock, **mailbox, peer, std::move(ports), std::move(device));
+  ControlLoop loop(options, clock, **mailbox, peer, std::move(ports), std::move(device),
+                   std::move(gpu_ways));
   return loop.Run(requests);
 }
 

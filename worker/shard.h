@@ -54,6 +54,8 @@ struct FfnPlan {
   std::vector<model::NeuronRange> neurons;
   // How many other members hold some, by layer of the stage; of the lead.
   std::vector<int> n_helpers;
+  // Whether their sums are added by a group of GPUs, by layer of the stage; no entry: by none.
+  std::vector<bool> in_group;
   // Holds nothing but those neurons and what computing them takes; another worker leads.
   bool is_helper = false;
 
@@ -64,7 +66,9 @@ struct FfnPlan {
   model::FfnShare ShareOf(int layer_in_stage) const {
     const auto i = static_cast<size_t>(layer_in_stage);
     if (!is_shared()) return {};
-    return {neurons[i].size(), n_helpers.empty() ? 0 : n_helpers[i]};
+    return {.n_neurons = neurons[i].size(),
+            .n_helpers = n_helpers.empty() ? 0 : n_helpers[i],
+            .in_group = !in_group.empty() && in_group[i]};
   }
   bool has_helpers() const {
     return std::any_of(n_helpers.begin(), n_helpers.end(), [](int n) { return n > 0; });

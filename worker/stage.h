@@ -86,6 +86,8 @@ class Stage {
   std::string FfnText() const;
   // Of a stage that shares its neurons, before the first Run; outlives the stage.
   void set_exchange(PartExchange* exchange) { executor_->set_exchange(exchange); }
+  // The same, of a stage with a group of GPUs; the stage's device waits through it.
+  void set_group(StageGroup* group) { executor_->set_group(group); }
   int64_t kv_pages_used() const { return kv_.n_pages_used(); }
   const model::ModelConfig& config() const { return config_; }
 

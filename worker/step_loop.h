@@ -23,6 +23,8 @@
 #include "proto/messages.h"
 #include "worker/activation_link.h"
 #include "worker/assignment.h"
+#include "worker/gpu_ways.h"
+#include "worker/group_device.h"
 #include "worker/helper_stage.h"
 #include "worker/part_links.h"
 #include "worker/stage.h"
@@ -59,6 +61,8 @@ struct StepContext {
   StepCounters& counters;
   std::span<const int> cpus;  // that the step thread runs on; none: wherever the system puts it
   Tracer* tracer = nullptr;   // null: nobody traces
+  // By what the device reaches other GPUs, which a group needs; null: it reaches none.
+  const GpuWays* gpu_ways = nullptr;
 };
 
 // What one step loop leaves to the next, of another plan for the same model.
@@ -101,6 +105,12 @@ class StepLoop {
   Status OpenLinks();
   Result<std::unique_ptr<ActivationLink>> OpenLink(WorkerId peer, const std::string& address,
                                                    placement::LinkWay way);
+  // Meets the other members of the stage's group of GPUs; waits for those that still load.
+  Status JoinGroup();
+  // After the loss of a group, which is not this worker's: the coordinator hears of it too, and
+  // plans anew or ends the service.
+  void AwaitVerdict(const Status& loss) const;
+  kernels::Device& device() { return group_device_ ? *group_device_ : context_.device; }
   Status ServeUntilStopped();
   // A helper's loop: parts of layers as the lead asks for them.
   Status HelpUntilStopped();
@@ -138,6 +148,7 @@ class StepLoop {
 
   HeldModel prior_;  // of the plan before
   LoadedModel model_;
+  std::optional<GroupDevice> group_device_;  // of a member of a group
   std::unique_ptr<LogitsSink> logits_sink_;
   std::unique_ptr<Stage> stage_;         // of a lead
   std::unique_ptr<HelperStage> helper_;  // of a helper
@@ -149,6 +160,7 @@ class StepLoop {
   std::vector<std::unique_ptr<ActivationLink>> part_links_;
   std::unique_ptr<LeadLinks> helpers_;
   std::unique_ptr<HelperLink> lead_;
+  std::unique_ptr<StageGroup> group_;
   std::optional<proto::StepBatch> held_;  // came, and cannot begin yet
   std::deque<UnderWay> under_way_;        // in the stage, the oldest first
   StepId helped_step_;

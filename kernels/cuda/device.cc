@@ -145,6 +145,7 @@ class CudaDevice final : public Device {
   }
   int64_t Pack(TensorView from, TensorView to) override;
   bool reads_host_memory() const override { return false; }
+  void* stream() const override { return runtime_->stream(); }
 
  private:
   // Rows [first, first + n) of `to` from packed rows.

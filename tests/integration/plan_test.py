@@ -66,6 +66,60 @@ class PlanTest(ClusterTest):
         self.assertEqual(tokens, wanted)
         self.stop(cluster)
 
+    def profile(self, model):
+        """Which neurons of a random model fire is chance, so their order is not the file's."""
+        text = self.path("profile.txt")
+        with open(text, "w", encoding="utf-8") as file:
+            file.write("a walk through the woods, a look at the sea. " * 40)
+        code, output = self.run_program("profile", "-m", model, "--text", text, "--window",
+                                        "32", "--tokens", "256")
+        self.assertEqual(code, 0, output)
+        return model.removesuffix(".gguf") + ".profile.gguf"
+
+    def test_a_plan_with_neuron_tables_needs_no_profile(self):
+        """Lead and helper tell the checksum of the order in which they took their rows; another
+        than that of the plan's tables ends the service."""
+        model = self.tiny_model("arcee", n_layer=4, n_ff=512)
+        profile = self.profile(model)
+        plan, bare = self.path("plan.json"), self.path("bare.json")
+        flags = ["--cluster", self.cluster_file(), "--ffn", "exact", "--streams", "1"]
+        code, output = self.plan(model, *flags, "--with-neuron-tables", "-o", plan)
+        self.assertEqual(code, 0, output)
+        self.assertIn("neuron tables: the plan has those of its 4 layers", output)
+        self.assertEqual(self.plan(model, *flags, "-o", bare)[0], 0)
+        os.remove(profile)
+        with open(plan, encoding="utf-8") as file:
+            written = json.load(file)
+        self.assertEqual(len(written["neuron_tables"]), 4)
+        self.assertNotEqual(written["neuron_tables"][0], [[0, 512]])
+        self.assertTrue(written["stages"][0]["helpers"])
+        code, output = self.plan(model, *flags, "--plan", bare)
+        self.assertEqual(code, 0, output)
+        self.assertRegex(output, r"warning: the plan was made with another order of neurons "
+                                 r"\([0-9a-f]{16}\) than is used here \(the model file's\)")
+
+        prompt = [5, 17, 99, 200]
+        wanted = self.generate(model, prompt, 12, "--ffn", "exact")[0]["generated"]
+        cluster, _ = self.serve_joined(model, 2, "--ffn", "exact", "--plan", plan)
+        self.assertEqual(cluster.ready().api.complete(prompt, 12)[0], wanted)
+        self.assertNotIn("another order of neurons", cluster.output)
+        status, _, answer = cluster.api.call("POST", "/v1/cluster/replan", written)
+        self.assertEqual((status, answer["status"]), (200, "unchanged"), answer)
+        table = written["neuron_tables"][2]
+        table[0] = table[1]
+        status, _, answer = cluster.api.call("POST", "/v1/cluster/replan", written)
+        self.assertEqual(status, 400, answer)
+        self.assertIn("neuron_tables[2] has neuron", answer["error"]["message"])
+        with open(bare, encoding="utf-8") as file:
+            status, _, answer = cluster.api.call("POST", "/v1/cluster/replan", json.load(file))
+        self.assertEqual((status, answer["status"]), (200, "unchanged"), answer)
+        self.stop(cluster)
+
+        cluster, _ = self.serve_joined(model, 2, "--ffn", "exact", "--plan", bare)
+        self.assertEqual(cluster.ready().api.complete(prompt, 12)[0], wanted)
+        self.assertIn("the plan was made with another order of neurons", cluster.output)
+        self.stop(cluster)
+
     @needs_mpi
     def test_a_plan_leaves_the_transport_to_who_serves_it(self):
         model = self.tiny_model("llama", n_layer=4)

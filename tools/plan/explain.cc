@@ -82,7 +82,7 @@ std::string Unused(const PlanSources& sources, const placement::Plan& plan) {
   }
   if (text.empty()) return "";
   const char* const why =
-      sources.plan_json.empty() ? "the plan is no better with it" : "the plan names it nowhere";
+      !sources.given ? "the plan is no better with it" : "the plan names it nowhere";
   return Str("spare: worker ", text, ": ", why, "\n");
 }
 

@@ -45,6 +45,9 @@ Status CheckPlanFlags(const PlanFlags& flags) {
   TC_RETURN_IF_ERROR(CheckWithin("--sequences", flags.n_sequences, 0, placement::kMaxParallel));
   TC_RETURN_IF_ERROR(CheckWithin("--depth", flags.n_depth, 0, placement::kMaxContextTokens));
   TC_RETURN_IF_ERROR(CheckWithin("--max-group", flags.max_group, 1, placement::kMaxSplitDevices));
+  if (flags.with_neuron_tables && flags.output_path.empty()) {
+    return InvalidArgument("--with-neuron-tables goes into the plan that is written: give -o FILE");
+  }
   const int n_to_stdout =
       (flags.output_path == "-") + (flags.html_path == "-") + (flags.save_cluster == "-");
   if (n_to_stdout > 1) {

@@ -39,10 +39,11 @@ struct PlanFlags {
   bool compare = false;  // with the other policies
   bool explain = false;  // layer by layer
 
-  std::string plan_path;     // of a plan to judge; "": make one
-  std::string output_path;   // of the plan; "" none, "-" stdout instead of the explanation
-  std::string html_path;     // "" none
-  std::string save_cluster;  // "" none
+  std::string plan_path;            // of a plan to judge; "": make one
+  std::string output_path;          // of the plan; "" none, "-" stdout instead of the explanation
+  bool with_neuron_tables = false;  // in the plan that is written
+  std::string html_path;            // "" none
+  std::string save_cluster;         // "" none
 };
 
 // Those that are given or, as `serve` has it, as many as --parallel.

@@ -14,6 +14,7 @@
 #include "model/sparsity_profile.h"
 #include "placement/cluster_yaml.h"
 #include "placement/link_preset.h"
+#include "placement/plan_links.h"
 
 namespace thermocline::tools {
 namespace {
@@ -137,6 +138,16 @@ Status ReadOptions(const PlanFlags& flags, PlanSources* sources) {
   return OkStatus();
 }
 
+// For its format; against the model and the cluster it is completed later.
+Status ReadGivenPlan(const PlanFlags& flags, PlanSources* sources) {
+  TC_ASSIGN_OR_RETURN(const std::string text,
+                      ReadText(flags.plan_path, placement::kMaxPlanFileBytes));
+  auto given = placement::ReadPlan(text, sources->cluster, sources->options.request);
+  if (!given.ok()) return given.status().WithContext(flags.plan_path);
+  sources->given = *std::move(given);
+  return OkStatus();
+}
+
 }  // namespace
 
 Result<PlanSources> ReadPlanSources(const PlanFlags& flags) {
@@ -157,7 +168,7 @@ Result<PlanSources> ReadPlanSources(const PlanFlags& flags) {
   TC_ASSIGN_OR_RETURN(sources.cluster, ReadCluster(flags, link));
   TC_RETURN_IF_ERROR(ReadOptions(flags, &sources));
   if (!flags.plan_path.empty()) {
-    TC_ASSIGN_OR_RETURN(sources.plan_json, ReadText(flags.plan_path, placement::kMaxPlanJsonBytes));
+    TC_RETURN_IF_ERROR(ReadGivenPlan(flags, &sources));
   }
   return sources;
 }

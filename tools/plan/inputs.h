@@ -1,11 +1,13 @@
 // What a plan is made from: the model's header, what is known of its neurons, and the cluster.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/status.h"
 #include "placement/neuron_heat.h"
+#include "placement/plan_tables.h"
 #include "placement/planner.h"
 #include "placement/profile.h"
 #include "tools/plan/flags.h"
@@ -20,7 +22,7 @@ struct PlanSources {
   std::string heat_source;                   // for people
   placement::ClusterProfile cluster;         // every pair linked
   placement::PlannerOptions options;
-  std::string plan_json;  // of a plan to judge; "": none
+  std::optional<placement::PlanFile> given;  // a plan to judge
 
   placement::PlannerInputs inputs() const {
     return {model.config, model.weights, &model.sparsity, heats, cluster};

@@ -82,6 +82,8 @@ void AddGoalFlags(CLI::App* app, PlanFlags* flags) {
                   "Say what this plan (JSON) would do, instead of making one");
   app->add_option("-o,--output", flags->output_path,
                   "Write the plan as JSON; -: to stdout, and the explanation to stderr");
+  app->add_flag("--with-neuron-tables", flags->with_neuron_tables,
+                "Write the order of its neurons into the plan, which then needs no profile");
   app->add_option("--html", flags->html_path, "Draw the plan on a page; -: to stdout");
 }
 

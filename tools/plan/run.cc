@@ -1,5 +1,6 @@
 #include "tools/plan/run.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 
@@ -7,7 +8,6 @@
 #include "placement/cluster_yaml.h"
 #include "placement/forecast.h"
 #include "placement/link_preset.h"
-#include "placement/plan_links.h"
 #include "tools/plan/explain.h"
 #include "tools/plan/inputs.h"
 #include "tools/plan/page.h"
@@ -53,7 +53,7 @@ std::vector<PolicyOutcome> OtherPolicies(const PlanSources& sources) {
   for (const SplitPolicy policy :
        {SplitPolicy::kOptimal, SplitPolicy::kFrequencyGreedy, SplitPolicy::kProportional,
         SplitPolicy::kPipelineOnly, SplitPolicy::kPowerInfer}) {
-    if (policy == sources.options.policy && sources.plan_json.empty()) continue;
+    if (policy == sources.options.policy && !sources.given) continue;
     std::fprintf(stderr, "planning: %s\n", std::string(SplitPolicyName(policy)).c_str());
     placement::PlannerOptions options = sources.options;
     options.policy = policy;
@@ -72,20 +72,56 @@ std::vector<PolicyOutcome> OtherPolicies(const PlanSources& sources) {
 // The plan that was given, or the planner's own.
 Result<placement::PlannedModel> PlanOf(const PlanFlags& flags, const PlanSources& sources) {
   const placement::PlannerInputs inputs = sources.inputs();
-  if (flags.plan_path.empty()) {
+  if (!sources.given) {
     std::fprintf(stderr, "planning %d layers on %zu workers\n", inputs.config.n_layer,
                  inputs.cluster.workers.size());
     return placement::MakePlan(inputs, sources.options);
   }
-  const placement::PlanRequest& request = sources.options.request;
-  auto plan = placement::ReadPlan(sources.plan_json, inputs.cluster, request);
-  if (plan.ok()) {
-    plan = placement::CompletePlan(*std::move(plan), inputs.config, inputs.weights, inputs.cluster,
-                                   request);
-  }
+  auto order = placement::OrderIn(sources.given->tables, inputs.config);
+  if (!order.ok()) return order.status().WithContext(flags.plan_path);
+  auto plan = placement::CompletePlan(sources.given->plan, inputs.config, inputs.weights,
+                                      inputs.cluster, sources.options.request);
   if (!plan.ok()) return plan.status().WithContext(flags.plan_path);
-  TC_ASSIGN_OR_RETURN(auto forecast, placement::ForecastPlan(*plan, inputs, sources.options));
+  const std::vector<placement::NeuronHeat> heats =
+      placement::HeatsInOrder(sources.heats, sources.model.neuron_order, *order);
+  const placement::PlannerInputs told{inputs.config, inputs.weights, inputs.sparsity, heats,
+                                      inputs.cluster};
+  TC_ASSIGN_OR_RETURN(auto forecast, placement::ForecastPlan(*plan, told, sources.options));
   return placement::PlannedModel{*std::move(plan), std::move(forecast)};
+}
+
+bool IsShared(const placement::Plan& plan) {
+  return std::any_of(plan.stages.begin(), plan.stages.end(),
+                     [](const placement::StagePlan& stage) { return stage.is_split(); });
+}
+
+// What the written plan says of the neuron order. A given plan keeps its own.
+placement::PlanTables TablesFor(const PlanFlags& flags, const PlanSources& sources,
+                                const placement::Plan& plan) {
+  const model::ModelConfig& config = sources.model.config;
+  const bool has_own = sources.given && sources.given->tables.has_tables();
+  if (has_own) return sources.given->tables;
+  if (flags.with_neuron_tables) return placement::TablesOf(sources.model.neuron_order, config);
+  if (sources.given) return sources.given->tables;
+  if (!IsShared(plan)) return {};
+  return {.order = placement::OrderId(sources.model.neuron_order, config.n_layer)};
+}
+
+// Where nobody shares neurons and nothing was said of their order, there is nothing to tell.
+std::string OrderText(const PlanSources& sources, const placement::PlanTables& tables) {
+  std::string text;
+  if (tables.has_tables()) {
+    text = Str("\nneuron tables: the plan has those of its ", tables.layers.size(), " layers");
+    if (tables.order) text += Str(" (order ", placement::OrderName(*tables.order), ")");
+    text += "\n";
+  } else if (tables.order) {
+    text = Str("\nneuron tables: none in the plan; its intervals count in the order ",
+               placement::OrderName(*tables.order), "\n");
+  }
+  if (!sources.given) return text;
+  const uint64_t now = placement::OrderId(sources.model.neuron_order, sources.model.config.n_layer);
+  const std::string note = placement::OrderNote(sources.given->tables, now);
+  return note.empty() ? text : Str(text, "warning: ", note, "\n");
 }
 
 }  // namespace
@@ -103,6 +139,8 @@ Status RunPlan(const PlanFlags& flags) {
   TC_ASSIGN_OR_RETURN(const placement::PlannedModel planned, PlanOf(flags, sources));
   std::string explanation = ExplainPlan(
       sources, planned, flags.compare ? OtherPolicies(sources) : std::vector<PolicyOutcome>{});
+  const placement::PlanTables tables = TablesFor(flags, sources, planned.plan);
+  explanation += OrderText(sources, tables);
   if (flags.explain) explanation += Str("\n", ExplainLayers(planned));
   if (!flags.html_path.empty()) {
     TC_RETURN_IF_ERROR(WriteText(flags.html_path, PlanPage(sources, planned, explanation)));
@@ -111,7 +149,7 @@ Status RunPlan(const PlanFlags& flags) {
       LeavesTransport(flags) ? placement::PlanLink::kLeaveOut : placement::PlanLink::kWrite;
   std::fputs(explanation.c_str(), UsesStdout(flags) ? stderr : stdout);
   if (flags.output_path.empty()) return OkStatus();
-  return WriteText(flags.output_path, placement::PlanToJson(planned.plan, link));
+  return WriteText(flags.output_path, placement::PlanFileToJson(planned.plan, tables, link));
 }
 
 }  // namespace thermocline::tools

@@ -37,6 +37,8 @@ TEST_F(EngineTest, MembersOfAStageMeetWhereItsLeadSays) {
   for (const uint64_t id : {1, 2}) {
     proto::Hello hello = HelloOf(id);
     hello.nccl_id = ids[id - 1];
+    hello.nccl_version = "2.28.9";
+    hello.gpu_uuid = std::to_string(id);
     mailbox_.Post(PeerOf(id), hello);
   }
   ASSERT_TRUE(Eventually([&] { return observer_.Heard("serving"); })) << engine_->status().failure;

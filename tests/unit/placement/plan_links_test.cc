@@ -4,6 +4,8 @@
 
 #include <vector>
 
+#include "placement/plan_tables.h"
+
 namespace thermocline::placement {
 namespace {
 
@@ -74,8 +76,9 @@ TEST(PlanLinks, HostsWithoutNamesAreNotTheSame) {
 TEST(PlanLinks, WhatATextSaysStays) {
   const PlanRequest request{
       .link = LinkKind::kZmq, .link_by_pair = true, .wire_between_hosts = DType::kBF16};
-  const auto plan = ReadPlan(kText, FourWorkers(), request);
-  ASSERT_TRUE(plan.ok()) << plan.status();
+  const auto file = ReadPlan(kText, FourWorkers(), request);
+  ASSERT_TRUE(file.ok()) << file.status();
+  const Plan* const plan = &file->plan;
   EXPECT_EQ(plan->link, LinkKind::kMpi);
   EXPECT_EQ(plan->stages[0].helpers[0].to_lead, LinkChoice{}) << "the text says mpi for all";
   EXPECT_EQ(plan->WayOf(plan->stages[0].helpers[1].to_lead),
@@ -84,17 +87,18 @@ TEST(PlanLinks, WhatATextSaysStays) {
 }
 
 TEST(PlanLinks, TransportsOfATextAreThoseOfItsPairsAndOfAll) {
-  const PairTransport of_text = TransportsOfText(kText, LinkKind::kZmq);
+  const PairTransport of_text = AsSaid(TransportsOfText(kText), LinkKind::kZmq);
   EXPECT_EQ(of_text({1}, {2}), LinkKind::kMpi);
   EXPECT_EQ(of_text({1}, {3}), LinkKind::kZmq);
   EXPECT_EQ(of_text({3}, {1}), LinkKind::kZmq) << "both ways";
   EXPECT_EQ(of_text({2}, {3}), LinkKind::kMpi) << "joined by nothing, but mpi is for all";
-  const PairTransport of_one = TransportsOfText(
-      R"({"stages":[{"lead":1,"layers":[0,2],"link":"mpi"},{"lead":2,"layers":[2,4]}]})",
+  const PairTransport of_one = AsSaid(
+      TransportsOfText(
+          R"({"stages":[{"lead":1,"layers":[0,2],"link":"mpi"},{"lead":2,"layers":[2,4]}]})"),
       LinkKind::kZmq);
   EXPECT_EQ(of_one({2}, {1}), LinkKind::kMpi);
   EXPECT_EQ(of_one({1}, {3}), LinkKind::kZmq);
-  EXPECT_EQ(TransportsOfText("no plan", LinkKind::kMpi)({1}, {2}), LinkKind::kMpi);
+  EXPECT_EQ(AsSaid(TransportsOfText("no plan"), LinkKind::kMpi)({1}, {2}), LinkKind::kMpi);
 }
 
 TEST(PlanLinks, WiresAreThoseOfThePairs) {

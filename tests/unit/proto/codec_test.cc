@@ -111,6 +111,8 @@ class Generator {
     hello.profile = MakeProfile();
     hello.offers_host = Coin();
     hello.nccl_id = NcclId();
+    hello.nccl_version = Text();
+    hello.gpu_uuid = Text();
     return hello;
   }
 
@@ -263,6 +265,9 @@ class Generator {
     assign.lead_address = Text();
     assign.trace = Coin();
     assign.nccl_id = NcclId();
+    for (int helper = Int(0, 3); helper < 8; helper += Int(1, 5)) {
+      assign.nccl_helpers.push_back(helper);
+    }
     return assign;
   }
 
@@ -545,6 +550,14 @@ TEST(Codec, GpusAreWithinTheirLimits) {
   EXPECT_THAT(DecodeStatus(hello).message(), HasSubstr("gpu.pcie_lanes out of range"));
   hello.profile.gpus = {{.launch_s = placement::Figure::Measured(-1)}};
   EXPECT_THAT(DecodeStatus(hello).message(), HasSubstr("gpu.launch_s is negative"));
+}
+
+TEST(Codec, MembersOfAGroupAscendAndAreHelpersOfAStage) {
+  for (const std::vector<int>& helpers :
+       std::vector<std::vector<int>>{{1, 0}, {2, 2}, {-1}, {64}}) {
+    EXPECT_THAT(DecodeStatus(AssignPlan{.nccl_helpers = helpers}).message(),
+                HasSubstr("assign.nccl_helpers"));
+  }
 }
 
 TEST(Codec, AnNcclIdIsWholeOrNone) {
