@@ -204,8 +204,8 @@ std::vector<bool> Assignment::GroupLayers() const {
   std::vector<bool> layers;
   if (message.nccl_helpers.empty()) return layers;
   for (size_t layer = 0; layer < plan.neurons.size(); ++layer) {
-    layers.push_back(std::all_of(
-        message.nccl_helpers.begin(), message.nccl_helpers.end(), [&](int helper) {
+    layers.push_back(
+        std::all_of(message.nccl_helpers.begin(), message.nccl_helpers.end(), [&](int helper) {
           return !plan.helpers[static_cast<size_t>(helper)].neurons[layer].empty();
         }));
   }
@@ -223,7 +223,8 @@ FfnPlan Assignment::ffn() const {
     return ffn;
   }
   ffn.neurons = plan.neurons;
-  for (const auto& helpers : LinkHelpers()) ffn.n_helpers.push_back(static_cast<int>(helpers.size()));
+  for (const auto& helpers : LinkHelpers())
+    ffn.n_helpers.push_back(static_cast<int>(helpers.size()));
   return ffn;
 }
 

@@ -36,9 +36,9 @@ struct WorkerOptions {
   bool offers_host = false;   // which is all that was free: nobody gave it a part
   // What the process may use of a GPU, whatever for; 0: what is free.
   uint64_t gpu_memory_bytes = 0;
-  std::string cache_dir;  // for weights that come by wire
-  double slowdown = 1;    // of computing, in experiments
-  bool uses_nccl = true;  // where it is there; of a GPU
+  std::string cache_dir;                      // for weights that come by wire
+  double slowdown = 1;                        // of computing, in experiments
+  bool uses_nccl = true;                      // where it is there; of a GPU
   std::optional<comm::ShapingOptions> shape;  // what links are made to be like, in experiments
   std::function<void(WorkerId)> on_welcome;   // called once, when the id is known; may be null
 };

@@ -130,9 +130,9 @@ Status StepLoop::JoinGroup() {
 void StepLoop::AwaitVerdict(const Status& loss) const {
   // Silence is noticed after seconds, and a plan takes some more.
   constexpr Duration kPatience = std::chrono::seconds(30);
-  LogError("worker", Str("epoch ", assignment_.message.plan.epoch, ": the group of GPUs of stage ",
-                         assignment_.message.stage, " is lost to worker ", assignment_.self, ": ",
-                         loss));
+  LogError("worker",
+           Str("epoch ", assignment_.message.plan.epoch, ": the group of GPUs of stage ",
+               assignment_.message.stage, " is lost to worker ", assignment_.self, ": ", loss));
   const TimePoint until = context_.clock.Now() + kPatience;
   while (!stopping_ && context_.clock.Now() < until) {
     std::this_thread::sleep_for(kPollInterval);
@@ -186,8 +186,8 @@ Status StepLoop::LoadStage(const LoadProgressFn& on_progress) {
                              .n_ctx = message.plan.n_ctx,
                              .prior = &prior_.shard,
                              .tracer = context_.tracer};
-  TC_ASSIGN_OR_RETURN(stage_, Stage::Create(model_.source(), options, device(), logits_sink_.get(),
-                                            on_progress));
+  TC_ASSIGN_OR_RETURN(
+      stage_, Stage::Create(model_.source(), options, device(), logits_sink_.get(), on_progress));
   return OkStatus();
 }
 

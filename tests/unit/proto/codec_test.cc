@@ -521,7 +521,8 @@ TEST(Codec, GpusAreWithinTheirLimits) {
 }
 
 TEST(Codec, MembersOfAGroupAscendAndAreHelpersOfAStage) {
-  for (const std::vector<int>& helpers : std::vector<std::vector<int>>{{1, 0}, {2, 2}, {-1}, {64}}) {
+  for (const std::vector<int>& helpers :
+       std::vector<std::vector<int>>{{1, 0}, {2, 2}, {-1}, {64}}) {
     EXPECT_THAT(DecodeStatus(AssignPlan{.nccl_helpers = helpers}).message(),
                 HasSubstr("assign.nccl_helpers"));
   }
