@@ -1,7 +1,9 @@
 #include "coordinator/flags.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <fstream>
+#include <span>
 #include <sstream>
 
 #include "base/cpu_list.h"
@@ -244,23 +246,43 @@ Status CheckCpus(const ServeFlags& flags) {
   return ThreadsOn(*cpus, flags.n_threads).status();
 }
 
+// Removes a flag with its value, and returns that; "" when it is not there.
+std::string TakeArgument(const char* flag, std::vector<std::string>* arguments) {
+  const auto found = std::find(arguments->begin(), arguments->end(), flag);
+  if (found == arguments->end()) return "";
+  const std::string value = *(found + 1);
+  arguments->erase(found, found + 2);
+  return value;
+}
+
 }  // namespace
 
-void UseGpus(int n_gpus, int n_cores, ServeConfig* config) {
-  if (n_gpus == 0) return;
+void UseGpus(const std::vector<int>& gpus, int n_cores, ServeConfig* config) {
+  if (gpus.empty()) return;
+  const auto n_gpus = static_cast<int>(gpus.size());
   std::vector<std::string> common = config->worker_arguments.front();
+  const std::string asked_threads = TakeArgument("--threads", &common);
+  const auto parsed = ParseCpuList(TakeArgument("--cpus", &common));  // checked before
+  const std::vector<int> cpus = parsed.ok() ? *parsed : std::vector<int>();
   config->worker_arguments.clear();
-  for (int gpu = 0; gpu < n_gpus; ++gpu) {
+  for (size_t i = 0; i < gpus.size(); ++i) {
     config->worker_arguments.push_back(common);
     auto& arguments = config->worker_arguments.back();
-    arguments.insert(arguments.end(), {"--device", Str("cuda:", gpu)});
+    arguments.insert(arguments.end(), {"--device", Str("cuda:", gpus[i])});
+    if (cpus.empty()) continue;
+    arguments.insert(arguments.end(), {"--cpus", std::to_string(cpus[i % cpus.size()])});
   }
-  const auto has = [&](const char* flag) {
-    return std::find(common.begin(), common.end(), flag) != common.end();
-  };
-  if (!has("--threads") && !has("--cpus")) {
-    common.insert(common.end(), {"--threads", std::to_string(std::max(1, n_cores - n_gpus))});
+  // As many as its CPUs when nobody asks.
+  int n_threads = std::atoi(asked_threads.c_str());
+  if (!cpus.empty()) {
+    const size_t n_theirs = cpus.size() > gpus.size() ? gpus.size() : 0;
+    const auto rest = std::span<const int>(cpus).subspan(n_theirs);
+    common.insert(common.end(), {"--cpus", CpuListText(rest)});
+    n_threads = std::min(n_threads, static_cast<int>(rest.size()));
+  } else if (n_threads == 0) {
+    n_threads = std::max(1, n_cores - n_gpus);
   }
+  if (n_threads > 0) common.insert(common.end(), {"--threads", std::to_string(n_threads)});
   common.insert(common.end(), {"--device", "cpu"});
   config->worker_arguments.push_back(std::move(common));
   config->engine.expected.clear();

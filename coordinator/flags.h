@@ -90,9 +90,10 @@ struct ServeConfig {
   bool takes_gpus = false;  // those that are there; see UseGpus
 };
 
-// Where GPUs are: a worker beside the coordinator for each, and one for the CPU, which leaves a
-// core to each of theirs.
-void UseGpus(int n_gpus, int n_cores, ServeConfig* config);
+// Where GPUs are: a worker beside the coordinator for each of these ordinals, and one for the CPU,
+// which leaves a core to each of theirs. Of CPUs that were named, the first are theirs, one each,
+// while one is left for the CPU's worker; beyond that they share.
+void UseGpus(const std::vector<int>& gpus, int n_cores, ServeConfig* config);
 
 // kInvalidArgument names the flag, its value and what would be right. Reads the plan and key files.
 Result<ServeConfig> ResolveServeFlags(const ServeFlags& flags,

@@ -365,7 +365,7 @@ Status RunCoordinator(const ServeFlags& flags, const ServeConfig& config,
   Status launched = StartMpiIfLaunchedBy(config, &mpi);
   ServeConfig found = config;
   if (config.takes_gpus) {
-    UseGpus(static_cast<int>(ListGpus(WorkerProgram(own_folder)).size()), AvailableCores(), &found);
+    UseGpus(ListGpus(WorkerProgram(own_folder)), AvailableCores(), &found);
   }
   Coordinator coordinator(flags, std::move(found));
   if (launched.ok()) launched = Launch(config, own_folder, mpi.get(), &coordinator);

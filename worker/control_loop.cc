@@ -94,10 +94,10 @@ Status ControlLoop::SendHello() {
   hello.build = std::string(kVersion);
   hello.wanted_id = options_.wanted_id;
   hello.pid = getpid();
-  hello.profile = MeasureWorker(*device_, {.n_threads = options_.n_threads,
-                                           .cpus = options_.cpus,
-                                           .memory_bytes = options_.memory_bytes,
-                                           .slowdown = options_.slowdown});
+  TC_ASSIGN_OR_RETURN(hello.profile, MeasureWorker(*device_, {.n_threads = options_.n_threads,
+                                                              .cpus = options_.cpus,
+                                                              .memory_bytes = options_.memory_bytes,
+                                                              .slowdown = options_.slowdown}));
   // After the measurement, which has had the device take what it takes for itself.
   if (!device_->reads_host_memory()) {
     TC_ASSIGN_OR_RETURN(hello.profile.memory_bytes,

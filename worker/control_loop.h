@@ -31,6 +31,9 @@ struct WorkerOptions {
   int n_threads = 1;
   std::vector<int> cpus;  // thread i of the step stays on the i-th; none: not pinned
   kernels::DeviceChoice device;
+  // A launcher has started other workers on this host and nobody has named a GPU: the ordinal is
+  // this one's place among them; see ClaimDevice.
+  bool claims_device = false;
   std::string isa = "auto";   // instruction set of the CPU's kernels
   uint64_t memory_bytes = 0;  // what the plan may use here, on a CPU
   bool offers_host = false;   // which is all that was free: nobody gave it a part

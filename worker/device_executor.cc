@@ -57,6 +57,11 @@ DeviceExecutor::DeviceExecutor(const model::ModelConfig& config, kernels::Device
   if (config.has_learned_positions()) position_ids_.reserve(static_cast<size_t>(max_rows));
 }
 
+void DeviceExecutor::set_firing(FiringCounter* firing) {
+  firing_ = firing;
+  if (firing != nullptr && is_apart_) looks_.Reserve(config_->n_ff);
+}
+
 void DeviceExecutor::set_tracer(Tracer* tracer, int first_layer) {
   tracer_ = tracer;
   first_layer_ = first_layer;
@@ -66,6 +71,7 @@ void DeviceExecutor::set_tracer(Tracer* tracer, int first_layer) {
 Result<bool> DeviceExecutor::Start(OpRef ref) {
   BatchRun& run = (*runs_)[static_cast<size_t>(ref.run)];
   const LoweredOp& op = run.op(ref.op);
+  if (timed_since_.run != kNoRun && timed_since_.run != ref.run) StopTiming();
   if (IsOfGroup(op.kind)) {
     TC_RETURN_IF_ERROR(RunInGroup(run, op));
   } else if (run.times_ffn && ref.op >= run.program->ffn_begin()) {
@@ -82,6 +88,12 @@ void DeviceExecutor::RunTimed(OpRef ref, BatchRun* run) {
   const TimePoint begin = clock_.Now();
   RunTraced(*run, run->op(ref.op));
   run->ffn_time += clock_.Now() - begin;
+}
+
+// Work of another run comes between: what would be measured is not the timed run's alone.
+void DeviceExecutor::StopTiming() {
+  (*runs_)[static_cast<size_t>(timed_since_.run)].times_ffn = false;
+  timed_since_ = {};
 }
 
 // Put on the device's stream, as an op is; its time there is not the host's to know.

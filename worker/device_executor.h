@@ -41,7 +41,7 @@ class DeviceExecutor final : public OpExecutor {
   void set_observer(OpObserver* observer) { observer_ = observer; }
   OpObserver* observer() const { return observer_; }
   // The same.
-  void set_firing(FiringCounter* firing) { firing_ = firing; }
+  void set_firing(FiringCounter* firing);
   // The same; null: no program has ops of a group.
   void set_group(StageGroup* group) { group_ = group; }
   // Outlives it; null: nobody traces. `first_layer` is the stage's.
@@ -55,6 +55,7 @@ class DeviceExecutor final : public OpExecutor {
   void RunTraced(const BatchRun& run, const LoweredOp& op);
   void RunTimed(OpRef ref, BatchRun* run);
   void TimeInQueue(OpRef ref, BatchRun* run);
+  void StopTiming();
   Status Show(const BatchRun& run, const LoweredOp& op);
   TensorView CopyOf(TensorView value, std::vector<std::byte>* memory);
   void Run(const BatchRun& run, const LoweredOp& op);

@@ -164,6 +164,7 @@ Result<WorkerOptions> ResolveWorkerFlags(const WorkerFlags& flags,
   options.device = *device;
   // One GPU for each worker of a launcher's, in order of rank.
   if (!options.device.has_ordinal) options.device.ordinal = share.index;
+  options.claims_device = !options.device.has_ordinal && share.n_workers > 1;
   options.isa = flags.isa;
   options.slowdown = flags.slowdown;
   options.memory_bytes =

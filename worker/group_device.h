@@ -41,6 +41,10 @@ class GroupDevice final : public kernels::Device {
   void CopyToHost(const std::byte* device, std::byte* host, uint64_t n_bytes) override {
     device_.CopyToHost(device, host, n_bytes);
   }
+  void CopyWithin(const std::byte* from, std::byte* to, uint64_t n_bytes) override {
+    device_.CopyWithin(from, to, n_bytes);
+  }
+  Status Prepare(const kernels::StepBounds& bounds) override { return device_.Prepare(bounds); }
   kernels::WorkMark Mark() override { return device_.Mark(); }
   bool IsDone(kernels::WorkMark mark) override { return device_.IsDone(mark); }
   RowLayout PreferredLayout(DType dtype) const override { return device_.PreferredLayout(dtype); }

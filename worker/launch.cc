@@ -7,8 +7,10 @@
 
 #include "base/cpu_list.h"
 #include "base/log.h"
+#include "base/str.h"
 #include "comm/data_ports.h"
 #include "comm/mpi_runtime.h"
+#include "worker/device_claim.h"
 #include "worker/gpu_ways.h"
 
 namespace thermocline::worker {
@@ -53,16 +55,22 @@ Result<WorkerPorts> OpenPorts(const WorkerOptions& options, comm::MpiRuntime* mp
   return ports;
 }
 
+Result<ClaimedDevice> DeviceOf(const WorkerOptions& options) {
+  const kernels::CpuDeviceOptions cpu = {options.n_threads, options.cpus};
+  if (options.claims_device) return ClaimDevice(options.device, cpu);
+  TC_ASSIGN_OR_RETURN(auto chosen, kernels::MakeDevice(options.device, cpu));
+  return ClaimedDevice{std::move(chosen), std::nullopt, options.device.ordinal};
+}
+
 Status Serve(WorkerOptions options, comm::MpiRuntime* mpi, WorkerRequests& requests) {
   const std::atomic<bool>& stop = requests.stop;
   const comm::PeerId peer = RandomPeer();
   TC_RETURN_IF_ERROR(kernels::UseInstructionSet(options.isa).WithContext("--isa"));
   TC_RETURN_IF_ERROR(RunOn(options.cpus));
   auto nccl = LoadNccl(options);  // before a GPU's driver has threads
-  TC_ASSIGN_OR_RETURN(auto chosen,
-                      kernels::MakeDevice(options.device, {options.n_threads, options.cpus}));
-  if (!chosen.note.empty()) LogInfo("worker", chosen.note);
-  std::unique_ptr<kernels::Device> device = std::move(chosen.device);
+  TC_ASSIGN_OR_RETURN(ClaimedDevice claimed, DeviceOf(options));
+  if (!claimed.chosen.note.empty()) LogInfo("worker", claimed.chosen.note);
+  std::unique_ptr<kernels::Device> device = std::move(claimed.chosen.device);
   if (!device->reads_host_memory()) {
     options.n_threads = 1;  // the step thread
     options.offers_host = false;
@@ -70,7 +78,7 @@ Status Serve(WorkerOptions options, comm::MpiRuntime* mpi, WorkerRequests& reque
   if (options.slowdown > 1) device = kernels::SlowDown(std::move(device), options.slowdown);
   GpuWays gpu_ways;
   if (device->stream() != nullptr) {
-    gpu_ways = OpenGpuWays(options.device.ordinal, std::move(nccl));
+    gpu_ways = OpenGpuWays(claimed.ordinal, std::move(nccl));
   }
   TC_ASSIGN_OR_RETURN(WorkerPorts ports, OpenPorts(options, mpi, stop));
   comm::ZmqMailboxOptions mailbox_options;
@@ -90,11 +98,17 @@ Status Serve(WorkerOptions options, comm::MpiRuntime* mpi, WorkerRequests& reque
 
 std::vector<std::string> ListCudaDevices() {
   std::vector<std::string> names;
-  while (true) {
-    const auto device = kernels::MakeCudaDevice(static_cast<int>(names.size()));
-    if (!device.ok()) return names;
-    names.push_back((*device)->name());
+  const auto gpus = kernels::CudaDeviceIds();
+  const int n_gpus = gpus.ok() ? static_cast<int>(gpus->size()) : 0;
+  for (int ordinal = 0; ordinal < n_gpus; ++ordinal) {
+    const auto device = kernels::MakeCudaDevice(ordinal);
+    if (device.ok()) {
+      names.push_back((*device)->name());
+    } else {
+      LogWarn("worker", Str("a GPU cannot be used:", Kv("device", ordinal), "; ", device.status()));
+    }
   }
+  return names;
 }
 
 Status RunWorker(WorkerOptions options, bool under_mpi, WorkerRequests& requests) {

@@ -191,6 +191,9 @@ class ApartOps final : public kernels::Ops {
   void SelectAtLeast(TensorView scores, float threshold, ActiveIds active) override {
     queue_->Add([=, this] { ops_->SelectAtLeast(At(scores), threshold, At(active)); });
   }
+  void SelectBest(TensorView logits, int k, TensorView best) override {
+    queue_->Add([=, this] { ops_->SelectBest(At(logits), k, At(best)); });
+  }
   void ZeroBelow(TensorView a, float threshold) override {
     queue_->Add([=, this] { ops_->ZeroBelow(At(a), threshold); });
   }
@@ -297,6 +300,10 @@ class ApartDevice final : public kernels::Device {
     CHECK(!memory_.Holds(host));
     queue_.Add([=, this] { std::memcpy(host, memory_.Open(device), n_bytes); });
   }
+  void CopyWithin(const std::byte* from, std::byte* to, uint64_t n_bytes) override {
+    queue_.Add([=, this] { std::memcpy(memory_.Open(to), memory_.Open(from), n_bytes); });
+  }
+  Status Prepare(const kernels::StepBounds&) override { return OkStatus(); }
   kernels::WorkMark Mark() override { return queue_.n_added(); }
   bool IsDone(kernels::WorkMark mark) override {
     if (queue_.n_done() < mark) queue_.RunOne();
