@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 #include <variant>
 
@@ -101,6 +102,9 @@ Status ControlLoop::SendHello() {
   if (!device_->reads_host_memory()) {
     TC_ASSIGN_OR_RETURN(hello.profile.memory_bytes,
                         MemoryToOffer(*device_, options_.gpu_memory_bytes));
+    const bool may_be_in_group = gpu_ways_.nccl != nullptr && hello.profile.gpus.size() > 1;
+    uint64_t& offered = hello.profile.memory_bytes;
+    if (may_be_in_group) offered -= std::min(offered, kGroupMemoryBytes);
   }
   hello.host = hello.profile.host;
   hello.device = device_->name();
