@@ -30,6 +30,7 @@
 #include "model/file_names.h"
 #include "model/sparsity.h"
 #include "model/sparsity_profile.h"
+#include "placement/context.h"
 
 namespace thermocline::coordinator {
 namespace {
@@ -94,6 +95,7 @@ class Coordinator {
   Status Prepare() {
     TC_ASSIGN_OR_RETURN(model_, OpenServedModel(flags_.model_path, flags_.chat_template));
     TC_RETURN_IF_ERROR(ChooseFfn());
+    TC_RETURN_IF_ERROR(CheckContext());
     TC_RETURN_IF_ERROR(ReadHeats());
     TC_ASSIGN_OR_RETURN(ticket_.key, ChooseKey(config_));
     TC_ASSIGN_OR_RETURN(mailbox_, BindMailbox(ticket_.key, config_.bind_endpoint));
@@ -205,6 +207,13 @@ class Coordinator {
     const std::string note = model::UnmeasuredNote(model_.sparsity, config_.engine.plan.ffn);
     if (!note.empty()) LogInfo("coordinator", note);
     return OkStatus();
+  }
+
+  // Before anybody waits for workers: the engine asks the same for each plan.
+  Status CheckContext() const {
+    const EngineOptions& engine = config_.engine;
+    return placement::DepthToPlanFor(model_.config, engine.plan, engine.n_streams, engine.n_context)
+        .status();
   }
 
   Status UseSparsityFile() {

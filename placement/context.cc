@@ -58,4 +58,13 @@ int64_t MeanContext(const ContextDemand& demand, const PlanRequest& request, int
   return longest / 2;
 }
 
+Result<int64_t> DepthToPlanFor(const model::ModelConfig& config, const PlanRequest& request,
+                               int64_t n_streams, std::optional<int64_t> depth) {
+  TC_ASSIGN_OR_RETURN(const ContextDemand demand, DemandOf(config, request));
+  if (!depth) return MeanContext(demand, request, n_streams);
+  if (*depth <= demand.n_ctx) return *depth;
+  return InvalidArgument(
+      Str("--depth is above the longest context:", Kv("depth", *depth), Kv("n_ctx", demand.n_ctx)));
+}
+
 }  // namespace thermocline::placement

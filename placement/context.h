@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "base/status.h"
 #include "model/config.h"
@@ -38,5 +39,10 @@ Result<ContextDemand> DemandOf(const model::ModelConfig& config, const PlanReque
 // with the KV as large as asked for. A context that nobody asked for counts as
 // kDefaultContextTokens at most: models are trained for far longer ones than most conversations.
 int64_t MeanContext(const ContextDemand& demand, const PlanRequest& request, int64_t n_streams);
+
+// The tokens in the context of each stream that plans are made for: `depth`, or the mean where
+// nobody says. kInvalidArgument: more than a sequence may have; and as DemandOf.
+Result<int64_t> DepthToPlanFor(const model::ModelConfig& config, const PlanRequest& request,
+                               int64_t n_streams, std::optional<int64_t> depth);
 
 }  // namespace thermocline::placement

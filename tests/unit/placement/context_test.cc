@@ -31,5 +31,20 @@ TEST(MeanContext, AContextThatNobodyAskedForIsAConversation) {
   EXPECT_EQ(Mean(131072, 32768, 4, 4), 16384);
 }
 
+TEST(DepthToPlanFor, IsTheMeanOrWhatAContextHasRoomFor) {
+  const PlanRequest request{.n_ctx = 512, .n_parallel = 4};
+  const auto depth = [&](std::optional<int64_t> wished) {
+    return DepthToPlanFor(TrainedFor(4096), request, 4, wished);
+  };
+  EXPECT_EQ(*depth(std::nullopt), 256);
+  EXPECT_EQ(*depth(0), 0);
+  EXPECT_EQ(*depth(512), 512);
+  const Status status = depth(513).status();
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(), "--depth is above the longest context: depth=513 n_ctx=512");
+  EXPECT_TRUE(DepthToPlanFor(TrainedFor(4096), {}, 4, 4096).ok());
+  EXPECT_FALSE(DepthToPlanFor(TrainedFor(4096), {}, 4, 4097).ok());
+}
+
 }  // namespace
 }  // namespace thermocline::placement
