@@ -32,6 +32,12 @@ std::vector<int> SharedLayersOf(const placement::Plan& plan) {
 
 int Percent(double share) { return static_cast<int>(100 * share + 0.5); }
 
+std::string SlowerText(const ReplanCase& facts) {
+  if (facts.next_tokens_per_s >= facts.now_tokens_per_s) return "";
+  return Str("; streams together would be slower by ",
+             Percent(1 - facts.next_tokens_per_s / facts.now_tokens_per_s), " %");
+}
+
 }  // namespace
 
 // Whoever joins is looked at at once; the rule is the same.
@@ -71,20 +77,24 @@ void Engine::AddHeats(PlanWish* wish, PlanJob* job) const {
 bool Engine::IsWorthChanging(const PlanOutcome& next, const PlanWish& wish) {
   if (!next.rival) return false;
   const placement::PlanForecast& forecast = next.forecast;
-  const ReplanCase facts{
-      .now_s = next.rival->objective_s,
+  ReplanCase facts{
+      .now_s = next.rival->forecast.objective_s,
       .next_s = forecast.objective_s,
       .step_s = forecast.step_s / static_cast<double>(forecast.n_sequences),
       .bytes_to_read = BytesToRead({plan_, order_}, {next.plan, OrderOf(next.plan, wish.order)},
                                    sources_.config.n_ff),
       .read_bytes_per_s = read_bytes_per_s_,
       .n_tokens = scheduler_->n_computed()};
+  if (options_.latency_weight < 1) {
+    facts.now_tokens_per_s = next.rival->speed.all_tokens_per_s;
+    facts.next_tokens_per_s = next.speed.all_tokens_per_s;
+  }
   plan_status_.predicted_gain = GainOf(facts);
   const bool is_worth_it = IsWorthIt(facts);
   const std::string line =
       Str(wish.why, ": another plan would save ", Percent(GainOf(facts)),
-          " % of a step and stop streams for ", Percent(PauseOf(facts)) / 100.0,
-          " s: ", is_worth_it ? "worth it" : "not worth it");
+          " % of a step and stop streams for ", Percent(PauseOf(facts)) / 100.0, " s",
+          SlowerText(facts), ": ", is_worth_it ? "worth it" : "not worth it");
   LogInfo("coordinator", line);
   plan_status_.news = line;
   return is_worth_it;

@@ -90,10 +90,10 @@ Result<PlanJob> Engine::JobFor(placement::ClusterProfile here,
   job.options.request.max_step_tokens = options_.max_step_tokens;
   job.options.n_sequences =
       placement::SequencesPerStep(options_.n_streams, job.cluster.workers.size());
-  TC_ASSIGN_OR_RETURN(const placement::ContextDemand demand,
-                      placement::DemandOf(sources_.config, job.options.request));
-  job.options.n_context = options_.n_context.value_or(
-      placement::MeanContext(demand, job.options.request, options_.n_streams));
+  job.options.n_streams = options_.n_streams;
+  TC_ASSIGN_OR_RETURN(job.options.n_context,
+                      placement::DepthToPlanFor(sources_.config, job.options.request,
+                                                options_.n_streams, options_.n_context));
   job.options.latency_weight = options_.latency_weight;
   job.options.policy = options_.policy;
   return job;
@@ -259,8 +259,9 @@ void Engine::StartServing() {
 void Engine::SetExpected(const PlanOutcome& planned) {
   ExpectedSpeed expected{.n_sequences = planned.forecast.n_sequences,
                          .step_s = planned.forecast.step_s,
-                         .tokens_per_s = planned.forecast.tokens_per_s_many(),
-                         .one_stream_tokens_per_s = planned.one_stream.tokens_per_s_one()};
+                         .n_streams = planned.speed.n_streams,
+                         .tokens_per_s = planned.speed.all_tokens_per_s,
+                         .one_stream_tokens_per_s = planned.speed.one_tokens_per_s};
   for (const auto& stage : planned.forecast.stages) expected.stage_s.push_back(stage.seconds);
   const MutexLock lock(mutex_);
   status_.expected = std::move(expected);

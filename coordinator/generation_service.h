@@ -94,12 +94,13 @@ struct PlanStatus {
   std::vector<LinkStatus> links;  // of the plan that serves or loads
 };
 
-// What the plan was expected to do, by steps of n_sequences tokens.
+// What the plan was expected to do. Times are of a step of n_sequences tokens.
 struct ExpectedSpeed {
   int64_t n_sequences = 1;
-  double step_s = 0;                   // through all stages and links
-  double tokens_per_s = 0;             // with as many steps under way as hide the links
-  double one_stream_tokens_per_s = 0;  // of a single sequence
+  double step_s = 0;  // through all stages and links
+  int64_t n_streams = 1;
+  double tokens_per_s = 0;             // of n_streams together
+  double one_stream_tokens_per_s = 0;  // of one with nobody beside it
   std::vector<double> stage_s;
 };
 

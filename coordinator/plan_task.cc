@@ -71,10 +71,12 @@ Result<PlanOutcome> PlanFor(const PlanSources& sources, PlanJob job) {
   if (outcome.by_hand) {
     TC_ASSIGN_OR_RETURN(outcome.forecast,
                         placement::ForecastPlan(outcome.plan, inputs, job.options));
+    TC_ASSIGN_OR_RETURN(outcome.speed, placement::SpeedOf(outcome.plan, inputs, job.options));
   } else {
     TC_ASSIGN_OR_RETURN(placement::PlannedModel made, placement::MakePlan(inputs, job.options));
     outcome.plan = std::move(made.plan);
     outcome.forecast = std::move(made.forecast);
+    outcome.speed = made.speed;
     if (job.rival) {
       const placement::PlannerInputs now{.config = sources.config,
                                          .weights = sources.weights,
@@ -83,12 +85,10 @@ Result<PlanOutcome> PlanFor(const PlanSources& sources, PlanJob job) {
                                          .cluster = job.cluster};
       // Without one of its workers, who may be about to leave, it is no rival.
       auto rival = placement::ForecastPlan(*job.rival, now, job.options);
-      if (rival.ok()) outcome.rival = *std::move(rival);
+      const auto speed = placement::SpeedOf(*job.rival, now, job.options);
+      if (rival.ok() && speed.ok()) outcome.rival = {*std::move(rival), *speed};
     }
   }
-  job.options.n_sequences = 1;
-  TC_ASSIGN_OR_RETURN(outcome.one_stream,
-                      placement::ForecastPlan(outcome.plan, inputs, job.options));
   outcome.cluster = std::move(job.cluster);
   outcome.took = clock.Now() - began;
   return outcome;

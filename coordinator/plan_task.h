@@ -43,13 +43,18 @@ struct PlanJob {
   std::vector<placement::NeuronHeat> rival_heats;
 };
 
+struct RivalForecast {
+  placement::PlanForecast forecast;
+  placement::PlanSpeed speed;
+};
+
 struct PlanOutcome {
   placement::Plan plan;  // valid
   bool by_hand = false;
-  placement::PlanForecast forecast;              // of the steps that were planned for
-  placement::PlanForecast one_stream;            // of steps of one sequence
-  std::optional<placement::PlanForecast> rival;  // of the rival, where there still is one
-  placement::ClusterProfile cluster;             // that it is for
+  placement::PlanForecast forecast;  // of the steps that were planned for
+  placement::PlanSpeed speed;
+  std::optional<RivalForecast> rival;  // where there still is one
+  placement::ClusterProfile cluster;   // that it is for
   // The order that a given plan's tables tell, and the heats in it; none: it has no tables.
   model::NeuronOrder order;
   std::vector<placement::NeuronHeat> heats;

@@ -32,9 +32,13 @@ std::string ObjectiveText(double latency_weight) {
 
 std::string ForecastText(const PlanOutcome& planned) {
   const placement::PlanForecast& forecast = planned.forecast;
-  return Str("\nexpected: ", Rounded(planned.one_stream.tokens_per_s_one()),
-             " tokens/s for one stream, ", Rounded(forecast.tokens_per_s_many()),
-             " for many; a step of ", forecast.n_sequences,
+  const placement::PlanSpeed& speed = planned.speed;
+  const std::string together = speed.n_streams == 1
+                                   ? ""
+                                   : Str(", ", Rounded(speed.all_tokens_per_s), " for ",
+                                         speed.n_streams, " streams together");
+  return Str("\nexpected: ", Rounded(speed.one_tokens_per_s), " tokens/s for one stream", together,
+             "; a step of ", forecast.n_sequences,
              forecast.n_sequences == 1 ? " sequence" : " sequences", " takes ",
              Milliseconds(forecast.step_s), ", ", Milliseconds(forecast.bottleneck_s),
              " of it the busiest worker");
@@ -109,7 +113,8 @@ std::string PlanningText(const PlanJob& job) {
   if (!job.plan_json.empty()) return Str("checking the plan against ", workers);
   return Str("planning for ", workers, ": policy ", placement::SplitPolicyName(job.options.policy),
              ", objective ", ObjectiveText(job.options.latency_weight), ", steps of ",
-             job.options.n_sequences, job.options.n_sequences == 1 ? " sequence" : " sequences");
+             job.options.n_sequences, job.options.n_sequences == 1 ? " sequence" : " sequences",
+             " with ", job.options.n_context, " tokens in the context");
 }
 
 std::string PlanText(const PlanOutcome& planned) {

@@ -17,6 +17,9 @@ struct ReplanCase {
   uint64_t bytes_to_read = 0;   // by the worker that reads most
   double read_bytes_per_s = 0;  // that loads have reached
   int64_t n_tokens = 0;         // whose keys and values are computed again
+  // Of all streams together, where that counts, else 0.
+  double now_tokens_per_s = 0;
+  double next_tokens_per_s = 0;
 };
 
 // A change must save more time within this than it takes: how long hot neurons are expected to stay
@@ -30,6 +33,8 @@ double GainOf(const ReplanCase& facts);
 // That streams will wait: loading, then computing keys and values at the speed of decoding, which
 // is slower than that of prefill.
 double PauseOf(const ReplanCase& facts);
+// Not where streams together would be slower by kLeastGain: the objective says nothing of how many
+// of them wait for links.
 bool IsWorthIt(const ReplanCase& facts);
 
 // A plan and the order in which its neurons stand.

@@ -117,7 +117,26 @@ PlanForecast::Stage StageOf(const StageCosts& costs, const StagePlan& stage) {
   return own;
 }
 
+int64_t DivideUp(int64_t n, int64_t by) { return (n + by - 1) / by; }
+
+Result<double> TokensPerSecond(const Plan& plan, const PlannerInputs& inputs,
+                               PlannerOptions options, int64_t n_streams) {
+  options.n_sequences = DivideUp(n_streams, plan.batches_under_way());
+  TC_ASSIGN_OR_RETURN(const PlanForecast batch, ForecastPlan(plan, inputs, options));
+  const auto n_batches = static_cast<double>(DivideUp(n_streams, options.n_sequences));
+  return static_cast<double>(n_streams) / std::max(batch.step_s, n_batches * batch.bottleneck_s);
+}
+
 }  // namespace
+
+Result<PlanSpeed> SpeedOf(const Plan& plan, const PlannerInputs& inputs,
+                          const PlannerOptions& options) {
+  PlanSpeed speed{.n_streams = std::max(options.n_streams, options.n_sequences)};
+  TC_ASSIGN_OR_RETURN(speed.one_tokens_per_s, TokensPerSecond(plan, inputs, options, 1));
+  TC_ASSIGN_OR_RETURN(speed.all_tokens_per_s,
+                      TokensPerSecond(plan, inputs, options, speed.n_streams));
+  return speed;
+}
 
 Result<PlanForecast> ForecastPlan(const Plan& plan, const PlannerInputs& inputs,
                                   const PlannerOptions& options) {

@@ -14,4 +14,10 @@ namespace thermocline::placement {
 Result<PlanForecast> ForecastPlan(const Plan& plan, const PlannerInputs& inputs,
                                   const PlannerOptions& options);
 
+// Of options.n_streams streams, with as many batches under way as the plan has and each an equal
+// share. A round of them takes what one batch takes through all stages, or what the busiest worker
+// computes for all of them, whichever is longer. Errors as ForecastPlan.
+Result<PlanSpeed> SpeedOf(const Plan& plan, const PlannerInputs& inputs,
+                          const PlannerOptions& options);
+
 }  // namespace thermocline::placement

@@ -416,6 +416,10 @@ Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions&
     n_pages = std::max(demand.least_pages, n_pages / 2);
     plan = BestPlan(inputs, options, costs, n_pages);
   }
+  if (plan.ok()) {
+    TC_ASSIGN_OR_RETURN(plan->speed, SpeedOf(plan->plan, inputs, options));
+    return plan;
+  }
   if (plan.status().code() != StatusCode::kResourceExhausted) return plan;
   const ClusterStages model(inputs, options, costs, LeastParts::kIgnored, n_pages);
   return DoesNotFit(inputs, model, plan.status());

@@ -32,6 +32,9 @@ struct PlannerOptions {
   // Sequences that decode in one step, with the context they have: what speeds are predicted for.
   int64_t n_sequences = 1;
   int64_t n_context = 0;
+  // Streams that decode at the same time, in one step after another; fewer than n_sequences count
+  // as so many. Only speeds are for them: plans are compared by the step.
+  int64_t n_streams = 1;
   // 1: the latency of one stream; 0: the throughput of many in flight; between: both, weighted.
   double latency_weight = 1;
   SplitPolicy policy = SplitPolicy::kOptimal;
@@ -75,14 +78,19 @@ struct PlanForecast {
   double structure_bound_s = 0;  // of these stages with any split
   int64_t n_sequences = 1;
   double gap() const { return objective_s > 0 ? 1 - lower_bound_s / objective_s : 0; }
-  // Of all sequences of a step; with one step under way, and with as many as hide the links.
-  double tokens_per_s_one() const { return static_cast<double>(n_sequences) / step_s; }
-  double tokens_per_s_many() const { return static_cast<double>(n_sequences) / bottleneck_s; }
+};
+
+// What streams get of a plan.
+struct PlanSpeed {
+  int64_t n_streams = 1;
+  double one_tokens_per_s = 0;  // of a stream with nobody beside it
+  double all_tokens_per_s = 0;  // of n_streams together
 };
 
 struct PlannedModel {
   Plan plan;  // valid
   PlanForecast forecast;
+  PlanSpeed speed;
 };
 
 // The weight of latency that an --objective stands for: latency, throughput, weighted (half and

@@ -25,6 +25,7 @@ Json ExpectedJson(const ExpectedSpeed& expected) {
   return {{"sequences", expected.n_sequences},
           {"step_s", expected.step_s},
           {"stage_s", expected.stage_s},
+          {"streams", expected.n_streams},
           {"tokens_per_s", expected.tokens_per_s},
           {"one_stream_tokens_per_s", expected.one_stream_tokens_per_s}};
 }

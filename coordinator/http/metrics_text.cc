@@ -152,11 +152,13 @@ std::vector<MetricFamily> ExpectedFamilies(const ExpectedSpeed& expected) {
                 static_cast<double>(expected.n_sequences)),
           gauge("thermocline_expected_step_seconds",
                 "Time of that step through all stages and links.", expected.step_s),
+          gauge("thermocline_expected_streams", "Streams that the plan is for.",
+                static_cast<double>(expected.n_streams)),
           gauge("thermocline_expected_tokens_per_second",
-                "Tokens per second with as many such steps under way as hide the links.",
-                expected.tokens_per_s),
+                "Tokens per second of so many streams together.", expected.tokens_per_s),
           gauge("thermocline_expected_one_stream_tokens_per_second",
-                "Tokens per second of a single sequence.", expected.one_stream_tokens_per_s)};
+                "Tokens per second of a stream with nobody beside it.",
+                expected.one_stream_tokens_per_s)};
 }
 
 struct Alias {

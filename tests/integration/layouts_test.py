@@ -70,8 +70,10 @@ class AloneTest(LayoutTest):
                 for prompt, (tokens, _) in zip(PROMPTS, expected):
                     self.assertEqual(cluster.api.complete(prompt, N_GENERATED)[0], tokens)
                 self.assertRegex(cluster.output, f"planning for 2 workers: policy {policy}, ")
-                self.assertRegex(cluster.output, r"expected: [\d.]+ tokens/s for one stream, [\d.]+ for many; ")
-                self.assertGreater(cluster.api.cluster()["expected"]["tokens_per_s"], 0)
+                self.assertRegex(cluster.output, r"expected: [\d.]+ tokens/s for one stream, [\d.]+ for 4 streams together; ")
+                expected_speed = cluster.api.cluster()["expected"]
+                self.assertEqual(expected_speed["streams"], 4)
+                self.assertGreater(expected_speed["tokens_per_s"], 0)
                 self.assertIn("thermocline_expected_step_seconds", cluster.api.get("/metrics"))
                 self.stop(cluster)
                 for worker in workers:

@@ -34,8 +34,8 @@ class PlanTest(ClusterTest):
                                  "--save-cluster", saved)
         self.assertEqual(code, 0, output)
         self.assertRegex(output, r"\| +helper \|")
-        self.assertRegex(output, r"spares the lead [\d.]+ ms, takes [\d.]+ ms")
-        self.assertRegex(output, r"tokens/s; with enough steps under way")
+        self.assertRegex(output, r"saves [\d.]+ ms of a step, net of the [\d.]+ ms that its links take")
+        self.assertRegex(output, r"one stream: [\d.]+ tokens/s\na step of 1 sequence,")
         self.assertRegex(output, r"gap [\d.]+ %")
         for policy in ("frequency-greedy", "proportional", "pipeline-only", "powerinfer"):
             self.assertIn(policy, output)
@@ -54,7 +54,7 @@ class PlanTest(ClusterTest):
         code, judged = self.plan(model, "--cluster", self.cluster_file(), "--ffn", "exact",
                                  "--active", "0.2", "--streams", "1", "--plan", plan, "--explain")
         self.assertEqual(code, 0, judged)
-        told = r"a step takes [\d.]+ ms: [\d.]+ tokens/s"
+        told = r"one stream: [\d.]+ tokens/s\na step of 1 sequence, .* takes [\d.]+ ms"
         self.assertEqual(re.search(told, judged)[0], re.search(told, output)[0])
         self.assertEqual(len(re.findall(r"\| exact +\|", judged)), 4, judged)
         self.assertRegex(judged, r"\| +head \|")
@@ -165,12 +165,26 @@ class PlanTest(ClusterTest):
         self.assertFalse(os.path.exists("-"))
 
     def test_it_plans_for_what_serve_plans_for(self):
-        """Four streams, over two workers: steps of two, and throughput counts, too."""
-        code, output = self.plan(DEMO_MODEL, "--workers", "2")
+        """For the same steps and contexts, and of the same cluster it expects the same."""
+        saved = self.path("saved.yaml")
+        cluster, _ = self.serve_joined(DEMO_MODEL, 2, "--save-cluster", saved)
+        cluster.ready()
+        expected = cluster.api.cluster()["expected"]
+        steps = r"steps of (\d+ sequences?) with (\d+) tokens in the context"
+        served = re.search(steps, cluster.output)
+        self.stop(cluster)
+        self.assertEqual(served.groups(), ("2 sequences", "256"))
+        code, output = self.plan(DEMO_MODEL, "--cluster", saved)
         self.assertEqual(code, 0, output)
-        self.assertRegex(output, r"2 sequences with \d+")
-        code, output = self.plan(DEMO_MODEL, "--workers", "2", "--streams", "1")
-        self.assertRegex(output, r"1 sequence with \d+")
+        self.assertEqual(re.search(steps, output).groups(), served.groups())
+        one, four = re.search(r"one stream: ([\d.]+) tokens/s; 4 streams: ([\d.]+) ", output).groups()
+        self.assertAlmostEqual(float(one) / expected["one_stream_tokens_per_s"], 1, 2)
+        self.assertAlmostEqual(float(four) / expected["tokens_per_s"], 1, 2)
+        code, output = self.plan(DEMO_MODEL, "--workers", "2", "--streams", "1", "--depth", "7")
+        self.assertEqual(re.search(steps, output).groups(), ("1 sequence", "7"))
+        code, output = self.run_program("serve", "--model", DEMO_MODEL, "--depth", "513")
+        self.assertEqual(code, 2, output)
+        self.assertIn("--depth is above the longest context: depth=513 n_ctx=512", output)
 
     def test_wishes_that_cannot_be_are_named(self):
         twice = "workers:\n  - {id: 1, memory: 1G}\n  - {id: 1, memory: 1G}\n"
@@ -183,6 +197,9 @@ class PlanTest(ClusterTest):
                 (["--workers", "2", "--plan", "/nowhere.json"], "cannot read /nowhere.json"),
                 (["--workers", "2", "--plan", self.cluster_file()], "cluster.yaml"),
                 (["--workers", "2", "--policy", "best"], "--policy is not optimal"),
+                (["--workers", "2", "--depth", "513"],
+                 "--depth is above the longest context: depth=513 n_ctx=512"),
+                (["--workers", "2", "--ctx-size", "64", "--depth", "65"], "depth=65 n_ctx=64"),
                 (["--workers", "2", "--active", "3"], "--active is not within 0..1"),
                 (["--workers", "2", "--ffn", "predicted"], "predict"),
                 (["--cluster", "/nowhere.yaml"], "cannot read /nowhere.yaml"),

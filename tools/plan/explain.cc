@@ -86,41 +86,52 @@ std::string Unused(const PlanSources& sources, const placement::Plan& plan) {
   return Str("spare: worker ", text, ": ", why, "\n");
 }
 
-std::string Speeds(const PlanForecast& forecast) {
-  const std::string speeds =
-      Str("a step takes ", Milliseconds(forecast.step_s),
-          " ms: ", FixedPoint(forecast.tokens_per_s_one(), 1),
-          " tokens/s; with enough steps under way the busiest "
-          "worker takes ",
-          Milliseconds(forecast.bottleneck_s),
-          " ms of each: ", FixedPoint(forecast.tokens_per_s_many(), 1), " tokens/s\n");
+std::string Streams(int64_t n) { return Str(n, n == 1 ? " stream" : " streams"); }
+std::string Sequences(int64_t n) { return Str(n, n == 1 ? " sequence" : " sequences"); }
+
+std::string Speeds(const placement::PlannedModel& planned) {
+  const PlanForecast& forecast = planned.forecast;
+  const placement::PlanSpeed& speed = planned.speed;
+  std::string speeds = Str("one stream: ", FixedPoint(speed.one_tokens_per_s, 1), " tokens/s");
+  if (speed.n_streams > 1) {
+    speeds += Str("; ", Streams(speed.n_streams), ": ", FixedPoint(speed.all_tokens_per_s, 1),
+                  " tokens/s together");
+  }
+  speeds +=
+      Str("\na step of ", Sequences(forecast.n_sequences), ", by which plans are compared, takes ",
+          Milliseconds(forecast.step_s), " ms and keeps the busiest worker for ",
+          Milliseconds(forecast.bottleneck_s), " ms\n");
   if (forecast.lower_bound_s <= 0) return speeds;
+  const bool tells_more = forecast.structure_bound_s > forecast.lower_bound_s;
+  const std::string of_stages = tells_more ? Str("; no split of these stages below ",
+                                                 Milliseconds(forecast.structure_bound_s), " ms")
+                                           : "";
   return Str(speeds, "no plan on these workers is below ", Milliseconds(forecast.lower_bound_s),
              " ms of the objective's ", Milliseconds(forecast.objective_s), ": gap ",
-             Percent(forecast.gap()), " %; no split of these stages below ",
-             Milliseconds(forecast.structure_bound_s), " ms\n");
+             Percent(forecast.gap()), " %", of_stages, "\n");
 }
 
 std::string Comparison(const placement::PlannedModel& planned,
                        const std::vector<PolicyOutcome>& others) {
   if (others.empty()) return "";
-  Table table({{"policy", Align::kLeft},
-               {"objective ms"},
-               {"tokens/s one"},
-               {"tokens/s many"},
-               {"worse by %"}});
-  const auto add = [&](std::string_view name, const PlanForecast& forecast) {
+  Table table(
+      {{"policy", Align::kLeft}, {"objective ms"}, {"worse by %"}, {"tokens/s of one stream"}});
+  const int64_t n_streams = planned.speed.n_streams;
+  if (n_streams > 1) table.AddColumn({Str("of ", Streams(n_streams))});
+  const auto add = [&](std::string_view name, const PlanForecast& forecast,
+                       const placement::PlanSpeed& speed) {
     const double worse = forecast.objective_s / planned.forecast.objective_s - 1;
-    table.AddRow({std::string(name), Milliseconds(forecast.objective_s),
-                  FixedPoint(forecast.tokens_per_s_one(), 1),
-                  FixedPoint(forecast.tokens_per_s_many(), 1), Percent(worse)});
+    std::vector<std::string> cells = {std::string(name), Milliseconds(forecast.objective_s),
+                                      Percent(worse), FixedPoint(speed.one_tokens_per_s, 1)};
+    if (n_streams > 1) cells.push_back(FixedPoint(speed.all_tokens_per_s, 1));
+    table.AddRow(std::move(cells));
   };
-  add("this plan", planned.forecast);
+  add("this plan", planned.forecast, planned.speed);
   std::string notes;
   for (const PolicyOutcome& other : others) {
     const std::string_view name = placement::SplitPolicyName(other.policy);
     if (other.why_not.empty()) {
-      add(name, other.forecast);
+      add(name, other.forecast, other.speed);
     } else {
       notes += Str(name, " has no plan: ", other.why_not, "\n");
     }
@@ -135,22 +146,26 @@ double HelpersSeconds(const PlanForecast::Layer& layer) {
 }
 
 // Of the layers that a helper takes part in: how many of its neurons are expected to be active, and
-// how many must be.
+// how many pay for its messages. A plan has fewer where those that keep to that are worse.
 std::string LeastParts(const placement::PlannedModel& planned) {
   std::string text;
   for (size_t i = 0; i < planned.forecast.stages.size(); ++i) {
     const PlanForecast::Stage& stage = planned.forecast.stages[i];
     for (size_t m = 1; m < stage.members.size(); ++m) {
       double least = 0, fewest = 0;
+      int n_layers = 0, n_fewer = 0;
       for (const PlanForecast::Layer& layer : stage.layers) {
         if (layer.active[m] <= 0) continue;
+        ++n_layers;
+        n_fewer += layer.active[m] < layer.least_active[m] * (1 - 1e-6);
         least = std::max(least, layer.least_active[m]);
         fewest = fewest > 0 ? std::min(fewest, layer.active[m]) : layer.active[m];
       }
-      text += Str("stage ", i, ", worker ", stage.members[m].worker, ": none or at least ",
-                  FixedPoint(least, 1),
-                  " active neurons of a layer, which is what its messages take of the lead; has ",
-                  FixedPoint(fewest, 1), " or more\n");
+      text +=
+          Str("stage ", i, ", worker ", stage.members[m].worker, ": ", FixedPoint(least, 1),
+              " active neurons of a layer pay for the lead's time with its messages; has ",
+              FixedPoint(fewest, 1), " or more",
+              n_fewer == 0 ? "" : Str(", in ", n_fewer, " of ", n_layers, " layers too few"), "\n");
     }
   }
   return text.empty() ? text : text + "\n";
@@ -200,11 +215,11 @@ std::string ExplainPlan(const PlanSources& sources, const placement::PlannedMode
   const model::ModelConfig& config = sources.model.config;
   return Str(config.arch_name, " of ", config.n_layer, " layers, n_embd ", config.n_embd, ", n_ff ",
              config.n_ff, "; ffn ", model::FfnModesText(options.request.ffn),
-             "; activity: ", sources.heat_source, "\n", options.n_sequences,
-             options.n_sequences == 1 ? " sequence" : " sequences", " with ", options.n_context,
+             "; activity: ", sources.heat_source, "\n", Streams(planned.speed.n_streams),
+             " in steps of ", Sequences(options.n_sequences), " with ", options.n_context,
              " tokens in the context; room for contexts of ", planned.plan.n_ctx, ", ",
              planned.plan.kv.n_tokens(), " tokens in all\n\n", MemberTable(sources, planned), "\n",
-             Reasons(planned), Unused(sources, planned.plan), "\n", Speeds(planned.forecast),
+             Reasons(planned), Unused(sources, planned.plan), "\n", Speeds(planned),
              Comparison(planned, others));
 }
 

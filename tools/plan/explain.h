@@ -14,6 +14,7 @@ struct PolicyOutcome {
   placement::SplitPolicy policy;
   std::string why_not;               // it found no plan; else ""
   placement::PlanForecast forecast;  // of its plan
+  placement::PlanSpeed speed;
 };
 
 std::string ExplainPlan(const PlanSources& sources, const placement::PlannedModel& planned,

@@ -43,7 +43,7 @@ Status CheckPlanFlags(const PlanFlags& flags) {
       CheckWithin("--batch-size", flags.batch_size, 1, placement::kMaxPlanStepTokens));
   TC_RETURN_IF_ERROR(CheckWithin("--streams", flags.n_streams, 0, placement::kMaxParallel));
   TC_RETURN_IF_ERROR(CheckWithin("--sequences", flags.n_sequences, 0, placement::kMaxParallel));
-  TC_RETURN_IF_ERROR(CheckWithin("--depth", flags.n_depth, 0, placement::kMaxContextTokens));
+  TC_RETURN_IF_ERROR(CheckWithin("--depth", flags.n_depth, -1, placement::kMaxContextTokens));
   TC_RETURN_IF_ERROR(CheckWithin("--max-group", flags.max_group, 1, placement::kMaxSplitDevices));
   if (flags.with_neuron_tables && flags.output_path.empty()) {
     return InvalidArgument("--with-neuron-tables goes into the plan that is written: give -o FILE");

@@ -13,6 +13,7 @@
 #include "model/gguf.h"
 #include "model/sparsity_profile.h"
 #include "placement/cluster_yaml.h"
+#include "placement/context.h"
 #include "placement/link_preset.h"
 #include "placement/plan_links.h"
 
@@ -120,7 +121,11 @@ Status ReadOptions(const PlanFlags& flags, PlanSources* sources) {
   const int64_t shared =
       placement::SequencesPerStep(StreamsOf(flags), sources->cluster.workers.size());
   options.n_sequences = flags.n_sequences > 0 ? flags.n_sequences : shared;
-  options.n_context = flags.n_depth;
+  options.n_streams = StreamsOf(flags);
+  std::optional<int64_t> depth;
+  if (flags.n_depth >= 0) depth = flags.n_depth;
+  TC_ASSIGN_OR_RETURN(options.n_context, placement::DepthToPlanFor(sources->model.config, request,
+                                                                   options.n_streams, depth));
   options.max_group = flags.max_group;
   const std::string_view objective = flags.objective;
   TC_ASSIGN_OR_RETURN(

@@ -1,6 +1,7 @@
 // thermocline-plan: which worker should hold what of a model, before any of them is started.
 #include <CLI/CLI.hpp>
 
+#include "placement/context.h"
 #include "tools/plan/flags.h"
 #include "tools/plan/run.h"
 #include "tools/program.h"
@@ -70,7 +71,11 @@ void AddGoalFlags(CLI::App* app, PlanFlags* flags) {
   app->add_option("-b,--sequences", flags->n_sequences,
                   "Of them, those that decode in one step (default: streams over workers)")
       ->check(CLI::Range(1, 4096));
-  app->add_option("-d,--depth", flags->n_depth, "Tokens in their context")->capture_default_str();
+  app->add_option(
+         "-d,--depth", flags->n_depth,
+         "Tokens in their context (default: half of what --ctx-size and --parallel leave each, "
+         "1024 at most without --ctx-size)")
+      ->check(CLI::Range(0, thermocline::placement::kMaxContextTokens));
   app->add_option("--policy", flags->policy,
                   "optimal, frequency-greedy, proportional, pipeline-only or powerinfer")
       ->capture_default_str();

@@ -150,7 +150,10 @@ std::string PlanPage(const PlanSources& sources, const placement::PlannedModel& 
   const std::string name = sources.model.config.name;
   return Str(kHead, "<h1>Plan for ", HtmlEscaped(name.empty() ? "a model" : name),
              "</h1><h2>The cluster</h2><p>Stages from left to right; helpers below the lead whose "
-             "neurons they share. The bar is the time a worker is busy, against the busiest.</p>",
+             "neurons they share. Times are of a step of ",
+             planned.forecast.n_sequences,
+             planned.forecast.n_sequences == 1 ? " sequence" : " sequences",
+             "; the bar is the time a worker is busy, against the busiest.</p>",
              ClusterMap(sources, planned),
              "<h2>Who holds which neurons</h2><p>By worker and layer, the share of the layer's "
              "neurons.</p>",

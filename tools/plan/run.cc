@@ -61,6 +61,7 @@ std::vector<PolicyOutcome> OtherPolicies(const PlanSources& sources) {
     PolicyOutcome outcome{.policy = policy};
     if (planned.ok()) {
       outcome.forecast = planned->forecast;
+      outcome.speed = planned->speed;
     } else {
       outcome.why_not = planned.status().message();
     }
@@ -87,7 +88,8 @@ Result<placement::PlannedModel> PlanOf(const PlanFlags& flags, const PlanSources
   const placement::PlannerInputs told{inputs.config, inputs.weights, inputs.sparsity, heats,
                                       inputs.cluster};
   TC_ASSIGN_OR_RETURN(auto forecast, placement::ForecastPlan(*plan, told, sources.options));
-  return placement::PlannedModel{*std::move(plan), std::move(forecast)};
+  TC_ASSIGN_OR_RETURN(const auto speed, placement::SpeedOf(*plan, told, sources.options));
+  return placement::PlannedModel{*std::move(plan), std::move(forecast), speed};
 }
 
 bool IsShared(const placement::Plan& plan) {

@@ -71,7 +71,9 @@ TEST_F(EngineTest, PlansForTheStreamsAndSaysWhatItExpects) {
   ASSERT_TRUE(expected.has_value());
   EXPECT_EQ(expected->step_s, outcome.forecast.step_s);
   EXPECT_EQ(expected->stage_s.size(), 2u);
-  EXPECT_EQ(expected->one_stream_tokens_per_s, 1 / outcome.one_stream.step_s);
+  EXPECT_EQ(expected->n_streams, 5);
+  EXPECT_EQ(expected->tokens_per_s, outcome.speed.all_tokens_per_s);
+  EXPECT_EQ(expected->one_stream_tokens_per_s, outcome.speed.one_tokens_per_s);
   EXPECT_EQ(outcome.cluster.links.size(), 2u);
 }
 

@@ -59,12 +59,14 @@ TEST(MetricsTextTest, WhatThePlanExpectsStandsBesideWhatStepsTake) {
   EXPECT_THAT(text(), ::testing::Not(HasSubstr("expected")));
   status.expected = {.n_sequences = 2,
                      .step_s = 0.5,
+                     .n_streams = 4,
                      .tokens_per_s = 8,
                      .one_stream_tokens_per_s = 3,
                      .stage_s = {0.25, 0.125}};
   EXPECT_THAT(text(), HasSubstr("thermocline_stage_expected_step_seconds{stage=\"1\"} 0.125\n"));
   EXPECT_THAT(text(), HasSubstr("thermocline_expected_sequences 2\n"));
   EXPECT_THAT(text(), HasSubstr("thermocline_expected_step_seconds 0.5\n"));
+  EXPECT_THAT(text(), HasSubstr("thermocline_expected_streams 4\n"));
   EXPECT_THAT(text(), HasSubstr("thermocline_expected_tokens_per_second 8\n"));
   EXPECT_THAT(text(), HasSubstr("thermocline_expected_one_stream_tokens_per_second 3\n"));
 }

@@ -61,8 +61,23 @@ TEST_F(PlanTaskTest, TellsThePlanAndWhatIsExpectedOfIt) {
   ASSERT_TRUE(outcome.ok()) << outcome.status();
   EXPECT_FALSE(outcome->by_hand);
   EXPECT_GT(outcome->forecast.step_s, 0);
-  EXPECT_GT(outcome->one_stream.step_s, 0);
+  EXPECT_EQ(outcome->speed.n_streams, 1);
+  EXPECT_DOUBLE_EQ(outcome->speed.one_tokens_per_s, 1 / outcome->forecast.step_s);
+  EXPECT_DOUBLE_EQ(outcome->speed.all_tokens_per_s, outcome->speed.one_tokens_per_s);
   EXPECT_EQ(outcome->cluster.workers.size(), 2u);
+}
+
+TEST_F(PlanTaskTest, WhatStreamsGetTogetherNamesTheirNumber) {
+  PlanJob job = JobFor(2);
+  job.options.n_sequences = 3;
+  job.options.n_streams = 5;
+  job.rival = Outcome(job)->plan;
+  job.rival_heats = heats_;
+  const auto outcome = Outcome(job);
+  ASSERT_TRUE(outcome.ok()) << outcome.status();
+  EXPECT_THAT(PlanText(*outcome), HasSubstr(" for 5 streams together; a step of 3 sequences "));
+  ASSERT_TRUE(outcome->rival.has_value());
+  EXPECT_DOUBLE_EQ(outcome->rival->speed.all_tokens_per_s, outcome->speed.all_tokens_per_s);
 }
 
 TEST_F(PlanTaskTest, EqualJobsGiveEqualPlans) {
@@ -107,7 +122,8 @@ TEST_F(PlanTaskTest, WhoHasNoWorkIsToldWhy) {
   ASSERT_TRUE(outcome.ok()) << outcome.status();
   EXPECT_THAT(PlanText(*outcome), StartsWith("plan: 1 stage, context 64, kv cache for 256 tokens"));
   EXPECT_THAT(PlanText(*outcome), HasSubstr("\n  stage 0 on worker 1: 4 of 4 layers in "));
-  EXPECT_THAT(PlanText(*outcome), HasSubstr(" for many; a step of 1 sequence takes "));
+  EXPECT_THAT(PlanText(*outcome),
+              HasSubstr(" tokens/s for one stream; a step of 1 sequence takes "));
   EXPECT_THAT(SparesText(*outcome),
               HasSubstr("spare: worker 2 on node2: no plan with it was found to be better; a "
                         "message to it takes 25 ms, a step without it "));
@@ -126,13 +142,15 @@ TEST_F(PlanTaskTest, WhomAPlanByHandLeavesOutIsToldSo) {
 TEST_F(PlanTaskTest, WhatIsPlannedForIsOneLine) {
   PlanJob job = JobFor(3);
   EXPECT_EQ(PlanningText(job),
-            "planning for 3 workers: policy optimal, objective latency, steps of 1 sequence");
+            "planning for 3 workers: policy optimal, objective latency, steps of 1 sequence with 0 "
+            "tokens in the context");
   job.options.latency_weight = 0.5;
   job.options.n_sequences = 2;
+  job.options.n_context = 7;
   job.options.policy = placement::SplitPolicy::kPowerInfer;
   EXPECT_EQ(PlanningText(job),
             "planning for 3 workers: policy powerinfer, objective 50 % latency, the rest "
-            "throughput, steps of 2 sequences");
+            "throughput, steps of 2 sequences with 7 tokens in the context");
 }
 
 }  // namespace

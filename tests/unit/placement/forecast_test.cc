@@ -57,6 +57,11 @@ class ForecastTest : public ::testing::Test {
     EXPECT_TRUE(forecast.ok()) << forecast.status();
     return forecast.ok() ? *forecast : PlanForecast{};
   }
+  PlanSpeed Speed(const Plan& plan) const {
+    auto speed = SpeedOf(plan, inputs(), options_);
+    EXPECT_TRUE(speed.ok()) << speed.status();
+    return speed.ok() ? *speed : PlanSpeed{};
+  }
 
   const TinyModelParts model_ =
       MakeTinyModelParts({.arch = "arcee", .n_layer = kLayers, .n_ff = kNeurons});
@@ -126,6 +131,41 @@ TEST_F(ForecastTest, AHelpersNeuronsTakeTheLeadNoTime) {
   EXPECT_EQ(few.stages[0].layers[0].wait_s, 0);  // the lead's own neurons hide the links
   EXPECT_NEAR(few.stages[0].members[1].busy_s * (kNeurons / 2 / 7.0),
               half.stages[0].members[1].busy_s, 0.05 * half.stages[0].members[1].busy_s);
+}
+
+// Four streams: one batch of the lead at a time, and each waits for its helper in every layer.
+TEST_F(ForecastTest, StreamsWaitForLinksUnlessOtherBatchesAreUnderWay) {
+  for (LinkProfile& link : cluster_.links) link.latency_s = Figure::Measured(1);
+  options_.n_streams = 4;
+  Plan plan =
+      Complete({{.lead = {1},
+                 .layers = {0, kLayers},
+                 .helpers = {{.worker = {2}, .neurons = {kLayers, {kNeurons / 2, kNeurons}}}}}});
+  PlanSpeed speed = Speed(plan);
+  EXPECT_EQ(speed.n_streams, 4);
+  EXPECT_NEAR(speed.one_tokens_per_s, 1.0 / (2 * kLayers), 0.02);
+  options_.n_sequences = 4;
+  EXPECT_DOUBLE_EQ(speed.all_tokens_per_s, 4 / Forecast(plan).step_s);
+  options_.n_sequences = 2;
+  plan.micro_batches = 2;
+  EXPECT_DOUBLE_EQ(Speed(plan).all_tokens_per_s, 4 / Forecast(plan).step_s);
+  EXPECT_DOUBLE_EQ(Speed(plan).one_tokens_per_s, speed.one_tokens_per_s);
+}
+
+// No more steps are under way than there are streams to fill them.
+TEST_F(ForecastTest, OfAPipelineStreamsKeepAsManyStagesBusyAsTheyAre) {
+  const Plan plan =
+      Complete({{.lead = {1}, .layers = {0, 2}}, {.lead = {2}, .layers = {2, kLayers}}});
+  const PlanForecast one = Forecast(plan);
+  EXPECT_DOUBLE_EQ(Speed(plan).all_tokens_per_s, 1 / one.step_s);
+  options_.n_streams = 2;
+  EXPECT_DOUBLE_EQ(Speed(plan).one_tokens_per_s, 1 / one.step_s);
+  EXPECT_DOUBLE_EQ(Speed(plan).all_tokens_per_s, 2 / std::max(one.step_s, 2 * one.bottleneck_s));
+  options_.n_streams = 6;
+  options_.n_sequences = 3;
+  const PlanForecast three = Forecast(plan);
+  EXPECT_DOUBLE_EQ(Speed(plan).all_tokens_per_s,
+                   6 / std::max(three.step_s, 2 * three.bottleneck_s));
 }
 
 TEST_F(ForecastTest, AWorkerThatIsGoneIsNamed) {

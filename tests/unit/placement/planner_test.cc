@@ -327,10 +327,10 @@ TEST_F(PlannerTest, NoWorkerAloneIsBetter) {
 
 TEST_F(PlannerTest, ForThroughputStagesWorkAtTheSameTime) {
   Cluster({1, 1}, 200e-6);
-  const PlannedModel latency = MustMake();
-  const PlannedModel throughput = MustMake({.latency_weight = 0});
+  const PlannedModel latency = MustMake({.n_streams = 2});
+  const PlannedModel throughput = MustMake({.n_streams = 2, .latency_weight = 0});
   // Attention is the lead's alone, so with one stage a worker idles.
-  EXPECT_GT(throughput.forecast.tokens_per_s_many(), 1.3 * latency.forecast.tokens_per_s_one());
+  EXPECT_GT(throughput.speed.all_tokens_per_s, 1.3 * latency.speed.one_tokens_per_s);
 }
 
 TEST_F(PlannerTest, EqualInputsGiveEqualPlans) {
