@@ -134,9 +134,34 @@ std::string Milliseconds(double seconds) {
 
 int Percent(double share) { return static_cast<int>(std::lround(100 * share)); }
 
-// What a helper's blocks would cost the lead, and what the trips to it cost.
-std::string HelperReason(const StageChoice& choice, const SplitProblem& problem, size_t d) {
-  double saved = 0, blocks = 0, all_blocks = 0, trips = 0, work = 0, all_work = 0;
+// What the layer would take longer if the lead had the blocks of device d, which it spares
+// `spared_s`.
+double SavedSeconds(const SplitProblem& problem, const SplitLayer& layer, const LayerSplit& ranges,
+                    size_t d, double spared_s) {
+  LayerSplit without = ranges;
+  without[d] = {};
+  const double part_s = without[0].empty() ? problem.devices[0].part_s : 0;
+  const double lead_s = BusySeconds(problem, layer, without, 0) - layer.fixed_s + part_s + spared_s;
+  return std::max(FfnSeconds(problem, layer, without), lead_s) - FfnSeconds(problem, layer, ranges);
+}
+
+// What speaks for a helper: memory that the lead alone lacks, a shorter step, or a lead that is
+// less busy, which then serves other steps meanwhile.
+std::string GainText(uint64_t lacking_bytes, double saved_s, double spared_s, double links_s) {
+  const std::string lack =
+      lacking_bytes == 0 ? "" : Str("the lead alone lacks ", FormatBytes(lacking_bytes));
+  if (saved_s > 0) {
+    return Str(lack, lack.empty() ? "" : "; ", "saves ", Milliseconds(saved_s),
+               " of a step, net of the ", Milliseconds(links_s), " that its links take");
+  }
+  if (!lack.empty()) return Str(lack, "; its links take ", Milliseconds(links_s), " of a step");
+  return Str("a step is ", Milliseconds(-saved_s), " longer, but its lead free of ",
+             Milliseconds(spared_s), " of it for others");
+}
+
+std::string HelperReason(const StageChoice& choice, const SplitProblem& problem, size_t d,
+                         uint64_t lacking_bytes) {
+  double saved = 0, spared = 0, blocks = 0, all_blocks = 0, links = 0, work = 0, all_work = 0;
   int n_layers = 0;
   for (size_t l = 0; l < problem.layers.size(); ++l) {
     const SplitLayer& layer = problem.layers[l];
@@ -146,19 +171,18 @@ std::string HelperReason(const StageChoice& choice, const SplitProblem& problem,
     if (range.empty()) continue;
     const auto& lead = layer.seconds[0];
     const double of_lead = lead[size_t(range.end)] - lead[size_t(range.begin)];
-    const auto& own = layer.seconds[d];
-    saved += of_lead;
     work += of_lead;
     blocks += range.size();
+    saved += SavedSeconds(problem, layer, choice.solution.split[l], d, of_lead);
     const SplitDevice& device = problem.devices[d];
-    trips += device.send_s + device.round_trip_s + device.part_s + device.merge_s +
-             own[size_t(range.end)] - own[size_t(range.begin)];
+    spared += of_lead - device.send_busy_s - device.merge_s;
+    links += device.send_s + device.round_trip_s + device.merge_s;
     ++n_layers;
   }
   return Str(Percent(blocks / std::max(all_blocks, 1.0)), " % of the neurons and ",
              Percent(work / std::max(all_work, 1e-30)), " % of what a token reads of them, in ",
-             n_layers, n_layers == 1 ? " layer" : " layers", ": spares the lead ",
-             Milliseconds(saved), ", takes ", Milliseconds(trips), " with the way there and back");
+             n_layers, n_layers == 1 ? " layer" : " layers", ": ",
+             GainText(lacking_bytes, saved, spared, links));
 }
 
 std::string StageReason(const StageChoice& choice, const model::LayerRange& layers, int n_layer) {
@@ -196,6 +220,9 @@ StagePlan ToStage(const StageChoice& choice, const ClusterStages& model, const C
   if (choice.group.size() > 1) {
     Split split = choice.solution.split;
     const auto problem = model.Problem(choice.begin, choice.end, choice.group);
+    const uint64_t alone =
+        bytes.sum() + model.kv_bytes(layers) + model.overhead().MostOfLead(layers, 0);
+    const uint64_t memory = model.WorkerAt(choice.group.front()).memory_bytes;
     for (size_t l = 0; l < split.size(); ++l) GiveLeadABlock(problem->layers[l], &split[l]);
     for (const LayerSplit& ranges : split) stage.neurons.push_back(costs.NeuronsOf(ranges[0]));
     bytes = model.bytes().LeadPart(layers, stage.neurons);
@@ -204,7 +231,7 @@ StagePlan ToStage(const StageChoice& choice, const ClusterStages& model, const C
       helper.worker = model.WorkerAt(choice.group[d]).id;
       for (const LayerSplit& ranges : split) helper.neurons.push_back(costs.NeuronsOf(ranges[d]));
       helper.bytes = model.bytes().HelperPart(layers, helper.neurons);
-      helper.reason = HelperReason(choice, *problem, d);
+      helper.reason = HelperReason(choice, *problem, d, alone - std::min(alone, memory));
     }
   }
   stage.weights_bytes = bytes.weights;
@@ -319,6 +346,19 @@ void TakeBetter(Result<PlannedModel> next, double margin, Result<PlannedModel>* 
   *best = std::move(next);
 }
 
+bool HaveSameStages(const Plan& a, const Plan& b) {
+  const auto same_helpers = [](const std::vector<HelperPlan>& x, const std::vector<HelperPlan>& y) {
+    return std::is_permutation(
+        x.begin(), x.end(), y.begin(), y.end(),
+        [](const HelperPlan& p, const HelperPlan& q) { return p.worker == q.worker; });
+  };
+  return std::equal(a.stages.begin(), a.stages.end(), b.stages.begin(), b.stages.end(),
+                    [&](const StagePlan& x, const StagePlan& y) {
+                      return x.lead == y.lead && x.layers == y.layers &&
+                             same_helpers(x.helpers, y.helpers);
+                    });
+}
+
 // No worse than any baseline. kResourceExhausted when there is no plan that fits.
 Result<PlannedModel> BestPlan(const PlannerInputs& inputs, const PlannerOptions& options,
                               const CostModel& costs, int64_t n_pages) {
@@ -335,11 +375,16 @@ Result<PlannedModel> BestPlan(const PlannerInputs& inputs, const PlannerOptions&
     if (!status.ok() && status.code() != StatusCode::kResourceExhausted) return status;
   }
   if (!best.ok() && !free.ok()) return best;
-  // The bound of all plans, not only of those that keep the rule.
-  const double lower_bound = free.ok() ? free->forecast.lower_bound_s : 0;
+  // The bounds of all plans, not only of those that keep the rule.
+  const PlannedModel of_all = free.ok() ? *free : PlannedModel{};
   TakeBetter(std::move(free), kLeastPartsMayCost, &best);
   for (const Approach& baseline : kBaselines) TakeBetter(plan_by(baseline), 0, &best);
-  best->forecast.lower_bound_s = std::min(lower_bound, best->forecast.objective_s);
+  PlanForecast& forecast = best->forecast;
+  forecast.lower_bound_s = std::min(of_all.forecast.lower_bound_s, forecast.objective_s);
+  forecast.structure_bound_s =
+      HaveSameStages(best->plan, of_all.plan)
+          ? std::min(of_all.forecast.structure_bound_s, forecast.objective_s)
+          : 0;
   return best;
 }
 

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <random>
+#include <string>
 
 #include "base/str.h"
 #include "base/units.h"
@@ -154,7 +155,11 @@ TEST_F(PlannerTest, OverAShortWireHelpersTakeNeuronsAndTheTokenIsFaster) {
   EXPECT_LT(shared.forecast.step_s, 0.8 * alone.forecast.step_s);
   EXPECT_GE(shared.forecast.step_s, shared.forecast.lower_bound_s);
   EXPECT_LT(shared.forecast.gap(), 0.4);  // the bound gives attention away, too
-  EXPECT_THAT(shared.plan.stages[0].helpers[0].reason, HasSubstr("spares the lead"));
+  const std::string& reason = shared.plan.stages[0].helpers[0].reason;
+  const size_t saves = reason.find(": saves ");
+  ASSERT_NE(saves, std::string::npos) << reason;
+  const double saved_s = alone.forecast.step_s - shared.forecast.step_s;
+  EXPECT_NEAR(std::stod(reason.substr(saves + 8)), 1e3 * saved_s, 0.02 * 1e3 * saved_s) << reason;
 }
 
 TEST_F(PlannerTest, ASlowerHelperGetsAsMuchLessToRead) {
@@ -191,6 +196,9 @@ TEST_F(PlannerTest, WhatOneWorkerCannotHoldIsSpread) {
     }
   }
   EXPECT_EQ(n_members, 2);
+  const Plan greedy = MustMake({.policy = SplitPolicy::kFrequencyGreedy}).plan;
+  ASSERT_TRUE(greedy.stages[0].is_split());
+  EXPECT_THAT(greedy.stages[0].helpers[0].reason, HasSubstr(": the lead alone lacks "));
   Cluster({1, 1}, 50e-6, own + (needed - own) / 3);
   EXPECT_EQ(Make().status().code(), StatusCode::kResourceExhausted);
   EXPECT_THAT(Make().status().message(), HasSubstr("are missing (--memory "));
