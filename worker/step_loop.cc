@@ -34,7 +34,7 @@ uint64_t MicrosSince(const Clock& clock, TimePoint begin) {
 }  // namespace
 
 StepLoop::StepLoop(const StepContext& context, Assignment assignment,
-                   std::function<void(Status)> on_end, HeldModel held)
+                   std::function<void(StepEnd)> on_end, HeldModel held)
     : context_(context),
       assignment_(std::move(assignment)),
       on_end_(std::move(on_end)),
@@ -68,11 +68,23 @@ void StepLoop::Run() {
   Status status = Prepare();
   if (status.ok()) status = helper_ != nullptr ? HelpUntilStopped() : ServeUntilStopped();
   if (stage_ != nullptr || helper_ != nullptr) LogFfn();
+  StepEnd end{.why = status, .lost_peer = LostPeer()};
   // Links belong to this thread, MPI ones strictly so.
   previous_.reset();
   next_.reset();
   part_links_.clear();
-  if (!status.ok() && !stopping_) on_end_(status);
+  if (!status.ok() && !stopping_) on_end_(std::move(end));
+}
+
+std::optional<WorkerId> StepLoop::LostPeer() const {
+  if (unreachable_) return unreachable_;
+  for (const auto* link : {&previous_, &next_}) {
+    if (*link != nullptr && (*link)->is_lost()) return (*link)->peer();
+  }
+  for (const auto& link : part_links_) {
+    if (link->is_lost()) return link->peer();
+  }
+  return std::nullopt;
 }
 
 Status StepLoop::Prepare() {
@@ -190,7 +202,9 @@ Status StepLoop::OpenLinks() {
 
 Result<std::unique_ptr<ActivationLink>> StepLoop::OpenLink(WorkerId peer,
                                                            const std::string& address) {
-  TC_ASSIGN_OR_RETURN(auto link, context_.data_port->Open(peer, address));
+  auto link = context_.data_port->Open(peer, address);
+  if (link.status().code() == StatusCode::kUnavailable) unreachable_ = peer;
+  if (!link.ok()) return link.status();
   const placement::Plan& plan = assignment_.message.plan;
   const LinkContext context{.clock = context_.clock,
                             .stopping = stopping_,
@@ -198,7 +212,7 @@ Result<std::unique_ptr<ActivationLink>> StepLoop::OpenLink(WorkerId peer,
                             .n_embd = model_.config.n_embd,
                             .epoch = plan.epoch,
                             .n_stale = &context_.counters.stale_frames};
-  return std::make_unique<ActivationLink>(context, std::move(link));
+  return std::make_unique<ActivationLink>(context, *std::move(link));
 }
 
 // At the end, since auto learns while it serves.
