@@ -258,6 +258,7 @@ class Engine final : public GenerationService {
     TimePoint at;
   };
   void LosePlan(WorkerId worker, const Status& why);
+  void DropPlan(const Status& why);
   Status PlanAround();
   Status NoPlanAround(const PlanWish& wish, const Status& why);
   Status LoseStuck(const std::vector<WorkerId>& stuck, const Status& why);

@@ -174,13 +174,13 @@ Status Engine::CheckLoadDeadline(TimePoint now) {
       Str(names, stuck.size() > 1 ? " have" : " has", " loaded nothing more for ",
           Seconds(options_.load_timeout), " s (--load-timeout): ", FormatBytes(first.bytes_done),
           " of ", FormatBytes(first.bytes_total)));
-  if (loss_) return LoseStuck(stuck, why);
-  if (!change_ || change_->is_return) return why;
+  if (!change_) return why;
+  if (loss_ || change_->is_return) return LoseStuck(stuck, why);
   return ReturnToPlanBefore(stuck, why);
 }
 
 // Under an epoch of its own, since some have dropped what they had of it. Those who hang and have
-// no place in it are given up; if one has, and goes on hanging, the service ends.
+// no place in it are given up; if one has, and goes on hanging, it is planned around.
 Status Engine::ReturnToPlanBefore(const std::vector<WorkerId>& stuck, const Status& why) {
   SayNews(Str("going back to the plan before: ", why.message()));
   Change back{.next = served_,
@@ -197,7 +197,9 @@ Status Engine::ReturnToPlanBefore(const std::vector<WorkerId>& stuck, const Stat
     if (std::find(needed.begin(), needed.end(), worker) == needed.end()) GiveUp(worker, why);
   }
   for (const WorkerId worker : needed) {
-    if (!membership_.contains(worker)) return why;  // nothing is left to go back to
+    if (membership_.contains(worker)) continue;
+    DropPlan(why);  // nothing is left to go back to
+    return OkStatus();
   }
   return LoadNextPlan();
 }

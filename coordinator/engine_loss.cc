@@ -1,5 +1,5 @@
-// Planning around workers that are lost while the service runs: the steps under way are dropped, the
-// others get a plan of their own, and the streams go on from their tokens (docs/adr/0019).
+// Planning around workers that are lost while the service runs: the steps under way are dropped,
+// the others get a plan of their own, and the streams go on from their tokens (docs/adr/0019).
 #include <utility>
 
 #include "base/log.h"
@@ -8,20 +8,25 @@
 
 namespace thermocline::coordinator {
 
-// Of a worker that plan_ needs. Whatever was going on with plans is over: it counted on that worker.
+// Of a worker that plan_ needs.
 void Engine::LosePlan(WorkerId worker, const Status& why) {
   // One that only seems to be gone, or went wrong, must not go on by itself.
   const Status sent = SendToWorker(worker, proto::Failure{why});
   if (!sent.ok()) LogDebug("coordinator", sent.message());
   membership_.Remove(worker);
   workers_changed_ = true;
+  ++plan_status_.n_lost;
+  DropPlan(why);
+}
+
+// Whatever was going on with plans is over: it counted on workers that are gone.
+void Engine::DropPlan(const Status& why) {
   plan_task_.reset();
   wish_ = {};
   change_.reset();
   link_report_.reset();
   scheduler_->DropSteps();
   sent_at_.clear();
-  ++plan_status_.n_lost;
   if (!loss_) loss_ = {why, clock_.Now()};
   SayNews(Str(why.message(), "; planning around it: streams wait meanwhile"));
 }
@@ -38,8 +43,8 @@ Status Engine::NoPlanAround(const PlanWish& wish, const Status& why) {
     return WishPlan({.why = wish.why, .others = std::move(leavers), .is_around = true});
   }
   return Status(loss_->why.code(),
-                Str(loss_->why.message(), "; the workers that are left cannot go on without it: ",
-                    why.message()));
+                Str(loss_->why.message(),
+                    "; the workers that are left cannot go on without it: ", why.message()));
 }
 
 // While they load the plan around others.

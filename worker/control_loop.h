@@ -35,8 +35,8 @@ struct WorkerOptions {
   bool offers_host = false;   // which is all that was free: nobody gave it a part
   // What the process may use of a GPU, whatever for; 0: what is free.
   uint64_t gpu_memory_bytes = 0;
-  std::string cache_dir;  // for weights that come by wire
-  double slowdown = 1;    // of computing, in experiments
+  std::string cache_dir;                      // for weights that come by wire
+  double slowdown = 1;                        // of computing, in experiments
   std::optional<comm::ShapingOptions> shape;  // what links are made to be like, in experiments
   std::function<void(WorkerId)> on_welcome;   // called once, when the id is known; may be null
 };
@@ -66,9 +66,10 @@ class ControlLoop {
   ~ControlLoop();
 
   // Serves until the coordinator says shutdown, which it does when a worker may leave, or stop is
-  // requested (both ok), or something is lost: kUnavailable when the coordinator is silent too long, its own code (kInvalidArgument) when it
-  // refuses this worker, otherwise the step loop's error, which has then been reported to the
-  // coordinator. A lost link to another worker is reported too, and another plan awaited.
+  // requested (both ok), or something is lost: kUnavailable when the coordinator is silent too
+  // long, its own code (kInvalidArgument) when it refuses this worker, otherwise the step loop's
+  // error, which has then been reported to the coordinator. A lost link to another worker is
+  // reported too, and another plan awaited.
   Status Run(WorkerRequests& requests);
 
  private:

@@ -58,8 +58,8 @@ struct HeldModel {
 
 // Why a step loop stopped by itself.
 struct StepEnd {
-  Status why;                        // an error
-  std::optional<WorkerId> lost_peer; // it is only that the link to this worker is gone
+  Status why;                         // an error
+  std::optional<WorkerId> lost_peer;  // it is only that the link to this worker is gone
 };
 
 // Created by the control thread, which joins it in the destructor.
