@@ -19,11 +19,14 @@ inline constexpr unsigned kCudaEventNoTiming = 2;
 // A stream that does not wait for the default one.
 inline constexpr unsigned kCudaStreamNonBlocking = 1;
 
+inline constexpr size_t kCudaUuidBytes = 16;
+
 struct CudaApi {
   int (*init)(unsigned);
   int (*error_name)(int, const char**);
   int (*device_count)(int*);
   int (*device)(int*, int ordinal);
+  int (*device_uuid)(unsigned char* uuid, int device);
   int (*retain_context)(CudaContext*, int device);
   int (*release_context)(int device);
   int (*set_context)(CudaContext);

@@ -2,6 +2,8 @@
 
 #include <dlfcn.h>
 
+#include <array>
+#include <string_view>
 #include <utility>
 
 #include "base/str.h"
@@ -28,6 +30,7 @@ struct Gpu::Library {
   int ordinal = 0;
   int device = 0;
   CudaContext context = nullptr;
+  std::string uuid;
 
   ~Library() {
     if (context != nullptr) (void)api.release_context(device);
@@ -45,6 +48,8 @@ struct Gpu::Library {
     TC_RETURN_IF_ERROR(Find("cuGetErrorName", &api.error_name));
     TC_RETURN_IF_ERROR(Find("cuDeviceGetCount", &api.device_count));
     TC_RETURN_IF_ERROR(Find("cuDeviceGet", &api.device));
+    // Of the card, also where a part of it is used as a GPU (MIG).
+    TC_RETURN_IF_ERROR(Find("cuDeviceGetUuid", &api.device_uuid));
     TC_RETURN_IF_ERROR(Find("cuDevicePrimaryCtxRetain", &api.retain_context));
     TC_RETURN_IF_ERROR(Find("cuDevicePrimaryCtxRelease_v2", &api.release_context));
     TC_RETURN_IF_ERROR(Find("cuCtxSetCurrent", &api.set_context));
@@ -79,6 +84,12 @@ struct Gpu::Library {
       return NotFound(Str("no such GPU:", Kv("gpu", ordinal), Kv("gpus", n_devices)));
     }
     TC_RETURN_IF_ERROR(Check(api.device(&device, ordinal), "cannot open the GPU"));
+    std::array<unsigned char, kCudaUuidBytes> bytes{};
+    TC_RETURN_IF_ERROR(Check(api.device_uuid(bytes.data(), device), "the GPU tells no UUID"));
+    for (const unsigned char byte : bytes) {
+      constexpr std::string_view kDigits = "0123456789abcdef";
+      uuid += {kDigits[byte >> 4], kDigits[byte & 15]};
+    }
     return Check(api.retain_context(&context, device), "cannot make a context on the GPU");
   }
 };
@@ -99,6 +110,7 @@ Result<std::unique_ptr<Gpu>> Gpu::Open(int ordinal, const std::string& library) 
 }
 
 int Gpu::ordinal() const { return library_->ordinal; }
+const std::string& Gpu::uuid() const { return library_->uuid; }
 
 Status Gpu::Check(int code, const char* what) const { return library_->Check(code, what); }
 

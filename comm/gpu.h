@@ -40,6 +40,8 @@ class Gpu {
   Gpu& operator=(const Gpu&) = delete;
 
   int ordinal() const;
+  // 32 hexadecimal digits: which card it is, whatever number and name it has in whose container.
+  const std::string& uuid() const;
   // Makes this GPU the one that the calling thread's CUDA and NCCL calls are for. All calls below
   // do so. kUnavailable when it is lost, here and below.
   Status Use() const;

@@ -46,6 +46,12 @@ class Group {
   // Returns when all work on `stream` has been done, of the group and otherwise. Errors as
   // Broadcast; a GPU that failed is kUnavailable.
   virtual Status Await(GpuStream stream, TimePoint deadline) = 0;
+
+  // The first error so far, also one that was found in the background. Does not wait.
+  virtual Status Check() = 0;
+  // Gives up what is under way, so that its streams come free; every call gives `why` from now on,
+  // or the error that came before it.
+  virtual Status Abort(Status why) = 0;
 };
 
 // A star around the lead, in the host's memory. The lead gives one link per other member, in member

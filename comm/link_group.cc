@@ -33,6 +33,11 @@ class LinkGroup final : public Group {
   }
 
   Status Await(GpuStream, TimePoint) override { return broken_; }
+  Status Check() override { return broken_; }
+  Status Abort(Status why) override {
+    if (broken_.ok()) broken_ = std::move(why);
+    return broken_;
+  }
 
  private:
   Status Spread(std::span<std::byte> data, TimePoint deadline) {

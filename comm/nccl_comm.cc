@@ -22,7 +22,7 @@ Result<std::unique_ptr<NcclComm>> NcclComm::Join(const NcclLibrary& nccl, const 
   }
   NcclId id;
   std::memcpy(id.bytes, place.id.data(), sizeof id.bytes);
-  std::unique_ptr<NcclComm> comm(new NcclComm(nccl, gpu));
+  std::unique_ptr<NcclComm> comm(new NcclComm(nccl, gpu, place.stop));
   TC_RETURN_IF_ERROR(gpu.Use());
   NcclConfig config;
   const int code = nccl.api().join(&comm->handle_, place.n_ranks, id, place.rank, &config);
@@ -35,6 +35,7 @@ Result<std::unique_ptr<NcclComm>> NcclComm::Join(const NcclLibrary& nccl, const 
 
 NcclComm::~NcclComm() {
   if (handle_ == nullptr || !gpu_.Use().ok()) return;
+  stop_ = nullptr;
   const int code = nccl_.api().finalize(handle_);
   if (!Settle(code, "cannot end", SteadyClock().Now() + kLinger).ok()) return;
   (void)nccl_.api().destroy(handle_);
@@ -46,6 +47,9 @@ Status NcclComm::Settle(int code, std::string_view what, TimePoint deadline) {
     int state = kNcclSuccess;
     code = nccl_.api().async_error(handle_, &state);
     if (code == kNcclSuccess) code = state;
+    if (code == kNcclInProgress && is_stopped()) {
+      return Abort(Aborted(Str("NCCL: ", what, ": stopped")));
+    }
     if (code == kNcclInProgress && !backoff.Pause(deadline)) {
       return Abort(DeadlineExceeded(Str("NCCL: ", what, ": not in time")));
     }
@@ -105,6 +109,7 @@ Status NcclComm::Await(const Gpu::Event& event, TimePoint deadline) {
     const Result<bool> passed = gpu_.HasPassed(event);
     if (!passed.ok()) return Abort(passed.status());
     if (*passed) return Check();
+    if (is_stopped()) return Abort(Aborted("NCCL: stopped while members work"));
     if (!backoff.Pause(deadline)) {
       return Abort(
           DeadlineExceeded(Str("NCCL: members are not done in time:", Kv("gpu", gpu_.ordinal()))));

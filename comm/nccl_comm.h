@@ -1,6 +1,7 @@
 // A communicator of NCCL: the members of a group, or the two ends of a link, each with its GPU.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <string_view>
@@ -17,6 +18,8 @@ struct NcclPlace {
   std::string_view id;  // of NcclLibrary::MakeId at one of them
   int rank = 0;
   int n_ranks = 1;
+  // Ends every wait of the communicator with kAborted; null: nobody stops it. Outlives it.
+  const std::atomic<bool>* stop = nullptr;
 };
 
 // Owns a communicator. Every call that moves data puts it on a stream of its GPU, in the same order
@@ -50,14 +53,17 @@ class NcclComm {
   const Gpu& gpu() const { return gpu_; }
 
  private:
-  NcclComm(const NcclLibrary& nccl, const Gpu& gpu) : nccl_(nccl), gpu_(gpu) {}
+  NcclComm(const NcclLibrary& nccl, const Gpu& gpu, const std::atomic<bool>* stop)
+      : nccl_(nccl), gpu_(gpu), stop_(stop) {}
   // What came of a call that may go on in NCCL's own thread.
   Status Settle(int code, std::string_view what, TimePoint deadline);
+  bool is_stopped() const { return stop_ != nullptr && *stop_; }
   template <typename Call>
   Status Run(std::string_view what, TimePoint deadline, Call call);
 
   const NcclLibrary& nccl_;
   const Gpu& gpu_;
+  const std::atomic<bool>* stop_;
   NcclHandle handle_ = nullptr;  // null: none yet, or aborted
   Status broken_;
 };

@@ -31,6 +31,8 @@ class NcclGroup final : public Group {
     TC_RETURN_IF_ERROR(comm_->gpu().Record(event_, stream));
     return comm_->Await(event_, deadline);
   }
+  Status Check() override { return comm_->Check(); }
+  Status Abort(Status why) override { return comm_->Abort(std::move(why)); }
 
  private:
   const int self_;

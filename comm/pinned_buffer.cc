@@ -13,6 +13,8 @@ Result<PinnedBuffer> PinnedBuffer::Create(const Gpu& gpu) {
 Status PinnedBuffer::Prepare(size_t n_bytes, TimePoint deadline) {
   if (is_putting_) TC_RETURN_IF_ERROR(gpu_->Await(put_, deadline));
   is_putting_ = false;
+  if (is_fetching_) TC_RETURN_IF_ERROR(gpu_->Await(other_, deadline));
+  is_fetching_ = false;
   if (n_bytes <= n_bytes_) return OkStatus();
   TC_ASSIGN_OR_RETURN(memory_, gpu_->AllocatePinned(n_bytes));
   n_bytes_ = n_bytes;
@@ -21,7 +23,10 @@ Status PinnedBuffer::Prepare(size_t n_bytes, TimePoint deadline) {
 
 Status PinnedBuffer::Fetch(std::span<const std::byte> data, GpuStream stream, TimePoint deadline) {
   TC_RETURN_IF_ERROR(gpu_->Copy(memory_.get(), data.data(), data.size(), stream));
-  return Await(stream, deadline);
+  is_fetching_ = true;
+  TC_RETURN_IF_ERROR(Await(stream, deadline));
+  is_fetching_ = false;
+  return OkStatus();
 }
 
 Status PinnedBuffer::Put(std::span<std::byte> data, GpuStream stream) {

@@ -17,7 +17,8 @@ class PinnedBuffer {
   // `gpu` outlives it.
   static Result<PinnedBuffer> Create(const Gpu& gpu);
 
-  // Room for `n_bytes`, once the last Put has read what was there. Before what is below.
+  // Room for `n_bytes`, once the last Put has read what was there, and a Fetch that was late has
+  // written it. Before what is below.
   Status Prepare(size_t n_bytes, TimePoint deadline);
   std::span<std::byte> first(size_t n_bytes) const {
     return {static_cast<std::byte*>(memory_.get()), n_bytes};
@@ -39,6 +40,7 @@ class PinnedBuffer {
   Gpu::Event put_;    // after the last Put
   Gpu::Event other_;  // after a Fetch, or what Await waits for
   bool is_putting_ = false;
+  bool is_fetching_ = false;  // longer than its deadline
 };
 
 }  // namespace thermocline::comm

@@ -31,6 +31,11 @@ class StagedGroup final : public Group {
     TC_RETURN_IF_ERROR(broken_);
     return broken_ = buffer_.Await(stream, deadline);
   }
+  Status Check() override { return broken_; }
+  Status Abort(Status why) override {
+    if (broken_.ok()) broken_ = host_->Abort(std::move(why));
+    return broken_;
+  }
 
  private:
   Status Spread(std::span<std::byte> data, GpuStream stream, TimePoint deadline) {

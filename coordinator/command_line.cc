@@ -120,7 +120,9 @@ void AddPlanFlags(CLI::App* app, ServeFlags* flags) {
 void AddClusterFlags(CLI::App* app, ServeFlags* flags) {
   constexpr char kGroup[] = "Cluster";
   app->add_option("--transport", flags->transport,
-                  "Links between stages: mpi (default under mpirun) or zmq")
+                  "Links between workers: mpi, zmq, or auto: each pair takes MPI where both are "
+                  "ranks of mpirun, else ZeroMQ, so that others may join")
+      ->capture_default_str()
       ->group(kGroup);
   app->add_option("--replan", flags->replan,
                   "Another plan while serving: auto (asked for, workers come or go, other neurons "
@@ -130,7 +132,9 @@ void AddClusterFlags(CLI::App* app, ServeFlags* flags) {
                   "file: each worker reads the path itself; coordinator: it sends them")
       ->capture_default_str()
       ->group(kGroup);
-  app->add_option("--wire-dtype", flags->wire_dtype, "Activations between stages: f32, f16, bf16")
+  app->add_option("--wire-dtype", flags->wire_dtype,
+                  "Activations on links: f32, f16, bf16, or auto: f16 between hosts, f32 within "
+                  "one (only f32 everywhere is bit-exact)")
       ->capture_default_str()
       ->group(kGroup);
   app->add_option("--workers", flags->n_workers,
@@ -178,6 +182,11 @@ void AddWorkerFlags(CLI::App* app, ServeFlags* flags) {
   app->add_option("--memory", flags->memory, "Memory of each worker, e.g. 1.8G")->group(kGroup);
   app->add_option("--gpu-memory", flags->gpu_memory,
                   "GPU memory of each worker that has one, for everything, e.g. 20G")
+      ->group(kGroup);
+  app->add_option("--nccl", flags->nccl,
+                  "How GPUs of one stage add their sums: auto (by NCCL where it is installed), or "
+                  "off (by way of the host)")
+      ->check(CLI::IsMember({"auto", "off"}))
       ->group(kGroup);
   app->add_option("--shape", flags->shape,
                   "For experiments: make the workers' links slower than they are, e.g. "

@@ -17,6 +17,7 @@
 #include "base/status.h"
 #include "comm/mailbox.h"
 #include "coordinator/generation_service.h"
+#include "coordinator/gpu_group.h"
 #include "coordinator/link_survey.h"
 #include "coordinator/live_heat.h"
 #include "coordinator/membership.h"
@@ -24,7 +25,9 @@
 #include "coordinator/plan_task.h"
 #include "coordinator/scheduler.h"
 #include "coordinator/trace_recorder.h"
+#include "placement/pair_transport.h"
 #include "placement/plan.h"
+#include "placement/plan_links.h"
 #include "proto/messages.h"
 
 namespace thermocline::coordinator {
@@ -214,7 +217,10 @@ class Engine final : public GenerationService {
   Status StartSurvey();
   Status ContinueSurvey();
   Status StartPlanning();
-  Result<PlanJob> JobFor(placement::ClusterProfile here) const;
+  // With `said` by the plan that is given, if one is.
+  Result<PlanJob> JobFor(placement::ClusterProfile here,
+                         const placement::SaidTransports& said) const;
+  placement::PairTransport TransportsAs(const placement::SaidTransports& said) const;
   void HandlePlanned();
   Status WhyNoPlan(const Status& why) const;
   Status StartLoading(const PlanOutcome& planned);
@@ -222,11 +228,13 @@ class Engine final : public GenerationService {
   Result<Assignments> AssignmentsOfAll() const;
   Status SendPlan(const Assignments& assignments);
   Result<proto::AssignPlan> AssignmentOf(WorkerId worker) const;
+  GpuGroup GroupOf(const placement::StagePlan& stage) const;
   Status AddressNeighbours(size_t i, proto::AssignPlan* assignment) const;
   Result<std::string> AddressOf(WorkerId worker, placement::LinkKind transport) const;
   SchedulerOptions ServingOptions() const;
   void StartServing();
   void SetExpected(const PlanOutcome& planned);
+  void NoteLinks();
   void SetState(ServiceState state);
 
   // From one plan to the next while streams wait (engine_change.cc). An error is the end of the
@@ -303,6 +311,7 @@ class Engine final : public GenerationService {
   TraceRecorder* const trace_;
 
   // Engine thread only, after Start.
+  const placement::SaidTransports given_;  // by the plan of the options
   Membership membership_;
   std::unique_ptr<LinkSurvey> survey_;  // while links are measured, before plan_task_
   // Of those who joined before the first plan: what they measured, or what a file says.

@@ -1,5 +1,5 @@
 // Planning around workers that are lost while the service runs: the steps under way are dropped,
-// the others get a plan of their own, and the streams go on from their tokens (docs/adr/0019).
+// the others get a plan of their own, and the streams go on from their tokens (docs/adr/0020).
 #include <utility>
 
 #include "base/log.h"

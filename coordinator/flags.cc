@@ -1,7 +1,9 @@
 #include "coordinator/flags.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <fstream>
+#include <span>
 #include <sstream>
 
 #include "base/cpu_list.h"
@@ -53,10 +55,18 @@ Result<T> Choose(std::string_view flag, const std::string& text,
 
 constexpr Choice<DType> kKvDtypes[] = {
     {"f32", DType::kF32}, {"f16", DType::kF16}, {"auto", DType::kF32}};
-constexpr Choice<DType> kWireDtypes[] = {
-    {"f32", DType::kF32}, {"f16", DType::kF16}, {"bf16", DType::kBF16}};
-constexpr Choice<placement::LinkKind> kTransports[] = {{"mpi", placement::LinkKind::kMpi},
-                                                       {"zmq", placement::LinkKind::kZmq}};
+// Within a host, and between hosts.
+struct WireDtypes {
+  DType within = DType::kF32;
+  std::optional<DType> between;  // where it is another one
+};
+constexpr Choice<WireDtypes> kWireDtypes[] = {{"f32", {}},
+                                              {"f16", {DType::kF16, {}}},
+                                              {"bf16", {DType::kBF16, {}}},
+                                              {"auto", {DType::kF32, DType::kF16}}};
+// nullopt: each pair of workers what both have.
+constexpr Choice<std::optional<placement::LinkKind>> kTransports[] = {
+    {"auto", std::nullopt}, {"mpi", placement::LinkKind::kMpi}, {"zmq", placement::LinkKind::kZmq}};
 constexpr Choice<placement::SplitPolicy> kPolicies[] = {
     {"optimal", placement::SplitPolicy::kOptimal},
     {"frequency-greedy", placement::SplitPolicy::kFrequencyGreedy},
@@ -105,6 +115,18 @@ Status ResolveHttp(const ServeFlags& flags, http::HttpOptions* http) {
   return OkStatus();
 }
 
+Status ResolveTransport(const ServeFlags& flags, WorkerSource workers,
+                        placement::PlanRequest* plan) {
+  using placement::LinkKind;
+  const bool has_mpi = workers == WorkerSource::kMpi;
+  TC_ASSIGN_OR_RETURN(const auto wanted, Choose("--transport", flags.transport, kTransports));
+  plan->link_by_pair = !wanted;
+  plan->link = wanted.value_or(has_mpi ? LinkKind::kMpi : LinkKind::kZmq);
+  if (plan->link == LinkKind::kZmq || has_mpi) return OkStatus();
+  return InvalidArgument(
+      "--transport mpi needs a launch by mpirun; leave it out, or use --transport zmq");
+}
+
 Status ResolvePlan(const ServeFlags& flags, WorkerSource workers, EngineOptions* engine) {
   placement::PlanRequest& plan = engine->plan;
   if (!flags.n_ctx.empty()) {
@@ -115,22 +137,20 @@ Status ResolvePlan(const ServeFlags& flags, WorkerSource workers, EngineOptions*
   }
   plan.n_parallel = flags.n_parallel;
   TC_ASSIGN_OR_RETURN(plan.kv.dtype, Choose("--kv-cache-dtype", flags.kv_dtype, kKvDtypes));
-  TC_ASSIGN_OR_RETURN(plan.wire, Choose("--wire-dtype", flags.wire_dtype, kWireDtypes));
-  const std::string fallback = workers == WorkerSource::kMpi ? "mpi" : "zmq";
-  TC_ASSIGN_OR_RETURN(
-      plan.link,
-      Choose("--transport", flags.transport.empty() ? fallback : flags.transport, kTransports));
-  if (plan.link == placement::LinkKind::kMpi && workers != WorkerSource::kMpi) {
-    return InvalidArgument("--transport mpi needs a launch by mpirun; use --transport zmq");
-  }
+  TC_ASSIGN_OR_RETURN(const WireDtypes wire, Choose("--wire-dtype", flags.wire_dtype, kWireDtypes));
+  plan.wire = wire.within;
+  plan.wire_between_hosts = wire.between;
+  TC_RETURN_IF_ERROR(ResolveTransport(flags, workers, &plan));
   if (!flags.plan_path.empty()) {
     engine->plan_name = Str("--plan ", flags.plan_path);
     TC_ASSIGN_OR_RETURN(engine->plan_json,
                         ReadFile(flags.plan_path, "--plan", placement::kMaxPlanFileBytes));
     // Format and version now; against model and workers once they are known.
-    const auto parsed = placement::PlanFileFromJson(engine->plan_json, {.link = plan.link});
+    placement::SaidOfLinks said;
+    const auto parsed = placement::PlanFileFromJson(engine->plan_json, {.link = plan.link}, &said);
     if (!parsed.ok()) return parsed.status().WithContext(engine->plan_name);
     plan.link = parsed->plan.link;
+    plan.link_by_pair = plan.link_by_pair && !said.link;
   }
   return OkStatus();
 }
@@ -227,6 +247,7 @@ std::vector<std::string> WorkerArguments(const ServeFlags& flags, bool takes_gpu
   if (!takes_gpus) pass_on("--device", flags.device);
   pass_on("--memory", flags.memory);
   pass_on("--gpu-memory", flags.gpu_memory);
+  pass_on("--nccl", flags.nccl);
   pass_on("--cache-dir", flags.cache_dir);
   if (flags.n_threads > 0) pass_on("--threads", std::to_string(flags.n_threads));
   pass_on("--cpus", flags.cpus);
@@ -243,23 +264,43 @@ Status CheckCpus(const ServeFlags& flags) {
   return ThreadsOn(*cpus, flags.n_threads).status();
 }
 
+// Removes a flag with its value, and returns that; "" when it is not there.
+std::string TakeArgument(const char* flag, std::vector<std::string>* arguments) {
+  const auto found = std::find(arguments->begin(), arguments->end(), flag);
+  if (found == arguments->end()) return "";
+  const std::string value = *(found + 1);
+  arguments->erase(found, found + 2);
+  return value;
+}
+
 }  // namespace
 
-void UseGpus(int n_gpus, int n_cores, ServeConfig* config) {
-  if (n_gpus == 0) return;
+void UseGpus(const std::vector<int>& gpus, int n_cores, ServeConfig* config) {
+  if (gpus.empty()) return;
+  const auto n_gpus = static_cast<int>(gpus.size());
   std::vector<std::string> common = config->worker_arguments.front();
+  const std::string asked_threads = TakeArgument("--threads", &common);
+  const auto parsed = ParseCpuList(TakeArgument("--cpus", &common));  // checked before
+  const std::vector<int> cpus = parsed.ok() ? *parsed : std::vector<int>();
   config->worker_arguments.clear();
-  for (int gpu = 0; gpu < n_gpus; ++gpu) {
+  for (size_t i = 0; i < gpus.size(); ++i) {
     config->worker_arguments.push_back(common);
     auto& arguments = config->worker_arguments.back();
-    arguments.insert(arguments.end(), {"--device", Str("cuda:", gpu)});
+    arguments.insert(arguments.end(), {"--device", Str("cuda:", gpus[i])});
+    if (cpus.empty()) continue;
+    arguments.insert(arguments.end(), {"--cpus", std::to_string(cpus[i % cpus.size()])});
   }
-  const auto has = [&](const char* flag) {
-    return std::find(common.begin(), common.end(), flag) != common.end();
-  };
-  if (!has("--threads") && !has("--cpus")) {
-    common.insert(common.end(), {"--threads", std::to_string(std::max(1, n_cores - n_gpus))});
+  // As many as its CPUs when nobody asks.
+  int n_threads = std::atoi(asked_threads.c_str());
+  if (!cpus.empty()) {
+    const size_t n_theirs = cpus.size() > gpus.size() ? gpus.size() : 0;
+    const auto rest = std::span<const int>(cpus).subspan(n_theirs);
+    common.insert(common.end(), {"--cpus", CpuListText(rest)});
+    n_threads = std::min(n_threads, static_cast<int>(rest.size()));
+  } else if (n_threads == 0) {
+    n_threads = std::max(1, n_cores - n_gpus);
   }
+  if (n_threads > 0) common.insert(common.end(), {"--threads", std::to_string(n_threads)});
   common.insert(common.end(), {"--device", "cpu"});
   config->worker_arguments.push_back(std::move(common));
   config->engine.expected.clear();

@@ -37,7 +37,7 @@ struct ServeFlags {
   std::optional<double> allowed_loss;  // of perplexity, relative
   std::string kv_dtype = "f32";
   std::string wire_dtype = "f32";
-  std::string transport;  // "mpi" under mpirun, else "zmq"
+  std::string transport = "auto";
   std::string plan_path;
   std::string replan;  // "": auto, with a given plan now
   std::string cluster_path;
@@ -62,6 +62,7 @@ struct ServeFlags {
   // For the workers started beside a lone coordinator; under mpirun each worker reads them itself.
   std::string device = "auto";
   std::string gpu_memory;
+  std::string nccl;  // auto or off
   int n_threads = 0;
   std::string cpus;
   std::string isa;
@@ -89,9 +90,10 @@ struct ServeConfig {
   bool takes_gpus = false;  // those that are there; see UseGpus
 };
 
-// Where GPUs are: a worker beside the coordinator for each, and one for the CPU, which leaves a
-// core to each of theirs.
-void UseGpus(int n_gpus, int n_cores, ServeConfig* config);
+// Where GPUs are: a worker beside the coordinator for each of these ordinals, and one for the CPU,
+// which leaves a core to each of theirs. Of CPUs that were named, the first are theirs, one each,
+// while one is left for the CPU's worker; beyond that they share.
+void UseGpus(const std::vector<int>& gpus, int n_cores, ServeConfig* config);
 
 // kInvalidArgument names the flag, its value and what would be right. Reads the plan and key files.
 Result<ServeConfig> ResolveServeFlags(const ServeFlags& flags,

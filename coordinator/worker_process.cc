@@ -1,17 +1,20 @@
 #include "coordinator/worker_process.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <string_view>
 #include <thread>
 #include <utility>
 
+#include "base/log.h"
 #include "base/str.h"
 #include "comm/endpoints.h"
 
@@ -53,6 +56,56 @@ std::string DescribeEnd(int status) {
   if (WIFEXITED(status)) return Str("exited with code ", WEXITSTATUS(status));
   if (WIFSIGNALED(status)) return Str("was killed by signal ", WTERMSIG(status));
   return "ended";
+}
+
+// What comes until the other end is closed, or patience is over.
+std::string ReadAll(int fd, Duration patience) {
+  const SteadyClock clock;
+  const TimePoint end = clock.Now() + patience;
+  std::string text(kMaxGpuText, '\0');
+  size_t n_read = 0;
+  while (n_read < text.size()) {
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(end - clock.Now()).count();
+    pollfd polled = {fd, POLLIN, 0};
+    const int n_ready = left > 0 ? poll(&polled, 1, static_cast<int>(left)) : 0;
+    if (n_ready < 0 && errno == EINTR) continue;
+    if (n_ready == 0) {
+      LogWarn("coordinator", Str("GPUs do not answer: going on with those that do;",
+                                 Kv("waited_s", Seconds(patience))));
+    }
+    if (n_ready <= 0) break;
+    const ssize_t n = read(fd, text.data() + n_read, text.size() - n_read);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    n_read += static_cast<size_t>(n);
+  }
+  text.resize(n_read);
+  return text;
+}
+
+// Lets a child end, and ends it; one that is stuck in its driver is left alone.
+void EndSoon(pid_t pid) {
+  for (Duration waited{0}; waited < 2 * kPatience; waited += kPollInterval) {
+    if (waitpid(pid, nullptr, WNOHANG) != 0) return;
+    if (waited >= kPatience) kill(pid, SIGKILL);
+    std::this_thread::sleep_for(kPollInterval);
+  }
+}
+
+// Of lines that begin with "cuda:" and a number.
+std::vector<int> OrdinalsIn(std::string_view text) {
+  constexpr std::string_view kPrefix = "cuda:";
+  std::vector<int> ordinals;
+  for (size_t begin = 0, end; (end = text.find('\n', begin)) != std::string_view::npos;
+       begin = end + 1) {
+    const std::string_view line = text.substr(begin, end - begin);
+    int ordinal = 0;
+    if (!line.starts_with(kPrefix)) continue;
+    const auto parsed = std::from_chars(line.data() + kPrefix.size(), line.end(), ordinal);
+    if (parsed.ec == std::errc()) ordinals.push_back(ordinal);
+  }
+  return ordinals;
 }
 
 }  // namespace
@@ -103,7 +156,7 @@ std::optional<std::string> WorkerProcess::Ended() {
   return how_it_ended_;
 }
 
-std::vector<std::string> ListGpus(const std::string& program) {
+std::vector<int> ListGpus(const std::string& program, Duration patience) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return {};
   posix_spawn_file_actions_t actions;
@@ -115,23 +168,10 @@ std::vector<std::string> ListGpus(const std::string& program) {
       posix_spawn(&pid, program.c_str(), &actions, nullptr, Pointers(argv).data(), environ);
   posix_spawn_file_actions_destroy(&actions);
   close(ends[1]);
-  std::string text(kMaxGpuText, '\0');
-  size_t n_read = 0;
-  while (error == 0 && n_read < text.size()) {
-    const ssize_t n = read(ends[0], text.data() + n_read, text.size() - n_read);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) break;
-    n_read += static_cast<size_t>(n);
-  }
+  const std::string text = error == 0 ? ReadAll(ends[0], patience) : "";
   close(ends[0]);
-  if (error == 0) waitpid(pid, nullptr, 0);
-  text.resize(n_read);
-  std::vector<std::string> names;
-  for (size_t begin = 0, end; (end = text.find('\n', begin)) != std::string::npos;
-       begin = end + 1) {
-    names.push_back(text.substr(begin, end - begin));
-  }
-  return names;
+  if (error == 0) EndSoon(pid);
+  return OrdinalsIn(text);
 }
 
 }  // namespace thermocline::coordinator

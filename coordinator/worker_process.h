@@ -37,8 +37,10 @@ class WorkerProcess {
   std::string how_it_ended_;
 };
 
-// The GPUs that `program` can compute on here, by name, as it tells when asked; none when it cannot
-// be asked. Takes as long as starting each for a moment.
-std::vector<std::string> ListGpus(const std::string& program);
+// The ordinals of the GPUs that `program` can compute on here, as it tells when asked; none when it
+// cannot be asked. Takes as long as starting each for a moment; of a program that takes longer than
+// `patience` those that it has told until then, and it is ended.
+inline constexpr Duration kGpuPatience = std::chrono::seconds(60);
+std::vector<int> ListGpus(const std::string& program, Duration patience = kGpuPatience);
 
 }  // namespace thermocline::coordinator

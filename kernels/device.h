@@ -17,6 +17,13 @@ namespace thermocline::kernels {
 // A point in the order of a device's work, as Device::Mark returns it; marks grow.
 using WorkMark = uint64_t;
 
+// What no step exceeds.
+struct StepBounds {
+  int64_t max_rows = 1;
+  int64_t max_pages = 0;  // of keys and values, of all its sequences
+  int head_dim = 0;       // 0: no attention
+};
+
 struct DeviceMemory {
   uint64_t free_bytes = 0;
   uint64_t total_bytes = 0;
@@ -44,10 +51,17 @@ class Device {
   // What Allocate can still give, and the device's whole memory; both 0 where it is the host's.
   virtual DeviceMemory memory() const = 0;
 
+  // Before the first step, and before weights are loaded: takes what ops within these bounds want
+  // of memory beside their operands, so that no step waits for an allocation. kInvalidArgument when
+  // they cannot be computed here, kResourceExhausted without memory.
+  virtual Status Prepare(const StepBounds& bounds) = 0;
+
   // Enqueue a copy of n_bytes. The host's bytes must stay as they are, or unread, until a mark made
   // after the call is done.
   virtual void CopyToDevice(const std::byte* host, std::byte* device, uint64_t n_bytes) = 0;
   virtual void CopyToHost(const std::byte* device, std::byte* host, uint64_t n_bytes) = 0;
+  // Of the device's memory, from one place to another.
+  virtual void CopyWithin(const std::byte* from, std::byte* to, uint64_t n_bytes) = 0;
   // A mark behind everything enqueued so far.
   virtual WorkMark Mark() = 0;
   // Whether everything before the mark is done, without waiting. A mark that is many marks old may
@@ -69,6 +83,9 @@ class Device {
   // Whether weights may be used where they lie in host memory (a mapped file), and views of the
   // device's memory read and written by the host.
   virtual bool reads_host_memory() const = 0;
+  // The queue that its work is put in, as its driver knows it (a CUDA stream): others may put work
+  // of theirs between. Null where there is none.
+  virtual void* stream() const { return nullptr; }
 };
 
 struct CpuDeviceOptions {
@@ -94,6 +111,10 @@ Result<std::unique_ptr<Device>> MakeCpuDevice(const CpuDeviceOptions& options);
 // kUnavailable when built without CUDA, without a driver that is new enough, or without such a GPU:
 // one line says which.
 Result<std::unique_ptr<Device>> MakeCudaDevice(int ordinal);
+
+// What the GPUs that this process can see are called for life ("GPU-" and their UUID), in the order
+// of their ordinals; nothing is started. kUnavailable as MakeCudaDevice; none is no error.
+Result<std::vector<std::string>> CudaDeviceIds();
 
 // For experiments: the same device, whose ops take `slowdown` times as long, 1 or more. Meant for
 // devices whose ops are done when they return.

@@ -13,11 +13,15 @@ class HostDevice : public Device {
   Result<Buffer> Allocate(uint64_t n_bytes) override { return Buffer::Allocate(n_bytes); }
   Result<Buffer> AllocateHost(uint64_t n_bytes) override { return Buffer::Allocate(n_bytes); }
   DeviceMemory memory() const override { return {}; }
+  Status Prepare(const StepBounds&) override { return OkStatus(); }
   void CopyToDevice(const std::byte* host, std::byte* device, uint64_t n_bytes) override {
     if (n_bytes > 0) std::memcpy(device, host, n_bytes);
   }
   void CopyToHost(const std::byte* device, std::byte* host, uint64_t n_bytes) override {
     if (n_bytes > 0) std::memcpy(host, device, n_bytes);
+  }
+  void CopyWithin(const std::byte* from, std::byte* to, uint64_t n_bytes) override {
+    if (n_bytes > 0) std::memcpy(to, from, n_bytes);
   }
   WorkMark Mark() override { return 0; }
   bool IsDone(WorkMark) override { return true; }

@@ -8,4 +8,6 @@ Result<std::unique_ptr<Device>> MakeCudaDevice(int ordinal) {
   return Unavailable(Str("built without CUDA:", Kv("device", ordinal)));
 }
 
+Result<std::vector<std::string>> CudaDeviceIds() { return Unavailable("built without CUDA"); }
+
 }  // namespace thermocline::kernels

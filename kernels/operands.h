@@ -12,11 +12,14 @@ namespace thermocline::kernels {
 enum class RopePairing : uint8_t { kAdjacent, kHalves };
 enum class Activation : uint8_t { kSilu, kRelu, kReluSquared };
 
+// Of SelectBest: enough for the top-k that people ask for, 40 or 50, and some ids that are banned.
+inline constexpr int kMaxBest = 64;
+
 struct RopeArgs {
   RopePairing pairing = RopePairing::kAdjacent;
   int n_rot = 0;  // rotated elements at the start of each head, even
   float freq_base = 10000.0f;
-  float freq_scale = 1.0f;               // positions are multiplied by it
+  float freq_scale = 1.0f;  // positions are multiplied by it
   // [n_rot/2] or empty: each angle is divided by it. In host memory, whatever the device.
   std::span<const float> freq_divisors;
 };

@@ -80,6 +80,11 @@ class Ops {
   virtual void AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView bias,
                         TensorView y) = 0;
 
+  // The k best of each row of logits[n_rows, n_vocab], best first: the larger logit, then the lower
+  // column; NaN counts as -inf, +inf as the largest float. best[n_rows, 2 * k] F32 has of each its
+  // logit and, as the bits of an int32, its column. k is at most kMaxBest and n_vocab.
+  virtual void SelectBest(TensorView logits, int k, TensorView best) = 0;
+
   // What the ops have read so far.
   const Traffic& traffic() const { return traffic_.sums(); }
 

@@ -50,6 +50,9 @@ class SlowedOps final : public Ops {
   void SelectAtLeast(TensorView scores, float threshold, ActiveIds active) override {
     Slowly([&] { ops_.SelectAtLeast(scores, threshold, active); });
   }
+  void SelectBest(TensorView logits, int k, TensorView best) override {
+    Slowly([&] { ops_.SelectBest(logits, k, best); });
+  }
   void ZeroBelow(TensorView a, float threshold) override {
     Slowly([&] { ops_.ZeroBelow(a, threshold); });
   }
@@ -96,12 +99,17 @@ class SlowedDevice final : public Device {
   void CopyToHost(const std::byte* device, std::byte* host, uint64_t n_bytes) override {
     device_->CopyToHost(device, host, n_bytes);
   }
+  void CopyWithin(const std::byte* from, std::byte* to, uint64_t n_bytes) override {
+    device_->CopyWithin(from, to, n_bytes);
+  }
+  Status Prepare(const StepBounds& bounds) override { return device_->Prepare(bounds); }
   WorkMark Mark() override { return device_->Mark(); }
   bool IsDone(WorkMark mark) override { return device_->IsDone(mark); }
   Status Wait(WorkMark mark) override { return device_->Wait(mark); }
   RowLayout PreferredLayout(DType dtype) const override { return device_->PreferredLayout(dtype); }
   int64_t Pack(TensorView from, TensorView to) override { return device_->Pack(from, to); }
   bool reads_host_memory() const override { return device_->reads_host_memory(); }
+  void* stream() const override { return device_->stream(); }
 
  private:
   const std::unique_ptr<Device> device_;

@@ -96,6 +96,11 @@ class GraphBuilder {
                             : std::vector<WeightKey>{Key(Role::kFfnDownT)});
   }
   void Send(ValueId x) { AppendOp(OpKind::kSend, {x}, {}, {}); }
+  void Broadcast(ValueId x) { AppendOp(OpKind::kBroadcast, {x}, {}, {}); }
+  ValueId TakeBroadcast(std::string_view name) {
+    return Append(OpKind::kBroadcast, {}, NewValue(name, config_.n_embd), {});
+  }
+  void GroupSum(ValueId a) { AppendOp(OpKind::kGroupSum, {a}, {a}, {}); }
   ValueId Receive(int peer, std::string_view name) {
     const ValueId x = NewValue(name, config_.n_embd);
     AppendOp(OpKind::kReceive, {}, {x}, {}).peer = peer;
@@ -257,7 +262,9 @@ ValueId AppendOwnNeurons(const ModelConfig& config, const FfnOptions& ffn, bool 
 ValueId AppendFfn(const ModelConfig& config, const FfnOptions& ffn, ValueId x, GraphBuilder* b) {
   b->BeginFfn();
   if (ffn.share.n_helpers > 0) b->Send(x);
+  if (ffn.share.in_group) b->Broadcast(x);
   ValueId out = AppendOwnNeurons(config, ffn, true, x, b);
+  if (ffn.share.in_group) b->GroupSum(out);
   for (int helper = 1; helper <= ffn.share.n_helpers; ++helper) {
     out = b->Add(out, b->Receive(helper, "ffn_part"), "ffn_sum");
   }
@@ -298,6 +305,10 @@ const char* OpKindName(OpKind kind) {
       return "send";
     case OpKind::kReceive:
       return "receive";
+    case OpKind::kBroadcast:
+      return "broadcast";
+    case OpKind::kGroupSum:
+      return "group_sum";
   }
   return "?";
 }
@@ -329,9 +340,10 @@ Graph BuildHelperGraph(const ModelConfig& config, const WeightIndex& weights, in
   CHECK(LayerFfnMode(config, ffn.sparsity, ffn.mode) == ffn.mode && ffn.share.is_shared());
   constexpr int kLead = 0;
   GraphBuilder builder(config, &weights, layer, ffn.share);
-  const ValueId x = builder.Receive(kLead, "x");
+  const bool in_group = ffn.share.in_group;
+  const ValueId x = in_group ? builder.TakeBroadcast("x") : builder.Receive(kLead, "x");
   const ValueId sum = AppendOwnNeurons(config, ffn, false, x, &builder);
-  builder.Send(sum);
+  in_group ? builder.GroupSum(sum) : builder.Send(sum);
   return std::move(builder).Finish(sum);
 }
 

@@ -36,9 +36,11 @@ enum class OpKind : uint8_t {
   // them: those whose act(gate x) is not 0, or whose score reaches the threshold. With the former
   // given the gate is not computed again.  weights: {gate?, gate_bias?, up, up_bias?}
   kNeurons,
-  kAxpyRows,  // a, [ids] -> sum over ids of a_i * row weights: {w by neuron, bias?}
-  kSend,      // x ->; to the other members of the stage that share the layer
-  kReceive,   // -> x, from the op's peer
+  kAxpyRows,   // a, [ids] -> sum over ids of a_i * row weights: {w by neuron, bias?}
+  kSend,       // x ->; to the other members of the stage that share the layer
+  kReceive,    // -> x, from the op's peer
+  kBroadcast,  // of the lead: x ->; of another member of the stage's group: -> x
+  kGroupSum,   // a -> the same a, the sum of what the group's members have there
 };
 const char* OpKindName(OpKind kind);
 
@@ -70,9 +72,9 @@ struct Op {
   int peer = 0;  // of kReceive: among the members that share the layer, the lead being 0
 };
 
-// Every value is written by one op, or is the graph's input; only kRope and kZeroBelow write values
-// that another op wrote: their outputs are their inputs, changed in place, and ops after them in
-// the list read them changed.
+// Every value is written by one op, or is the graph's input; only kRope, kZeroBelow and kGroupSum
+// write values that another op wrote: their outputs are their inputs, changed in place, and ops
+// after them in the list read them changed.
 struct Graph {
   std::vector<Value> values;
   std::vector<Op> ops;
@@ -93,7 +95,10 @@ ValueId ActiveIdsOf(const Graph& graph, const Op& op);
 // back in the order of the members.
 struct FfnShare {
   int64_t n_neurons = -1;  // held here; -1: all
-  int n_helpers = 0;       // members beside the lead that hold some
+  int n_helpers = 0;       // members beside the lead that hold some and are not in its group
+  // Others hold some that are in a group with the lead: x goes out to them as one, and their sums
+  // are added to the lead's before those of the helpers.
+  bool in_group = false;
   bool is_shared() const { return n_neurons >= 0; }
 };
 
@@ -115,11 +120,13 @@ struct FfnOptions {
 // Predicted:      s = fc2 act(fc1 x or h); ids = at_least(s); a = act(gate h) * (up h) for ids.
 // Thresholded:    g = act(gate h), 0 below the threshold; the rest as exact.
 //
-// Shared: send(x) before h, and the partial sums received are added to the lead's own.
+// Shared: send(x) and broadcast(x) before h; the sum over the group takes the place of the lead's
+// own, and the partial sums received are added to it.
 Graph BuildLayerGraph(const ModelConfig& config, const WeightIndex& weights, int layer,
                       const FfnOptions& ffn);
 // A helper's branch of that FFN: receives x from the lead, sends back the sum over its own neurons,
-// ffn.share.n_neurons of them. No bias of the sum and no residual: those are the lead's.
+// ffn.share.n_neurons of them; or does both with its group. No bias of the sum and no residual:
+// those are the lead's.
 Graph BuildHelperGraph(const ModelConfig& config, const WeightIndex& weights, int layer,
                        const FfnOptions& ffn);
 // Token ids, and positions where they are learned -> x.

@@ -195,6 +195,33 @@ SampledToken Sampler::Sample(std::span<const float> logits, const SamplingParams
   return Score(logits, token, params.n_logprobs);
 }
 
+int Sampler::BestNeeded(const SamplingParams& params) {
+  const bool looks_at_all =
+      params.n_logprobs >= 0 || !params.logit_bias.empty() || params.has_penalties();
+  const int n_kept = params.temperature == 0 ? 1 : params.top_k;
+  if (looks_at_all || n_kept <= 0) return 0;
+  // Those that are banned may be among the best.
+  const auto n_banned = static_cast<int64_t>(params.banned_ids.size());
+  return static_cast<int>(std::min<int64_t>(n_kept + n_banned, std::numeric_limits<int>::max()));
+}
+
+SampledToken Sampler::SampleBest(std::span<const BestLogit> best, const SamplingParams& params,
+                                 uint64_t position) {
+  const auto is_banned = [&](int32_t token) {
+    return std::find(params.banned_ids.begin(), params.banned_ids.end(), token) !=
+           params.banned_ids.end();
+  };
+  candidates_.clear();
+  int32_t fallback = -1;
+  for (const BestLogit& one : best) {
+    if (is_banned(one.token)) continue;
+    if (fallback < 0) fallback = one.token;  // of impossible tokens the lowest stands first
+    if (one.logit > kImpossible) candidates_.push_back({one.logit, one.token});
+  }
+  if (candidates_.empty()) return {std::max(fallback, 0), 0, {}};
+  return {Choose(params, position), 0, {}};
+}
+
 SampledToken Sampler::Score(std::span<const float> logits, int32_t token, int n_top) {
   LoadCandidates(logits);
   const float max = MaxLogit();

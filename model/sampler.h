@@ -27,6 +27,12 @@ struct SampledToken {
   friend bool operator==(const SampledToken&, const SampledToken&) = default;
 };
 
+// One of the largest logits of a row, as Sample would see it: no NaN, no +inf.
+struct BestLogit {
+  float logit = 0;
+  int32_t token = 0;
+};
+
 // How often each token occurred in one sequence; read for the penalties only, so it may stay empty
 // where SamplingParams::has_penalties is false. Thread-compatible.
 struct TokenHistory {
@@ -56,6 +62,14 @@ class Sampler {
   // When nothing is left after 3: the lowest id that is not banned, or 0 when all are.
   SampledToken Sample(std::span<const float> logits, const SamplingParams& params,
                       const TokenHistory& history, uint64_t position);
+
+  // How many of the largest logits of a row Sample would choose from, whatever the others are; 0:
+  // it must see all of them.
+  static int BestNeeded(const SamplingParams& params);
+  // What Sample would choose where BestNeeded is not 0, from as many or more: larger logits first,
+  // then lower tokens.
+  SampledToken SampleBest(std::span<const BestLogit> best, const SamplingParams& params,
+                          uint64_t position);
 
   // The log-probability of a given token and of the `n_top` best. Ids outside the vocabulary and
   // tokens of logit -inf have -inf.

@@ -67,6 +67,8 @@ class LoadWalk {
       case OpKind::kZeroBelow:
       case OpKind::kSend:
       case OpKind::kReceive:
+      case OpKind::kBroadcast:
+      case OpKind::kGroupSum:
         break;  // what they read lies in the caches
     }
     return load;

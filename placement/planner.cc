@@ -18,7 +18,7 @@ namespace thermocline::placement {
 namespace {
 
 // Whether helpers' parts must pay for their messages. Not where a baseline is asked for, which has
-// rules of its own, and not where nothing else has the memory.
+// rules of its own.
 enum class LeastParts : uint8_t { kKept, kIgnored };
 
 // The cost model as the stage search asks it, for one size of the KV cache.
@@ -32,6 +32,7 @@ class ClusterStages final : public StageModel {
         bytes_(ModelBytes::Of(inputs.config, inputs.weights, options.request.ffn)),
         overhead_(inputs.config, inputs.weights, options.request.ffn,
                   options.request.max_step_tokens),
+        wires_(PairWires::Of(options.request, inputs.cluster)),
         kv_layer_bytes_(KvPageBytes(inputs.config, options.request.kv) * uint64_t(n_pages)) {}
 
   int n_layer() const override { return inputs_.config.n_layer; }
@@ -104,8 +105,9 @@ class ClusterStages final : public StageModel {
     const auto same_link = [&](WorkerId from_a, WorkerId to_a, WorkerId from_b, WorkerId to_b) {
       const LinkProfile *x = inputs_.cluster.FindLink(from_a, to_a),
                         *y = inputs_.cluster.FindLink(from_b, to_b);
-      return x->latency_s == y->latency_s && x->bytes_per_s == y->bytes_per_s &&
-             x->message_s == y->message_s;
+      return x->transport == y->transport && x->latency_s == y->latency_s &&
+             x->bytes_per_s == y->bytes_per_s && x->message_s == y->message_s &&
+             wires_(from_a, to_a) == wires_(from_b, to_b);
     };
     const WorkerId id_a = WorkerAt(a).id, id_b = WorkerAt(b).id;
     return std::all_of(inputs_.cluster.workers.begin(), inputs_.cluster.workers.end(),
@@ -121,6 +123,7 @@ class ClusterStages final : public StageModel {
   const LeastParts least_parts_;
   const ModelBytes bytes_;
   const OverheadModel overhead_;
+  const PairWires wires_;
   const uint64_t kv_layer_bytes_;
 };
 
@@ -258,6 +261,88 @@ Status DoesNotFit(const PlannerInputs& inputs, const ClusterStages& model, const
           "; shorter contexts, keys and values in F16, smaller steps or more memory would help"));
 }
 
+// One way to look for a plan.
+struct Approach {
+  SplitPolicy policy;
+  LeastParts least_parts;
+};
+
+// The plan of one approach, for one size of the KV cache.
+Result<PlannedModel> PlanBy(const Approach& approach, const PlannerInputs& inputs,
+                            const PlannerOptions& options, const CostModel& costs,
+                            int64_t n_pages) {
+  const PlanRequest& request = options.request;
+  TC_ASSIGN_OR_RETURN(const ContextDemand demand, DemandOf(inputs.config, request));
+  const StageSearchOptions search{
+      .inner = {.objective = {.latency = options.latency_weight}, .policy = approach.policy},
+      .max_group = options.max_group,
+      .stop = options.stop};
+  const ClusterStages model(inputs, options, costs, approach.least_parts, n_pages);
+  TC_ASSIGN_OR_RETURN(const StageSearchResult found, SearchStages(model, search));
+  Plan plan{.epoch = request.epoch,
+            .model_fingerprint = request.model_fingerprint,
+            .n_layer = inputs.config.n_layer,
+            .stages = {},
+            .link = request.link,
+            .wire = request.wire,
+            .kv = request.kv};
+  for (const StageChoice& choice : found.stages) {
+    plan.stages.push_back(ToStage(choice, model, costs));
+  }
+  ChooseLinks(inputs.cluster, request, {}, &plan);
+  SizeKv(inputs, model, demand.wanted_pages, &plan);
+  plan.n_ctx = demand.ContextOf(plan.kv.n_pages, request.kv.page_tokens);
+  TC_RETURN_IF_ERROR(ValidatePlan(plan, inputs.config, inputs.weights, inputs.cluster, request));
+  TC_ASSIGN_OR_RETURN(plan.micro_batches, ChooseMicroBatches(plan, inputs, options));
+  TC_ASSIGN_OR_RETURN(PlanForecast forecast, ForecastPlan(plan, inputs, options));
+  // What rows by neuron cost in sums over blocks may be a little more than the whole.
+  forecast.lower_bound_s = std::min(found.lower_bound, forecast.objective_s);
+  forecast.structure_bound_s = found.structure_bound;
+  return PlannedModel{std::move(plan), std::move(forecast)};
+}
+
+// The outer search goes by estimates, so that a baseline can be ahead of it by a little.
+constexpr Approach kBaselines[] = {{SplitPolicy::kPipelineOnly, LeastParts::kIgnored},
+                                   {SplitPolicy::kProportional, LeastParts::kIgnored},
+                                   {SplitPolicy::kFrequencyGreedy, LeastParts::kIgnored},
+                                   {SplitPolicy::kPowerInfer, LeastParts::kIgnored}};
+// What the rule of least parts may cost before it gives way: where memory is tight a part that does
+// not pay for its messages can be the only one that has room.
+constexpr double kLeastPartsMayCost = 0.01;
+
+// Takes `next` for `best` where it is better by more than `margin`, or where there is none yet.
+void TakeBetter(Result<PlannedModel> next, double margin, Result<PlannedModel>* best) {
+  if (!next.ok()) return;
+  if (best->ok() && next->forecast.objective_s * (1 + margin) >= (*best)->forecast.objective_s) {
+    return;
+  }
+  *best = std::move(next);
+}
+
+// No worse than any baseline. kResourceExhausted when there is no plan that fits.
+Result<PlannedModel> BestPlan(const PlannerInputs& inputs, const PlannerOptions& options,
+                              const CostModel& costs, int64_t n_pages) {
+  const auto plan_by = [&](const Approach& approach) {
+    return PlanBy(approach, inputs, options, costs, n_pages);
+  };
+  if (options.policy != SplitPolicy::kOptimal) {
+    return plan_by({options.policy, LeastParts::kIgnored});
+  }
+  Result<PlannedModel> best = plan_by({SplitPolicy::kOptimal, LeastParts::kKept});
+  Result<PlannedModel> free = plan_by({SplitPolicy::kOptimal, LeastParts::kIgnored});
+  for (const Result<PlannedModel>* plan : {&best, &free}) {
+    const Status& status = plan->status();
+    if (!status.ok() && status.code() != StatusCode::kResourceExhausted) return status;
+  }
+  if (!best.ok() && !free.ok()) return best;
+  // The bound of all plans, not only of those that keep the rule.
+  const double lower_bound = free.ok() ? free->forecast.lower_bound_s : 0;
+  TakeBetter(std::move(free), kLeastPartsMayCost, &best);
+  for (const Approach& baseline : kBaselines) TakeBetter(plan_by(baseline), 0, &best);
+  best->forecast.lower_bound_s = std::min(lower_bound, best->forecast.objective_s);
+  return best;
+}
+
 Status CheckInputs(const PlannerInputs& inputs, const PlannerOptions& options) {
   if (inputs.cluster.workers.empty()) return InvalidArgument("cluster has no workers");
   if (inputs.cluster.workers.size() > kMaxSplitDevices) {
@@ -297,7 +382,7 @@ CostInputs CostInputsOf(const PlannerInputs& inputs, const PlannerOptions& optio
           .step = {.n_sequences = options.n_sequences,
                    .n_context = options.n_context,
                    .kv_dtype = options.request.kv.dtype},
-          .wire = options.request.wire};
+          .wires = PairWires::Of(options.request, inputs.cluster)};
 }
 
 Result<double> ParseObjective(std::string_view objective) {
@@ -322,52 +407,18 @@ int64_t SequencesPerStep(int n_streams, size_t n_workers) {
 
 Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions& options) {
   TC_RETURN_IF_ERROR(CheckInputs(inputs, options));
-  const PlanRequest& request = options.request;
-  TC_ASSIGN_OR_RETURN(const ContextDemand demand, DemandOf(inputs.config, request));
+  TC_ASSIGN_OR_RETURN(const ContextDemand demand, DemandOf(inputs.config, options.request));
   const CostModel costs(CostInputsOf(inputs, options));
-  const StageSearchOptions search{
-      .inner = {.objective = {.latency = options.latency_weight}, .policy = options.policy},
-      .max_group = options.max_group,
-      .stop = options.stop};
-  const LeastParts wanted_parts =
-      options.policy == SplitPolicy::kOptimal ? LeastParts::kKept : LeastParts::kIgnored;
   // Fewer pages by halves until something fits; the last try is for a single sequence.
   int64_t n_pages = demand.wanted_pages;
-  LeastParts least_parts = wanted_parts;
-  while (true) {
-    const ClusterStages model(inputs, options, costs, least_parts, n_pages);
-    const auto found = SearchStages(model, search);
-    if (!found.ok()) {
-      if (found.status().code() != StatusCode::kResourceExhausted) return found.status();
-      if (least_parts == LeastParts::kKept) {
-        least_parts = LeastParts::kIgnored;
-        continue;
-      }
-      least_parts = wanted_parts;
-      if (n_pages <= demand.least_pages) return DoesNotFit(inputs, model, found.status());
-      n_pages = std::max(demand.least_pages, n_pages / 2);
-      continue;
-    }
-    Plan plan{.epoch = request.epoch,
-              .model_fingerprint = request.model_fingerprint,
-              .n_layer = inputs.config.n_layer,
-              .stages = {},
-              .link = request.link,
-              .wire = request.wire,
-              .kv = request.kv};
-    for (const StageChoice& choice : found->stages) {
-      plan.stages.push_back(ToStage(choice, model, costs));
-    }
-    SizeKv(inputs, model, demand.wanted_pages, &plan);
-    plan.n_ctx = demand.ContextOf(plan.kv.n_pages, request.kv.page_tokens);
-    TC_RETURN_IF_ERROR(ValidatePlan(plan, inputs.config, inputs.weights, inputs.cluster, request));
-    TC_ASSIGN_OR_RETURN(plan.micro_batches, ChooseMicroBatches(plan, inputs, options));
-    TC_ASSIGN_OR_RETURN(PlanForecast forecast, ForecastPlan(plan, inputs, options));
-    // What rows by neuron cost in sums over blocks may be a little more than the whole.
-    forecast.lower_bound_s = std::min(found->lower_bound, forecast.objective_s);
-    forecast.structure_bound_s = found->structure_bound;
-    return PlannedModel{std::move(plan), std::move(forecast)};
+  Result<PlannedModel> plan = BestPlan(inputs, options, costs, n_pages);
+  while (plan.status().code() == StatusCode::kResourceExhausted && n_pages > demand.least_pages) {
+    n_pages = std::max(demand.least_pages, n_pages / 2);
+    plan = BestPlan(inputs, options, costs, n_pages);
   }
+  if (plan.status().code() != StatusCode::kResourceExhausted) return plan;
+  const ClusterStages model(inputs, options, costs, LeastParts::kIgnored, n_pages);
+  return DoesNotFit(inputs, model, plan.status());
 }
 
 }  // namespace thermocline::placement

@@ -44,6 +44,8 @@ void Put(const Hello& in, wire::Message* message) {
   out->set_zmq_address(in.zmq_address);
   out->set_offers_host(in.offers_host);
   out->set_nccl_id(in.nccl_id);
+  out->set_nccl_version(in.nccl_version);
+  out->set_gpu_uuid(in.gpu_uuid);
 }
 
 Status Get(const wire::Hello& in, Hello* out) {
@@ -57,6 +59,8 @@ Status Get(const wire::Hello& in, Hello* out) {
   TC_RETURN_IF_ERROR(GetText("hello.device", in.device(), &out->device));
   TC_RETURN_IF_ERROR(GetText("hello.mpi_address", in.mpi_address(), &out->mpi_address));
   TC_RETURN_IF_ERROR(GetNcclId("hello.nccl_id", in.nccl_id(), &out->nccl_id));
+  TC_RETURN_IF_ERROR(GetText("hello.nccl_version", in.nccl_version(), &out->nccl_version));
+  TC_RETURN_IF_ERROR(GetText("hello.gpu_uuid", in.gpu_uuid(), &out->gpu_uuid));
   return GetText("hello.zmq_address", in.zmq_address(), &out->zmq_address);
 }
 
@@ -102,6 +106,7 @@ void Put(const AssignPlan& in, wire::Message* message) {
   out->set_n_neuron_tables(in.n_neuron_tables);
   out->set_trace(in.trace);
   out->set_nccl_id(in.nccl_id);
+  for (const int helper : in.nccl_helpers) out->add_nccl_helpers(helper);
 }
 
 Status GetHelperAddresses(const wire::AssignPlan& in, AssignPlan* out) {
@@ -114,6 +119,21 @@ Status GetHelperAddresses(const wire::AssignPlan& in, AssignPlan* out) {
   return GetText("assign.lead_address", in.lead_address(), &out->lead_address);
 }
 
+// Ascending, each a helper of the stage.
+Status GetGroup(const wire::AssignPlan& in, AssignPlan* out) {
+  TC_RETURN_IF_ERROR(GetNcclId("assign.nccl_id", in.nccl_id(), &out->nccl_id));
+  TC_RETURN_IF_ERROR(
+      CheckCount("assign.nccl_helpers", in.nccl_helpers_size(), placement::kMaxHelpers));
+  int next = 0;
+  for (const int64_t helper : in.nccl_helpers()) {
+    int& own = out->nccl_helpers.emplace_back();
+    TC_RETURN_IF_ERROR(
+        GetInt("assign.nccl_helpers", helper, next, placement::kMaxHelpers - 1, &own));
+    next = own + 1;
+  }
+  return OkStatus();
+}
+
 Status Get(const wire::AssignPlan& in, AssignPlan* out) {
   TC_RETURN_IF_ERROR(Get(in.plan(), &out->plan));
   TC_RETURN_IF_ERROR(
@@ -121,7 +141,7 @@ Status Get(const wire::AssignPlan& in, AssignPlan* out) {
   TC_RETURN_IF_ERROR(
       GetInt("assign.helper", in.helper(), -1, placement::kMaxHelpers - 1, &out->helper));
   TC_RETURN_IF_ERROR(GetHelperAddresses(in, out));
-  TC_RETURN_IF_ERROR(GetNcclId("assign.nccl_id", in.nccl_id(), &out->nccl_id));
+  TC_RETURN_IF_ERROR(GetGroup(in, out));
   out->trace = in.trace();
   out->model_bytes = in.model_bytes();
   out->header_bytes = in.header_bytes();

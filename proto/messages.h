@@ -47,6 +47,9 @@ struct Hello {
   // Its memory is what was free on its host: nobody has said how much of it is this worker's.
   bool offers_host = false;
   std::string nccl_id;  // for the first group that this worker will lead; or ""
+  // Of a worker on a GPU that can be in a group; else "".
+  std::string nccl_version;
+  std::string gpu_uuid;  // of its card; no two members of a group have one together
   friend bool operator==(const Hello&, const Hello&) = default;
 };
 
@@ -80,9 +83,12 @@ struct AssignPlan {
   std::string dump_logits_dir;  // diagnostics: the last stage writes logits here; "" = off
   int n_neuron_tables = 0;      // sent for this epoch before; other layers keep their order
   bool trace = false;           // TraceSpans are wanted
-  // For the members of a stage that is shared: where their GPUs meet, as the lead told in its Hello
-  // or last Ready; "" if it told nothing or has used that up.
+  // For the members of a stage's group: where their GPUs meet, as the lead told in its Hello or
+  // last Ready; "" if there is none.
   std::string nccl_id;
+  // The helpers of the stage, ascending, that are in a group with its lead; each has one rank more
+  // than it has helpers before it here. None: there is no group, and sums go over links.
+  std::vector<int> nccl_helpers;
   friend bool operator==(const AssignPlan&, const AssignPlan&) = default;
 };
 

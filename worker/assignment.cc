@@ -183,23 +183,97 @@ Status AttachSparsityFile(const std::string& path, LoadedModel* model) {
   return Attach(path, fingerprint, model);
 }
 
+placement::LinkWay Assignment::WayToLead() const {
+  return WayToHelper(static_cast<size_t>(message.helper));
+}
+
+placement::LinkWay Assignment::WayToPrevious() const {
+  const auto at = static_cast<size_t>(message.stage);
+  return message.plan.WayOf(message.plan.stages[at - 1].to_next);
+}
+
+placement::LinkWay Assignment::WayToHelper(size_t helper) const {
+  return message.plan.WayOf(stage().helpers[helper].to_lead);
+}
+
+std::vector<placement::LinkWay> Assignment::Ways() const {
+  if (is_helper()) return {WayToLead()};
+  std::vector<placement::LinkWay> ways;
+  if (message.stage > 0) ways.push_back(WayToPrevious());
+  if (message.stage + 1 < static_cast<int>(message.plan.stages.size())) ways.push_back(WayToNext());
+  for (size_t h = 0; h < stage().helpers.size(); ++h) ways.push_back(WayToHelper(h));
+  return ways;
+}
+
+bool Assignment::IsInGroup(int helper) const {
+  const auto& members = message.nccl_helpers;
+  return std::find(members.begin(), members.end(), helper) != members.end();
+}
+
+bool Assignment::is_in_group() const {
+  return is_helper() ? IsInGroup(message.helper) : !message.nccl_helpers.empty();
+}
+
+int Assignment::group_rank() const {
+  if (!is_helper()) return 0;
+  const auto& members = message.nccl_helpers;
+  const auto place = std::find(members.begin(), members.end(), message.helper);
+  return 1 + static_cast<int>(place - members.begin());
+}
+
+std::vector<bool> Assignment::GroupLayers() const {
+  const placement::StagePlan& plan = stage();
+  std::vector<bool> layers;
+  if (message.nccl_helpers.empty()) return layers;
+  for (size_t layer = 0; layer < plan.neurons.size(); ++layer) {
+    layers.push_back(
+        std::all_of(message.nccl_helpers.begin(), message.nccl_helpers.end(), [&](int helper) {
+          return !plan.helpers[static_cast<size_t>(helper)].neurons[layer].empty();
+        }));
+  }
+  return layers;
+}
+
 FfnPlan Assignment::ffn() const {
   const placement::StagePlan& plan = stage();
   FfnPlan ffn{.modes = message.ffn};
   if (!plan.is_split()) return ffn;
+  if (is_in_group()) ffn.in_group = GroupLayers();
   if (is_helper()) {
     ffn.neurons = plan.helpers[static_cast<size_t>(message.helper)].neurons;
     ffn.is_helper = true;
     return ffn;
   }
   ffn.neurons = plan.neurons;
-  ffn.n_helpers.assign(plan.neurons.size(), 0);
-  for (const placement::HelperPlan& helper : plan.helpers) {
-    for (size_t layer = 0; layer < ffn.n_helpers.size(); ++layer) {
-      ffn.n_helpers[layer] += helper.neurons[layer].empty() ? 0 : 1;
+  for (const auto& helpers : LinkHelpers())
+    ffn.n_helpers.push_back(static_cast<int>(helpers.size()));
+  return ffn;
+}
+
+std::vector<std::vector<size_t>> Assignment::LinkHelpers() const {
+  const placement::StagePlan& plan = stage();
+  const std::vector<bool> by_group = GroupLayers();
+  std::vector<std::vector<size_t>> layers(plan.neurons.size());
+  for (size_t layer = 0; layer < layers.size(); ++layer) {
+    for (size_t h = 0; h < plan.helpers.size(); ++h) {
+      if (plan.helpers[h].neurons[layer].empty()) continue;
+      const bool in_group = !by_group.empty() && by_group[layer] && IsInGroup(static_cast<int>(h));
+      if (!in_group) layers[layer].push_back(h);
     }
   }
-  return ffn;
+  return layers;
+}
+
+Status CheckGroup(const proto::AssignPlan& message) {
+  const auto& members = message.nccl_helpers;
+  if (members.empty()) return OkStatus();
+  const auto& helpers = message.plan.stages[static_cast<size_t>(message.stage)].helpers;
+  if (members.back() >= static_cast<int>(helpers.size()) || message.nccl_id.empty()) {
+    return DataLoss(Str("plan with a group of GPUs that cannot be:", Kv("stage", message.stage),
+                        Kv("helpers", helpers.size()), Kv("last_member", members.back()),
+                        Kv("id_bytes", message.nccl_id.size())));
+  }
+  return OkStatus();
 }
 
 Status CheckNeurons(const placement::StagePlan& stage, const model::ModelConfig& config) {

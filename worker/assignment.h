@@ -32,6 +32,23 @@ struct Assignment {
     return message.plan.stages[static_cast<size_t>(message.stage)];
   }
   bool is_helper() const { return message.helper >= 0; }
+  // How its own links travel: of a helper the one to its lead; of a lead those to its neighbours,
+  // while there are such, and to its helpers.
+  placement::LinkWay WayToLead() const;
+  placement::LinkWay WayToPrevious() const;
+  placement::LinkWay WayToNext() const { return message.plan.WayOf(stage().to_next); }
+  placement::LinkWay WayToHelper(size_t helper) const;
+  std::vector<placement::LinkWay> Ways() const;
+  // Whether a helper of the stage is in a group of GPUs with its lead; this worker is.
+  bool IsInGroup(int helper) const;
+  bool is_in_group() const;
+  // Of the lead in the group, or of a helper that is in it.
+  int group_rank() const;
+  // By layer of the stage: whether all members of its group have neurons there, so that the group
+  // adds their sums; others' go over links. No entry: there is no group.
+  std::vector<bool> GroupLayers() const;
+  // By layer of the stage: the helpers whose sums come over links.
+  std::vector<std::vector<size_t>> LinkHelpers() const;
   // The layers' neurons held here, and who else has some.
   FfnPlan ffn() const;
 };
@@ -71,6 +88,9 @@ Status AttachSparsityFile(const std::string& path, LoadedModel* model);
 Result<LoadedModel> OpenAssignedModel(const Assignment& assignment, const Clock& clock,
                                       const std::atomic<bool>& stop,
                                       const LoadProgressFn& on_progress);
+
+// kDataLoss names a member of the group that the stage does not have, or what the group lacks.
+Status CheckGroup(const proto::AssignPlan& message);
 
 // kDataLoss names what a stage's neurons contradict: the layers, one another, or the model.
 Status CheckNeurons(const placement::StagePlan& stage, const model::ModelConfig& config);

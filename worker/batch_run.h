@@ -29,6 +29,7 @@ struct BatchRun {
   float* scratch = nullptr;  // of these rows
   const Program* program = nullptr;
   KvCache* kv = nullptr;
+  kernels::WorkMark fetched = 0;  // of a device apart: behind the copy of the run's result
   // Time that the device spent on ops of the program's FFN; counted only when `times_ffn`.
   bool times_ffn = false;
   Duration ffn_time{0};

@@ -23,6 +23,10 @@ void AddFlags(CLI::App* app, WorkerFlags* flags) {
   app->add_option("--gpu-memory", flags->gpu_memory,
                   "GPU memory that this process may use for everything, e.g. 20G (default: 95 % of "
                   "what is free there)");
+  app->add_option("--nccl", flags->nccl,
+                  "How GPUs of one stage add their sums: auto (by NCCL where it is installed), or "
+                  "off (by way of the host)")
+      ->capture_default_str();
   app->add_option("--isa", flags->isa,
                   "Instruction set of the kernels: auto, or one this machine has (avx512-vnni, "
                   "avx512, avx2, sse4, neon, scalar)");

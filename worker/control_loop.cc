@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 #include <variant>
 
@@ -30,13 +31,14 @@ constexpr Duration kCoordinatorSilence = std::chrono::seconds(10);
 
 ControlLoop::ControlLoop(const WorkerOptions& options, const Clock& clock, comm::Mailbox& mailbox,
                          comm::PeerId peer, WorkerPorts ports,
-                         std::unique_ptr<kernels::Device> device)
+                         std::unique_ptr<kernels::Device> device, GpuWays gpu_ways)
     : options_(options),
       clock_(clock),
       mailbox_(mailbox),
       peer_(peer),
       ports_(std::move(ports)),
-      device_(std::move(device)) {}
+      device_(std::move(device)),
+      gpu_ways_(std::move(gpu_ways)) {}
 
 ControlLoop::~ControlLoop() = default;
 
@@ -92,20 +94,26 @@ Status ControlLoop::SendHello() {
   hello.build = std::string(kVersion);
   hello.wanted_id = options_.wanted_id;
   hello.pid = getpid();
-  hello.profile = MeasureWorker(*device_, {.n_threads = options_.n_threads,
-                                           .cpus = options_.cpus,
-                                           .memory_bytes = options_.memory_bytes,
-                                           .slowdown = options_.slowdown});
+  TC_ASSIGN_OR_RETURN(hello.profile, MeasureWorker(*device_, {.n_threads = options_.n_threads,
+                                                              .cpus = options_.cpus,
+                                                              .memory_bytes = options_.memory_bytes,
+                                                              .slowdown = options_.slowdown}));
   // After the measurement, which has had the device take what it takes for itself.
   if (!device_->reads_host_memory()) {
     TC_ASSIGN_OR_RETURN(hello.profile.memory_bytes,
                         MemoryToOffer(*device_, options_.gpu_memory_bytes));
+    const bool may_be_in_group = gpu_ways_.nccl != nullptr && hello.profile.gpus.size() > 1;
+    uint64_t& offered = hello.profile.memory_bytes;
+    if (may_be_in_group) offered -= std::min(offered, kGroupMemoryBytes);
   }
   hello.host = hello.profile.host;
   hello.device = device_->name();
   hello.offers_host = options_.offers_host;
   if (ports_.mpi != nullptr) hello.mpi_address = ports_.mpi->address();
   if (ports_.zmq != nullptr) hello.zmq_address = ports_.zmq->address();
+  if (gpu_ways_.gpu != nullptr) hello.gpu_uuid = gpu_ways_.gpu->uuid();
+  if (gpu_ways_.nccl != nullptr) hello.nccl_version = gpu_ways_.nccl->version();
+  hello.nccl_id = gpu_ways_.MakeId();
   return Send(hello);
 }
 
@@ -198,11 +206,7 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
   if (message.helper >= static_cast<int>(helpers.size())) {
     return DataLoss(Str("plan without the assigned helper:", Kv("helper", message.helper)));
   }
-  comm::DataPort* const port = PortOf(message.plan.link);
-  if (port == nullptr && message.plan.has_links()) {
-    return Unavailable(Str("this worker has no port for the plan's transport:",
-                           Kv("transport", placement::LinkKindName(message.plan.link))));
-  }
+  TC_RETURN_IF_ERROR(CheckGroup(message));
   if (message.trace && tracer_ == nullptr) tracer_ = std::make_unique<Tracer>(clock_);
   Assignment assignment;
   if (!tables.empty() && tables.front().epoch == epoch_) {
@@ -213,22 +217,23 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
   assignment.key = options_.ticket.key;
   assignment.cache_dir = options_.cache_dir;
   assignment.peer = peer_.value;
+  for (const placement::LinkWay& way : assignment.Ways()) {
+    if (ports().Of(way.link) != nullptr) continue;
+    return Unavailable(Str("this worker has no port for a transport of the plan:",
+                           Kv("transport", placement::LinkKindName(way.link))));
+  }
   step_loop_ = std::make_unique<StepLoop>(
-      StepContext{clock_, mailbox_, port, *device_, counters_, FirstOf(options_.cpus),
-                  tracer_.get()},
+      StepContext{clock_, mailbox_, ports(), *device_, counters_, FirstOf(options_.cpus),
+                  tracer_.get(), &gpu_ways_},
       std::move(assignment), [this](StepEnd end) { OnStepLoopEnd(std::move(end)); },
       std::move(held));
   return OkStatus();
 }
 
-comm::DataPort* ControlLoop::PortOf(placement::LinkKind transport) const {
-  return transport == placement::LinkKind::kMpi ? ports_.mpi.get() : ports_.zmq.get();
-}
-
 // Ports are the step thread's while it serves.
 void ControlLoop::StartProbe(const proto::ProbeLink& request) {
   prober_.reset();
-  comm::DataPort* const port = PortOf(request.transport);
+  comm::DataPort* const port = ports().Of(request.transport);
   if (port == nullptr || step_loop_ != nullptr) {
     const std::string why = port == nullptr ? "no port for that transport" : "serving already";
     const Status sent =

@@ -18,6 +18,7 @@
 #include "kernels/device.h"
 #include "kernels/device_choice.h"
 #include "proto/messages.h"
+#include "worker/gpu_ways.h"
 #include "worker/link_prober.h"
 #include "worker/step_loop.h"
 #include "worker/tracer.h"
@@ -30,6 +31,9 @@ struct WorkerOptions {
   int n_threads = 1;
   std::vector<int> cpus;  // thread i of the step stays on the i-th; none: not pinned
   kernels::DeviceChoice device;
+  // A launcher has started other workers on this host and nobody has named a GPU: the ordinal is
+  // this one's place among them; see ClaimDevice.
+  bool claims_device = false;
   std::string isa = "auto";   // instruction set of the CPU's kernels
   uint64_t memory_bytes = 0;  // what the plan may use here, on a CPU
   bool offers_host = false;   // which is all that was free: nobody gave it a part
@@ -37,6 +41,7 @@ struct WorkerOptions {
   uint64_t gpu_memory_bytes = 0;
   std::string cache_dir;                      // for weights that come by wire
   double slowdown = 1;                        // of computing, in experiments
+  bool uses_nccl = true;                      // where it is there; of a GPU
   std::optional<comm::ShapingOptions> shape;  // what links are made to be like, in experiments
   std::function<void(WorkerId)> on_welcome;   // called once, when the id is known; may be null
 };
@@ -62,7 +67,8 @@ class ControlLoop {
  public:
   // `peer` is this incarnation's id at the mailbox.
   ControlLoop(const WorkerOptions& options, const Clock& clock, comm::Mailbox& mailbox,
-              comm::PeerId peer, WorkerPorts ports, std::unique_ptr<kernels::Device> device);
+              comm::PeerId peer, WorkerPorts ports, std::unique_ptr<kernels::Device> device,
+              GpuWays gpu_ways = {});
   ~ControlLoop();
 
   // Serves until the coordinator says shutdown, which it does when a worker may leave, or stop is
@@ -85,7 +91,7 @@ class ControlLoop {
   Status KeepTable(proto::NeuronTable table);
   void StartProbe(const proto::ProbeLink& request);
   Status ReportProbe();
-  comm::DataPort* PortOf(placement::LinkKind transport) const;
+  DataPorts ports() const { return {ports_.mpi.get(), ports_.zmq.get()}; }
   void OnStepLoopEnd(StepEnd end);
   std::optional<StepEnd> TakeStepEnd();
   Status ReportStepEnd();
@@ -97,6 +103,7 @@ class ControlLoop {
   const comm::PeerId peer_;
   WorkerPorts ports_;
   std::unique_ptr<kernels::Device> device_;
+  const GpuWays gpu_ways_;
   bool welcome_ = false;  // the coordinator has accepted this worker as id_
   bool refused_ = false;
   WorkerId id_;

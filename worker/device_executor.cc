@@ -41,6 +41,10 @@ kernels::ActiveIds Ids(const BatchRun& run, int slot) {
   return {words + 1, words, static_cast<int32_t>(list.n_cols - 1)};
 }
 
+bool IsOfGroup(OpKind kind) { return kind == OpKind::kBroadcast || kind == OpKind::kGroupSum; }
+
+bool WaitsForOthers(OpKind kind) { return kind == OpKind::kReceive || kind == OpKind::kGroupSum; }
+
 }  // namespace
 
 DeviceExecutor::DeviceExecutor(const model::ModelConfig& config, kernels::Device& device,
@@ -53,6 +57,11 @@ DeviceExecutor::DeviceExecutor(const model::ModelConfig& config, kernels::Device
   if (config.has_learned_positions()) position_ids_.reserve(static_cast<size_t>(max_rows));
 }
 
+void DeviceExecutor::set_firing(FiringCounter* firing) {
+  firing_ = firing;
+  if (firing != nullptr && is_apart_) looks_.Reserve(config_->n_ff);
+}
+
 void DeviceExecutor::set_tracer(Tracer* tracer, int first_layer) {
   tracer_ = tracer;
   first_layer_ = first_layer;
@@ -62,7 +71,10 @@ void DeviceExecutor::set_tracer(Tracer* tracer, int first_layer) {
 Result<bool> DeviceExecutor::Start(OpRef ref) {
   BatchRun& run = (*runs_)[static_cast<size_t>(ref.run)];
   const LoweredOp& op = run.op(ref.op);
-  if (run.times_ffn && ref.op >= run.program->ffn_begin()) {
+  if (timed_since_.run != kNoRun && timed_since_.run != ref.run) StopTiming();
+  if (IsOfGroup(op.kind)) {
+    TC_RETURN_IF_ERROR(RunInGroup(run, op));
+  } else if (run.times_ffn && ref.op >= run.program->ffn_begin()) {
     RunTimed(ref, &run);
   } else {
     RunTraced(run, op);
@@ -78,6 +90,30 @@ void DeviceExecutor::RunTimed(OpRef ref, BatchRun* run) {
   run->ffn_time += clock_.Now() - begin;
 }
 
+// Work of another run comes between: what would be measured is not the timed run's alone.
+void DeviceExecutor::StopTiming() {
+  (*runs_)[static_cast<size_t>(timed_since_.run)].times_ffn = false;
+  timed_since_ = {};
+}
+
+// Put on the device's stream, as an op is; its time there is not the host's to know.
+Status DeviceExecutor::RunInGroup(const BatchRun& run, const LoweredOp& op) {
+  const TimePoint begin = tracer_ == nullptr ? TimePoint{} : tracer_->Now();
+  const bool gives = op.inputs[0] != kNoSlot;
+  const TensorView x = run.View(gives ? op.inputs[0] : op.output);
+  const PartKey key{run.step, op.layer_in_stage};
+  TC_RETURN_IF_ERROR(op.kind == OpKind::kBroadcast ? group_->Broadcast(key, x) : group_->Sum(x));
+  if (tracer_ == nullptr) return OkStatus();
+  tracer_->Add({.name = tracer_->NameOf(op),
+                .track = track_,
+                .layer = LayerOf(op, first_layer_),
+                .step = run.step,
+                .n_rows = run.n_rows,
+                .n_bytes = x.bytes()},
+               begin, tracer_->Now());
+  return OkStatus();
+}
+
 // From when the queue is empty until it is again, over the ops up to the next that must wait for
 // others. Errors of the device are told by the next wait for it.
 void DeviceExecutor::TimeInQueue(OpRef ref, BatchRun* run) {
@@ -90,7 +126,7 @@ void DeviceExecutor::TimeInQueue(OpRef ref, BatchRun* run) {
     timed_begin_ = clock_.Now();
   }
   RunTraced(*run, run->op(ref.op));
-  if (next < ops.size() && ops[next].kind != OpKind::kReceive) return;
+  if (next < ops.size() && !WaitsForOthers(ops[next].kind)) return;
   (void)device_->Synchronize();
   run->ffn_time += clock_.Now() - timed_begin_;
   timed_since_ = {};
@@ -166,7 +202,9 @@ void DeviceExecutor::Run(const BatchRun& run, const LoweredOp& op) {
       return RunAxpyRows(run, op, out);
     case OpKind::kSend:
     case OpKind::kReceive:
-      return;  // of the other unit
+    case OpKind::kBroadcast:
+    case OpKind::kGroupSum:
+      return;  // with other members
   }
 }
 

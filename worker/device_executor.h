@@ -11,6 +11,7 @@
 #include "worker/dispatcher.h"
 #include "worker/firing_counter.h"
 #include "worker/firing_looks.h"
+#include "worker/stage_group.h"
 #include "worker/tracer.h"
 
 namespace thermocline::worker {
@@ -40,7 +41,9 @@ class DeviceExecutor final : public OpExecutor {
   void set_observer(OpObserver* observer) { observer_ = observer; }
   OpObserver* observer() const { return observer_; }
   // The same.
-  void set_firing(FiringCounter* firing) { firing_ = firing; }
+  void set_firing(FiringCounter* firing);
+  // The same; null: no program has ops of a group.
+  void set_group(StageGroup* group) { group_ = group; }
   // Outlives it; null: nobody traces. `first_layer` is the stage's.
   void set_tracer(Tracer* tracer, int first_layer);
 
@@ -48,9 +51,11 @@ class DeviceExecutor final : public OpExecutor {
   Result<bool> Poll(OpRef*) override { return false; }
 
  private:
+  Status RunInGroup(const BatchRun& run, const LoweredOp& op);
   void RunTraced(const BatchRun& run, const LoweredOp& op);
   void RunTimed(OpRef ref, BatchRun* run);
   void TimeInQueue(OpRef ref, BatchRun* run);
+  void StopTiming();
   Status Show(const BatchRun& run, const LoweredOp& op);
   TensorView CopyOf(TensorView value, std::vector<std::byte>* memory);
   void Run(const BatchRun& run, const LoweredOp& op);
@@ -67,6 +72,7 @@ class DeviceExecutor final : public OpExecutor {
   std::vector<BatchRun>* runs_;
   OpObserver* observer_ = nullptr;
   FiringCounter* firing_ = nullptr;
+  StageGroup* group_ = nullptr;
   Tracer* tracer_ = nullptr;
   int first_layer_ = 0;
   uint32_t track_ = 0;

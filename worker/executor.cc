@@ -100,12 +100,16 @@ void Executor::SetInput(int run, TensorView x) {
   CopyToDevice(host, Input(run), on_);
 }
 
+void Executor::StartFetch(int run) {
+  if (!is_apart()) return;
+  CopyToHost(Input(run), host_rows_->Ends(At(run)), on_);
+  runs_[static_cast<size_t>(run)].fetched = on_.Mark();
+}
+
 Result<TensorView> Executor::FetchInput(int run) {
   if (!is_apart()) return Input(run);
-  const TensorView host = host_rows_->Ends(At(run));
-  CopyToHost(Input(run), host, on_);
-  TC_RETURN_IF_ERROR(on_.Synchronize());
-  return host;
+  TC_RETURN_IF_ERROR(on_.Wait(At(run).fetched));
+  return host_rows_->Ends(At(run));
 }
 
 }  // namespace thermocline::worker

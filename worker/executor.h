@@ -54,6 +54,9 @@ class Executor {
   }
   // Outlives the executor; needed by programs that send and receive.
   void set_exchange(PartExchange* exchange) { links_.set_exchange(exchange); }
+  // Outlives the executor; needed by programs with sums over a group. The device waits for what is
+  // in its queue through the group (GroupDevice).
+  void set_group(StageGroup* group) { device_.set_group(group); }
 
   // Whether a batch of 1 row or more can be opened now.
   bool HasRoom(int64_t n_rows) const;
@@ -78,15 +81,21 @@ class Executor {
   TensorView Input(int run) const;
   // Gives a run the input that begins it, from host memory.
   void SetInput(int run, TensorView x);
-  // Where Input is, or a copy in host memory of what it is now, valid until the next Open after the
-  // run's end. kUnavailable when the device is lost.
+  // When its last program is done: the copy of Input to host memory goes into the queue at once,
+  // before what younger runs put there.
+  void StartFetch(int run);
+  // Where Input is, or that copy, valid until the next Open after the run's end. Waits for it and
+  // for nothing behind it. kUnavailable when the device is lost.
   Result<TensorView> FetchInput(int run);
   // Whether the device has memory of its own.
   bool is_apart() const { return host_rows_.has_value(); }
   // A slot of the run's last program.
   TensorView View(int run, int slot) const { return At(run).View(slot); }
-  // What the device spent on the FFN of the run's last program.
-  Duration FfnTime(int run) const { return At(run).ffn_time; }
+  // What the device spent on the FFN of the run's last program; nullopt when that was not asked
+  // for, or work of other runs came between.
+  std::optional<Duration> FfnTime(int run) const {
+    return At(run).times_ffn ? std::optional(At(run).ffn_time) : std::nullopt;
+  }
 
  private:
   Executor(const model::ModelConfig& config, kernels::Device& device,

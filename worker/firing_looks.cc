@@ -48,16 +48,25 @@ void FiringLooks::CountWhatHasCome(FiringCounter* counter) {
   }
 }
 
-FiringLooks::Look* FiringLooks::FreeLook(uint64_t n_bytes) {
+void FiringLooks::Reserve(int64_t n_neurons) {
+  const uint64_t n_bytes =
+      ListBytes(static_cast<int32_t>(n_neurons)) + sizeof(float) * static_cast<uint64_t>(n_neurons);
   looks_.resize(kLooks);
-  const auto is_free = [](const Look& look) { return !look.is_under_way; };
+  for (Look& look : looks_) {
+    if (look.is_under_way || look.memory.size() >= n_bytes) continue;
+    auto memory = device_.AllocateHost(n_bytes);
+    if (!memory.ok()) return;
+    look.memory = *std::move(memory);
+  }
+}
+
+// Of one that was reserved: a step waits for no allocation.
+FiringLooks::Look* FiringLooks::FreeLook(uint64_t n_bytes) {
+  const auto is_free = [&](const Look& look) {
+    return !look.is_under_way && look.memory.size() >= n_bytes;
+  };
   const auto free = std::find_if(looks_.begin(), looks_.end(), is_free);
-  if (free == looks_.end()) return nullptr;
-  if (free->memory.size() >= n_bytes) return &*free;
-  auto memory = device_.AllocateHost(n_bytes);
-  if (!memory.ok()) return nullptr;
-  free->memory = *std::move(memory);
-  return &*free;
+  return free == looks_.end() ? nullptr : &*free;
 }
 
 void FiringLooks::Count(const Look& look, FiringCounter* counter) {

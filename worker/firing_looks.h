@@ -19,6 +19,10 @@ class FiringLooks {
   // The device outlives it, and the work in its queue this.
   explicit FiringLooks(kernels::Device& device) : device_(device) {}
 
+  // Takes the host memory for looks at layers of n_neurons, so that no step does. Without any there
+  // is nothing to see.
+  void Reserve(int64_t n_neurons);
+
   // As FiringCounter::OnNeurons, once the copies have come; `counter` outlives that.
   void OnNeurons(FiringCounter* counter, int layer_in_stage, const kernels::ActiveIds& active,
                  TensorView a);

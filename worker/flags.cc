@@ -164,6 +164,7 @@ Result<WorkerOptions> ResolveWorkerFlags(const WorkerFlags& flags,
   options.device = *device;
   // One GPU for each worker of a launcher's, in order of rank.
   if (!options.device.has_ordinal) options.device.ordinal = share.index;
+  options.claims_device = !options.device.has_ordinal && share.n_workers > 1;
   options.isa = flags.isa;
   options.slowdown = flags.slowdown;
   options.memory_bytes =
@@ -179,6 +180,10 @@ Result<WorkerOptions> ResolveWorkerFlags(const WorkerFlags& flags,
     if (!memory.ok()) return memory.status().WithContext("--gpu-memory");
     options.gpu_memory_bytes = *memory;
   }
+  if (flags.nccl != "auto" && flags.nccl != "off") {
+    return InvalidArgument(Str("--nccl: ", flags.nccl, " is neither auto nor off"));
+  }
+  options.uses_nccl = flags.nccl == "auto";
   if (!flags.shape.empty()) {
     const auto shape = comm::ParseShaping(flags.shape);
     if (!shape.ok()) return shape.status().WithContext("--shape");

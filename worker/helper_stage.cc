@@ -12,6 +12,7 @@ Result<std::unique_ptr<HelperStage>> HelperStage::Create(const ModelSource& sour
                                                          kernels::Device& device,
                                                          const LoadProgressFn& on_progress) {
   TC_RETURN_IF_ERROR(CheckModes(source, options.ffn.modes));
+  TC_RETURN_IF_ERROR(device.Prepare({.max_rows = options.max_step_tokens}));
   std::unique_ptr<HelperStage> stage(new HelperStage(options));
   TC_ASSIGN_OR_RETURN(stage->shard_, Shard::Load(source, options.layers, options.ffn, device,
                                                  on_progress, options.prior));

@@ -41,6 +41,8 @@ class HelperStage {
   const Shard& shard() const { return shard_; }
   // Before the first run; outlives the stage.
   void set_firing(FiringCounter* firing) { executor_->set_firing(firing); }
+  // The same, where it is a member of the stage's group of GPUs; its device waits through it.
+  void set_group(StageGroup* group) { executor_->set_group(group); }
   // For another plan. Nothing can be run afterwards.
   Shard TakeShard() { return std::move(shard_); }
   // As Stage::FfnText.

@@ -102,7 +102,8 @@ void LayerStack::Start(int run, int layer, Executor* executor, KvCache* kv) {
 void LayerStack::Record(int run, const Executor& executor) {
   const Place& place = places_[static_cast<size_t>(run)];
   if (!place.is_timed) return;
-  chooser_.Record(place.layer, executor.Input(run).n_rows, place.chosen, executor.FfnTime(run));
+  const auto took = executor.FfnTime(run);
+  if (took) chooser_.Record(place.layer, executor.Input(run).n_rows, place.chosen, *took);
 }
 
 int64_t LayerStack::scratch_cols() const {

@@ -10,16 +10,10 @@
 #include "worker/batch_run.h"
 #include "worker/dispatcher.h"
 #include "worker/host_rows.h"
+#include "worker/part_key.h"
 #include "worker/tracer.h"
 
 namespace thermocline::worker {
-
-// Which x moves: several batches may be at one layer, and one batch passes it once.
-struct PartKey {
-  StepId step;
-  int layer_in_stage = 0;
-  friend bool operator==(const PartKey&, const PartKey&) = default;
-};
 
 // Moves values between the members of a stage that share a layer, from and to host memory. Step
 // thread only.

@@ -63,6 +63,8 @@ OpDag::OpDag(std::span<const OpAccess> ops) {
     }
     if (prerequisites[i].empty()) roots_[static_cast<size_t>(ops[i].unit)].Add(op);
     if (ops[i].is_ordered) ordered_.Add(op);
+    if (ops[i].section == Section::kBegin) section_begins_.Add(op);
+    if (ops[i].section == Section::kEnd) section_ends_.Add(op);
   }
   begins_.push_back(0);
   for (const std::vector<uint16_t>& own : dependents) {

@@ -26,6 +26,11 @@ class OpSet {
   void Remove(int op) { words_[Word(op)] &= ~Bit(op); }
   bool Has(int op) const { return (words_[Word(op)] & Bit(op)) != 0; }
   // The first op that is not in `others`; -1 when there is none.
+  OpSet operator|(const OpSet& others) const {
+    OpSet both;
+    for (size_t i = 0; i < words_.size(); ++i) both.words_[i] = words_[i] | others.words_[i];
+    return both;
+  }
   int FirstWithout(const OpSet& others) const {
     for (size_t i = 0; i < words_.size(); ++i) {
       const uint64_t word = words_[i] & ~others.words_[i];
@@ -42,12 +47,18 @@ class OpSet {
   std::array<uint64_t, kMaxOps / kWordBits> words_ = {};
 };
 
+// Ops of a section are begun by one of them and ended by another, and of all runs one at a time is
+// between the two: members of a group do what they do together in one order, a section after the
+// other.
+enum class Section : uint8_t { kNone, kBegin, kEnd };
+
 // What an op does to storage, whose places are numbered from 0.
 struct OpAccess {
   Unit unit = Unit::kDevice;
   // Touches what is not in the places, the pages of keys and values: of such ops the k-th of a
   // younger run waits for the k-th of every older one.
   bool is_ordered = false;
+  Section section = Section::kNone;  // that it begins or ends
   std::vector<int> reads;
   std::vector<int> writes;
 };
@@ -72,6 +83,8 @@ class OpDag {
   // Those that wait for none.
   const OpSet& roots(Unit unit) const { return roots_[static_cast<size_t>(unit)]; }
   const OpSet& ordered() const { return ordered_; }
+  const OpSet& section_begins() const { return section_begins_; }
+  const OpSet& section_ends() const { return section_ends_; }
 
  private:
   std::vector<Unit> units_;
@@ -79,7 +92,7 @@ class OpDag {
   std::vector<uint32_t> begins_;  // into dependents_, by op, with an end
   std::vector<uint16_t> dependents_;
   std::array<OpSet, kUnits> roots_;
-  OpSet ordered_;
+  OpSet ordered_, section_begins_, section_ends_;
 };
 
 }  // namespace thermocline::worker

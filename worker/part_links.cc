@@ -1,6 +1,7 @@
 #include "worker/part_links.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/str.h"
 #include "worker/executor.h"
@@ -9,8 +10,9 @@
 namespace thermocline::worker {
 
 LeadLinks::LeadLinks(Epoch epoch, int first_layer,
-                     std::vector<std::vector<ActivationLink*>> members)
-    : epoch_(epoch), first_layer_(first_layer) {
+                     std::vector<std::vector<ActivationLink*>> members,
+                     std::vector<ActivationLink*> group)
+    : epoch_(epoch), first_layer_(first_layer), group_(std::move(group)) {
   for (const std::vector<ActivationLink*>& layer : members) {
     std::vector<size_t>& indexes = members_.emplace_back();
     for (ActivationLink* link : layer) indexes.push_back(IndexOf(link));
@@ -58,6 +60,19 @@ Result<bool> LeadLinks::TryReceive(PartKey key, int peer, TensorView x) {
   CopyRows(sum, x);
   helper.asked.erase(helper.asked.begin());
   return true;
+}
+
+// A frame without x, which comes by the group.
+Status LeadLinks::Announce(PartKey key, int64_t n_rows) {
+  for (ActivationLink* link : group_) {
+    TC_RETURN_IF_ERROR(link->Send(PartOf(key, n_rows), TensorView{}));
+  }
+  return OkStatus();
+}
+
+Status LeadLinks::Flush() {
+  for (ActivationLink* link : group_) TC_RETURN_IF_ERROR(link->Flush().status());
+  return OkStatus();
 }
 
 Result<std::optional<proto::Part>> HelperLink::Next(Duration wait) {

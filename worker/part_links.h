@@ -1,4 +1,5 @@
-// The exchange of a shared stage over links: a star around the lead.
+// The exchange of a shared stage over links: a star around the lead. Members of its group of GPUs
+// hear here what comes; their values go by the group.
 #pragma once
 
 #include <cstdint>
@@ -10,19 +11,24 @@
 #include "proto/messages.h"
 #include "worker/activation_link.h"
 #include "worker/link_executor.h"
+#include "worker/stage_group.h"
 
 namespace thermocline::worker {
 
 // The lead's end. A helper answers in the order in which it was asked, so what a link brings next
 // is the answer to the oldest question on it. Step thread only.
-class LeadLinks final : public PartExchange {
+class LeadLinks final : public PartExchange, public GroupNews {
  public:
   // `members[layer]`: the links of the helpers that share that layer of the stage, in the plan's
-  // order. The links outlive this. `first_layer` is the stage's.
-  LeadLinks(Epoch epoch, int first_layer, std::vector<std::vector<ActivationLink*>> members);
+  // order, but for those that do so by the group, whose links `group` has. The links outlive this.
+  // `first_layer` is the stage's.
+  LeadLinks(Epoch epoch, int first_layer, std::vector<std::vector<ActivationLink*>> members,
+            std::vector<ActivationLink*> group = {});
 
   Status Send(PartKey key, TensorView x) override;
   Result<bool> TryReceive(PartKey key, int peer, TensorView x) override;
+  Status Announce(PartKey key, int64_t n_rows) override;
+  Status Flush() override;
 
  private:
   // A link with the questions on it that have no answer yet, oldest first: at most one of each
@@ -38,6 +44,7 @@ class LeadLinks final : public PartExchange {
   const int first_layer_;
   std::vector<Helper> helpers_;
   std::vector<std::vector<size_t>> members_;  // by layer, into helpers_
+  const std::vector<ActivationLink*> group_;
 };
 
 // A helper's end: whatever the lead asks for comes with its layer and its rows. Step thread only.

@@ -15,6 +15,7 @@
 #include "worker/probe/host_topology.h"
 #include "worker/probe/huge_pages.h"
 #include "worker/probe/op_probe.h"
+#include "worker/probe/op_warmup.h"
 
 namespace thermocline::worker {
 namespace {
@@ -96,13 +97,14 @@ void MeasureReading(BandwidthProbe& probe, const ProfilerOptions& options, Worke
   }
 }
 
-void MeasureOps(OpProbe& probe, const ProfilerOptions& options, WorkerProfile* profile) {
+Status MeasureOps(OpProbe& probe, const ProfilerOptions& options, WorkerProfile* profile) {
   const Duration part = PartOf(options);
-  profile->op_overhead_s = Figure::Measured(probe.TinyOpSeconds(kTinyParts * part));
+  TC_ASSIGN_OR_RETURN(const double op_s, probe.TinyOpSeconds(kTinyParts * part));
+  profile->op_overhead_s = Figure::Measured(op_s);
   for (const DType dtype : kWeightTypes) {
     for (WeightRate rate : kWeightCases) {
       rate.dtype = dtype;
-      const double bytes_per_s = probe.BytesPerS(rate, kWeightParts * part);
+      TC_ASSIGN_OR_RETURN(const double bytes_per_s, probe.BytesPerS(rate, kWeightParts * part));
       if (!(bytes_per_s > 0)) continue;
       rate.bytes_per_s = Figure::Measured(bytes_per_s);
       profile->weight_rates.push_back(rate);
@@ -113,10 +115,12 @@ void MeasureOps(OpProbe& probe, const ProfilerOptions& options, WorkerProfile* p
   }
   for (const DType dtype : kWeightTypes) {
     for (const int n_tokens : kComputeTokens) {
-      const double rate = probe.FlopsPerS(dtype, n_tokens, kComputeParts * part);
+      TC_ASSIGN_OR_RETURN(const double rate,
+                          probe.FlopsPerS(dtype, n_tokens, kComputeParts * part));
       profile->compute_rates.push_back({dtype, n_tokens, Figure::Measured(rate)});
     }
   }
+  return OkStatus();
 }
 
 std::vector<placement::GpuInfo> FindGpus() {
@@ -128,28 +132,40 @@ std::vector<placement::GpuInfo> FindGpus() {
 }
 
 // Of a device with memory of its own; reading is what a product with one token does.
-void MeasureApart(kernels::Device& device, ProfilerOptions options, WorkerProfile* profile) {
+Status MeasureApart(kernels::Device& device, const ProfilerOptions& options,
+                    WorkerProfile* profile) {
+  TC_RETURN_IF_ERROR(RunEveryOp(device));
   const uint64_t free_bytes = device.memory().free_bytes;
   const uint64_t n_bytes =
       std::max(OpProbe::kMinBytes, std::min(OpProbe::kApartBytes, free_bytes / 4));
-  auto region = device.Allocate(n_bytes);
-  if (!region.ok()) return LogWarn("worker", Str("speeds not measured: ", region.status()));
+  TC_ASSIGN_OR_RETURN(const Buffer region, device.Allocate(n_bytes));
   const std::vector<std::byte> piece(OpProbe::kMinBytes, std::byte{kProbeByte});
   for (uint64_t at = 0; at < n_bytes; at += piece.size()) {
-    device.CopyToDevice(piece.data(), region->data() + at,
+    device.CopyToDevice(piece.data(), region.data() + at,
                         std::min<uint64_t>(piece.size(), n_bytes - at));
   }
-  if (const Status filled = device.Synchronize(); !filled.ok()) {
-    return LogWarn("worker", Str("speeds not measured: ", filled));
-  }
-  OpProbe ops(device, {region->data(), n_bytes});
+  TC_RETURN_IF_ERROR(device.Synchronize());
+  TC_ASSIGN_OR_RETURN(OpProbe ops, OpProbe::Create(device, {region.data(), n_bytes}));
   const WeightRate reading{.use = WeightUse::kMatMul, .dtype = DType::kF16, .n_tokens = 1};
-  const double rate = ops.BytesPerS(reading, kReadParts * PartOf(options));
+  TC_ASSIGN_OR_RETURN(const double rate, ops.BytesPerS(reading, kReadParts * PartOf(options)));
   if (rate > 0) {
     profile->read_bytes_per_s = Figure::Measured(rate);
     profile->read_rates.push_back({options.n_threads, profile->read_bytes_per_s});
   }
-  MeasureOps(ops, options, profile);
+  return MeasureOps(ops, options, profile);
+}
+
+Status MeasureHost(kernels::Device& device, const ProfilerOptions& options,
+                   WorkerProfile* profile) {
+  auto reading = BandwidthProbe::Create(RegionBytes(options));
+  if (!reading.ok()) {
+    LogWarn("worker", Str("speeds not measured: ", reading.status()));
+    return OkStatus();
+  }
+  profile->huge_pages = HasHugePages(reading->buffer());
+  MeasureReading(*reading, options, profile);
+  TC_ASSIGN_OR_RETURN(OpProbe ops, OpProbe::Create(device, reading->buffer()));
+  return MeasureOps(ops, options, profile);
 }
 
 // The region is gone: what the process holds from now on is what counts.
@@ -160,7 +176,7 @@ void ForgetPeakMemory() {
 
 }  // namespace
 
-WorkerProfile MeasureWorker(kernels::Device& device, const ProfilerOptions& options) {
+Result<WorkerProfile> MeasureWorker(kernels::Device& device, const ProfilerOptions& options) {
   WorkerProfile profile;
   profile.host = HostName();
   profile.n_threads = options.n_threads;
@@ -171,17 +187,10 @@ WorkerProfile MeasureWorker(kernels::Device& device, const ProfilerOptions& opti
   profile.gpus = FindGpus();
   const Status pinned = RunOn(FirstOf(options.cpus));
   if (!pinned.ok()) LogWarn("worker", Str("measuring on any CPU: ", pinned));
-  if (!device.reads_host_memory()) {
-    MeasureApart(device, options, &profile);
-  } else if (auto reading = BandwidthProbe::Create(RegionBytes(options)); reading.ok()) {
-    profile.huge_pages = HasHugePages(reading->buffer());
-    MeasureReading(*reading, options, &profile);
-    OpProbe ops(device, reading->buffer());
-    MeasureOps(ops, options, &profile);
-  } else {
-    LogWarn("worker", Str("speeds not measured: ", reading.status()));
-  }
+  const Status measured = device.reads_host_memory() ? MeasureHost(device, options, &profile)
+                                                     : MeasureApart(device, options, &profile);
   (void)RunOn(options.cpus);
+  if (!measured.ok()) return Status(measured).WithContext(Str("measuring ", device.name()));
   ForgetPeakMemory();
   return profile;
 }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/status.h"
 #include "kernels/device.h"
 #include "placement/profile.h"
 
@@ -22,10 +23,13 @@ struct ProfilerOptions {
 };
 
 // Cores, NUMA nodes, GPUs and huge pages of this machine, and how fast it reads and `device`
-// computes: every type of weights, since the model is not known yet. A figure that could not be
-// measured for want of memory is unknown. The calling thread runs on the first of the CPUs
+// computes: every type of weights, since the model is not known yet. Without memory of the host to
+// read the figures are unknown. A device of its own has run every op then, so that it has taken
+// what it takes. Errors are the device's: kUnavailable when it is lost, kResourceExhausted when it
+// has no memory to measure in. The calling thread runs on the first of the CPUs
 // meanwhile; the memory it used is given back, and forgotten by the process's peak where the system
 // allows that.
-placement::WorkerProfile MeasureWorker(kernels::Device& device, const ProfilerOptions& options);
+Result<placement::WorkerProfile> MeasureWorker(kernels::Device& device,
+                                               const ProfilerOptions& options);
 
 }  // namespace thermocline::worker

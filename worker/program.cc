@@ -40,7 +40,8 @@ class Lowering {
     lowered.activation = op.activation;
     lowered.threshold = op.threshold;
     lowered.peer = op.peer;
-    if (op.outputs.empty() && op.kind != OpKind::kSend) {
+    const bool sends = op.kind == OpKind::kSend || op.kind == OpKind::kBroadcast;
+    if (op.outputs.empty() && !sends) {
       return Internal(Str("op without an output:", Kv("op", index)));
     }
     TC_RETURN_IF_ERROR(ResolveInputs(op, index, &lowered));
@@ -108,18 +109,25 @@ class Lowering {
   }
 
   // The places of a program: first what the other members know of the layer, which a send changes
-  // and a receive asks for, then the slots.
+  // and a receive asks for, the same of the group, then the slots.
   static OpAccess AccessOf(const LoweredOp& op) {
-    constexpr int kOthers = 0;
+    constexpr int kOthers = 0, kGroup = 1, kSlots = 2;
     OpAccess access{.is_ordered = op.kind == OpKind::kAttention};
     for (const int slot : {op.inputs[0], op.inputs[1], op.inputs[2], op.active_ids, op.scores}) {
       if (slot == kNoSlot) continue;
-      access.reads.push_back(slot + 1);
-      if (op.kind == OpKind::kRope) access.writes.push_back(slot + 1);
+      access.reads.push_back(slot + kSlots);
+      if (op.kind == OpKind::kRope) access.writes.push_back(slot + kSlots);
     }
-    if (op.output != kNoSlot) access.writes.push_back(op.output + 1);
+    if (op.output != kNoSlot) access.writes.push_back(op.output + kSlots);
     if (op.kind == OpKind::kSend) access.writes.push_back(kOthers);
     if (op.kind == OpKind::kReceive) access.reads.push_back(kOthers);
+    if (op.kind == OpKind::kBroadcast) {
+      access.section = Section::kBegin;
+      access.writes.push_back(kGroup);
+    } else if (op.kind == OpKind::kGroupSum) {
+      access.section = Section::kEnd;
+      access.reads.push_back(kGroup);
+    }
     const bool is_link = op.kind == OpKind::kSend || op.kind == OpKind::kReceive;
     access.unit = is_link ? Unit::kLink : Unit::kDevice;
     return access;

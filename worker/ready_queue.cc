@@ -30,18 +30,25 @@ void ReadyQueue::Start(int run, const OpDag& dag) {
   std::copy(dag.prerequisites().begin(), dag.prerequisites().end(), state.missing.begin());
 }
 
+OpSet ReadyQueue::Held(int run, const Run* older) const {
+  const Run& state = runs_[static_cast<size_t>(run)];
+  OpSet held;
+  // The run before has itself waited for those before it.
+  if (older != nullptr && older->n_ordered <= state.n_ordered) held = state.dag->ordered();
+  if (in_section_ != kNoRun) held = held | state.dag->section_begins();
+  return held;
+}
+
 bool ReadyQueue::Take(Unit unit, OpRef* op) {
-  static const OpSet kNone;
   const Run* older = nullptr;
   for (const int run : by_age_) {
     Run& state = runs_[static_cast<size_t>(run)];
     if (state.n_left > 0) {
-      // The run before has itself waited for those before it.
-      const bool is_held = older != nullptr && older->n_ordered <= state.n_ordered;
       OpSet& ready = state.ready[static_cast<size_t>(unit)];
-      const int found = ready.FirstWithout(is_held ? state.dag->ordered() : kNone);
+      const int found = ready.FirstWithout(Held(run, older));
       if (found >= 0) {
         ready.Remove(found);
+        if (state.dag->section_begins().Has(found)) in_section_ = run;
         *op = {run, found};
         return true;
       }
@@ -58,6 +65,7 @@ bool ReadyQueue::Complete(OpRef op) {
     state.ready[static_cast<size_t>(state.dag->unit(next))].Add(next);
   }
   if (state.dag->ordered().Has(op.op)) ++state.n_ordered;
+  if (state.dag->section_ends().Has(op.op)) in_section_ = kNoRun;
   ++n_completed_;
   return --state.n_left == 0;
 }

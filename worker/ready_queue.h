@@ -50,6 +50,10 @@ class ReadyQueue {
   uint64_t n_completed() const { return n_completed_; }
 
  private:
+  struct Run;
+  // Ops of `run` that must not start yet, `older` being the run before it.
+  OpSet Held(int run, const Run* older) const;
+
   struct Run {
     const OpDag* dag = nullptr;
     int n_left = 0;         // ops of the program that are not done
@@ -60,6 +64,7 @@ class ReadyQueue {
 
   std::vector<Run> runs_;
   std::vector<int> by_age_;  // the oldest first
+  int in_section_ = kNoRun;
   uint64_t n_completed_ = 0;
 };
 

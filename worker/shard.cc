@@ -52,6 +52,20 @@ std::span<const std::byte> BytesOf(const model::TensorInfo& info,
 Result<Shard> Shard::Load(const ModelSource& source, const model::LayerRange& layers,
                           const FfnPlan& ffn, kernels::Device& device,
                           const LoadProgressFn& on_progress, Shard* prior) {
+  auto shard = LoadOver(source, layers, ffn, device, on_progress, prior);
+  const bool has_holes = prior != nullptr && !device.reads_host_memory() &&
+                         shard.status().code() == StatusCode::kResourceExhausted;
+  if (!has_holes) return shard;
+  *prior = Shard();  // its memory went with the attempt
+  TC_ASSIGN_OR_RETURN(Shard again, LoadOver(source, layers, ffn, device, on_progress, nullptr));
+  again.report_.note += Str(again.report_.note.empty() ? "" : ", ",
+                            "read again: no room beside the weights of the plan before");
+  return again;
+}
+
+Result<Shard> Shard::LoadOver(const ModelSource& source, const model::LayerRange& layers,
+                              const FfnPlan& ffn, kernels::Device& device,
+                              const LoadProgressFn& on_progress, Shard* prior) {
   const model::WeightIndex& weights = source.weights;
   if (source.reader.Mapping().empty()) {
     return Unavailable(Str("weights must lie in a mappable file: ", source.reader.name()));

@@ -54,6 +54,8 @@ struct FfnPlan {
   std::vector<model::NeuronRange> neurons;
   // How many other members hold some, by layer of the stage; of the lead.
   std::vector<int> n_helpers;
+  // Whether their sums are added by a group of GPUs, by layer of the stage; no entry: by none.
+  std::vector<bool> in_group;
   // Holds nothing but those neurons and what computing them takes; another worker leads.
   bool is_helper = false;
 
@@ -64,7 +66,9 @@ struct FfnPlan {
   model::FfnShare ShareOf(int layer_in_stage) const {
     const auto i = static_cast<size_t>(layer_in_stage);
     if (!is_shared()) return {};
-    return {neurons[i].size(), n_helpers.empty() ? 0 : n_helpers[i]};
+    return {.n_neurons = neurons[i].size(),
+            .n_helpers = n_helpers.empty() ? 0 : n_helpers[i],
+            .in_group = !in_group.empty() && in_group[i]};
   }
   bool has_helpers() const {
     return std::any_of(n_helpers.begin(), n_helpers.end(), [](int n) { return n > 0; });
@@ -91,7 +95,9 @@ class Shard {
   // `prior`: a shard of the same source for another plan, or null. Matrices whose rows are the same
   // are taken over where they lie; of the others the rows that stay are copied and only new ones
   // are read. Memory is handed back matrix by matrix, those that go or shrink first, so that it
-  // exceeds the larger of the two shards by no more than one matrix. `prior` is left empty.
+  // exceeds the larger of the two shards by no more than one matrix. On a device with memory of its
+  // own, which has no pages to move, that may not find room in one piece: then all of it is given
+  // back and read again. `prior` is left empty.
   static Result<Shard> Load(const ModelSource& source, const model::LayerRange& layers,
                             const FfnPlan& ffn, kernels::Device& device,
                             const LoadProgressFn& on_progress, Shard* prior = nullptr);
@@ -109,6 +115,9 @@ class Shard {
   std::span<const int32_t> Places(int layer) const;
 
  private:
+  static Result<Shard> LoadOver(const ModelSource& source, const model::LayerRange& layers,
+                                const FfnPlan& ffn, kernels::Device& device,
+                                const LoadProgressFn& on_progress, Shard* prior);
   // Where the neurons of each layer go.
   void PlaceNeurons(const ModelSource& source, const model::LayerRange& layers, const FfnPlan& ffn);
   // Bytes of the file that are held here, as the plan counts them.

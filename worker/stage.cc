@@ -1,6 +1,7 @@
 #include "worker/stage.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "base/str.h"
 #include "base/units.h"
@@ -30,6 +31,10 @@ Result<std::unique_ptr<Stage>> Stage::Create(const ModelSource& source, const St
                                              kernels::Device& device, LogitsSink* logits_sink,
                                              const LoadProgressFn& on_progress) {
   TC_RETURN_IF_ERROR(CheckModes(source, options.ffn.modes));
+  TC_RETURN_IF_ERROR(
+      device.Prepare({.max_rows = std::max(options.max_step_tokens, kLogitsBlockRows),
+                      .max_pages = options.kv.n_pages,
+                      .head_dim = source.config.head_dim}));
   std::unique_ptr<Stage> stage(new Stage(source, options, device, logits_sink));
   TC_ASSIGN_OR_RETURN(stage->shard_, Shard::Load(source, options.layers, options.ffn, device,
                                                  on_progress, options.prior));
@@ -69,10 +74,8 @@ Status Stage::BuildHead(const model::WeightIndex& weights) {
   const ExecutorOptions scratch{.scratch_cols = head_->scratch_cols(),
                                 .max_rows = kLogitsBlockRows};
   TC_ASSIGN_OR_RETURN(head_executor_, Executor::Create(config_, device_, scratch));
-  if (head_executor_->is_apart()) {
-    TC_ASSIGN_OR_RETURN(logits_, device_.AllocateHost(sizeof(float) * kLogitsBlockRows *
-                                                      static_cast<uint64_t>(config_.n_vocab)));
-  }
+  best_.reserve(kernels::kMaxBest);
+  TC_ASSIGN_OR_RETURN(logits_, LogitsReader::Create(device_, config_.n_vocab, kLogitsBlockRows));
   head_executor_->set_observer(options_.observer);
   head_executor_->set_tracer(options_.tracer, options_.layers.begin);
   return OkStatus();
@@ -254,6 +257,7 @@ void Stage::OnProgramDone(int run) {
     return layers_->Begin(run, executor_.get(), &kv_);
   }
   batch.passed_layers = !layers_->Next(run, executor_.get(), &kv_);
+  if (batch.passed_layers && !is_last()) executor_->StartFetch(run);
 }
 
 Status Stage::EndBatch(const Batch& batch) {
@@ -266,8 +270,9 @@ Status Stage::EndBatch(const Batch& batch) {
   }
   activation_ = executor_->Input(batch.run);
   TC_RETURN_IF_ERROR(RunHead(*batch.step));
-  // Nothing was fetched where nobody wants logits; the input's place is free only now.
-  return executor_->is_apart() ? device_.Synchronize() : OkStatus();
+  // Who fetches logits waits. Where nobody wants any, the input's place is free only now.
+  const bool waits = executor_->is_apart() && logits_rows_.empty();
+  return waits ? device_.Synchronize() : OkStatus();
 }
 
 void Stage::Finish() {
@@ -351,14 +356,39 @@ void Stage::GatherRows(std::span<const LogitsRow> rows, TensorView x) {
   }
 }
 
-// To host memory.
-Result<TensorView> Stage::FetchLogits(TensorView logits) {
-  if (!head_executor_->is_apart()) return logits;
-  const TensorView host =
-      TensorView::F32(reinterpret_cast<float*>(logits_.data()), logits.n_rows, logits.n_cols);
-  CopyToHost(logits, host, device_);
-  TC_RETURN_IF_ERROR(device_.Synchronize());
-  return host;
+const model::SamplingParams& Stage::ParamsAt(const Sequence& sequence, int64_t position) {
+  const bool may_end = position + 1 - sequence.n_prompt >= sequence.min_tokens;
+  return may_end ? sequence.params : sequence.params_before_end;
+}
+
+// Where logits lie apart from the host, a few of them come instead of a vocabulary.
+int Stage::BestWanted(const StepBatch& batch, std::span<const LogitsRow> rows) const {
+  if (!head_executor_->is_apart() || logits_sink_ != nullptr) return 0;
+  int most = 0;
+  for (const LogitsRow& row : rows) {
+    const StepEntry& entry = batch.entries[static_cast<size_t>(row.entry)];
+    const Sequence& sequence = sequences_.at(entry.seq);
+    if (sequence.params.n_prompt_logprobs >= 0) return 0;
+    const int n = model::Sampler::BestNeeded(ParamsAt(sequence, row.position));
+    if (n == 0 || n > std::min(kernels::kMaxBest, config_.n_vocab)) return 0;
+    most = std::max(most, n);
+  }
+  return most;
+}
+
+void Stage::SampleBest(const StepBatch& batch, std::span<const LogitsRow> rows, TensorView best) {
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const LogitsRow& row = rows[i];
+    const auto entry = static_cast<size_t>(row.entry);
+    const float* const pairs = best.f32_row(static_cast<int64_t>(i));
+    best_.clear();
+    for (int64_t c = 0; c < best.n_cols; c += 2) {
+      best_.push_back({pairs[c], std::bit_cast<int32_t>(pairs[c + 1])});
+    }
+    const Sequence& sequence = sequences_.at(batch.entries[entry].seq);
+    results_[entry].sampled = sampler_.SampleBest(best_, ParamsAt(sequence, row.position),
+                                                  static_cast<uint64_t>(row.position) + 1);
+  }
 }
 
 Status Stage::RunHeadBlock(const StepBatch& batch, std::span<const LogitsRow> rows) {
@@ -368,8 +398,13 @@ Status Stage::RunHeadBlock(const StepBatch& batch, std::span<const LogitsRow> ro
   head_executor_->Start(run, *head_, nullptr);
   TC_RETURN_IF_ERROR(head_executor_->Advance().status());
   head_executor_->Close();
-  TC_ASSIGN_OR_RETURN(const TensorView logits,
-                      FetchLogits(head_executor_->View(run, head_->output_slot())));
+  const TensorView there = head_executor_->View(run, head_->output_slot());
+  if (const int n_best = BestWanted(batch, rows); n_best > 0) {
+    TC_ASSIGN_OR_RETURN(const TensorView best, logits_.FetchBest(there, n_best));
+    SampleBest(batch, rows, best);
+    return OkStatus();
+  }
+  TC_ASSIGN_OR_RETURN(const TensorView logits, logits_.Fetch(there));
   Tracer* const tracer = options_.tracer;
   const TimePoint begin = tracer == nullptr ? TimePoint{} : tracer->Now();
   for (int64_t i = 0; i < n_rows; ++i) {
@@ -395,11 +430,8 @@ void Stage::UseLogits(const StepEntry& entry, const LogitsRow& row, std::span<co
   const int64_t last = entry.first_position + static_cast<int64_t>(entry.tokens.size()) - 1;
   ScorePrompt(entry, row.position, logits, &sequence, result);
   if (entry.sample && row.position == last) {
-    const int64_t n_generated = last + 1 - sequence.n_prompt;
-    const bool may_end = n_generated >= sequence.min_tokens;
-    result->sampled =
-        sampler_.Sample(logits, may_end ? sequence.params : sequence.params_before_end,
-                        sequence.history, static_cast<uint64_t>(last) + 1);
+    result->sampled = sampler_.Sample(logits, ParamsAt(sequence, last), sequence.history,
+                                      static_cast<uint64_t>(last) + 1);
   }
 }
 

@@ -22,6 +22,7 @@
 #include "worker/executor.h"
 #include "worker/kv_cache.h"
 #include "worker/layer_stack.h"
+#include "worker/logits_reader.h"
 #include "worker/logits_sink.h"
 #include "worker/program.h"
 #include "worker/shard.h"
@@ -86,6 +87,8 @@ class Stage {
   std::string FfnText() const;
   // Of a stage that shares its neurons, before the first Run; outlives the stage.
   void set_exchange(PartExchange* exchange) { executor_->set_exchange(exchange); }
+  // The same, of a stage with a group of GPUs; the stage's device waits through it.
+  void set_group(StageGroup* group) { executor_->set_group(group); }
   int64_t kv_pages_used() const { return kv_.n_pages_used(); }
   const model::ModelConfig& config() const { return config_; }
 
@@ -137,7 +140,10 @@ class Stage {
   Status EndBatch(const Batch& batch);
 
   void GatherRows(std::span<const LogitsRow> rows, TensorView x);
-  Result<TensorView> FetchLogits(TensorView logits);
+  // How many of the best logits of these rows are enough for their sequences; 0: all are wanted.
+  int BestWanted(const proto::StepBatch& batch, std::span<const LogitsRow> rows) const;
+  void SampleBest(const proto::StepBatch& batch, std::span<const LogitsRow> rows, TensorView best);
+  static const model::SamplingParams& ParamsAt(const Sequence& sequence, int64_t position);
   Status RunHead(const proto::StepBatch& batch);
   void CollectLogitsRows(const proto::StepBatch& batch);
   Status RunHeadBlock(const proto::StepBatch& batch, std::span<const LogitsRow> rows);
@@ -167,7 +173,8 @@ class Stage {
   std::vector<Batch*> by_age_;  // those under way, the oldest first
   std::vector<LogitsRow> logits_rows_;
   std::vector<int32_t> gathered_;  // rows of the activation
-  Buffer logits_;                  // in host memory, of a block, where the device's is apart
+  LogitsReader logits_;            // last stage only, for a block of rows
+  std::vector<model::BestLogit> best_;
   std::vector<proto::StepResultEntry> results_;
   TensorView activation_;  // on the last stage in the device's memory, on others in the host's
 };

@@ -69,6 +69,13 @@ void StepLoop::Run() {
   if (status.ok()) status = helper_ != nullptr ? HelpUntilStopped() : ServeUntilStopped();
   if (stage_ != nullptr || helper_ != nullptr) LogFfn();
   StepEnd end{.why = status, .lost_peer = LostPeer()};
+  if (group_device_) {
+    (void)group_device_->CheckGroup();  // whose loss may be behind the error
+    const bool is_lost = !group_device_->loss().ok() && !end.lost_peer;
+    if (!status.ok() && !stopping_ && is_lost) AwaitVerdict(status);
+    group_device_->set_group(nullptr);
+    group_.reset();
+  }
   // Links belong to this thread, MPI ones strictly so.
   previous_.reset();
   next_.reset();
@@ -94,13 +101,55 @@ Status StepLoop::Prepare() {
     return ReportProgress(done, total);
   };
   TC_RETURN_IF_ERROR(OpenModelOfPlan(on_progress));
+  if (assignment_.is_in_group()) {
+    TC_RETURN_IF_ERROR(CheckWays(context_.gpu_ways, context_.device));
+    group_device_.emplace(context_.device, context_.clock, stopping_);
+  }
   TC_RETURN_IF_ERROR(assignment_.is_helper() ? LoadHelper(on_progress) : LoadStage(on_progress));
   TC_RETURN_IF_ERROR(OpenLinks());
   const Shard& shard = helper_ != nullptr ? helper_->shard() : stage_->shard();
   firing_ = std::make_unique<FiringCounter>(shard, assignment_.stage().layers);
   helper_ != nullptr ? helper_->set_firing(firing_.get()) : stage_->set_firing(firing_.get());
   traffic_at_start_ = context_.device.ops().traffic();
-  return SendControl(ReadyMessage());
+  TC_RETURN_IF_ERROR(SendControl(ReadyMessage()));
+  return group_device_ ? JoinGroup() : OkStatus();
+}
+
+Status StepLoop::JoinGroup() {
+  const proto::AssignPlan& message = assignment_.message;
+  const comm::NcclPlace place{.id = message.nccl_id,
+                              .rank = assignment_.group_rank(),
+                              .n_ranks = 1 + static_cast<int>(message.nccl_helpers.size()),
+                              .stop = &stopping_};
+  // As long as others may load; whoever of them fails ends this loop.
+  const TimePoint deadline = context_.clock.Now() + ActivationLink::kSendTimeout;
+  const GpuWays& ways = *context_.gpu_ways;
+  auto met = comm::MakeNcclGroup(*ways.nccl, *ways.gpu, place, deadline);
+  if (!met.ok()) {
+    return met.status().WithContext(Str("no group with the other GPUs of stage ", message.stage,
+                                        " for ", context_.device.name(),
+                                        " (--nccl off does without)"));
+  }
+  group_ = std::make_unique<StageGroup>(*std::move(met), context_.device.stream(), context_.clock,
+                                        helpers_.get());
+  group_device_->set_group(group_.get());
+  helper_ != nullptr ? helper_->set_group(group_.get()) : stage_->set_group(group_.get());
+  LogInfo("worker", Str("epoch ", message.plan.epoch, ": ", context_.device.name(),
+                        " is in a group", Kv("stage", message.stage), Kv("rank", place.rank),
+                        Kv("gpus", place.n_ranks), Kv("nccl", ways.nccl->version())));
+  return OkStatus();
+}
+
+void StepLoop::AwaitVerdict(const Status& loss) const {
+  // Silence is noticed after seconds, and a plan takes some more.
+  constexpr Duration kPatience = std::chrono::seconds(30);
+  LogError("worker",
+           Str("epoch ", assignment_.message.plan.epoch, ": the group of GPUs of stage ",
+               assignment_.message.stage, " is lost to worker ", assignment_.self, ": ", loss));
+  const TimePoint until = context_.clock.Now() + kPatience;
+  while (!stopping_ && context_.clock.Now() < until) {
+    std::this_thread::sleep_for(kPollInterval);
+  }
 }
 
 Status StepLoop::OpenModelOfPlan(const LoadProgressFn& on_progress) {
@@ -126,13 +175,16 @@ proto::Ready StepLoop::ReadyMessage() const {
     LogInfo("worker", Str("epoch ", message.plan.epoch, ": kept ", FormatBytes(report.kept_bytes),
                           ", read ", FormatBytes(report.read_bytes)));
   }
+  const bool leads_group = group_device_.has_value() && helper_ == nullptr;
   return {.epoch = message.plan.epoch,
           .owned_bytes = report.owned_bytes,
           .read_bytes = std::max(report.read_bytes, model_.fetched_bytes),
           .peak_rss_bytes = PeakRssBytes(),
           .neuron_order = model::ChecksumOf(model_.neuron_order, layers.begin, layers.end),
           .note = std::move(note),
-          .kept_bytes = report.kept_bytes};
+          .kept_bytes = report.kept_bytes,
+          // The place of this plan is used up.
+          .nccl_id = leads_group ? context_.gpu_ways->MakeId() : ""};
 }
 
 Status StepLoop::LoadStage(const LoadProgressFn& on_progress) {
@@ -147,8 +199,8 @@ Status StepLoop::LoadStage(const LoadProgressFn& on_progress) {
                              .n_ctx = message.plan.n_ctx,
                              .prior = &prior_.shard,
                              .tracer = context_.tracer};
-  TC_ASSIGN_OR_RETURN(stage_, Stage::Create(model_.source(), options, context_.device,
-                                            logits_sink_.get(), on_progress));
+  TC_ASSIGN_OR_RETURN(
+      stage_, Stage::Create(model_.source(), options, device(), logits_sink_.get(), on_progress));
   return OkStatus();
 }
 
@@ -159,27 +211,32 @@ Status StepLoop::LoadHelper(const LoadProgressFn& on_progress) {
                               .prior = &prior_.shard,
                               .tracer = context_.tracer};
   TC_ASSIGN_OR_RETURN(helper_,
-                      HelperStage::Create(model_.source(), options, context_.device, on_progress));
+                      HelperStage::Create(model_.source(), options, device(), on_progress));
   return OkStatus();
 }
 
 Status StepLoop::OpenLinks() {
   const proto::AssignPlan& message = assignment_.message;
   const auto& stages = message.plan.stages;
-  if (context_.data_port != nullptr) context_.data_port->SetSelf(assignment_.self);
+  for (comm::DataPort* const port : {context_.ports.mpi, context_.ports.zmq}) {
+    if (port != nullptr) port->SetSelf(assignment_.self);
+  }
   const auto at = static_cast<size_t>(message.stage);
   const int first_layer = stages[at].layers.begin;
   if (assignment_.is_helper()) {
-    TC_ASSIGN_OR_RETURN(auto link, OpenLink(stages[at].lead, message.lead_address));
+    TC_ASSIGN_OR_RETURN(auto link,
+                        OpenLink(stages[at].lead, message.lead_address, assignment_.WayToLead()));
     part_links_.push_back(std::move(link));
     lead_ = std::make_unique<HelperLink>(first_layer, part_links_.back().get());
     return OkStatus();
   }
   if (!message.previous_address.empty()) {
-    TC_ASSIGN_OR_RETURN(previous_, OpenLink(stages[at - 1].lead, message.previous_address));
+    TC_ASSIGN_OR_RETURN(previous_, OpenLink(stages[at - 1].lead, message.previous_address,
+                                            assignment_.WayToPrevious()));
   }
   if (!message.next_address.empty()) {
-    TC_ASSIGN_OR_RETURN(next_, OpenLink(stages[at + 1].lead, message.next_address));
+    TC_ASSIGN_OR_RETURN(
+        next_, OpenLink(stages[at + 1].lead, message.next_address, assignment_.WayToNext()));
   }
   if (!stages[at].is_split()) return OkStatus();
   const auto& helpers = stages[at].helpers;
@@ -187,30 +244,35 @@ Status StepLoop::OpenLinks() {
     return DataLoss(Str("plan without the addresses of all helpers:", Kv("helpers", helpers.size()),
                         Kv("addresses", message.helper_addresses.size())));
   }
-  std::vector<std::vector<ActivationLink*>> members(stages[at].neurons.size());
+  std::vector<ActivationLink*> group;
   for (size_t h = 0; h < helpers.size(); ++h) {
-    TC_ASSIGN_OR_RETURN(auto link, OpenLink(helpers[h].worker, message.helper_addresses[h]));
+    TC_ASSIGN_OR_RETURN(auto link, OpenLink(helpers[h].worker, message.helper_addresses[h],
+                                            assignment_.WayToHelper(h)));
     part_links_.push_back(std::move(link));
-    for (size_t layer = 0; layer < members.size(); ++layer) {
-      if (!helpers[h].neurons[layer].empty()) members[layer].push_back(part_links_.back().get());
-    }
+    if (assignment_.IsInGroup(static_cast<int>(h))) group.push_back(part_links_.back().get());
   }
-  helpers_ = std::make_unique<LeadLinks>(message.plan.epoch, first_layer, std::move(members));
+  std::vector<std::vector<ActivationLink*>> members;
+  for (const std::vector<size_t>& layer : assignment_.LinkHelpers()) {
+    auto& links = members.emplace_back();
+    for (const size_t h : layer) links.push_back(part_links_[h].get());
+  }
+  helpers_ = std::make_unique<LeadLinks>(message.plan.epoch, first_layer, std::move(members),
+                                         std::move(group));
   stage_->set_exchange(helpers_.get());
   return OkStatus();
 }
 
 Result<std::unique_ptr<ActivationLink>> StepLoop::OpenLink(WorkerId peer,
-                                                           const std::string& address) {
-  auto link = context_.data_port->Open(peer, address);
+                                                           const std::string& address,
+                                                           placement::LinkWay way) {
+  auto link = context_.ports.Of(way.link)->Open(peer, address);
   if (link.status().code() == StatusCode::kUnavailable) unreachable_ = peer;
   if (!link.ok()) return link.status();
-  const placement::Plan& plan = assignment_.message.plan;
   const LinkContext context{.clock = context_.clock,
                             .stopping = stopping_,
-                            .wire = plan.wire,
+                            .wire = way.wire,
                             .n_embd = model_.config.n_embd,
-                            .epoch = plan.epoch,
+                            .epoch = assignment_.message.plan.epoch,
                             .n_stale = &context_.counters.stale_frames};
   return std::make_unique<ActivationLink>(context, *std::move(link));
 }
@@ -249,8 +311,9 @@ Status StepLoop::ServeUntilStopped() {
       if (done) TC_RETURN_IF_ERROR(EndBatch());
       waits_since = context_.clock.Now();
       backoff.emplace();
-    } else if (!idle) {
-      backoff->Pause(begin + kPollInterval);
+    } else {
+      if (group_device_) TC_RETURN_IF_ERROR(group_device_->CheckGroup());
+      if (!idle) backoff->Pause(begin + kPollInterval);
     }
   }
   return OkStatus();
@@ -267,7 +330,12 @@ void StepLoop::CountWait(std::string_view what, TimePoint begin, TimePoint end) 
 }
 
 Status StepLoop::BeginNext(Duration wait) {
-  if (!held_) TC_RETURN_IF_ERROR(TakeNext(wait));
+  if (!held_) {
+    TC_RETURN_IF_ERROR(TakeNext(wait));
+  } else if (next_ != nullptr) {
+    // The links to the helpers may be of another transport, whose calls move nothing of this one.
+    TC_RETURN_IF_ERROR(next_->Flush().status());
+  }
   if (!held_ || !stage_->CanBegin(*held_)) return OkStatus();
   const TimePoint now = context_.clock.Now();
   under_way_.push_back({*std::exchange(held_, std::nullopt), now, now});
@@ -331,6 +399,7 @@ Status StepLoop::HelpUntilStopped() {
   TimePoint waits_since = context_.clock.Now();
   while (!stopping_) {
     TC_ASSIGN_OR_RETURN(const auto part, lead_->Next(kPollInterval));
+    if (group_device_) TC_RETURN_IF_ERROR(group_device_->CheckGroup());
     if (!part) continue;
     CountWait("wait for the lead", waits_since, context_.clock.Now());
     TC_RETURN_IF_ERROR(Help(*part));

@@ -19,9 +19,12 @@
 #include "base/status.h"
 #include "comm/mailbox.h"
 #include "kernels/device.h"
+#include "placement/plan.h"
 #include "proto/messages.h"
 #include "worker/activation_link.h"
 #include "worker/assignment.h"
+#include "worker/gpu_ways.h"
+#include "worker/group_device.h"
 #include "worker/helper_stage.h"
 #include "worker/part_links.h"
 #include "worker/stage.h"
@@ -39,15 +42,27 @@ struct StepCounters {
   std::atomic<int64_t> kv_pages_used{0};
 };
 
+// A worker's ends of all its links, by transport; null where it has none.
+struct DataPorts {
+  comm::DataPort* mpi = nullptr;
+  comm::DataPort* zmq = nullptr;
+
+  comm::DataPort* Of(placement::LinkKind transport) const {
+    return transport == placement::LinkKind::kMpi ? mpi : zmq;
+  }
+};
+
 // What the step thread needs from its worker; all outlive it.
 struct StepContext {
   const Clock& clock;
-  comm::Mailbox& mailbox;     // Send only
-  comm::DataPort* data_port;  // of the plan's transport; null when the plan has one stage
+  comm::Mailbox& mailbox;  // Send only
+  DataPorts ports;         // every one that the plan's links to this worker need
   kernels::Device& device;
   StepCounters& counters;
   std::span<const int> cpus;  // that the step thread runs on; none: wherever the system puts it
   Tracer* tracer = nullptr;   // null: nobody traces
+  // By what the device reaches other GPUs, which a group needs; null: it reaches none.
+  const GpuWays* gpu_ways = nullptr;
 };
 
 // What one step loop leaves to the next, of another plan for the same model.
@@ -95,7 +110,14 @@ class StepLoop {
   Status LoadStage(const LoadProgressFn& on_progress);
   Status LoadHelper(const LoadProgressFn& on_progress);
   Status OpenLinks();
-  Result<std::unique_ptr<ActivationLink>> OpenLink(WorkerId peer, const std::string& address);
+  Result<std::unique_ptr<ActivationLink>> OpenLink(WorkerId peer, const std::string& address,
+                                                   placement::LinkWay way);
+  // Meets the other members of the stage's group of GPUs; waits for those that still load.
+  Status JoinGroup();
+  // After the loss of a group, which is not this worker's: the coordinator hears of it too, and
+  // plans anew or ends the service.
+  void AwaitVerdict(const Status& loss) const;
+  kernels::Device& device() { return group_device_ ? *group_device_ : context_.device; }
   Status ServeUntilStopped();
   // A helper's loop: parts of layers as the lead asks for them.
   Status HelpUntilStopped();
@@ -133,6 +155,7 @@ class StepLoop {
 
   HeldModel prior_;  // of the plan before
   LoadedModel model_;
+  std::optional<GroupDevice> group_device_;  // of a member of a group
   std::unique_ptr<LogitsSink> logits_sink_;
   std::unique_ptr<Stage> stage_;         // of a lead
   std::unique_ptr<HelperStage> helper_;  // of a helper
@@ -144,7 +167,8 @@ class StepLoop {
   std::vector<std::unique_ptr<ActivationLink>> part_links_;
   std::unique_ptr<LeadLinks> helpers_;
   std::unique_ptr<HelperLink> lead_;
-  std::optional<WorkerId> unreachable_;   // who could not be connected to
+  std::optional<WorkerId> unreachable_;  // who could not be connected to
+  std::unique_ptr<StageGroup> group_;
   std::optional<proto::StepBatch> held_;  // came, and cannot begin yet
   std::deque<UnderWay> under_way_;        // in the stage, the oldest first
   StepId helped_step_;

@@ -8,6 +8,7 @@
 #include "kernels/cpu/ops.h"
 #include "kernels/host_device.h"
 #include "kernels/lanes.h"
+#include "kernels/reference/ops.h"
 
 namespace thermocline::kernels {
 namespace {
@@ -55,6 +56,10 @@ class CpuOps final : public Ops {
   void SelectAtLeast(TensorView scores, float threshold, ActiveIds active) override {
     cpu::SelectAtLeast(context_, scores, threshold, active);
     traffic_.CountNamed(scores, active);
+  }
+  // In host memory the sampler reads logits where they lie; nobody wants this to be fast.
+  void SelectBest(TensorView logits, int k, TensorView best) override {
+    reference::SelectBest(logits, k, best);
   }
   void ZeroBelow(TensorView a, float threshold) override { cpu::ZeroBelow(context_, a, threshold); }
   void Neurons(const NeuronWeights& weights, Activation kind, TensorView x, ActiveIds active,

@@ -156,14 +156,22 @@ struct AttentionBlock {
   }
 };
 
-// Where a warp's state of a chunk lies.
-TC_DEVICE float* PartialOf(const AttentionJob& job, int64_t chunk, int tile, int head_kv,
-                           int in_tile) {
-  const int64_t n = job.pages.head_dim + 2;
-  return job.partials +
-         (((chunk * job.n_tiles + tile) * job.pages.n_head_kv + head_kv) * kAttentionRows +
-          in_tile) *
-             n;
+// Where a warp's state lies: of the job's chunk `slot - 1`, or with slot 0 of all chunks before.
+TC_DEVICE float* PartialOf(const AttentionJob& job, int64_t slot) {
+  const int64_t block =
+      (slot * job.n_tiles + BlockIndex().x) * job.pages.n_head_kv + BlockIndex().y;
+  return job.partials + (block * kAttentionRows + Warp()) * (job.pages.head_dim + 2);
+}
+
+template <int kDims>
+TC_DEVICE Seen<kDims> LoadPartial(const AttentionJob& job, const float* partial) {
+  Seen<kDims> seen;
+  seen.max = partial[0], seen.total = partial[1];
+  TC_UNROLL for (int d = 0; d < kDims; ++d) {
+    const int c = d * kWarp + Lane();
+    seen.sums[d] = c < job.pages.head_dim ? partial[2 + c] : 0.0f;
+  }
+  return seen;
 }
 
 template <int kDims>
@@ -196,7 +204,7 @@ TC_KERNEL AttentionKernel(AttentionJob job) {
   const QueryRow row = RowOf(job, sequence, tile, head_kv, Warp());
   const QueryRow last = RowOf(job, sequence, tile, head_kv, tile.n_rows - 1);
   const int64_t n_chunks = last.position / kAttentionChunk + 1;
-  if (job.partials != nullptr && BlockIndex().z >= n_chunks) return;
+  if (job.partials != nullptr && job.first_chunk + BlockIndex().z >= n_chunks) return;
 
   for (int c = Lane(); row.position >= 0 && c < job.pages.head_dim; c += kWarp) {
     queries[Warp()][c] = F32Row(job.q, row.token_row)[row.head * job.pages.head_dim + c];
@@ -205,10 +213,10 @@ TC_KERNEL AttentionKernel(AttentionJob job) {
   const AttentionBlock<kKv, kDims> block{
       job, sequence, head_kv, last.position, queries[Warp()], tile_rows, weights[Warp()]};
   if (job.partials != nullptr) {
-    const int64_t chunk = BlockIndex().z;
+    const int64_t chunk = job.first_chunk + BlockIndex().z;
     const Seen<kDims> seen = block.Chunk(row, chunk);
     if (chunk * kAttentionChunk <= row.position) {
-      StorePartial(job, PartialOf(job, chunk, BlockIndex().x, head_kv, Warp()), seen);
+      StorePartial(job, PartialOf(job, 1 + BlockIndex().z), seen);
     }
     return;
   }
@@ -220,24 +228,25 @@ TC_KERNEL AttentionKernel(AttentionJob job) {
   if (row.position >= 0) StoreOutput(job, row, all);
 }
 
-// Block (tile, KV head): the chunks of each row in order.
+// Block (tile, KV head): the job's chunks of each row in order, behind those before.
 template <int kDims>
 TC_KERNEL JoinChunksKernel(AttentionJob job) {
   const RowTile tile = job.tiles[BlockIndex().x];
   const QueryRow row = RowOf(job, job.sequences[tile.sequence], tile, BlockIndex().y, Warp());
   if (row.position < 0) return;
+  const int64_t n_left = row.position / kAttentionChunk + 1 - job.first_chunk;  // of the row
+  if (n_left <= 0) return;
   Seen<kDims> all;
-  for (int64_t chunk = 0; chunk * kAttentionChunk <= row.position; ++chunk) {
-    const float* const partial = PartialOf(job, chunk, BlockIndex().x, BlockIndex().y, Warp());
-    Seen<kDims> seen;
-    seen.max = partial[0], seen.total = partial[1];
-    TC_UNROLL for (int d = 0; d < kDims; ++d) {
-      const int c = d * kWarp + Lane();
-      seen.sums[d] = c < job.pages.head_dim ? partial[2 + c] : 0.0f;
-    }
-    all.Join(seen);
+  if (job.first_chunk > 0) all = LoadPartial<kDims>(job, PartialOf(job, 0));
+  const int64_t n_here = Min(n_left, job.n_chunks);
+  for (int64_t chunk = 0; chunk < n_here; ++chunk) {
+    all.Join(LoadPartial<kDims>(job, PartialOf(job, 1 + chunk)));
   }
-  StoreOutput(job, row, all);
+  if (n_here == n_left) {
+    StoreOutput(job, row, all);
+  } else {
+    StorePartial(job, PartialOf(job, 0), all);
+  }
 }
 
 template <DType kKv, int kDims>

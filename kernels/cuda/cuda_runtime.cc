@@ -1,6 +1,5 @@
 // The CUDA runtime: device memory, one stream, events.
 #include <cuda_runtime.h>
-#include <nvtx3/nvToolsExt.h>
 
 #include <array>
 #include <utility>
@@ -8,6 +7,8 @@
 #include "base/str.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/kernel_table.h"
+#include "kernels/cuda/patience.h"
+#include "kernels/cuda/ranges.h"
 #include "kernels/cuda/runtime.h"
 
 namespace thermocline::kernels {
@@ -30,6 +31,7 @@ class CudaRuntime final : public Runtime {
  public:
   explicit CudaRuntime(DeviceFacts facts) : facts_(std::move(facts)) {}
   ~CudaRuntime() override {
+    if (hangs_) return;
     Use();
     for (cudaEvent_t event : events_) {
       if (event != nullptr) (void)cudaEventDestroy(event);
@@ -41,9 +43,8 @@ class CudaRuntime final : public Runtime {
     TC_RETURN_IF_ERROR(
         ToStatus(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream"));
     for (cudaEvent_t& event : events_) {
-      // Waiting sleeps: the step thread shares its cores with the CPU's half of the work.
-      const unsigned flags = cudaEventDisableTiming | cudaEventBlockingSync;
-      TC_RETURN_IF_ERROR(ToStatus(cudaEventCreateWithFlags(&event, flags), "making an event"));
+      TC_RETURN_IF_ERROR(
+          ToStatus(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "making an event"));
     }
     return OkStatus();
   }
@@ -58,6 +59,7 @@ class CudaRuntime final : public Runtime {
     return Allocated(cudaMalloc(&data, n_bytes), data);
   }
   void FreeDevice(std::byte* data) override {
+    if (hangs_) return;
     Use();
     (void)cudaFree(data);
   }
@@ -67,6 +69,7 @@ class CudaRuntime final : public Runtime {
     return Allocated(cudaMallocHost(&data, n_bytes), data);
   }
   void FreePinned(std::byte* data) override {
+    if (hangs_) return;
     Use();
     (void)cudaStreamSynchronize(stream_);
     (void)cudaFreeHost(data);
@@ -85,15 +88,22 @@ class CudaRuntime final : public Runtime {
          "copying to the device");
   }
   void EnqueueCopyToHost(const std::byte* device, std::byte* host, uint64_t n_bytes) override {
+    if (hangs_) return;
     Use();
     Note(cudaMemcpyAsync(host, device, n_bytes, cudaMemcpyDeviceToHost, stream_),
          "copying to the host");
+  }
+  void EnqueueCopyWithin(const std::byte* from, std::byte* to, uint64_t n_bytes) override {
+    Use();
+    Note(cudaMemcpyAsync(to, from, n_bytes, cudaMemcpyDeviceToDevice, stream_),
+         "copying within the device");
   }
   void EnqueueZero(std::byte* device, uint64_t n_bytes) override {
     Use();
     Note(cudaMemsetAsync(device, 0, n_bytes, stream_), "clearing memory");
   }
   void RecordEvent(int slot) override {
+    if (hangs_) return;
     Use();
     Note(cudaEventRecord(events_[static_cast<size_t>(slot)], stream_), "recording an event");
   }
@@ -108,11 +118,17 @@ class CudaRuntime final : public Runtime {
     return true;  // after an error, too: nothing is to come
   }
   Status WaitForEvent(int slot) override {
-    Use();
-    Note(cudaEventSynchronize(events_[static_cast<size_t>(slot)]), "the work");
+    if (!hangs_ && !WaitPatiently(kDevicePatience, [&] { return IsEventDone(slot); })) {
+      hangs_ = true;
+      if (error_.ok()) {
+        error_ =
+            Unavailable(Str("the GPU does not answer:", Kv("waited_s", Seconds(kDevicePatience))));
+      }
+    }
     return Error();
   }
   Status Error() override {
+    if (hangs_) return error_;
     Use();
     Note(cudaGetLastError(), "launching a kernel");
     return error_;
@@ -120,9 +136,9 @@ class CudaRuntime final : public Runtime {
 
   void PushRange(const char* name) override {
     Use();
-    (void)nvtxRangePushA(name);
+    PushProfilerRange(name);
   }
-  void PopRange() override { (void)nvtxRangePop(); }
+  void PopRange() override { PopProfilerRange(); }
 
  private:
   // That memory ran out the caller says, and it is no error of the work; anything else is one that
@@ -142,6 +158,9 @@ class CudaRuntime final : public Runtime {
   cudaStream_t stream_ = nullptr;
   std::array<cudaEvent_t, kEvents> events_ = {};
   Status error_;
+  // Then nothing is given back, and no mark is made any more: such calls may wait for ever for what
+  // is under way. The worker ends, and the driver takes all.
+  bool hangs_ = false;
 };
 
 // kUnavailable names what is missing: the driver, a new enough one, or the device.
@@ -158,10 +177,16 @@ Status CheckDriver() {
   return OkStatus();
 }
 
-Status CheckOrdinal(int ordinal) {
+Result<int> CountDevices() {
   int n_devices = 0;
   const cudaError_t code = cudaGetDeviceCount(&n_devices);
-  if (code != cudaSuccess && code != cudaErrorNoDevice) return ToStatus(code, "looking for GPUs");
+  if (code == cudaErrorNoDevice) return 0;
+  TC_RETURN_IF_ERROR(ToStatus(code, "looking for GPUs"));
+  return n_devices;
+}
+
+Status CheckOrdinal(int ordinal) {
+  TC_ASSIGN_OR_RETURN(const int n_devices, CountDevices());
   if (ordinal >= 0 && ordinal < n_devices) return OkStatus();
   return Unavailable(Str("no such GPU:", Kv("device", ordinal), Kv("here", n_devices)));
 }
@@ -176,6 +201,17 @@ Result<DeviceFacts> ReadFacts(int ordinal) {
                      .compute_capability = properties.major * 10 + properties.minor};
 }
 
+// "GPU-" and the bytes in hexadecimal.
+std::string IdText(const cudaUUID_t& uuid) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string text = "GPU-";
+  for (const char byte : uuid.bytes) {
+    text += kDigits[static_cast<unsigned char>(byte) >> 4];
+    text += kDigits[static_cast<unsigned char>(byte) & 15];
+  }
+  return text;
+}
+
 // Whether kernels run at all: the program may have none for this card, or none that its driver
 // can translate.
 Status CheckRuns(Device& device) {
@@ -188,6 +224,19 @@ Status CheckRuns(Device& device) {
 
 }  // namespace
 }  // namespace cuda
+
+Result<std::vector<std::string>> CudaDeviceIds() {
+  TC_RETURN_IF_ERROR(cuda::CheckDriver());
+  TC_ASSIGN_OR_RETURN(const int n_devices, cuda::CountDevices());
+  std::vector<std::string> ids;
+  for (int ordinal = 0; ordinal < n_devices; ++ordinal) {
+    cudaDeviceProp properties = {};
+    TC_RETURN_IF_ERROR(cuda::ToStatus(cudaGetDeviceProperties(&properties, ordinal),
+                                      "reading a device's properties"));
+    ids.push_back(cuda::IdText(properties.uuid));
+  }
+  return ids;
+}
 
 Result<std::unique_ptr<Device>> MakeCudaDevice(int ordinal) {
   TC_RETURN_IF_ERROR(cuda::CheckDriver());

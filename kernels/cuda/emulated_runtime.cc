@@ -96,6 +96,7 @@ class EmulatedRuntime final : public Runtime {
     facts_.name = "emulated";
     facts_.n_multiprocessors = options.n_multiprocessors;
     facts_.compute_capability = 90;
+    facts_.scratch_bytes = options.scratch_bytes;
   }
 
   const DeviceFacts& facts() const override { return facts_; }
@@ -124,6 +125,9 @@ class EmulatedRuntime final : public Runtime {
   }
   void EnqueueCopyToHost(const std::byte* device, std::byte* host, uint64_t n_bytes) override {
     Enqueue([=] { std::memcpy(host, device, n_bytes); });
+  }
+  void EnqueueCopyWithin(const std::byte* from, std::byte* to, uint64_t n_bytes) override {
+    Enqueue([=] { std::memcpy(to, from, n_bytes); });
   }
   void EnqueueZero(std::byte* device, uint64_t n_bytes) override {
     Enqueue([=] { std::memset(device, 0, n_bytes); });

@@ -12,6 +12,7 @@
 #include <memory>
 
 #include "base/status.h"
+#include "kernels/cuda/scratch.h"
 #include "kernels/device.h"
 
 namespace thermocline::kernels::cuda {
@@ -20,6 +21,7 @@ struct EmulatorOptions {
   uint64_t memory_bytes = uint64_t{256} << 20;  // address space; touched pages only take memory
   bool is_reversed = false;                     // the order in which threads of a block are tried
   int n_multiprocessors = 4;
+  uint64_t scratch_bytes = kMinScratchBytes;  // less than a GPU has: ops work in blocks sooner
 };
 
 class Runtime;

@@ -61,6 +61,25 @@ struct SelectJob {
 };
 inline constexpr int kSelectCols = 256;
 
+// The k best of each row, by passes over blocks of kBestKeys keys.
+struct BestJob {
+  TensorView logits;
+  int32_t k = 1;
+  TensorView best;
+  uint64_t* keys = nullptr;  // [best.n_rows, BestKeysOfRow]
+};
+inline constexpr int kBestKeys = 1024;
+static_assert(kMaxBest < kBestKeys / 2, "each pass leaves fewer keys");
+// What all passes but the last leave of a row.
+inline int64_t BestKeysOfRow(int64_t n_cols, int k) {
+  int64_t n_keys = 0;
+  for (int64_t n = n_cols; n > kBestKeys;) {
+    n = (n + kBestKeys - 1) / kBestKeys * k;
+    n_keys += n;
+  }
+  return n_keys;
+}
+
 // One sequence of a batch, with its pages in the device's memory.
 struct SequenceSpan {
   int32_t first_row = 0;
@@ -94,14 +113,17 @@ struct AttentionJob {
   const SequenceSpan* sequences = nullptr;
   const RowTile* tiles = nullptr;
   int32_t n_tiles = 0;
-  int32_t n_chunks = 1;  // of the longest sequence
   KvPages pages;
   int32_t n_head = 0;
   float scale = 1;
-  // With partials each chunk has a block of its own and a second kernel joins them; without, a
-  // block goes through all chunks. Both do the same arithmetic. [n_chunks, n_tiles, n_head_kv,
-  // kAttentionRows, head_dim + 2]: maximum, sum of weights, weighted sums.
+  // With partials each of the chunks [first_chunk, first_chunk + n_chunks) has a block of its own
+  // and a second kernel joins them with what rows have seen of chunks before; without, a block goes
+  // through all chunks. Both do the same arithmetic. [1 + n_chunks, n_tiles, n_head_kv,
+  // kAttentionRows, head_dim + 2], the first for what was seen before: maximum, sum of weights,
+  // weighted sums.
   float* partials = nullptr;
+  int32_t first_chunk = 0;
+  int32_t n_chunks = 1;
 };
 
 struct RopeJob {
@@ -128,6 +150,7 @@ struct KernelTable {
                    const TensorView& y);
   void (*zero_below)(void* stream, const TensorView& a, float threshold);
   void (*select)(void* stream, const SelectJob& job);
+  void (*select_best)(void* stream, const BestJob& job);
   void (*round_rows)(void* stream, const TensorView& x, const ByteRows& rows);
   void (*row_dots)(void* stream, const RowDotsJob& job);
   void (*axpy_rows)(void* stream, const AxpyJob& job);

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "base/str.h"
 #include "base/units.h"
 #include "kernels/lanes.h"
 
@@ -15,8 +16,12 @@ namespace {
 constexpr int64_t kAxpyBlocks = 264;
 // Neurons of a slice, at least: a run of 8 for each of a block's 8 warps.
 constexpr int64_t kAxpySliceNeurons = 64;
-// Tokens whose partial sums lie in scratch at once; 32 of them take 16 MiB.
+// Tokens whose partial sums lie in scratch at once, at most.
 constexpr int64_t kAxpyBatch = 32;
+// Of the rows of a batch rounded for packed weights.
+constexpr int64_t kByteUnitBytes = kUnitElems + 4 * kUnitLanes;
+// The third dimension of a grid, at most.
+constexpr int64_t kMaxGridZ = 65535;
 // Blocks below which attention gives every chunk of positions a block of its own.
 constexpr int64_t kAttentionBlocksPerMultiprocessor = 2;
 
@@ -42,6 +47,19 @@ int64_t AxpySlices(const TensorView& w) {
 }
 
 bool IsPacked(const TensorView& w) { return w.layout == RowLayout::kLanes; }
+
+int64_t RoundedRowBytes(const TensorView& x) {
+  return (x.n_cols + kUnitElems - 1) / kUnitElems * kByteUnitBytes;
+}
+
+// Of the longest sequence.
+int64_t LastPosition(std::span<const SequenceRows> sequences) {
+  int64_t last = 0;
+  for (const SequenceRows& rows : sequences) {
+    last = std::max(last, rows.first_position + rows.n_tokens - 1);
+  }
+  return last;
+}
 
 uint64_t BytesOfRow(const TensorView& w) {
   return RowBytes(w.dtype, static_cast<uint64_t>(w.n_cols));
@@ -69,12 +87,13 @@ void CudaOps::LayerNorm(TensorView x, TensorView weight, TensorView bias, float 
   kernels_.layer_norm(stream_, x, weight, bias, eps, y);
 }
 
+int64_t CudaOps::RoundedAtOnce(const TensorView& x) const {
+  return scratch_.Room(x.n_rows, static_cast<uint64_t>(RoundedRowBytes(x)));
+}
+
 ByteRows CudaOps::Rounded(const TensorView& x) {
-  constexpr int64_t kByteUnitBytes = kUnitElems + 4 * kUnitLanes;
-  ByteRows rows;
-  rows.row_bytes = (x.n_cols + kUnitElems - 1) / kUnitElems * kByteUnitBytes;
-  rows.data = scratch_.Reserve(static_cast<uint64_t>(x.n_rows * rows.row_bytes));
-  if (rows.data != nullptr) kernels_.round_rows(stream_, x, rows);
+  const ByteRows rows = {scratch_.data(), RoundedRowBytes(x)};
+  kernels_.round_rows(stream_, x, rows);
   return rows;
 }
 
@@ -82,11 +101,14 @@ void CudaOps::MatMul(TensorView w, TensorView x, TensorView bias, TensorView y) 
   const Range range(queue_, "mat_mul");
   DCHECK(IsFloat(w.dtype) || IsPacked(w));
   traffic_.CountWeights(w, w.n_rows);
-  if (x.n_rows == 0) return;
-  RowDotsJob job;
-  job.w = w, job.bias = bias, job.x = x, job.out = y;
-  if (IsPacked(w)) job.x_bytes = Rounded(x);
-  if (!queue_.has_failed()) kernels_.row_dots(stream_, job);
+  const int64_t n_most = IsPacked(w) ? RoundedAtOnce(x) : x.n_rows;
+  for (int64_t t = 0; t < x.n_rows && !queue_.has_failed(); t += n_most) {
+    const int64_t n = std::min(n_most, x.n_rows - t);
+    RowDotsJob job;
+    job.w = w, job.bias = bias, job.x = x.Rows(t, n), job.out = y.Rows(t, n);
+    if (IsPacked(w)) job.x_bytes = Rounded(job.x);
+    kernels_.row_dots(stream_, job);
+  }
 }
 
 const double* CudaOps::UploadFrequencies(const RopeArgs& args) {
@@ -156,35 +178,44 @@ void CudaOps::StoreKv(TensorView k, TensorView v, std::span<const SequenceRows> 
 void CudaOps::Attention(TensorView q, std::span<const SequenceRows> sequences, const KvPages& pages,
                         float scale, TensorView y) {
   const Range range(queue_, "attention");
-  CHECK(pages.head_dim <= kMaxHeadDim);
+  DCHECK(pages.head_dim <= kMaxHeadDim);  // as Prepare has seen
   traffic_.CountAttention(sequences, pages);
   AttentionJob job;
   job.q = q, job.y = y, job.pages = pages, job.scale = scale;
   job.n_head = static_cast<int32_t>(q.n_cols / pages.head_dim);
-  const int32_t group = job.n_head / pages.n_head_kv;
-  int64_t last_position = 0;
+  PlaceTiles(sequences, job.n_head / pages.n_head_kv);
+  job.n_tiles = static_cast<int32_t>(tiles_.size());
+  job.sequences = UploadSequences(sequences);
+  job.tiles = uploads_.Upload(UploadKind::kTiles, std::span<const RowTile>(tiles_));
+  if (queue_.has_failed()) return;
+
+  const int64_t n_chunks = LastPosition(sequences) / kAttentionChunk + 1;
+  const int64_t n_blocks = int64_t{job.n_tiles} * pages.n_head_kv;
+  const int64_t enough =
+      kAttentionBlocksPerMultiprocessor * queue_.runtime().facts().n_multiprocessors;
+  const int64_t chunk_floats = n_blocks * kAttentionRows * (pages.head_dim + 2);
+  const int64_t at_once = scratch_.Room(std::min(n_chunks, kMaxGridZ) + 1,
+                                        static_cast<uint64_t>(chunk_floats) * sizeof(float)) -
+                          1;
+  if (n_chunks == 1 || n_blocks >= enough || at_once < 1) {
+    return kernels_.attention(stream_, job);
+  }
+  job.partials = scratch_.floats();
+  for (int64_t chunk = 0; chunk < n_chunks; chunk += at_once) {
+    job.first_chunk = static_cast<int32_t>(chunk);
+    job.n_chunks = static_cast<int32_t>(std::min(at_once, n_chunks - chunk));
+    kernels_.attention(stream_, job);
+  }
+}
+
+void CudaOps::PlaceTiles(std::span<const SequenceRows> sequences, int32_t group) {
   tiles_.clear();
   for (size_t s = 0; s < sequences.size(); ++s) {
     const int32_t n_rows = sequences[s].n_tokens * group;
     for (int32_t first = 0; first < n_rows; first += kAttentionRows) {
       tiles_.push_back({static_cast<int32_t>(s), first, std::min(kAttentionRows, n_rows - first)});
     }
-    last_position =
-        std::max(last_position, sequences[s].first_position + sequences[s].n_tokens - 1);
   }
-  job.n_tiles = static_cast<int32_t>(tiles_.size());
-  job.n_chunks = static_cast<int32_t>(last_position / kAttentionChunk + 1);
-  job.sequences = UploadSequences(sequences);
-  job.tiles = uploads_.Upload(UploadKind::kTiles, std::span<const RowTile>(tiles_));
-  const int64_t n_blocks = int64_t{job.n_tiles} * pages.n_head_kv;
-  const int64_t enough =
-      kAttentionBlocksPerMultiprocessor * queue_.runtime().facts().n_multiprocessors;
-  if (job.n_chunks > 1 && n_blocks < enough) {
-    const int64_t n_floats = job.n_chunks * n_blocks * kAttentionRows * (pages.head_dim + 2);
-    job.partials =
-        reinterpret_cast<float*>(scratch_.Reserve(static_cast<uint64_t>(n_floats) * sizeof(float)));
-  }
-  if (!queue_.has_failed()) kernels_.attention(stream_, job);
 }
 
 void CudaOps::Add(TensorView a, TensorView b, TensorView y) {
@@ -201,10 +232,9 @@ void CudaOps::Select(SelectJob job) {
   DCHECK(!job.active.all() && job.active.capacity >= job.a.n_cols);
   const uint64_t n_blocks = DivCeil(static_cast<uint64_t>(job.a.n_cols), kSelectCols);
   const uint64_t marks_bytes = n_blocks * kSelectCols / 8;
-  std::byte* const scratch = scratch_.Reserve(marks_bytes + n_blocks * sizeof(int32_t));
-  if (scratch == nullptr) return;
-  job.marks = reinterpret_cast<uint32_t*>(scratch);
-  job.counts = reinterpret_cast<int32_t*>(scratch + marks_bytes);
+  DCHECK(scratch_.Room(1, marks_bytes + n_blocks * sizeof(int32_t)) == 1);
+  job.marks = reinterpret_cast<uint32_t*>(scratch_.data());
+  job.counts = reinterpret_cast<int32_t*>(scratch_.data() + marks_bytes);
   job.sums = queue_.sums();
   kernels_.select(stream_, job);
 }
@@ -229,23 +259,48 @@ void CudaOps::ZeroBelow(TensorView a, float threshold) {
   kernels_.zero_below(stream_, a, threshold);
 }
 
+void CudaOps::SelectBest(TensorView logits, int k, TensorView best) {
+  const Range range(queue_, "select_best");
+  DCHECK(0 < k && k <= kMaxBest && k <= logits.n_cols);
+  const auto row_bytes = static_cast<uint64_t>(BestKeysOfRow(logits.n_cols, k)) * sizeof(uint64_t);
+  const int64_t n_most = scratch_.Room(best.n_rows, row_bytes);
+  BestJob job;
+  job.k = k, job.keys = reinterpret_cast<uint64_t*>(scratch_.data());
+  for (int64_t t = 0; t < best.n_rows && !queue_.has_failed(); t += n_most) {
+    const int64_t n = std::min(n_most, best.n_rows - t);
+    job.logits = logits.Rows(t, n), job.best = best.Rows(t, n);
+    kernels_.select_best(stream_, job);
+  }
+}
+
 void CudaOps::Neurons(const NeuronWeights& weights, Activation kind, TensorView x, ActiveIds active,
                       const NeuronNeeds& needs, TensorView a) {
   const Range range(queue_, "neurons");
-  if (x.n_rows == 0) return;
-  const bool gate_is_known = !needs.activations.empty();
-  const bool reads_gate = !gate_is_known && !weights.gate.empty();
+  const bool is_packed = IsPacked(weights.up) || IsPacked(weights.gate);
+  const int64_t n_most = is_packed ? RoundedAtOnce(x) : x.n_rows;
   RowDotsJob job;
-  job.x = x, job.active = active, job.needs = needs, job.kind = kind, job.out = a;
-  job.sums = queue_.sums();
-  if (IsPacked(weights.up) || (reads_gate && IsPacked(weights.gate))) job.x_bytes = Rounded(x);
-  if (queue_.has_failed()) return;
+  job.active = active, job.kind = kind, job.sums = queue_.sums();
+  job.needs.threshold = needs.threshold;
+  for (int64_t t = 0; t < x.n_rows && !queue_.has_failed(); t += n_most) {
+    const int64_t n = std::min(n_most, x.n_rows - t);
+    job.x = x.Rows(t, n), job.out = a.Rows(t, n);
+    if (!needs.activations.empty()) job.needs.activations = needs.activations.Rows(t, n);
+    if (!needs.scores.empty()) job.needs.scores = needs.scores.Rows(t, n);
+    NeuronsOf(weights, job);
+    job.sums = nullptr;
+  }
+}
+
+void CudaOps::NeuronsOf(const NeuronWeights& weights, RowDotsJob job) {
+  const bool gate_is_known = !job.needs.activations.empty();
+  const bool reads_gate = !gate_is_known && !weights.gate.empty();
+  if (IsPacked(weights.up) || (reads_gate && IsPacked(weights.gate))) job.x_bytes = Rounded(job.x);
   if (reads_gate) {
     job.w = weights.gate, job.bias = weights.gate_bias, job.is_activated = true;
     job.row_bytes = BytesOfRow(weights.gate);
     kernels_.row_dots(stream_, job);
     job.needs = {};
-    job.needs.activations = a;
+    job.needs.activations = job.out;
   }
   job.w = weights.up, job.bias = weights.up_bias;
   job.is_activated = weights.activates_up || !(gate_is_known || reads_gate);
@@ -261,15 +316,28 @@ void CudaOps::AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView 
   job.w = w, job.bias = bias, job.active = active, job.sums = queue_.sums();
   job.n_slices = static_cast<int>(AxpySlices(w));
   job.row_bytes = BytesOfRow(w);
-  const int64_t n_most = std::min(y.n_rows, kAxpyBatch);
-  job.partials = reinterpret_cast<float*>(
-      scratch_.Reserve(static_cast<uint64_t>(job.n_slices * n_most * y.n_cols) * sizeof(float)));
-  for (int64_t t = 0; t < y.n_rows && !queue_.has_failed(); t += kAxpyBatch) {
-    const int64_t n = std::min(kAxpyBatch, y.n_rows - t);
+  const int64_t n_most =
+      scratch_.Room(kAxpyBatch, static_cast<uint64_t>(job.n_slices * y.n_cols) * sizeof(float));
+  job.partials = scratch_.floats();
+  for (int64_t t = 0; t < y.n_rows && !queue_.has_failed(); t += n_most) {
+    const int64_t n = std::min(n_most, y.n_rows - t);
     job.a = a.Rows(t, n), job.y = y.Rows(t, n);
     kernels_.axpy_rows(stream_, job);
     job.sums = nullptr;
   }
+}
+
+Status CudaOps::Prepare(const StepBounds& bounds) {
+  if (bounds.head_dim > kMaxHeadDim) {
+    return InvalidArgument(Str("heads are wider than attention on GPUs takes:",
+                               Kv("head_dim", bounds.head_dim), Kv("max", kMaxHeadDim)));
+  }
+  // Lists of pages are the longest. Of rows the tiles are: one for each 8 query heads of a KV head,
+  // and one begun; 16 hold 120 of them.
+  constexpr int64_t kBytesPerRow = 16 * sizeof(RowTile);
+  const int64_t n_bytes = std::max(bounds.max_pages * static_cast<int64_t>(sizeof(int32_t)),
+                                   bounds.max_rows * kBytesPerRow);
+  return uploads_.Reserve(static_cast<uint64_t>(n_bytes));
 }
 
 void CudaOps::FoldTraffic(const TrafficSums& sums) {

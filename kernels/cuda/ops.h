@@ -10,6 +10,7 @@
 #include "kernels/cuda/kernel_table.h"
 #include "kernels/cuda/scratch.h"
 #include "kernels/cuda/upload_ring.h"
+#include "kernels/device.h"
 #include "kernels/ops.h"
 
 namespace thermocline::kernels::cuda {
@@ -19,12 +20,13 @@ namespace thermocline::kernels::cuda {
 // takes at once they are those of the first ones.
 class CudaOps final : public Ops {
  public:
-  explicit CudaOps(WorkQueue& queue)
+  // `scratch` is the device's memory, kMinScratchBytes of it for models of any width.
+  CudaOps(WorkQueue& queue, Scratch scratch)
       : queue_(queue),
         kernels_(queue.runtime().kernels()),
         stream_(queue.runtime().stream()),
         uploads_(queue),
-        scratch_(queue) {}
+        scratch_(scratch) {}
 
   void Embed(TensorView table, std::span<const int32_t> ids, TensorView y) override;
   void RmsNorm(TensorView x, TensorView weight, float eps, TensorView y) override;
@@ -42,18 +44,26 @@ class CudaOps final : public Ops {
   void SelectActive(TensorView a, ActiveIds active) override;
   void SelectAtLeast(TensorView scores, float threshold, ActiveIds active) override;
   void ZeroBelow(TensorView a, float threshold) override;
+  void SelectBest(TensorView logits, int k, TensorView best) override;
   void Neurons(const NeuronWeights& weights, Activation kind, TensorView x, ActiveIds active,
                const NeuronNeeds& needs, TensorView a) override;
   void AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView bias,
                 TensorView y) override;
 
+  // As Device::Prepare.
+  Status Prepare(const StepBounds& bounds);
   // Adds what the device has counted since.
   void FoldTraffic(const TrafficSums& sums);
 
  private:
   void Select(SelectJob job);
-  // The rows of x rounded for packed weights, in scratch.
+  // Rows that can lie in scratch at once, rounded for packed weights; n_rows at most.
+  int64_t RoundedAtOnce(const TensorView& x) const;
+  // The rows of x rounded, in scratch.
   ByteRows Rounded(const TensorView& x);
+  // Up to RoundedAtOnce tokens.
+  void NeuronsOf(const NeuronWeights& weights, RowDotsJob job);
+  void PlaceTiles(std::span<const SequenceRows> sequences, int32_t group);
   // The sequences with their pages in the device's memory; null when there is no memory.
   const SequenceSpan* UploadSequences(std::span<const SequenceRows> sequences);
   const double* UploadFrequencies(const RopeArgs& args);
@@ -62,7 +72,7 @@ class CudaOps final : public Ops {
   const KernelTable& kernels_;
   void* const stream_;
   UploadRing uploads_;
-  Scratch scratch_;
+  const Scratch scratch_;
   TrafficSums folded_;
   // What is uploaded, built here.
   std::vector<int32_t> page_ids_;

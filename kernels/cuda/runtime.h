@@ -7,17 +7,19 @@
 #include <string>
 
 #include "base/status.h"
+#include "kernels/cuda/scratch.h"
 
 namespace thermocline::kernels::cuda {
 
 struct KernelTable;
 
-// What launches are sized by, and how the device is named.
+// What launches and scratch are sized by, and how the device is named.
 struct DeviceFacts {
   std::string name;  // "NVIDIA H200"
   int ordinal = 0;
   int n_multiprocessors = 1;
   int compute_capability = 0;  // 90 for 9.0
+  uint64_t scratch_bytes = kScratchBytes;
 };
 
 // Owned by the device that works through it. Thread-compatible; memory may be freed by any thread
@@ -44,10 +46,12 @@ class Runtime {
 
   virtual void EnqueueCopyToDevice(const std::byte* host, std::byte* device, uint64_t n_bytes) = 0;
   virtual void EnqueueCopyToHost(const std::byte* device, std::byte* host, uint64_t n_bytes) = 0;
+  virtual void EnqueueCopyWithin(const std::byte* from, std::byte* to, uint64_t n_bytes) = 0;
   virtual void EnqueueZero(std::byte* device, uint64_t n_bytes) = 0;
   // Event `slot` of kEvents: behind everything enqueued so far.
   virtual void RecordEvent(int slot) = 0;
   virtual bool IsEventDone(int slot) = 0;
+  // kUnavailable after kDevicePatience without an answer, and from then on at once.
   virtual Status WaitForEvent(int slot) = 0;
   // The first error so far, of launches and of what ran.
   virtual Status Error() = 0;

@@ -19,6 +19,7 @@ void Activate(void* stream, Activation kind, const TensorView& gate, const Tenso
               const TensorView& y);
 void ZeroBelow(void* stream, const TensorView& a, float threshold);
 void Select(void* stream, const SelectJob& job);
+void SelectBest(void* stream, const BestJob& job);
 void RoundRows(void* stream, const TensorView& x, const ByteRows& rows);
 void RowDots(void* stream, const RowDotsJob& job);
 void AxpyRows(void* stream, const AxpyJob& job);
@@ -35,6 +36,7 @@ const KernelTable& Kernels() {
       .activate = Activate,
       .zero_below = ZeroBelow,
       .select = Select,
+      .select_best = SelectBest,
       .round_rows = RoundRows,
       .row_dots = RowDots,
       .axpy_rows = AxpyRows,

@@ -37,9 +37,7 @@ const std::byte* UploadRing::UploadBytes(UploadKind kind, std::span<const std::b
 
 bool UploadRing::MakeRoom(uint64_t n_bytes) {
   if (queue_.has_failed()) return false;
-  if (n_bytes > segment_bytes_ || host_ == nullptr) {
-    return Grow(std::max(kSegmentBytes, RoundUp(2 * n_bytes, kSegmentBytes)));
-  }
+  if (n_bytes > segment_bytes_ || host_ == nullptr) return Grow(SegmentFor(n_bytes)).ok();
   if (used_bytes_ + n_bytes <= segment_bytes_) return true;
   left_[generation_ % kSegments] = queue_.Mark();
   ++generation_;
@@ -47,8 +45,17 @@ bool UploadRing::MakeRoom(uint64_t n_bytes) {
   return queue_.Wait(left_[(generation_ + kSegmentsPerOp - 1) % kSegments]).ok();
 }
 
-bool UploadRing::Grow(uint64_t segment_bytes) {
-  if (host_ != nullptr && !queue_.Wait(queue_.Mark()).ok()) return false;
+uint64_t UploadRing::SegmentFor(uint64_t n_bytes) {
+  return RoundUp(n_bytes + kSegmentBytes, kSegmentBytes);
+}
+
+Status UploadRing::Reserve(uint64_t n_bytes) {
+  if (host_ != nullptr && n_bytes <= segment_bytes_) return OkStatus();
+  return Grow(SegmentFor(n_bytes));
+}
+
+Status UploadRing::Grow(uint64_t segment_bytes) {
+  if (host_ != nullptr) TC_RETURN_IF_ERROR(queue_.Wait(queue_.Mark()));
   Release(old_host_, old_device_);
   old_host_ = host_;
   old_device_ = device_;
@@ -58,11 +65,12 @@ bool UploadRing::Grow(uint64_t segment_bytes) {
   left_ = {};
   host_ = queue_.runtime().AllocatePinned(segment_bytes * kSegments);
   device_ = queue_.runtime().AllocateDevice(segment_bytes * kSegments);
-  if (host_ != nullptr && device_ != nullptr) return true;
-  queue_.Fail(
+  if (host_ != nullptr && device_ != nullptr) return OkStatus();
+  const Status error =
       ResourceExhausted(Str("no memory for uploads:", Kv("device", queue_.runtime().facts().name),
-                            Kv("bytes", segment_bytes * kSegments))));
-  return false;
+                            Kv("bytes", segment_bytes * kSegments)));
+  queue_.Fail(error);
+  return error;
 }
 
 }  // namespace thermocline::kernels::cuda

@@ -32,6 +32,10 @@ class UploadRing {
   UploadRing(const UploadRing&) = delete;
   UploadRing& operator=(const UploadRing&) = delete;
 
+  // Has room for lists of n_bytes, so that an upload of fewer waits for no allocation.
+  // kResourceExhausted without memory: the queue has failed then.
+  Status Reserve(uint64_t n_bytes);
+
   // The items in the device's memory, for ops called before the next three segments are full. Null
   // when there is no memory for them: the queue has failed then.
   template <typename T>
@@ -47,6 +51,8 @@ class UploadRing {
   // several.
   static constexpr uint64_t kSegmentsPerOp = 3;
   static constexpr uint64_t kAlignBytes = 16;
+  // That lists of n_bytes fit, and others beside them.
+  static uint64_t SegmentFor(uint64_t n_bytes);
 
   struct Kept {
     const std::byte* host = nullptr;
@@ -57,7 +63,7 @@ class UploadRing {
 
   const std::byte* UploadBytes(UploadKind kind, std::span<const std::byte> bytes);
   bool MakeRoom(uint64_t n_bytes);
-  bool Grow(uint64_t segment_bytes);
+  Status Grow(uint64_t segment_bytes);
   void Release(std::byte* host, std::byte* device);
 
   WorkQueue& queue_;

@@ -43,6 +43,9 @@ class ReferenceOps final : public Ops {
   void SelectAtLeast(TensorView scores, float threshold, ActiveIds active) override {
     reference::SelectAtLeast(scores, threshold, active);
   }
+  void SelectBest(TensorView logits, int k, TensorView best) override {
+    reference::SelectBest(logits, k, best);
+  }
   void ZeroBelow(TensorView a, float threshold) override { reference::ZeroBelow(a, threshold); }
   void Neurons(const NeuronWeights& weights, Activation kind, TensorView x, ActiveIds active,
                const NeuronNeeds& needs, TensorView a) override {

@@ -22,6 +22,7 @@ void Add(TensorView a, TensorView b, TensorView y);
 void Activate(Activation kind, TensorView gate, TensorView up, TensorView y);
 void SelectActive(TensorView a, ActiveIds active);
 void SelectAtLeast(TensorView scores, float threshold, ActiveIds active);
+void SelectBest(TensorView logits, int k, TensorView best);
 void ZeroBelow(TensorView a, float threshold);
 void Neurons(const NeuronWeights& weights, Activation kind, TensorView x, ActiveIds active,
              const NeuronNeeds& needs, TensorView a);

@@ -123,6 +123,11 @@ class LinksTest(ClusterTest):
         self.assertEqual(code, 2, output)
         self.assertIn("--shape: not understood: latency=fast", output)
 
+    def test_a_cluster_goes_to_stdout(self):
+        cluster, _ = self.serve_joined(self.model, 2, "--ffn", "exact", "--save-cluster", "-")
+        self.check(cluster)
+        self.assertRegex(cluster.output, r"(?ms)^version: 1$.*^workers:$.*^links:$")
+
     def test_a_cluster_that_cannot_be_saved(self):
         cluster = self.serve(self.model, "--save-cluster", self.path("no/such/folder.yaml"))
         self.assertEqual(cluster.wait(), 1, cluster.output)

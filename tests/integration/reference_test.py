@@ -38,6 +38,12 @@ def largest_difference(got, wanted):
     return max(abs(g - w) for g, w in zip(got, wanted))
 
 
+def device_flags():
+    """Where it is computed, for runs on a machine that has more than a CPU (tests/gpu/run.sh)."""
+    device = os.environ.get("TC_TEST_DEVICE", "")
+    return ["--device", device] if device else []
+
+
 class Reference:
     """What the other implementation computed for one model."""
 
@@ -53,7 +59,7 @@ class Reference:
 class ReferenceTest(ClusterTest):
     def check_logits(self, name, model, reference):
         """Every row, fed with the reference's tokens. Returns ours after the prompt."""
-        _, path = self.generate(model, reference.prompt + reference.generated, 1)
+        _, path = self.generate(model, reference.prompt + reference.generated, 1, *device_flags())
         values = read_floats(path)
         rows = [row_of(values, reference.n_vocab, i) for i in range(len(reference.rows))]
         errors = [relative_error(got, wanted) for got, wanted in zip(rows, reference.rows)]
@@ -69,7 +75,8 @@ class ReferenceTest(ClusterTest):
 
     def check_tokens(self, model, rows, reference):
         """Greedy continuation, up to the first token that the differences explain."""
-        answer, _ = self.generate(model, reference.prompt, len(reference.generated))
+        answer, _ = self.generate(model, reference.prompt, len(reference.generated),
+                                  *device_flags())
         self.assertEqual(answer["prompt"], reference.prompt)
         self.assertEqual(len(answer["generated"]), len(reference.generated))
         for i, (got, wanted) in enumerate(zip(answer["generated"], reference.generated)):

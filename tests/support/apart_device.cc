@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 #include <deque>
 #include <functional>
@@ -13,6 +14,7 @@
 #include "base/check.h"
 #include "base/str.h"
 #include "base/units.h"
+#include "tests/support/fake_gpu/fake_stream.h"
 
 namespace thermocline::testing {
 namespace {
@@ -77,6 +79,8 @@ class Memory {
   }
   uint64_t used_bytes() const { return used_bytes_; }
   uint64_t n_bytes() const { return n_bytes_; }
+  const std::byte* seen() const { return hidden_; }
+  std::byte* open() const { return open_; }
 
  private:
   std::byte* Map(int file, int protection) const {
@@ -95,14 +99,22 @@ class Memory {
 // What was asked of the device and has not been done.
 class Queue {
  public:
-  explicit Queue(int64_t lost_after) : lost_after_(lost_after) {}
+  Queue(int64_t lost_after, void* stream)
+      : lost_after_(lost_after), stream_(static_cast<FakeStream*>(stream)) {}
 
   void Add(std::function<void()> work) {
-    pending_.push_back(std::move(work));
     ++n_added_;
+    if (stream_ == nullptr) return pending_.push_back(std::move(work));
+    stream_->Add([this, work = std::move(work)] {
+      work();
+      ++n_streamed_;
+      n_streamed_.notify_all();
+    });
   }
   uint64_t n_added() const { return n_added_; }
-  uint64_t n_done() const { return n_added_ - pending_.size(); }
+  uint64_t n_done() const {
+    return stream_ == nullptr ? n_added_ - pending_.size() : n_streamed_.load();
+  }
   bool is_lost() const {
     return lost_after_ >= 0 && n_done() >= static_cast<uint64_t>(lost_after_);
   }
@@ -113,11 +125,14 @@ class Queue {
     work();
   }
   void RunTo(uint64_t mark) {
-    while (n_done() < mark && !is_lost()) RunOne();
+    while (stream_ == nullptr && n_done() < mark && !is_lost()) RunOne();
+    for (uint64_t n = n_done(); n < mark && stream_ != nullptr; n = n_done()) n_streamed_.wait(n);
   }
 
  private:
   const int64_t lost_after_;
+  FakeStream* const stream_;
+  std::atomic<uint64_t> n_streamed_ = 0;
   std::deque<std::function<void()>> pending_;
   uint64_t n_added_ = 0;
 };
@@ -175,6 +190,9 @@ class ApartOps final : public kernels::Ops {
   }
   void SelectAtLeast(TensorView scores, float threshold, ActiveIds active) override {
     queue_->Add([=, this] { ops_->SelectAtLeast(At(scores), threshold, At(active)); });
+  }
+  void SelectBest(TensorView logits, int k, TensorView best) override {
+    queue_->Add([=, this] { ops_->SelectBest(At(logits), k, At(best)); });
   }
   void ZeroBelow(TensorView a, float threshold) override {
     queue_->Add([=, this] { ops_->ZeroBelow(At(a), threshold); });
@@ -239,11 +257,19 @@ class ApartDevice final : public kernels::Device {
  public:
   explicit ApartDevice(const ApartOptions& options)
       : memory_(options.memory_bytes),
-        queue_(options.lost_after),
+        stream_(options.stream),
+        on_memory_(options.on_memory),
+        queue_(options.lost_after, options.stream),
         host_(options.is_reference
                   ? kernels::MakeReferenceDevice()
                   : std::move(kernels::MakeCpuDevice({options.n_threads, {}})).value()),
-        ops_(memory_, &queue_, &host_->ops()) {}
+        ops_(memory_, &queue_, &host_->ops()) {
+    if (on_memory_) on_memory_(memory_.seen(), memory_.open(), memory_.n_bytes());
+  }
+  ~ApartDevice() override {
+    if (stream_ != nullptr) queue_.RunTo(queue_.n_added());
+    if (on_memory_) on_memory_(memory_.seen(), nullptr, 0);
+  }
 
   std::string name() const override { return "apart " + host_->name(); }
   kernels::Ops& ops() override { return ops_; }
@@ -274,6 +300,10 @@ class ApartDevice final : public kernels::Device {
     CHECK(!memory_.Holds(host));
     queue_.Add([=, this] { std::memcpy(host, memory_.Open(device), n_bytes); });
   }
+  void CopyWithin(const std::byte* from, std::byte* to, uint64_t n_bytes) override {
+    queue_.Add([=, this] { std::memcpy(memory_.Open(to), memory_.Open(from), n_bytes); });
+  }
+  Status Prepare(const kernels::StepBounds&) override { return OkStatus(); }
   kernels::WorkMark Mark() override { return queue_.n_added(); }
   bool IsDone(kernels::WorkMark mark) override {
     if (queue_.n_done() < mark) queue_.RunOne();
@@ -293,9 +323,12 @@ class ApartDevice final : public kernels::Device {
     return host_->Pack(from, to);
   }
   bool reads_host_memory() const override { return false; }
+  void* stream() const override { return stream_; }
 
  private:
   Memory memory_;
+  void* const stream_;
+  const std::function<void(const std::byte*, std::byte*, uint64_t)> on_memory_;
   Queue queue_;
   const std::unique_ptr<kernels::Device> host_;
   ApartOps ops_;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "kernels/device.h"
@@ -15,6 +16,12 @@ struct ApartOptions {
   bool is_reference = false;  // ops of the reference, not of the CPU
   // After so many ops and copies the device is lost; negative: never.
   int64_t lost_after = -1;
+  // A FakeStream (tests/support/fake_gpu) on which ops and copies are done, by its thread, between
+  // what others put there; outlives the device. Null: a queue that only waits run.
+  void* stream = nullptr;
+  // Told where the device's memory is, as the address that is seen and the one that may be touched,
+  // and null when it goes. May be null.
+  std::function<void(const std::byte* seen, std::byte* memory, uint64_t n_bytes)> on_memory;
 };
 
 // What it allocates are addresses that give a segmentation fault, filled with NaN behind them. Ops

@@ -47,7 +47,8 @@ StageChain::StageChain(const std::string& path, const ChainOptions& options) {
     stage.max_step_tokens = options.max_step_tokens;
     stage.observer = options.observer;
     auto created = worker::Stage::Create(model_.source(), stage, *device_,
-                                         last ? &logits_ : nullptr, worker::IgnoreProgress);
+                                         last && options.records_logits ? &logits_ : nullptr,
+                                         worker::IgnoreProgress);
     EXPECT_TRUE(created.ok()) << created.status();
     stages_.push_back(std::move(created).value());
   }
@@ -80,13 +81,20 @@ std::vector<std::vector<float>> StageChain::Logits(SeqId seq, const std::vector<
 }
 
 std::vector<int32_t> StageChain::Generate(SeqId seq, const std::vector<int32_t>& prompt, int n) {
+  const proto::StepBatch greedy = OneEntry(seq, 0, prompt, true, static_cast<int>(prompt.size()));
+  return Generate(seq, prompt, n, *greedy.entries.front().start);
+}
+
+std::vector<int32_t> StageChain::Generate(SeqId seq, const std::vector<int32_t>& prompt, int n,
+                                          const proto::SequenceStart& start) {
   std::vector<int32_t> generated;
   std::vector<int32_t> input = prompt;
   int64_t position = 0;
   while (static_cast<int>(generated.size()) < n) {
     const auto n_input = static_cast<int64_t>(input.size());
-    const Status status =
-        Run(OneEntry(seq, position, input, true, static_cast<int>(prompt.size())));
+    proto::StepBatch step = OneEntry(seq, position, input, true, static_cast<int>(prompt.size()));
+    if (position == 0) step.entries.front().start = start;
+    const Status status = Run(std::move(step));
     EXPECT_TRUE(status.ok()) << status;
     if (!status.ok()) break;
     position += n_input;

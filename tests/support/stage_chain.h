@@ -38,6 +38,7 @@ struct ChainOptions {
   int64_t n_pages = 64;
   int max_step_tokens = 64;
   worker::OpObserver* observer = nullptr;
+  bool records_logits = true;  // else Logits has none, and a stage need not show all of them
 };
 
 // Fails the test when the model cannot be loaded.
@@ -52,6 +53,9 @@ class StageChain {
                                          size_t chunk);
   // Greedy continuation.
   std::vector<int32_t> Generate(SeqId seq, const std::vector<int32_t>& prompt, int n);
+  // The same as a sequence asks for.
+  std::vector<int32_t> Generate(SeqId seq, const std::vector<int32_t>& prompt, int n,
+                                const proto::SequenceStart& start);
 
   const model::ModelConfig& config() const { return model_.config; }
   const worker::LoadedModel& model() const { return model_; }

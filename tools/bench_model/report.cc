@@ -228,6 +228,16 @@ std::string OpTables(const BenchReport& report) {
   return text;
 }
 
+// What the column "stream" is; `gather` of the rows of it that are spread.
+std::string StreamText(const BenchReport& report, double gather) {
+  if (report.is_apart) {
+    return " | stream: copying within the device's memory, GB/s read and written";
+  }
+  return Str(" | stream: reading ", FormatBytes(report.probe_bytes),
+             " with the same threads, GB/s | gathering 10 % of its 4 KiB rows: up to ",
+             FixedPoint(gather / 1e9, 2), " GB/s");
+}
+
 std::string MarkdownReport(const BenchReport& report) {
   Table table({{"model", Align::kLeft},
                {"size", Align::kRight},
@@ -258,9 +268,7 @@ std::string MarkdownReport(const BenchReport& report) {
   return Str(MarkdownHead(report), table.Markdown(), "\n", notes, notes.empty() ? "" : "\n",
              report.repetitions,
              " repetitions, the cases in turns; t/s: mean ± standard deviation, the rest medians",
-             " | stream: reading ", FormatBytes(report.probe_bytes),
-             " with the same threads, GB/s | gathering 10 % of its 4 KiB rows: up to ",
-             FixedPoint(gather / 1e9, 2), " GB/s\n", OpTables(report));
+             StreamText(report, gather), "\n", OpTables(report));
 }
 
 }  // namespace

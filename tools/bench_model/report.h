@@ -46,6 +46,7 @@ struct BenchReport {
   int n_cores = 0;
   int repetitions = 0;
   uint64_t probe_bytes = 0;
+  bool is_apart = false;           // stream: copies within the device, bytes read and written
   std::string against;             // the command, "" = none
   std::vector<std::string> notes;  // what did not run, and what says little; a sentence each
   std::vector<ModelSummary> models;

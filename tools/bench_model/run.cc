@@ -102,6 +102,7 @@ Status RunBench(const BenchFlags& flags) {
   TC_ASSIGN_OR_RETURN(report.results, session->Run(options.model_paths));
   report.probe_bytes = session->probe_bytes();
   report.instruction_set = session->instruction_set();
+  report.is_apart = session->is_apart();
   std::fputs(FormatReport(report, options.format).c_str(), stdout);
   return OkStatus();
 }

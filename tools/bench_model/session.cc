@@ -119,8 +119,13 @@ Status BenchSession::Load(size_t i_setup) {
   loaded.runner = std::make_unique<CaseRunner>(
       loaded.stage.get(), CaseRunner::Options{model.config.n_vocab, options_.batch_size,
                                               options_.seed, loaded.op_times.get()});
-  const std::string device = loaded.stage->device_name();  // "cpu avx512 x2"
-  instruction_set_ = device.substr(0, device.rfind(' '));
+  kernels::Device& device = loaded.stage->device();
+  is_apart_ = !device.reads_host_memory();
+  instruction_set_ = device.name();  // "cpu avx512 x2", "cuda:0 NVIDIA H200"
+  if (!is_apart_) instruction_set_.resize(instruction_set_.rfind(' '));
+  if (is_apart_) {
+    TC_ASSIGN_OR_RETURN(loaded.copying, worker::DeviceCopyProbe::Create(device));
+  }
   return OkStatus();
 }
 
@@ -149,16 +154,27 @@ Status BenchSession::Measure(size_t i_case, int repetition) {
   return measured;
 }
 
+Result<BenchSession::Peaks> BenchSession::MeasurePeaks(size_t i_setup) {
+  if (auto& copying = loaded_.at(i_setup).copying) {
+    TC_ASSIGN_OR_RETURN(const double bytes_per_s, copying->BytesPerS());
+    return Peaks{bytes_per_s, 0};
+  }
+  ThreadPool& pool = *pools_.at(cases_.setups[i_setup].n_threads);
+  Peaks peaks;
+  peaks.gather_bytes_per_s = probe_.Gather(pool);
+  peaks.stream_bytes_per_s = probe_.Stream(pool);
+  return peaks;
+}
+
 Status BenchSession::MeasurePinned(size_t i_case, int repetition) {
   const BenchCase& test = cases_.cases[i_case];
-  ThreadPool& pool = *pools_.at(cases_.setups[test.i_setup].n_threads);
   CaseResult& result = results_[i_case];
-  const double gather_before = probe_.Gather(pool);
-  const double stream_before = probe_.Stream(pool);
+  TC_ASSIGN_OR_RETURN(const Peaks before, MeasurePeaks(test.i_setup));
   TC_ASSIGN_OR_RETURN(const CaseSample sample,
                       loaded_.at(test.i_setup).runner->Run(test, repetition));
-  result.stream_bytes_per_s.push_back((stream_before + probe_.Stream(pool)) / 2);
-  result.gather_bytes_per_s.push_back((gather_before + probe_.Gather(pool)) / 2);
+  TC_ASSIGN_OR_RETURN(const Peaks after, MeasurePeaks(test.i_setup));
+  result.stream_bytes_per_s.push_back((before.stream_bytes_per_s + after.stream_bytes_per_s) / 2);
+  result.gather_bytes_per_s.push_back((before.gather_bytes_per_s + after.gather_bytes_per_s) / 2);
   const uint64_t n_bytes = sample.traffic.weight_bytes + sample.traffic.kv_bytes;
   result.tokens_per_s.push_back(static_cast<double>(test.n_tokens()) / sample.seconds);
   result.bytes_per_s.push_back(static_cast<double>(n_bytes) / sample.seconds);

@@ -20,6 +20,7 @@
 #include "tools/local/local_stage.h"
 #include "worker/assignment.h"
 #include "worker/probe/bandwidth_probe.h"
+#include "worker/probe/device_copy_probe.h"
 
 namespace thermocline::tools {
 
@@ -54,6 +55,8 @@ class BenchSession {
   uint64_t probe_bytes() const { return probe_.buffer_bytes(); }
   // "cpu avx512", of the last stage loaded.
   const std::string& instruction_set() const { return instruction_set_; }
+  // Whether cases ran on a device with memory of its own, against copies within it.
+  bool is_apart() const { return is_apart_; }
 
  private:
   // A setup ready to run.
@@ -62,7 +65,14 @@ class BenchSession {
     std::unique_ptr<OpTimes> op_times;  // null unless ops are watched
     std::unique_ptr<LocalStage> stage;
     std::unique_ptr<CaseRunner> runner;
+    std::optional<worker::DeviceCopyProbe> copying;  // of a device with memory of its own
   };
+  // What a case is measured against, beside it.
+  struct Peaks {
+    double stream_bytes_per_s = 0;
+    double gather_bytes_per_s = 0;  // 0 where it is not the host's memory
+  };
+  Result<Peaks> MeasurePeaks(size_t i_setup);
 
   BenchSession(const std::vector<worker::LoadedModel>& models, const BenchCases& cases,
                const Against* against, const SessionOptions& options, worker::BandwidthProbe probe,
@@ -95,6 +105,7 @@ class BenchSession {
   std::map<size_t, Loaded> loaded_;                   // by setup
   std::vector<CaseResult> results_;
   std::string instruction_set_;
+  bool is_apart_ = false;
 };
 
 }  // namespace thermocline::tools

@@ -50,6 +50,7 @@ class LocalStage {
   // What runs in the layers: "exact", "auto: exact 12 layers, dense 4 layers".
   std::string ffn_text() const { return stage_->FfnText(); }
   std::string device_name() const { return device_->name(); }
+  kernels::Device& device() const { return *device_; }
   const std::string& load_note() const { return stage_->load_report().note; }
   bool keeps_logits() const { return logits_ != nullptr; }
 

@@ -14,6 +14,7 @@
 #include "tools/machine/machine_info.h"
 #include "tools/table.h"
 #include "worker/device_memory.h"
+#include "worker/probe/device_copy_probe.h"
 #include "worker/profiler.h"
 
 namespace thermocline::tools {
@@ -86,6 +87,15 @@ std::string TypeTable(const WorkerProfile& worker) {
   return table.Markdown();
 }
 
+// Of a device with memory of its own: what the GB/s of its ops are measured against.
+Result<std::string> CopyingText(kernels::Device& device) {
+  if (device.reads_host_memory()) return std::string();
+  TC_ASSIGN_OR_RETURN(worker::DeviceCopyProbe probe, worker::DeviceCopyProbe::Create(device));
+  TC_ASSIGN_OR_RETURN(const double bytes_per_s, probe.BytesPerS());
+  return Str("copying within the device: ", FixedPoint(bytes_per_s / 1e9, 1),
+             " GB/s read and written\n");
+}
+
 Status WriteText(const std::string& path, const std::string& text) {
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   file << text;
@@ -102,12 +112,14 @@ Status RunMachine(const MachineFlags& flags) {
                       kernels::MakeDevice(options.device, {options.n_threads, options.cpus}));
   const auto& device = chosen.device;
   if (!chosen.note.empty()) LogInfo("tools", chosen.note);
-  WorkerProfile worker =
+  TC_ASSIGN_OR_RETURN(
+      WorkerProfile worker,
       worker::MeasureWorker(*device, {.n_threads = options.n_threads,
                                       .cpus = options.cpus,
                                       .memory_bytes = options.memory_bytes,
                                       .time = std::chrono::duration_cast<Duration>(
-                                          std::chrono::duration<double>(options.seconds))});
+                                          std::chrono::duration<double>(options.seconds))}));
+  TC_ASSIGN_OR_RETURN(const std::string copying, CopyingText(*device));
   worker.id = {1};
   if (!device->reads_host_memory()) {
     TC_ASSIGN_OR_RETURN(worker.memory_bytes, worker::MemoryToOffer(*device, 0));
@@ -119,7 +131,7 @@ Status RunMachine(const MachineFlags& flags) {
     return OkStatus();
   }
   const std::string table =
-      Str(Head(worker, device->name()), GpuText(worker.gpus),
+      Str(Head(worker, device->name()), copying, GpuText(worker.gpus),
           "\nGB/s of weights that come from memory, by op; GFLOP/s with weights in a cache\n",
           TypeTable(worker));
   std::fputs(table.c_str(), stdout);

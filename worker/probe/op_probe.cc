@@ -37,18 +37,6 @@ constexpr uint64_t kCachedBytes = 256 * kKiB;
 // Two of the parts that the CPU's ops hand to a thread; further threads wake and find nothing.
 constexpr int64_t kTinyRows = 16;
 
-template <typename Call>
-double SecondsOf(const Clock& clock, Duration slot, Call call) {
-  std::vector<double> seconds;
-  const TimePoint end = clock.Now() + slot;
-  do {
-    const TimePoint begin = clock.Now();
-    call();
-    seconds.push_back(Seconds(clock.Now() - begin));
-  } while (clock.Now() < end);
-  return std::max(MedianSeconds(std::move(seconds)), 1e-9);
-}
-
 // Of n_rows rows, lists of about `share` of them here and there, ascending; together all rows.
 std::vector<std::vector<int32_t>> ListsOf(int64_t n_rows, double share) {
   constexpr uint64_t kSeed = 7;
@@ -96,16 +84,32 @@ OpProbe::OpProbe(kernels::Device& device, std::span<std::byte> region)
       lists_(device),
       tiny_w_(device),
       tiny_x_(device),
-      tiny_y_(device) {
+      tiny_y_(device) {}
+
+Result<OpProbe> OpProbe::Create(kernels::Device& device, std::span<std::byte> region) {
   CHECK(region.size() >= kMinBytes);
+  OpProbe probe(device, region);
   const std::vector<std::byte> zeros(RowBytes(DType::kF16, kTinyRows * kProbeCols));
-  tiny_w_.Set(zeros);
-  tiny_x_.Set(std::span(zeros).first(RowBytes(DType::kF32, kProbeCols)));
-  tiny_y_.Room(RowBytes(DType::kF32, kTinyRows));
+  TC_RETURN_IF_ERROR(probe.tiny_w_.Set(zeros));
+  TC_RETURN_IF_ERROR(probe.tiny_x_.Set(std::span(zeros).first(RowBytes(DType::kF32, kProbeCols))));
+  TC_RETURN_IF_ERROR(probe.tiny_y_.Room(RowBytes(DType::kF32, kTinyRows)));
+  return probe;
 }
 
-void OpProbe::SetFloats(const std::vector<float>& values, ProbeValues* to) {
-  to->Set(std::as_bytes(std::span(values)));
+template <typename Call>
+Result<double> OpProbe::SecondsOf(Duration slot, Call call) {
+  std::vector<double> seconds;
+  const TimePoint end = clock_.Now() + slot;
+  do {
+    const TimePoint begin = clock_.Now();
+    TC_RETURN_IF_ERROR(call());
+    seconds.push_back(Seconds(clock_.Now() - begin));
+  } while (clock_.Now() < end);
+  return std::max(MedianSeconds(std::move(seconds)), 1e-9);
+}
+
+Status OpProbe::SetFloats(const std::vector<float>& values, ProbeValues* to) {
+  return to->Set(std::as_bytes(std::span(values)));
 }
 
 // As many whole rows as fit `n_bytes` and the rest of the region.
@@ -122,7 +126,8 @@ void OpProbe::MatMul(const TensorView& w, int64_t n_tokens) {
                        TensorView{}, TensorView::Dense(y_.data(), DType::kF32, n_tokens, w.n_rows));
 }
 
-OpProbe::Case OpProbe::CaseOf(const WeightRate& rate, uint64_t matrix_bytes, size_t n_matrices) {
+Result<OpProbe::Case> OpProbe::CaseOf(const WeightRate& rate, uint64_t matrix_bytes,
+                                      size_t n_matrices) {
   Case test{.matrices = {}, .lists = {}, .list_offsets = {}, .n_tokens = rate.n_tokens};
   const uint64_t most = is_apart_ ? kApartBytes : kCaseBytes;
   const uint64_t end = std::min<uint64_t>(region_.size(), most + kernels::kLanesSlackBytes);
@@ -134,11 +139,11 @@ OpProbe::Case OpProbe::CaseOf(const WeightRate& rate, uint64_t matrix_bytes, siz
            test.matrices.size() < n_matrices);
   const int64_t n_rows = test.matrices.front().n_rows;
   const auto n_values = static_cast<size_t>(rate.n_tokens * std::max(kProbeCols, n_rows));
-  SetFloats(std::vector<float>(n_values, 0.5f), &x_);
-  y_.Room(n_values * sizeof(float));
+  TC_RETURN_IF_ERROR(SetFloats(std::vector<float>(n_values, 0.5f), &x_));
+  TC_RETURN_IF_ERROR(y_.Room(n_values * sizeof(float)));
   if (rate.use == WeightUse::kMatMul) return test;
   test.lists = ListsOf(n_rows, rate.row_share);
-  PlaceLists(&test);
+  TC_RETURN_IF_ERROR(PlaceLists(&test));
   const Needs needs(rate.n_tokens);
   std::vector<float> activations;
   for (uint64_t t = 0; t < static_cast<uint64_t>(rate.n_tokens); ++t) {
@@ -146,19 +151,19 @@ OpProbe::Case OpProbe::CaseOf(const WeightRate& rate, uint64_t matrix_bytes, siz
       activations.push_back(needs.Has(t, i) ? 0.5f : 0.0f);
     }
   }
-  SetFloats(activations, &activations_);
+  TC_RETURN_IF_ERROR(SetFloats(activations, &activations_));
   return test;
 }
 
 // One after the other.
-void OpProbe::PlaceLists(Case* test) {
+Status OpProbe::PlaceLists(Case* test) {
   std::vector<int32_t> words;
   for (const std::vector<int32_t>& list : test->lists) {
     test->list_offsets.push_back(words.size() * sizeof(int32_t));
     words.push_back(static_cast<int32_t>(list.size()));
     words.insert(words.end(), list.begin(), list.end());
   }
-  lists_.Set(std::as_bytes(std::span(words)));
+  return lists_.Set(std::as_bytes(std::span(words)));
 }
 
 uint64_t OpProbe::Run(WeightUse use, Case& test, size_t call) {
@@ -185,16 +190,16 @@ uint64_t OpProbe::Run(WeightUse use, Case& test, size_t call) {
 }
 
 // Bytes of a matrix that one call works through within `slot`.
-uint64_t OpProbe::MatrixBytes(const WeightRate& rate, Duration slot) {
+Result<uint64_t> OpProbe::MatrixBytes(const WeightRate& rate, Duration slot) {
   const uint64_t row_bytes = RowBytes(rate.dtype, kProbeCols);
   const uint64_t matrix_bytes = is_apart_ ? kApartMatrixBytes : kMatrixBytes;
   const auto wanted = static_cast<uint64_t>(static_cast<double>(matrix_bytes) / rate.row_share);
   const uint64_t most = std::min({wanted, kMaxRows * row_bytes, kCaseBytes});
   const uint64_t least = kTrialRows * row_bytes;
-  Case trial = CaseOf(rate, least, 1);
+  TC_ASSIGN_OR_RETURN(Case trial, CaseOf(rate, least, 1));
   const TimePoint begin = clock_.Now();
   for (size_t call = 0; call < trial.n_calls(); ++call) (void)Run(rate.use, trial, call);
-  Finish();
+  TC_RETURN_IF_ERROR(Finish());
   // Each call of a case reads one list's share of its matrix.
   const double seconds = Seconds(clock_.Now() - begin) / static_cast<double>(trial.n_calls());
   const double fitting = Seconds(slot) / std::max(seconds, 1e-9) * static_cast<double>(least);
@@ -203,9 +208,10 @@ uint64_t OpProbe::MatrixBytes(const WeightRate& rate, Duration slot) {
              : std::max(least, static_cast<uint64_t>(fitting) / row_bytes * row_bytes);
 }
 
-double OpProbe::BytesPerS(const WeightRate& rate, Duration slot) {
+Result<double> OpProbe::BytesPerS(const WeightRate& rate, Duration slot) {
   const TimePoint end = clock_.Now() + slot;
-  Case test = CaseOf(rate, MatrixBytes(rate, slot), SIZE_MAX);
+  TC_ASSIGN_OR_RETURN(const uint64_t matrix_bytes, MatrixBytes(rate, slot));
+  TC_ASSIGN_OR_RETURN(Case test, CaseOf(rate, matrix_bytes, SIZE_MAX));
   std::vector<double> seconds_per_byte;
   size_t call = 0;
   do {
@@ -213,66 +219,66 @@ double OpProbe::BytesPerS(const WeightRate& rate, Duration slot) {
       for (const TensorView& w : test.matrices) EvictFromCaches({w.data, w.bytes()});
       // Threads that fell asleep meanwhile would be late: within a step they spin from one op to
       // the next.
-      (void)TinyOpSeconds(Duration{0});
+      TC_RETURN_IF_ERROR(TinyOpSeconds(Duration{0}).status());
     }
     const TimePoint begin = clock_.Now();
     uint64_t n_bytes = 0;
     for (size_t i = 0; i < (is_apart_ ? kApartCalls : 1); ++i) {
       n_bytes += Run(rate.use, test, call++ % test.n_calls());
     }
-    Finish();
+    TC_RETURN_IF_ERROR(Finish());
     const double seconds = Seconds(clock_.Now() - begin);
     if (n_bytes > 0) seconds_per_byte.push_back(seconds / static_cast<double>(n_bytes));
   } while (clock_.Now() < end);
   return seconds_per_byte.empty() ? 0 : 1 / MedianSeconds(std::move(seconds_per_byte));
 }
 
-double OpProbe::FlopsPerS(DType dtype, int n_tokens, Duration slot) {
+Result<double> OpProbe::FlopsPerS(DType dtype, int n_tokens, Duration slot) {
   TensorView w = Weights(dtype, 0, is_apart_ ? kApartMatrixBytes : kCachedBytes);
-  SetFloats(std::vector<float>(static_cast<size_t>(n_tokens * kProbeCols), 0.5f), &x_);
-  y_.Room(static_cast<uint64_t>(n_tokens * w.n_rows) * sizeof(float));
+  TC_RETURN_IF_ERROR(
+      SetFloats(std::vector<float>(static_cast<size_t>(n_tokens * kProbeCols), 0.5f), &x_));
+  TC_RETURN_IF_ERROR(y_.Room(static_cast<uint64_t>(n_tokens * w.n_rows) * sizeof(float)));
   const TimePoint begin = clock_.Now();
   MatMul(w.Rows(0, kTinyRows), n_tokens);
-  Finish();
+  TC_RETURN_IF_ERROR(Finish());
   const double share = Seconds(slot) / std::max(Seconds(clock_.Now() - begin), 1e-9);
   if (share * kTinyRows < static_cast<double>(w.n_rows)) {
     w = w.Rows(0, std::max<int64_t>(1, static_cast<int64_t>(share)) * kTinyRows);
   }
   MatMul(w, n_tokens);  // fetches the weights
-  const double seconds = SecondsOf(clock_, slot, [&] {
+  const auto call = [&] {
     MatMul(w, n_tokens);
-    Finish();
-  });
+    return Finish();
+  };
+  TC_ASSIGN_OR_RETURN(const double seconds, SecondsOf(slot, call));
   return 2.0 * static_cast<double>(n_tokens * w.n_rows * w.n_cols) / seconds;
 }
 
-double OpProbe::TinyOpSeconds(Duration slot) {
+Result<double> OpProbe::TinyOpSeconds(Duration slot) {
   const TensorView w = TensorView::Dense(tiny_w_.data(), DType::kF16, kTinyRows, kProbeCols);
   const TensorView x = TensorView::Dense(tiny_x_.data(), DType::kF32, 1, kProbeCols);
   const TensorView y = TensorView::Dense(tiny_y_.data(), DType::kF32, 1, kTinyRows);
   const int n_calls = is_apart_ ? kApartTinyCalls : 1;
   const auto call = [&] {
     for (int i = 0; i < n_calls; ++i) device_.ops().MatMul(w, x, TensorView{}, y);
-    Finish();
+    return Finish();
   };
-  call();
-  return SecondsOf(clock_, slot, call) / n_calls;
+  TC_RETURN_IF_ERROR(call());
+  TC_ASSIGN_OR_RETURN(const double seconds, SecondsOf(slot, call));
+  return seconds / n_calls;
 }
 
-std::byte* ProbeValues::Room(uint64_t n_bytes) {
-  if (memory_.size() >= n_bytes) return memory_.data();
-  (void)device_.Synchronize();
-  auto memory = device_.Allocate(n_bytes);
-  CHECK(memory.ok());
-  memory_ = *std::move(memory);
-  return memory_.data();
+Status ProbeValues::Room(uint64_t n_bytes) {
+  if (memory_.size() >= n_bytes) return OkStatus();
+  TC_RETURN_IF_ERROR(device_.Synchronize());
+  TC_ASSIGN_OR_RETURN(memory_, device_.Allocate(n_bytes));
+  return OkStatus();
 }
 
-std::byte* ProbeValues::Set(std::span<const std::byte> bytes) {
-  std::byte* const to = Room(bytes.size());
-  device_.CopyToDevice(bytes.data(), to, bytes.size());
-  (void)device_.Synchronize();
-  return to;
+Status ProbeValues::Set(std::span<const std::byte> bytes) {
+  TC_RETURN_IF_ERROR(Room(bytes.size()));
+  device_.CopyToDevice(bytes.data(), memory_.data(), bytes.size());
+  return device_.Synchronize();
 }
 
 }  // namespace thermocline::worker

@@ -10,6 +10,7 @@
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "base/dtype.h"
+#include "base/status.h"
 #include "base/tensor_view.h"
 #include "kernels/device.h"
 #include "placement/profile.h"
@@ -23,10 +24,10 @@ inline constexpr int64_t kProbeCols = 2048;
 class ProbeValues {
  public:
   explicit ProbeValues(kernels::Device& device) : device_(device) {}
-  // Room for n_bytes, whatever it holds. CHECKs that there is memory: it is little.
-  std::byte* Room(uint64_t n_bytes);
+  // Room for n_bytes, whatever it holds. Errors as Device::Wait and Device::Allocate.
+  Status Room(uint64_t n_bytes);
   // The same, with a copy of what `bytes` are.
-  std::byte* Set(std::span<const std::byte> bytes);
+  Status Set(std::span<const std::byte> bytes);
   std::byte* data() const { return memory_.data(); }
 
  private:
@@ -36,26 +37,28 @@ class ProbeValues {
 
 // Measures ops on memory that it borrows. Each measurement takes its slot of time, whatever the
 // speed, and one call of the op at least, so that workers which start together measure the same
-// things at the same time, as they will share the memory later. Thread-compatible, as the device
-// is.
+// things at the same time, as they will share the memory later. Errors are the device's, with its
+// name: kUnavailable when it is lost, kResourceExhausted without memory for values beside the
+// region. Thread-compatible, as the device is.
 class OpProbe {
  public:
   // `region` lies in the device's memory, is filled with kProbeByte and has at least kMinBytes;
   // both outlive the probe.
-  OpProbe(kernels::Device& device, std::span<std::byte> region);
+  static Result<OpProbe> Create(kernels::Device& device, std::span<std::byte> region);
   static constexpr uint64_t kMinBytes = 2 << 20;
   // What it makes use of where the device has memory of its own, and the caches that this outlasts:
   // 50 MiB on the largest cards.
   static constexpr uint64_t kApartBytes = 512 << 20;
 
   // Bytes per second of weights that come from memory, as `rate` says; its figure is not read.
-  double BytesPerS(const placement::WeightRate& rate, Duration slot);
+  Result<double> BytesPerS(const placement::WeightRate& rate, Duration slot);
   // FLOPs per second of products with weights that lie in a cache.
-  double FlopsPerS(DType dtype, int n_tokens, Duration slot);
+  Result<double> FlopsPerS(DType dtype, int n_tokens, Duration slot);
   // Seconds of an op that is just large enough to be handed to another thread.
-  double TinyOpSeconds(Duration slot);
+  Result<double> TinyOpSeconds(Duration slot);
 
  private:
+  OpProbe(kernels::Device& device, std::span<std::byte> region);
   // Matrices of one type side by side in the region, and of each some lists of rows that have no
   // row in common: enough work for several calls, none of which meets what another has fetched, or
   // the address translations that another has left.
@@ -67,18 +70,20 @@ class OpProbe {
     size_t n_calls() const { return matrices.size() * std::max<size_t>(1, lists.size()); }
   };
   // As many matrices as fit, n_matrices at most.
-  Case CaseOf(const placement::WeightRate& rate, uint64_t matrix_bytes, size_t n_matrices);
-  uint64_t MatrixBytes(const placement::WeightRate& rate, Duration slot);
+  Result<Case> CaseOf(const placement::WeightRate& rate, uint64_t matrix_bytes, size_t n_matrices);
+  Result<uint64_t> MatrixBytes(const placement::WeightRate& rate, Duration slot);
   // Returns the bytes it read.
   uint64_t Run(placement::WeightUse use, Case& test, size_t call);
   TensorView Weights(DType dtype, uint64_t begin_bytes, uint64_t n_bytes) const;
   void MatMul(const TensorView& w, int64_t n_tokens);
 
-  // Waits until the device has done what it was asked; errors show as times that are too short,
-  // and end the worker at its next wait.
-  void Finish() { (void)device_.Synchronize(); }
-  void PlaceLists(Case* test);
-  void SetFloats(const std::vector<float>& values, ProbeValues* to);
+  // Waits until the device has done what it was asked.
+  Status Finish() { return device_.Synchronize(); }
+  // Seconds of `call`, a function that returns a Status, repeated for `slot`.
+  template <typename Call>
+  Result<double> SecondsOf(Duration slot, Call call);
+  Status PlaceLists(Case* test);
+  static Status SetFloats(const std::vector<float>& values, ProbeValues* to);
 
   kernels::Device& device_;
   // A device with memory of its own has many ops in its queue; they are timed many together.

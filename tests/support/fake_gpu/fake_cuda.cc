@@ -67,6 +67,10 @@ void AwaitAllStreams() {
   for (std::future<void>& each : idle) each.wait();
 }
 
+// By the address that is seen: where it is, and its size.
+std::mutex known_mutex;
+std::map<uintptr_t, std::pair<std::byte*, uint64_t>> known;
+
 int Free(void* memory) {
   AwaitAllStreams();
   std::free(memory);
@@ -76,7 +80,31 @@ int Free(void* memory) {
 
 }  // namespace
 
+namespace thermocline::testing {
+
+void* MemoryAt(const void* seen) {
+  const auto address = reinterpret_cast<uintptr_t>(seen);
+  const std::lock_guard lock(known_mutex);
+  auto found = known.upper_bound(address);
+  if (found == known.begin()) return const_cast<void*>(seen);
+  --found;
+  const auto& [memory, n_bytes] = found->second;
+  const uintptr_t offset = address - found->first;
+  return offset < n_bytes ? memory + offset : const_cast<void*>(seen);
+}
+
+}  // namespace thermocline::testing
+
 extern "C" {
+
+void tc_fake_gpu_know_memory(const void* seen, void* memory, uint64_t n_bytes) {
+  const std::lock_guard lock(known_mutex);
+  known[reinterpret_cast<uintptr_t>(seen)] = {static_cast<std::byte*>(memory), n_bytes};
+}
+void tc_fake_gpu_forget_memory(const void* seen) {
+  const std::lock_guard lock(known_mutex);
+  known.erase(reinterpret_cast<uintptr_t>(seen));
+}
 
 int tc_fake_gpu_live_objects() { return n_objects; }
 
@@ -91,6 +119,10 @@ int cuDeviceGetCount(int* n) {
 }
 int cuDeviceGet(int* device, int ordinal) {
   *device = ordinal;
+  return 0;
+}
+int cuDeviceGetUuid(unsigned char* uuid, int device) {
+  std::memset(uuid, 0x10 + device, kCudaUuidBytes);
   return 0;
 }
 int cuDevicePrimaryCtxRetain(void** context, int device) {
@@ -174,9 +206,9 @@ int cuMemcpyAsync(uint64_t to, uint64_t from, size_t n_bytes, void* stream) {
   if (current == nullptr) return kInvalidContext;
   if (stream == nullptr) return kInvalidValue;  // the fake has no default stream
   if (const int error = CurrentFaults().driver_error; error != 0) return error;
-  StreamOf(stream).Add([=] {
-    std::memcpy(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), n_bytes);
-  });
+  void* const target = MemoryAt(reinterpret_cast<const void*>(to));
+  const void* const source = MemoryAt(reinterpret_cast<const void*>(from));
+  StreamOf(stream).Add([=] { std::memcpy(target, source, n_bytes); });
   return 0;
 }
 

@@ -2,6 +2,8 @@
 // and of NCCL: a library that comm/ loads in their place. What follows is for the tests.
 #pragma once
 
+#include <cstdint>
+
 namespace thermocline::testing {
 
 // What is to go wrong. Set before the GPUs are used; thread-safe.
@@ -19,6 +21,10 @@ void tc_fake_gpu_set_faults(const FakeGpuFaults* faults);
 // Communicators that were neither destroyed nor aborted; and those that were aborted so far.
 int tc_fake_gpu_live_comms();
 int tc_fake_gpu_aborted_comms();
+// Memory of the GPUs that everybody knows by the address `seen`, where nobody may touch it: copies
+// and NCCL find it at `memory`. Until it is forgotten.
+void tc_fake_gpu_know_memory(const void* seen, void* memory, uint64_t n_bytes);
+void tc_fake_gpu_forget_memory(const void* seen);
 // Memory, streams and events that were not given back.
 int tc_fake_gpu_live_objects();
 }

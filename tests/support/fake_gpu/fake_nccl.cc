@@ -123,7 +123,8 @@ void Collective(std::unique_lock<std::mutex>& lock, Comm& comm, uint64_t number,
   Meeting& meeting = *comm.meeting;
   Round& round = meeting.rounds[number];
   round.buffers.resize(meeting.here.size());
-  round.buffers[static_cast<size_t>(comm.rank)] = {from, to};
+  round.buffers[static_cast<size_t>(comm.rank)] = {thermocline::testing::MemoryAt(from),
+                                                   thermocline::testing::MemoryAt(to)};
   if (++round.n_here == static_cast<int>(meeting.here.size())) work(round);
   changed.notify_all();
   const bool done =
@@ -263,7 +264,7 @@ int ncclSend(const void* from, size_t, int, int peer, void* comm, void* stream) 
   Connect(comm);
   return Enqueue(comm, stream, [=](auto& lock, Comm& own, uint64_t) {
     const void*& offer = own.meeting->offers[{own.rank, peer}];
-    offer = from;
+    offer = thermocline::testing::MemoryAt(from);
     changed.notify_all();
     if (!AwaitOr(lock, own, [&] { return offer == nullptr; })) offer = nullptr;
   });
@@ -273,7 +274,7 @@ int ncclRecv(void* to, size_t n_elems, int type, int peer, void* comm, void* str
   return Enqueue(comm, stream, [=](auto& lock, Comm& own, uint64_t) {
     const void*& offer = own.meeting->offers[{peer, own.rank}];
     if (!AwaitOr(lock, own, [&] { return offer != nullptr; })) return;
-    std::memcpy(to, offer, BytesOf(n_elems, type));
+    std::memcpy(thermocline::testing::MemoryAt(to), offer, BytesOf(n_elems, type));
     offer = nullptr;
     changed.notify_all();
   });

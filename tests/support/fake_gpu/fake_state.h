@@ -7,4 +7,7 @@ namespace thermocline::testing {
 
 FakeGpuFaults CurrentFaults();
 
+// Where the memory of an address really is.
+void* MemoryAt(const void* seen);
+
 }  // namespace thermocline::testing

@@ -37,6 +37,8 @@ TEST_F(EngineTest, MembersOfAStageMeetWhereItsLeadSays) {
   for (const uint64_t id : {1, 2}) {
     proto::Hello hello = HelloOf(id);
     hello.nccl_id = ids[id - 1];
+    hello.nccl_version = "2.28.9";
+    hello.gpu_uuid = std::to_string(id);
     mailbox_.Post(PeerOf(id), hello);
   }
   ASSERT_TRUE(Eventually([&] { return observer_.Heard("serving"); })) << engine_->status().failure;
@@ -216,8 +218,9 @@ TEST_F(EngineTest, MpiTransportNeedsMpiRanks) {
   StartEngine();
   Join();
   ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
-  EXPECT_THAT(engine_->status().failure.message(),
-              HasSubstr("transport mpi needs every worker to be an MPI rank: worker 1 on node1"));
+  EXPECT_THAT(
+      engine_->status().failure.message(),
+      HasSubstr("transport mpi needs both ends to be MPI ranks: worker 1 on node1 is none"));
 }
 
 TEST_F(EngineTest, HandWrittenPlanIsFollowedAndTheOtherWorkerStaysSpare) {

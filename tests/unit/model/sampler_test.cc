@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -279,6 +280,56 @@ TEST(Sampler, PlainGreedyChoosesAsGreedyWithMoreToDo) {
   }
   for (const float same : {1.0f, -kInf, kNan, kInf}) {
     EXPECT_EQ(Choose(std::vector<float>(5, same), Greedy()), 0);
+  }
+}
+
+// The k best as a device finds them.
+std::vector<BestLogit> BestOf(const std::vector<float>& logits, size_t k) {
+  std::vector<BestLogit> best;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const float logit = std::isnan(logits[i]) ? -kInf : logits[i];
+    best.push_back({std::min(logit, std::numeric_limits<float>::max()), static_cast<int32_t>(i)});
+  }
+  std::stable_sort(best.begin(), best.end(),
+                   [](const BestLogit& a, const BestLogit& b) { return a.logit > b.logit; });
+  best.resize(k);
+  return best;
+}
+
+TEST(Sampler, FromTheBestLogitsItChoosesAsFromAll) {
+  Sampler sampler;
+  for (uint32_t seed = 0; seed < 200; ++seed) {
+    auto logits = RandomLogits(seed, 100);
+    for (size_t i = 0; i < logits.size(); i += 3) logits[i] = std::round(logits[i]);  // ties
+    if (seed % 3 == 0) logits[seed % 100] = kNan;
+    if (seed % 5 == 0) logits[7] = logits[90] = kInf;
+    if (seed % 7 == 0) std::fill(logits.begin() + 3, logits.end(), -kInf);
+    if (seed % 21 == 0) std::fill(logits.begin(), logits.end(), kNan);
+    SamplingParams params;
+    params.temperature = seed % 4 == 0 ? 0.0f : 0.8f;
+    params.top_k = static_cast<int>(1 + seed % 20);
+    params.top_p = seed % 2 == 0 ? 1.0f : 0.7f;
+    params.min_p = seed % 11 == 0 ? 0.05f : 0.0f;
+    params.seed = seed;
+    if (seed % 2 == 1) params.banned_ids = {BestOf(logits, 1)[0].token, 3, 1000};
+    const int n_best = Sampler::BestNeeded(params);
+    ASSERT_GT(n_best, 0);
+    const auto best = BestOf(logits, static_cast<size_t>(n_best));
+    EXPECT_EQ(sampler.SampleBest(best, params, seed).token, Choose(logits, params, {}, seed))
+        << seed;
+  }
+}
+
+TEST(Sampler, WhatTheBestLogitsDoNotShowNeedsAll) {
+  EXPECT_EQ(Sampler::BestNeeded(Greedy()), 1);
+  EXPECT_EQ(Sampler::BestNeeded({.temperature = 1, .top_k = 40, .banned_ids = {1, 2}}), 42);
+  for (const SamplingParams& params :
+       std::vector<SamplingParams>{{.temperature = 1},
+                                   {.temperature = 0, .n_logprobs = 0},
+                                   {.temperature = 0, .logit_bias = {{1, 2.0f}}},
+                                   {.temperature = 0, .presence_penalty = 1},
+                                   {.temperature = 1, .top_k = 4, .repetition_penalty = 1.1f}}) {
+    EXPECT_EQ(Sampler::BestNeeded(params), 0);
   }
 }
 

@@ -78,6 +78,16 @@ class PlannerTest : public ::testing::Test {
     return planned.ok() ? *planned : PlannedModel{};
   }
 
+  // What one worker of the model takes of memory, and of it what it takes for itself.
+  uint64_t AloneBytes() {
+    Cluster({1}, 0);
+    return MustMake().forecast.stages[0].members[0].memory_bytes;
+  }
+  uint64_t OwnBytes() const {
+    return OverheadModel(model_.config, model_.weights, model::FfnMode::kExact, 16)
+        .MostOfHelper(kLayers);
+  }
+
   const TinyModelParts& model_ = Arcee();
   const std::vector<NeuronHeat> heats_{kLayers, Skewed()};
   ClusterProfile cluster_;
@@ -97,6 +107,41 @@ TEST_F(PlannerTest, OverALongWireNothingIsShared) {
   const PlannedModel planned = MustMake();
   ASSERT_EQ(planned.plan.stages.size(), 1u);
   EXPECT_FALSE(planned.plan.stages[0].is_split());
+}
+
+TEST_F(PlannerTest, LinksSayWhereTheyAreUnlikeWhatIsAskedForAll) {
+  Cluster({1, 1}, 1e-6);
+  for (LinkProfile& link : cluster_.links) link.transport = LinkKind::kZmq;
+  PlannerOptions options;
+  options.request.link = LinkKind::kMpi;
+  const Plan alike = MustMake(options).plan;
+  ASSERT_EQ(alike.stages[0].helpers.size(), 1u);
+  EXPECT_EQ(alike.stages[0].helpers[0].to_lead, LinkChoice{});
+  options.request.link_by_pair = true;
+  options.request.wire_between_hosts = DType::kF16;
+  const PlannedModel mixed = MustMake(options);
+  ASSERT_EQ(mixed.plan.stages[0].helpers.size(), 1u);
+  EXPECT_EQ(mixed.plan.stages[0].helpers[0].to_lead, (LinkChoice{LinkKind::kZmq, DType::kF16}));
+  EXPECT_EQ(mixed.plan.link, LinkKind::kMpi);
+}
+
+TEST_F(PlannerTest, HelpersOfTheSameHostAreSentTheWiderType) {
+  Cluster({1, 1, 1}, 1e-6);
+  for (LinkProfile& link : cluster_.links) link.bytes_per_s = Figure::Measured(2e6);
+  cluster_.workers[2].host = cluster_.workers[0].host;
+  const PlannedModel wide = MustMake();
+  PlannerOptions options;
+  options.request.wire_between_hosts = DType::kF16;
+  const PlannedModel mixed = MustMake(options);
+  ASSERT_EQ(mixed.plan.stages.size(), 1u);
+  const StagePlan& stage = mixed.plan.stages[0];
+  ASSERT_EQ(stage.helpers.size(), 2u);
+  for (const HelperPlan& helper : stage.helpers) {
+    const bool between_hosts = stage.lead == WorkerId{2} || helper.worker == WorkerId{2};
+    EXPECT_EQ(helper.to_lead.wire == DType::kF16, between_hosts) << helper.worker;
+  }
+  EXPECT_LT(mixed.forecast.step_s, wide.forecast.step_s);
+  EXPECT_LE(mixed.forecast.lower_bound_s, mixed.forecast.step_s);
 }
 
 TEST_F(PlannerTest, OverAShortWireHelpersTakeNeuronsAndTheTokenIsFaster) {
@@ -134,10 +179,8 @@ TEST_F(PlannerTest, ASlowerHelperGetsAsMuchLessToRead) {
 
 TEST_F(PlannerTest, WhatOneWorkerCannotHoldIsSpread) {
   PlannerOptions options;
-  Cluster({1}, 0);
-  const uint64_t needed = MustMake().forecast.stages[0].members[0].memory_bytes;
-  const uint64_t own = OverheadModel(model_.config, model_.weights, model::FfnMode::kExact, 16)
-                           .MostOfHelper(kLayers);
+  const uint64_t needed = AloneBytes();
+  const uint64_t own = OwnBytes();
   Cluster({1, 1}, 50e-6, own + (needed - own) * 2 / 3);
   const PlannedModel planned = MustMake(options);
   int n_members = 0;
@@ -205,8 +248,9 @@ TEST_F(GpuPlannerTest, AGpuThatDoesNotPayForItsHopsGetsNothing) {
   EXPECT_FALSE(planned.plan.stages[0].is_split());
 }
 
-TEST_F(PlannerTest, AHelpersPartOfALayerIsNoneOrPaysForItsMessages) {
+TEST_F(PlannerTest, AHelpersPartOfALayerIsNoneOrNearlyAlwaysPaysForItsMessages) {
   int n_parts = 0;
+  int n_exceptions = 0;  // plans with a smaller part, as that was better all the same
   for (uint64_t seed = 0; seed < 30; ++seed) {
     std::mt19937_64 random(seed);
     std::uniform_real_distribution<double> draw(0.2, 1);
@@ -216,33 +260,51 @@ TEST_F(PlannerTest, AHelpersPartOfALayerIsNoneOrPaysForItsMessages) {
     }
     PlannerOptions options{.latency_weight = seed % 3 == 2 ? 0.0 : 1.0, .max_group = 3};
     const PlannedModel planned = MustMake(options);
+    bool is_exception = false;
     for (const PlanForecast::Stage& stage : planned.forecast.stages) {
       for (const PlanForecast::Layer& layer : stage.layers) {
         for (size_t m = 1; m < layer.active.size(); ++m) {
           EXPECT_GT(layer.least_active[m], 0) << "seed " << seed;
           if (layer.active[m] == 0) continue;
           ++n_parts;
-          EXPECT_GE(layer.active[m], layer.least_active[m] * (1 - 1e-6)) << "seed " << seed;
+          is_exception |= layer.active[m] < layer.least_active[m] * (1 - 1e-6);
         }
       }
     }
+    n_exceptions += is_exception;
   }
   EXPECT_GT(n_parts, 20);
+  EXPECT_LE(n_exceptions, 6);
 }
 
+// Memory from barely enough to plenty: where it is tight a part that does not pay for its messages
+// can be the best there is.
 TEST_F(PlannerTest, NoBaselineIsBetter) {
-  Cluster({1, 0.7, 0.4}, 100e-6);
-  for (const double latency : {1.0, 0.0, 0.5}) {
-    PlannerOptions options{.latency_weight = latency};
-    const double ours = MustMake(options).forecast.objective_s;
-    for (const SplitPolicy policy : {SplitPolicy::kFrequencyGreedy, SplitPolicy::kProportional,
-                                     SplitPolicy::kPipelineOnly, SplitPolicy::kPowerInfer}) {
-      options.policy = policy;
-      const auto planned = Make(options);
-      if (!planned.ok()) continue;
-      EXPECT_GE(planned->forecast.objective_s, ours * (1 - 1e-9)) << int(policy);
+  const uint64_t needed = AloneBytes();
+  const uint64_t own = OwnBytes();
+  int n_compared = 0;
+  for (uint64_t seed = 0; seed < 8; ++seed) {
+    std::mt19937_64 random(seed);
+    std::uniform_real_distribution<double> draw(0.2, 1);
+    Cluster({1, draw(random), draw(random)}, 1e-6 * std::pow(10, 3 * draw(random)),
+            own + (needed - own) * (3 + seed % 4) / 5);
+    for (LinkProfile& link : cluster_.links) link.message_s = Figure::Measured(1e-4 * draw(random));
+    for (const double latency : {1.0, 0.0, 0.5}) {
+      PlannerOptions options{.latency_weight = latency};
+      const auto ours = Make(options);
+      for (const SplitPolicy policy : {SplitPolicy::kFrequencyGreedy, SplitPolicy::kProportional,
+                                       SplitPolicy::kPipelineOnly, SplitPolicy::kPowerInfer}) {
+        options.policy = policy;
+        const auto planned = Make(options);
+        if (!planned.ok()) continue;
+        ++n_compared;
+        ASSERT_TRUE(ours.ok()) << ours.status() << " seed " << seed << " policy " << int(policy);
+        EXPECT_GE(planned->forecast.objective_s, ours->forecast.objective_s)
+            << "seed " << seed << " latency " << latency << " policy " << int(policy);
+      }
     }
   }
+  EXPECT_GT(n_compared, 40);
 }
 
 TEST_F(PlannerTest, NoWorkerAloneIsBetter) {

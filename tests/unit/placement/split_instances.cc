@@ -26,11 +26,13 @@ SplitLayer FullLayer(const FullShape& shape, const std::vector<double>& p,
   constexpr double kNeuronBytes = 3.0 * kEmbd * 2;  // gate, up, down rows in F16
   SplitLayer layer;
   layer.seconds.assign(bytes_per_s.size(), {0.0});
+  layer.active.push_back(0);
   for (int i = 0; i < shape.n_neurons; i += shape.block_neurons) {
     const int end = std::min(i + shape.block_neurons, shape.n_neurons);
     layer.block_bytes.push_back(static_cast<uint64_t>(kNeuronBytes * (end - i)));
     double active = 0;
     for (int k = i; k < end; ++k) active += p[k];
+    layer.active.push_back(layer.active.back() + active);
     for (size_t d = 0; d < bytes_per_s.size(); ++d) {
       layer.seconds[d].push_back(layer.seconds[d].back() + active * kNeuronBytes / bytes_per_s[d]);
     }
@@ -116,7 +118,12 @@ SplitProblem FullSizeProblem(const FullShape& shape) {
     const double mean = shape.mean_first + (shape.mean_last - shape.mean_first) *
                                                static_cast<double>(l) / shape.n_layers;
     problem.layers.push_back(FullLayer(shape, Frequencies(shape, mean, random), bytes_per_s));
-    problem.layers.back().fixed_s = shape.fixed_s;
+    SplitLayer& layer = problem.layers.back();
+    layer.fixed_s = shape.fixed_s;
+    for (const SplitDevice& device : problem.devices) {  // C_ld of docs/placement.md
+      const double taken_s = device.send_s + device.merge_s;
+      layer.least_active.push_back(taken_s * layer.active.back() / layer.seconds[0].back());
+    }
   }
   return problem;
 }

@@ -91,6 +91,31 @@ TEST_P(ApartStage, GeneratesTheTokensOfTheHost) {
   EXPECT_EQ(StageChain(file.path(), Apart()).Generate(SeqId{1}, kTokens, 12), wanted);
 }
 
+// Of logits that are apart only the best come to the host, where they are enough.
+TEST(ApartDevice, SamplesTheTokensOfTheHostFromTheBestLogits) {
+  const TempFile file(TinyModel(SpecOf("llama")));
+  const auto n_prompt = static_cast<int32_t>(kTokens.size());
+  const auto first = StageChain(file.path(), {}).Generate(SeqId{1}, kTokens, 2);
+  const model::SamplingParams cases[] = {
+      {.temperature = 0},
+      {.temperature = 0.9f, .top_k = 5, .seed = 3},
+      {.temperature = 1.5f, .top_p = 0.9f, .top_k = 50, .min_p = 0.01f, .seed = 4},
+      {.temperature = 0, .banned_ids = {first[0]}},
+      {.temperature = 1, .top_k = 3, .seed = 5, .banned_ids = {first[0], 7}},
+      {.temperature = 1, .seed = 6},                // all logits
+      {.temperature = 1, .top_k = 200, .seed = 6},  // more than are fetched
+      {.temperature = 1, .top_k = 9, .frequency_penalty = 1, .seed = 6}};
+  for (const model::SamplingParams& params : cases) {
+    for (const int min_tokens : {0, 3}) {
+      const proto::SequenceStart start{params, n_prompt, min_tokens, {first[0], first[1]}};
+      const auto wanted = StageChain(file.path(), {}).Generate(SeqId{1}, kTokens, 8, start);
+      ChainOptions apart = Apart();
+      apart.records_logits = false;
+      EXPECT_EQ(StageChain(file.path(), apart).Generate(SeqId{1}, kTokens, 8, start), wanted);
+    }
+  }
+}
+
 TEST(ApartDevice, ModesOfTheFfnGiveTheBitsOfTheHost) {
   TinyModelSpec predicted = SpecOf("llama");
   predicted.dialect = GgufDialect::kPowerInfer;
@@ -224,8 +249,10 @@ TEST(ApartDevice, LeadsAndHelpersGiveTheBitsOfTheHost) {
 
 TEST(ApartDevice, IsMeasuredByItsOwnOpsInItsOwnMemory) {
   const auto device = testing::MakeApartDevice({.memory_bytes = 64 << 20});
-  const placement::WorkerProfile profile =
+  const auto measured =
       MeasureWorker(*device, {.n_threads = 1, .memory_bytes = 1 << 20, .time = Duration{1}});
+  ASSERT_TRUE(measured.ok()) << measured.status();
+  const placement::WorkerProfile& profile = *measured;
   for (const placement::Figure& figure :
        {profile.read_bytes_per_s, profile.gather_bytes_per_s, profile.op_overhead_s}) {
     EXPECT_EQ(figure.origin, placement::Origin::kMeasured);
@@ -234,6 +261,20 @@ TEST(ApartDevice, IsMeasuredByItsOwnOpsInItsOwnMemory) {
   EXPECT_GE(profile.weight_rates.size(), 8u * 9u);
   EXPECT_EQ(profile.compute_rates.size(), 8u * 4u);
   EXPECT_EQ(device->memory().free_bytes, device->memory().total_bytes);
+}
+
+TEST(ApartDevice, ThatIsLostOrFullWhileItIsMeasuredIsNamed) {
+  const ProfilerOptions options{.n_threads = 1, .memory_bytes = 1 << 20, .time = Duration{1}};
+  for (const int64_t lost_after : {5, 150}) {
+    const auto lost = testing::MakeApartDevice({.lost_after = lost_after});
+    const Status status = MeasureWorker(*lost, options).status();
+    EXPECT_EQ(status.code(), StatusCode::kUnavailable) << status;
+    EXPECT_NE(status.message().find(lost->name()), std::string::npos) << status;
+  }
+  const auto full = testing::MakeApartDevice({.memory_bytes = 3 << 20});
+  const Status status = MeasureWorker(*full, options).status();
+  EXPECT_EQ(status.code(), StatusCode::kResourceExhausted) << status;
+  EXPECT_NE(status.message().find(full->name()), std::string::npos) << status;
 }
 
 TEST(ApartDevice, OffersWhatTheBudgetLeaves) {

@@ -72,8 +72,10 @@ TEST_P(EmulatedStage, GivesTheLogitsAndTokensOfTheCpu) {
   const Logits wanted = StageChain(file.path(), {}).Logits(SeqId{1}, kTokens, 64);
   StageChain chain(file.path(), emulated);
   EXPECT_LT(Difference(chain.Logits(SeqId{1}, kTokens, 4), wanted), kRounding);
-  EXPECT_EQ(StageChain(file.path(), emulated).Generate(SeqId{2}, kTokens, 4),
-            StageChain(file.path(), {}).Generate(SeqId{2}, kTokens, 4));
+  const auto tokens = StageChain(file.path(), {}).Generate(SeqId{2}, kTokens, 4);
+  EXPECT_EQ(chain.Generate(SeqId{2}, kTokens, 4), tokens);
+  emulated.records_logits = false;  // the best ones come alone
+  EXPECT_EQ(StageChain(file.path(), emulated).Generate(SeqId{2}, kTokens, 4), tokens);
 }
 
 TEST(EmulatedDevice, ExactModeSkipsTheSameNeurons) {

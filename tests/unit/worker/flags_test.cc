@@ -50,6 +50,16 @@ TEST(WorkerFlags, TheKeyMayComeFromTheEnvironmentAndIsNeverRepeated) {
   EXPECT_EQ(status.message().find("secret"), std::string::npos);
 }
 
+TEST(WorkerFlags, NcclIsUsedUnlessItIsOff) {
+  WorkerFlags flags = Joining();
+  EXPECT_TRUE(ResolveWorkerFlags(flags, Environment({}))->uses_nccl);
+  flags.nccl = "off";
+  EXPECT_FALSE(ResolveWorkerFlags(flags, Environment({}))->uses_nccl);
+  flags.nccl = "on";
+  EXPECT_EQ(ResolveWorkerFlags(flags, Environment({})).status().message(),
+            "--nccl: on is neither auto nor off");
+}
+
 TEST(WorkerFlags, TheDeviceIsParsedAndTheOneOfTheRankUnlessNamed) {
   using Kind = kernels::DeviceChoice::Kind;
   WorkerFlags flags = Joining();
@@ -59,8 +69,11 @@ TEST(WorkerFlags, TheDeviceIsParsedAndTheOneOfTheRankUnlessNamed) {
                                   {"OMPI_COMM_WORLD_RANK", "6"},
                                   {"OMPI_COMM_WORLD_LOCAL_RANK", "2"}});
   EXPECT_EQ(ResolveWorkerFlags(flags, third)->device.ordinal, 2);
+  EXPECT_TRUE(ResolveWorkerFlags(flags, third)->claims_device);
+  EXPECT_FALSE(ResolveWorkerFlags(flags, Environment({}))->claims_device) << "it is alone";
   flags.device = "cuda:1";
   EXPECT_EQ(ResolveWorkerFlags(flags, third)->device.ordinal, 1);
+  EXPECT_FALSE(ResolveWorkerFlags(flags, third)->claims_device);
   for (const char* wrong : {"gpu", "cuda:", "cuda:-1", "cuda:1x", "cuda:99999", ""}) {
     flags.device = wrong;
     const Status status = ResolveWorkerFlags(flags, Environment({})).status();

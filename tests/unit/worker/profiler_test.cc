@@ -19,7 +19,9 @@ class MeasuredWorker : public ::testing::Test {
   static placement::WorkerProfile Measure(const ProfilerOptions& options) {
     auto device = kernels::MakeCpuDevice({options.n_threads, {}});
     CHECK(device.ok());
-    return MeasureWorker(**device, options);
+    auto profile = MeasureWorker(**device, options);
+    CHECK(profile.ok());
+    return *std::move(profile);
   }
 };
 

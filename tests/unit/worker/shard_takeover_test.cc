@@ -200,5 +200,32 @@ TEST_P(ShardTakeoverTest, PredictorsAreTakenOverToo) {
   ExpectFresh(third, all, whole);
 }
 
+// Half of the neurons, then the other half and some: nothing new fits what the old leaves free.
+TEST(ShardTakeover, OnAFullCardAllIsReadAgain) {
+  const TempFile file(testing::TinyModel(
+      {.arch = "arcee", .n_layer = kLayers, .n_ff = int(kNeurons), .dtype = DType::kF32}));
+  const auto model = OpenModel(file.path());
+  ASSERT_TRUE(model.ok());
+  const LayerRange all{0, kLayers, true, true};
+  const auto device_of = [](uint64_t n_bytes) {
+    return testing::MakeApartDevice({.memory_bytes = n_bytes});
+  };
+  const auto needed = [&](const FfnPlan& ffn) {
+    const auto device = device_of(uint64_t{1} << 30);
+    const auto shard = Shard::Load(model->source(), all, ffn, *device, IgnoreProgress);
+    EXPECT_TRUE(shard.ok()) << shard.status();
+    return device->memory().total_bytes - device->memory().free_bytes;
+  };
+  const FfnPlan before = Share(kLayers, {0, 100}), after = Share(kLayers, {20, 124});
+  const auto device = device_of(needed(after) + 4096);
+  auto prior = Shard::Load(model->source(), all, before, *device, IgnoreProgress);
+  ASSERT_TRUE(prior.ok()) << prior.status();
+  const auto shard = Shard::Load(model->source(), all, after, *device, IgnoreProgress, &*prior);
+  ASSERT_TRUE(shard.ok()) << shard.status();
+  EXPECT_NE(shard->report().note.find("read again"), std::string::npos) << shard->report().note;
+  EXPECT_EQ(shard->report().kept_bytes, 0u);
+  EXPECT_EQ(shard->View({0, WeightRole::kFfnUp}).n_rows, 104);
+}
+
 }  // namespace
 }  // namespace thermocline::worker

@@ -120,12 +120,12 @@ class StepLoopTest : public ::testing::Test {
 
   void Start(Assignment assignment, bool stuck = false) {
     port_ = std::make_unique<MixedPort>(hub_.MakePort(kSelf), stuck);
-    loop_ =
-        std::make_unique<StepLoop>(StepContext{clock_, *mailbox_, port_.get(), *device_, counters_},
-                                   std::move(assignment), [this](const StepEnd& end) {
-                                     EXPECT_TRUE(may_end_) << end.why;
-                                     ended_.set_value(end);
-                                   });
+    loop_ = std::make_unique<StepLoop>(
+        StepContext{clock_, *mailbox_, {.zmq = port_.get()}, *device_, counters_},
+        std::move(assignment), [this](const StepEnd& end) {
+          EXPECT_TRUE(may_end_) << end.why;
+          ended_.set_value(end);
+        });
   }
 
   StepEnd AwaitEnd() {

@@ -147,5 +147,33 @@ TEST_P(DeviceConformanceTest, ElementsAgreeWithTheReference) {
   }
 }
 
+// Up to three passes over blocks of 1024; with ties, and with what is no number.
+TEST_P(DeviceConformanceTest, BestLogitsAreThoseOfTheReference) {
+  StagedOps ops(device());
+  const auto reference = MakeReferenceDevice();
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  for (const int64_t n_vocab : {64, 1025, 17000}) {
+    Tensor logits = RandomActivations(3, n_vocab, 7);
+    for (int64_t c = 0; c < n_vocab; c += 3) logits.at(1, c) = std::round(2 * logits.at(1, c));
+    for (int64_t c = 0; c < n_vocab; ++c) logits.at(2, c) = c % 2 == 0 ? -0.0f : 0.0f;
+    logits.at(0, 3) = std::numeric_limits<float>::quiet_NaN();
+    logits.at(0, 40) = logits.at(0, 60) = kInf;
+    logits.at(0, 50) = -kInf;
+    for (const int k : {1, kMaxBest}) {
+      Tensor best(DType::kF32, 3, 2 * k), expected(DType::kF32, 3, 2 * k);
+      ops.SelectBest(logits.view(), k, best.view());
+      reference->ops().SelectBest(logits.view(), k, expected.view());
+      for (int64_t t = 0; t < 3; ++t) {
+        for (int64_t i = 0; i < k; ++i) {
+          EXPECT_EQ(best.at(t, 2 * i), expected.at(t, 2 * i)) << n_vocab << " " << t << " " << i;
+          EXPECT_EQ(std::bit_cast<int32_t>(best.at(t, 2 * i + 1)),
+                    std::bit_cast<int32_t>(expected.at(t, 2 * i + 1)))
+              << n_vocab << " " << t << " " << i;
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace thermocline::kernels

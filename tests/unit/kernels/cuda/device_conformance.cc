@@ -34,6 +34,7 @@ TEST_P(DeviceConformanceTest, CopiesComeBackAndMarksPass) {
   ASSERT_TRUE(back.ok());
   device().CopyToDevice(host->data(), there->data(), 4096);
   const WorkMark copied = device().Mark();
+  device().CopyWithin(there->data(), there->data() + 2048, 1024);
   device().CopyToHost(there->data(), back->data(), 4096);
   const WorkMark done = device().Mark();
   EXPECT_GT(done, copied);
@@ -41,11 +42,22 @@ TEST_P(DeviceConformanceTest, CopiesComeBackAndMarksPass) {
   ASSERT_TRUE(device().Wait(done).ok());
   EXPECT_TRUE(device().IsDone(copied));
   EXPECT_TRUE(device().IsDone(done));
-  EXPECT_EQ(std::memcmp(back->data(), host->data(), 4096), 0);
+  EXPECT_EQ(std::memcmp(back->data(), host->data(), 2048), 0);
+  EXPECT_EQ(std::memcmp(back->data() + 2048, host->data(), 1024), 0) << "copied within";
+  EXPECT_EQ(std::memcmp(back->data() + 3072, host->data() + 3072, 1024), 0);
   // More marks than there are events: the first is still known to be done.
   for (int i = 0; i < 200; ++i) (void)device().Mark();
   ASSERT_TRUE(device().Synchronize().ok());
   EXPECT_TRUE(device().IsDone(copied));
+}
+
+TEST_P(DeviceConformanceTest, HeadsThatAreTooWideAreRefusedBeforeTheyAreComputed) {
+  EXPECT_TRUE(device().Prepare({.max_rows = 64, .max_pages = 1000, .head_dim = 256}).ok());
+  const Status status = device().Prepare({.head_dim = 512});
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(status.message().find("head_dim=512 max=256"), std::string::npos) << status;
+  EXPECT_NE(status.message().find(device().name()), std::string::npos) << status;
+  EXPECT_TRUE(device().Synchronize().ok()) << "the device goes on";
 }
 
 TEST_P(DeviceConformanceTest, NewMemoryIsZeroAndMemoryEnds) {
@@ -82,6 +94,26 @@ TEST_P(DeviceConformanceTest, PackCopiesRowsAndNamesTheFirstThatIsNotFinite) {
       w.view().row(row)[at - 1] = std::byte{0xff};
     }
     EXPECT_EQ(device().Pack(w.view(), to), 7) << DTypeName(dtype);
+  }
+}
+
+// As neurons in heat order are: through staging that is used again, three times over.
+TEST_P(DeviceConformanceTest, PackTakesRowsOneByOneToPlacesOfTheirOwn) {
+  constexpr int64_t kRows = 13, kCols = int64_t{1} << 20;
+  const Tensor w = RandomActivations(kRows, kCols, 5);
+  auto there = device().Allocate(w.view().bytes() + kLanesSlackBytes);
+  ASSERT_TRUE(there.ok());
+  const TensorView to = TensorView::Dense(there->data(), DType::kF32, kRows, kCols);
+  for (int64_t row = 0; row < kRows; ++row) {
+    EXPECT_EQ(device().Pack(w.view().Rows(row, 1), to.Rows(row * 5 % kRows, 1)), -1);
+  }
+  std::vector<std::byte> back(w.view().bytes());
+  device().CopyToHost(to.data, back.data(), back.size());
+  ASSERT_TRUE(device().Synchronize().ok());
+  const auto row_bytes = static_cast<size_t>(to.row_stride_bytes);
+  for (int64_t row = 0; row < kRows; ++row) {
+    const std::byte* const placed = back.data() + static_cast<size_t>(row * 5 % kRows) * row_bytes;
+    EXPECT_EQ(std::memcmp(placed, w.view().row(row), row_bytes), 0) << row;
   }
 }
 

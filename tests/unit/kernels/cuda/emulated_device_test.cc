@@ -1,6 +1,8 @@
 // The CUDA backend on the emulator: the conformance suite, and what only an emulator can find out.
 #include <gtest/gtest.h>
 
+#include <numeric>
+
 #include "../op_testing.h"
 #include "device_conformance.h"
 #include "kernels/cuda/emulator.h"
@@ -63,6 +65,48 @@ TEST(EmulatedDeviceTest, TheOrderOfThreadsAndTheNumberOfMultiprocessorsDoNotChan
   ExpectSameBits(y_a, y_b, "attention");
 }
 
+// Ops that do not find room in scratch work in blocks of tokens or of positions.
+TEST(EmulatedDeviceTest, HowMuchScratchThereIsDoesNotChangeABit) {
+  const auto little = Emulated({.scratch_bytes = 16 << 10});
+  const auto much = Emulated();
+  StagedOps a(*little), b(*much);
+  // 23 rounded rows of 512 columns fit.
+  constexpr int64_t kTokens = 25;
+  const Tensor w = RandomWeights(DType::kQ8_0, 5, 512, 1).Packed();
+  const Tensor x = RandomActivations(kTokens, 512, 2), scores = RandomActivations(kTokens, 5, 3);
+  Tensor y_a(DType::kF32, kTokens, 5), y_b = y_a;
+  a.MatMul(w.view(), x.view(), {}, y_a.view());
+  b.MatMul(w.view(), x.view(), {}, y_b.view());
+  ExpectSameBits(y_a, y_b, "products");
+  const NeuronNeeds needs = {.scores = scores.view(), .threshold = 0.1f};
+  for (StagedOps* ops : {&a, &b}) {
+    ops->Neurons({.gate = w.view(), .up = w.view()}, Activation::kRelu, x.view(), ActiveIds::All(),
+                 needs, ops == &a ? y_a.view() : y_b.view());
+  }
+  ExpectSameBits(y_a, y_b, "neurons");
+}
+
+// 8 tiles of rows with 256 dimensions leave room for two chunks of positions at a time.
+TEST(EmulatedDeviceTest, AttentionOverMoreChunksThanFitScratchHasTheSameBits) {
+  const auto rounds = Emulated({.n_multiprocessors = 1000, .scratch_bytes = 200 << 10});
+  const auto one_block = Emulated({.n_multiprocessors = 1});
+  StagedOps a(*rounds), b(*one_block);
+  std::vector<int32_t> page_ids(45);
+  std::iota(page_ids.begin(), page_ids.end(), 0);
+  std::vector<std::byte> k(45 * 16 * 256 * 2), v(k.size());
+  const KvPages pages = {k.data(), v.data(), DType::kF16, 16, 1, 256};
+  const Tensor keys = RandomActivations(720, 256, 4), values = RandomActivations(720, 256, 5);
+  a.StoreKv(keys.view(), values.view(), std::vector<SequenceRows>{{0, 720, 0, page_ids}}, pages);
+  const Tensor q = RandomActivations(8, 8 * 256, 6);
+  // Some end in the first round, some where it ends, most in the second.
+  const std::vector<SequenceRows> asked = {
+      {0, 2, 100, page_ids}, {2, 3, 510, page_ids}, {5, 3, 700, page_ids}};
+  Tensor y_a(DType::kF32, 8, 8 * 256), y_b = y_a;
+  a.Attention(q.view(), asked, pages, 0.0625f, y_a.view());
+  b.Attention(q.view(), asked, pages, 0.0625f, y_b.view());
+  ExpectSameBits(y_a, y_b, "attention");
+}
+
 // What ops take from the host may change once they have returned: nothing has run by then.
 TEST(EmulatedDeviceTest, OpsCopyWhatTheyTakeFromTheHost) {
   const auto device = Emulated();
@@ -83,6 +127,36 @@ TEST(EmulatedDeviceTest, OpsCopyWhatTheyTakeFromTheHost) {
     EXPECT_EQ(back[c], table.at(3, static_cast<int64_t>(c)));
     EXPECT_EQ(back[8 + c], table.at(1, static_cast<int64_t>(c)));
   }
+}
+
+TEST(EmulatedDeviceTest, RowsThatFitStagingArePackedWithoutAWait) {
+  const auto device = Emulated();
+  const Tensor w = RandomActivations(100, 64, 1);
+  auto there = device->Allocate(w.view().bytes());
+  ASSERT_TRUE(there.ok());
+  const TensorView to = TensorView::Dense(there->data(), DType::kF32, 100, 64);
+  ASSERT_TRUE(device->Synchronize().ok());
+  for (int64_t row = 0; row < 100; ++row) {
+    ASSERT_EQ(device->Pack(w.view().Rows(row, 1), to.Rows(99 - row, 1)), -1);
+  }
+  const WorkMark mark = device->Mark();
+  for (int i = 0; i < 100; ++i) EXPECT_FALSE(device->IsDone(mark)) << "each look runs one copy";
+}
+
+TEST(EmulatedDeviceTest, WhatWasPreparedForWaitsForNoMemory) {
+  const auto device = Emulated();
+  constexpr int64_t kPages = 1 << 20;
+  ASSERT_TRUE(device->Prepare({.max_rows = 8, .max_pages = kPages}).ok());
+  auto memory = device->Allocate(4096);
+  ASSERT_TRUE(memory.ok() && device->Synchronize().ok());
+  const uint64_t free_bytes = device->memory().free_bytes;
+  const std::vector<int32_t> page_ids(kPages, 0);
+  const KvPages pages = {memory->data(), memory->data(), DType::kF32, 16, 1, 8};
+  const TensorView row = TensorView::Dense(memory->data() + 2048, DType::kF32, 1, 8);
+  device->ops().StoreKv(row, row, std::vector<SequenceRows>{{0, 1, 0, page_ids}}, pages);
+  const WorkMark mark = device->Mark();
+  EXPECT_EQ(device->memory().free_bytes, free_bytes);
+  EXPECT_FALSE(device->IsDone(mark)) << "nothing waited for the device";
 }
 
 TEST(EmulatedDeviceDeathTest, TheHostMayNotTouchTheDevicesMemory) {
@@ -107,7 +181,7 @@ TEST(EmulatedDeviceDeathTest, WorkMayNotReachBeyondAnAllocation) {
 }
 
 TEST(EmulatedDeviceTest, NoMemoryForAnOpIsSaidByTheNextWait) {
-  const auto device = Emulated({.memory_bytes = uint64_t{64} << 10});
+  const auto device = Emulated({.memory_bytes = uint64_t{64} << 10, .scratch_bytes = 16 << 10});
   auto x = device->Allocate(1024);
   ASSERT_TRUE(x.ok());
   const TensorView view = TensorView::Dense(x->data(), DType::kF32, 1, 4);

@@ -143,6 +143,10 @@ class StagedOps final : public Ops {
     StagedOperands at(device_);
     device_.ops().SelectAtLeast(at.In(scores), threshold, at.Out(active));
   }
+  void SelectBest(TensorView logits, int k, TensorView best) override {
+    StagedOperands at(device_);
+    device_.ops().SelectBest(at.In(logits), k, at.Out(best));
+  }
   void ZeroBelow(TensorView a, float threshold) override {
     StagedOperands at(device_);
     device_.ops().ZeroBelow(at.Out(a), threshold);

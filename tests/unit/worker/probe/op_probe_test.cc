@@ -24,14 +24,14 @@ class OpProbeTest : public ::testing::Test {
 
   uint64_t ReadBytes(const WeightRate& rate, Duration slot) {
     const uint64_t before = device_->ops().traffic().weight_bytes;
-    EXPECT_GT(probe_.BytesPerS(rate, slot), 0);
+    EXPECT_GT(probe_.BytesPerS(rate, slot).value(), 0);
     return device_->ops().traffic().weight_bytes - before;
   }
 
   const uint64_t row_ = RowBytes(DType::kQ4_0, kProbeCols);
   const std::unique_ptr<kernels::Device> device_ = *kernels::MakeCpuDevice({2, {}});
   Buffer region_ = *Buffer::Allocate(OpProbe::kMinBytes);
-  OpProbe probe_{*device_, {region_.data(), region_.size()}};
+  OpProbe probe_ = OpProbe::Create(*device_, {region_.data(), region_.size()}).value();
 };
 
 // Without any time: once the few rows of the trial, once the same for the record, which reads what
@@ -60,7 +60,7 @@ TEST_F(OpProbeTest, ReadsMuchWhereThereIsTime) {
 
 TEST_F(OpProbeTest, ComputesHoweverShortTheTime) {
   for (const int n_tokens : {1, 64}) {
-    EXPECT_GT(probe_.FlopsPerS(DType::kQ4_K, n_tokens, Duration{0}), 0);
+    EXPECT_GT(probe_.FlopsPerS(DType::kQ4_K, n_tokens, Duration{0}).value(), 0);
   }
 }
 

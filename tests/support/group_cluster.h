@@ -1,0 +1,101 @@
+// All processes of one stage that several members share, each with the worker's own step loop, in
+// this process: over links, or with a group of those on GPUs.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comm/data_ports.h"
+#include "comm/loopback.h"
+#include "tests/support/temp_file.h"
+#include "worker/step_loop.h"
+
+namespace thermocline::testing {
+
+// Who computes: the lead first, then its helpers in the plan's order.
+struct GroupLayout {
+  const char* name = "";
+  std::vector<bool> on_gpu;
+  // members[m][layer]; empty: even parts everywhere.
+  std::vector<std::vector<model::NeuronRange>> neurons;
+  int micro_batches = 1;
+};
+
+enum class Sums : uint8_t { kByLinks, kByGroup };
+
+// What a member computes on. Members of the group have all three.
+struct MemberDevice {
+  worker::GpuWays ways;
+  comm::Gpu::Stream stream;  // of the device, where it is not the device's own
+  std::unique_ptr<kernels::Device> device;
+};
+using MakeMember = std::function<MemberDevice(int gpu)>;
+
+// The models that it is for: TinyModelSpec's n_layer and n_ff.
+inline constexpr int kGroupLayers = 3;
+inline constexpr int kGroupNeurons = 128;
+
+// What is said of the logits of every row, by step.
+using GroupResults = std::map<uint64_t, std::vector<proto::StepResultEntry>>;
+std::vector<float> LogProbs(const GroupResults& results);
+
+// Fails the test where a loop ends by itself, or nothing comes. One thread.
+class GroupCluster {
+ public:
+  // Members on GPUs are made in their order, the k-th for GPU k.
+  GroupCluster(const TempFile& file, GroupLayout layout, model::FfnModes modes,
+               const MakeMember& make_gpu);
+  ~GroupCluster() { End(); }
+
+  // All members, until they are ready.
+  void Start(Sums sums);
+  proto::AssignPlan MessageOf(Sums sums, const std::string& nccl_id) const;
+  void StartOne(size_t member, proto::AssignPlan message, worker::HeldModel held = {});
+  void AwaitReady() { (void)Await<proto::Ready>(); }
+
+  // Chunks of prompts, several sequences at once, single tokens; submitted all at once.
+  GroupResults Serve();
+  void Submit(uint64_t step, std::vector<proto::StepEntry> entries);
+  void AwaitResult() { (void)Await<proto::StepResult>(); }
+  // All members at the same time.
+  void End();
+  worker::StepLoop& loop(size_t member) { return *members_[member].loop; }
+  std::string MakeId() const { return members_.front().on.ways.MakeId(); }
+  uint64_t link_bytes_sent(size_t member) const {
+    return members_[member].counters.link_bytes_sent;
+  }
+  int n_failures() const { return n_failures_; }
+
+ private:
+  struct Member {
+    std::unique_ptr<comm::Mailbox> mailbox;
+    MemberDevice on;
+    worker::StepCounters counters;
+    std::unique_ptr<comm::DataPort> port;
+    std::unique_ptr<worker::StepLoop> loop;
+  };
+  template <typename Kind>
+  Kind Await();
+
+  const SteadyClock clock_{};
+  const TempFile& file_;
+  GroupLayout layout_;
+  const model::FfnModes modes_;
+  comm::LoopbackMailboxHub mailboxes_;
+  const std::unique_ptr<comm::Mailbox> server_;
+  comm::LoopbackHub hub_;
+  std::atomic<int> n_failures_ = 0;
+  std::vector<Member> members_;
+};
+
+// A row or more of a sequence, whose last one is sampled.
+proto::StepEntry GroupEntry(SeqId seq, int64_t position, std::vector<int32_t> tokens);
+
+// Serve of a cluster made for it.
+GroupResults ServedBy(GroupCluster* cluster, Sums sums);
+
+}  // namespace thermocline::testing

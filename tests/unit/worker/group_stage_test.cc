@@ -1,0 +1,233 @@
+// A stage whose members on GPUs add their sums as a group: it computes what the same members
+// compute over links. GPUs are threads and memory that the host cannot touch, and NCCL is a library
+// that stands for it; the workers' own code does the rest.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "tests/support/apart_device.h"
+#include "tests/support/fake_gpu/fake_gpu.h"
+#include "tests/support/group_cluster.h"
+#include "tests/support/temp_file.h"
+#include "tests/support/tiny_model.h"
+
+namespace thermocline::worker {
+namespace {
+
+using model::FfnMode;
+using testing::FakeGpuFaults;
+using testing::GgufDialect;
+using testing::GroupCluster;
+using testing::GroupEntry;
+using testing::GroupLayout;
+using testing::GroupResults;
+using ::testing::HasSubstr;
+using testing::LogProbs;
+using testing::MemberDevice;
+using testing::Sums;
+using testing::TempFile;
+using testing::TinyModelSpec;
+
+constexpr Duration kPatience = std::chrono::seconds(20);
+// A stop must be this fast; what it interrupts would take minutes.
+constexpr Duration kSoon = std::chrono::seconds(5);
+// Of logarithms of probabilities, whose sums were added in another order.
+constexpr double kRounding = 1e-4;
+
+void SetFaults(const FakeGpuFaults& faults) { testing::tc_fake_gpu_set_faults(&faults); }
+
+void TellFake(const std::byte* seen, std::byte* memory, uint64_t n_bytes) {
+  if (memory == nullptr) return testing::tc_fake_gpu_forget_memory(seen);
+  testing::tc_fake_gpu_know_memory(seen, memory, n_bytes);
+}
+
+MemberDevice FakeMember(int gpu) {
+  MemberDevice member;
+  member.ways = OpenGpuWays(gpu, comm::NcclLibrary::Load({.library = TC_FAKE_GPU}), TC_FAKE_GPU);
+  member.stream = std::move(member.ways.gpu->MakeStream()).value();
+  member.device = testing::MakeApartDevice(
+      {.memory_bytes = uint64_t{64} << 20, .stream = member.stream.get(), .on_memory = TellFake});
+  return member;
+}
+
+TinyModelSpec Spec(const std::string& arch) {
+  TinyModelSpec spec{
+      .arch = arch, .n_layer = testing::kGroupLayers, .n_ff = testing::kGroupNeurons};
+  if (arch == "llama") spec.dialect = GgufDialect::kPowerInfer;
+  return spec;
+}
+
+GroupResults Served(const TempFile& file, const GroupLayout& layout, model::FfnModes modes,
+                    Sums sums) {
+  GroupCluster cluster(file, layout, modes, FakeMember);
+  return ServedBy(&cluster, sums);
+}
+
+void ExpectClose(const GroupResults& a, const GroupResults& b) {
+  const std::vector<float> of_a = LogProbs(a), of_b = LogProbs(b);
+  ASSERT_EQ(of_a.size(), of_b.size());
+  for (size_t i = 0; i < of_a.size(); ++i) EXPECT_NEAR(of_a[i], of_b[i], kRounding);
+}
+
+class GroupStage : public ::testing::Test {
+ protected:
+  GroupStage() { SetFaults({}); }
+  ~GroupStage() override {
+    SetFaults({});
+    EXPECT_EQ(testing::tc_fake_gpu_live_comms(), 0) << "a communicator was forgotten";
+    EXPECT_EQ(testing::tc_fake_gpu_live_objects(), 0);
+  }
+};
+
+const GroupLayout kTwoGpus{.name = "two GPUs", .on_gpu = {true, true}};
+const GroupLayout kTwoGpusAndCpu{.name = "two GPUs, a CPU", .on_gpu = {true, true, false}};
+const GroupLayout kThreeGpusAndCpu{.name = "three GPUs, a CPU",
+                                   .on_gpu = {true, true, true, false}};
+
+const std::pair<const char*, FfnMode> kModes[] = {
+    {"arcee", FfnMode::kDense}, {"arcee", FfnMode::kExact}, {"llama", FfnMode::kPredicted}};
+
+// Where the order of additions is the same, the bits are.
+TEST_F(GroupStage, TwoGpusGiveTheBitsOfLinks) {
+  for (const auto& [arch, mode] : kModes) {
+    const TempFile file(testing::TinyModel(Spec(arch)));
+    for (GroupLayout layout : {kTwoGpus, kTwoGpusAndCpu}) {
+      const GroupResults by_links = Served(file, layout, mode, Sums::kByLinks);
+      for (const int micro_batches : {1, 2}) {
+        layout.micro_batches = micro_batches;
+        EXPECT_EQ(Served(file, layout, mode, Sums::kByGroup), by_links)
+            << layout.name << " " << model::FfnModeName(mode) << " batches " << micro_batches;
+      }
+    }
+  }
+}
+
+// A ring adds in an order of its own, the same every time.
+TEST_F(GroupStage, ThreeGpusDifferByRoundingsAndNotFromRunToRun) {
+  for (const auto& [arch, mode] : kModes) {
+    const TempFile file(testing::TinyModel(Spec(arch)));
+    const GroupResults by_group = Served(file, kThreeGpusAndCpu, mode, Sums::kByGroup);
+    EXPECT_EQ(Served(file, kThreeGpusAndCpu, mode, Sums::kByGroup), by_group);
+    ExpectClose(by_group, Served(file, kThreeGpusAndCpu, mode, Sums::kByLinks));
+  }
+}
+
+// Layers in which a member of the group has no neurons go over links.
+TEST_F(GroupStage, LayersAreSharedDifferently) {
+  const TempFile file(testing::TinyModel(Spec("arcee")));
+  GroupLayout layout{.name = "uneven", .on_gpu = {true, true, true}};
+  layout.neurons = {
+      {{0, 128}, {0, 30}, {0, 40}}, {{0, 0}, {30, 128}, {40, 70}}, {{0, 0}, {0, 0}, {70, 128}}};
+  ExpectClose(Served(file, layout, FfnMode::kExact, Sums::kByGroup),
+              Served(file, layout, FfnMode::kExact, Sums::kByLinks));
+}
+
+// Modes that are chosen by time wait for the device between ops, and for no other member.
+TEST_F(GroupStage, ModesAreChosenByTimeBesideAGroup) {
+  const TempFile file(testing::TinyModel(Spec("arcee")));
+  model::FfnModes modes = FfnMode::kDense;
+  modes.Add(FfnMode::kExact);
+  ExpectClose(Served(file, kTwoGpusAndCpu, modes, Sums::kByGroup),
+              Served(file, kTwoGpusAndCpu, FfnMode::kDense, Sums::kByLinks));
+}
+
+TEST_F(GroupStage, ValuesOfAGroupDoNotCrossTheHost) {
+  const TempFile file(testing::TinyModel(Spec("arcee")));
+  const auto sent = [&](Sums sums) {
+    GroupCluster cluster(file, kTwoGpus, FfnMode::kExact, FakeMember);
+    ServedBy(&cluster, sums);
+    return std::pair(cluster.link_bytes_sent(0), cluster.link_bytes_sent(1));
+  };
+  const auto [lead, helper] = sent(Sums::kByGroup);
+  const auto [lead_by_links, helper_by_links] = sent(Sums::kByLinks);
+  EXPECT_LT(lead, lead_by_links / 4) << "what remains is news of what comes";
+  EXPECT_EQ(helper, 0u);
+  EXPECT_GT(helper_by_links, 0u);
+}
+
+// A member that gives up ends the others' waits. They stay for the coordinator's next plan, which
+// another group serves.
+TEST_F(GroupStage, AfterALossTheNextPlanHasAnotherGroup) {
+  const TempFile file(testing::TinyModel(Spec("arcee")));
+  const GroupResults wanted = Served(file, kTwoGpusAndCpu, FfnMode::kExact, Sums::kByGroup);
+  GroupCluster cluster(file, kTwoGpusAndCpu, FfnMode::kExact, FakeMember);
+  cluster.Start(Sums::kByGroup);
+  EXPECT_EQ(cluster.Serve(), wanted);
+  const int n_aborted = testing::tc_fake_gpu_aborted_comms();
+  SetFaults({.async_error = 6});
+  const TimePoint until = SteadyClock().Now() + kPatience;
+  while (testing::tc_fake_gpu_aborted_comms() < n_aborted + 2 && SteadyClock().Now() < until) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  EXPECT_EQ(testing::tc_fake_gpu_aborted_comms(), n_aborted + 2);
+  EXPECT_EQ(cluster.n_failures(), 0) << "a loss is the coordinator's to judge";
+  SetFaults({});
+  std::vector<HeldModel> held;
+  for (size_t m = 0; m < 3; ++m) held.push_back(cluster.loop(m).End());
+  const std::string id = cluster.MakeId();
+  for (size_t m = 0; m < 3; ++m) {
+    cluster.StartOne(m, cluster.MessageOf(Sums::kByGroup, id), std::move(held[m]));
+  }
+  for (size_t m = 0; m < 3; ++m) cluster.AwaitReady();
+  EXPECT_EQ(cluster.Serve(), wanted);
+}
+
+Duration TimeToEnd(GroupCluster* cluster) {
+  const SteadyClock clock;
+  const TimePoint begin = clock.Now();
+  cluster->End();
+  return clock.Now() - begin;
+}
+
+TEST_F(GroupStage, AMemberThatNeverComesKeepsNobodyFromStopping) {
+  const TempFile file(testing::TinyModel(Spec("arcee")));
+  GroupCluster cluster(file, kTwoGpus, FfnMode::kExact, FakeMember);
+  cluster.StartOne(0, cluster.MessageOf(Sums::kByGroup, cluster.MakeId()));
+  cluster.AwaitReady();  // from now on it waits for the other one
+  EXPECT_LT(TimeToEnd(&cluster).count(), kSoon.count());
+  EXPECT_EQ(cluster.n_failures(), 0);
+}
+
+TEST_F(GroupStage, WorkThatNeverEndsKeepsNobodyFromStopping) {
+  const TempFile file(testing::TinyModel(Spec("arcee")));
+  GroupCluster cluster(file, kTwoGpus, FfnMode::kExact, FakeMember);
+  cluster.Start(Sums::kByGroup);
+  cluster.Submit(1, {GroupEntry({1}, 0, {5, 17})});
+  cluster.AwaitResult();
+  SetFaults({.work_hangs = true});
+  cluster.Submit(2, {GroupEntry({1}, 2, {5})});
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));  // most likely it waits by now
+  EXPECT_LT(TimeToEnd(&cluster).count(), kSoon.count());
+  EXPECT_EQ(cluster.n_failures(), 0);
+}
+
+TEST_F(GroupStage, AGroupForAWorkerWithoutNcclIsRefused) {
+  const auto device = testing::MakeApartDevice();
+  EXPECT_EQ(CheckWays(nullptr, *device).code(), StatusCode::kUnavailable);
+  const GpuWays none =
+      OpenGpuWays(0, comm::NcclLibrary::Load({.library = "libthere-is-no-such.so.2"}), TC_FAKE_GPU);
+  EXPECT_EQ(none.nccl, nullptr);
+  EXPECT_EQ(none.gpu->uuid(), "10101010101010101010101010101010");
+  EXPECT_EQ(none.MakeId(), "");
+  EXPECT_THAT(CheckWays(&none, *device).message(), HasSubstr("cannot be in one: device=apart"));
+}
+
+TEST(CheckGroup, MembersAreHelpersOfTheStageAndHaveAPlaceToMeet) {
+  proto::AssignPlan message;
+  message.stage = 0;
+  message.plan.stages.resize(1);
+  message.plan.stages[0].helpers.resize(2);
+  EXPECT_TRUE(CheckGroup(message).ok());
+  message.nccl_helpers = {1};
+  EXPECT_EQ(CheckGroup(message).code(), StatusCode::kDataLoss);
+  message.nccl_id = "here";
+  EXPECT_TRUE(CheckGroup(message).ok());
+  message.nccl_helpers = {0, 2};
+  EXPECT_THAT(CheckGroup(message).message(), HasSubstr("last_member=2"));
+}
+
+}  // namespace
+}  // namespace thermocline::worker

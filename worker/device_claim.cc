@@ -1,0 +1,70 @@
+#include "worker/device_claim.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <numeric>
+#include <utility>
+
+#include "base/str.h"
+
+namespace thermocline::worker {
+
+DeviceClaim::DeviceClaim(DeviceClaim&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+
+DeviceClaim::~DeviceClaim() {
+  if (fd_ >= 0) close(fd_);
+}
+
+std::optional<DeviceClaim> DeviceClaim::Take(const std::string& name) {
+  // Abstract: the path begins with a 0 byte. Users do not keep one another's names.
+  const std::string path = Str("thermocline-", getuid(), "-", name);
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  const size_t n = std::min(path.size(), sizeof(address.sun_path) - 1);
+  std::memcpy(address.sun_path + 1, path.data(), n);
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return std::nullopt;
+  DeviceClaim claim(fd);
+  const auto n_bytes = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + n);
+  if (bind(fd, reinterpret_cast<const sockaddr*>(&address), n_bytes) != 0) return std::nullopt;
+  return claim;
+}
+
+std::vector<int> OrdinalsToTry(int index, int n_visible) {
+  if (index < n_visible) return {index};
+  std::vector<int> all(static_cast<size_t>(std::max(0, n_visible)));
+  std::iota(all.begin(), all.end(), 0);
+  return all;
+}
+
+Result<ClaimedDevice> ClaimDevice(kernels::DeviceChoice choice,
+                                  const kernels::CpuDeviceOptions& cpu) {
+  using Kind = kernels::DeviceChoice::Kind;
+  const auto gpus =
+      choice.kind == Kind::kCpu ? Unavailable("not asked for") : kernels::CudaDeviceIds();
+  if (!gpus.ok()) {  // whoever wants one is told why
+    TC_ASSIGN_OR_RETURN(auto chosen, kernels::MakeDevice(choice, cpu));
+    return ClaimedDevice{std::move(chosen), std::nullopt, choice.ordinal};
+  }
+  const int index = choice.ordinal;
+  for (const int ordinal : OrdinalsToTry(index, static_cast<int>(gpus->size()))) {
+    auto claim = DeviceClaim::Take((*gpus)[static_cast<size_t>(ordinal)]);
+    if (!claim) continue;
+    choice.ordinal = ordinal;
+    TC_ASSIGN_OR_RETURN(auto chosen, kernels::MakeDevice(choice, cpu));
+    return ClaimedDevice{std::move(chosen), std::move(claim), ordinal};
+  }
+  const std::string why =
+      Str("no GPU is left for this worker:", Kv("worker_of_host", index), Kv("seen", gpus->size()));
+  if (choice.kind == Kind::kCuda) return Unavailable(why);
+  TC_ASSIGN_OR_RETURN(auto chosen, kernels::MakeDevice({.kind = Kind::kCpu}, cpu));
+  chosen.note = Str(why, ": computing on ", chosen.device->name());
+  return ClaimedDevice{std::move(chosen), std::nullopt, choice.ordinal};
+}
+
+}  // namespace thermocline::worker
