@@ -34,8 +34,8 @@ namespace thermocline::coordinator {
 
 // When the plan may change while the service runs.
 enum class ReplanMode : uint8_t {
-  kAuto,  // when somebody asks, leaves or joins, or when the hot neurons are others than before
-  kNow,   // when somebody asks for it or leaves
+  kAuto,  // as kNow, when somebody joins, and when the hot neurons are others than before
+  kNow,   // when somebody asks for it, leaves or is lost
   kOff,   // never
 };
 

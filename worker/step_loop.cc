@@ -68,7 +68,8 @@ void StepLoop::Run() {
   Status status = Prepare();
   if (status.ok()) status = helper_ != nullptr ? HelpUntilStopped() : ServeUntilStopped();
   if (stage_ != nullptr || helper_ != nullptr) LogFfn();
-  StepEnd end{.why = status, .lost_peer = LostPeer()};
+  StepEnd end{.why = status, .lost_peer = {}};
+  if (status.code() == StatusCode::kUnavailable) end.lost_peer = LostPeer();
   if (group_device_) {
     (void)group_device_->CheckGroup();  // whose loss may be behind the error
     const bool is_lost = !group_device_->loss().ok() && !end.lost_peer;
