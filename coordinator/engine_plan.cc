@@ -147,6 +147,7 @@ Status Engine::SendPlan(const Assignments& assignments) {
     Status sent = SendTables(worker, assignment);
     if (sent.ok()) sent = SendToWorker(worker, assignment);
     if (!sent.ok()) TC_RETURN_IF_ERROR(Lose(worker, sent));
+    if (loss_ && !change_) return OkStatus();  // of this very plan, so another one comes
   }
   for (const auto& [worker, assignment] : assignments) {
     const bool leads = assignment.stage >= 0 && assignment.helper < 0;
