@@ -8,6 +8,7 @@
 #include "placement/fit_cluster.h"
 #include "placement/link_preset.h"
 #include "placement/plan_tables.h"
+#include "placement/pool_alike.h"
 #include "proto/codec.h"
 
 namespace thermocline::coordinator {
@@ -33,6 +34,7 @@ Status Engine::ContinueSurvey() {
   }
   if (!survey_->done()) return OkStatus();
   cluster_.links = survey_->Links();
+  placement::PoolAlikeLinks(&cluster_);
   survey_.reset();
   return StartPlanning();
 }
