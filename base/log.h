@@ -24,7 +24,8 @@ struct LogOptions {
   std::string origin;
 };
 
-// Sets the process's logging once, at the start of main. Until then: info, text, stderr.
+// Sets the process's logging, at the start of main; a worker sets it again when it has learnt its
+// id, while no other thread logs. Until then: info, text, stderr.
 void ConfigureLog(const LogOptions& options);
 
 // "trace debug info warn error off"; kInvalidArgument names the unknown word.

@@ -120,7 +120,9 @@ void AddPlanFlags(CLI::App* app, ServeFlags* flags) {
 void AddClusterFlags(CLI::App* app, ServeFlags* flags) {
   constexpr char kGroup[] = "Cluster";
   app->add_option("--transport", flags->transport,
-                  "Links between stages: mpi (default under mpirun) or zmq")
+                  "Links between workers: mpi, zmq, or auto: each pair takes MPI where both are "
+                  "ranks of mpirun, else ZeroMQ, so that others may join")
+      ->capture_default_str()
       ->group(kGroup);
   app->add_option("--replan", flags->replan,
                   "Another plan while serving: auto (asked for, workers come or go, other neurons "
@@ -130,7 +132,9 @@ void AddClusterFlags(CLI::App* app, ServeFlags* flags) {
                   "file: each worker reads the path itself; coordinator: it sends them")
       ->capture_default_str()
       ->group(kGroup);
-  app->add_option("--wire-dtype", flags->wire_dtype, "Activations between stages: f32, f16, bf16")
+  app->add_option("--wire-dtype", flags->wire_dtype,
+                  "Activations on links: f32, f16, bf16, or auto: f16 between hosts, f32 within "
+                  "one (only f32 everywhere is bit-exact)")
       ->capture_default_str()
       ->group(kGroup);
   app->add_option("--workers", flags->n_workers,

@@ -76,6 +76,7 @@ Engine::Engine(const Parts& parts)
       clock_(parts.clock),
       observer_(parts.observer),
       trace_(parts.trace),
+      given_(placement::TransportsOfText(parts.options.plan_json)),
       membership_({.expected = parts.options.expected,
                    .build = parts.options.build,
                    .join_timeout = parts.options.join_timeout,

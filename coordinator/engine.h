@@ -25,7 +25,9 @@
 #include "coordinator/plan_task.h"
 #include "coordinator/scheduler.h"
 #include "coordinator/trace_recorder.h"
+#include "placement/pair_transport.h"
 #include "placement/plan.h"
+#include "placement/plan_links.h"
 #include "proto/messages.h"
 
 namespace thermocline::coordinator {
@@ -215,7 +217,10 @@ class Engine final : public GenerationService {
   Status StartSurvey();
   Status ContinueSurvey();
   Status StartPlanning();
-  Result<PlanJob> JobFor(placement::ClusterProfile here) const;
+  // With `said` by the plan that is given, if one is.
+  Result<PlanJob> JobFor(placement::ClusterProfile here,
+                         const placement::SaidTransports& said) const;
+  placement::PairTransport TransportsAs(const placement::SaidTransports& said) const;
   void HandlePlanned();
   Status WhyNoPlan(const Status& why) const;
   Status StartLoading(const PlanOutcome& planned);
@@ -229,6 +234,7 @@ class Engine final : public GenerationService {
   SchedulerOptions ServingOptions() const;
   void StartServing();
   void SetExpected(const PlanOutcome& planned);
+  void NoteLinks();
   void SetState(ServiceState state);
 
   // From one plan to the next while streams wait (engine_change.cc). An error is the end of the
@@ -293,6 +299,7 @@ class Engine final : public GenerationService {
   TraceRecorder* const trace_;
 
   // Engine thread only, after Start.
+  const placement::SaidTransports given_;  // by the plan of the options
   Membership membership_;
   std::unique_ptr<LinkSurvey> survey_;  // while links are measured, before plan_task_
   // Of those who joined before the first plan: what they measured, or what a file says.

@@ -53,7 +53,9 @@ Status Engine::WishPlan(PlanWish wish) {
 Result<PlanJob> Engine::JobOf(PlanWish* wish) const {
   placement::ClusterProfile here = membership_.profile(wish->others);
   if (here.workers.empty()) return Unavailable("no other worker is left");
-  TC_ASSIGN_OR_RETURN(PlanJob job, JobFor(std::move(here)));
+  TC_ASSIGN_OR_RETURN(PlanJob job,
+                      JobFor(std::move(here), placement::TransportsOfText(wish->plan_json)));
+  job.plan_json = wish->plan_json;
   std::vector<placement::WorkerProfile>& workers = job.cluster.workers;
   if (wish->plan_json.empty()) {
     std::erase_if(workers, [&](const auto& worker) { return !IsReachable(worker.id); });
@@ -62,10 +64,9 @@ Result<PlanJob> Engine::JobOf(PlanWish* wish) const {
   std::erase_if(job.cluster.links, [&](const auto& link) {
     return !job.cluster.FindWorker(link.from) || !job.cluster.FindWorker(link.to);
   });
-  job.plan_json = wish->plan_json;
   job.neuron_order = placement::OrderId(order_, sources_.config.n_layer);
   job.options.request.n_ctx = plan_.n_ctx;
-  job.options.request.link = plan_.link;
+  if (!options_.plan.link_by_pair) job.options.request.link = plan_.link;
   job.options.request.kv.page_tokens = plan_.kv.page_tokens;
   if (wish->plan_json.empty()) AddHeats(wish, &job);
   return job;
@@ -73,8 +74,11 @@ Result<PlanJob> Engine::JobOf(PlanWish* wish) const {
 
 bool Engine::IsReachable(WorkerId worker) const {
   const proto::Hello& hello = membership_.hello(worker);
-  const bool mpi = plan_.link == placement::LinkKind::kMpi;
-  return !(mpi ? hello.mpi_address : hello.zmq_address).empty();
+  if (!options_.plan.link_by_pair) return DataAddressOf("", hello, plan_.link).ok();
+  const std::vector<WorkerId> all = membership_.ids();
+  return std::all_of(all.begin(), all.end(), [&](WorkerId other) {
+    return SharedTransport(hello, membership_.hello(other)).has_value();
+  });
 }
 
 Status Engine::OnNextPlan(Result<PlanOutcome> next) {
@@ -142,6 +146,7 @@ Status Engine::LoadNextPlan() {
   change_->is_loading = true;
   TakeHeats(change_->next);
   SetExpected(change_->next);
+  NoteLinks();
   loading_since_ = clock_.Now();
   membership_.OnPlan(plan_, clock_.Now());
   workers_changed_ = true;

@@ -49,7 +49,7 @@ void Engine::SayWhatJoiningMeans(WorkerId worker) {
   }
   SayNews(Str(name, " stays spare: this service's links are ", placement::LinkKindName(plan_.link),
               ", which do not reach it; started with "
-              "--transport zmq it could be in the plan"));
+              "--transport auto it could be in the plan"));
 }
 
 Status Engine::Refuse(comm::PeerId from, const proto::Hello& hello, const Status& why) {

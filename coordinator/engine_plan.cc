@@ -16,12 +16,12 @@ Status Engine::StartSurvey() {
   cluster_ = membership_.profile();
   SetState(ServiceState::kPlanning);
   if (options_.cluster) {
-    auto fitted = placement::FitCluster(*options_.cluster, cluster_, options_.plan.link);
+    auto fitted = placement::FitCluster(*options_.cluster, cluster_, TransportsAs(given_));
     if (!fitted.ok()) return fitted.status().WithContext(options_.cluster_name);
     cluster_ = *std::move(fitted);
     return StartPlanning();
   }
-  survey_ = std::make_unique<LinkSurvey>(cluster_.workers, options_.plan.link, clock_.Now());
+  survey_ = std::make_unique<LinkSurvey>(cluster_.workers, TransportsAs(given_), clock_.Now());
   if (!survey_->done()) observer_.OnMeasuringLinks(*survey_);
   return ContinueSurvey();
 }
@@ -37,8 +37,24 @@ Status Engine::ContinueSurvey() {
   return StartPlanning();
 }
 
+// By what a plan that somebody gave says of its links; else what both ends of a pair have, or as
+// the service has it for all. That a worker cannot be reached so is found out later.
+placement::PairTransport Engine::TransportsAs(const placement::SaidTransports& said) const {
+  placement::PairTransport transports = plan_.stages.empty() ? options_.plan.link : plan_.link;
+  if (options_.plan.link_by_pair) {
+    std::map<WorkerId, proto::Hello> hellos;
+    for (const WorkerId id : membership_.ids()) hellos[id] = membership_.hello(id);
+    transports = placement::PairTransport(
+        [hellos = std::move(hellos), all = options_.plan.link](WorkerId a, WorkerId b) {
+          return SharedTransport(hellos.at(a), hellos.at(b)).value_or(all);
+        });
+  }
+  return placement::AsSaid(said, std::move(transports));
+}
+
 Status Engine::StartPlanning() {
-  TC_ASSIGN_OR_RETURN(PlanJob job, JobFor(membership_.profile()));
+  TC_ASSIGN_OR_RETURN(PlanJob job, JobFor(membership_.profile(), given_));
+  job.plan_json = options_.plan_json;
   job.save_cluster_path = options_.save_cluster_path;
   job.neuron_order = placement::OrderId(order_, sources_.config.n_layer);
   observer_.OnPlanning(job);
@@ -46,9 +62,12 @@ Status Engine::StartPlanning() {
   return OkStatus();
 }
 
-// For those who are here, by what is known of them.
-Result<PlanJob> Engine::JobFor(placement::ClusterProfile here) const {
-  PlanJob job{.cluster = std::move(here), .plan_json = options_.plan_json};
+// For those who are here, by what is known of them; links of another transport than they were
+// measured with, and to those who came later, are assumed to be as such links usually are.
+Result<PlanJob> Engine::JobFor(placement::ClusterProfile here,
+                               const placement::SaidTransports& said) const {
+  PlanJob job{.cluster = std::move(here)};
+  const placement::PairTransport transports = TransportsAs(said);
   for (placement::WorkerProfile& worker : job.cluster.workers) {
     const auto* known = cluster_.FindWorker(worker.id);
     if (known == nullptr) continue;
@@ -59,12 +78,13 @@ Result<PlanJob> Engine::JobFor(placement::ClusterProfile here) const {
     worker.memory_bytes = memory_bytes;
   }
   for (const placement::LinkProfile& link : cluster_.links) {
-    const bool here = job.cluster.FindWorker(link.from) && job.cluster.FindWorker(link.to);
-    if (here) job.cluster.links.push_back(link);
+    const bool is_here = job.cluster.FindWorker(link.from) && job.cluster.FindWorker(link.to);
+    const bool holds = is_here && link.transport == transports(link.from, link.to);
+    if (holds) job.cluster.links.push_back(link);
   }
   TC_ASSIGN_OR_RETURN(const placement::LinkPreset between_hosts,
                       placement::FindLinkPreset(placement::kDefaultLinkPreset));
-  TC_RETURN_IF_ERROR(placement::FillLinks(between_hosts, options_.plan.link, &job.cluster));
+  TC_RETURN_IF_ERROR(placement::FillLinks(between_hosts, transports, &job.cluster));
   job.options.request = options_.plan;
   job.options.request.epoch = {1};
   job.options.request.max_step_tokens = options_.max_step_tokens;
@@ -101,6 +121,7 @@ Status Engine::StartLoading(const PlanOutcome& planned) {
   TakeHeats(planned);
   SetExpected(planned);
   TC_ASSIGN_OR_RETURN(const Assignments assignments, AssignmentsOfAll());
+  NoteLinks();
   loading_since_ = clock_.Now();
   membership_.OnPlan(plan_, clock_.Now());
   SetState(ServiceState::kLoading);
@@ -165,7 +186,8 @@ Result<proto::AssignPlan> Engine::AssignmentOf(WorkerId worker) const {
       if (helpers[h].worker != worker) continue;
       assignment.stage = static_cast<int>(i);
       assignment.helper = static_cast<int>(h);
-      TC_ASSIGN_OR_RETURN(assignment.lead_address, AddressOf(plan_.stages[i].lead, plan_.link));
+      TC_ASSIGN_OR_RETURN(assignment.lead_address,
+                          AddressOf(plan_.stages[i].lead, plan_.WayOf(helpers[h].to_lead).link));
     }
   }
   if (assignment.stage >= 0) {
@@ -182,14 +204,18 @@ Result<proto::AssignPlan> Engine::AssignmentOf(WorkerId worker) const {
 // Of the lead of stage `i`.
 Status Engine::AddressNeighbours(size_t i, proto::AssignPlan* assignment) const {
   if (i > 0) {
+    const placement::StagePlan& previous = plan_.stages[i - 1];
     TC_ASSIGN_OR_RETURN(assignment->previous_address,
-                        AddressOf(plan_.stages[i - 1].lead, plan_.link));
+                        AddressOf(previous.lead, plan_.WayOf(previous.to_next).link));
   }
   if (i + 1 < plan_.stages.size()) {
-    TC_ASSIGN_OR_RETURN(assignment->next_address, AddressOf(plan_.stages[i + 1].lead, plan_.link));
+    TC_ASSIGN_OR_RETURN(
+        assignment->next_address,
+        AddressOf(plan_.stages[i + 1].lead, plan_.WayOf(plan_.stages[i].to_next).link));
   }
   for (const placement::HelperPlan& helper : plan_.stages[i].helpers) {
-    TC_ASSIGN_OR_RETURN(std::string address, AddressOf(helper.worker, plan_.link));
+    TC_ASSIGN_OR_RETURN(std::string address,
+                        AddressOf(helper.worker, plan_.WayOf(helper.to_lead).link));
     assignment->helper_addresses.push_back(std::move(address));
   }
   return OkStatus();
@@ -238,6 +264,15 @@ void Engine::SetExpected(const PlanOutcome& planned) {
   for (const auto& stage : planned.forecast.stages) expected.stage_s.push_back(stage.seconds);
   const MutexLock lock(mutex_);
   status_.expected = std::move(expected);
+}
+
+void Engine::NoteLinks() {
+  plan_status_.links.clear();
+  placement::ForEachLink(plan_,
+                         [&](WorkerId from, WorkerId to, const placement::LinkChoice& choice) {
+                           const placement::LinkWay way = plan_.WayOf(choice);
+                           plan_status_.links.push_back({from, to, way.link, way.wire});
+                         });
 }
 
 // Whoever sees the state sees the workers and counts that led to it. A drain that was asked for

@@ -55,10 +55,18 @@ Result<T> Choose(std::string_view flag, const std::string& text,
 
 constexpr Choice<DType> kKvDtypes[] = {
     {"f32", DType::kF32}, {"f16", DType::kF16}, {"auto", DType::kF32}};
-constexpr Choice<DType> kWireDtypes[] = {
-    {"f32", DType::kF32}, {"f16", DType::kF16}, {"bf16", DType::kBF16}};
-constexpr Choice<placement::LinkKind> kTransports[] = {{"mpi", placement::LinkKind::kMpi},
-                                                       {"zmq", placement::LinkKind::kZmq}};
+// Within a host, and between hosts.
+struct WireDtypes {
+  DType within = DType::kF32;
+  std::optional<DType> between;  // where it is another one
+};
+constexpr Choice<WireDtypes> kWireDtypes[] = {{"f32", {}},
+                                              {"f16", {DType::kF16, {}}},
+                                              {"bf16", {DType::kBF16, {}}},
+                                              {"auto", {DType::kF32, DType::kF16}}};
+// nullopt: each pair of workers what both have.
+constexpr Choice<std::optional<placement::LinkKind>> kTransports[] = {
+    {"auto", std::nullopt}, {"mpi", placement::LinkKind::kMpi}, {"zmq", placement::LinkKind::kZmq}};
 constexpr Choice<placement::SplitPolicy> kPolicies[] = {
     {"optimal", placement::SplitPolicy::kOptimal},
     {"frequency-greedy", placement::SplitPolicy::kFrequencyGreedy},
@@ -107,6 +115,18 @@ Status ResolveHttp(const ServeFlags& flags, http::HttpOptions* http) {
   return OkStatus();
 }
 
+Status ResolveTransport(const ServeFlags& flags, WorkerSource workers,
+                        placement::PlanRequest* plan) {
+  using placement::LinkKind;
+  const bool has_mpi = workers == WorkerSource::kMpi;
+  TC_ASSIGN_OR_RETURN(const auto wanted, Choose("--transport", flags.transport, kTransports));
+  plan->link_by_pair = !wanted;
+  plan->link = wanted.value_or(has_mpi ? LinkKind::kMpi : LinkKind::kZmq);
+  if (plan->link == LinkKind::kZmq || has_mpi) return OkStatus();
+  return InvalidArgument(
+      "--transport mpi needs a launch by mpirun; leave it out, or use --transport zmq");
+}
+
 Status ResolvePlan(const ServeFlags& flags, WorkerSource workers, EngineOptions* engine) {
   placement::PlanRequest& plan = engine->plan;
   if (!flags.n_ctx.empty()) {
@@ -117,22 +137,20 @@ Status ResolvePlan(const ServeFlags& flags, WorkerSource workers, EngineOptions*
   }
   plan.n_parallel = flags.n_parallel;
   TC_ASSIGN_OR_RETURN(plan.kv.dtype, Choose("--kv-cache-dtype", flags.kv_dtype, kKvDtypes));
-  TC_ASSIGN_OR_RETURN(plan.wire, Choose("--wire-dtype", flags.wire_dtype, kWireDtypes));
-  const std::string fallback = workers == WorkerSource::kMpi ? "mpi" : "zmq";
-  TC_ASSIGN_OR_RETURN(
-      plan.link,
-      Choose("--transport", flags.transport.empty() ? fallback : flags.transport, kTransports));
-  if (plan.link == placement::LinkKind::kMpi && workers != WorkerSource::kMpi) {
-    return InvalidArgument("--transport mpi needs a launch by mpirun; use --transport zmq");
-  }
+  TC_ASSIGN_OR_RETURN(const WireDtypes wire, Choose("--wire-dtype", flags.wire_dtype, kWireDtypes));
+  plan.wire = wire.within;
+  plan.wire_between_hosts = wire.between;
+  TC_RETURN_IF_ERROR(ResolveTransport(flags, workers, &plan));
   if (!flags.plan_path.empty()) {
     engine->plan_name = Str("--plan ", flags.plan_path);
     TC_ASSIGN_OR_RETURN(engine->plan_json,
                         ReadFile(flags.plan_path, "--plan", placement::kMaxPlanFileBytes));
     // Format and version now; against model and workers once they are known.
-    const auto parsed = placement::PlanFileFromJson(engine->plan_json, {.link = plan.link});
+    placement::SaidOfLinks said;
+    const auto parsed = placement::PlanFileFromJson(engine->plan_json, {.link = plan.link}, &said);
     if (!parsed.ok()) return parsed.status().WithContext(engine->plan_name);
     plan.link = parsed->plan.link;
+    plan.link_by_pair = plan.link_by_pair && !said.link;
   }
   return OkStatus();
 }

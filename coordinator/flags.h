@@ -37,7 +37,7 @@ struct ServeFlags {
   std::optional<double> allowed_loss;  // of perplexity, relative
   std::string kv_dtype = "f32";
   std::string wire_dtype = "f32";
-  std::string transport;  // "mpi" under mpirun, else "zmq"
+  std::string transport = "auto";
   std::string plan_path;
   std::string replan;  // "": auto, with a given plan now
   std::string cluster_path;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/dtype.h"
 #include "base/ids.h"
 #include "base/status.h"
 #include "model/sampler.h"
@@ -69,6 +70,12 @@ struct WorkerStatus {
 };
 
 // How the plan came to be and what a change of it took.
+struct LinkStatus {
+  WorkerId from, to;  // activations go this way first
+  placement::LinkKind transport = placement::LinkKind::kZmq;
+  DType wire = DType::kF32;
+};
+
 struct PlanStatus {
   bool is_changing = false;  // steps wait for another plan
   uint64_t n_changes = 0;
@@ -84,6 +91,7 @@ struct PlanStatus {
   double predicted_gain = 0;
   uint64_t tokens_looked_at = 0;  // that the drift is from
   std::string news;               // the last word on changes, for people
+  std::vector<LinkStatus> links;  // of the plan that serves or loads
 };
 
 // What the plan was expected to do, by steps of n_sequences tokens.

@@ -15,8 +15,9 @@ std::string WhyNotTogether(const proto::Hello& lead, const proto::Hello& helper,
   if (lead.nccl_version.empty()) return "the lead has no NCCL";
   if (helper.nccl_version.empty()) return "it has no NCCL";
   if (helper.nccl_version != lead.nccl_version) {
-    return Str("its NCCL is another than the lead's:", Kv("version", Printable(helper.nccl_version)),
-               Kv("lead", Printable(lead.nccl_version)));
+    return Str(
+        "its NCCL is another than the lead's:", Kv("version", Printable(helper.nccl_version)),
+        Kv("lead", Printable(lead.nccl_version)));
   }
   if (std::find(cards.begin(), cards.end(), helper.gpu_uuid) != cards.end()) {
     return "another member is on the same card";

@@ -130,10 +130,11 @@ class Coordinator {
     if (config_.engine.replan == ReplanMode::kOff) return;
     const std::string at = comm::JoinEndpoints(ticket_.endpoints);
     const bool under_mpi = config_.workers == WorkerSource::kMpi;
-    if (under_mpi && config_.engine.plan.link == placement::LinkKind::kMpi) {
+    const placement::PlanRequest& plan = config_.engine.plan;
+    if (under_mpi && plan.link == placement::LinkKind::kMpi && !plan.link_by_pair) {
       std::fprintf(stderr,
                    "cluster at %s; its links are MPI's, so a worker that joins from outside stays "
-                   "spare: started with --transport zmq, more may join\n",
+                   "spare: started with --transport auto, more may join\n",
                    at.c_str());
     } else if (config_.key) {
       std::fprintf(stderr,

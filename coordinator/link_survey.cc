@@ -60,10 +60,10 @@ ProbeRounds RoundsOfHosts(const std::vector<WorkerProfile>& workers) {
   return rounds;
 }
 
-LinkSurvey::LinkSurvey(std::vector<WorkerProfile> workers, placement::LinkKind transport,
+LinkSurvey::LinkSurvey(std::vector<WorkerProfile> workers, placement::PairTransport transport,
                        TimePoint now)
     : workers_(std::move(workers)),
-      transport_(transport),
+      transport_(std::move(transport)),
       began_(now),
       rounds_(RoundsFor(workers_)) {}
 
@@ -81,7 +81,7 @@ std::vector<std::pair<WorkerId, proto::ProbeLink>> LinkSurvey::TakeRequests(Time
   for (const ProbePair& pair : rounds_[round_]) {
     proto::ProbeLink request{.round = static_cast<uint32_t>(round_),
                              .peer = pair.lead,
-                             .transport = transport_,
+                             .transport = transport_(pair.lead, pair.echo),
                              .budget_us = BudgetUs()};
     requests.push_back({pair.echo, request});
     request.peer = pair.echo;
@@ -147,7 +147,7 @@ std::string LinkSurvey::NamesOf(const ProbePair& pair) const {
     return Str("worker ", id, " on ", Printable(ProfileOf(id).host));
   };
   return Str(name(pair.lead), " and ", name(pair.echo), " cannot talk over ",
-             placement::LinkKindName(transport_));
+             placement::LinkKindName(transport_(pair.lead, pair.echo)));
 }
 
 const WorkerProfile& LinkSurvey::ProfileOf(WorkerId worker) const {
@@ -169,13 +169,13 @@ LinkProfile LinkSurvey::LinkOf(const ProbePair& pair, bool from_lead) const {
   const double latency_s = (measured.round_trip_s - lead_s - echo_s) / 2;
   return {.from = from_lead ? pair.lead : pair.echo,
           .to = from_lead ? pair.echo : pair.lead,
-          .transport = transport_,
+          .transport = transport_(pair.lead, pair.echo),
           .latency_s = Figure::Measured(latency_s),
           .bytes_per_s = Figure::Measured(measured.bytes_per_s),
           .message_s = Figure::Measured(from_lead ? lead_s : echo_s)};
 }
 
-// The numbers of the pair that was measured between the same hosts.
+// The numbers of the pair that was measured between the same hosts, by the same transport.
 std::optional<LinkProfile> LinkSurvey::StandIn(const WorkerProfile& from,
                                                const WorkerProfile& to) const {
   for (const auto& [ends, measured] : measured_) {
@@ -183,6 +183,7 @@ std::optional<LinkProfile> LinkSurvey::StandIn(const WorkerProfile& from,
     const std::string& echo_host = ProfileOf(ends.second).host;
     const bool same_way = lead_host == from.host && echo_host == to.host;
     if (!same_way && !(lead_host == to.host && echo_host == from.host)) continue;
+    if (transport_(ends.first, ends.second) != transport_(from.id, to.id)) continue;
     LinkProfile link = LinkOf({ends.first, ends.second}, same_way);
     link.note =
         Str("as measured from worker ", link.from, " to ", link.to, ", between the same hosts");

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "placement/pair_transport.h"
 #include "placement/profile.h"
 #include "proto/messages.h"
 
@@ -37,10 +38,11 @@ ProbeRounds RoundsOfAll(const std::vector<WorkerId>& workers);
 // One pair per two hosts, and one within each host that has two workers.
 ProbeRounds RoundsOfHosts(const std::vector<placement::WorkerProfile>& workers);
 
-// The state of one survey. No I/O, no clock, no thread. Engine thread only.
+// The state of one survey, which measures each pair by the transport that it will use. No I/O, no
+// clock, no thread. Engine thread only.
 class LinkSurvey {
  public:
-  LinkSurvey(std::vector<placement::WorkerProfile> workers, placement::LinkKind transport,
+  LinkSurvey(std::vector<placement::WorkerProfile> workers, placement::PairTransport transport,
              TimePoint now);
 
   // What to tell whom for the round that has begun, once per round; addresses are left to fill in.
@@ -73,7 +75,7 @@ class LinkSurvey {
   uint32_t BudgetUs() const;
 
   const std::vector<placement::WorkerProfile> workers_;
-  const placement::LinkKind transport_;
+  const placement::PairTransport transport_;
   const TimePoint began_;
   ProbeRounds rounds_;
   size_t round_ = 0;

@@ -3,11 +3,13 @@
 #include <utility>
 
 #include "base/str.h"
+#include "placement/plan_links.h"
 #include "placement/plan_tables.h"
 
 namespace thermocline::coordinator {
 namespace {
 
+using placement::LinkChoice;
 using placement::Plan;
 
 // What the text leaves out is as it serves now, where the stages are the same.
@@ -25,19 +27,27 @@ Result<bool> SaysTheSame(const PlanJob& job, const Plan& serves, Plan next) {
 }
 
 Status CheckReachable(const Plan& next, const PlanCheck& check) {
-  if (!next.has_links()) return OkStatus();
-  const auto reaches = [&](WorkerId id) {
-    const proto::Hello& worker = check.workers.at(id);
-    const std::string name = Str("worker ", id, " on ", Printable(worker.host));
-    return DataAddressOf(name, worker, next.link).status();
-  };
-  for (const placement::StagePlan& stage : next.stages) {
-    TC_RETURN_IF_ERROR(reaches(stage.lead));
-    for (const placement::HelperPlan& helper : stage.helpers) {
-      TC_RETURN_IF_ERROR(reaches(helper.worker));
+  Status first;
+  placement::ForEachLink(next, [&](WorkerId from, WorkerId to, const LinkChoice& choice) {
+    for (const WorkerId id : {from, to}) {
+      const proto::Hello& worker = check.workers.at(id);
+      const std::string name = Str("worker ", id, " on ", Printable(worker.host));
+      const Status reached = DataAddressOf(name, worker, next.WayOf(choice).link).status();
+      if (!first.ok() || reached.ok()) continue;
+      first = reached.WithContext(Str("link between worker ", from, " and worker ", to));
     }
-  }
-  return OkStatus();
+  });
+  return first;
+}
+
+// Has every link say all of how it travels, so that plans that mean the same are the same.
+void SpellOutLinks(Plan* plan) {
+  placement::ForEachLink(*plan, [&](WorkerId, WorkerId, LinkChoice& choice) {
+    const placement::LinkWay way = plan->WayOf(choice);
+    choice = {way.link, way.wire};
+  });
+  plan->link = {};
+  plan->wire = {};
 }
 
 }  // namespace
@@ -45,6 +55,7 @@ Status CheckReachable(const Plan& next, const PlanCheck& check) {
 bool AreAlike(Plan a, Plan b) {
   for (Plan* plan : {&a, &b}) {
     plan->epoch = {};
+    SpellOutLinks(plan);
     for (placement::StagePlan& stage : plan->stages) {
       stage.reason.clear();
       stage.weights_bytes = stage.relay_bytes = stage.predictor_bytes = stage.kv_bytes = 0;
@@ -79,9 +90,17 @@ Result<std::string> DataAddressOf(const std::string& name, const proto::Hello& w
   const bool mpi = transport == placement::LinkKind::kMpi;
   const std::string& address = mpi ? worker.mpi_address : worker.zmq_address;
   if (!address.empty()) return address;
-  return InvalidArgument(Str("transport ", placement::LinkKindName(transport), " needs ",
-                             mpi ? "every worker to be an MPI rank" : "every worker's data socket",
-                             ": ", name, " has none; try --transport ", mpi ? "zmq" : "mpi"));
+  return InvalidArgument(
+      Str("transport ", placement::LinkKindName(transport), " needs both ends to ",
+          mpi ? "be MPI ranks" : "have data sockets", ": ", name, mpi ? " is none" : " has none",
+          "; with --transport auto, and where a plan says nothing of a link, each pair takes what "
+          "both have"));
+}
+
+std::optional<placement::LinkKind> SharedTransport(const proto::Hello& a, const proto::Hello& b) {
+  if (!a.mpi_address.empty() && !b.mpi_address.empty()) return placement::LinkKind::kMpi;
+  if (!a.zmq_address.empty() && !b.zmq_address.empty()) return placement::LinkKind::kZmq;
+  return std::nullopt;
 }
 
 Result<bool> IsAnotherPlan(const PlanSources& sources, const PlanCheck& check,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 
 #include "base/status.h"
@@ -35,6 +36,9 @@ bool AreAlike(placement::Plan a, placement::Plan b);
 
 // What was accepted must fit the next plan too: kInvalidArgument when it has another context.
 Status CheckSameContext(const placement::Plan& next, const placement::Plan& now);
+
+// What two workers have for a link between them, MPI before ZeroMQ; nullopt: nothing.
+std::optional<placement::LinkKind> SharedTransport(const proto::Hello& a, const proto::Hello& b);
 
 // Where other workers reach this one; kInvalidArgument when it has no such port.
 Result<std::string> DataAddressOf(const std::string& name, const proto::Hello& worker,

@@ -9,6 +9,7 @@
 #include "base/str.h"
 #include "placement/cluster_yaml.h"
 #include "placement/forecast.h"
+#include "placement/plan_links.h"
 #include "placement/plan_tables.h"
 
 namespace thermocline::coordinator {
@@ -44,9 +45,8 @@ Status TakeGiven(const PlanSources& sources, const PlanJob& job, PlanOutcome* ou
 
 Result<GivenPlan> PlanByHand(const PlanSources& sources, const PlanJob& job) {
   const placement::PlanRequest& request = job.options.request;
-  const placement::Plan defaults{.link = request.link, .wire = request.wire, .kv = request.kv};
   TC_ASSIGN_OR_RETURN(placement::PlanFile file,
-                      placement::PlanFileFromJson(job.plan_json, defaults));
+                      placement::ReadPlan(job.plan_json, job.cluster, request));
   file.plan.epoch = request.epoch;
   GivenPlan given;
   TC_ASSIGN_OR_RETURN(given.plan, placement::CompletePlan(std::move(file.plan), sources.config,

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/str.h"
+#include "placement/plan_links.h"
 
 namespace thermocline::coordinator {
 namespace {
@@ -68,6 +69,17 @@ std::string SpareReason(const PlanOutcome& planned, WorkerId spare,
              Milliseconds(planned.forecast.step_s));
 }
 
+// "mpi", "mpi and zmq"
+std::string TransportsText(const placement::ClusterProfile& cluster) {
+  std::set<std::string_view> names;
+  for (const LinkProfile& link : cluster.links) {
+    names.insert(placement::LinkKindName(link.transport));
+  }
+  std::string text;
+  for (const std::string_view name : names) text += Str(text.empty() ? "" : " and ", name);
+  return text;
+}
+
 }  // namespace
 
 std::string LinksText(const placement::ClusterProfile& cluster) {
@@ -85,11 +97,10 @@ std::string LinksText(const placement::ClusterProfile& cluster) {
       std::count_if(cluster.links.begin(), cluster.links.end(), [](const LinkProfile& link) {
         return link.latency_s.origin == placement::Origin::kMeasured;
       });
-  return Str("links: ", placement::LinkKindName(cluster.links.front().transport), ", ",
-             range(&LinkProfile::latency_s, 1e-6), " us one way, ",
-             range(&LinkProfile::bytes_per_s, 1e9), " GB/s, ", range(&LinkProfile::message_s, 1e-6),
-             " us of the sender; ", n_measured, " of ", cluster.links.size(),
-             " directions measured");
+  return Str("links: ", TransportsText(cluster), ", ", range(&LinkProfile::latency_s, 1e-6),
+             " us one way, ", range(&LinkProfile::bytes_per_s, 1e9), " GB/s, ",
+             range(&LinkProfile::message_s, 1e-6), " us of the sender; ", n_measured, " of ",
+             cluster.links.size(), " directions measured");
 }
 
 std::string PlanningText(const PlanJob& job) {
@@ -105,15 +116,17 @@ std::string PlanText(const PlanOutcome& planned) {
   const placement::Plan& plan = planned.plan;
   std::string text =
       Str("plan: ", plan.stages.size(), plan.stages.size() == 1 ? " stage" : " stages",
-          plan.has_links() ? Str(", joined by ", placement::LinkKindName(plan.link), " links (",
-                                 DTypeName(plan.wire), ")")
-                           : "",
-          ", context ", plan.n_ctx, ", kv cache for ", plan.kv.n_tokens(), " tokens, found in ",
+          plan.has_links() ? Str(", joined by ", placement::WaysText(plan)) : "", ", context ",
+          plan.n_ctx, ", kv cache for ", plan.kv.n_tokens(), " tokens, found in ",
           Milliseconds(Seconds(planned.took)));
   for (size_t i = 0; i < plan.stages.size(); ++i) {
-    text += Str("\n  stage ", i, " on worker ", plan.stages[i].lead, ": ", plan.stages[i].reason);
-    for (const placement::HelperPlan& helper : plan.stages[i].helpers) {
-      text += Str("\n    helped by worker ", helper.worker, ": ", helper.reason);
+    const StagePlan& stage = plan.stages[i];
+    const std::string on = placement::UnlikeText(plan, stage.to_next);
+    text += Str("\n  stage ", i, " on worker ", stage.lead,
+                on.empty() ? "" : Str(", on to the next", on), ": ", stage.reason);
+    for (const placement::HelperPlan& helper : stage.helpers) {
+      text += Str("\n    helped by worker ", helper.worker,
+                  placement::UnlikeText(plan, helper.to_lead), ": ", helper.reason);
     }
   }
   return text + ForecastText(planned);

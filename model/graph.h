@@ -36,9 +36,9 @@ enum class OpKind : uint8_t {
   // them: those whose act(gate x) is not 0, or whose score reaches the threshold. With the former
   // given the gate is not computed again.  weights: {gate?, gate_bias?, up, up_bias?}
   kNeurons,
-  kAxpyRows,  // a, [ids] -> sum over ids of a_i * row weights: {w by neuron, bias?}
-  kSend,      // x ->; to the other members of the stage that share the layer
-  kReceive,   // -> x, from the op's peer
+  kAxpyRows,   // a, [ids] -> sum over ids of a_i * row weights: {w by neuron, bias?}
+  kSend,       // x ->; to the other members of the stage that share the layer
+  kReceive,    // -> x, from the op's peer
   kBroadcast,  // of the lead: x ->; of another member of the stage's group: -> x
   kGroupSum,   // a -> the same a, the sum of what the group's members have there
 };
@@ -72,9 +72,9 @@ struct Op {
   int peer = 0;  // of kReceive: among the members that share the layer, the lead being 0
 };
 
-// Every value is written by one op, or is the graph's input; only kRope, kZeroBelow and kGroupSum write values
-// that another op wrote: their outputs are their inputs, changed in place, and ops after them in
-// the list read them changed.
+// Every value is written by one op, or is the graph's input; only kRope, kZeroBelow and kGroupSum
+// write values that another op wrote: their outputs are their inputs, changed in place, and ops
+// after them in the list read them changed.
 struct Graph {
   std::vector<Value> values;
   std::vector<Op> ops;
@@ -125,7 +125,8 @@ struct FfnOptions {
 Graph BuildLayerGraph(const ModelConfig& config, const WeightIndex& weights, int layer,
                       const FfnOptions& ffn);
 // A helper's branch of that FFN: receives x from the lead, sends back the sum over its own neurons,
-// ffn.share.n_neurons of them; or does both with its group. No bias of the sum and no residual: those are the lead's.
+// ffn.share.n_neurons of them; or does both with its group. No bias of the sum and no residual:
+// those are the lead's.
 Graph BuildHelperGraph(const ModelConfig& config, const WeightIndex& weights, int layer,
                        const FfnOptions& ffn);
 // Token ids, and positions where they are learned -> x.

@@ -176,8 +176,9 @@ double CostModel::HeadSeconds(WorkerId worker) const {
 double CostModel::TransferSeconds(WorkerId from, WorkerId to) const {
   const LinkProfile* const link = inputs_.cluster.FindLink(from, to);
   CHECK(link != nullptr);
-  const auto n_elems = static_cast<uint64_t>(inputs_.step.n_rows() * inputs_.config.n_embd);
-  return Limited(static_cast<double>(RowBytes(inputs_.wire, n_elems)) / link->bytes_per_s.value);
+  const uint64_t n_bytes =
+      ActivationBytes(inputs_.wires(from, to), inputs_.step.n_rows(), inputs_.config.n_embd);
+  return Limited(static_cast<double>(n_bytes) / link->bytes_per_s.value);
 }
 
 double CostModel::HopSeconds(WorkerId from, WorkerId to) const {

@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "base/dtype.h"
 #include "model/config.h"
 #include "model/ffn_mode.h"
 #include "model/sparsity.h"
@@ -17,6 +16,7 @@
 #include "placement/op_load.h"
 #include "placement/op_time.h"
 #include "placement/plan.h"
+#include "placement/plan_links.h"
 #include "placement/profile.h"
 #include "placement/solver/split_problem.h"
 
@@ -31,7 +31,7 @@ struct CostInputs {
   const ClusterProfile& cluster;              // with a link for every pair that may be joined
   model::FfnModes ffn;                        // of which each layer runs the fastest
   StepShape step;                             // of decoding
-  DType wire = DType::kF32;
+  PairWires wires;                            // of activations
 };
 
 // The members of a stage: the lead, then its helpers.

@@ -123,7 +123,7 @@ Result<WorkerProfile> FitWorker(WorkerProfile worker, const WorkerProfile& joine
 }  // namespace
 
 Result<ClusterProfile> FitCluster(const ClusterProfile& given, const ClusterProfile& joined,
-                                  LinkKind transport) {
+                                  const PairTransport& transport) {
   TC_ASSIGN_OR_RETURN(const Ids ids, MatchWorkers(given, joined));
   ClusterProfile cluster;
   for (const WorkerProfile& worker : given.workers) {
@@ -134,11 +134,12 @@ Result<ClusterProfile> FitCluster(const ClusterProfile& given, const ClusterProf
   std::sort(cluster.workers.begin(), cluster.workers.end(),
             [](const WorkerProfile& a, const WorkerProfile& b) { return a.id < b.id; });
   for (LinkProfile link : given.links) {
-    if (link.transport != transport) {
-      return InvalidArgument(Str("the cluster file's link ", link.from, " -> ", link.to, " is for ",
-                                 LinkKindName(link.transport), ", and links will be ",
-                                 LinkKindName(transport), ": measure again, or write transport: ",
-                                 LinkKindName(transport), " with numbers of that"));
+    const LinkKind will_be = transport(ids.at(link.from), ids.at(link.to));
+    if (link.transport != will_be) {
+      return InvalidArgument(Str(
+          "the cluster file's link ", link.from, " -> ", link.to, " is for ",
+          LinkKindName(link.transport), ", and links will be ", LinkKindName(will_be),
+          ": measure again, or write transport: ", LinkKindName(will_be), " with numbers of that"));
     }
     link.from = ids.at(link.from);
     link.to = ids.at(link.to);

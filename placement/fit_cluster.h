@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/status.h"
+#include "placement/pair_transport.h"
 #include "placement/profile.h"
 
 namespace thermocline::placement {
@@ -11,8 +12,8 @@ namespace thermocline::placement {
 // that of `joined`, except that all rates of a worker come from one of them: from `given` if it has
 // any. Memory is the smaller of both, since nobody can use more than it offers. Links that `given`
 // lacks stay out. kInvalidArgument: it is of other workers or hosts, has GPUs that are not there,
-// or a link's numbers are of another transport.
+// or a link's numbers are of another transport than `transport` says of those two who joined.
 Result<ClusterProfile> FitCluster(const ClusterProfile& given, const ClusterProfile& joined,
-                                  LinkKind transport);
+                                  const PairTransport& transport);
 
 }  // namespace thermocline::placement

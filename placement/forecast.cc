@@ -124,8 +124,10 @@ Result<PlanForecast> ForecastPlan(const Plan& plan, const PlannerInputs& inputs,
   TC_RETURN_IF_ERROR(ValidateCluster(inputs.cluster));
   TC_RETURN_IF_ERROR(CheckMembers(plan, inputs.cluster));
   const model::ModelConfig& config = inputs.config;
+  CostInputs of_plan = CostInputsOf(inputs, options);
+  of_plan.wires = PairWires::Of(plan);
   const StageCosts costs{.inputs = inputs,
-                         .costs = CostModel(CostInputsOf(inputs, options)),
+                         .costs = CostModel(of_plan),
                          .bytes = ModelBytes::Of(config, inputs.weights, options.request.ffn),
                          .overhead = OverheadModel(config, inputs.weights, options.request.ffn,
                                                    options.request.max_step_tokens)};

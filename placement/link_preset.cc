@@ -112,6 +112,14 @@ void FillPeer(const LinkPreset& preset, GpuPeer* peer) {
   FillFigure(preset.gb_per_s * kGiga, &peer->bytes_per_s);
 }
 
+// What is taken of a link of which nothing is known.
+Result<LinkPreset> PresetOf(const LinkProfile& link, bool within_host,
+                            const LinkPreset& between_hosts) {
+  if (!link.preset.empty()) return FindLinkPreset(link.preset);
+  if (!within_host) return between_hosts;
+  return FindLinkPreset(link.transport == LinkKind::kMpi ? "shm" : "zmq-loopback");
+}
+
 }  // namespace
 
 std::span<const LinkPreset> LinkPresets() { return kPresets; }
@@ -150,21 +158,17 @@ void FillGpus(WorkerProfile* worker) {
   }
 }
 
-Status FillLinks(const LinkPreset& between_hosts, LinkKind transport, ClusterProfile* cluster) {
-  const std::string_view local = transport == LinkKind::kMpi ? "shm" : "zmq-loopback";
-  TC_ASSIGN_OR_RETURN(const LinkPreset within_host, FindLinkPreset(local));
+Status FillLinks(const LinkPreset& between_hosts, const PairTransport& transport,
+                 ClusterProfile* cluster) {
   std::vector<LinkProfile> links;
   for (const WorkerProfile& from : cluster->workers) {
     for (const WorkerProfile& to : cluster->workers) {
       if (from.id == to.id) continue;
       const LinkProfile* const known = cluster->FindLink(from.id, to.id);
-      LinkProfile link = known != nullptr
-                             ? *known
-                             : LinkProfile{.from = from.id, .to = to.id, .transport = transport};
-      LinkPreset preset = !from.host.empty() && from.host == to.host ? within_host : between_hosts;
-      if (!link.preset.empty()) {
-        TC_ASSIGN_OR_RETURN(preset, FindLinkPreset(link.preset));
-      }
+      LinkProfile link{.from = from.id, .to = to.id, .transport = transport(from.id, to.id)};
+      if (known != nullptr) link = *known;
+      const bool within_host = !from.host.empty() && from.host == to.host;
+      TC_ASSIGN_OR_RETURN(const LinkPreset preset, PresetOf(link, within_host, between_hosts));
       FillLink(preset, &link);
       links.push_back(std::move(link));
     }

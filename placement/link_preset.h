@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "base/status.h"
+#include "placement/pair_transport.h"
 #include "placement/profile.h"
 
 namespace thermocline::placement {
@@ -26,11 +27,12 @@ Result<LinkPreset> FindLinkPreset(std::string_view name);
 
 // Numbers of the link that are unknown become the preset's, as assumed.
 void FillLink(const LinkPreset& preset, LinkProfile* link);
-// A link for every ordered pair of workers: what is unknown is filled in by the preset that the
-// link names, else for two workers of one host by "shm" (MPI) or "zmq-loopback", else by
-// `between_hosts`; and FillGpus of all workers. kInvalidArgument when a link names a preset that
-// there is none of.
-Status FillLinks(const LinkPreset& between_hosts, LinkKind transport, ClusterProfile* cluster);
+// A link for every ordered pair of workers, by `transport` where there is none: what is unknown is
+// filled in by the preset that the link names, else for two workers of one host by "shm" (MPI) or
+// "zmq-loopback", else by `between_hosts`; and FillGpus of all workers. kInvalidArgument when a
+// link names a preset that there is none of.
+Status FillLinks(const LinkPreset& between_hosts, const PairTransport& transport,
+                 ClusterProfile* cluster);
 
 // What a GPU and its peers lack is filled in by what the driver tells of the hardware: NVLink and
 // PCIe presets, by their generation and number of links or lanes. All of it is assumed; a GPU of

@@ -25,8 +25,12 @@ constexpr int64_t kAxpyTokens = 128;
 constexpr int64_t kIdBytes = 2 * sizeof(int32_t);
 // Per neuron and layer: its place, and how often it fired.
 constexpr int64_t kTableBytes = 2 * sizeof(int32_t);
-// A frame that comes lies once in the transport's buffer and once as activations.
-constexpr int kCopiesIn = 2;
+// A frame that comes lies once in the transport's buffer and once as a frame, one that goes once in
+// the transport's buffer; from and to a narrower type than F32 activations are copied once more.
+constexpr uint64_t BytesIn(uint64_t wire) { return 2 * wire + (wire < 4 ? 4 : 0); }
+constexpr uint64_t BytesOut(uint64_t wire) { return wire + (wire < 4 ? wire : 0); }
+// So all wire types need the same, and whatever a plan says of its links, this counts.
+static_assert(BytesIn(2) == BytesIn(4) && BytesOut(2) == BytesOut(4));
 
 // What the weights allow the layer to run; thresholds do not change what an op needs.
 model::LayerSparsity SparsityIn(const model::WeightIndex& weights, int layer) {
@@ -131,8 +135,9 @@ OverheadModel::Scratch OverheadModel::ScratchOfLayer(int layer, Role role,
 }
 
 uint64_t OverheadModel::OfFrames(int n_in, int n_out) const {
-  return static_cast<uint64_t>(kCopiesIn * n_in + n_out) * n_rows_ *
-         static_cast<uint64_t>(config_.n_embd) * sizeof(float);
+  return (static_cast<uint64_t>(n_in) * BytesIn(sizeof(float)) +
+          static_cast<uint64_t>(n_out) * BytesOut(sizeof(float))) *
+         n_rows_ * static_cast<uint64_t>(config_.n_embd);
 }
 
 uint64_t OverheadModel::OfTables(int n_layers) const {
@@ -189,6 +194,10 @@ uint64_t OverheadModel::MostOfLead(const model::LayerRange& layers, int n_helper
 uint64_t OverheadModel::MostOfHelper(int n_layers) const {
   return kRuntimeBytes + n_rows_ * static_cast<uint64_t>(helper_.row_bytes) +
          static_cast<uint64_t>(helper_.bytes) + OfFrames(1, 1) + OfTables(n_layers);
+}
+
+uint64_t ActivationBytes(DType wire, int64_t n_rows, int64_t n_embd) {
+  return RowBytes(wire, static_cast<uint64_t>(n_embd)) * static_cast<uint64_t>(n_rows);
 }
 
 uint64_t KvPageBytes(const model::ModelConfig& config, const KvBudget& kv) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,12 +20,27 @@
 
 namespace thermocline::placement {
 
+// What a plan says of one of its links, both ways alike; left out: as the plan has it for all.
+struct LinkChoice {
+  std::optional<LinkKind> link;
+  std::optional<DType> wire;
+  friend bool operator==(const LinkChoice&, const LinkChoice&) = default;
+};
+
+// How activations travel between two workers.
+struct LinkWay {
+  LinkKind link = LinkKind::kZmq;
+  DType wire = DType::kF32;
+  friend bool operator==(const LinkWay&, const LinkWay&) = default;
+};
+
 // A worker that computes some of the neurons of another worker's stage.
 struct HelperPlan {
   WorkerId worker;
   std::vector<NeuronRange> neurons;  // by layer of the stage; empty: it takes no part in that layer
   PartBytes bytes;
   std::string reason;  // what it saves and what it costs, for people
+  LinkChoice to_lead;
   friend bool operator==(const HelperPlan&, const HelperPlan&) = default;
 };
 
@@ -41,6 +57,7 @@ struct StagePlan {
   // those of the helpers they are all neurons of a layer, each once.
   std::vector<NeuronRange> neurons;
   std::vector<HelperPlan> helpers;  // partial sums are added in this order
+  LinkChoice to_next;               // of the last stage nothing: its results go to the coordinator
 
   PartBytes bytes() const { return {weights_bytes, relay_bytes, predictor_bytes}; }
   bool is_split() const { return !helpers.empty(); }
@@ -60,8 +77,9 @@ struct Plan {
   std::string model_fingerprint;  // "" in a hand-written plan: any model of that many layers
   int n_layer = 0;
   std::vector<StagePlan> stages;  // in the order a token passes them
+  // Of every link that does not say otherwise: its transport, and the type of activations on it.
   LinkKind link = LinkKind::kZmq;
-  DType wire = DType::kF32;  // of activations between stages
+  DType wire = DType::kF32;
   KvBudget kv;
   int n_ctx = 0;  // longest sequence
   // Batches that a stage with helpers has under way: while the answers to one are on their way, its
@@ -71,12 +89,17 @@ struct Plan {
   int batches_under_way() const;
   // Whether any two workers are joined by a link.
   bool has_links() const;
+  LinkWay WayOf(const LinkChoice& choice) const {
+    return {choice.link.value_or(link), choice.wire.value_or(wire)};
+  }
   friend bool operator==(const Plan&, const Plan&) = default;
 };
 
 // Rows of logits that the last stage computes together: bounds their scratch to 32 * n_vocab
 // floats, 16 MiB for the largest published vocabularies.
 inline constexpr int kLogitsBlockRows = 32;
+// Of x[n_rows, n_embd] on a link: what the cost model counts and what a worker sends.
+uint64_t ActivationBytes(DType wire, int64_t n_rows, int64_t n_embd);
 // Keys and values of one page in one layer: 2 * page_tokens * n_embd_kv elements.
 uint64_t KvPageBytes(const model::ModelConfig& config, const KvBudget& kv);
 
@@ -84,9 +107,12 @@ struct PlanRequest {
   int n_ctx = 0;       // 0: the model's training context, shortened until one sequence fits
   int n_parallel = 4;  // sequences of n_ctx that the KV should hold when memory allows
   KvBudget kv;         // page_tokens and dtype are taken, n_pages is computed (0) or wanted
-  LinkKind link = LinkKind::kZmq;
-  DType wire = DType::kF32;
-  int max_step_tokens = 512;  // rows of the largest step, 1 or more
+  LinkKind link = LinkKind::kZmq;  // the plan's, for all its links
+  // Pairs of workers for which the cluster has another transport than that use theirs.
+  bool link_by_pair = false;
+  DType wire = DType::kF32;                 // the plan's, for all its links
+  std::optional<DType> wire_between_hosts;  // where it is another one
+  int max_step_tokens = 512;                // rows of the largest step, 1 or more
   // What the stages will choose from: ffn_down is re-laid and predictors are held as they need.
   model::FfnModes ffn = model::FfnMode::kDense;
   Epoch epoch;
@@ -94,10 +120,10 @@ struct PlanRequest {
 };
 
 // Checks that every layer is placed once and in order, that ends are marked, leads and helpers
-// exist and have one place each, the members of a stage hold every neuron of a layer once, the
-// stated bytes are what the model needs, and every member fits its worker's memory. Of the request,
-// max_step_tokens and ffn count. kInvalidArgument names the first violated
-// rule with its numbers.
+// exist and have one place each, only what is a link has a transport and a wire type, the members
+// of a stage hold every neuron of a layer once, the stated bytes are what the model needs, and
+// every member fits its worker's memory. Of the request, max_step_tokens and ffn count.
+// kInvalidArgument names the first violated rule with its numbers.
 Status ValidatePlan(const Plan& plan, const model::ModelConfig& config,
                     const model::WeightIndex& weights, const ClusterProfile& cluster,
                     const PlanRequest& request);
@@ -112,9 +138,16 @@ Result<Plan> CompletePlan(Plan plan, const model::ModelConfig& config,
 // the value they have in `defaults`. kInvalidArgument names the field, or the line of a syntax
 // error. Needs no worker: a plan can be checked for its format and version before anybody joins;
 // CompletePlan checks it against model and cluster.
-enum class PlanLink : uint8_t { kWrite, kLeaveOut };  // left out: whoever reads it chooses
+// Transports, left out: whoever reads it chooses them.
+enum class PlanLink : uint8_t { kWrite, kLeaveOut };
 std::string PlanToJson(const Plan& plan, PlanLink link = PlanLink::kWrite);
-Result<Plan> PlanFromJson(std::string_view json, const Plan& defaults = {});
+// What a text says of all links of its plan, rather than leaving it to the defaults.
+struct SaidOfLinks {
+  bool link = false;
+  bool wire = false;
+};
+Result<Plan> PlanFromJson(std::string_view json, const Plan& defaults = {},
+                          SaidOfLinks* said = nullptr);
 
 // A plan of the deepest model with one layer per stage and a long reason each stays far below.
 inline constexpr size_t kMaxPlanJsonBytes = 4 * kMiB;

@@ -58,6 +58,20 @@ class FieldReader {
     Fail(Name(name), Str("is not F32, F16 or BF16: ", Printable(text)));
   }
 
+  void LinkName(const char* name, LinkKind* out) {
+    std::string text(LinkKindName(*out));
+    Text(name, 16, &text);
+    const auto kind = ParseLinkKind(text);
+    if (!kind.ok()) return Fail(Name(name), Str("is not mpi or zmq: ", Printable(text)));
+    *out = *kind;
+  }
+
+  // What one link says for itself.
+  void Link(LinkChoice* out) {
+    if (Find("link") != nullptr) LinkName("link", &out->link.emplace());
+    if (Find("wire") != nullptr) FloatType("wire", &out->wire.emplace());
+  }
+
   const Json* Find(const char* name) {
     known_.insert(name);
     if (!status_.ok()) return nullptr;
@@ -150,6 +164,7 @@ Status ReadHelper(const Json& object, const std::string& path, size_t n_layers,
   reader.Integer("relay_bytes", 0, kAnyU64, &helper->bytes.relay);
   reader.Integer("predictor_bytes", 0, kAnyU64, &helper->bytes.predictors);
   reader.Text("reason", kMaxReasonBytes, &helper->reason);
+  reader.Link(&helper->to_lead);
   return reader.Finish();
 }
 
@@ -180,6 +195,7 @@ Status ReadStage(const Json& object, size_t i, StagePlan* stage) {
   reader.Integer("predictor_bytes", 0, kAnyU64, &stage->predictor_bytes);
   reader.Integer("kv_bytes", 0, kAnyU64, &stage->kv_bytes);
   reader.Text("reason", kMaxReasonBytes, &stage->reason);
+  reader.Link(&stage->to_next);
   TC_RETURN_IF_ERROR(ReadHelpers(&reader, stage));
   return reader.Finish();
 }
@@ -209,7 +225,7 @@ Status ReadKv(FieldReader* plan_reader, KvBudget* kv) {
   return reader.Finish();
 }
 
-Result<Plan> ReadPlan(const Json& json, const Plan& defaults) {
+Result<Plan> ReadPlan(const Json& json, const Plan& defaults, SaidOfLinks* said) {
   Plan plan = defaults;
   FieldReader reader(json, "");
   int version = kPlanFormatVersion;
@@ -218,14 +234,13 @@ Result<Plan> ReadPlan(const Json& json, const Plan& defaults) {
   reader.Text("model_fingerprint", kMaxFingerprintBytes, &plan.model_fingerprint);
   reader.Integer("n_layer", 0, model::kMaxLayers, &plan.n_layer);
   reader.Integer("n_ctx", 0, kMaxContextTokens, &plan.n_ctx);
-  std::string link(LinkKindName(plan.link));
-  reader.Text("link", 16, &link);
+  reader.LinkName("link", &plan.link);
   reader.FloatType("wire", &plan.wire);
+  if (said != nullptr) *said = {json.contains("link"), json.contains("wire")};
   reader.Integer("micro_batches", 1, kMaxMicroBatches, &plan.micro_batches);
   TC_RETURN_IF_ERROR(ReadKv(&reader, &plan.kv));
   TC_RETURN_IF_ERROR(ReadStages(&reader, &plan));
   TC_RETURN_IF_ERROR(reader.Finish());
-  TC_ASSIGN_OR_RETURN(plan.link, ParseLinkKind(link));
   return plan;
 }
 
@@ -235,16 +250,23 @@ Json NeuronsToJson(const std::vector<NeuronRange>& neurons) {
   return json;
 }
 
-Json HelperToJson(const HelperPlan& helper) {
-  return Json{{"worker", helper.worker.value},
-              {"neurons", NeuronsToJson(helper.neurons)},
-              {"weights_bytes", helper.bytes.weights},
-              {"relay_bytes", helper.bytes.relay},
-              {"predictor_bytes", helper.bytes.predictors},
-              {"reason", helper.reason}};
+void AddLink(const LinkChoice& choice, PlanLink link, Json* json) {
+  if (choice.link && link == PlanLink::kWrite) (*json)["link"] = LinkKindName(*choice.link);
+  if (choice.wire) (*json)["wire"] = DTypeName(*choice.wire);
 }
 
-Json StageToJson(const StagePlan& stage) {
+Json HelperToJson(const HelperPlan& helper, PlanLink link) {
+  Json json{{"worker", helper.worker.value},
+            {"neurons", NeuronsToJson(helper.neurons)},
+            {"weights_bytes", helper.bytes.weights},
+            {"relay_bytes", helper.bytes.relay},
+            {"predictor_bytes", helper.bytes.predictors},
+            {"reason", helper.reason}};
+  AddLink(helper.to_lead, link, &json);
+  return json;
+}
+
+Json StageToJson(const StagePlan& stage, PlanLink link) {
   Json json{{"lead", stage.lead.value},
             {"layers", {stage.layers.begin, stage.layers.end}},
             {"weights_bytes", stage.weights_bytes},
@@ -252,11 +274,14 @@ Json StageToJson(const StagePlan& stage) {
             {"predictor_bytes", stage.predictor_bytes},
             {"kv_bytes", stage.kv_bytes},
             {"reason", stage.reason}};
+  AddLink(stage.to_next, link, &json);
   if (!stage.is_split()) return json;
   // Left out by hand, they are what no helper has, until the plan is completed.
   if (!stage.neurons.empty()) json["neurons"] = NeuronsToJson(stage.neurons);
   json["helpers"] = Json::array();
-  for (const HelperPlan& helper : stage.helpers) json["helpers"].push_back(HelperToJson(helper));
+  for (const HelperPlan& helper : stage.helpers) {
+    json["helpers"].push_back(HelperToJson(helper, link));
+  }
   return json;
 }
 
@@ -264,7 +289,7 @@ Json StageToJson(const StagePlan& stage) {
 
 std::string PlanToJson(const Plan& plan, PlanLink link) {
   Json stages = Json::array();
-  for (const StagePlan& stage : plan.stages) stages.push_back(StageToJson(stage));
+  for (const StagePlan& stage : plan.stages) stages.push_back(StageToJson(stage, link));
   Json json{{"version", kPlanFormatVersion},
             {"epoch", plan.epoch.value},
             {"model_fingerprint", plan.model_fingerprint},
@@ -282,9 +307,9 @@ std::string PlanToJson(const Plan& plan, PlanLink link) {
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-Result<Plan> PlanFromJson(std::string_view text, const Plan& defaults) {
+Result<Plan> PlanFromJson(std::string_view text, const Plan& defaults, SaidOfLinks* said) {
   TC_ASSIGN_OR_RETURN(const Json json, ParsePlanText(text, kMaxPlanJsonBytes));
-  return ReadPlan(json, defaults);
+  return ReadPlan(json, defaults, said);
 }
 
 }  // namespace thermocline::placement

@@ -249,11 +249,11 @@ std::string PlanFileToJson(const Plan& plan, const PlanTables& tables, PlanLink 
   return text + "\n}\n";
 }
 
-Result<PlanFile> PlanFileFromJson(std::string_view text, const Plan& defaults) {
+Result<PlanFile> PlanFileFromJson(std::string_view text, const Plan& defaults, SaidOfLinks* said) {
   PlanFile file;
   const bool is_plain = text.find(kTables) == text.npos && text.find(kOrder) == text.npos;
   if (is_plain) {
-    TC_ASSIGN_OR_RETURN(file.plan, PlanFromJson(text, defaults));
+    TC_ASSIGN_OR_RETURN(file.plan, PlanFromJson(text, defaults, said));
     return file;
   }
   TC_ASSIGN_OR_RETURN(Json json, ParsePlanText(text, kMaxPlanFileBytes));
@@ -268,7 +268,7 @@ Result<PlanFile> PlanFileFromJson(std::string_view text, const Plan& defaults) {
     json.erase(kOrder);
   }
   const std::string rest = json.dump(-1, ' ', false, Json::error_handler_t::replace);
-  TC_ASSIGN_OR_RETURN(file.plan, PlanFromJson(rest, defaults));
+  TC_ASSIGN_OR_RETURN(file.plan, PlanFromJson(rest, defaults, said));
   return file;
 }
 

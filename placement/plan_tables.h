@@ -69,6 +69,7 @@ std::vector<NeuronHeat> HeatsInOrder(const std::vector<NeuronHeat>& heats,
 std::string PlanFileToJson(const Plan& plan, const PlanTables& tables,
                            PlanLink link = PlanLink::kWrite);
 // PlanFromJson of a text that may have these fields; its codes.
-Result<PlanFile> PlanFileFromJson(std::string_view text, const Plan& defaults = {});
+Result<PlanFile> PlanFileFromJson(std::string_view text, const Plan& defaults = {},
+                                  SaidOfLinks* said = nullptr);
 
 }  // namespace thermocline::placement

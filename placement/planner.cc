@@ -32,6 +32,7 @@ class ClusterStages final : public StageModel {
         bytes_(ModelBytes::Of(inputs.config, inputs.weights, options.request.ffn)),
         overhead_(inputs.config, inputs.weights, options.request.ffn,
                   options.request.max_step_tokens),
+        wires_(PairWires::Of(options.request, inputs.cluster)),
         kv_layer_bytes_(KvPageBytes(inputs.config, options.request.kv) * uint64_t(n_pages)) {}
 
   int n_layer() const override { return inputs_.config.n_layer; }
@@ -104,8 +105,9 @@ class ClusterStages final : public StageModel {
     const auto same_link = [&](WorkerId from_a, WorkerId to_a, WorkerId from_b, WorkerId to_b) {
       const LinkProfile *x = inputs_.cluster.FindLink(from_a, to_a),
                         *y = inputs_.cluster.FindLink(from_b, to_b);
-      return x->latency_s == y->latency_s && x->bytes_per_s == y->bytes_per_s &&
-             x->message_s == y->message_s;
+      return x->transport == y->transport && x->latency_s == y->latency_s &&
+             x->bytes_per_s == y->bytes_per_s && x->message_s == y->message_s &&
+             wires_(from_a, to_a) == wires_(from_b, to_b);
     };
     const WorkerId id_a = WorkerAt(a).id, id_b = WorkerAt(b).id;
     return std::all_of(inputs_.cluster.workers.begin(), inputs_.cluster.workers.end(),
@@ -121,6 +123,7 @@ class ClusterStages final : public StageModel {
   const LeastParts least_parts_;
   const ModelBytes bytes_;
   const OverheadModel overhead_;
+  const PairWires wires_;
   const uint64_t kv_layer_bytes_;
 };
 
@@ -286,6 +289,7 @@ Result<PlannedModel> PlanBy(const Approach& approach, const PlannerInputs& input
   for (const StageChoice& choice : found.stages) {
     plan.stages.push_back(ToStage(choice, model, costs));
   }
+  ChooseLinks(inputs.cluster, request, {}, &plan);
   SizeKv(inputs, model, demand.wanted_pages, &plan);
   plan.n_ctx = demand.ContextOf(plan.kv.n_pages, request.kv.page_tokens);
   TC_RETURN_IF_ERROR(ValidatePlan(plan, inputs.config, inputs.weights, inputs.cluster, request));
@@ -378,7 +382,7 @@ CostInputs CostInputsOf(const PlannerInputs& inputs, const PlannerOptions& optio
           .step = {.n_sequences = options.n_sequences,
                    .n_context = options.n_context,
                    .kv_dtype = options.request.kv.dtype},
-          .wire = options.request.wire};
+          .wires = PairWires::Of(options.request, inputs.cluster)};
 }
 
 Result<double> ParseObjective(std::string_view objective) {

@@ -7,6 +7,7 @@
 #include "placement/model_bytes.h"
 #include "placement/overhead.h"
 #include "placement/plan.h"
+#include "placement/plan_links.h"
 
 namespace thermocline::placement {
 namespace {
@@ -163,6 +164,29 @@ Status CheckNeurons(const Plan& plan, int64_t n_ff) {
   return OkStatus();
 }
 
+std::string LinkName(WorkerId from, WorkerId to) {
+  return Str("link between worker ", from, " and worker ", to);
+}
+
+Status CheckWire(DType wire, const std::string& prefix) {
+  if (IsFloat(wire)) return OkStatus();
+  return InvalidArgument(Str(prefix, "wire is not a float type: ", DTypeName(wire)));
+}
+
+Status CheckLinks(const Plan& plan) {
+  TC_RETURN_IF_ERROR(CheckWire(plan.wire, ""));
+  Status first;
+  ForEachLink(plan, [&](WorkerId from, WorkerId to, const LinkChoice& choice) {
+    if (first.ok()) first = CheckWire(plan.WayOf(choice).wire, LinkName(from, to) + ": ");
+  });
+  TC_RETURN_IF_ERROR(first);
+  if (plan.stages.back().to_next == LinkChoice{}) return OkStatus();
+  return InvalidArgument(
+      Str("the last stage has no link to a next one, of which it says something: ",
+          StageName(plan, plan.stages.size() - 1),
+          Kv("says", WayText(plan.WayOf(plan.stages.back().to_next)))));
+}
+
 Status CheckKv(const Plan& plan) {
   const KvBudget& kv = plan.kv;
   if (kv.page_tokens < 1 || kv.page_tokens > kMaxPageTokens) {
@@ -171,9 +195,6 @@ Status CheckKv(const Plan& plan) {
   }
   if (kv.dtype != DType::kF32 && kv.dtype != DType::kF16) {
     return InvalidArgument(Str("kv.dtype is neither F32 nor F16: ", DTypeName(kv.dtype)));
-  }
-  if (!IsFloat(plan.wire)) {
-    return InvalidArgument(Str("wire is not a float type: ", DTypeName(plan.wire)));
   }
   if (plan.micro_batches < 1 || plan.micro_batches > kMaxMicroBatches) {
     return InvalidArgument(Str("micro_batches out of range: ", plan.micro_batches, " is not in 1..",
@@ -295,6 +316,7 @@ Status ValidatePlan(const Plan& plan, const model::ModelConfig& config,
   TC_RETURN_IF_ERROR(CheckLeads(plan, cluster));
   TC_RETURN_IF_ERROR(CheckHelpers(plan, cluster));
   TC_RETURN_IF_ERROR(CheckNeurons(plan, config.n_ff));
+  TC_RETURN_IF_ERROR(CheckLinks(plan));
   TC_RETURN_IF_ERROR(CheckKv(plan));
   TC_RETURN_IF_ERROR(CheckBytes(plan, config, weights, request.ffn));
   const OverheadModel overhead(config, weights, request.ffn, request.max_step_tokens);

@@ -180,6 +180,21 @@ Status Get(std::string_view field, const wire::NeuronRanges& in,
   return OkStatus();
 }
 
+void Put(const placement::LinkChoice& in, wire::LinkChoice* out) {
+  if (in.link) out->set_link(static_cast<uint32_t>(*in.link));
+  if (in.wire) out->set_wire(static_cast<uint32_t>(*in.wire));
+}
+
+Status Get(const wire::LinkChoice& in, placement::LinkChoice* out) {
+  using placement::LinkKind;
+  constexpr DType kLastType = static_cast<DType>(kNumDTypes - 1);
+  if (in.has_link()) {
+    TC_RETURN_IF_ERROR(GetEnum("link.link", in.link(), LinkKind::kZmq, &out->link.emplace()));
+  }
+  if (!in.has_wire()) return OkStatus();
+  return GetEnum("link.wire", in.wire(), kLastType, &out->wire.emplace());
+}
+
 void Put(const placement::HelperPlan& in, wire::HelperPlan* out) {
   out->set_worker(in.worker.value);
   Put(in.neurons, out->mutable_neurons());
@@ -187,12 +202,14 @@ void Put(const placement::HelperPlan& in, wire::HelperPlan* out) {
   out->set_relay_bytes(in.bytes.relay);
   out->set_predictor_bytes(in.bytes.predictors);
   out->set_reason(Cut(in.reason));
+  if (in.to_lead != placement::LinkChoice{}) Put(in.to_lead, out->mutable_to_lead());
 }
 
 Status Get(const wire::HelperPlan& in, placement::HelperPlan* out) {
   out->worker = {in.worker()};
   out->bytes = {in.weights_bytes(), in.relay_bytes(), in.predictor_bytes()};
   TC_RETURN_IF_ERROR(Get("helper.neurons", in.neurons(), &out->neurons));
+  TC_RETURN_IF_ERROR(Get(in.to_lead(), &out->to_lead));
   return GetText("helper.reason", in.reason(), &out->reason);
 }
 
@@ -209,6 +226,7 @@ void Put(const placement::StagePlan& in, wire::StagePlan* out) {
   out->set_reason(Cut(in.reason));
   Put(in.neurons, out->mutable_neurons());
   for (const placement::HelperPlan& helper : in.helpers) Put(helper, out->add_helpers());
+  if (in.to_next != placement::LinkChoice{}) Put(in.to_next, out->mutable_to_next());
 }
 
 Status Get(const wire::StagePlan& in, placement::StagePlan* out) {
@@ -225,6 +243,7 @@ Status Get(const wire::StagePlan& in, placement::StagePlan* out) {
                             &out->layers.end));
   TC_RETURN_IF_ERROR(GetText("stage.reason", in.reason(), &out->reason));
   TC_RETURN_IF_ERROR(Get("stage.neurons", in.neurons(), &out->neurons));
+  TC_RETURN_IF_ERROR(Get(in.to_next(), &out->to_next));
   TC_RETURN_IF_ERROR(CheckCount("stage.helpers", in.helpers_size(), placement::kMaxHelpers));
   out->helpers.resize(static_cast<size_t>(in.helpers_size()));
   for (int i = 0; i < in.helpers_size(); ++i) {

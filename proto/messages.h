@@ -83,8 +83,8 @@ struct AssignPlan {
   std::string dump_logits_dir;  // diagnostics: the last stage writes logits here; "" = off
   int n_neuron_tables = 0;      // sent for this epoch before; other layers keep their order
   bool trace = false;           // TraceSpans are wanted
-  // For the members of a stage's group: where their GPUs meet, as the lead told in its Hello or last
-  // Ready; "" if there is none.
+  // For the members of a stage's group: where their GPUs meet, as the lead told in its Hello or
+  // last Ready; "" if there is none.
   std::string nccl_id;
   // The helpers of the stage, ascending, that are in a group with its lead; each has one rank more
   // than it has helpers before it here. None: there is no group, and sums go over links.

@@ -5,6 +5,7 @@
 
 #include "base/half.h"
 #include "base/str.h"
+#include "placement/plan.h"
 #include "proto/codec.h"
 
 namespace thermocline::worker {
@@ -60,8 +61,7 @@ Result<bool> ActivationLink::Receive(Duration wait) {
 }
 
 Result<TensorView> ActivationLink::Activation(int64_t n_rows) {
-  const uint64_t expected = RowBytes(context_.wire, static_cast<uint64_t>(context_.n_embd)) *
-                            static_cast<uint64_t>(n_rows);
+  const uint64_t expected = placement::ActivationBytes(context_.wire, n_rows, context_.n_embd);
   if (frame_.payload.size() != expected) {
     return DataLoss(
         Str("activation has another size than its header says:", Kv("peer", link_->peer()),

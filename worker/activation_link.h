@@ -1,5 +1,5 @@
-// Activations between this worker and one peer: a link's frames in the plan's wire type, each with
-// a message as its header.
+// Activations between this worker and one peer: frames in the wire type of their link, each with a
+// message as its header.
 #pragma once
 
 #include <atomic>
@@ -21,7 +21,7 @@
 
 namespace thermocline::worker {
 
-// What every link of a step thread has in common; all outlives them.
+// What an activation link needs besides the link itself; all outlives it.
 struct LinkContext {
   const Clock& clock;
   const std::atomic<bool>& stopping;  // ends every wait with kAborted

@@ -183,6 +183,28 @@ Status AttachSparsityFile(const std::string& path, LoadedModel* model) {
   return Attach(path, fingerprint, model);
 }
 
+placement::LinkWay Assignment::WayToLead() const {
+  return WayToHelper(static_cast<size_t>(message.helper));
+}
+
+placement::LinkWay Assignment::WayToPrevious() const {
+  const auto at = static_cast<size_t>(message.stage);
+  return message.plan.WayOf(message.plan.stages[at - 1].to_next);
+}
+
+placement::LinkWay Assignment::WayToHelper(size_t helper) const {
+  return message.plan.WayOf(stage().helpers[helper].to_lead);
+}
+
+std::vector<placement::LinkWay> Assignment::Ways() const {
+  if (is_helper()) return {WayToLead()};
+  std::vector<placement::LinkWay> ways;
+  if (message.stage > 0) ways.push_back(WayToPrevious());
+  if (message.stage + 1 < static_cast<int>(message.plan.stages.size())) ways.push_back(WayToNext());
+  for (size_t h = 0; h < stage().helpers.size(); ++h) ways.push_back(WayToHelper(h));
+  return ways;
+}
+
 bool Assignment::IsInGroup(int helper) const {
   const auto& members = message.nccl_helpers;
   return std::find(members.begin(), members.end(), helper) != members.end();
@@ -204,8 +226,8 @@ std::vector<bool> Assignment::GroupLayers() const {
   std::vector<bool> layers;
   if (message.nccl_helpers.empty()) return layers;
   for (size_t layer = 0; layer < plan.neurons.size(); ++layer) {
-    layers.push_back(std::all_of(
-        message.nccl_helpers.begin(), message.nccl_helpers.end(), [&](int helper) {
+    layers.push_back(
+        std::all_of(message.nccl_helpers.begin(), message.nccl_helpers.end(), [&](int helper) {
           return !plan.helpers[static_cast<size_t>(helper)].neurons[layer].empty();
         }));
   }
@@ -223,7 +245,8 @@ FfnPlan Assignment::ffn() const {
     return ffn;
   }
   ffn.neurons = plan.neurons;
-  for (const auto& helpers : LinkHelpers()) ffn.n_helpers.push_back(static_cast<int>(helpers.size()));
+  for (const auto& helpers : LinkHelpers())
+    ffn.n_helpers.push_back(static_cast<int>(helpers.size()));
   return ffn;
 }
 

@@ -32,6 +32,13 @@ struct Assignment {
     return message.plan.stages[static_cast<size_t>(message.stage)];
   }
   bool is_helper() const { return message.helper >= 0; }
+  // How its own links travel: of a helper the one to its lead; of a lead those to its neighbours,
+  // while there are such, and to its helpers.
+  placement::LinkWay WayToLead() const;
+  placement::LinkWay WayToPrevious() const;
+  placement::LinkWay WayToNext() const { return message.plan.WayOf(stage().to_next); }
+  placement::LinkWay WayToHelper(size_t helper) const;
+  std::vector<placement::LinkWay> Ways() const;
   // Whether a helper of the stage is in a group of GPUs with its lead; this worker is.
   bool IsInGroup(int helper) const;
   bool is_in_group() const;

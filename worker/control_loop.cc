@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 #include <variant>
 
@@ -101,6 +102,9 @@ Status ControlLoop::SendHello() {
   if (!device_->reads_host_memory()) {
     TC_ASSIGN_OR_RETURN(hello.profile.memory_bytes,
                         MemoryToOffer(*device_, options_.gpu_memory_bytes));
+    const bool may_be_in_group = gpu_ways_.nccl != nullptr && hello.profile.gpus.size() > 1;
+    uint64_t& offered = hello.profile.memory_bytes;
+    if (may_be_in_group) offered -= std::min(offered, kGroupMemoryBytes);
   }
   hello.host = hello.profile.host;
   hello.device = device_->name();
@@ -199,11 +203,6 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
   if (message.helper >= static_cast<int>(helpers.size())) {
     return DataLoss(Str("plan without the assigned helper:", Kv("helper", message.helper)));
   }
-  comm::DataPort* const port = PortOf(message.plan.link);
-  if (port == nullptr && message.plan.has_links()) {
-    return Unavailable(Str("this worker has no port for the plan's transport:",
-                           Kv("transport", placement::LinkKindName(message.plan.link))));
-  }
   TC_RETURN_IF_ERROR(CheckGroup(message));
   if (message.trace && tracer_ == nullptr) tracer_ = std::make_unique<Tracer>(clock_);
   Assignment assignment;
@@ -215,22 +214,23 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
   assignment.key = options_.ticket.key;
   assignment.cache_dir = options_.cache_dir;
   assignment.peer = peer_.value;
+  for (const placement::LinkWay& way : assignment.Ways()) {
+    if (ports().Of(way.link) != nullptr) continue;
+    return Unavailable(Str("this worker has no port for a transport of the plan:",
+                           Kv("transport", placement::LinkKindName(way.link))));
+  }
   step_loop_ = std::make_unique<StepLoop>(
-      StepContext{clock_, mailbox_, port, *device_, counters_, FirstOf(options_.cpus),
+      StepContext{clock_, mailbox_, ports(), *device_, counters_, FirstOf(options_.cpus),
                   tracer_.get(), &gpu_ways_},
       std::move(assignment), [this](Status status) { OnStepLoopEnd(std::move(status)); },
       std::move(held));
   return OkStatus();
 }
 
-comm::DataPort* ControlLoop::PortOf(placement::LinkKind transport) const {
-  return transport == placement::LinkKind::kMpi ? ports_.mpi.get() : ports_.zmq.get();
-}
-
 // Ports are the step thread's while it serves.
 void ControlLoop::StartProbe(const proto::ProbeLink& request) {
   prober_.reset();
-  comm::DataPort* const port = PortOf(request.transport);
+  comm::DataPort* const port = ports().Of(request.transport);
   if (port == nullptr || step_loop_ != nullptr) {
     const std::string why = port == nullptr ? "no port for that transport" : "serving already";
     const Status sent =

@@ -91,7 +91,7 @@ class ControlLoop {
   Status KeepTable(proto::NeuronTable table);
   void StartProbe(const proto::ProbeLink& request);
   Status ReportProbe();
-  comm::DataPort* PortOf(placement::LinkKind transport) const;
+  DataPorts ports() const { return {ports_.mpi.get(), ports_.zmq.get()}; }
   void OnStepLoopEnd(Status status);
   Status TakeStepFailure();
   void SendSpans();

@@ -1,6 +1,7 @@
 // By what a worker's GPU reaches other GPUs: its driver and NCCL.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -10,6 +11,11 @@
 #include "kernels/device.h"
 
 namespace thermocline::worker {
+
+// Of a member's card for its group, which NCCL takes when members meet: a ring has two connections,
+// each with buffers of 5 MiB for up to 24 channels (NVIDIA's documentation of NCCL_BUFFSIZE and of
+// protocols). Assumed, not measured.
+inline constexpr uint64_t kGroupMemoryBytes = uint64_t{256} << 20;
 
 // Owned by the worker's process, for as long as it lives; on a CPU there is neither.
 struct GpuWays {

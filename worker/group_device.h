@@ -52,8 +52,9 @@ class GroupDevice final : public kernels::Device {
   bool reads_host_memory() const override { return device_.reads_host_memory(); }
   void* stream() const override { return device_.stream(); }
 
-  // As ActivationLink::kSendTimeout: one part may be computed for minutes.
-  static constexpr Duration kPatience = std::chrono::minutes(30);
+  // All members compute on GPUs, of which the slowest is done with a step's largest chunk in
+  // seconds.
+  static constexpr Duration kPatience = std::chrono::minutes(2);
 
  private:
   Status Lose(Status why);

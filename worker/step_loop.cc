@@ -130,9 +130,9 @@ Status StepLoop::JoinGroup() {
 void StepLoop::AwaitVerdict(const Status& loss) const {
   // Silence is noticed after seconds, and a plan takes some more.
   constexpr Duration kPatience = std::chrono::seconds(30);
-  LogError("worker", Str("epoch ", assignment_.message.plan.epoch, ": the group of GPUs of stage ",
-                         assignment_.message.stage, " is lost to worker ", assignment_.self, ": ",
-                         loss));
+  LogError("worker",
+           Str("epoch ", assignment_.message.plan.epoch, ": the group of GPUs of stage ",
+               assignment_.message.stage, " is lost to worker ", assignment_.self, ": ", loss));
   const TimePoint until = context_.clock.Now() + kPatience;
   while (!stopping_ && context_.clock.Now() < until) {
     std::this_thread::sleep_for(kPollInterval);
@@ -186,8 +186,8 @@ Status StepLoop::LoadStage(const LoadProgressFn& on_progress) {
                              .n_ctx = message.plan.n_ctx,
                              .prior = &prior_.shard,
                              .tracer = context_.tracer};
-  TC_ASSIGN_OR_RETURN(stage_, Stage::Create(model_.source(), options, device(), logits_sink_.get(),
-                                            on_progress));
+  TC_ASSIGN_OR_RETURN(
+      stage_, Stage::Create(model_.source(), options, device(), logits_sink_.get(), on_progress));
   return OkStatus();
 }
 
@@ -205,20 +205,25 @@ Status StepLoop::LoadHelper(const LoadProgressFn& on_progress) {
 Status StepLoop::OpenLinks() {
   const proto::AssignPlan& message = assignment_.message;
   const auto& stages = message.plan.stages;
-  if (context_.data_port != nullptr) context_.data_port->SetSelf(assignment_.self);
+  for (comm::DataPort* const port : {context_.ports.mpi, context_.ports.zmq}) {
+    if (port != nullptr) port->SetSelf(assignment_.self);
+  }
   const auto at = static_cast<size_t>(message.stage);
   const int first_layer = stages[at].layers.begin;
   if (assignment_.is_helper()) {
-    TC_ASSIGN_OR_RETURN(auto link, OpenLink(stages[at].lead, message.lead_address));
+    TC_ASSIGN_OR_RETURN(auto link,
+                        OpenLink(stages[at].lead, message.lead_address, assignment_.WayToLead()));
     part_links_.push_back(std::move(link));
     lead_ = std::make_unique<HelperLink>(first_layer, part_links_.back().get());
     return OkStatus();
   }
   if (!message.previous_address.empty()) {
-    TC_ASSIGN_OR_RETURN(previous_, OpenLink(stages[at - 1].lead, message.previous_address));
+    TC_ASSIGN_OR_RETURN(previous_, OpenLink(stages[at - 1].lead, message.previous_address,
+                                            assignment_.WayToPrevious()));
   }
   if (!message.next_address.empty()) {
-    TC_ASSIGN_OR_RETURN(next_, OpenLink(stages[at + 1].lead, message.next_address));
+    TC_ASSIGN_OR_RETURN(
+        next_, OpenLink(stages[at + 1].lead, message.next_address, assignment_.WayToNext()));
   }
   if (!stages[at].is_split()) return OkStatus();
   const auto& helpers = stages[at].helpers;
@@ -228,7 +233,8 @@ Status StepLoop::OpenLinks() {
   }
   std::vector<ActivationLink*> group;
   for (size_t h = 0; h < helpers.size(); ++h) {
-    TC_ASSIGN_OR_RETURN(auto link, OpenLink(helpers[h].worker, message.helper_addresses[h]));
+    TC_ASSIGN_OR_RETURN(auto link, OpenLink(helpers[h].worker, message.helper_addresses[h],
+                                            assignment_.WayToHelper(h)));
     part_links_.push_back(std::move(link));
     if (assignment_.IsInGroup(static_cast<int>(h))) group.push_back(part_links_.back().get());
   }
@@ -244,14 +250,14 @@ Status StepLoop::OpenLinks() {
 }
 
 Result<std::unique_ptr<ActivationLink>> StepLoop::OpenLink(WorkerId peer,
-                                                           const std::string& address) {
-  TC_ASSIGN_OR_RETURN(auto link, context_.data_port->Open(peer, address));
-  const placement::Plan& plan = assignment_.message.plan;
+                                                           const std::string& address,
+                                                           placement::LinkWay way) {
+  TC_ASSIGN_OR_RETURN(auto link, context_.ports.Of(way.link)->Open(peer, address));
   const LinkContext context{.clock = context_.clock,
                             .stopping = stopping_,
-                            .wire = plan.wire,
+                            .wire = way.wire,
                             .n_embd = model_.config.n_embd,
-                            .epoch = plan.epoch,
+                            .epoch = assignment_.message.plan.epoch,
                             .n_stale = &context_.counters.stale_frames};
   return std::make_unique<ActivationLink>(context, std::move(link));
 }
@@ -309,7 +315,12 @@ void StepLoop::CountWait(std::string_view what, TimePoint begin, TimePoint end) 
 }
 
 Status StepLoop::BeginNext(Duration wait) {
-  if (!held_) TC_RETURN_IF_ERROR(TakeNext(wait));
+  if (!held_) {
+    TC_RETURN_IF_ERROR(TakeNext(wait));
+  } else if (next_ != nullptr) {
+    // The links to the helpers may be of another transport, whose calls move nothing of this one.
+    TC_RETURN_IF_ERROR(next_->Flush().status());
+  }
   if (!held_ || !stage_->CanBegin(*held_)) return OkStatus();
   const TimePoint now = context_.clock.Now();
   under_way_.push_back({*std::exchange(held_, std::nullopt), now, now});

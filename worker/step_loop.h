@@ -19,6 +19,7 @@
 #include "base/status.h"
 #include "comm/mailbox.h"
 #include "kernels/device.h"
+#include "placement/plan.h"
 #include "proto/messages.h"
 #include "worker/activation_link.h"
 #include "worker/assignment.h"
@@ -41,11 +42,21 @@ struct StepCounters {
   std::atomic<int64_t> kv_pages_used{0};
 };
 
+// A worker's ends of all its links, by transport; null where it has none.
+struct DataPorts {
+  comm::DataPort* mpi = nullptr;
+  comm::DataPort* zmq = nullptr;
+
+  comm::DataPort* Of(placement::LinkKind transport) const {
+    return transport == placement::LinkKind::kMpi ? mpi : zmq;
+  }
+};
+
 // What the step thread needs from its worker; all outlive it.
 struct StepContext {
   const Clock& clock;
-  comm::Mailbox& mailbox;     // Send only
-  comm::DataPort* data_port;  // of the plan's transport; null when the plan has one stage
+  comm::Mailbox& mailbox;  // Send only
+  DataPorts ports;         // every one that the plan's links to this worker need
   kernels::Device& device;
   StepCounters& counters;
   std::span<const int> cpus;  // that the step thread runs on; none: wherever the system puts it
@@ -92,7 +103,8 @@ class StepLoop {
   Status LoadStage(const LoadProgressFn& on_progress);
   Status LoadHelper(const LoadProgressFn& on_progress);
   Status OpenLinks();
-  Result<std::unique_ptr<ActivationLink>> OpenLink(WorkerId peer, const std::string& address);
+  Result<std::unique_ptr<ActivationLink>> OpenLink(WorkerId peer, const std::string& address,
+                                                   placement::LinkWay way);
   // Meets the other members of the stage's group of GPUs; waits for those that still load.
   Status JoinGroup();
   // After the loss of a group, which is not this worker's: the coordinator hears of it too, and

@@ -86,13 +86,25 @@ Json WorkerJson(const WorkerStatus& worker) {
           {"gpus", GpusJson(worker.gpus)}};
 }
 
+Json LinksJson(const std::vector<LinkStatus>& links) {
+  Json body = Json::array();
+  for (const LinkStatus& link : links) {
+    body.push_back({{"from", link.from.value},
+                    {"to", link.to.value},
+                    {"transport", placement::LinkKindName(link.transport)},
+                    {"wire", DTypeName(link.wire)}});
+  }
+  return body;
+}
+
 Json PlanJson(const PlanStatus& plan) {
   Json body = {{"changing", plan.is_changing},
                {"changes", plan.n_changes},
                {"drift", plan.drift},
                {"predicted_gain", plan.predicted_gain},
                {"tokens_looked_at", plan.tokens_looked_at},
-               {"news", plan.news}};
+               {"news", plan.news},
+               {"links", LinksJson(plan.links)}};
   if (plan.n_changes > 0) {
     body["last_change"] = {{"why", plan.why},
                            {"age_s", plan.age_s},

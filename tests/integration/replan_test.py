@@ -177,8 +177,67 @@ class MpiTest(ReplanTest):
 
     def test_how_to_join_is_said(self):
         cluster = self.serve(self.model(), ranks=2).ready()
+        self.assertRegex(cluster.output, r"cluster at tcp://\S+; started with a key in "
+                                         r"THERMOCLINE_CLUSTER_KEY, more workers may join")
+        self.stop(cluster)
+        cluster = self.serve(self.model(), "--transport", "mpi", ranks=2).ready()
         self.assertRegex(cluster.output, r"cluster at tcp://\S+; its links are MPI's.*"
-                                         r"started with --transport zmq, more may join")
+                                         r"started with --transport auto, more may join")
+        self.stop(cluster)
+
+    def serve_ranks(self, model, *flags):
+        """Two ranks that serve two stages, and worker 3, which has joined from outside."""
+        key = {"THERMOCLINE_CLUSTER_KEY": "0123456789" * 4}
+        cluster = self.serve(model, "--ffn", "exact", *flags,
+                             *self.plan_of(stage(1, [0, 3]), stage(2, [3, 6])), ranks=3, env=key)
+        cluster.ready()
+        join = cluster.wait_line(r"(?:thermocline worker --join|^cluster at) ([^\s;]+)").group(1)
+        worker = self.start([THERMOCLINE, "worker", "--join", join, "--threads", "1"], env=key)
+        cluster.wait_line(r"^worker 3 on \S+ joined")
+        return cluster, worker
+
+    def test_a_worker_from_outside_helps_a_rank(self):
+        model = self.model()
+        cluster, worker = self.serve_ranks(model)
+        begun = self.begin(cluster, model)
+        self.replan(cluster, stage(1, [0, 3], (3, [256, 512])), stage(2, [3, 6]))
+        self.assertRegex(cluster.output, r"plan: 2 stages, joined by zmq \(F32\) and mpi \(F32\) links")
+        self.assertRegex(cluster.output, r"helped by worker 3 over zmq \(F32\): ")
+        self.check(begun)
+        self.assertEqual(cluster.api.complete(PROMPT, 8)[0], begun[2][:8])
+        now = cluster.api.cluster()
+        self.assertTrue(now["workers"][2]["helper"])
+        self.assertEqual(now["plan"]["links"],
+                         [{"from": 1, "to": 3, "transport": "zmq", "wire": "F32"},
+                          {"from": 1, "to": 2, "transport": "mpi", "wire": "F32"}])
+        self.leave(cluster, worker)
+        self.wait_epoch(cluster, 3)
+        self.stop(cluster)
+
+    def test_a_worker_from_outside_leads_a_stage_between_those_of_ranks(self):
+        model = self.model()
+        cluster, _ = self.serve_ranks(model)
+        begun = self.begin(cluster, model)
+        self.replan(cluster, stage(1, [0, 2], (2, [300, 512])), stage(3, [2, 6]))
+        self.check(begun)
+        # F16 on one link only: the stream goes on, if maybe with other tokens.
+        self.replan(cluster, {**stage(2, [0, 1]), "link": "mpi", "wire": "F32"},
+                    {**stage(1, [1, 4]), "wire": "F16"}, stage(3, [4, 6]))
+        self.assertRegex(cluster.output, r"stage 1 on worker 1, on to the next over zmq \(F16\): ")
+        self.assertEqual(len(cluster.api.complete(PROMPT, 8)[0]), 8)
+        self.stop(cluster)
+
+    def test_a_transport_that_an_end_lacks_is_refused_by_name(self):
+        cluster, _ = self.serve_ranks(self.model(), "--transport", "mpi")
+        split = stage(1, [0, 6], (3, [256, 512]))
+        status, _, answer = cluster.api.call("POST", "/v1/cluster/replan", {"stages": [split]})
+        self.assertEqual(status, 400, answer)
+        self.assertRegex(answer["error"]["message"],
+                         r"link between worker 1 and worker 3: transport mpi needs both ends to be "
+                         r"MPI ranks: worker 3 on \S+ is none")
+        split["helpers"][0]["link"] = "zmq"  # what a plan says of a link counts first
+        self.replan(cluster, split)
+        self.assertEqual(len(cluster.api.complete(PROMPT, 8)[0]), 8)
         self.stop(cluster)
 
     def test_a_rank_leaves(self):

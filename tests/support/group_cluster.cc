@@ -95,7 +95,7 @@ void GroupCluster::StartOne(size_t m, proto::AssignPlan message, worker::HeldMod
   member.loop = std::make_unique<worker::StepLoop>(
       worker::StepContext{.clock = clock_,
                           .mailbox = *member.mailbox,
-                          .data_port = member.port.get(),
+                          .ports = {.zmq = member.port.get()},
                           .device = *member.on.device,
                           .counters = member.counters,
                           .cpus = {},

@@ -5,6 +5,7 @@
 
 #include "base/str.h"
 #include "base/units.h"
+#include "placement/plan_links.h"
 #include "tools/table.h"
 
 namespace thermocline::tools {
@@ -56,12 +57,16 @@ std::string Reasons(const placement::PlannedModel& planned) {
   std::string text;
   for (size_t i = 0; i < planned.plan.stages.size(); ++i) {
     const StagePlan& stage = planned.plan.stages[i];
-    text += Str("stage ", i, ", worker ", stage.lead, ": ", stage.reason, "\n");
+    const std::string on = placement::UnlikeText(planned.plan, stage.to_next);
+    text += Str("stage ", i, ", worker ", stage.lead, on.empty() ? "" : Str(", on to the next", on),
+                ": ", stage.reason, "\n");
     for (const HelperPlan& helper : stage.helpers) {
-      text += Str("  helped by worker ", helper.worker, ": ", helper.reason, "\n");
+      text += Str("  helped by worker ", helper.worker,
+                  placement::UnlikeText(planned.plan, helper.to_lead), ": ", helper.reason, "\n");
     }
   }
-  return text;
+  const std::string ways = placement::WaysText(planned.plan);
+  return ways.empty() ? text : Str(text, "joined by ", ways, "\n");
 }
 
 // Of a plan that somebody gave nobody knows why.

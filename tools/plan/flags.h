@@ -23,7 +23,7 @@ struct PlanFlags {
   double allow_loss = -1;      // negative: not given
   std::string predictor_path;  // of the sparsity file; "": beside the model, if there
   double active = -1;          // share of active neurons; negative: as the profile says
-  std::string transport;       // "": planned as zmq, and left to whoever serves the plan
+  std::string transport;       // "", "auto": as the cluster has it, and left to who serves the plan
   std::string wire_dtype = "f32";
   std::string kv_dtype = "f32";
   int n_ctx = 0;
@@ -49,6 +49,11 @@ struct PlanFlags {
 // Those that are given or, as `serve` has it, as many as --parallel.
 inline int StreamsOf(const PlanFlags& flags) {
   return flags.n_streams > 0 ? flags.n_streams : flags.n_parallel;
+}
+
+// Whether the plan leaves its transports to whoever serves it.
+inline bool LeavesTransport(const PlanFlags& flags) {
+  return flags.transport.empty() || flags.transport == "auto";
 }
 
 // kInvalidArgument names the flag.

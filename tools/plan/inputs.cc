@@ -14,6 +14,7 @@
 #include "model/sparsity_profile.h"
 #include "placement/cluster_yaml.h"
 #include "placement/link_preset.h"
+#include "placement/plan_links.h"
 
 namespace thermocline::tools {
 namespace {
@@ -92,6 +93,15 @@ Result<DType> ParseFloatType(const char* flag, const std::string& name) {
   return InvalidArgument(Str(flag, " is not f32, f16 or bf16: ", Printable(name)));
 }
 
+Status ReadWire(const PlanFlags& flags, placement::PlanRequest* request) {
+  if (flags.wire_dtype == "auto") {
+    request->wire_between_hosts = DType::kF16;
+    return OkStatus();
+  }
+  TC_ASSIGN_OR_RETURN(request->wire, ParseFloatType("--wire-dtype", flags.wire_dtype));
+  return OkStatus();
+}
+
 // Of a cluster that is known.
 Status ReadOptions(const PlanFlags& flags, PlanSources* sources) {
   placement::PlannerOptions& options = sources->options;
@@ -100,7 +110,7 @@ Status ReadOptions(const PlanFlags& flags, PlanSources* sources) {
   request.n_parallel = flags.n_parallel;
   request.max_step_tokens = flags.batch_size;
   request.model_fingerprint = sources->fingerprint;
-  TC_ASSIGN_OR_RETURN(request.wire, ParseFloatType("--wire-dtype", flags.wire_dtype));
+  TC_RETURN_IF_ERROR(ReadWire(flags, &request));
   TC_ASSIGN_OR_RETURN(request.kv.dtype, ParseFloatType("--kv-cache-dtype", flags.kv_dtype));
   std::optional<double> allowed_loss;
   if (flags.allow_loss >= 0) allowed_loss = flags.allow_loss;
@@ -132,9 +142,7 @@ Status ReadOptions(const PlanFlags& flags, PlanSources* sources) {
 Status ReadGivenPlan(const PlanFlags& flags, PlanSources* sources) {
   TC_ASSIGN_OR_RETURN(const std::string text,
                       ReadText(flags.plan_path, placement::kMaxPlanFileBytes));
-  const placement::PlanRequest& request = sources->options.request;
-  const placement::Plan defaults{.link = request.link, .wire = request.wire, .kv = request.kv};
-  auto given = placement::PlanFileFromJson(text, defaults);
+  auto given = placement::ReadPlan(text, sources->cluster, sources->options.request);
   if (!given.ok()) return given.status().WithContext(flags.plan_path);
   sources->given = *std::move(given);
   return OkStatus();
@@ -153,7 +161,8 @@ Result<PlanSources> ReadPlanSources(const PlanFlags& flags) {
   }
   TC_RETURN_IF_ERROR(ReadHeats(flags, &sources));
   placement::LinkKind& link = sources.options.request.link;
-  if (!flags.transport.empty()) {
+  sources.options.request.link_by_pair = LeavesTransport(flags);
+  if (!LeavesTransport(flags)) {
     TC_ASSIGN_OR_RETURN(link, placement::ParseLinkKind(flags.transport));
   }
   TC_ASSIGN_OR_RETURN(sources.cluster, ReadCluster(flags, link));

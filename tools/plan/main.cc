@@ -51,8 +51,11 @@ void AddModelFlags(CLI::App* app, PlanFlags* flags) {
       ->capture_default_str();
   app->add_option("--kv-cache-dtype", flags->kv_dtype, "f32 or f16")->capture_default_str();
   app->add_option("--transport", flags->transport,
-                  "mpi or zmq, which the plan then demands (default: what `serve` uses)");
-  app->add_option("--wire-dtype", flags->wire_dtype, "Activations on links: f32, f16, bf16")
+                  "mpi or zmq, which the plan then demands; auto: each link as the profile has "
+                  "it, which the plan leaves to `serve` (default: auto)");
+  app->add_option("--wire-dtype", flags->wire_dtype,
+                  "Activations on links: f32, f16, bf16, or auto: f16 between hosts, f32 within "
+                  "one (only f32 everywhere is bit-exact)")
       ->capture_default_str();
 }
 

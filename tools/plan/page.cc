@@ -7,6 +7,7 @@
 
 #include "base/str.h"
 #include "base/units.h"
+#include "placement/plan_links.h"
 #include "tools/plan/explain.h"
 #include "tools/svg_chart.h"
 
@@ -73,19 +74,22 @@ std::string ClusterMap(const PlanSources& sources, const placement::PlannedModel
       svg += Arrow(x + kBoxWidth, kBoxHeight / 2, x + kBoxWidth + kGapX, kBoxHeight / 2);
       svg += LinkText(sources, stage.lead, planned.plan.stages[i + 1].lead,
                       x + kBoxWidth + kGapX / 2, kBoxHeight / 2 - 22);
+      svg += Str("<text x=\"", x + kBoxWidth + kGapX / 2, "\" y=\"", kBoxHeight / 2 + 18,
+                 "\" text-anchor=\"middle\">", placement::UnlikeText(planned.plan, stage.to_next),
+                 "</text>");
     }
     for (size_t m = 0; m < stages[i].members.size(); ++m) {
       const PlanForecast::Member& member = stages[i].members[m];
       const placement::WorkerProfile* worker = sources.cluster.FindWorker(member.worker);
       const int y = static_cast<int>(m) * (kBoxHeight + kGapY);
       if (m > 0) svg += Arrow(x + 20, y - kGapY, x + 20, y);
-      svg +=
-          Box(x, y,
-              {Str("worker ", member.worker, " ", worker->host),
-               m == 0 ? Str("leads layers ", stage.layers.begin, "-", stage.layers.end - 1)
-                      : std::string("helps"),
-               Str(ShortNumber(1e3 * member.busy_s, 2), " ms, ", FormatBytes(member.memory_bytes))},
-              member.busy_s / std::max(planned.forecast.bottleneck_s, 1e-30));
+      svg += Box(
+          x, y,
+          {Str("worker ", member.worker, " ", worker->host),
+           m == 0 ? Str("leads layers ", stage.layers.begin, "-", stage.layers.end - 1)
+                  : Str("helps", placement::UnlikeText(planned.plan, stage.helpers[m - 1].to_lead)),
+           Str(ShortNumber(1e3 * member.busy_s, 2), " ms, ", FormatBytes(member.memory_bytes))},
+          member.busy_s / std::max(planned.forecast.bottleneck_s, 1e-30));
     }
   }
   return svg + "</svg>";

@@ -146,7 +146,7 @@ Status RunPlan(const PlanFlags& flags) {
     TC_RETURN_IF_ERROR(WriteText(flags.html_path, PlanPage(sources, planned, explanation)));
   }
   const auto link =
-      flags.transport.empty() ? placement::PlanLink::kLeaveOut : placement::PlanLink::kWrite;
+      LeavesTransport(flags) ? placement::PlanLink::kLeaveOut : placement::PlanLink::kWrite;
   std::fputs(explanation.c_str(), UsesStdout(flags) ? stderr : stdout);
   if (flags.output_path.empty()) return OkStatus();
   return WriteText(flags.output_path, placement::PlanFileToJson(planned.plan, tables, link));

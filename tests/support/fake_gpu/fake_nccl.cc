@@ -124,7 +124,7 @@ void Collective(std::unique_lock<std::mutex>& lock, Comm& comm, uint64_t number,
   Round& round = meeting.rounds[number];
   round.buffers.resize(meeting.here.size());
   round.buffers[static_cast<size_t>(comm.rank)] = {thermocline::testing::MemoryAt(from),
-                                                     thermocline::testing::MemoryAt(to)};
+                                                   thermocline::testing::MemoryAt(to)};
   if (++round.n_here == static_cast<int>(meeting.here.size())) work(round);
   changed.notify_all();
   const bool done =

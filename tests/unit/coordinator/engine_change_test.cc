@@ -157,7 +157,7 @@ TEST_F(EngineChangeTest, PlansThatCannotBeAreToldAndNothingChanges) {
               HasSubstr("keeps its context and pages: n_ctx=32"));
   EXPECT_THAT(why_not(R"({"link":"mpi",
                           "stages":[{"lead":2,"layers":[0,1]},{"lead":1,"layers":[1,4]}]})"),
-              HasSubstr("needs every worker to be an MPI rank: worker 2 on node2 has none"));
+              HasSubstr("needs both ends to be MPI ranks: worker 2 on node2 is none"));
   ASSERT_TRUE(engine_->Replan("").ok());
   ASSERT_TRUE(HearsAndGoesOn("would be the same again"));
   EXPECT_EQ(engine_->status().epoch, 1u);

@@ -218,8 +218,9 @@ TEST_F(EngineTest, MpiTransportNeedsMpiRanks) {
   StartEngine();
   Join();
   ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
-  EXPECT_THAT(engine_->status().failure.message(),
-              HasSubstr("transport mpi needs every worker to be an MPI rank: worker 1 on node1"));
+  EXPECT_THAT(
+      engine_->status().failure.message(),
+      HasSubstr("transport mpi needs both ends to be MPI ranks: worker 1 on node1 is none"));
 }
 
 TEST_F(EngineTest, HandWrittenPlanIsFollowedAndTheOtherWorkerStaysSpare) {

@@ -108,6 +108,14 @@ TEST_F(HttpApiTest, VersionClusterAndPage) {
   EXPECT_EQ(page.body.find("https://"), std::string::npos);
 }
 
+TEST_F(HttpApiTest, ClusterTellsHowLinksTravel) {
+  ServiceStatus status{.state = ServiceState::kReady};
+  status.plan.links = {{{1}, {3}, placement::LinkKind::kMpi, DType::kF16}};
+  service_.SetStatus(status);
+  const Json links = Json::parse(Get("/v1/cluster").body)["plan"]["links"];
+  EXPECT_EQ(links, Json::parse(R"([{"from":1,"to":3,"transport":"mpi","wire":"F16"}])"));
+}
+
 TEST_F(HttpApiTest, ClusterTellsTheGpusOfEachWorker) {
   ServiceStatus status{.state = ServiceState::kReady};
   status.workers.resize(2);

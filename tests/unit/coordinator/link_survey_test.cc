@@ -187,5 +187,32 @@ TEST_F(LinkSurveyTest, ReportsThatNobodyWaitsForAndNumbersThatAreNone) {
   }
 }
 
+TEST_F(LinkSurveyTest, EachPairIsMeasuredByTheTransportThatItWillUse) {
+  // 40 workers on 4 hosts; those with odd ids have MPI.
+  const placement::PairTransport odd([](WorkerId a, WorkerId b) {
+    const bool mpi = a.value % 2 == 1 && b.value % 2 == 1;
+    return mpi ? placement::LinkKind::kMpi : placement::LinkKind::kZmq;
+  });
+  for (const int per_host : {1, 10}) {
+    LinkSurvey survey(Workers(per_host == 1 ? 4 : 40, per_host), odd, kBegan);
+    for (const auto& [worker, request] : survey.TakeRequests({})) {
+      EXPECT_EQ(request.transport, odd(worker, request.peer));
+      ASSERT_TRUE(survey.OnReport(worker, Answer(request), {}).ok());
+    }
+    RunAll(&survey);
+    for (const LinkProfile& link : survey.Links()) {
+      EXPECT_EQ(link.transport, odd(link.from, link.to)) << link.from << " " << link.to;
+    }
+  }
+}
+
+TEST_F(LinkSurveyTest, WhoCannotTalkIsToldWithTheTransportOfThePair) {
+  const placement::PairTransport mpi([](WorkerId, WorkerId) { return placement::LinkKind::kMpi; });
+  LinkSurvey survey(Workers(2), mpi, kBegan);
+  ASSERT_EQ(survey.TakeRequests({}).size(), 2u);
+  EXPECT_THAT(survey.OnReport({1}, {.peer = {2}, .error = "no"}, {}).message(),
+              HasSubstr("cannot talk over mpi"));
+}
+
 }  // namespace
 }  // namespace thermocline::coordinator

@@ -50,13 +50,14 @@ NeuronHeat HotQuarter() {
 
 class CostModelTest : public ::testing::Test {
  protected:
-  CostModel Make(model::FfnModes ffn, int64_t n_sequences = 1) const {
+  CostModel Make(model::FfnModes ffn, int64_t n_sequences = 1, DType wire = DType::kF32) const {
     return CostModel({.config = model_.config,
                       .weights = model_.weights,
                       .heats = heats_,
                       .cluster = cluster_,
                       .ffn = ffn,
-                      .step = {.n_sequences = n_sequences}});
+                      .step = {.n_sequences = n_sequences},
+                      .wires = PairWires(wire)});
   }
   double WeightBytes(model::WeightRole role) const {
     return static_cast<double>(model_.weights.Find(role, 0)->size_bytes);
@@ -127,6 +128,18 @@ TEST_F(CostModelTest, AHelperCostsItsRoundTripAndTheLeadsTimeToSend) {
   EXPECT_NEAR(problem.devices[1].send_busy_s, 3e-6, 1e-12);
   EXPECT_NEAR(problem.devices[1].round_trip_s, 20e-6 + 20e-6 + transfer, 1e-12);
   EXPECT_NEAR(problem.devices[1].part_s, 3e-6, 1e-12);  // its message back; ops cost nothing
+}
+
+TEST_F(CostModelTest, ALinkTakesTheBytesOfItsWireType) {
+  const auto n_embd = static_cast<double>(model_.config.n_embd);
+  const CostModel wide = Make(model::FfnMode::kExact);
+  for (const DType wire : {DType::kF16, DType::kBF16}) {
+    const CostModel narrow = Make(model::FfnMode::kExact, 1, wire);
+    EXPECT_NEAR(wide.HopSeconds({1}, {2}) - narrow.HopSeconds({1}, {2}), 2 * n_embd / 1e6, 1e-12);
+    const SplitDevice helper = narrow.ProblemOf({{1}, {2}}, {0, 1}).devices[1];
+    EXPECT_NEAR(helper.send_s, 3e-6 + 2 * n_embd / 1e6, 1e-12);
+    EXPECT_NEAR(helper.round_trip_s, 40e-6 + 2 * n_embd / 1e6, 1e-12);
+  }
 }
 
 TEST_F(CostModelTest, BlocksAreNeuronsInHeatOrder) {

@@ -115,5 +115,17 @@ TEST_F(FitClusterTest, NumbersOfAnotherTransportAreRefused) {
   EXPECT_THAT(Fit().status().message(), HasSubstr("link 1 -> 2 is for mpi, and links will be zmq"));
 }
 
+TEST_F(FitClusterTest, EachPairHasATransportOfItsOwn) {
+  given_ = {{Worker(1, "b"), Worker(2, "a")}, {}};  // the ids of those who joined the other way
+  given_.links = {{.from = {1}, .to = {2}, .transport = LinkKind::kMpi},
+                  {.from = {2}, .to = {1}, .transport = LinkKind::kZmq}};
+  const PairTransport from_second(
+      [](WorkerId from, WorkerId) { return from.value == 2 ? LinkKind::kMpi : LinkKind::kZmq; });
+  EXPECT_TRUE(FitCluster(given_, joined_, from_second).ok());
+  given_.links[1].transport = LinkKind::kMpi;
+  EXPECT_THAT(FitCluster(given_, joined_, from_second).status().message(),
+              HasSubstr("link 2 -> 1 is for mpi, and links will be zmq"));
+}
+
 }  // namespace
 }  // namespace thermocline::placement

@@ -90,6 +90,18 @@ TEST_F(ForecastTest, APipelineOfTwoTakesAsLongAsOneWorkerAndTheHop) {
   EXPECT_DOUBLE_EQ(two.objective_s, two.step_s);
 }
 
+TEST_F(ForecastTest, TheWireTypeOfEachLinkIsThePlans) {
+  for (LinkProfile& link : cluster_.links) link.bytes_per_s = Figure::Measured(1e6);
+  Plan plan = Complete({{.lead = {1}, .layers = {0, 1}}, {.lead = {2}, .layers = {1, kLayers}}});
+  const double wide_s = Forecast(plan).step_s;
+  const double saved_s = 2.0 * model_.config.n_embd / 1e6;
+  plan.stages[0].to_next.wire = DType::kF16;
+  EXPECT_NEAR(Forecast(plan).step_s, wide_s - saved_s, 1e-9);
+  plan.stages[0].to_next = {};
+  plan.wire = DType::kBF16;
+  EXPECT_NEAR(Forecast(plan).step_s, wide_s - saved_s, 1e-9);
+}
+
 // The plan need not be cut where the solver's blocks are.
 TEST_F(ForecastTest, AHelpersNeuronsTakeTheLeadNoTime) {
   const auto with_helper = [&](NeuronRange helped) {

@@ -50,6 +50,19 @@ TEST(LinkPreset, EveryPairGetsALinkAndMeasuredNumbersStay) {
   EXPECT_TRUE(ValidateCluster(cluster).ok());
 }
 
+TEST(LinkPreset, EachPairIsAssumedToBeWhatItsTransportIs) {
+  ClusterProfile cluster = ThreeWorkers();
+  cluster.workers[2].host = cluster.workers[0].host;
+  const PairTransport to_third([](WorkerId a, WorkerId b) {
+    return a.value == 3 || b.value == 3 ? LinkKind::kZmq : LinkKind::kMpi;
+  });
+  ASSERT_TRUE(FillLinks(*FindLinkPreset("wan"), to_third, &cluster).ok());
+  EXPECT_EQ(cluster.FindLink({1}, {2})->transport, LinkKind::kMpi);
+  EXPECT_EQ(cluster.FindLink({1}, {2})->preset, "shm");
+  EXPECT_EQ(cluster.FindLink({3}, {1})->transport, LinkKind::kZmq);
+  EXPECT_EQ(cluster.FindLink({3}, {1})->preset, "zmq-loopback");
+}
+
 TEST(LinkPreset, ALinkThatNamesNoPresetIsRefused) {
   ClusterProfile cluster = ThreeWorkers();
   cluster.links.push_back({.from = {1}, .to = {3}, .preset = "string"});

@@ -30,6 +30,15 @@ Plan SplitPlan() {
   return plan;
 }
 
+// Each link says something else.
+Plan MixedPlan() {
+  Plan plan = SplitPlan();
+  plan.stages[0].to_next = {LinkKind::kZmq, DType::kF16};
+  plan.stages[0].helpers[0].to_lead.wire = DType::kF32;
+  plan.stages[0].helpers[1].to_lead.link = LinkKind::kZmq;
+  return plan;
+}
+
 std::string ErrorOf(std::string_view json) { return PlanFromJson(json).status().message(); }
 
 TEST(PlanJson, ReadsBackWhatItWrote) {
@@ -48,6 +57,35 @@ TEST(PlanJson, ReadsBackWhoHoldsWhichNeurons) {
   const auto plan = PlanFromJson(PlanToJson(SplitPlan()));
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_EQ(*plan, SplitPlan());
+}
+
+TEST(PlanJson, ReadsBackWhatLinksSayForThemselves) {
+  const auto plan = PlanFromJson(PlanToJson(MixedPlan()));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(*plan, MixedPlan());
+  EXPECT_EQ(plan->WayOf(plan->stages[0].to_next), (LinkWay{LinkKind::kZmq, DType::kF16}));
+  EXPECT_EQ(plan->WayOf(plan->stages[0].helpers[0].to_lead),
+            (LinkWay{LinkKind::kMpi, DType::kF32}));
+}
+
+TEST(PlanJson, TransportsOfLinksAreLeftOutWithThatOfAll) {
+  SaidOfLinks said{.link = true};
+  const auto plan = PlanFromJson(PlanToJson(MixedPlan(), PlanLink::kLeaveOut), {}, &said);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_FALSE(said.link);
+  EXPECT_TRUE(said.wire);
+  EXPECT_EQ(plan->stages[0].to_next, (LinkChoice{std::nullopt, DType::kF16}));
+  EXPECT_EQ(plan->stages[0].helpers[1].to_lead, LinkChoice{});
+}
+
+TEST(PlanJson, ErrorsNameTheLink) {
+  EXPECT_THAT(ErrorOf(R"({"stages":[{"lead":1,"layers":[0,1],"link":"ib"}]})"),
+              HasSubstr("stages[0].link is not mpi or zmq: ib"));
+  EXPECT_THAT(ErrorOf(R"({"stages":[{"lead":1,"layers":[0,1],"wire":8}]})"),
+              HasSubstr("stages[0].wire is not a string"));
+  EXPECT_THAT(ErrorOf(R"({"stages":[{"lead":1,"layers":[0,1],"helpers":[
+                          {"worker":2,"neurons":[0,1],"wire":"Q8_0"}]}]})"),
+              HasSubstr("stages[0].helpers[0].wire is not F32, F16 or BF16: Q8_0"));
 }
 
 TEST(PlanJson, OneRangeOfNeuronsIsThatOfEveryLayer) {

@@ -109,6 +109,41 @@ TEST_F(PlannerTest, OverALongWireNothingIsShared) {
   EXPECT_FALSE(planned.plan.stages[0].is_split());
 }
 
+TEST_F(PlannerTest, LinksSayWhereTheyAreUnlikeWhatIsAskedForAll) {
+  Cluster({1, 1}, 1e-6);
+  for (LinkProfile& link : cluster_.links) link.transport = LinkKind::kZmq;
+  PlannerOptions options;
+  options.request.link = LinkKind::kMpi;
+  const Plan alike = MustMake(options).plan;
+  ASSERT_EQ(alike.stages[0].helpers.size(), 1u);
+  EXPECT_EQ(alike.stages[0].helpers[0].to_lead, LinkChoice{});
+  options.request.link_by_pair = true;
+  options.request.wire_between_hosts = DType::kF16;
+  const PlannedModel mixed = MustMake(options);
+  ASSERT_EQ(mixed.plan.stages[0].helpers.size(), 1u);
+  EXPECT_EQ(mixed.plan.stages[0].helpers[0].to_lead, (LinkChoice{LinkKind::kZmq, DType::kF16}));
+  EXPECT_EQ(mixed.plan.link, LinkKind::kMpi);
+}
+
+TEST_F(PlannerTest, HelpersOfTheSameHostAreSentTheWiderType) {
+  Cluster({1, 1, 1}, 1e-6);
+  for (LinkProfile& link : cluster_.links) link.bytes_per_s = Figure::Measured(2e6);
+  cluster_.workers[2].host = cluster_.workers[0].host;
+  const PlannedModel wide = MustMake();
+  PlannerOptions options;
+  options.request.wire_between_hosts = DType::kF16;
+  const PlannedModel mixed = MustMake(options);
+  ASSERT_EQ(mixed.plan.stages.size(), 1u);
+  const StagePlan& stage = mixed.plan.stages[0];
+  ASSERT_EQ(stage.helpers.size(), 2u);
+  for (const HelperPlan& helper : stage.helpers) {
+    const bool between_hosts = stage.lead == WorkerId{2} || helper.worker == WorkerId{2};
+    EXPECT_EQ(helper.to_lead.wire == DType::kF16, between_hosts) << helper.worker;
+  }
+  EXPECT_LT(mixed.forecast.step_s, wide.forecast.step_s);
+  EXPECT_LE(mixed.forecast.lower_bound_s, mixed.forecast.step_s);
+}
+
 TEST_F(PlannerTest, OverAShortWireHelpersTakeNeuronsAndTheTokenIsFaster) {
   Cluster({1, 1}, 1e-6);
   const PlannedModel shared = MustMake();

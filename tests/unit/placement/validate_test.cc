@@ -144,6 +144,21 @@ TEST_F(ValidateTest, WireIsAFloatType) {
   EXPECT_THAT(ErrorOf(plan_), HasSubstr("wire is not a float type: Q4_0"));
 }
 
+TEST_F(ValidateTest, WireOfALinkIsAFloatType) {
+  plan_.stages[0].to_next.wire = DType::kQ8_0;
+  EXPECT_THAT(ErrorOf(plan_),
+              HasSubstr("link between worker 1 and worker 2: wire is not a float type: Q8_0"));
+}
+
+TEST_F(ValidateTest, TheLastStageSaysNothingOfALink) {
+  plan_.stages[0].to_next = {LinkKind::kMpi, DType::kF16};
+  EXPECT_EQ(ErrorOf(plan_), "");
+  plan_.stages[1].to_next.link = LinkKind::kMpi;
+  EXPECT_THAT(ErrorOf(plan_),
+              HasSubstr("the last stage has no link to a next one, of which it says something: "
+                        "stage 1 (worker 2, layers 2-5) says=mpi (F32)"));
+}
+
 TEST_F(ValidateTest, ContextIsInRange) {
   plan_.n_ctx = 0;
   EXPECT_THAT(ErrorOf(plan_), HasSubstr("n_ctx out of range: 0"));

@@ -201,12 +201,20 @@ class Generator {
     for (placement::StagePlan& stage : plan.stages) {
       stage = {{U64()}, {Int(0, 5), Int(5, 9), Coin(), Coin()}, U64(), U64(), U64(), U64(), Text()};
       stage.neurons = MakeNeurons();
+      stage.to_next = MakeLinkChoice();
       stage.helpers.resize(Int(0, 3));
       for (placement::HelperPlan& helper : stage.helpers) {
-        helper = {{U64()}, MakeNeurons(), {U64(), U64(), U64()}, Text()};
+        helper = {{U64()}, MakeNeurons(), {U64(), U64(), U64()}, Text(), MakeLinkChoice()};
       }
     }
     return plan;
+  }
+
+  placement::LinkChoice MakeLinkChoice() {
+    placement::LinkChoice choice;
+    if (Coin()) choice.link = placement::LinkKind(Int(0, 1));
+    if (Coin()) choice.wire = DType(Int(0, 2));
+    return choice;
   }
 
   std::vector<placement::NeuronRange> MakeNeurons() {
@@ -506,6 +514,30 @@ TEST(Codec, ProbesOnTheWire) {
   EXPECT_EQ(got, probe);
 }
 
+TEST(Codec, LinksOfAPlanAreWithinTheirLimits) {
+  AssignPlan assign;
+  assign.plan.stages = {{.helpers = {{.to_lead = {.link = placement::LinkKind(2)}}}}};
+  EXPECT_THAT(DecodeStatus(assign).message(),
+              HasSubstr("link.link out of range: 2 is not in 0..1"));
+  assign.plan.stages = {{.to_next = {.wire = DType(kNumDTypes)}}};
+  EXPECT_THAT(DecodeStatus(assign).message(), HasSubstr("link.wire out of range"));
+}
+
+// What a worker of another build would read: the bytes on the wire, field by field.
+TEST(Codec, LinksOfAPlanOnTheWire) {
+  AssignPlan assign;
+  assign.plan.stages = {{.to_next = {placement::LinkKind::kMpi, DType::kF16}}};
+  std::string got;
+  for (const std::byte byte : EncodeToBytes(assign)) got.push_back(static_cast<char>(byte));
+  // Field 60 of the stage, 4 bytes: link, which is there although it is 0, and wire.
+  const std::string link = {'\xe2', '\x03', '\x04', '\x08', '\x00', '\x10', '\x01'};
+  EXPECT_NE(got.find(link), std::string::npos);
+  assign.plan.stages = {{}};
+  got.clear();
+  for (const std::byte byte : EncodeToBytes(assign)) got.push_back(static_cast<char>(byte));
+  EXPECT_EQ(got.find(link.substr(0, 2)), std::string::npos) << "nothing said, nothing sent";
+}
+
 TEST(Codec, GpusAreWithinTheirLimits) {
   Hello hello;
   hello.profile.gpus.resize(placement::kMaxGpus + 1);
@@ -521,7 +553,8 @@ TEST(Codec, GpusAreWithinTheirLimits) {
 }
 
 TEST(Codec, MembersOfAGroupAscendAndAreHelpersOfAStage) {
-  for (const std::vector<int>& helpers : std::vector<std::vector<int>>{{1, 0}, {2, 2}, {-1}, {64}}) {
+  for (const std::vector<int>& helpers :
+       std::vector<std::vector<int>>{{1, 0}, {2, 2}, {-1}, {64}}) {
     EXPECT_THAT(DecodeStatus(AssignPlan{.nccl_helpers = helpers}).message(),
                 HasSubstr("assign.nccl_helpers"));
   }

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <deque>
 #include <memory>
 #include <thread>
@@ -17,6 +18,8 @@ namespace thermocline::worker {
 namespace {
 
 constexpr int kPlaces = 6;
+constexpr int kSectionPlace = kPlaces;
+constexpr int kNobody = -1;
 constexpr int kLayers = 3;  // with one ordered op each
 
 class Dice {
@@ -33,6 +36,15 @@ uint64_t Mix(uint64_t a, uint64_t b) {
   return a * 0xff51afd7ed558ccd;
 }
 
+// One op begins it, a later one ends it, and the latter waits for the former.
+void AddSection(Dice* dice, std::vector<OpAccess>* ops) {
+  OpAccess begin{.section = Section::kBegin}, end{.section = Section::kEnd};
+  begin.writes = {kSectionPlace};
+  end.reads = {kSectionPlace};
+  ops->insert(ops->begin() + dice->Below(static_cast<int>(ops->size())), begin);
+  ops->push_back(end);
+}
+
 std::vector<OpAccess> RandomOps(Dice* dice) {
   std::vector<OpAccess> ops(static_cast<size_t>(1 + dice->Below(24)));
   for (OpAccess& op : ops) {
@@ -41,6 +53,7 @@ std::vector<OpAccess> RandomOps(Dice* dice) {
     for (int n = dice->Below(3); n > 0; --n) op.writes.push_back(dice->Below(kPlaces));
   }
   ops[static_cast<size_t>(dice->Below(static_cast<int>(ops.size())))].is_ordered = true;
+  if (dice->Below(2) == 0) AddSection(dice, &ops);
   return ops;
 }
 
@@ -60,7 +73,7 @@ class World {
  public:
   World(const std::vector<std::vector<OpAccess>>& layers, int n_batches)
       : layers_(layers),
-        places_(static_cast<size_t>(n_batches), std::vector<uint64_t>(kPlaces)),
+        places_(static_cast<size_t>(n_batches), std::vector<uint64_t>(kPlaces + 1)),
         pages_(kLayers),
         done_(static_cast<size_t>(n_batches)) {}
 
@@ -75,6 +88,9 @@ class World {
     for (size_t i = 0; i < at; ++i) {
       if (MustWait(ops[at], ops[i]) && done[i] != 1) n_early_ += 1;
     }
+    const Section section = ops[at].section;
+    if (section == Section::kBegin && in_section_.exchange(batch) != kNobody) n_early_ += 1;
+    if (section == Section::kEnd && in_section_.exchange(kNobody) != batch) n_early_ += 1;
     std::vector<uint64_t>& places = places_[static_cast<size_t>(batch)];
     uint64_t value = Mix(static_cast<uint64_t>(op), static_cast<uint64_t>(layer));
     for (const int place : ops[at].reads) value = Mix(value, places[static_cast<size_t>(place)]);
@@ -99,6 +115,7 @@ class World {
   std::vector<uint64_t> pages_;                // by layer; of all batches
   std::vector<std::vector<char>> done_;        // by batch: ops of its layer
   std::atomic<int> n_early_ = 0;
+  std::atomic<int> in_section_ = kNobody;  // which batch
 };
 
 // What a run is at.

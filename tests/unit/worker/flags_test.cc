@@ -50,6 +50,16 @@ TEST(WorkerFlags, TheKeyMayComeFromTheEnvironmentAndIsNeverRepeated) {
   EXPECT_EQ(status.message().find("secret"), std::string::npos);
 }
 
+TEST(WorkerFlags, NcclIsUsedUnlessItIsOff) {
+  WorkerFlags flags = Joining();
+  EXPECT_TRUE(ResolveWorkerFlags(flags, Environment({}))->uses_nccl);
+  flags.nccl = "off";
+  EXPECT_FALSE(ResolveWorkerFlags(flags, Environment({}))->uses_nccl);
+  flags.nccl = "on";
+  EXPECT_EQ(ResolveWorkerFlags(flags, Environment({})).status().message(),
+            "--nccl: on is neither auto nor off");
+}
+
 TEST(WorkerFlags, TheDeviceIsParsedAndTheOneOfTheRankUnlessNamed) {
   using Kind = kernels::DeviceChoice::Kind;
   WorkerFlags flags = Joining();

@@ -32,9 +32,8 @@ MemberDevice RealMember(int gpu) {
 // Two members add in any order to the same bits.
 TEST(GroupOnGpus, TwoGiveTheBitsOfLinks) {
   if (const std::string missing = Missing(2); !missing.empty()) GTEST_SKIP() << missing;
-  const TempFile file(testing::TinyModel({.arch = "arcee",
-                                          .n_layer = testing::kGroupLayers,
-                                          .n_ff = testing::kGroupNeurons}));
+  const TempFile file(testing::TinyModel(
+      {.arch = "arcee", .n_layer = testing::kGroupLayers, .n_ff = testing::kGroupNeurons}));
   for (const GroupLayout& layout : {GroupLayout{.name = "two GPUs", .on_gpu = {true, true}},
                                     {.name = "and a CPU", .on_gpu = {true, true, false}}}) {
     GroupCluster by_links(file, layout, model::FfnMode::kExact, RealMember);

@@ -18,13 +18,13 @@ namespace thermocline::worker {
 namespace {
 
 using model::FfnMode;
-using ::testing::HasSubstr;
 using testing::FakeGpuFaults;
 using testing::GgufDialect;
 using testing::GroupCluster;
 using testing::GroupEntry;
 using testing::GroupLayout;
 using testing::GroupResults;
+using ::testing::HasSubstr;
 using testing::LogProbs;
 using testing::MemberDevice;
 using testing::Sums;
@@ -46,12 +46,10 @@ void TellFake(const std::byte* seen, std::byte* memory, uint64_t n_bytes) {
 
 MemberDevice FakeMember(int gpu) {
   MemberDevice member;
-  member.ways =
-      OpenGpuWays(gpu, comm::NcclLibrary::Load({.library = TC_FAKE_GPU}), TC_FAKE_GPU);
+  member.ways = OpenGpuWays(gpu, comm::NcclLibrary::Load({.library = TC_FAKE_GPU}), TC_FAKE_GPU);
   member.stream = std::move(member.ways.gpu->MakeStream()).value();
-  member.device = testing::MakeApartDevice({.memory_bytes = uint64_t{64} << 20,
-                                            .stream = member.stream.get(),
-                                            .on_memory = TellFake});
+  member.device = testing::MakeApartDevice(
+      {.memory_bytes = uint64_t{64} << 20, .stream = member.stream.get(), .on_memory = TellFake});
   return member;
 }
 
@@ -121,9 +119,8 @@ TEST_F(GroupStage, ThreeGpusDifferByRoundingsAndNotFromRunToRun) {
 TEST_F(GroupStage, LayersAreSharedDifferently) {
   const TempFile file(testing::TinyModel(Spec("arcee")));
   GroupLayout layout{.name = "uneven", .on_gpu = {true, true, true}};
-  layout.neurons = {{{0, 128}, {0, 30}, {0, 40}},
-                    {{0, 0}, {30, 128}, {40, 70}},
-                    {{0, 0}, {0, 0}, {70, 128}}};
+  layout.neurons = {
+      {{0, 128}, {0, 30}, {0, 40}}, {{0, 0}, {30, 128}, {40, 70}}, {{0, 0}, {0, 0}, {70, 128}}};
   ExpectClose(Served(file, layout, FfnMode::kExact, Sums::kByGroup),
               Served(file, layout, FfnMode::kExact, Sums::kByLinks));
 }
@@ -210,8 +207,8 @@ TEST_F(GroupStage, WorkThatNeverEndsKeepsNobodyFromStopping) {
 TEST_F(GroupStage, AGroupForAWorkerWithoutNcclIsRefused) {
   const auto device = testing::MakeApartDevice();
   EXPECT_EQ(CheckWays(nullptr, *device).code(), StatusCode::kUnavailable);
-  const GpuWays none = OpenGpuWays(
-      0, comm::NcclLibrary::Load({.library = "libthere-is-no-such.so.2"}), TC_FAKE_GPU);
+  const GpuWays none =
+      OpenGpuWays(0, comm::NcclLibrary::Load({.library = "libthere-is-no-such.so.2"}), TC_FAKE_GPU);
   EXPECT_EQ(none.nccl, nullptr);
   EXPECT_EQ(none.gpu->uuid(), "10101010101010101010101010101010");
   EXPECT_EQ(none.MakeId(), "");

@@ -98,7 +98,7 @@ class OverlapTest : public ::testing::Test {
     worker->loop = std::make_unique<StepLoop>(
         StepContext{clock_,
                     *worker->mailbox,
-                    worker->port.get(),
+                    {.zmq = worker->port.get()},
                     *worker->device,
                     worker->counters,
                     {},

@@ -120,8 +120,8 @@ class StepLoopTest : public ::testing::Test {
   void Start(Assignment assignment, bool stuck = false) {
     port_ = std::make_unique<MixedPort>(hub_.MakePort(kSelf), stuck);
     loop_ = std::make_unique<StepLoop>(
-        StepContext{clock_, *mailbox_, port_.get(), *device_, counters_}, std::move(assignment),
-        [](const Status& status) { ADD_FAILURE() << status; });
+        StepContext{clock_, *mailbox_, {.zmq = port_.get()}, *device_, counters_},
+        std::move(assignment), [](const Status& status) { ADD_FAILURE() << status; });
   }
 
   bool AwaitReady() {

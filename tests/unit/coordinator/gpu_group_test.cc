@@ -1,0 +1,87 @@
+#include "coordinator/gpu_group.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+
+namespace thermocline::coordinator {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+// Workers 1 to 4, each on a card of its own with the same NCCL; worker 1 leads the others.
+class GpuGroupTest : public ::testing::Test {
+ protected:
+  GpuGroupTest() {
+    for (uint64_t id = 1; id <= 4; ++id) {
+      workers_[{id}] = {
+          .nccl_id = "here", .nccl_version = "2.28.9", .gpu_uuid = std::to_string(id)};
+      if (id > 1) stage_.helpers.push_back({.worker = {id}});
+    }
+    stage_.lead = {1};
+  }
+  GpuGroup Find() const {
+    return FindGpuGroup(stage_, [&](WorkerId worker) -> const proto::Hello* {
+      const auto found = workers_.find(worker);
+      return found == workers_.end() ? nullptr : &found->second;
+    });
+  }
+  proto::Hello& worker(uint64_t id) { return workers_.at({id}); }
+
+  placement::StagePlan stage_;
+  std::map<WorkerId, proto::Hello> workers_;
+};
+
+TEST_F(GpuGroupTest, HelpersOnCardsOfTheirOwnAreInTheGroup) {
+  EXPECT_THAT(Find().helpers, ElementsAre(0, 1, 2));
+  EXPECT_THAT(Find().notes, IsEmpty());
+}
+
+TEST_F(GpuGroupTest, OfCpusNothingIsSaid) {
+  worker(3) = {};
+  EXPECT_THAT(Find().helpers, ElementsAre(0, 2));
+  EXPECT_THAT(Find().notes, IsEmpty());
+  worker(1) = {};
+  EXPECT_THAT(Find().helpers, IsEmpty());
+  EXPECT_THAT(Find().notes, IsEmpty());
+}
+
+TEST_F(GpuGroupTest, WhoeverCannotBeInItIsNamedWithTheReason) {
+  worker(2).nccl_version = "";
+  worker(3).nccl_version = "2.27.3";
+  worker(4).gpu_uuid = "1";
+  EXPECT_THAT(Find().helpers, IsEmpty());
+  constexpr char kBy[] = "'s GPU go to worker 1 by way of the host: ";
+  EXPECT_THAT(
+      Find().notes,
+      ElementsAre(std::string("sums of worker 2") + kBy + "it has no NCCL",
+                  std::string("sums of worker 3") + kBy +
+                      "its NCCL is another than the lead's: version=2.27.3 lead=2.28.9",
+                  std::string("sums of worker 4") + kBy + "another member is on the same card"));
+}
+
+TEST_F(GpuGroupTest, TwoHelpersOnOneCardAreNotBothInIt) {
+  worker(4).gpu_uuid = "3";
+  EXPECT_THAT(Find().helpers, ElementsAre(0, 1));
+  EXPECT_EQ(Find().notes.size(), 1u);
+}
+
+TEST_F(GpuGroupTest, ALeadWithoutNcclOrAPlaceToMeetHasNone) {
+  worker(1).nccl_id = "";
+  EXPECT_THAT(Find().helpers, IsEmpty());
+  EXPECT_EQ(Find().notes.size(), 3u);
+  worker(1).nccl_version = "";
+  EXPECT_THAT(Find().notes.front(), ::testing::HasSubstr("the lead has no NCCL"));
+}
+
+TEST_F(GpuGroupTest, WorkersThatAreGoneAreInNone) {
+  workers_.erase({2});
+  EXPECT_THAT(Find().helpers, ElementsAre(1, 2));
+  workers_.erase({1});
+  EXPECT_THAT(Find().helpers, IsEmpty());
+}
+
+}  // namespace
+}  // namespace thermocline::coordinator
