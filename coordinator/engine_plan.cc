@@ -85,6 +85,7 @@ Result<PlanJob> Engine::JobFor(placement::ClusterProfile here,
   TC_ASSIGN_OR_RETURN(const placement::LinkPreset between_hosts,
                       placement::FindLinkPreset(placement::kDefaultLinkPreset));
   TC_RETURN_IF_ERROR(placement::FillLinks(between_hosts, transports, &job.cluster));
+  placement::AssumeRates(&job.cluster);
   job.options.request = options_.plan;
   job.options.request.epoch = {1};
   job.options.request.max_step_tokens = options_.max_step_tokens;

@@ -172,6 +172,15 @@ class PlanTest(ClusterTest):
         code, output = self.plan(DEMO_MODEL, "--workers", "2", "--streams", "1")
         self.assertRegex(output, r"1 sequence with \d+")
 
+    def test_a_speed_that_nobody_gave_is_told_and_saved_as_assumed(self):
+        saved = self.path("saved.yaml")
+        code, output = self.plan(DEMO_MODEL, "--cluster", self.cluster_file(
+            CLUSTER.replace(", read_gb_per_s: 0.002", "")), "--save-cluster", saved)
+        self.assertEqual(code, 0, output)
+        self.assertIn("assumed: 20.0 GB/s of memory for worker 2; ", output)
+        with open(saved, encoding="utf-8") as file:
+            self.assertIn("read_gb_per_s: 20 assumed", file.read())
+
     def test_wishes_that_cannot_be_are_named(self):
         twice = "workers:\n  - {id: 1, memory: 1G}\n  - {id: 1, memory: 1G}\n"
         negative = CLUSTER.replace("latency_us: 1,", "latency_us: -1,")

@@ -13,6 +13,7 @@
 #include "model/gguf.h"
 #include "model/sparsity_profile.h"
 #include "placement/cluster_yaml.h"
+#include "placement/fit_cluster.h"
 #include "placement/link_preset.h"
 #include "placement/plan_links.h"
 
@@ -38,10 +39,9 @@ Result<placement::ClusterProfile> EqualWorkers(const PlanFlags& flags) {
     worker.id = {static_cast<uint64_t>(i)};
     worker.host = Str("node", i);
     worker.memory_bytes = *memory;
-    worker.read_bytes_per_s =
-        flags.read_gb_per_s > 0
-            ? placement::Figure{flags.read_gb_per_s * 1e9, placement::Origin::kGiven}
-            : placement::Figure::Assumed(kReadGbPerS * 1e9);
+    if (flags.read_gb_per_s > 0) {
+      worker.read_bytes_per_s = {flags.read_gb_per_s * 1e9, placement::Origin::kGiven};
+    }
   }
   return cluster;
 }
@@ -60,6 +60,7 @@ Result<placement::ClusterProfile> ReadCluster(const PlanFlags& flags,
   }
   TC_ASSIGN_OR_RETURN(const placement::LinkPreset preset, placement::FindLinkPreset(flags.link));
   TC_RETURN_IF_ERROR(placement::FillLinks(preset, transport, &cluster));
+  placement::AssumeRates(&cluster);
   return cluster;
 }
 
