@@ -184,6 +184,7 @@ class PlanTest(ClusterTest):
     def test_wishes_that_cannot_be_are_named(self):
         twice = "workers:\n  - {id: 1, memory: 1G}\n  - {id: 1, memory: 1G}\n"
         negative = CLUSTER.replace("latency_us: 1,", "latency_us: -1,")
+        open(self.path("empty.json"), "w", encoding="utf-8").close()
         for flags, wanted in [
                 ([], "plan for which cluster"),
                 (["--workers", "2", "--memory", "much"], "much"),
@@ -201,7 +202,11 @@ class PlanTest(ClusterTest):
                 (["--cluster", self.cluster_file(), "--read-gb-per-s", "9"],
                  "leave out --read-gb-per-s"),
                 (["--workers", "2", "-o", "-", "--html", "-"], "only one of --output"),
-                (["--workers", "2", "--plan", os.devnull], "/dev/null: the plan is empty"),
+                (["--workers", "2", "--plan", self.path("empty.json")], "empty.json: the plan is empty"),
+                (["--workers", "2", "--plan", self.folder], ": it is a folder, not a file"),
+                (["--workers", "2", "--plan", "/dev/zero"], "/dev/zero: it is neither a file nor"),
+                (["--cluster", self.folder], ": it is a folder, not a file"),
+                (["--cluster", "/dev/zero"], "/dev/zero: it is neither a file nor a pipe"),
         ]:
             code, output = self.plan(DEMO_MODEL, *flags)
             self.assertEqual(code, 2, output)

@@ -1,11 +1,10 @@
 #include "tools/plan/inputs.h"
 
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <utility>
 
 #include "base/str.h"
+#include "base/text_file.h"
 #include "base/units.h"
 #include "model/ffn_policy.h"
 #include "model/file_names.h"
@@ -20,17 +19,7 @@
 namespace thermocline::tools {
 namespace {
 
-Result<std::string> ReadText(const std::string& path, size_t max_bytes) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return NotFound(Str("cannot read ", path));
-  std::string text((std::istreambuf_iterator<char>(file)), {});
-  if (text.size() <= max_bytes) return text;
-  return InvalidArgument(
-      Str(path, " is too large:", Kv("bytes", text.size()), Kv("limit", max_bytes)));
-}
-
 Result<placement::ClusterProfile> EqualWorkers(const PlanFlags& flags) {
-  constexpr double kReadGbPerS = 20;
   const auto memory = ParseBytes(flags.memory.empty() ? "16G" : flags.memory);
   if (!memory.ok()) return memory.status().WithContext("--memory");
   placement::ClusterProfile cluster;
@@ -52,9 +41,9 @@ Result<placement::ClusterProfile> ReadCluster(const PlanFlags& flags,
   if (flags.cluster_path.empty()) {
     TC_ASSIGN_OR_RETURN(cluster, EqualWorkers(flags));
   } else {
-    TC_ASSIGN_OR_RETURN(const std::string text,
-                        ReadText(flags.cluster_path, placement::kMaxClusterYamlBytes));
-    auto parsed = placement::ClusterFromYaml(text);
+    const auto text = ReadTextFile(flags.cluster_path, placement::kMaxClusterYamlBytes);
+    if (!text.ok()) return text.status().WithContext("--cluster");
+    auto parsed = placement::ClusterFromYaml(*text);
     if (!parsed.ok()) return parsed.status().WithContext(Str("--cluster ", flags.cluster_path));
     cluster = *std::move(parsed);
   }
@@ -141,9 +130,9 @@ Status ReadOptions(const PlanFlags& flags, PlanSources* sources) {
 
 // For its format; against the model and the cluster it is completed later.
 Status ReadGivenPlan(const PlanFlags& flags, PlanSources* sources) {
-  TC_ASSIGN_OR_RETURN(const std::string text,
-                      ReadText(flags.plan_path, placement::kMaxPlanFileBytes));
-  auto given = placement::ReadPlan(text, sources->cluster, sources->options.request);
+  const auto text = ReadTextFile(flags.plan_path, placement::kMaxPlanFileBytes);
+  if (!text.ok()) return text.status().WithContext("--plan");
+  auto given = placement::ReadPlan(*text, sources->cluster, sources->options.request);
   if (!given.ok()) return given.status().WithContext(flags.plan_path);
   sources->given = *std::move(given);
   return OkStatus();
