@@ -47,7 +47,7 @@ void Engine::SayWhatJoiningMeans(WorkerId worker) {
     has_joined_ = options_.replan == ReplanMode::kAuto;
     return;
   }
-  SayNews(Str(name, " stays spare: this service's links are ", placement::LinkKindName(plan_.link),
+  SayNews(Str(name, " stays spare: this service's links are ", placement::LinkKindName(LinkOfAll()),
               ", which do not reach it; started with "
               "--transport auto it could be in the plan"));
 }

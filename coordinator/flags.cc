@@ -142,6 +142,7 @@ Status ResolvePlan(const ServeFlags& flags, WorkerSource workers, EngineOptions*
     placement::SaidOfLinks said;
     const auto parsed = placement::PlanFileFromJson(engine->plan_json, {.link = plan.link}, &said);
     if (!parsed.ok()) return parsed.status().WithContext(engine->plan_name);
+    if (!parsed->plan.has_links()) return OkStatus();  // what it says of them is of none
     plan.link = parsed->plan.link;
     plan.link_by_pair = plan.link_by_pair && !said.link;
   }
