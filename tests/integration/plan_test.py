@@ -138,8 +138,12 @@ class PlanTest(ClusterTest):
             self.assertEqual(json.load(file)["link"], "zmq")
 
     def test_over_a_long_wire_the_answer_is_not_to_split(self):
-        code, output = self.plan(DEMO_MODEL, "--workers", "3", "--memory", "1G", "--link", "wan")
+        page = self.path("plan.html")
+        code, output = self.plan(DEMO_MODEL, "--workers", "3", "--memory", "1G", "--link", "wan",
+                                 "--html", page)
         self.assertEqual(code, 0, output)
+        with open(page, encoding="utf-8") as file:
+            self.assertRegex(file.read(), r"Spare workers.*worker 2 node2.*worker 3 node3.*In words")
         self.assertNotRegex(output, r"\| +helper \|")
         self.assertIn("spare: worker 2 (node2), 3 (node3)", output)
 
