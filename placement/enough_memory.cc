@@ -34,18 +34,26 @@ class Stages {
   const uint64_t kv_layer_bytes_;
 };
 
+// By bisection, in MiB.
+uint64_t Least(uint64_t too_little, uint64_t enough,
+               const std::function<bool(uint64_t memory_bytes)>& fits) {
+  while (enough - too_little > 1) {
+    const uint64_t middle = too_little + (enough - too_little) / 2;
+    (fits(middle * kMiB) ? enough : too_little) = middle;
+  }
+  return enough;
+}
+
 }  // namespace
 
 uint64_t EnoughMebibytes(const ModelBytes& model, const OverheadModel& overhead,
-                         uint64_t kv_layer_bytes, size_t n_workers) {
+                         uint64_t kv_layer_bytes, size_t n_workers,
+                         const std::function<bool(uint64_t memory_bytes)>& fits) {
   const Stages stages(model, overhead, kv_layer_bytes);
-  uint64_t too_little = 0;
-  uint64_t enough = (stages.BytesOf(0, model.n_layer()) + kMiB - 1) / kMiB;  // all on one
-  while (enough - too_little > 1) {
-    const uint64_t middle = too_little + (enough - too_little) / 2;
-    (stages.FitOn(middle * kMiB, n_workers) ? enough : too_little) = middle;
-  }
-  return enough;
+  const uint64_t all_on_one = (stages.BytesOf(0, model.n_layer()) + kMiB - 1) / kMiB;
+  const uint64_t least = Least(
+      0, all_on_one, [&](uint64_t memory_bytes) { return stages.FitOn(memory_bytes, n_workers); });
+  return fits(least * kMiB) ? least : Least(least, all_on_one, fits);
 }
 
 }  // namespace thermocline::placement

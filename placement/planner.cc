@@ -233,10 +233,23 @@ void SizeKv(const PlannerInputs& inputs, const ClusterStages& model, int64_t wan
 }
 
 // With the --memory that would do, unless there is so much: then the policy is what is in the way.
-std::string EnoughText(const PlannerInputs& inputs, const ClusterStages& model) {
+std::string EnoughText(const PlannerInputs& inputs, const PlannerOptions& options,
+                       const CostModel& costs, int64_t n_pages) {
+  const ClusterStages model(inputs, options, costs, LeastParts::kIgnored, n_pages);
   const size_t n_workers = inputs.cluster.workers.size();
+  ClusterProfile other = inputs.cluster;
+  const PlannerInputs others{inputs.config, inputs.weights, inputs.sparsity, inputs.heats, other};
+  const StageSearchOptions search{.inner = {.objective = {.latency = options.latency_weight},
+                                            .policy = SplitPolicy::kPipelineOnly},
+                                  .max_group = 1,
+                                  .stop = options.stop};
+  const auto fits = [&](uint64_t memory_bytes) {
+    for (WorkerProfile& worker : other.workers) worker.memory_bytes = memory_bytes;
+    const ClusterStages stages(others, options, costs, LeastParts::kIgnored, n_pages);
+    return SearchStages(stages, search).ok();
+  };
   const uint64_t mib = EnoughMebibytes(model.bytes(), model.overhead(),
-                                       model.kv_bytes({0, 1, false, false}), n_workers);
+                                       model.kv_bytes({0, 1, false, false}), n_workers, fits);
   const bool all_have_it =
       std::all_of(inputs.cluster.workers.begin(), inputs.cluster.workers.end(),
                   [&](const WorkerProfile& worker) { return worker.memory_bytes / kMiB >= mib; });
@@ -248,7 +261,9 @@ std::string EnoughText(const PlannerInputs& inputs, const ClusterStages& model) 
 
 // By how much, were memory all that counts: a plan may fail by less, for layers and neurons come in
 // pieces, or because a helper holds some weights twice.
-Status DoesNotFit(const PlannerInputs& inputs, const ClusterStages& model, const Status& why) {
+Status DoesNotFit(const PlannerInputs& inputs, const PlannerOptions& options,
+                  const CostModel& costs, int64_t n_pages, const Status& why) {
+  const ClusterStages model(inputs, options, costs, LeastParts::kIgnored, n_pages);
   const model::LayerRange all = model.LayersOf(0, model.n_layer());
   const uint64_t held =
       model.bytes().Weights(all) + model.bytes().Relay(all) + model.bytes().Predictors(all);
@@ -266,7 +281,7 @@ Status DoesNotFit(const PlannerInputs& inputs, const ClusterStages& model, const
           " for the workers themselves are ", FormatBytes(needed), ", workers offer ",
           FormatBytes(offered),
           needed > offered ? Str(": ", FormatBytes(needed - offered), " are missing") : "",
-          EnoughText(inputs, model),
+          EnoughText(inputs, options, costs, n_pages),
           "; shorter contexts, keys and values in F16, smaller steps or more memory would help"));
 }
 
@@ -426,8 +441,7 @@ Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions&
     plan = BestPlan(inputs, options, costs, n_pages);
   }
   if (plan.status().code() != StatusCode::kResourceExhausted) return plan;
-  const ClusterStages model(inputs, options, costs, LeastParts::kIgnored, n_pages);
-  return DoesNotFit(inputs, model, plan.status());
+  return DoesNotFit(inputs, options, costs, n_pages, plan.status());
 }
 
 }  // namespace thermocline::placement

@@ -222,8 +222,11 @@ class PlanTest(ClusterTest):
     def test_memory_that_is_short_is_told_by_how_much(self):
         code, output = self.plan(DEMO_MODEL, "--workers", "2", "--memory", "31M")
         self.assertNotEqual(code, 0)
-        self.assertRegex(output, r"workers offer 62\.0 MiB: [\d.]+ MiB are missing "
-                                 r"\(--memory \d+M of each of 2 workers would have them\)")
+        self.assertRegex(output, r"workers offer 62\.0 MiB: [\d.]+ MiB are missing; "
+                                 r"--memory \d+M of each of 2 workers is enough ")
+        enough = re.search(r"--memory (\d+M) of each", output)[1]
+        code, output = self.plan(DEMO_MODEL, "--workers", "2", "--memory", enough)
+        self.assertEqual(code, 0, output)
 
 
 if __name__ == "__main__":
