@@ -1,6 +1,6 @@
 // The engine's public face and its loop. Messages are in engine_messages.cc, losses in
 // engine_liveness.cc, the way from complete membership to serving in engine_plan.cc, that from one
-// plan to the next in engine_change.cc.
+// plan to the next in engine_change.cc, that around lost workers in engine_loss.cc.
 #include "coordinator/engine.h"
 
 #include "base/check.h"
@@ -286,8 +286,9 @@ void Engine::ReceiveFrames() {
 
 void Engine::Schedule() {
   if (!scheduler_) return;
-  if (change_) {
-    if (const Status status = ContinueChange(); !status.ok()) Fail(status);
+  if (change_ || loss_) {
+    const Status status = change_ ? ContinueChange() : PlanAround();
+    if (!status.ok()) Fail(status);
     return;
   }
   SchedulerActions actions;
@@ -298,6 +299,7 @@ void Engine::Schedule() {
 void Engine::Act(const SchedulerActions& actions) {
   for (const auto& [seq, event] : actions.events) Deliver(seq, event);
   for (const proto::StepBatch& step : actions.steps) {
+    if (loss_) return;
     NoteStep(step);
     const Status sent = SendToWorker(plan_.stages.front().lead, step);
     if (!sent.ok()) {
@@ -350,7 +352,7 @@ void Engine::Publish() {
   status_.epoch = plan_.epoch.value;
   status_.plan = plan_status_;
   status_.plan.is_changing =
-      change_ || asked_plan_ || inbox_.replan || (scheduler_ && plan_task_ != nullptr);
+      change_ || loss_ || asked_plan_ || inbox_.replan || (scheduler_ && plan_task_ != nullptr);
   changed_at_ = plan_changed_at_;
 }
 

@@ -34,8 +34,8 @@ namespace thermocline::coordinator {
 
 // When the plan may change while the service runs.
 enum class ReplanMode : uint8_t {
-  kAuto,  // when somebody asks, leaves or joins, or when the hot neurons are others than before
-  kNow,   // when somebody asks for it or leaves
+  kAuto,  // as kNow, when somebody joins, and when the hot neurons are others than before
+  kNow,   // when somebody asks for it, leaves or is lost
   kOff,   // never
 };
 
@@ -181,10 +181,9 @@ class Engine final : public GenerationService {
   // Who and what is lost (engine_liveness.cc). An error is the end of the service.
   void HandleTick();
   Status CheckLiveness(TimePoint now);
-  Status CheckLinkReport(TimePoint now) const;
+  Status CheckLinkReport(TimePoint now);
   Status CheckStepDeadline(TimePoint now) const;
   Status Lose(WorkerId worker, const Status& why);
-  Status HoldLinkReport(WorkerId worker, const Status& why);
   void NoteStep(const proto::StepBatch& step);
   void NoteAnswered(const proto::StepResult& result);
   std::string StepsDone() const;
@@ -200,6 +199,7 @@ class Engine final : public GenerationService {
   Status On(comm::PeerId from, const proto::LinkReport& report);
   Status On(comm::PeerId from, const proto::Shutdown& shutdown);
   Status On(comm::PeerId from, const proto::Leaving& leaving);
+  Status On(comm::PeerId from, const proto::LinkLost& lost);
   Status On(comm::PeerId from, const proto::FiringCounts& counts);
   Status On(comm::PeerId from, const proto::ClockEcho& echo);
   Status On(comm::PeerId from, const proto::TraceSpans& spans);
@@ -247,6 +247,7 @@ class Engine final : public GenerationService {
     std::vector<WorkerId> leavers;  // who waits for it, and has no place in it
     std::vector<WorkerId> others;   // who wants to leave too, and may have one
     bool must_gain = false;         // more than the change costs (replan_rule.h)
+    bool is_around = false;         // lost workers: steps wait for it
     model::NeuronOrder order;       // by live heat, or as the tables of a given plan tell
   };
   struct Change {
@@ -261,6 +262,17 @@ class Engine final : public GenerationService {
     model::NeuronOrder order_before;  // while it loads
     uint64_t kept_bytes = 0, read_bytes = 0;
   };
+  // Around lost workers (engine_loss.cc). An error is the end of the service.
+  struct Loss {
+    Status why;
+    TimePoint at;
+  };
+  void LosePlan(WorkerId worker, const Status& why);
+  void DropPlan(const Status& why);
+  Status PlanAround();
+  Status NoPlanAround(const PlanWish& wish, const Status& why);
+  Status LoseStuck(const std::vector<WorkerId>& stuck, const Status& why);
+
   void SayNews(std::string line);
   Status StartAskedPlan();
   Status WishPlan(PlanWish wish);
@@ -320,10 +332,11 @@ class Engine final : public GenerationService {
   // The first word of a broken link, until the lost worker itself is found out.
   struct LinkReport {
     Status why;
+    WorkerId peer;
     TimePoint at;
   };
   std::optional<LinkReport> link_report_;
-  std::set<WorkerId> reporters_;  // of broken links; they end themselves
+  std::optional<Loss> loss_;  // of workers of plan_; until a plan without them serves
   uint64_t n_stale_ = 0;
   PlanWish wish_;  // what plan_task_ works on, once there is a plan
   std::optional<Change> change_;

@@ -33,7 +33,7 @@ void Engine::SayNews(std::string line) {
 
 // What was asked for is not forgotten for a search that began by itself meanwhile.
 Status Engine::StartAskedPlan() {
-  if (!asked_plan_ || !scheduler_ || plan_task_ != nullptr || change_) return OkStatus();
+  if (!asked_plan_ || !scheduler_ || plan_task_ != nullptr || change_ || loss_) return OkStatus();
   std::string plan_json = std::move(*asked_plan_);
   asked_plan_.reset();
   const char* const why = plan_json.empty() ? "asked for" : "given";
@@ -87,7 +87,10 @@ Status Engine::OnNextPlan(Result<PlanOutcome> next) {
   if (!status.ok()) return RefuseWish(wish, status);
   if (next->by_hand) wish.order = next->order;
   if (!next->order_note.empty()) SayNews(next->order_note);
-  if (AreAlike(next->plan, plan_) && !StandsOtherwise(next->plan, wish.order)) {
+  if (wish.is_around) {
+    TC_RETURN_IF_ERROR(KeepWorkers(wish.others, loss_->why));
+    BeginChange(std::move(*next), std::move(wish));
+  } else if (AreAlike(next->plan, plan_) && !StandsOtherwise(next->plan, wish.order)) {
     SayNews(Str("another plan (", wish.why, ") would be the same again"));
   } else if (!wish.must_gain || IsWorthChanging(*next, wish)) {
     BeginChange(std::move(*next), std::move(wish));
@@ -96,6 +99,7 @@ Status Engine::OnNextPlan(Result<PlanOutcome> next) {
 }
 
 Status Engine::RefuseWish(const PlanWish& wish, const Status& why) {
+  if (wish.is_around) return NoPlanAround(wish, why);
   if (wish.leavers.size() > 1) {
     return WishToLeave({wish.leavers[0]}, {wish.leavers.begin() + 1, wish.leavers.end()});
   }
@@ -111,7 +115,7 @@ void Engine::BeginChange(PlanOutcome next, PlanWish wish) {
   change_ = {.next = std::move(next),
              .why = std::move(wish.why),
              .order = std::move(wish.order),
-             .asked_at = clock_.Now(),
+             .asked_at = loss_ ? loss_->at : clock_.Now(),
              .gain = wish.must_gain ? plan_status_.predicted_gain : 0,
              .leavers = std::move(wish.leavers)};
 }
@@ -137,6 +141,7 @@ Status Engine::LoadNextPlan() {
     std::swap(plan_, change_->next.plan);
     order_ = order_before;
     tabled_ = tabled_before;
+    if (loss_) return assignments.status();  // there is no plan to stay with
     const std::vector<WorkerId> leavers = std::move(change_->leavers);
     AbandonChange(assignments.status());
     return KeepWorkers(leavers, assignments.status());
@@ -174,12 +179,13 @@ Status Engine::CheckLoadDeadline(TimePoint now) {
       Str(names, stuck.size() > 1 ? " have" : " has", " loaded nothing more for ",
           Seconds(options_.load_timeout), " s (--load-timeout): ", FormatBytes(first.bytes_done),
           " of ", FormatBytes(first.bytes_total)));
-  if (!change_ || change_->is_return) return why;
+  if (!change_) return why;
+  if (loss_ || change_->is_return) return LoseStuck(stuck, why);
   return ReturnToPlanBefore(stuck, why);
 }
 
 // Under an epoch of its own, since some have dropped what they had of it. Those who hang and have
-// no place in it are given up; if one has, and goes on hanging, the service ends.
+// no place in it are given up; if one has, and goes on hanging, it is planned around.
 Status Engine::ReturnToPlanBefore(const std::vector<WorkerId>& stuck, const Status& why) {
   SayNews(Str("going back to the plan before: ", why.message()));
   Change back{.next = served_,
@@ -196,7 +202,9 @@ Status Engine::ReturnToPlanBefore(const std::vector<WorkerId>& stuck, const Stat
     if (std::find(needed.begin(), needed.end(), worker) == needed.end()) GiveUp(worker, why);
   }
   for (const WorkerId worker : needed) {
-    if (!membership_.contains(worker)) return why;  // nothing is left to go back to
+    if (membership_.contains(worker)) continue;
+    DropPlan(why);  // nothing is left to go back to
+    return OkStatus();
   }
   return LoadNextPlan();
 }
@@ -229,6 +237,7 @@ void Engine::FinishChange() {
   plan_changed_at_ = last_progress_at_ = now;
   served_ = std::move(change_->next);
   change_.reset();
+  loss_.reset();
   workers_changed_ = true;
   LogInfo("coordinator",
           Str("serving on", Kv("epoch", plan_.epoch), Kv("stages", plan_.stages.size()),
@@ -241,7 +250,7 @@ void Engine::FinishChange() {
 // Spares go at once; others when a plan without them serves. All together if they can, else one
 // after the other.
 Status Engine::HandleLeavers(TimePoint now) {
-  if (change_ || plan_task_ != nullptr || !scheduler_) return OkStatus();
+  if (change_ || loss_ || plan_task_ != nullptr || !scheduler_) return OkStatus();
   std::vector<WorkerId> needed;
   for (const WorkerId worker : membership_.Leavers(now, kSameEvent)) {
     membership_.IsSpare(worker) ? LetGo(worker) : needed.push_back(worker);
@@ -272,6 +281,7 @@ void Engine::LetGo(WorkerId worker) {
 
 Status Engine::KeepWorkers(const std::vector<WorkerId>& workers, const Status& why) {
   for (const WorkerId worker : workers) {
+    if (!membership_.contains(worker)) continue;  // lost meanwhile
     membership_.SetLeaving(worker, false, clock_.Now());
     SayNews(Str(membership_.NameOf(worker), " asked to leave but is needed: ", why.message()));
     const Status sent = SendToWorker(worker, proto::Stay{why.message()});

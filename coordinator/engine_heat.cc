@@ -40,7 +40,8 @@ Status Engine::LookAtHeat(TimePoint now) {
   next_look_ = now + kLookInterval;
   plan_status_.drift = live_heat_.DriftFrom(order_, planned_heats_);
   plan_status_.tokens_looked_at = live_heat_.n_tokens();
-  if (options_.replan != ReplanMode::kAuto || change_ || plan_task_ != nullptr) return OkStatus();
+  if (options_.replan != ReplanMode::kAuto || change_ || loss_ || plan_task_ != nullptr)
+    return OkStatus();
   if (std::exchange(has_joined_, false)) {
     return WishPlan({.why = "a worker has joined", .must_gain = true});
   }

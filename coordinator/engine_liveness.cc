@@ -1,5 +1,6 @@
 // How the engine finds out that a worker, a link or a step is lost, and whom it blames.
 #include <algorithm>
+#include <utility>
 
 #include "base/log.h"
 #include "base/str.h"
@@ -43,11 +44,14 @@ Status Engine::CheckLiveness(TimePoint now) {
   return CheckStepDeadline(now);
 }
 
-// OK when the service goes on: without a spare worker, or until the report of a broken link by this
-// very worker, which ends itself then, is due.
+// OK when the service goes on: without a spare worker, or over a plan around the lost one.
 Status Engine::Lose(WorkerId worker, const Status& why) {
-  if (reporters_.contains(worker)) return OkStatus();
-  if (!membership_.IsSpare(worker)) return why;
+  if (!membership_.contains(worker)) return OkStatus();
+  if (!membership_.IsSpare(worker)) {
+    if (!scheduler_ || options_.replan == ReplanMode::kOff) return why;
+    LosePlan(worker, why);
+    return OkStatus();
+  }
   LogDebug("coordinator", Str("spare worker left: ", why.message(), Kv("epoch", plan_.epoch)));
   observer_.OnWorkerLeft(StatusOf(worker), why);
   membership_.Remove(worker);
@@ -55,16 +59,11 @@ Status Engine::Lose(WorkerId worker, const Status& why) {
   return OkStatus();
 }
 
-Status Engine::HoldLinkReport(WorkerId worker, const Status& why) {
-  if (!link_report_) link_report_ = {why, clock_.Now()};
-  reporters_.insert(worker);
-  next_tick_ = clock_.Now();  // look who else is gone
-  return OkStatus();
-}
-
-Status Engine::CheckLinkReport(TimePoint now) const {
+// Its reporter waits for another plan; there is none before the first has served.
+Status Engine::CheckLinkReport(TimePoint now) {
   if (!link_report_ || now - link_report_->at < kLinkReportHold) return OkStatus();
-  return link_report_->why;
+  const LinkReport report = *std::exchange(link_report_, std::nullopt);
+  return scheduler_ ? Lose(report.peer, report.why) : report.why;
 }
 
 // Before it is sent: the worker may begin before sending returns.

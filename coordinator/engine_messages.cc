@@ -100,12 +100,13 @@ Status Engine::On(comm::PeerId from, const proto::Ready& ready) {
 }
 
 Status Engine::On(comm::PeerId from, const proto::StepResult& result) {
-  if (!scheduler_ || result.epoch != plan_.epoch) return CountStale();
+  if (!scheduler_ || loss_ || result.epoch != plan_.epoch) return CountStale();
   const WorkerId last = plan_.stages.back().lead;
   if (membership_.peer(last) != from) return CountStale();
   NoteAnswered(result);
   SchedulerActions actions;
-  TC_RETURN_IF_ERROR(scheduler_->OnResult(result, &actions).WithContext(membership_.NameOf(last)));
+  const Status status = scheduler_->OnResult(result, &actions);
+  if (!status.ok()) return Lose(last, status.WithContext(membership_.NameOf(last)));
   Act(actions);
   return OkStatus();
 }
@@ -119,10 +120,20 @@ Status Engine::On(comm::PeerId from, const proto::Heartbeat& heartbeat) {
 Status Engine::On(comm::PeerId from, const proto::Failure& failure) {
   const auto worker = membership_.FindId(from);
   if (!worker) return CountStale();
-  const Status why = failure.status.WithContext(Str(membership_.NameOf(*worker), " failed"));
-  const bool may_be_a_link = why.code() == StatusCode::kUnavailable && plan_.has_links();
-  if (may_be_a_link && !membership_.IsSpare(*worker)) return HoldLinkReport(*worker, why);
-  return Lose(*worker, why);
+  return Lose(*worker, failure.status.WithContext(Str(membership_.NameOf(*worker), " failed")));
+}
+
+// Of a plan that has lost a worker already it says nothing new.
+Status Engine::On(comm::PeerId from, const proto::LinkLost& lost) {
+  const auto worker = membership_.FindId(from);
+  if (!worker || lost.epoch != plan_.epoch) return CountStale();
+  if (link_report_ || (loss_ && !change_)) return OkStatus();
+  const Status why =
+      Unavailable(Str(membership_.NameOf(lost.peer), " is lost to ", membership_.NameOf(*worker),
+                      ": ", Printable(lost.reason, 300)));
+  link_report_ = {why, lost.peer, clock_.Now()};
+  next_tick_ = clock_.Now();  // look who else is gone
+  return OkStatus();
 }
 
 Status Engine::On(comm::PeerId from, const proto::LinkReport& report) {

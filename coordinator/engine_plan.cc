@@ -8,6 +8,7 @@
 #include "placement/fit_cluster.h"
 #include "placement/link_preset.h"
 #include "placement/plan_tables.h"
+#include "placement/pool_alike.h"
 #include "proto/codec.h"
 
 namespace thermocline::coordinator {
@@ -33,6 +34,7 @@ Status Engine::ContinueSurvey() {
   }
   if (!survey_->done()) return OkStatus();
   cluster_.links = survey_->Links();
+  placement::PoolAlikeLinks(&cluster_);
   survey_.reset();
   return StartPlanning();
 }
@@ -151,6 +153,7 @@ Status Engine::SendPlan(const Assignments& assignments) {
     Status sent = SendTables(worker, assignment);
     if (sent.ok()) sent = SendToWorker(worker, assignment);
     if (!sent.ok()) TC_RETURN_IF_ERROR(Lose(worker, sent));
+    if (loss_ && !change_) return OkStatus();  // of this very plan, so another one comes
   }
   for (const auto& [worker, assignment] : assignments) {
     const bool leads = assignment.stage >= 0 && assignment.helper < 0;

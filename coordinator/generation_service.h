@@ -79,6 +79,7 @@ struct LinkStatus {
 struct PlanStatus {
   bool is_changing = false;  // steps wait for another plan
   uint64_t n_changes = 0;
+  uint64_t n_lost = 0;  // workers that it was changed for because they were lost
   // Of the last change; meaningless before the first.
   std::string why;
   double age_s = 0;                         // since it was served

@@ -161,6 +161,9 @@ class Coordinator {
                  comm::JoinEndpoints(ticket_.endpoints).c_str());
   }
 
+  // A rank that is gone takes part in no collective any more, nor in the end of MPI.
+  bool HasLostWorkers() const { return engine_->status().plan.n_lost > 0; }
+
   Status ServeUntilAsked(const StopRequests& requests) {
     engine_->Start();
     bool draining = false;
@@ -372,8 +375,9 @@ Status RunCoordinator(const ServeFlags& flags, const ServeConfig& config,
   if (launched.ok()) launched = Launch(config, own_folder, mpi.get(), &coordinator);
   const Status status = launched.ok() ? coordinator.ServeUntilAsked(requests) : launched;
   if (!status.ok()) report(status);
+  const bool is_whole = status.ok() && !coordinator.HasLostWorkers();
   coordinator.Stop();
-  if (mpi != nullptr && launched.ok() && !status.ok()) {
+  if (mpi != nullptr && launched.ok() && !is_whole) {
     mpi->Abandon();
     KillStuckLauncherAfter(kLauncherPatience);
   }

@@ -123,13 +123,19 @@ void Scheduler::EndAll(const Status& why, SchedulerActions* actions) {
   decode_steps_ = 0;
 }
 
+void Scheduler::DropSteps() {
+  outstanding_.clear();
+  decode_steps_ = 0;
+  while (!running_.empty()) Preempt(*running_.rbegin());  // the oldest last, to be the first again
+  released_.clear();
+}
+
 void Scheduler::ChangePlan(const SchedulerOptions& options) {
   CHECK(outstanding_.empty());
   CHECK(options.n_ctx == options_.n_ctx && options.page_tokens == options_.page_tokens);
   CHECK(options.n_pages * options.page_tokens >= options.n_ctx);
   options_ = options;
-  while (!running_.empty()) Preempt(*running_.rbegin());  // the oldest last, to be the first again
-  released_.clear();
+  DropSteps();
 }
 
 int64_t Scheduler::n_computed() const {

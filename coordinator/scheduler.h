@@ -71,6 +71,9 @@ class Scheduler {
   void EndAll(const Status& why, SchedulerActions* actions);
   // Forms steps until the pipeline is full or nothing is ready. Call after every event.
   void Schedule(SchedulerActions* actions);
+  // Forgets the steps under way, which will not be answered; those that ran wait for ChangePlan, no
+  // token of theirs lost.
+  void DropSteps();
   // Goes on over the stages of another plan, which know no sequence: the KV of every running one is
   // computed again from its tokens, oldest first. When no step is outstanding; n_ctx, n_vocab and
   // page_tokens are those of before, so what was accepted still fits.

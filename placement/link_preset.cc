@@ -166,6 +166,8 @@ Status FillLinks(const LinkPreset& between_hosts, const PairTransport& transport
       if (from.id == to.id) continue;
       const LinkProfile* const known = cluster->FindLink(from.id, to.id);
       LinkProfile link{.from = from.id, .to = to.id, .transport = transport(from.id, to.id)};
+      const LinkProfile* const back = cluster->FindLink(to.id, from.id);
+      if (known == nullptr && back != nullptr) link.transport = back->transport;
       if (known != nullptr) link = *known;
       const bool within_host = !from.host.empty() && from.host == to.host;
       TC_ASSIGN_OR_RETURN(const LinkPreset preset, PresetOf(link, within_host, between_hosts));

@@ -27,7 +27,8 @@ Result<LinkPreset> FindLinkPreset(std::string_view name);
 
 // Numbers of the link that are unknown become the preset's, as assumed.
 void FillLink(const LinkPreset& preset, LinkProfile* link);
-// A link for every ordered pair of workers, by `transport` where there is none: what is unknown is
+// A link for every ordered pair of workers, where there is none by the transport of the way back,
+// or by `transport`: what is unknown is
 // filled in by the preset that the link names, else for two workers of one host by "shm" (MPI) or
 // "zmq-loopback", else by `between_hosts`; and FillGpus of all workers. kInvalidArgument when a
 // link names a preset that there is none of.

@@ -289,6 +289,7 @@ Status DoesNotFit(const PlannerInputs& inputs, const PlannerOptions& options,
 struct Approach {
   SplitPolicy policy;
   LeastParts least_parts;
+  bool with_bound = false;  // it may take longer than the search
 };
 
 // The plan of one approach, for one size of the KV cache.
@@ -300,6 +301,7 @@ Result<PlannedModel> PlanBy(const Approach& approach, const PlannerInputs& input
   const StageSearchOptions search{
       .inner = {.objective = {.latency = options.latency_weight}, .policy = approach.policy},
       .max_group = options.max_group,
+      .with_bound = approach.with_bound,
       .stop = options.stop};
   const ClusterStages model(inputs, options, costs, approach.least_parts, n_pages);
   TC_ASSIGN_OR_RETURN(const StageSearchResult found, SearchStages(model, search));
@@ -350,16 +352,16 @@ Result<PlannedModel> BestPlan(const PlannerInputs& inputs, const PlannerOptions&
     return PlanBy(approach, inputs, options, costs, n_pages);
   };
   if (options.policy != SplitPolicy::kOptimal) {
-    return plan_by({options.policy, LeastParts::kIgnored});
+    return plan_by({options.policy, LeastParts::kIgnored, true});
   }
   Result<PlannedModel> best = plan_by({SplitPolicy::kOptimal, LeastParts::kKept});
-  Result<PlannedModel> free = plan_by({SplitPolicy::kOptimal, LeastParts::kIgnored});
+  // Its bound is of all plans, not only of those that keep the rule.
+  Result<PlannedModel> free = plan_by({SplitPolicy::kOptimal, LeastParts::kIgnored, true});
   for (const Result<PlannedModel>* plan : {&best, &free}) {
     const Status& status = plan->status();
     if (!status.ok() && status.code() != StatusCode::kResourceExhausted) return status;
   }
   if (!best.ok() && !free.ok()) return best;
-  // The bound of all plans, not only of those that keep the rule.
   const double lower_bound = free.ok() ? free->forecast.lower_bound_s : 0;
   TakeBetter(std::move(free), kLeastPartsMayCost, &best);
   for (const Approach& baseline : kBaselines) TakeBetter(plan_by(baseline), 0, &best);

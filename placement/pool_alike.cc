@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -41,16 +42,51 @@ bool IsFaster(const WorkerProfile* a, const WorkerProfile* b) {
   return a->read_bytes_per_s.value > b->read_bytes_per_s.value;
 }
 
-void Pool(const std::vector<WorkerProfile*>& group) {
+std::vector<Figure*> FiguresOf(LinkProfile* link) {
+  return {&link->latency_s, &link->bytes_per_s, &link->message_s};
+}
+
+// Each measured figure becomes its geometric mean over the group.
+template <typename Profile>
+void Pool(const std::vector<Profile*>& group) {
   std::vector<std::vector<Figure*>> figures;
-  for (WorkerProfile* const worker : group) figures.push_back(FiguresOf(worker));
+  for (Profile* const member : group) figures.push_back(FiguresOf(member));
   for (size_t i = 0; i < figures.front().size(); ++i) {
     if (figures.front()[i]->origin != Origin::kMeasured) continue;
     double logs = 0;
-    for (const auto& of_worker : figures) logs += std::log(of_worker[i]->value);
+    for (const auto& of_member : figures) logs += std::log(of_member[i]->value);
     const double mean = std::exp(logs / static_cast<double>(group.size()));
-    for (const auto& of_worker : figures) of_worker[i]->value = mean;
+    for (const auto& of_member : figures) of_member[i]->value = mean;
   }
+}
+
+bool IsMeasured(LinkProfile* link) {
+  const auto figures = FiguresOf(link);
+  // A latency of 0 is what is left of a trip that its messages fill; it has no geometric mean.
+  return std::all_of(figures.begin(), figures.end(), [](const Figure* figure) {
+    return figure->origin == Origin::kMeasured && figure->value > 0;
+  });
+}
+
+// What two links must have in common to be taken for one.
+bool AreOfAKind(const ClusterProfile& cluster, const LinkProfile& a, const LinkProfile& b) {
+  const auto worker = [&](WorkerId id) -> const WorkerProfile& { return *cluster.FindWorker(id); };
+  const auto kind = [&](WorkerId id) {
+    WorkerProfile plain = WithoutNames(worker(id));
+    plain.memory_bytes = 0;
+    return plain;
+  };
+  const auto is_local = [&](const LinkProfile& link) {
+    return worker(link.from).host == worker(link.to).host;
+  };
+  return a.transport == b.transport && is_local(a) == is_local(b) && kind(a.from) == kind(b.from) &&
+         kind(a.to) == kind(b.to);
+}
+
+bool AreWithinAlikeRatio(const LinkProfile& quickest, const LinkProfile& other) {
+  const double rate = quickest.bytes_per_s.value / other.bytes_per_s.value;
+  return other.latency_s.value <= kAlikeRatio * quickest.latency_s.value && rate <= kAlikeRatio &&
+         rate * kAlikeRatio >= 1;
 }
 
 }  // namespace
@@ -67,7 +103,29 @@ void PoolAlikeWorkers(ClusterProfile* cluster) {
     const auto others = std::stable_partition(left.begin(), left.end(), [&](WorkerProfile* other) {
       return other->read_bytes_per_s.value * kAlikeRatio >= fastest && KindOf(*other) == kind;
     });
-    if (others - left.begin() > 1) Pool({left.begin(), others});
+    if (others - left.begin() > 1) Pool(std::vector<WorkerProfile*>(left.begin(), others));
+    left.erase(left.begin(), others);
+  }
+}
+
+void PoolAlikeLinks(ClusterProfile* cluster) {
+  std::vector<LinkProfile*> left;
+  for (LinkProfile& link : cluster->links) {
+    if (IsMeasured(&link)) left.push_back(&link);
+  }
+  std::stable_sort(left.begin(), left.end(), [](const LinkProfile* a, const LinkProfile* b) {
+    return a->latency_s.value < b->latency_s.value;
+  });
+  while (!left.empty()) {
+    const LinkProfile& quickest = *left.front();
+    const std::string& host = cluster->FindWorker(quickest.from)->host;
+    const bool is_local = cluster->FindWorker(quickest.to)->host == host;
+    const auto others = std::stable_partition(left.begin(), left.end(), [&](LinkProfile* other) {
+      if (!AreOfAKind(*cluster, quickest, *other)) return false;
+      if (is_local && cluster->FindWorker(other->from)->host == host) return true;
+      return AreWithinAlikeRatio(quickest, *other);
+    });
+    if (others - left.begin() > 1) Pool(std::vector<LinkProfile*>(left.begin(), others));
     left.erase(left.begin(), others);
   }
 }

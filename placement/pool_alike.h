@@ -1,4 +1,4 @@
-// Workers on equal machines, made equal.
+// Workers on equal machines, and the links between them, made equal.
 #pragma once
 
 #include "placement/profile.h"
@@ -16,6 +16,12 @@ namespace thermocline::placement {
 // A machine that is slower by more than that keeps its own figures. Groups are formed from the
 // fastest down, so that the order of the workers does not matter.
 void PoolAlikeWorkers(ClusterProfile* cluster);
+
+// The same for what joins them: links of one transport between workers of the same two kinds (equal
+// in all figures, as PoolAlikeWorkers leaves them) become equal where every figure was measured.
+// Within a host all do, where what differs is who else ran; between hosts those whose latencies
+// and bandwidths differ by no more than kAlikeRatio from the quickest's.
+void PoolAlikeLinks(ClusterProfile* cluster);
 
 inline constexpr double kAlikeRatio = 1.25;
 

@@ -464,6 +464,7 @@ Status Get(const wire::Shutdown& in, Shutdown* out) {
 
 void Put(const Leaving& in, wire::Message* message) { Put(in, message->mutable_leaving()); }
 void Put(const Stay& in, wire::Message* message) { Put(in, message->mutable_stay()); }
+void Put(const LinkLost& in, wire::Message* message) { Put(in, message->mutable_link_lost()); }
 void Put(const NeuronTable& in, wire::Message* message) {
   Put(in, message->mutable_neuron_table());
 }
@@ -527,6 +528,8 @@ Result<Message> Decode(std::span<const std::byte> bytes) {
       return GetKind<Leaving>(wire.leaving());
     case wire::Message::kStay:
       return GetKind<Stay>(wire.stay());
+    case wire::Message::kLinkLost:
+      return GetKind<LinkLost>(wire.link_lost());
     case wire::Message::kNeuronTable:
       return GetKind<NeuronTable>(wire.neuron_table());
     case wire::Message::kFiringCounts:

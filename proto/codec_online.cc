@@ -20,6 +20,18 @@ Status Get(const wire::Stay& in, Stay* out) {
   return GetText("stay.reason", in.reason(), &out->reason);
 }
 
+void Put(const LinkLost& in, wire::LinkLost* out) {
+  out->set_epoch(in.epoch.value);
+  out->set_peer(in.peer.value);
+  out->set_reason(Cut(in.reason));
+}
+
+Status Get(const wire::LinkLost& in, LinkLost* out) {
+  out->epoch = {in.epoch()};
+  out->peer = {in.peer()};
+  return GetText("link_lost.reason", in.reason(), &out->reason);
+}
+
 void Put(const NeuronTable& in, wire::NeuronTable* out) {
   out->set_epoch(in.epoch.value);
   out->set_layer(in.layer);

@@ -9,6 +9,7 @@ namespace thermocline::wire {
 class FiringCounts;
 class Leaving;
 class NeuronTable;
+class LinkLost;
 class Stay;
 }  // namespace thermocline::wire
 
@@ -17,6 +18,8 @@ namespace thermocline::proto {
 // Put: struct -> wire. Get: wire -> struct, checked; kDataLoss names the field.
 void Put(const Leaving& in, wire::Leaving* out);
 Status Get(const wire::Leaving& in, Leaving* out);
+void Put(const LinkLost& in, wire::LinkLost* out);
+Status Get(const wire::LinkLost& in, LinkLost* out);
 void Put(const Stay& in, wire::Stay* out);
 Status Get(const wire::Stay& in, Stay* out);
 void Put(const NeuronTable& in, wire::NeuronTable* out);

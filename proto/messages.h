@@ -3,10 +3,10 @@
 //
 // Control plane (Mailbox): Hello -> Welcome -> (ProbeLink -> LinkReport)* -> NeuronTable* ->
 // AssignPlan -> LoadProgress* -> Ready, then StepBatch to the first stage and StepResult from the
-// last one, Heartbeat both ways, FiringCounts and Leaving from workers, and Shutdown/Failure. A
-// later AssignPlan, of the next epoch, is another plan; steps come again when all are ready. Data
-// plane (Link): a StepBatch is the header of the frame whose payload is the activation
-// x[n_tokens, n_embd]; a Part is that of x and of sums within a stage.
+// last one, Heartbeat both ways, FiringCounts, LinkLost and Leaving from workers, and
+// Shutdown/Failure. A later AssignPlan, of the next epoch, is another plan; steps come again when
+// all are ready. Data plane (Link): a StepBatch is the header of the frame whose payload is the
+// activation x[n_tokens, n_embd]; a Part is that of x and of sums within a stage.
 #pragma once
 
 #include <cstddef>
@@ -270,6 +270,15 @@ struct Stay {
   friend bool operator==(const Stay&, const Stay&) = default;
 };
 
+// Worker -> coordinator: my link to `peer` is gone, so nothing of this epoch goes on here. I keep
+// my weights and wait for another plan.
+struct LinkLost {
+  Epoch epoch;
+  WorkerId peer;
+  std::string reason;
+  friend bool operator==(const LinkLost&, const LinkLost&) = default;
+};
+
 // Coordinator -> worker, before the AssignPlan of `epoch`: the order in which a layer's neurons
 // stand from then on.
 struct NeuronTable {
@@ -290,8 +299,9 @@ struct FiringCounts {
   friend bool operator==(const FiringCounts&, const FiringCounts&) = default;
 };
 
-using Message = std::variant<Hello, Welcome, AssignPlan, LoadProgress, Ready, StepBatch, StepResult,
-                             Part, Heartbeat, Failure, Shutdown, ProbeLink, LinkReport, ClockProbe,
-                             ClockEcho, TraceSpans, Leaving, Stay, NeuronTable, FiringCounts>;
+using Message =
+    std::variant<Hello, Welcome, AssignPlan, LoadProgress, Ready, StepBatch, StepResult, Part,
+                 Heartbeat, Failure, Shutdown, ProbeLink, LinkReport, ClockProbe, ClockEcho,
+                 TraceSpans, Leaving, Stay, NeuronTable, FiringCounts, LinkLost>;
 
 }  // namespace thermocline::proto

@@ -48,7 +48,9 @@ Status ActivationLink::Send(const proto::Message& header, TensorView x) {
   const TimePoint until = context_.clock.Now() + kSendTimeout;
   while (true) {
     const Status sent = link_->Send({sent_, payload}, context_.clock.Now() + kPollInterval);
-    if (sent.code() != StatusCode::kDeadlineExceeded || context_.clock.Now() >= until) return sent;
+    if (sent.code() != StatusCode::kDeadlineExceeded || context_.clock.Now() >= until) {
+      return Noted(sent);
+    }
     if (context_.stopping) return Aborted("stopped while a peer takes no frames");
   }
 }
@@ -56,8 +58,25 @@ Status ActivationLink::Send(const proto::Message& header, TensorView x) {
 Result<bool> ActivationLink::Receive(Duration wait) {
   const Status received = link_->Receive(&frame_, context_.clock.Now() + wait);
   if (received.code() == StatusCode::kDeadlineExceeded) return false;
-  if (!received.ok()) return received;
+  if (!received.ok()) return Noted(received);
   return true;
+}
+
+Result<bool> ActivationLink::TryReceive() {
+  auto received = link_->TryReceive(&frame_);
+  if (!received.ok()) return Noted(received.status());
+  return received;
+}
+
+Result<bool> ActivationLink::Flush() {
+  auto flushed = link_->Flush();
+  if (!flushed.ok()) return Noted(flushed.status());
+  return flushed;
+}
+
+Status ActivationLink::Noted(const Status& status) {
+  is_lost_ = is_lost_ || status.code() == StatusCode::kUnavailable;
+  return status;
 }
 
 Result<TensorView> ActivationLink::Activation(int64_t n_rows) {

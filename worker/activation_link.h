@@ -45,7 +45,7 @@ class ActivationLink {
   // The next frame, within `wait`: false when there is none yet.
   Result<bool> Receive(Duration wait);
   // The same, if it has arrived.
-  Result<bool> TryReceive() { return link_->TryReceive(&frame_); }
+  Result<bool> TryReceive();
   // The header of the frame received last; nothing for a frame of a plan before, which is to be
   // dropped. kDataLoss when it is no T.
   template <typename T>
@@ -58,7 +58,9 @@ class ActivationLink {
   Result<TensorView> Activation(int64_t n_rows);
 
   // As comm::Link.
-  Result<bool> Flush() { return link_->Flush(); }
+  Result<bool> Flush();
+  // Whether any of these has said that the connection is gone.
+  bool is_lost() const { return is_lost_; }
   WorkerId peer() const { return link_->peer(); }
   comm::LinkStats stats() const { return link_->stats(); }
 
@@ -68,7 +70,11 @@ class ActivationLink {
   static constexpr Duration kSendTimeout = std::chrono::minutes(30);
 
  private:
+  // Remembers whether it says that the connection is gone.
+  Status Noted(const Status& status);
+
   LinkContext context_;
+  bool is_lost_ = false;
   std::unique_ptr<comm::Link> link_;
   comm::Frame frame_;             // received last
   std::vector<float> floats_;     // of a frame whose wire type is not F32

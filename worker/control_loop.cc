@@ -69,7 +69,7 @@ Status ControlLoop::Serve(WorkerRequests& requests) {
     }
     TC_RETURN_IF_ERROR(ReportProbe());
     SendSpans();
-    TC_RETURN_IF_ERROR(TakeStepFailure());
+    TC_RETURN_IF_ERROR(ReportStepEnd());
     if (clock_.Now() - last_heartbeat_ >= kHeartbeatInterval) SendHeartbeat();
     if (clock_.Now() - last_heard_ > kCoordinatorSilence) {
       return Unavailable(
@@ -193,6 +193,9 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
   prober_.reset();
   if (step_loop_ != nullptr) held = step_loop_->End();
   step_loop_.reset();
+  // A link that broke was of the plan before; what else failed is not better now.
+  const std::optional<StepEnd> end = TakeStepEnd();
+  if (end && !end->lost_peer) return end->why;
   epoch_ = message.plan.epoch;
   auto tables = std::exchange(neuron_tables_, {});
   if (message.stage < 0) return OkStatus();  // spare: holds nothing, answers heartbeats
@@ -222,7 +225,7 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
   step_loop_ = std::make_unique<StepLoop>(
       StepContext{clock_, mailbox_, ports(), *device_, counters_, FirstOf(options_.cpus),
                   tracer_.get(), &gpu_ways_},
-      std::move(assignment), [this](Status status) { OnStepLoopEnd(std::move(status)); },
+      std::move(assignment), [this](StepEnd end) { OnStepLoopEnd(std::move(end)); },
       std::move(held));
   return OkStatus();
 }
@@ -262,17 +265,26 @@ void ControlLoop::SendSpans() {
   }
 }
 
-void ControlLoop::OnStepLoopEnd(Status status) {
+void ControlLoop::OnStepLoopEnd(StepEnd end) {
   {
     const MutexLock lock(mutex_);
-    step_failure_ = std::move(status);
+    step_end_ = std::move(end);
   }
   mailbox_.Wake();
 }
 
-Status ControlLoop::TakeStepFailure() {
+std::optional<StepEnd> ControlLoop::TakeStepEnd() {
   const MutexLock lock(mutex_);
-  return std::exchange(step_failure_, OkStatus());
+  return std::exchange(step_end_, std::nullopt);
+}
+
+// The coordinator knows whether the peer is lost, and whether others can go on without it.
+Status ControlLoop::ReportStepEnd() {
+  const std::optional<StepEnd> end = TakeStepEnd();
+  if (!end) return OkStatus();
+  if (!end->lost_peer) return end->why;
+  LogWarn("worker", Str("waiting for another plan: ", end->why.message(), Kv("epoch", epoch_)));
+  return Send(proto::LinkLost{epoch_, *end->lost_peer, end->why.message()});
 }
 
 }  // namespace thermocline::worker

@@ -72,10 +72,10 @@ class ControlLoop {
   ~ControlLoop();
 
   // Serves until the coordinator says shutdown, which it does when a worker may leave, or stop is
-  // requested (both ok), or something is lost:
-  // kUnavailable when the coordinator is silent too long, its own code (kInvalidArgument) when it
-  // refuses this worker, otherwise the step loop's error, which has then been reported to the
-  // coordinator.
+  // requested (both ok), or something is lost: kUnavailable when the coordinator is silent too
+  // long, its own code (kInvalidArgument) when it refuses this worker, otherwise the step loop's
+  // error, which has then been reported to the coordinator. A lost link to another worker is
+  // reported too, and another plan awaited.
   Status Run(WorkerRequests& requests);
 
  private:
@@ -92,8 +92,9 @@ class ControlLoop {
   void StartProbe(const proto::ProbeLink& request);
   Status ReportProbe();
   DataPorts ports() const { return {ports_.mpi.get(), ports_.zmq.get()}; }
-  void OnStepLoopEnd(Status status);
-  Status TakeStepFailure();
+  void OnStepLoopEnd(StepEnd end);
+  std::optional<StepEnd> TakeStepEnd();
+  Status ReportStepEnd();
   void SendSpans();
 
   const WorkerOptions options_;
@@ -114,7 +115,7 @@ class ControlLoop {
   StepCounters counters_;
   std::unique_ptr<Tracer> tracer_;  // while the coordinator wants spans
   Mutex mutex_;
-  Status step_failure_ GUARDED_BY(mutex_);
+  std::optional<StepEnd> step_end_ GUARDED_BY(mutex_);  // of the loop that is
   // One of them at a time has a thread, which alone uses the ports.
   std::unique_ptr<LinkProber> prober_;
   std::unique_ptr<StepLoop> step_loop_;  // last: its thread uses what is above

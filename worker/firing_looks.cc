@@ -49,8 +49,8 @@ void FiringLooks::CountWhatHasCome(FiringCounter* counter) {
 }
 
 void FiringLooks::Reserve(int64_t n_neurons) {
-  const uint64_t n_bytes = ListBytes(static_cast<int32_t>(n_neurons)) +
-                           sizeof(float) * static_cast<uint64_t>(n_neurons);
+  const uint64_t n_bytes =
+      ListBytes(static_cast<int32_t>(n_neurons)) + sizeof(float) * static_cast<uint64_t>(n_neurons);
   looks_.resize(kLooks);
   for (Look& look : looks_) {
     if (look.is_under_way || look.memory.size() >= n_bytes) continue;

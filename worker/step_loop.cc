@@ -34,7 +34,7 @@ uint64_t MicrosSince(const Clock& clock, TimePoint begin) {
 }  // namespace
 
 StepLoop::StepLoop(const StepContext& context, Assignment assignment,
-                   std::function<void(Status)> on_end, HeldModel held)
+                   std::function<void(StepEnd)> on_end, HeldModel held)
     : context_(context),
       assignment_(std::move(assignment)),
       on_end_(std::move(on_end)),
@@ -68,9 +68,12 @@ void StepLoop::Run() {
   Status status = Prepare();
   if (status.ok()) status = helper_ != nullptr ? HelpUntilStopped() : ServeUntilStopped();
   if (stage_ != nullptr || helper_ != nullptr) LogFfn();
+  StepEnd end{.why = status, .lost_peer = {}};
+  if (status.code() == StatusCode::kUnavailable) end.lost_peer = LostPeer();
   if (group_device_) {
     (void)group_device_->CheckGroup();  // whose loss may be behind the error
-    if (!status.ok() && !stopping_ && !group_device_->loss().ok()) AwaitVerdict(status);
+    const bool is_lost = !group_device_->loss().ok() && !end.lost_peer;
+    if (!status.ok() && !stopping_ && is_lost) AwaitVerdict(status);
     group_device_->set_group(nullptr);
     group_.reset();
   }
@@ -78,7 +81,18 @@ void StepLoop::Run() {
   previous_.reset();
   next_.reset();
   part_links_.clear();
-  if (!status.ok() && !stopping_) on_end_(status);
+  if (!status.ok() && !stopping_) on_end_(std::move(end));
+}
+
+std::optional<WorkerId> StepLoop::LostPeer() const {
+  if (unreachable_) return unreachable_;
+  for (const auto* link : {&previous_, &next_}) {
+    if (*link != nullptr && (*link)->is_lost()) return (*link)->peer();
+  }
+  for (const auto& link : part_links_) {
+    if (link->is_lost()) return link->peer();
+  }
+  return std::nullopt;
 }
 
 Status StepLoop::Prepare() {
@@ -252,14 +266,16 @@ Status StepLoop::OpenLinks() {
 Result<std::unique_ptr<ActivationLink>> StepLoop::OpenLink(WorkerId peer,
                                                            const std::string& address,
                                                            placement::LinkWay way) {
-  TC_ASSIGN_OR_RETURN(auto link, context_.ports.Of(way.link)->Open(peer, address));
+  auto link = context_.ports.Of(way.link)->Open(peer, address);
+  if (link.status().code() == StatusCode::kUnavailable) unreachable_ = peer;
+  if (!link.ok()) return link.status();
   const LinkContext context{.clock = context_.clock,
                             .stopping = stopping_,
                             .wire = way.wire,
                             .n_embd = model_.config.n_embd,
                             .epoch = assignment_.message.plan.epoch,
                             .n_stale = &context_.counters.stale_frames};
-  return std::make_unique<ActivationLink>(context, std::move(link));
+  return std::make_unique<ActivationLink>(context, *std::move(link));
 }
 
 // At the end, since auto learns while it serves.

@@ -71,12 +71,18 @@ struct HeldModel {
   Shard shard;
 };
 
+// Why a step loop stopped by itself.
+struct StepEnd {
+  Status why;                         // an error
+  std::optional<WorkerId> lost_peer;  // it is only that the link to this worker is gone
+};
+
 // Created by the control thread, which joins it in the destructor.
 class StepLoop {
  public:
   // Starts loading at once, from `held` what it has. `on_end` is called on the step thread when it
   // stops by itself, which is always an error: the loop otherwise runs until it is ended.
-  StepLoop(const StepContext& context, Assignment assignment, std::function<void(Status)> on_end,
+  StepLoop(const StepContext& context, Assignment assignment, std::function<void(StepEnd)> on_end,
            HeldModel held = {});
   ~StepLoop();
 
@@ -96,6 +102,7 @@ class StepLoop {
   };
 
   void Run();
+  std::optional<WorkerId> LostPeer() const;
   void Join();
   Status Prepare();
   Status OpenModelOfPlan(const LoadProgressFn& on_progress);
@@ -142,7 +149,7 @@ class StepLoop {
 
   const StepContext context_;
   const Assignment assignment_;
-  const std::function<void(Status)> on_end_;
+  const std::function<void(StepEnd)> on_end_;
   std::atomic<bool> stopping_{false};
   BoundedQueue<proto::StepBatch> submitted_;
 
@@ -160,6 +167,7 @@ class StepLoop {
   std::vector<std::unique_ptr<ActivationLink>> part_links_;
   std::unique_ptr<LeadLinks> helpers_;
   std::unique_ptr<HelperLink> lead_;
+  std::optional<WorkerId> unreachable_;  // who could not be connected to
   std::unique_ptr<StageGroup> group_;
   std::optional<proto::StepBatch> held_;  // came, and cannot begin yet
   std::deque<UnderWay> under_way_;        // in the stage, the oldest first

@@ -100,6 +100,7 @@ Json LinksJson(const std::vector<LinkStatus>& links) {
 Json PlanJson(const PlanStatus& plan) {
   Json body = {{"changing", plan.is_changing},
                {"changes", plan.n_changes},
+               {"workers_lost", plan.n_lost},
                {"drift", plan.drift},
                {"predicted_gain", plan.predicted_gain},
                {"tokens_looked_at", plan.tokens_looked_at},

@@ -369,6 +369,7 @@ Result<StageSearchResult> SearchStages(const StageModel& model, const StageSearc
   if (search.stopped()) return Aborted("planning was stopped");
   if (!result) return ResourceExhausted("no plan of stages fits the devices' memory");
   for (StageChoice& stage : result->stages) LeaveOutIdle(stage);
+  if (!options.with_bound) return std::move(*result);
   const StageChoice& longest = *std::max_element(
       result->stages.begin(), result->stages.end(),
       [](const StageChoice& a, const StageChoice& b) { return a.end - a.begin < b.end - b.begin; });

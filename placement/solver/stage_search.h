@@ -31,6 +31,7 @@ struct StageSearchOptions {
   SplitOptions inner;  // objective and policy hold for the whole
   // Lead and helpers. A single stage of all devices is tried besides.
   int max_group = 4;
+  bool with_bound = true;                   // of all plans; false: lower_bound is 0
   const std::atomic<bool>* stop = nullptr;  // set: ends with kAborted after the solve under way
 };
 

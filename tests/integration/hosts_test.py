@@ -216,7 +216,7 @@ class HostsTest(unittest.TestCase):
                    "no process left on the first host")
 
     def test_a_host_without_power(self):
-        with Service("power") as service:
+        with Service("power", "--replan", "off") as service:
             service.start()
             client = service.stream(n_tokens=400)
             lost = service.hosts.all[2]
@@ -224,7 +224,7 @@ class HostsTest(unittest.TestCase):
             self.check_loss(service, client, lost)
 
     def test_a_cut_cable(self):
-        with Service("cable", "--transport", "zmq") as service:
+        with Service("cable", "--transport", "zmq", "--replan", "off") as service:
             service.start()
             client = service.stream(n_tokens=400)
             lost = service.hosts.all[1]

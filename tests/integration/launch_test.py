@@ -166,7 +166,7 @@ class LostWorkerTest(EndingTest):
     def test_of_three_that_joined(self):
         for victim in range(3):
             with self.subTest(victim):
-                cluster, workers = self.serve_joined(self.long_model(), 3,
+                cluster, workers = self.serve_joined(self.long_model(), 3, "--replan", "off",
                                                      *self.pipeline(1, 2, 4))
                 cluster.ready()
                 stream = self.long_stream(cluster)

@@ -137,6 +137,36 @@ class PlanTest(ClusterTest):
         with open(plan, encoding="utf-8") as file:
             self.assertEqual(json.load(file)["link"], "zmq")
 
+    def test_how_links_travel_is_told_and_written(self):
+        """Worker 1 has a host of its own; 2 and 3 share one, and 3 is reached by ZeroMQ."""
+        cluster = self.cluster_file("""
+workers:
+  - {id: 1, host: a, threads: 1, memory: 1G, read_gb_per_s: 0.004}
+  - {id: 2, host: b, threads: 1, memory: 1G, read_gb_per_s: 0.004}
+  - {id: 3, host: b, threads: 1, memory: 1G, read_gb_per_s: 0.004}
+links:
+  - {from: 1, to: 2, transport: mpi}
+""")
+        given = self.path("given.json")
+        with open(given, "w", encoding="utf-8") as file:
+            json.dump({"stages": [{"lead": 1, "layers": [0, 2]}, {"lead": 2, "layers": [2, 4], "helpers": [
+                {"worker": 3, "neurons": [256, 512]}]}]}, file)
+        model = self.tiny_model("arcee", n_layer=4, n_ff=512)
+        plan, page = self.path("plan.json"), self.path("plan.html")
+        code, output = self.plan(model, "--cluster", cluster, "--plan", given, "--wire-dtype", "auto",
+                                 "--explain", "-o", plan, "--html", page)
+        self.assertEqual(code, 0, output)
+        self.assertIn("stage 0, worker 1, on to the next over mpi (F16): ", output)
+        self.assertIn("  helped by worker 3: ", output)
+        self.assertIn("joined by mpi (F16) and zmq (F32) links", output)
+        with open(page, encoding="utf-8") as file:
+            self.assertIn(" over mpi (F16)</text>", file.read())
+        with open(plan, encoding="utf-8") as file:
+            written = json.load(file)
+        self.assertEqual(written["stages"][0]["wire"], "F16")
+        self.assertNotIn("link", written["stages"][0])  # left to who serves it
+        self.assertNotIn("wire", written["stages"][1]["helpers"][0])
+
     def test_over_a_long_wire_the_answer_is_not_to_split(self):
         page = self.path("plan.html")
         code, output = self.plan(DEMO_MODEL, "--workers", "3", "--memory", "1G", "--link", "wan",

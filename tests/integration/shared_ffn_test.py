@@ -112,7 +112,7 @@ class JoinedTest(SharedFfnTest):
     def test_a_helper_that_dies_ends_the_service_with_its_name(self):
         model = self.tiny_model("arcee", n_layer=4, n_embd=128, n_ff=256, n_ctx=4096)
         plan = self.plan_of(stage(1, [0, 4], (2, [0, 128])))
-        cluster, workers = self.serve_joined(model, 2, *plan)
+        cluster, workers = self.serve_joined(model, 2, "--replan", "off", *plan)
         cluster.ready()
         stream = cluster.api.stream([1, 2, 3], 4000)
         stream.next()

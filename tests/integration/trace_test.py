@@ -83,7 +83,7 @@ class TraceTest(ClusterTest):
                 self.assertLess(end, begin + CLOCKS_US, trace.threads[pid, tid])
 
     def test_it_is_whole_when_the_service_fails(self):
-        cluster, workers, _ = self.serve_shared(micro_batches=1)
+        cluster, workers, _ = self.serve_shared("--replan", "off", micro_batches=1)
         cluster.api.complete(PROMPTS[0], N_GENERATED)
         wait_until(lambda: len(Trace(self.trace_path).spans) > 50, "spans in the file")
         workers[1].signal(signal.SIGKILL)

@@ -48,7 +48,9 @@ void ListLinks() {
   std::fputs(table.Markdown().c_str(), stdout);
 }
 
-std::vector<PolicyOutcome> OtherPolicies(const PlanSources& sources) {
+// With keys and values for as many tokens as `plan` has: a policy that finds room for fewer only
+// does not do the same work.
+std::vector<PolicyOutcome> OtherPolicies(const PlanSources& sources, const placement::Plan& plan) {
   std::vector<PolicyOutcome> others;
   for (const SplitPolicy policy :
        {SplitPolicy::kOptimal, SplitPolicy::kFrequencyGreedy, SplitPolicy::kProportional,
@@ -57,6 +59,8 @@ std::vector<PolicyOutcome> OtherPolicies(const PlanSources& sources) {
     std::fprintf(stderr, "planning: %s\n", std::string(SplitPolicyName(policy)).c_str());
     placement::PlannerOptions options = sources.options;
     options.policy = policy;
+    options.request.n_ctx = plan.n_ctx;
+    options.request.kv = plan.kv;
     const auto planned = placement::MakePlan(sources.inputs(), options);
     PolicyOutcome outcome{.policy = policy};
     if (planned.ok()) {
@@ -138,7 +142,8 @@ Status RunPlan(const PlanFlags& flags) {
   }
   TC_ASSIGN_OR_RETURN(const placement::PlannedModel planned, PlanOf(flags, sources));
   std::string explanation = ExplainPlan(
-      sources, planned, flags.compare ? OtherPolicies(sources) : std::vector<PolicyOutcome>{});
+      sources, planned,
+      flags.compare ? OtherPolicies(sources, planned.plan) : std::vector<PolicyOutcome>{});
   const placement::PlanTables tables = TablesFor(flags, sources, planned.plan);
   explanation += OrderText(sources, tables);
   if (flags.explain) explanation += Str("\n", ExplainLayers(planned));

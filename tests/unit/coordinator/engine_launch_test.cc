@@ -257,6 +257,7 @@ TEST_F(EngineTest, StrangersAndStaleEpochsAreDroppedAndCounted) {
 }
 
 TEST_F(EngineTest, MalformedMessageOfAWorkerFails) {
+  options_.replan = ReplanMode::kOff;
   StartServing();
   mailbox_.PostBytes(PeerOf(2), {std::byte{255}});
   ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));

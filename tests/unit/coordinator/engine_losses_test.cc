@@ -23,7 +23,8 @@ TEST_F(EngineTest, SilentWorkerEndsEverythingAndIsNamed) {
   EXPECT_EQ(engine_->status().state, ServiceState::kFailed);
   EXPECT_THAT(engine_->Submit(Request(1, 1), sink).status().message(),
               HasSubstr("worker 1 on node1"));
-  EXPECT_TRUE(Eventually([&] { return WasToldToShutDown(2); }));
+  EXPECT_THAT(sink->error().message(), HasSubstr("no other worker is left"));
+  EXPECT_FALSE(WasToldToShutDown(2)) << "it is lost, too";
 }
 
 TEST_F(EngineTest, HeartbeatsKeepWorkersAlive) {
@@ -44,17 +45,19 @@ TEST_F(EngineTest, HeartbeatsKeepWorkersAlive) {
 }
 
 TEST_F(EngineTest, ALostLinkIsBlamedOnTheWorkerThatIsGone) {
+  options_.replan = ReplanMode::kOff;
   StartServing();
   {
     const MutexLock lock(mutex_);
     dead_ = PeerOf(2);
   }
-  mailbox_.Post(PeerOf(1), proto::Failure{Unavailable("connection to peer is lost: peer=2")});
+  mailbox_.Post(PeerOf(1), proto::LinkLost{{1}, {2}, "connection to peer is lost: peer=2"});
   ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
   EXPECT_THAT(engine_->status().failure.message(), HasSubstr("worker 2 on node2 is lost"));
 }
 
 TEST_F(EngineTest, WorkersFailureIsToldInOneLine) {
+  options_.replan = ReplanMode::kOff;
   StartServing();
   mailbox_.Post(PeerOf(2), proto::Failure{DataLoss("tensor outside file: blk.3")});
   ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
@@ -64,6 +67,7 @@ TEST_F(EngineTest, WorkersFailureIsToldInOneLine) {
 }
 
 TEST_F(EngineTest, WorkerThatLeavesOrCannotBeReachedIsLost) {
+  options_.replan = ReplanMode::kOff;
   StartServing();
   {
     const MutexLock lock(mutex_);
@@ -76,29 +80,29 @@ TEST_F(EngineTest, WorkerThatLeavesOrCannotBeReachedIsLost) {
 }
 
 TEST_F(EngineTest, TheLostWorkerIsNamedNotTheNeighbourWhoseLinkBroke) {
+  options_.replan = ReplanMode::kOff;
   StartServing();
   {
     const MutexLock lock(mutex_);
     dead_ = PeerOf(1);
   }
-  mailbox_.Post(PeerOf(2), proto::Failure{Unavailable("link closed by worker 1")});
+  mailbox_.Post(PeerOf(2), proto::LinkLost{{1}, {1}, "link closed"});
   ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
   EXPECT_EQ(engine_->status().failure.message(),
             "worker 1 on node1 is lost: its connection closed (the process ended?)");
 }
 
 TEST_F(EngineTest, ABrokenLinkAloneIsToldASecondLater) {
+  options_.replan = ReplanMode::kOff;
   StartServing();
-  mailbox_.Post(PeerOf(2), proto::Failure{Unavailable("link closed by worker 1")});
-  // The reporter ends itself, which is no evidence against it.
-  mailbox_.Post(PeerOf(2), proto::Shutdown{.reason = "bye"});
+  mailbox_.Post(PeerOf(2), proto::LinkLost{{1}, {1}, "link closed"});
   mailbox_.Post({77}, proto::Heartbeat{});
   ASSERT_TRUE(Eventually([&] { return engine_->status().stale_frames == 1; }));
   EXPECT_EQ(engine_->status().state, ServiceState::kReady);
   clock_.Advance(std::chrono::milliseconds(1100));
   ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
   EXPECT_EQ(engine_->status().failure.message(),
-            "worker 2 on node2 failed: link closed by worker 1");
+            "worker 1 on node1 is lost to worker 2 on node2: link closed");
 }
 
 TEST_F(EngineTest, SpareWorkersMayDie) {

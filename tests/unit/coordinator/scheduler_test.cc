@@ -281,6 +281,37 @@ TEST(Scheduler, AnotherPlanComputesWhatRanAgainAndOldestFirst) {
   ExpectClean(cluster);
 }
 
+TEST(Scheduler, StepsThatWillNotBeAnsweredAreDroppedAndNoToken) {
+  Cluster cluster(SmallOptions());
+  GenerationRequest scored = Request(20, 6);
+  scored.sampling.n_prompt_logprobs = 0;
+  ASSERT_TRUE(cluster.Submit(1, scored).ok());
+  for (uint64_t id = 2; id <= 4; ++id) ASSERT_TRUE(cluster.Submit(id, Request(10, 20)).ok());
+  for (int i = 0; i < 2; ++i) cluster.Answer();  // in the middle of the first prompt
+  for (uint64_t epoch = 2; epoch <= 8; ++epoch) {
+    ASSERT_TRUE(cluster.scheduler_.has_outstanding());
+    cluster.scheduler_.DropSteps();
+    EXPECT_FALSE(cluster.scheduler_.has_outstanding());
+    EXPECT_EQ(cluster.scheduler_.counts().pages_used, 0);
+    cluster.steps_.clear();
+    cluster.in_flight_.clear();
+    cluster.sampling_.clear();
+    SchedulerOptions next = SmallOptions();
+    next.epoch = {epoch};
+    cluster.pipeline_.StartEpoch(next.epoch);
+    cluster.scheduler_.ChangePlan(next);
+    cluster.Schedule();
+    for (int i = 0; i < 5; ++i) cluster.Answer();
+  }
+  cluster.RunToEnd();
+  EXPECT_EQ(cluster.seen_[1].tokens, Cluster::Expected(scored, 50, 6));
+  EXPECT_EQ(cluster.seen_[1].n_score_events, 1);
+  for (uint64_t id = 2; id <= 4; ++id) {
+    EXPECT_EQ(cluster.seen_[id].tokens, Cluster::Expected(Request(10, 20), 50, 20)) << id;
+  }
+  ExpectClean(cluster);
+}
+
 TEST(Scheduler, RequestsThatNeverFitAreRefusedWithNumbers) {
   Cluster cluster(SmallOptions());
   const Status status = cluster.Submit(1, Request(60, 10));

@@ -19,6 +19,8 @@ using ::testing::ElementsAre;
 using ::testing::IsSupersetOf;
 using ::testing::Not;
 
+using Words = std::vector<std::string>;
+
 std::optional<std::string> NoEnvironment(const std::string&) { return std::nullopt; }
 
 ServeConfig ConfigOf(ServeFlags flags) {
@@ -80,11 +82,12 @@ TEST(UseGpus, CpusThatWereNamedAreSharedOut) {
   ServeConfig config = ConfigOf({.n_threads = n_cpus, .cpus = all});
   UseGpus({0}, n_cpus, &config);
   ASSERT_EQ(config.worker_arguments.size(), 2u);
-  EXPECT_THAT(config.worker_arguments[0], IsSupersetOf({"--cpus", std::to_string(cpus[0])}));
+  EXPECT_THAT(config.worker_arguments[0], IsSupersetOf(Words{"--cpus", std::to_string(cpus[0])}));
   EXPECT_THAT(config.worker_arguments[0], Not(Contains("--threads")));
   const std::vector<int> rest(cpus.begin() + 1, cpus.end());
-  EXPECT_THAT(config.worker_arguments[1],
-              IsSupersetOf({"--cpus", CpuListText(rest), "--threads", std::to_string(n_cpus - 1)}));
+  EXPECT_THAT(
+      config.worker_arguments[1],
+      IsSupersetOf(Words{"--cpus", CpuListText(rest), "--threads", std::to_string(n_cpus - 1)}));
 }
 
 TEST(UseGpus, WhereCpusAreFewAllShareThem) {
@@ -93,7 +96,7 @@ TEST(UseGpus, WhereCpusAreFewAllShareThem) {
   UseGpus({0, 1}, 16, &config);
   ASSERT_EQ(config.worker_arguments.size(), 3u);
   for (const auto& arguments : config.worker_arguments) {
-    EXPECT_THAT(arguments, IsSupersetOf({"--cpus", first}));
+    EXPECT_THAT(arguments, IsSupersetOf(Words{"--cpus", first}));
   }
 }
 

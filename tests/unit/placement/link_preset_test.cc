@@ -63,6 +63,14 @@ TEST(LinkPreset, EachPairIsAssumedToBeWhatItsTransportIs) {
   EXPECT_EQ(cluster.FindLink({3}, {1})->preset, "zmq-loopback");
 }
 
+TEST(LinkPreset, BothWaysAreOfOneTransport) {
+  ClusterProfile cluster = ThreeWorkers();
+  cluster.links = {{.from = {1}, .to = {2}, .transport = LinkKind::kMpi}};
+  ASSERT_TRUE(FillLinks(*FindLinkPreset("wan"), LinkKind::kZmq, &cluster).ok());
+  EXPECT_EQ(cluster.FindLink({2}, {1})->transport, LinkKind::kMpi);
+  EXPECT_EQ(cluster.FindLink({2}, {3})->transport, LinkKind::kZmq);
+}
+
 TEST(LinkPreset, ALinkThatNamesNoPresetIsRefused) {
   ClusterProfile cluster = ThreeWorkers();
   cluster.links.push_back({.from = {1}, .to = {3}, .preset = "string"});

@@ -89,5 +89,39 @@ TEST(PoolAlikeWorkers, TheOrderOfWorkersDoesNotMatter) {
   EXPECT_LT(one.workers[1].read_bytes_per_s.value, one.workers[2].read_bytes_per_s.value);
 }
 
+LinkProfile Link(uint64_t from, uint64_t to, double latency_us, double gb_per_s) {
+  return {.from = {from},
+          .to = {to},
+          .latency_s = Figure::Measured(1e-6 * latency_us),
+          .bytes_per_s = Figure::Measured(1e9 * gb_per_s),
+          .message_s = Figure::Measured(1e-6)};
+}
+
+TEST(PoolAlikeLinks, WithinAHostAllLinksOfEqualWorkersAreOne) {
+  ClusterProfile cluster{
+      .workers = {Worker(1, 20), Worker(2, 20), Worker(3, 12)},
+      .links = {Link(1, 2, 0.5, 8), Link(2, 1, 2, 0.5), Link(1, 3, 4, 1), Link(3, 1, 1, 1)}};
+  PoolAlikeLinks(&cluster);
+  EXPECT_NEAR(cluster.links[0].latency_s.value, 1e-6, 1e-12);
+  EXPECT_NEAR(cluster.links[0].bytes_per_s.value, 2e9, 1);
+  EXPECT_EQ(cluster.links[0].latency_s, cluster.links[1].latency_s);
+  EXPECT_EQ(cluster.links[0].bytes_per_s, cluster.links[1].bytes_per_s);
+  EXPECT_EQ(cluster.links[2], Link(1, 3, 4, 1));  // to a slower worker: of another kind
+  EXPECT_EQ(cluster.links[3], Link(3, 1, 1, 1));  // and the way back is no way there
+}
+
+TEST(PoolAlikeLinks, BetweenHostsOnlyWhatDiffersLittleIsOne) {
+  ClusterProfile cluster{.workers = {Worker(1, 20), Worker(2, 20), Worker(3, 20)},
+                         .links = {Link(1, 2, 20, 1), Link(2, 1, 24, 1.2), Link(1, 3, 50, 1),
+                                   Link(3, 1, 22, 0.1), Link(2, 3, 21, 1)}};
+  for (size_t i = 0; i < 3; ++i) cluster.workers[i].host = std::string(1, "abc"[i]);
+  cluster.links[4].latency_s.origin = Origin::kGiven;
+  const ClusterProfile before = cluster;
+  PoolAlikeLinks(&cluster);
+  EXPECT_NEAR(cluster.links[0].latency_s.value, 1e-6 * std::sqrt(20.0 * 24), 1e-12);
+  EXPECT_EQ(cluster.links[0].latency_s, cluster.links[1].latency_s);
+  for (size_t i = 2; i < 5; ++i) EXPECT_EQ(cluster.links[i], before.links[i]) << i;
+}
+
 }  // namespace
 }  // namespace thermocline::placement

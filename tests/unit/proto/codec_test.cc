@@ -70,8 +70,10 @@ class Generator {
         return Stay{Text()};
       case 18:
         return MakeNeuronTable();
-      default:
+      case 19:
         return MakeFiringCounts();
+      default:
+        return LinkLost{{U64()}, {U64()}, Text()};
     }
   }
   static constexpr int kKinds = std::variant_size_v<Message>;

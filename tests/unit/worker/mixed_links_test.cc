@@ -175,7 +175,7 @@ class Cluster {
                     {.mpi = worker.mpi.get(), .zmq = worker.zmq.get()},
                     *worker.device,
                     worker.counters},
-        AssignmentOf(id), [](const Status& status) { ADD_FAILURE() << status; });
+        AssignmentOf(id), [](const StepEnd& end) { ADD_FAILURE() << end.why; });
   }
 
   template <typename Kind>

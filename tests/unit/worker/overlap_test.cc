@@ -103,7 +103,7 @@ class OverlapTest : public ::testing::Test {
                     worker->counters,
                     {},
                     worker->tracer.get()},
-        std::move(assignment), [](const Status& status) { ADD_FAILURE() << status; });
+        std::move(assignment), [](const StepEnd& end) { ADD_FAILURE() << end.why; });
   }
 
   template <typename Kind>

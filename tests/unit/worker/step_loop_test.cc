@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <filesystem>
+#include <future>
 #include <thread>
 
 #include "comm/data_ports.h"
@@ -121,7 +122,17 @@ class StepLoopTest : public ::testing::Test {
     port_ = std::make_unique<MixedPort>(hub_.MakePort(kSelf), stuck);
     loop_ = std::make_unique<StepLoop>(
         StepContext{clock_, *mailbox_, {.zmq = port_.get()}, *device_, counters_},
-        std::move(assignment), [](const Status& status) { ADD_FAILURE() << status; });
+        std::move(assignment), [this](const StepEnd& end) {
+          EXPECT_TRUE(may_end_) << end.why;
+          ended_.set_value(end);
+        });
+  }
+
+  StepEnd AwaitEnd() {
+    auto ended = ended_.get_future();
+    if (ended.wait_for(kPatience) == std::future_status::ready) return ended.get();
+    ADD_FAILURE() << "the loop goes on";
+    return {};
   }
 
   bool AwaitReady() {
@@ -146,10 +157,34 @@ class StepLoopTest : public ::testing::Test {
   const std::unique_ptr<kernels::Device> device_;
   StepCounters counters_;
   comm::LoopbackHub hub_;
-  const std::unique_ptr<comm::DataPort> previous_port_, next_port_;
+  std::unique_ptr<comm::DataPort> previous_port_, next_port_;
   std::unique_ptr<comm::DataPort> port_;
+  bool may_end_ = false;
+  std::promise<StepEnd> ended_;
   std::unique_ptr<StepLoop> loop_;
 };
+
+TEST_F(StepLoopTest, ALostNeighbourIsNamedAndTheWeightsStay) {
+  may_end_ = true;
+  Start(AssignmentOf(1));
+  ASSERT_TRUE(AwaitReady());
+  previous_port_.reset();
+  const StepEnd end = AwaitEnd();
+  EXPECT_EQ(end.why.code(), StatusCode::kUnavailable);
+  EXPECT_EQ(end.lost_peer, kPrevious);
+  const HeldModel held = loop_->End();
+  ASSERT_TRUE(held.model.has_value());
+  EXPECT_EQ(held.model->config.n_layer, 3);
+}
+
+TEST_F(StepLoopTest, WhoCannotBeReachedIsNamedToo) {
+  may_end_ = true;
+  Assignment assignment = AssignmentOf(1);
+  next_port_.reset();
+  Start(std::move(assignment));
+  EXPECT_EQ(AwaitEnd().lost_peer, kNext);
+  EXPECT_TRUE(loop_->End().model.has_value());
+}
 
 TEST_F(StepLoopTest, TheFirstStageSeesItsLastActivationOff) {
   Start(AssignmentOf(0));
