@@ -220,6 +220,8 @@ class Engine final : public GenerationService {
   // With `said` by the plan that is given, if one is.
   Result<PlanJob> JobFor(placement::ClusterProfile here,
                          const placement::SaidTransports& said) const;
+  // The transport of the service, where it has one for all links.
+  placement::LinkKind LinkOfAll() const;
   placement::PairTransport TransportsAs(const placement::SaidTransports& said) const;
   void HandlePlanned();
   Status WhyNoPlan(const Status& why) const;

@@ -66,7 +66,7 @@ Result<PlanJob> Engine::JobOf(PlanWish* wish) const {
   });
   job.neuron_order = placement::OrderId(order_, sources_.config.n_layer);
   job.options.request.n_ctx = plan_.n_ctx;
-  if (!options_.plan.link_by_pair) job.options.request.link = plan_.link;
+  if (!options_.plan.link_by_pair) job.options.request.link = LinkOfAll();
   job.options.request.kv.page_tokens = plan_.kv.page_tokens;
   if (wish->plan_json.empty()) AddHeats(wish, &job);
   return job;
@@ -74,7 +74,7 @@ Result<PlanJob> Engine::JobOf(PlanWish* wish) const {
 
 bool Engine::IsReachable(WorkerId worker) const {
   const proto::Hello& hello = membership_.hello(worker);
-  if (!options_.plan.link_by_pair) return DataAddressOf("", hello, plan_.link).ok();
+  if (!options_.plan.link_by_pair) return DataAddressOf("", hello, LinkOfAll()).ok();
   const std::vector<WorkerId> all = membership_.ids();
   return std::all_of(all.begin(), all.end(), [&](WorkerId other) {
     return SharedTransport(hello, membership_.hello(other)).has_value();

@@ -7,6 +7,13 @@
 #include "proto/codec.h"
 
 namespace thermocline::coordinator {
+namespace {
+
+// A connection whose end died is known to be closed within two heartbeats; one whose end only says
+// nothing is given up by the mailbox after six.
+constexpr int kBeatsMissedInLife = 4;
+
+}  // namespace
 
 Status Engine::HandleFrame(const comm::Received& received) {
   const auto message = proto::Decode(received.frame.header);
@@ -47,7 +54,7 @@ void Engine::SayWhatJoiningMeans(WorkerId worker) {
     has_joined_ = options_.replan == ReplanMode::kAuto;
     return;
   }
-  SayNews(Str(name, " stays spare: this service's links are ", placement::LinkKindName(plan_.link),
+  SayNews(Str(name, " stays spare: this service's links are ", placement::LinkKindName(LinkOfAll()),
               ", which do not reach it; started with "
               "--transport auto it could be in the plan"));
 }
@@ -211,8 +218,13 @@ Status Engine::SendToWorker(WorkerId worker, const proto::Message& message) {
     return sent.WithContext(Str(membership_.NameOf(worker), " is lost"));
   }
   LogDebug("coordinator", sent.message());
-  return Unavailable(
-      Str(membership_.NameOf(worker), " is lost: its connection closed (the process ended?)"));
+  const std::string name = membership_.NameOf(worker);
+  const double silence_s = StatusOf(worker).heartbeat_age_s;
+  if (silence_s < kBeatsMissedInLife * Seconds(options_.heartbeat_interval)) {
+    return Unavailable(Str(name, " is lost: its connection closed (the process ended?)"));
+  }
+  return Unavailable(Str(name, " is lost: it does not answer, no heartbeat for ", silence_s,
+                         " s (the process stopped, or its host is out of reach?)"));
 }
 
 }  // namespace thermocline::coordinator

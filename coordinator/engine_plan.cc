@@ -39,10 +39,15 @@ Status Engine::ContinueSurvey() {
   return StartPlanning();
 }
 
+// A plan without links may name any transport, which later ones need not have.
+placement::LinkKind Engine::LinkOfAll() const {
+  return plan_.has_links() ? plan_.link : options_.plan.link;
+}
+
 // By what a plan that somebody gave says of its links; else what both ends of a pair have, or as
 // the service has it for all. That a worker cannot be reached so is found out later.
 placement::PairTransport Engine::TransportsAs(const placement::SaidTransports& said) const {
-  placement::PairTransport transports = plan_.stages.empty() ? options_.plan.link : plan_.link;
+  placement::PairTransport transports = LinkOfAll();
   if (options_.plan.link_by_pair) {
     std::map<WorkerId, proto::Hello> hellos;
     for (const WorkerId id : membership_.ids()) hellos[id] = membership_.hello(id);
@@ -87,6 +92,7 @@ Result<PlanJob> Engine::JobFor(placement::ClusterProfile here,
   TC_ASSIGN_OR_RETURN(const placement::LinkPreset between_hosts,
                       placement::FindLinkPreset(placement::kDefaultLinkPreset));
   TC_RETURN_IF_ERROR(placement::FillLinks(between_hosts, transports, &job.cluster));
+  placement::AssumeRates(&job.cluster);
   job.options.request = options_.plan;
   job.options.request.epoch = {1};
   job.options.request.max_step_tokens = options_.max_step_tokens;

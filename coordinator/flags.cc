@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <fstream>
 #include <span>
 #include <sstream>
 
 #include "base/cpu_list.h"
 #include "base/str.h"
+#include "base/text_file.h"
 #include "base/units.h"
 #include "base/version.h"
 #include "comm/link.h"
@@ -19,20 +19,12 @@
 namespace thermocline::coordinator {
 namespace {
 
-// A plan of a thousand stages takes 100 KiB; a key file a line.
-constexpr size_t kMaxFileBytes = 4 << 20;
+// Of --api-key-file: some ten thousand keys.
+constexpr size_t kMaxKeyFileBytes = 1 << 20;
 
-Result<std::string> ReadFile(const std::string& path, std::string_view flag,
-                             size_t max_bytes = kMaxFileBytes) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return NotFound(Str(flag, ": cannot read ", path));
-  std::string text;
-  char block[1 << 14];
-  while (file.read(block, sizeof block), file.gcount() > 0) {
-    text.append(block, static_cast<size_t>(file.gcount()));
-    if (text.size() <= max_bytes) continue;
-    return InvalidArgument(Str(flag, ": file too large: ", path, Kv("max_bytes", max_bytes)));
-  }
+Result<std::string> ReadFile(const std::string& path, std::string_view flag, size_t max_bytes) {
+  auto text = ReadTextFile(path, max_bytes);
+  if (!text.ok()) return text.status().WithContext(flag);
   return text;
 }
 
@@ -101,7 +93,8 @@ Status ResolveHttp(const ServeFlags& flags, http::HttpOptions* http) {
     return InvalidArgument("--api-key is empty; leave it out or give a key");
   }
   if (!flags.api_key_file.empty()) {
-    TC_ASSIGN_OR_RETURN(const std::string text, ReadFile(flags.api_key_file, "--api-key-file"));
+    TC_ASSIGN_OR_RETURN(const std::string text,
+                        ReadFile(flags.api_key_file, "--api-key-file", kMaxKeyFileBytes));
     std::istringstream lines(text);
     for (std::string line; std::getline(lines, line);) {
       if (!line.empty()) http->api_keys.push_back(line);
@@ -149,6 +142,7 @@ Status ResolvePlan(const ServeFlags& flags, WorkerSource workers, EngineOptions*
     placement::SaidOfLinks said;
     const auto parsed = placement::PlanFileFromJson(engine->plan_json, {.link = plan.link}, &said);
     if (!parsed.ok()) return parsed.status().WithContext(engine->plan_name);
+    if (!parsed->plan.has_links()) return OkStatus();  // what it says of them is of none
     plan.link = parsed->plan.link;
     plan.link_by_pair = plan.link_by_pair && !said.link;
   }
@@ -158,7 +152,8 @@ Status ResolvePlan(const ServeFlags& flags, WorkerSource workers, EngineOptions*
 Status ResolveCluster(const ServeFlags& flags, EngineOptions* engine) {
   engine->save_cluster_path = flags.save_cluster_path;
   if (flags.cluster_path.empty()) return OkStatus();
-  TC_ASSIGN_OR_RETURN(const std::string text, ReadFile(flags.cluster_path, "--cluster"));
+  TC_ASSIGN_OR_RETURN(const std::string text,
+                      ReadFile(flags.cluster_path, "--cluster", placement::kMaxClusterYamlBytes));
   auto cluster = placement::ClusterFromYaml(text);
   engine->cluster_name = Str("--cluster ", flags.cluster_path);
   if (!cluster.ok()) return cluster.status().WithContext(engine->cluster_name);

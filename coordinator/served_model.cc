@@ -1,11 +1,10 @@
 #include "coordinator/served_model.h"
 
 #include <ctime>
-#include <fstream>
-#include <iterator>
 
 #include "base/log.h"
 #include "base/str.h"
+#include "base/text_file.h"
 #include "coordinator/http/chat_prompt.h"
 #include "model/fingerprint.h"
 #include "model/gguf.h"
@@ -14,6 +13,8 @@ namespace thermocline::coordinator {
 namespace {
 
 constexpr char kTemplateKey[] = "tokenizer.chat_template";
+// The longest of published models take some 20 KiB.
+constexpr size_t kMaxTemplateBytes = 1 << 20;
 
 struct TemplateSource {
   std::string origin;  // for messages
@@ -29,12 +30,12 @@ Result<TemplateSource> OverridingTemplate(const std::string& given) {
   if (given.find("{%") != std::string::npos || given.find("{{") != std::string::npos) {
     return TemplateSource{"--chat-template", given};
   }
-  std::ifstream file(given, std::ios::binary);
-  if (!file) {
-    return InvalidArgument(Str("--chat-template ", Printable(given), ": not a readable file, and ",
-                               built_in.status().message()));
+  auto text = ReadTextFile(given, kMaxTemplateBytes);
+  if (!text.ok()) {
+    return InvalidArgument(
+        Str("--chat-template: ", text.status().message(), ", and ", built_in.status().message()));
   }
-  return TemplateSource{given, {std::istreambuf_iterator<char>(file), {}}};
+  return TemplateSource{given, *std::move(text)};
 }
 
 Result<TemplateSource> ChooseTemplate(const model::GgufFile& file, const std::string& given) {

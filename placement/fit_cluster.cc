@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/str.h"
+#include "placement/op_time.h"
 
 namespace thermocline::placement {
 namespace {
@@ -62,8 +63,12 @@ void Fill(const Figure& from, Figure* figure) {
 }
 
 // Rates say the same thing in finer and coarser ways: those of two sources would contradict.
+// What was assumed when a file was saved says nothing.
 bool SaysRates(const WorkerProfile& worker) {
-  return worker.read_bytes_per_s.known() || worker.gather_bytes_per_s.known() ||
+  const auto is_said = [](const Figure& figure) {
+    return figure.known() && figure.origin != Origin::kAssumed;
+  };
+  return is_said(worker.read_bytes_per_s) || is_said(worker.gather_bytes_per_s) ||
          !worker.read_rates.empty() || !worker.compute_rates.empty() ||
          !worker.weight_rates.empty();
 }
@@ -146,6 +151,12 @@ Result<ClusterProfile> FitCluster(const ClusterProfile& given, const ClusterProf
     cluster.links.push_back(std::move(link));
   }
   return cluster;
+}
+
+void AssumeRates(ClusterProfile* cluster) {
+  for (WorkerProfile& worker : cluster->workers) {
+    Fill(Figure::Assumed(WorkerSpeed::kAssumedReadBytesPerS), &worker.read_bytes_per_s);
+  }
 }
 
 }  // namespace thermocline::placement

@@ -9,7 +9,8 @@
 
 namespace thermocline::placement {
 
-// Of a plan. kInvalidArgument: over the limit, empty, or no JSON, with the line.
+// Of a plan. kInvalidArgument: over the limit, empty, no JSON, with the line, or a
+// field that stands twice in one object.
 Result<nlohmann::ordered_json> ParsePlanText(std::string_view text, size_t max_bytes);
 
 }  // namespace thermocline::placement

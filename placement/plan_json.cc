@@ -170,7 +170,13 @@ Status ReadHelper(const Json& object, const std::string& path, size_t n_layers,
 
 Status ReadHelpers(FieldReader* reader, StagePlan* stage) {
   const Json* field = reader->Find("helpers");
-  if (field == nullptr) return OkStatus();
+  if (field == nullptr) {
+    if (reader->Find("neurons") == nullptr) return OkStatus();
+    reader->Fail(reader->Name("neurons"),
+                 "are the lead's own beside those of helpers, but it has no helpers: alone it "
+                 "computes all of them");
+    return OkStatus();
+  }
   if (!field->is_array() || field->size() > kMaxHelpers) {
     reader->Fail(reader->Name("helpers"), Str("is not a list of at most ", kMaxHelpers));
     return OkStatus();

@@ -9,6 +9,7 @@
 #include "base/units.h"
 #include "placement/context.h"
 #include "placement/cost_model.h"
+#include "placement/enough_memory.h"
 #include "placement/forecast.h"
 #include "placement/micro_batches.h"
 #include "placement/overhead.h"
@@ -258,16 +259,38 @@ void SizeKv(const PlannerInputs& inputs, const ClusterStages& model, int64_t wan
   }
 }
 
-// With the --memory that would give it, were all workers alike.
-std::string MissingText(uint64_t needed, uint64_t offered, size_t n_workers) {
-  const uint64_t each = (needed + n_workers - 1) / n_workers;
-  return Str(": ", FormatBytes(needed - offered), " are missing (--memory ",
-             (each + kMiB - 1) / kMiB, "M of each of ", n_workers, " workers would have them)");
+// With the --memory that would do, unless there is so much: then the policy is what is in the way.
+std::string EnoughText(const PlannerInputs& inputs, const PlannerOptions& options,
+                       const CostModel& costs, int64_t n_pages) {
+  const ClusterStages model(inputs, options, costs, LeastParts::kIgnored, n_pages);
+  const size_t n_workers = inputs.cluster.workers.size();
+  ClusterProfile other = inputs.cluster;
+  const PlannerInputs others{inputs.config, inputs.weights, inputs.sparsity, inputs.heats, other};
+  const StageSearchOptions search{.inner = {.objective = {.latency = options.latency_weight},
+                                            .policy = SplitPolicy::kPipelineOnly},
+                                  .max_group = 1,
+                                  .stop = options.stop};
+  const auto fits = [&](uint64_t memory_bytes) {
+    for (WorkerProfile& worker : other.workers) worker.memory_bytes = memory_bytes;
+    const ClusterStages stages(others, options, costs, LeastParts::kIgnored, n_pages);
+    return SearchStages(stages, search).ok();
+  };
+  const uint64_t mib = EnoughMebibytes(model.bytes(), model.overhead(),
+                                       model.kv_bytes({0, 1, false, false}), n_workers, fits);
+  const bool all_have_it =
+      std::all_of(inputs.cluster.workers.begin(), inputs.cluster.workers.end(),
+                  [&](const WorkerProfile& worker) { return worker.memory_bytes / kMiB >= mib; });
+  if (all_have_it) return "";
+  return Str("; --memory ", mib, "M",
+             n_workers == 1 ? "" : Str(" of each of ", n_workers, " workers"),
+             " is enough (of a --cluster file: `memory: ", mib, "M`)");
 }
 
 // By how much, were memory all that counts: a plan may fail by less, for layers and neurons come in
 // pieces, or because a helper holds some weights twice.
-Status DoesNotFit(const PlannerInputs& inputs, const ClusterStages& model, const Status& why) {
+Status DoesNotFit(const PlannerInputs& inputs, const PlannerOptions& options,
+                  const CostModel& costs, int64_t n_pages, const Status& why) {
+  const ClusterStages model(inputs, options, costs, LeastParts::kIgnored, n_pages);
   const model::LayerRange all = model.LayersOf(0, model.n_layer());
   const uint64_t held =
       model.bytes().Weights(all) + model.bytes().Relay(all) + model.bytes().Predictors(all);
@@ -284,7 +307,8 @@ Status DoesNotFit(const PlannerInputs& inputs, const ClusterStages& model, const
           " + KV for one sequence ", FormatBytes(model.kv_bytes(all)), " + ", FormatBytes(own),
           " for the workers themselves are ", FormatBytes(needed), ", workers offer ",
           FormatBytes(offered),
-          needed > offered ? MissingText(needed, offered, inputs.cluster.workers.size()) : "",
+          needed > offered ? Str(": ", FormatBytes(needed - offered), " are missing") : "",
+          EnoughText(inputs, options, costs, n_pages),
           "; shorter contexts, keys and values in F16, smaller steps or more memory would help"));
 }
 
@@ -468,8 +492,7 @@ Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions&
     return plan;
   }
   if (plan.status().code() != StatusCode::kResourceExhausted) return plan;
-  const ClusterStages model(inputs, options, costs, LeastParts::kIgnored, n_pages);
-  return DoesNotFit(inputs, model, plan.status());
+  return DoesNotFit(inputs, options, costs, n_pages, plan.status());
 }
 
 }  // namespace thermocline::placement

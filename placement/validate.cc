@@ -106,7 +106,7 @@ Status CheckHelpers(const Plan& plan, const ClusterProfile& cluster) {
   return OkStatus();
 }
 
-// The ranges of one layer's members, which must be all of 0 .. n_ff, each neuron once.
+// The ranges of one layer's members within 0 .. n_ff, which must be all of it, each neuron once.
 Status CheckNeuronsOfLayer(std::vector<NeuronRange> ranges, int64_t n_ff,
                            const std::string& where) {
   std::erase_if(ranges, [](const NeuronRange& range) { return range.empty(); });
@@ -114,10 +114,6 @@ Status CheckNeuronsOfLayer(std::vector<NeuronRange> ranges, int64_t n_ff,
             [](const NeuronRange& a, const NeuronRange& b) { return a.begin < b.begin; });
   int64_t next = 0;
   for (const NeuronRange& range : ranges) {
-    if (range.end > n_ff) {
-      return InvalidArgument(Str(where, ": a worker gets neurons that the layer does not have:",
-                                 Kv("begin", range.begin), Kv("end", range.end), Kv("n_ff", n_ff)));
-    }
     if (range.begin != next) {
       return InvalidArgument(
           Str(where, ": neurons are placed ",
@@ -131,34 +127,57 @@ Status CheckNeuronsOfLayer(std::vector<NeuronRange> ranges, int64_t n_ff,
       Str(where, ": neurons end elsewhere than the layer:", Kv("end", next), Kv("n_ff", n_ff)));
 }
 
+std::string HelperName(const Plan& plan, size_t i, const HelperPlan& helper) {
+  return Str("helper ", helper.worker, " of ", StageName(plan, i));
+}
+
+// One range for each layer, of neurons that it has.
+Status CheckRanges(const std::vector<NeuronRange>& neurons, const model::LayerRange& layers,
+                   int64_t n_ff, const std::string& who) {
+  const auto n_layers = static_cast<size_t>(layers.end - layers.begin);
+  if (neurons.size() != n_layers) {
+    return InvalidArgument(Str(who, " does not name its neurons of every layer:",
+                               Kv("layers", n_layers), Kv("named", neurons.size())));
+  }
+  for (size_t layer = 0; layer < n_layers; ++layer) {
+    const NeuronRange& range = neurons[layer];
+    if (range.end <= n_ff) continue;
+    return InvalidArgument(
+        Str(who, " gets neurons that layer ", layers.begin + static_cast<int>(layer),
+            " does not have:", Kv("begin", range.begin), Kv("end", range.end), Kv("n_ff", n_ff)));
+  }
+  return OkStatus();
+}
+
+// The helpers' first: what the lead has may be what they leave.
+Status CheckSharedNeurons(const Plan& plan, size_t i, int64_t n_ff) {
+  const StagePlan& stage = plan.stages[i];
+  for (const HelperPlan& helper : stage.helpers) {
+    TC_RETURN_IF_ERROR(
+        CheckRanges(helper.neurons, stage.layers, n_ff, HelperName(plan, i, helper)));
+  }
+  TC_RETURN_IF_ERROR(CheckRanges(stage.neurons, stage.layers, n_ff, StageName(plan, i)));
+  for (size_t layer = 0; layer < stage.neurons.size(); ++layer) {
+    const int number = stage.layers.begin + static_cast<int>(layer);
+    if (stage.neurons[layer].empty()) {
+      return InvalidArgument(
+          Str(StageName(plan, i), " leaves its lead no neuron of layer ", number));
+    }
+    std::vector<NeuronRange> ranges = {stage.neurons[layer]};
+    for (const HelperPlan& helper : stage.helpers) ranges.push_back(helper.neurons[layer]);
+    TC_RETURN_IF_ERROR(
+        CheckNeuronsOfLayer(std::move(ranges), n_ff, Str(StageName(plan, i), " layer ", number)));
+  }
+  return OkStatus();
+}
+
 Status CheckNeurons(const Plan& plan, int64_t n_ff) {
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const StagePlan& stage = plan.stages[i];
-    const auto n_layers = static_cast<size_t>(stage.layers.end - stage.layers.begin);
-    if (!stage.is_split()) {
-      if (stage.neurons.empty()) continue;
+    if (stage.is_split()) {
+      TC_RETURN_IF_ERROR(CheckSharedNeurons(plan, i, n_ff));
+    } else if (!stage.neurons.empty()) {
       return InvalidArgument(Str(StageName(plan, i), " shares its neurons with no helper"));
-    }
-    if (stage.neurons.size() != n_layers) {
-      return InvalidArgument(Str(StageName(plan, i), " does not name its neurons of every layer:",
-                                 Kv("layers", n_layers), Kv("named", stage.neurons.size())));
-    }
-    for (const HelperPlan& helper : stage.helpers) {
-      if (helper.neurons.size() == n_layers) continue;
-      return InvalidArgument(Str("helper ", helper.worker, " of ", StageName(plan, i),
-                                 " does not name its neurons of every layer:",
-                                 Kv("layers", n_layers), Kv("named", helper.neurons.size())));
-    }
-    for (size_t layer = 0; layer < n_layers; ++layer) {
-      if (stage.neurons[layer].empty()) {
-        return InvalidArgument(Str(StageName(plan, i), " leaves its lead no neuron of layer ",
-                                   stage.layers.begin + static_cast<int>(layer)));
-      }
-      std::vector<NeuronRange> ranges = {stage.neurons[layer]};
-      for (const HelperPlan& helper : stage.helpers) ranges.push_back(helper.neurons[layer]);
-      TC_RETURN_IF_ERROR(CheckNeuronsOfLayer(
-          std::move(ranges), n_ff,
-          Str(StageName(plan, i), " layer ", stage.layers.begin + static_cast<int>(layer))));
     }
   }
   return OkStatus();
@@ -232,10 +251,6 @@ Status CheckPart(const PartBytes& stated, const PartBytes& model, const std::str
 PartBytes LeadBytes(const StagePlan& stage, const ModelBytes& model) {
   if (stage.is_split()) return model.LeadPart(stage.layers, stage.neurons);
   return {model.Weights(stage.layers), model.Relay(stage.layers), model.Predictors(stage.layers)};
-}
-
-std::string HelperName(const Plan& plan, size_t i, const HelperPlan& helper) {
-  return Str("helper ", helper.worker, " of ", StageName(plan, i));
 }
 
 Status CheckBytes(const Plan& plan, const model::ModelConfig& config,

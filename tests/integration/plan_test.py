@@ -168,8 +168,12 @@ links:
         self.assertNotIn("wire", written["stages"][1]["helpers"][0])
 
     def test_over_a_long_wire_the_answer_is_not_to_split(self):
-        code, output = self.plan(DEMO_MODEL, "--workers", "3", "--memory", "1G", "--link", "wan")
+        page = self.path("plan.html")
+        code, output = self.plan(DEMO_MODEL, "--workers", "3", "--memory", "1G", "--link", "wan",
+                                 "--html", page)
         self.assertEqual(code, 0, output)
+        with open(page, encoding="utf-8") as file:
+            self.assertRegex(file.read(), r"Spare workers.*worker 2 node2.*worker 3 node3.*In words")
         self.assertNotRegex(output, r"\| +helper \|")
         self.assertIn("spare: worker 2 (node2), 3 (node3)", output)
 
@@ -216,9 +220,19 @@ links:
         self.assertEqual(code, 2, output)
         self.assertIn("--depth is above the longest context: depth=513 n_ctx=512", output)
 
+    def test_a_speed_that_nobody_gave_is_told_and_saved_as_assumed(self):
+        saved = self.path("saved.yaml")
+        code, output = self.plan(DEMO_MODEL, "--cluster", self.cluster_file(
+            CLUSTER.replace(", read_gb_per_s: 0.002", "")), "--save-cluster", saved)
+        self.assertEqual(code, 0, output)
+        self.assertIn("assumed: 20.0 GB/s of memory for worker 2; ", output)
+        with open(saved, encoding="utf-8") as file:
+            self.assertIn("read_gb_per_s: 20 assumed", file.read())
+
     def test_wishes_that_cannot_be_are_named(self):
         twice = "workers:\n  - {id: 1, memory: 1G}\n  - {id: 1, memory: 1G}\n"
         negative = CLUSTER.replace("latency_us: 1,", "latency_us: -1,")
+        open(self.path("empty.json"), "w", encoding="utf-8").close()
         for flags, wanted in [
                 ([], "plan for which cluster"),
                 (["--workers", "2", "--memory", "much"], "much"),
@@ -239,7 +253,11 @@ links:
                 (["--cluster", self.cluster_file(), "--read-gb-per-s", "9"],
                  "leave out --read-gb-per-s"),
                 (["--workers", "2", "-o", "-", "--html", "-"], "only one of --output"),
-                (["--workers", "2", "--plan", os.devnull], "/dev/null: the plan is empty"),
+                (["--workers", "2", "--plan", self.path("empty.json")], "empty.json: the plan is empty"),
+                (["--workers", "2", "--plan", self.folder], ": it is a folder, not a file"),
+                (["--workers", "2", "--plan", "/dev/zero"], "/dev/zero: it is neither a file nor"),
+                (["--cluster", self.folder], ": it is a folder, not a file"),
+                (["--cluster", "/dev/zero"], "/dev/zero: it is neither a file nor a pipe"),
         ]:
             code, output = self.plan(DEMO_MODEL, *flags)
             self.assertEqual(code, 2, output)
@@ -251,8 +269,11 @@ links:
     def test_memory_that_is_short_is_told_by_how_much(self):
         code, output = self.plan(DEMO_MODEL, "--workers", "2", "--memory", "31M")
         self.assertNotEqual(code, 0)
-        self.assertRegex(output, r"workers offer 62\.0 MiB: [\d.]+ MiB are missing "
-                                 r"\(--memory \d+M of each of 2 workers would have them\)")
+        self.assertRegex(output, r"workers offer 62\.0 MiB: [\d.]+ MiB are missing; "
+                                 r"--memory \d+M of each of 2 workers is enough ")
+        enough = re.search(r"--memory (\d+M) of each", output)[1]
+        code, output = self.plan(DEMO_MODEL, "--workers", "2", "--memory", enough)
+        self.assertEqual(code, 0, output)
 
 
 if __name__ == "__main__":

@@ -246,7 +246,7 @@ class ProfileTest(unittest.TestCase):
                       self.refuse("-m", model, "--text", latin))
         short = self.write("short.txt", b"Once upon a time.")
         self.assertIn("text is too short: tokens=", self.refuse("-m", model, "--text", short))
-        self.assertIn("text cannot be opened: /nowhere",
+        self.assertIn("cannot read /nowhere",
                       self.refuse("-m", model, "--text", "/nowhere"))
         self.assertIn("either --text FILE or --import-counts DIR", self.refuse("-m", model))
         self.assertIn("--recall out of range: value=2 min=0.5 max=1",

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <set>
 
 #include "base/str.h"
 #include "base/units.h"
@@ -72,18 +74,31 @@ std::string Reasons(const placement::PlannedModel& planned) {
 // Of a plan that somebody gave nobody knows why.
 std::string Unused(const PlanSources& sources, const placement::Plan& plan) {
   std::string text;
-  for (const placement::WorkerProfile& worker : sources.cluster.workers) {
-    bool used = false;
-    for (const StagePlan& stage : plan.stages) {
-      used |= stage.lead == worker.id;
-      for (const HelperPlan& helper : stage.helpers) used |= helper.worker == worker.id;
-    }
-    if (!used) text += Str(text.empty() ? "" : ", ", worker.id, " (", worker.host, ")");
+  for (const placement::WorkerProfile* worker : SparesOf(sources.cluster, plan)) {
+    text += Str(text.empty() ? "" : ", ", worker->id, " (", worker->host, ")");
   }
   if (text.empty()) return "";
   const char* const why =
       !sources.given ? "the plan is no better with it" : "the plan names it nowhere";
   return Str("spare: worker ", text, ": ", why, "\n");
+}
+
+// Speeds that nobody said or measured, on which times above rest.
+std::string AssumedRates(const placement::ClusterProfile& cluster) {
+  std::map<std::string, std::string> workers_by_rate;
+  for (const placement::WorkerProfile& worker : cluster.workers) {
+    const placement::Figure& rate = worker.read_bytes_per_s;
+    if (rate.origin != placement::Origin::kAssumed) continue;
+    std::string& ids = workers_by_rate[FixedPoint(rate.value / 1e9, 1)];
+    ids += Str(ids.empty() ? "worker " : ", ", worker.id);
+  }
+  std::string text;
+  for (const auto& [rate, ids] : workers_by_rate) {
+    text += Str("assumed: ", rate, " GB/s of memory for ", ids,
+                "; `thermocline machine` measures it (read_gb_per_s of the cluster file, or "
+                "--read-gb-per-s)\n");
+  }
+  return text;
 }
 
 std::string Streams(int64_t n) { return Str(n, n == 1 ? " stream" : " streams"); }
@@ -202,6 +217,20 @@ std::string ExplainLayers(const placement::PlannedModel& planned) {
   return Str(table.Markdown(), "\n", LeastParts(planned));
 }
 
+std::vector<const placement::WorkerProfile*> SparesOf(const placement::ClusterProfile& cluster,
+                                                      const placement::Plan& plan) {
+  std::set<WorkerId> used;
+  for (const StagePlan& stage : plan.stages) {
+    used.insert(stage.lead);
+    for (const HelperPlan& helper : stage.helpers) used.insert(helper.worker);
+  }
+  std::vector<const placement::WorkerProfile*> spares;
+  for (const placement::WorkerProfile& worker : cluster.workers) {
+    if (!used.contains(worker.id)) spares.push_back(&worker);
+  }
+  return spares;
+}
+
 double NeuronShare(const StagePlan& stage, size_t member, size_t layer, int64_t n_ff) {
   if (!stage.is_split()) return member == 0 ? 1 : 0;
   const NeuronRange& range =
@@ -219,8 +248,8 @@ std::string ExplainPlan(const PlanSources& sources, const placement::PlannedMode
              " in steps of ", Sequences(options.n_sequences), " with ", options.n_context,
              " tokens in the context; room for contexts of ", planned.plan.n_ctx, ", ",
              planned.plan.kv.n_tokens(), " tokens in all\n\n", MemberTable(sources, planned), "\n",
-             Reasons(planned), Unused(sources, planned.plan), "\n", Speeds(planned),
-             Comparison(planned, others));
+             Reasons(planned), Unused(sources, planned.plan), AssumedRates(sources.cluster), "\n",
+             Speeds(planned), Comparison(planned, others));
 }
 
 }  // namespace thermocline::tools

@@ -23,6 +23,10 @@ std::string ExplainPlan(const PlanSources& sources, const placement::PlannedMode
 // Where the time of every layer goes.
 std::string ExplainLayers(const placement::PlannedModel& planned);
 
+// Workers of the cluster that have no place in the plan. The cluster outlives the answer.
+std::vector<const placement::WorkerProfile*> SparesOf(const placement::ClusterProfile& cluster,
+                                                      const placement::Plan& plan);
+
 // What a worker holds of the neurons of a layer of its stage, 0 to 1; by stage, member and layer.
 double NeuronShare(const placement::StagePlan& stage, size_t member, size_t layer, int64_t n_ff);
 

@@ -1,11 +1,10 @@
 #include "tools/plan/inputs.h"
 
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <utility>
 
 #include "base/str.h"
+#include "base/text_file.h"
 #include "base/units.h"
 #include "model/ffn_policy.h"
 #include "model/file_names.h"
@@ -14,23 +13,14 @@
 #include "model/sparsity_profile.h"
 #include "placement/cluster_yaml.h"
 #include "placement/context.h"
+#include "placement/fit_cluster.h"
 #include "placement/link_preset.h"
 #include "placement/plan_links.h"
 
 namespace thermocline::tools {
 namespace {
 
-Result<std::string> ReadText(const std::string& path, size_t max_bytes) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return NotFound(Str("cannot read ", path));
-  std::string text((std::istreambuf_iterator<char>(file)), {});
-  if (text.size() <= max_bytes) return text;
-  return InvalidArgument(
-      Str(path, " is too large:", Kv("bytes", text.size()), Kv("limit", max_bytes)));
-}
-
 Result<placement::ClusterProfile> EqualWorkers(const PlanFlags& flags) {
-  constexpr double kReadGbPerS = 20;
   const auto memory = ParseBytes(flags.memory.empty() ? "16G" : flags.memory);
   if (!memory.ok()) return memory.status().WithContext("--memory");
   placement::ClusterProfile cluster;
@@ -39,10 +29,9 @@ Result<placement::ClusterProfile> EqualWorkers(const PlanFlags& flags) {
     worker.id = {static_cast<uint64_t>(i)};
     worker.host = Str("node", i);
     worker.memory_bytes = *memory;
-    worker.read_bytes_per_s =
-        flags.read_gb_per_s > 0
-            ? placement::Figure{flags.read_gb_per_s * 1e9, placement::Origin::kGiven}
-            : placement::Figure::Assumed(kReadGbPerS * 1e9);
+    if (flags.read_gb_per_s > 0) {
+      worker.read_bytes_per_s = {flags.read_gb_per_s * 1e9, placement::Origin::kGiven};
+    }
   }
   return cluster;
 }
@@ -53,14 +42,15 @@ Result<placement::ClusterProfile> ReadCluster(const PlanFlags& flags,
   if (flags.cluster_path.empty()) {
     TC_ASSIGN_OR_RETURN(cluster, EqualWorkers(flags));
   } else {
-    TC_ASSIGN_OR_RETURN(const std::string text,
-                        ReadText(flags.cluster_path, placement::kMaxClusterYamlBytes));
-    auto parsed = placement::ClusterFromYaml(text);
+    const auto text = ReadTextFile(flags.cluster_path, placement::kMaxClusterYamlBytes);
+    if (!text.ok()) return text.status().WithContext("--cluster");
+    auto parsed = placement::ClusterFromYaml(*text);
     if (!parsed.ok()) return parsed.status().WithContext(Str("--cluster ", flags.cluster_path));
     cluster = *std::move(parsed);
   }
   TC_ASSIGN_OR_RETURN(const placement::LinkPreset preset, placement::FindLinkPreset(flags.link));
   TC_RETURN_IF_ERROR(placement::FillLinks(preset, transport, &cluster));
+  placement::AssumeRates(&cluster);
   return cluster;
 }
 
@@ -145,9 +135,9 @@ Status ReadOptions(const PlanFlags& flags, PlanSources* sources) {
 
 // For its format; against the model and the cluster it is completed later.
 Status ReadGivenPlan(const PlanFlags& flags, PlanSources* sources) {
-  TC_ASSIGN_OR_RETURN(const std::string text,
-                      ReadText(flags.plan_path, placement::kMaxPlanFileBytes));
-  auto given = placement::ReadPlan(text, sources->cluster, sources->options.request);
+  const auto text = ReadTextFile(flags.plan_path, placement::kMaxPlanFileBytes);
+  if (!text.ok()) return text.status().WithContext("--plan");
+  auto given = placement::ReadPlan(*text, sources->cluster, sources->options.request);
   if (!given.ok()) return given.status().WithContext(flags.plan_path);
   sources->given = *std::move(given);
   return OkStatus();

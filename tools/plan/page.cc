@@ -95,6 +95,26 @@ std::string ClusterMap(const PlanSources& sources, const placement::PlannedModel
   return svg + "</svg>";
 }
 
+// Those without a place in the plan, a few in a row; "" without any.
+std::string SpareMap(const PlanSources& sources, const placement::Plan& plan) {
+  constexpr int kPerRow = 4, kSpareGapX = 26;
+  const auto spares = SparesOf(sources.cluster, plan);
+  if (spares.empty()) return "";
+  const int n = static_cast<int>(spares.size());
+  const int width = std::min(n, kPerRow) * (kBoxWidth + kSpareGapX) - kSpareGapX;
+  const int height = (n + kPerRow - 1) / kPerRow * (kBoxHeight + kGapY) - kGapY;
+  std::string svg = Str("<svg viewBox=\"0 0 ", width, " ", height, "\" width=\"", width,
+                        "\" style=\"max-width:100%\">");
+  for (int i = 0; i < n; ++i) {
+    const placement::WorkerProfile& worker = *spares[static_cast<size_t>(i)];
+    svg += Box(i % kPerRow * (kBoxWidth + kSpareGapX), i / kPerRow * (kBoxHeight + kGapY),
+               {Str("worker ", worker.id, " ", worker.host), "spare",
+                Str("of ", FormatBytes(worker.memory_bytes))},
+               0);
+  }
+  return Str("<h2>Spare workers</h2><p>They have no place in this plan.</p>", svg, "</svg>");
+}
+
 // Rows are workers, columns layers. `cell_of(stage, member, layer of the stage)`: how hot a cell is
 // and its tip.
 template <typename CellOf>
@@ -154,7 +174,7 @@ std::string PlanPage(const PlanSources& sources, const placement::PlannedModel& 
              planned.forecast.n_sequences,
              planned.forecast.n_sequences == 1 ? " sequence" : " sequences",
              "; the bar is the time a worker is busy, against the busiest.</p>",
-             ClusterMap(sources, planned),
+             ClusterMap(sources, planned), SpareMap(sources, planned.plan),
              "<h2>Who holds which neurons</h2><p>By worker and layer, the share of the layer's "
              "neurons.</p>",
              HeatMapChart(NeuronMap(sources, planned)),

@@ -1,14 +1,12 @@
 #include "tools/profile/text_windows.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
 #include <iterator>
 #include <memory>
 #include <utility>
 
 #include "base/str.h"
+#include "base/text_file.h"
 #include "base/units.h"
 #include "model/gguf.h"
 #include "model/unicode.h"
@@ -20,10 +18,6 @@ namespace {
 constexpr uint64_t kMaxTextBytes = kGiB;
 constexpr size_t kMinWindowTokens = 2;  // one to read and one to score
 
-struct CloseFile {
-  void operator()(std::FILE* file) const { std::fclose(file); }
-};
-
 }  // namespace
 
 uint64_t TextWindows::n_tokens() const {
@@ -33,19 +27,7 @@ uint64_t TextWindows::n_tokens() const {
 }
 
 Result<std::string> ReadText(const std::string& path) {
-  const std::unique_ptr<std::FILE, CloseFile> file(std::fopen(path.c_str(), "rb"));
-  if (file == nullptr) {
-    return NotFound(Str("text cannot be opened: ", path, Kv("error", std::strerror(errno))));
-  }
-  std::string text;
-  std::vector<char> block(1 << 16);
-  while (const size_t n = std::fread(block.data(), 1, block.size(), file.get())) {
-    if (text.size() + n > kMaxTextBytes) {
-      return InvalidArgument(Str("text is too large: ", path, Kv("max_bytes", kMaxTextBytes)));
-    }
-    text.append(block.data(), n);
-  }
-  if (std::ferror(file.get()) != 0) return NotFound(Str("text cannot be read: ", path));
+  TC_ASSIGN_OR_RETURN(std::string text, ReadTextFile(path, kMaxTextBytes));
   TC_RETURN_IF_ERROR(model::CheckUtf8(text, path));
   return text;
 }

@@ -20,7 +20,7 @@ struct TextWindows {
   uint64_t n_tokens() const;
 };
 
-// The bytes of a text file. kNotFound: no such file; kInvalidArgument: larger than 1 GiB, or not
+// The bytes of a text file. The codes of ReadTextFile; kInvalidArgument: larger than 1 GiB, or not
 // UTF-8 (the message gives the offset of the first bad byte).
 Result<std::string> ReadText(const std::string& path);
 

@@ -99,6 +99,28 @@ TEST_F(EngineChangeTest, StreamsGoOnWithTheSameTokensOverTheNextPlan) {
   EXPECT_EQ(AssignmentOf(PeerOf(1)).previous_address, "tcp://node2:1");
 }
 
+TEST_F(EngineChangeTest, APlanWithoutLinksBindsLaterOnesToNoTransport) {
+  options_.replan = ReplanMode::kNow;
+  Serve();
+  ASSERT_TRUE(engine_->Replan(R"({"link":"mpi","stages":[{"lead":1,"layers":[0,4]}]})").ok());
+  ASSERT_TRUE(Reaches(2));
+  const auto later = engine_->Replan(kOneAndThree);
+  ASSERT_TRUE(later.ok()) << later.status();
+  ASSERT_TRUE(Reaches(3));
+  EXPECT_EQ(AssignmentOf(PeerOf(1)).plan.link, placement::LinkKind::kZmq);
+  EXPECT_EQ(AssignmentOf(PeerOf(1)).previous_address, "tcp://node2:1");
+}
+
+TEST_F(EngineChangeTest, WhoLeavesAPlanThatNamesATransportInVainIsReplaced) {
+  options_.replan = ReplanMode::kNow;
+  Serve();
+  ASSERT_TRUE(engine_->Replan(R"({"link":"mpi","stages":[{"lead":1,"layers":[0,4]}]})").ok());
+  ASSERT_TRUE(Reaches(2));
+  mailbox_.Post(PeerOf(1), proto::Leaving{"SIGTERM"});
+  ASSERT_TRUE(InTime([&] { return !IsWorker(1); }));
+  EXPECT_EQ(AssignmentOf(PeerOf(2)).stage, 0);
+}
+
 TEST_F(EngineChangeTest, NoPlanIsSentBeforeTheStepsUnderWayAreAnswered) {
   Serve();
   SetHolds(true);

@@ -140,6 +140,34 @@ TEST_F(EngineTest, SilentOrFailingSpareWorkersAreDropped) {
   EXPECT_EQ(engine_->status().state, ServiceState::kReady);
 }
 
+TEST_F(EngineTest, WhoseConnectionClosesAfterASilenceDoesNotAnswer) {
+  options_.heartbeat_expiry = seconds(60);
+  options_.plan_json = R"({"stages":[{"lead":2,"layers":[0,4]}]})";
+  {
+    const MutexLock lock(mutex_);
+    beats_ = true;
+    silent_ = PeerOf(1);
+  }
+  StartServing();
+  ASSERT_TRUE(Eventually([&] {
+    clock_.Advance(std::chrono::milliseconds(20));
+    for (const WorkerStatus& worker : engine_->status().workers) {
+      if (worker.id == WorkerId{1}) return worker.heartbeat_age_s >= 3;
+    }
+    return false;
+  }));
+  {
+    const MutexLock lock(mutex_);
+    dead_ = PeerOf(1);
+  }
+  ASSERT_TRUE(Eventually([&] {
+    clock_.Advance(std::chrono::milliseconds(20));
+    return engine_->status().workers.size() == 1;
+  }));
+  EXPECT_TRUE(observer_.Heard(
+      "left node1: worker 1 on node1 is lost: it does not answer, no heartbeat for"));
+}
+
 TEST_F(EngineTest, AStepThatIsNeverAnsweredEndsTheService) {
   options_.step_timeout = seconds(20);
   {

@@ -26,7 +26,7 @@ class HttpStreamTest : public HttpFixture {
   static std::string Cut(std::string text) {
     for (size_t at = text.find("\"id\""); at != std::string::npos; at = text.find("\"id\"", at)) {
       const size_t end = text.find("\"choices\"", at);
-      text.replace(at, end - at, "~");
+      text.erase(at, end - at);
     }
     // Times differ from run to run.
     if (const size_t at = text.find(",\"timings\":"); at != std::string::npos) {

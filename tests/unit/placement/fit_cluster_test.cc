@@ -78,6 +78,20 @@ TEST_F(FitClusterTest, RatesComeFromOneSource) {
   EXPECT_EQ(cluster->workers[1].weight_rates, joined_.workers[1].weight_rates);
 }
 
+TEST_F(FitClusterTest, WhatWasAssumedGivesWayToWhatIsMeasured) {
+  given_.workers[1].read_bytes_per_s = Figure::Assumed(20e9);
+  joined_.workers[1].read_bytes_per_s = Figure::Measured(4e9);
+  const auto cluster = Fit();
+  ASSERT_TRUE(cluster.ok()) << cluster.status();
+  EXPECT_EQ(cluster->workers[1].read_bytes_per_s, Figure::Measured(4e9));
+}
+
+TEST_F(FitClusterTest, SpeedsThatNobodyKnowsAreAssumedAndSaidToBe) {
+  AssumeRates(&given_);
+  EXPECT_EQ(given_.workers[0].read_bytes_per_s, (Figure{10e9, Origin::kGiven}));
+  EXPECT_EQ(given_.workers[1].read_bytes_per_s, Figure::Assumed(20e9));
+}
+
 TEST_F(FitClusterTest, WorkersThatJoinedInAnotherOrderAreKnownByTheirHosts) {
   joined_.workers = {Worker(1, "b", 4), Worker(2, "a", 3)};
   given_.links = {{.from = {1}, .to = {2}, .latency_s = {5e-6, Origin::kGiven}}};

@@ -152,6 +152,21 @@ TEST(PlanJson, ErrorsNameTheField) {
               HasSubstr("kv is not an object"));
 }
 
+TEST(PlanJson, WhoHasNeuronsWithoutHelpersIsToldWhatTheyAre) {
+  EXPECT_THAT(ErrorOf(R"({"stages":[{"lead":1,"layers":[0,1],"neurons":[0,64]}]})"),
+              HasSubstr("stages[0].neurons are the lead's own beside those of helpers, but it has "
+                        "no helpers"));
+}
+
+TEST(PlanJson, FieldsThatStandTwiceAreRefused) {
+  EXPECT_THAT(ErrorOf(R"({"n_ctx":64,"stages":[{"lead":1,"layers":[0,1]}],"n_ctx":32})"),
+              HasSubstr("field stands twice in one object: n_ctx"));
+  EXPECT_THAT(ErrorOf(R"({"stages":[{"lead":1,"layers":[0,1],"lead":1}]})"),
+              HasSubstr("field stands twice in one object: lead"));
+  EXPECT_TRUE(
+      PlanFromJson(R"({"stages":[{"lead":1,"layers":[0,1]},{"lead":2,"layers":[1,2]}]})").ok());
+}
+
 TEST(PlanJson, NumbersThatOverflowAreRefused) {
   EXPECT_THAT(ErrorOf(R"({"n_ctx":1e999,"stages":[{"lead":1,"layers":[0,1]}]})"),
               HasSubstr("number overflow"));

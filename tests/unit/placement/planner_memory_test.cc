@@ -102,6 +102,29 @@ TEST_F(PlannerMemoryTest, AsManyPagesAsMemoryHolds) {
             overhead() + weights_ + 5 * page_bytes());
 }
 
+// With whole layers no less would do, which is what the pipeline's own search says too.
+TEST_F(PlannerMemoryTest, TheMemoryThatIsSaidToBeEnoughIs) {
+  options_.request.n_ctx = 8192;
+  for (const SplitPolicy policy : {SplitPolicy::kPipelineOnly, SplitPolicy::kOptimal}) {
+    options_.policy = policy;
+    for (const size_t n_workers : {1, 2, 3, 4, 8}) {
+      const std::vector<uint64_t> nothing(n_workers, kMiB);
+      const std::string why = Make(nothing).status().message();
+      const std::string before = "; --memory ";
+      ASSERT_NE(why.find(before), std::string::npos) << why;
+      const uint64_t mib = std::stoull(why.substr(why.find(before) + before.size()));
+      EXPECT_THAT(why,
+                  HasSubstr(n_workers == 1 ? Str(mib, "M is enough")
+                                           : Str(mib, "M of each of ", n_workers, " workers")));
+      const auto enough = Make(std::vector<uint64_t>(n_workers, mib * kMiB));
+      EXPECT_TRUE(enough.ok()) << enough.status();
+      if (policy != SplitPolicy::kPipelineOnly) continue;
+      const auto too_little = Make(std::vector<uint64_t>(n_workers, (mib - 1) * kMiB));
+      EXPECT_THAT(too_little.status().message(), HasSubstr(Str("; --memory ", mib, "M")));
+    }
+  }
+}
+
 TEST_F(PlannerMemoryTest, ContextIsShortenedOnlyWhenItWasNotAskedFor) {
   const std::vector<uint64_t> one = {overhead() + weights_ + 20 * page_bytes()};
   options_.request.n_ctx = 0;

@@ -201,7 +201,7 @@ TEST_F(PlannerTest, WhatOneWorkerCannotHoldIsSpread) {
   EXPECT_THAT(greedy.stages[0].helpers[0].reason, HasSubstr(": the lead alone lacks "));
   Cluster({1, 1}, 50e-6, own + (needed - own) / 3);
   EXPECT_EQ(Make().status().code(), StatusCode::kResourceExhausted);
-  EXPECT_THAT(Make().status().message(), HasSubstr("are missing (--memory "));
+  EXPECT_THAT(Make().status().message(), HasSubstr("M of each of 2 workers is enough"));
 }
 
 // Fifty times as fast, with room for two thirds of the model; an op costs it a launch, and every

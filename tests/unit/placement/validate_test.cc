@@ -264,7 +264,7 @@ TEST_F(ValidateTest, EveryNeuronIsPlacedOnce) {
   EXPECT_THAT(error("[48,128]"), HasSubstr("layer 0: neurons are placed nowhere: from=32 to=48"));
   EXPECT_THAT(error("[32,127]"), HasSubstr("neurons end elsewhere than the layer: end=127"));
   EXPECT_THAT(error("[32,129]"),
-              HasSubstr("neurons that the layer does not have: begin=32 end=129 n_ff=128"));
+              HasSubstr("gets neurons that layer 0 does not have: begin=32 end=129 n_ff=128"));
 }
 
 TEST_F(ValidateTest, TheLeadKeepsANeuron) {
@@ -292,6 +292,14 @@ TEST_F(ValidateTest, HelpersStateTheirBytesAndFitTheirMemory) {
   plan = *Complete(kSplit);
   cluster_.workers[1].memory_bytes = kRuntimeBytes;
   EXPECT_THAT(ErrorOf(plan), HasSubstr("helper 2 of stage 0 (worker 1, layers 0-5) does not fit"));
+}
+
+TEST_F(ValidateTest, HelpersNeuronsAreThoseOfTheLayer) {
+  const auto plan = Complete(R"({"stages":[{"lead":1,"layers":[0,5],
+      "helpers":[{"worker":2,"neurons":[64,8192]}]}]})");
+  EXPECT_THAT(plan.status().message(),
+              HasSubstr("helper 2 of stage 0 (worker 1, layers 0-5) gets neurons that layer 0 does "
+                        "not have: begin=64 end=8192 n_ff=128"));
 }
 
 TEST_F(ValidateTest, NeuronsAreSharedWithSomebodyAndNamedForEveryLayer) {
