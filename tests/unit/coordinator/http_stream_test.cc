@@ -54,10 +54,10 @@ TEST_F(HttpStreamTest, ChatByteForByte) {
                            "\n\n";
   EXPECT_EQ(
       Cut(body),
-      "data: {~\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}" +
-          tail + "data: {~\"choices\":[{\"index\":0,\"delta\":{\"content\":\"H\"}" + tail +
-          "data: {~\"choices\":[{\"index\":0,\"delta\":{\"content\":\"i\"}" + tail +
-          "data: {~\"choices\":[{\"index\":0,\"delta\":{},\"logprobs\":null,"
+      "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}" +
+          tail + "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"H\"}" + tail +
+          "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"i\"}" + tail +
+          "data: {\"choices\":[{\"index\":0,\"delta\":{},\"logprobs\":null,"
           "\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n");
 }
 
@@ -77,13 +77,13 @@ TEST_F(HttpStreamTest, CompletionByteForByteWithUsage) {
   service_.SetReplyText("Hi");
   EXPECT_EQ(
       Stream("/v1/completions", {{"prompt", "abc"}, {"stream_options", {{"include_usage", true}}}}),
-      "data: {~\"choices\":[{\"index\":0,\"text\":\"H\",\"logprobs\":null,"
+      "data: {\"choices\":[{\"index\":0,\"text\":\"H\",\"logprobs\":null,"
       "\"finish_reason\":null}],\"usage\":null}\n\n"
-      "data: {~\"choices\":[{\"index\":0,\"text\":\"i\",\"logprobs\":null,"
+      "data: {\"choices\":[{\"index\":0,\"text\":\"i\",\"logprobs\":null,"
       "\"finish_reason\":null}],\"usage\":null}\n\n"
-      "data: {~\"choices\":[{\"index\":0,\"text\":\"\",\"logprobs\":null,"
+      "data: {\"choices\":[{\"index\":0,\"text\":\"\",\"logprobs\":null,"
       "\"finish_reason\":\"stop\"}],\"usage\":null}\n\n"
-      "data: {~\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":3,"
+      "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":3,"
       "\"total_tokens\":6,\"prompt_tokens_details\":{\"cached_tokens\":0}}}\n\n"
       "data: [DONE]\n\n");
 }
@@ -103,7 +103,7 @@ TEST_F(HttpStreamTest, ContinuousUsageCountsUp) {
 TEST_F(HttpStreamTest, EchoComesFirst) {
   service_.SetReplyText("H");
   const std::string stream = Stream("/v1/completions", {{"prompt", "abc"}, {"echo", true}});
-  EXPECT_TRUE(stream.starts_with("data: {~\"choices\":[{\"index\":0,\"text\":\"abcH\"")) << stream;
+  EXPECT_TRUE(stream.starts_with("data: {\"choices\":[{\"index\":0,\"text\":\"abcH\"")) << stream;
 }
 
 TEST_F(HttpStreamTest, NeitherHalfCharactersNorStopStringsAreSent) {

@@ -291,7 +291,7 @@ TEST_F(PlannerTest, NoBaselineIsBetter) {
   const uint64_t needed = AloneBytes();
   const uint64_t own = OwnBytes();
   int n_compared = 0;
-  for (uint64_t seed = 0; seed < 8; ++seed) {
+  for (uint64_t seed = 0; seed < 4; ++seed) {
     std::mt19937_64 random(seed);
     std::uniform_real_distribution<double> draw(0.2, 1);
     Cluster({1, draw(random), draw(random)}, 1e-6 * std::pow(10, 3 * draw(random)),
@@ -312,11 +312,11 @@ TEST_F(PlannerTest, NoBaselineIsBetter) {
       }
     }
   }
-  EXPECT_GT(n_compared, 40);
+  EXPECT_GT(n_compared, 20);
 }
 
 TEST_F(PlannerTest, NoWorkerAloneIsBetter) {
-  for (uint64_t seed = 0; seed < 12; ++seed) {
+  for (uint64_t seed = 0; seed < 6; ++seed) {
     std::mt19937_64 random(seed);
     std::vector<double> speeds;
     for (int w = 0; w < 3; ++w) speeds.push_back(0.2 + static_cast<double>(random() % 20) / 10);
