@@ -67,11 +67,17 @@ TEST(LinkFlags, WireAutoIsNarrowBetweenHostsOnly) {
 }
 
 TEST(LinkFlags, WhatAPlanSaysOfAllItsLinksWins) {
-  const testing::TempFile says(BytesOf(R"({"link":"zmq","stages":[{"lead":1,"layers":[0,2]}]})"));
+  const testing::TempFile says(
+      BytesOf(R"({"link":"zmq","stages":[{"lead":1,"layers":[0,1]},{"lead":2,"layers":[1,2]}]})"));
   const auto said = LinksOf({.plan_path = says.path()}, ThreeRanks);
   ASSERT_TRUE(said.ok()) << said.status();
   EXPECT_EQ(said->link, LinkKind::kZmq);
   EXPECT_FALSE(said->link_by_pair);
+  // One without links has nothing to say of them.
+  const testing::TempFile alone(BytesOf(R"({"link":"zmq","stages":[{"lead":1,"layers":[0,2]}]})"));
+  const auto of_alone = LinksOf({.plan_path = alone.path()}, ThreeRanks);
+  ASSERT_TRUE(of_alone.ok()) << of_alone.status();
+  EXPECT_TRUE(of_alone->link_by_pair);
   const testing::TempFile leaves(BytesOf(R"({"stages":[{"lead":1,"layers":[0,2],"link":"zmq"}]})"));
   const auto left = LinksOf({.plan_path = leaves.path()}, ThreeRanks);
   ASSERT_TRUE(left.ok()) << left.status();
