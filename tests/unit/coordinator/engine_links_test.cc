@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/unit/coordinator/engine_fixture.h"
+#include "tests/unit/coordinator/engine_change_fixture.h"
 
 namespace thermocline::coordinator {
 namespace {
@@ -17,7 +17,7 @@ constexpr char kHelpedByThird[] = R"({"stages":[
     {"lead":2,"layers":[2,4]}]})";
 
 // Workers 1 and 2 are MPI ranks; another comes by itself once they serve.
-class EngineLinksTest : public EngineTest {
+class EngineLinksTest : public EngineChangeTest {
  protected:
   EngineLinksTest() {
     options_.plan.link = LinkKind::kMpi;
@@ -52,12 +52,6 @@ class EngineLinksTest : public EngineTest {
   proto::AssignPlan AssignmentOf(uint64_t worker) {
     const MutexLock lock(mutex_);
     return assignments_[PeerOf(worker)];
-  }
-  bool Reaches(uint64_t epoch) {
-    return Eventually([&] {
-      const ServiceStatus status = engine_->status();
-      return status.epoch == epoch && !status.plan.is_changing;
-    });
   }
 };
 

@@ -2,10 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
-
 #include "placement/overhead.h"
-#include "tests/unit/coordinator/engine_fixture.h"
+#include "tests/unit/coordinator/engine_change_fixture.h"
 
 namespace thermocline::coordinator {
 namespace {
@@ -14,20 +12,13 @@ using std::chrono::milliseconds;
 using ::testing::HasSubstr;
 
 // A stage on each of three workers.
-class EngineLossTest : public EngineTest {
+class EngineLossTest : public EngineChangeTest {
  protected:
   EngineLossTest() {
     options_.expected = {{{1}, "node1"}, {{2}, "node2"}, {{3}, "node3"}};
     options_.plan_json = R"({"stages":[{"lead":1,"layers":[0,1]},{"lead":2,"layers":[1,2]},
                                        {"lead":3,"layers":[2,4]}]})";
     options_.replan = ReplanMode::kNow;
-  }
-  void Serve() {
-    {
-      const MutexLock lock(mutex_);
-      beats_ = true;
-    }
-    StartServing();
   }
   void Kill(uint64_t worker) {
     const MutexLock lock(mutex_);
@@ -41,16 +32,6 @@ class EngineLossTest : public EngineTest {
     return InTime([&] {
       const ServiceStatus status = engine_->status();
       return status.epoch == epoch && !status.plan.is_changing;
-    });
-  }
-  // The clock goes on until `done`, and waits for heartbeats on a busy machine.
-  bool InTime(const std::function<bool()>& done) {
-    return Eventually([&] {
-      const std::vector<WorkerStatus> workers = engine_->status().workers;
-      const bool beat = std::all_of(workers.begin(), workers.end(),
-                                    [](const auto& worker) { return worker.heartbeat_age_s < 2; });
-      if (beat) clock_.Advance(milliseconds(20));
-      return done();
     });
   }
   std::vector<uint64_t> Workers() {
