@@ -303,10 +303,10 @@ Status DoesNotFit(const PlannerInputs& inputs, const PlannerOptions& options,
     if (!AddChecked(offered, worker.memory_bytes, &offered)) offered = UINT64_MAX;
   }
   return ResourceExhausted(
-      Str("model does not fit: ", why.message(), ": weights ", FormatBytes(held),
-          " + KV for one sequence ", FormatBytes(model.kv_bytes(all)), " + ", FormatBytes(own),
-          " for the workers themselves are ", FormatBytes(needed), ", workers offer ",
-          FormatBytes(offered),
+      Str("model does not fit: ", why.message(), ": weights ", FormatBytes(held), " + KV for ",
+          n_pages * options.request.kv.page_tokens, " tokens ", FormatBytes(model.kv_bytes(all)),
+          " + ", FormatBytes(own), " for the workers themselves are ", FormatBytes(needed),
+          ", workers offer ", FormatBytes(offered),
           needed > offered ? Str(": ", FormatBytes(needed - offered), " are missing") : "",
           EnoughText(inputs, options, costs, n_pages),
           "; shorter contexts, keys and values in F16, smaller steps or more memory would help"));
