@@ -1,0 +1,82 @@
+#include "placement/cluster_stages.h"
+
+#include <algorithm>
+
+namespace thermocline::placement {
+
+ClusterStages::ClusterStages(const PlannerInputs& inputs, const PlannerOptions& options,
+                             const CostModel& costs, LeastParts least_parts, int64_t n_pages)
+    : inputs_(inputs),
+      costs_(costs),
+      least_parts_(least_parts),
+      bytes_(ModelBytes::Of(inputs.config, inputs.weights, options.request.ffn)),
+      overhead_(inputs.config, inputs.weights, options.request.ffn,
+                options.request.max_step_tokens),
+      wires_(PairWires::Of(options.request, inputs.cluster)),
+      kv_layer_bytes_(KvPageBytes(inputs.config, options.request.kv) * uint64_t(n_pages)) {}
+
+int ClusterStages::DeviceType(int device) const {
+  for (int other = 0; other < device; ++other) {
+    if (IsAlike(other, device)) return other;
+  }
+  return device;
+}
+
+std::optional<SplitProblem> ClusterStages::Problem(int begin, int end,
+                                                   const std::vector<int>& group) const {
+  const model::LayerRange layers = LayersOf(begin, end);
+  SplitProblem problem = costs_.ProblemOf(GroupOf(group), layers);
+  for (size_t d = 0; d < group.size(); ++d) {
+    const uint64_t fixed = FixedBytes(layers, d == 0, group.size());
+    const uint64_t memory = WorkerAt(group[d]).memory_bytes;
+    // Alone it cannot hold its neurons either, so there will be no split; a problem all the same,
+    // for bounds that look at times only. A helper without room takes no part.
+    if (memory < fixed && d == 0 && group.size() > 1) return std::nullopt;
+    problem.devices[d].memory_bytes = memory - std::min(memory, fixed);
+  }
+  if (least_parts_ == LeastParts::kIgnored) {
+    for (SplitLayer& layer : problem.layers) layer.least_active.clear();
+  }
+  const WorkerId lead = WorkerAt(group.front()).id;
+  if (layers.has_embed) problem.layers.front().fixed_s += costs_.EmbedSeconds(lead);
+  if (layers.has_head) problem.layers.back().fixed_s += costs_.HeadSeconds(lead);
+  return problem;
+}
+
+uint64_t ClusterStages::FixedBytes(const model::LayerRange& layers, bool is_lead,
+                                   size_t n_members) const {
+  const auto n_layers = static_cast<size_t>(layers.end - layers.begin);
+  if (is_lead) {
+    const std::vector<NeuronRange> least(n_layers, costs_.NeuronsOf({0, n_members > 1 ? 1 : 0}));
+    return overhead_.MostOfLead(layers, static_cast<int>(n_members) - 1) +
+           bytes_.LeadPart(layers, least).sum() + kv_layer_bytes_ * n_layers;
+  }
+  const std::vector<NeuronRange> one(n_layers, NeuronRange{0, 1});
+  return overhead_.MostOfHelper(static_cast<int>(n_layers)) + bytes_.HelperPart(layers, one).sum();
+}
+
+Group ClusterStages::GroupOf(const std::vector<int>& devices) const {
+  Group group;
+  for (const int device : devices) group.push_back(WorkerAt(device).id);
+  return group;
+}
+
+bool ClusterStages::IsAlike(int a, int b) const {
+  if (WithoutNames(WorkerAt(a)) != WithoutNames(WorkerAt(b))) return false;
+  const auto same_link = [&](WorkerId from_a, WorkerId to_a, WorkerId from_b, WorkerId to_b) {
+    const LinkProfile *x = inputs_.cluster.FindLink(from_a, to_a),
+                      *y = inputs_.cluster.FindLink(from_b, to_b);
+    return x->transport == y->transport && x->latency_s == y->latency_s &&
+           x->bytes_per_s == y->bytes_per_s && x->message_s == y->message_s &&
+           wires_(from_a, to_a) == wires_(from_b, to_b);
+  };
+  const WorkerId id_a = WorkerAt(a).id, id_b = WorkerAt(b).id;
+  return std::all_of(inputs_.cluster.workers.begin(), inputs_.cluster.workers.end(),
+                     [&](const WorkerProfile& other) {
+                       if (other.id == id_a || other.id == id_b) return true;
+                       return same_link(id_a, other.id, id_b, other.id) &&
+                              same_link(other.id, id_a, other.id, id_b);
+                     });
+}
+
+}  // namespace thermocline::placement
