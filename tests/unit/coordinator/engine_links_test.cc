@@ -74,7 +74,8 @@ TEST_F(EngineLinksTest, WhoIsNoRankIsReachedByZmqInTheSamePlan) {
   EXPECT_EQ(lead.plan.stages[0].helpers[0].to_lead.link, LinkKind::kZmq);
   EXPECT_EQ(AssignmentOf(2).previous_address, "mpi:1");
   EXPECT_EQ(AssignmentOf(3).lead_address, "tcp://node1:1");
-  const placement::LinkProfile* link = observer_.outcome().cluster.FindLink({1}, {3});
+  const PlanOutcome outcome = observer_.outcome();
+  const placement::LinkProfile* const link = outcome.cluster.FindLink({1}, {3});
   EXPECT_EQ(link->transport, LinkKind::kZmq);
   EXPECT_EQ(link->latency_s.origin, placement::Origin::kAssumed) << "measured by nobody";
   EXPECT_EQ(*engine_->Replan(kHelpedByThird), ReplanAnswer::kServesAlready);
