@@ -6,13 +6,10 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <vector>
 
 #include "base/clock.h"
-#include "base/dtype.h"
 #include "base/status.h"
 #include "comm/gpu.h"
-#include "comm/link.h"
 #include "comm/nccl_comm.h"
 
 namespace thermocline::comm {
@@ -31,17 +28,16 @@ class Group {
   virtual int n_members() const = 0;
   // 0 is the lead.
   virtual int self() const = 0;
-  virtual bool on_gpu() const = 0;
 
   // Gives every member the lead's bytes. kUnavailable: a member is gone; kDeadlineExceeded;
   // kDataLoss: a member sent another size, where that can be told.
   virtual Status Broadcast(std::span<std::byte> data, GpuStream stream, TimePoint deadline) = 0;
 
-  // Replaces every member's `data`, of kF32 or kF16, by the sum over the members. The same members
-  // get the same bits from run to run; each implementation says in which order they are added.
-  // kInvalidArgument for another type; else as Broadcast.
-  virtual Status Sum(std::span<std::byte> data, DType dtype, GpuStream stream,
-                     TimePoint deadline) = 0;
+  // Replaces every member's `data`, the same number of values, by the sum over the members. The
+  // same members get the same bits from run to run; each implementation says in which order they
+  // are added. Sums of F32 values differ by no bit, whatever the order, as long as F64 holds them.
+  // Errors as Broadcast.
+  virtual Status Sum(std::span<double> data, GpuStream stream, TimePoint deadline) = 0;
 
   // Returns when all work on `stream` has been done, of the group and otherwise. Errors as
   // Broadcast; a GPU that failed is kUnavailable.
@@ -54,29 +50,15 @@ class Group {
   virtual Status Abort(Status why) = 0;
 };
 
-// A star around the lead, in the host's memory. The lead gives one link per other member, in member
-// order; every other member gives its link to the lead. The links outlive the group.
-// kInvalidArgument when their number does not fit `self`.
-// Sums are added in member order, ((x0 + x1) + x2) and so on, in F32, and rounded once to F16.
-Result<std::unique_ptr<Group>> MakeLinkGroup(int self, int n_members, std::vector<Link*> links);
-
-// Data on GPUs that goes by way of the host's memory and `host`, a group there; sums are its sums.
-// Where there is no NCCL, and in tests, where members share a GPU. Operations wait for their
-// stream. `gpu` outlives the group.
-Result<std::unique_ptr<Group>> MakeStagedGroup(const Gpu& gpu, std::unique_ptr<Group> host);
-
 // Data on GPUs that NCCL moves, over NVLink or PCIe as it finds; one GPU per member. Waits until
 // all members have come to `place`, whose ranks are the members; errors of NcclComm::Join. `nccl`
 // and `gpu` outlive the group.
 //
 // Sums are added in the order of NCCL's ring, each element beginning at a member that follows from
-// its place and the size; F16 is rounded after each addition. The same bits are promised from run
-// to run for the same members in the same order on the same GPUs and wires, with one version and
-// environment of NCCL (NcclLibrary::Load), not for others; of two members any order gives the same.
+// its place and the size. The same bits are promised from run to run for the same members in the
+// same order on the same GPUs and wires, with one version and environment of NCCL
+// (NcclLibrary::Load), not for others; of two members any order gives the same.
 Result<std::unique_ptr<Group>> MakeNcclGroup(const NcclLibrary& nccl, const Gpu& gpu,
                                              const NcclPlace& place, TimePoint deadline);
-
-// kInvalidArgument when no group adds values of this type, or `data` is no whole number of them.
-Status CheckSummands(std::span<const std::byte> data, DType dtype);
 
 }  // namespace thermocline::comm

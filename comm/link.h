@@ -69,6 +69,11 @@ class DataPort {
   virtual void SetSelf(WorkerId) {}
   // kUnavailable when none of the peer's addresses accepts a connection.
   virtual Result<std::unique_ptr<Link>> Open(WorkerId peer, const std::string& peer_address) = 0;
+  // The same, but a port that has to wait for its peer gives up after `patience`.
+  virtual Result<std::unique_ptr<Link>> OpenWithin(WorkerId peer, const std::string& peer_address,
+                                                   Duration /*patience*/) {
+    return Open(peer, peer_address);
+  }
 };
 
 struct ShapingOptions {

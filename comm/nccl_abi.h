@@ -19,7 +19,7 @@ enum NcclResult : int {
   kNcclInProgress = 7,
 };
 
-enum NcclType : int { kNcclInt8 = 0, kNcclFloat16 = 6, kNcclFloat32 = 7 };
+enum NcclType : int { kNcclInt8 = 0, kNcclFloat64 = 8 };
 enum NcclOperation : int { kNcclSum = 0 };
 
 inline constexpr size_t kNcclIdBytes = 128;

@@ -1,5 +1,6 @@
 #include <utility>
 
+#include "base/str.h"
 #include "comm/group.h"
 
 namespace thermocline::comm {
@@ -12,18 +13,14 @@ class NcclGroup final : public Group {
 
   int n_members() const override { return n_members_; }
   int self() const override { return self_; }
-  bool on_gpu() const override { return true; }
 
   Status Broadcast(std::span<std::byte> data, GpuStream stream, TimePoint deadline) override {
     constexpr int kLead = 0;
     return comm_->Broadcast(data.data(), data.size(), kLead, stream, deadline);
   }
 
-  Status Sum(std::span<std::byte> data, DType dtype, GpuStream stream,
-             TimePoint deadline) override {
-    TC_RETURN_IF_ERROR(CheckSummands(data, dtype));
-    const NcclType type = dtype == DType::kF32 ? kNcclFloat32 : kNcclFloat16;
-    return comm_->Sum(data.data(), data.size() / Traits(dtype).block_bytes, type, stream, deadline);
+  Status Sum(std::span<double> data, GpuStream stream, TimePoint deadline) override {
+    return comm_->Sum(data.data(), data.size(), kNcclFloat64, stream, deadline);
   }
 
   Status Await(GpuStream stream, TimePoint deadline) override {

@@ -132,6 +132,11 @@ class ShapedPort final : public DataPort {
     TC_ASSIGN_OR_RETURN(auto link, port_->Open(peer, peer_address));
     return ShapeLink(std::move(link), options_);
   }
+  Result<std::unique_ptr<Link>> OpenWithin(WorkerId peer, const std::string& peer_address,
+                                           Duration patience) override {
+    TC_ASSIGN_OR_RETURN(auto link, port_->OpenWithin(peer, peer_address, patience));
+    return ShapeLink(std::move(link), options_);
+  }
 
  private:
   const std::unique_ptr<DataPort> port_;

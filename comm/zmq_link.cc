@@ -93,7 +93,11 @@ class ZmqDataPort final : public DataPort {
   Transport transport() const override { return Transport::kZmq; }
   std::string address() const override { return address_; }
   void SetSelf(WorkerId self) override { self_ = self; }
-  Result<std::unique_ptr<Link>> Open(WorkerId peer, const std::string& peer_address) override;
+  Result<std::unique_ptr<Link>> Open(WorkerId peer, const std::string& peer_address) override {
+    return OpenWithin(peer, peer_address, options_.connect_timeout);
+  }
+  Result<std::unique_ptr<Link>> OpenWithin(WorkerId peer, const std::string& peer_address,
+                                           Duration patience) override;
 
   int fd() const { return router_fd_; }
 
@@ -288,11 +292,13 @@ class ZmqLink final : public Link {
   LinkStats stats_;
 };
 
-Result<std::unique_ptr<Link>> ZmqDataPort::Open(WorkerId peer, const std::string& peer_address) {
+Result<std::unique_ptr<Link>> ZmqDataPort::OpenWithin(WorkerId peer,
+                                                      const std::string& peer_address,
+                                                      Duration patience) {
   auto dealer = ZmqDealer::Connect(*context_, {.key = options_.key,
                                                .routing_id = ConnectionId(self_, n_opened_++),
                                                .endpoints = SplitEndpoints(peer_address),
-                                               .connect_timeout = options_.connect_timeout,
+                                               .connect_timeout = patience,
                                                .stop = options_.stop,
                                                .wire = DataWire()});
   if (!dealer.ok()) return dealer.status().WithContext(Str("cannot reach worker ", peer));

@@ -128,6 +128,13 @@ void AddClusterFlags(CLI::App* app, ServeFlags* flags) {
                   "Another plan while serving: auto (asked for, workers come or go, other neurons "
                   "are hot), now (asked for, workers go) or off (default: auto; with --plan now)")
       ->group(kGroup);
+  app->add_option(
+         "--replan-interval", flags->replan_interval_s,
+         "Seconds between two looks at which neurons are hot; every tenth may search for a "
+         "plan")
+      ->check(CLI::Range(1.0, 1e6))
+      ->capture_default_str()
+      ->group(kGroup);
   app->add_option("--weights-from", flags->weights_from,
                   "file: each worker reads the path itself; coordinator: it sends them")
       ->capture_default_str()
@@ -184,9 +191,10 @@ void AddWorkerFlags(CLI::App* app, ServeFlags* flags) {
                   "GPU memory of each worker that has one, for everything, e.g. 20G")
       ->group(kGroup);
   app->add_option("--nccl", flags->nccl,
-                  "How GPUs of one stage add their sums: auto (by NCCL where it is installed), or "
-                  "off (by way of the host)")
-      ->check(CLI::IsMember({"auto", "off"}))
+                  "How GPUs add the sums of one stage and pass activations to the next: auto (by "
+                  "NCCL where it is installed, between stages where it is faster, too), always "
+                  "(between stages also where it is not), or off (by way of the hosts)")
+      ->check(CLI::IsMember({"auto", "always", "off"}))
       ->group(kGroup);
   app->add_option("--shape", flags->shape,
                   "For experiments: make the workers' links slower than they are, e.g. "

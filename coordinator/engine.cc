@@ -62,7 +62,8 @@ Status EngineOptions::Validate() const {
                                Kv("expiry_s", Seconds(heartbeat_expiry))));
   }
   for (const auto& [name, timeout] :
-       {std::pair("step_timeout", step_timeout), std::pair("--load-timeout", load_timeout)}) {
+       {std::pair("step_timeout", step_timeout), std::pair("--load-timeout", load_timeout),
+        std::pair("--replan-interval", replan_interval)}) {
     if (timeout > Duration(0)) continue;
     return InvalidArgument(Str(name, " must exceed 0:", Kv("timeout_s", Seconds(timeout))));
   }
@@ -353,12 +354,14 @@ void Engine::Publish() {
   status_.plan = plan_status_;
   status_.plan.is_changing =
       change_ || loss_ || asked_plan_ || inbox_.replan || (scheduler_ && plan_task_ != nullptr);
+  status_.plan.streams_wait = loss_ || (change_ && change_->is_loading);
   changed_at_ = plan_changed_at_;
 }
 
 void Engine::End(const Status& why, ServiceState last_state) {
   running_ = false;
   plan_task_.reset();
+  dropped_tasks_.clear();
   Inbox inbox;
   {
     const MutexLock lock(mutex_);

@@ -62,6 +62,9 @@ struct EngineOptions {
   std::string bulk_endpoint;  // unless weights come from files
 
   ReplanMode replan = ReplanMode::kAuto;
+  // Between two looks at which neurons are hot. > 0. Counts come every few seconds, and a plan
+  // takes seconds to make.
+  Duration replan_interval = std::chrono::minutes(1);
 
   int max_waiting = 256;        // accepted sequences without KV; more are refused
   int max_running = 256;        // sequences with KV
@@ -231,12 +234,14 @@ class Engine final : public GenerationService {
   Status SendPlan(const Assignments& assignments);
   Result<proto::AssignPlan> AssignmentOf(WorkerId worker) const;
   GpuGroup GroupOf(const placement::StagePlan& stage) const;
+  GpuLink GpuLinkBehind(size_t stage) const;
+  const proto::Hello* HelloOfMember(WorkerId worker) const;
   Status AddressNeighbours(size_t i, proto::AssignPlan* assignment) const;
   Result<std::string> AddressOf(WorkerId worker, placement::LinkKind transport) const;
   SchedulerOptions ServingOptions() const;
   void StartServing();
   void SetExpected(const PlanOutcome& planned);
-  void NoteLinks();
+  void NoteLinks(const placement::ClusterProfile& cluster);
   void SetState(ServiceState state);
 
   // From one plan to the next while streams wait (engine_change.cc). An error is the end of the
@@ -272,6 +277,15 @@ class Engine final : public GenerationService {
   Status PlanAround();
   Status NoPlanAround(const PlanWish& wish, const Status& why);
   Status LoseStuck(const std::vector<WorkerId>& stuck, const Status& why);
+
+  // Links to those who join while the cluster serves (engine_join.cc). An error is the end of the
+  // service.
+  Status MeasureJoined(TimePoint now);
+  Status StartJoinSurvey(TimePoint now);
+  Status ContinueJoinSurvey();
+  Result<bool> AskRound();
+  void SkipJoinRound(const Status& why);
+  void FinishJoinSurvey();
 
   void SayNews(std::string line);
   Status StartAskedPlan();
@@ -316,9 +330,16 @@ class Engine final : public GenerationService {
   const placement::SaidTransports given_;  // by the plan of the options
   Membership membership_;
   std::unique_ptr<LinkSurvey> survey_;  // while links are measured, before plan_task_
-  // Of those who joined before the first plan: what they measured, or what a file says.
+  // Of those who joined before the first plan: what they measured, or what a file says. The links
+  // of those who joined later too.
   placement::ClusterProfile cluster_;
-  std::unique_ptr<PlanTask> plan_task_;  // while kPlanning
+  std::set<WorkerId> joined_;                // whose links have not been measured, and could be
+  std::unique_ptr<LinkSurvey> join_survey_;  // while it goes on
+  std::set<WorkerId> surveyed_;              // of joined_, by it
+  bool has_new_links_ = false;               // since the cluster was saved
+  std::unique_ptr<PlanTask> plan_task_;      // while kPlanning
+  // That nobody wants any more: a search may take seconds to notice, and heartbeats go on.
+  std::vector<std::unique_ptr<PlanTask>> dropped_tasks_;
   placement::Plan plan_;
   PlanOutcome served_;  // of the plan that serves, or did before change_ was loaded
   std::unique_ptr<Scheduler> scheduler_;  // from kReady on

@@ -34,6 +34,7 @@ void Engine::SayNews(std::string line) {
 // What was asked for is not forgotten for a search that began by itself meanwhile.
 Status Engine::StartAskedPlan() {
   if (!asked_plan_ || !scheduler_ || plan_task_ != nullptr || change_ || loss_) return OkStatus();
+  if (asked_plan_->empty() && !joined_.empty()) return OkStatus();  // until their links are known
   std::string plan_json = std::move(*asked_plan_);
   asked_plan_.reset();
   const char* const why = plan_json.empty() ? "asked for" : "given";
@@ -44,6 +45,8 @@ Status Engine::StartAskedPlan() {
 Status Engine::WishPlan(PlanWish wish) {
   Result<PlanJob> job = JobOf(&wish);
   if (!job.ok()) return RefuseWish(wish, job.status());
+  if (std::exchange(has_new_links_, false)) job->save_cluster_path = options_.save_cluster_path;
+  job->must_save = false;  // streams are worth more than the file
   wish_ = std::move(wish);
   plan_task_ = std::make_unique<PlanTask>(sources_, std::move(*job), [this] { mailbox_.Wake(); });
   return OkStatus();
@@ -111,6 +114,7 @@ Status Engine::RefuseWish(const PlanWish& wish, const Status& why) {
 // From here on no step is formed.
 void Engine::BeginChange(PlanOutcome next, PlanWish wish) {
   next.plan.epoch = {plan_.epoch.value + 1};
+  join_survey_.reset();  // begins again over the next plan, with those who are spare then
   SayNews(Str("changing to another plan (", wish.why, "): streams wait meanwhile"));
   change_ = {.next = std::move(next),
              .why = std::move(wish.why),
@@ -146,12 +150,13 @@ Status Engine::LoadNextPlan() {
     AbandonChange(assignments.status());
     return KeepWorkers(leavers, assignments.status());
   }
+  link_report_.reset();  // of the plan before
   change_->next.plan = plan_;
   change_->order_before = order_before;
   change_->is_loading = true;
   TakeHeats(change_->next);
   SetExpected(change_->next);
-  NoteLinks();
+  NoteLinks(change_->next.cluster);
   loading_since_ = clock_.Now();
   membership_.OnPlan(plan_, clock_.Now());
   workers_changed_ = true;
@@ -161,7 +166,7 @@ Status Engine::LoadNextPlan() {
 }
 
 void Engine::AbandonChange(const Status& why) {
-  SayNews(Str("the plan stays as it is: ", why.message()));
+  SayNews(Str(loss_ ? "that plan cannot be had: " : "the plan stays as it is: ", why.message()));
   change_.reset();
 }
 

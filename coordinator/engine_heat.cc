@@ -12,11 +12,9 @@
 namespace thermocline::coordinator {
 namespace {
 
-// Between two looks at the heat. Counts come every few seconds, and a plan takes seconds to make.
-constexpr Duration kLookInterval = std::chrono::minutes(1);
-// Plans are searched for by themselves no more often: what is hot for a minute must not move
+// Looks at the heat from one search for a plan to the next: what is hot for a minute must not move
 // weights to and fro, and what was not worth it will not be soon.
-constexpr Duration kLeastBetween = std::chrono::minutes(10);
+constexpr int kLooksPerSearch = 10;
 // Below this share of other neurons no plan is searched for: what it could save is within
 // kLeastGain.
 constexpr double kLeastDrift = 0.1;
@@ -32,28 +30,24 @@ std::vector<int> SharedLayersOf(const placement::Plan& plan) {
 
 int Percent(double share) { return static_cast<int>(100 * share + 0.5); }
 
-std::string SlowerText(const ReplanCase& facts) {
-  if (facts.next_tokens_per_s >= facts.now_tokens_per_s) return "";
-  return Str("; streams together would be slower by ",
-             Percent(1 - facts.next_tokens_per_s / facts.now_tokens_per_s), " %");
-}
-
 }  // namespace
 
 // Whoever joins is looked at at once; the rule is the same.
 Status Engine::LookAtHeat(TimePoint now) {
   if (!scheduler_ || (now < next_look_ && !has_joined_)) return OkStatus();
-  next_look_ = now + kLookInterval;
+  next_look_ = now + options_.replan_interval;
   plan_status_.drift = live_heat_.DriftFrom(order_, planned_heats_);
   plan_status_.tokens_looked_at = live_heat_.n_tokens();
-  if (options_.replan != ReplanMode::kAuto || change_ || loss_ || plan_task_ != nullptr)
+  if (options_.replan != ReplanMode::kAuto || change_ || loss_ || plan_task_ != nullptr ||
+      join_survey_ != nullptr) {
     return OkStatus();
+  }
   if (std::exchange(has_joined_, false)) {
     return WishPlan({.why = "a worker has joined", .must_gain = true});
   }
   const bool has_choice = membership_.profile().workers.size() > 1;
   if (!has_choice || now < next_search_ || plan_status_.drift < kLeastDrift) return OkStatus();
-  next_search_ = now + kLeastBetween;
+  next_search_ = now + kLooksPerSearch * options_.replan_interval;
   return WishPlan({.why = "other neurons are hot", .must_gain = true});
 }
 
@@ -78,24 +72,20 @@ void Engine::AddHeats(PlanWish* wish, PlanJob* job) const {
 bool Engine::IsWorthChanging(const PlanOutcome& next, const PlanWish& wish) {
   if (!next.rival) return false;
   const placement::PlanForecast& forecast = next.forecast;
-  ReplanCase facts{
-      .now_s = next.rival->forecast.objective_s,
-      .next_s = forecast.objective_s,
+  const ReplanCase facts{
+      .now_s = next.rival->value_s,
+      .next_s = next.speed.value_s,
       .step_s = forecast.step_s / static_cast<double>(forecast.n_sequences),
       .bytes_to_read = BytesToRead({plan_, order_}, {next.plan, OrderOf(next.plan, wish.order)},
                                    sources_.config.n_ff),
       .read_bytes_per_s = read_bytes_per_s_,
       .n_tokens = scheduler_->n_computed()};
-  if (options_.latency_weight < 1) {
-    facts.now_tokens_per_s = next.rival->speed.all_tokens_per_s;
-    facts.next_tokens_per_s = next.speed.all_tokens_per_s;
-  }
   plan_status_.predicted_gain = GainOf(facts);
   const bool is_worth_it = IsWorthIt(facts);
   const std::string line =
       Str(wish.why, ": another plan would save ", Percent(GainOf(facts)),
-          " % of a step and stop streams for ", Percent(PauseOf(facts)) / 100.0, " s",
-          SlowerText(facts), ": ", is_worth_it ? "worth it" : "not worth it");
+          " % of a token's time and stop streams for ", Percent(PauseOf(facts)) / 100.0,
+          " s: ", is_worth_it ? "worth it" : "not worth it");
   LogInfo("coordinator", line);
   plan_status_.news = line;
   return is_worth_it;

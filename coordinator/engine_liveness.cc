@@ -40,6 +40,7 @@ Status Engine::CheckLiveness(TimePoint now) {
   if (survey_ != nullptr) TC_RETURN_IF_ERROR(survey_->CheckDeadline(now));
   TC_RETURN_IF_ERROR(CheckLoadDeadline(now));
   TC_RETURN_IF_ERROR(HandleLeavers(now));
+  TC_RETURN_IF_ERROR(MeasureJoined(now));
   TC_RETURN_IF_ERROR(LookAtHeat(now));
   return CheckStepDeadline(now);
 }

@@ -21,13 +21,19 @@ void Engine::LosePlan(WorkerId worker, const Status& why) {
 
 // Whatever was going on with plans is over: it counted on workers that are gone.
 void Engine::DropPlan(const Status& why) {
-  plan_task_.reset();
+  if (plan_task_ != nullptr) {
+    plan_task_->Stop();
+    dropped_tasks_.push_back(std::move(plan_task_));
+  }
   wish_ = {};
   change_.reset();
+  join_survey_.reset();
   link_report_.reset();
-  scheduler_->DropSteps();
+  SchedulerActions actions;
+  scheduler_->LoseSteps(why, &actions);
   sent_at_.clear();
   if (!loss_) loss_ = {why, clock_.Now()};
+  Act(actions);
   SayNews(Str(why.message(), "; planning around it: streams wait meanwhile"));
 }
 

@@ -37,7 +37,8 @@ Status Engine::On(comm::PeerId from, const proto::Hello& hello) {
   if (!sent.ok()) return Lose(*id, sent);
   if (trace_ != nullptr) {
     trace_->OnWorker(*id, membership_.NameOf(*id));
-    TC_RETURN_IF_ERROR(AskClock(*id));
+    const Status asked = AskClock(*id);
+    if (!asked.ok()) return Lose(*id, asked);
   }
   if (!plan_.stages.empty()) SayWhatJoiningMeans(*id);
   const bool has_plan = !plan_.stages.empty() || plan_task_ != nullptr || survey_ != nullptr;
@@ -51,6 +52,8 @@ void Engine::SayWhatJoiningMeans(WorkerId worker) {
     return SayNews(Str(name, " stays spare: this service keeps its plan (--replan off)"));
   }
   if (IsReachable(worker)) {
+    joined_.insert(worker);
+    next_tick_ = clock_.Now();
     has_joined_ = options_.replan == ReplanMode::kAuto;
     return;
   }
@@ -128,6 +131,10 @@ Status Engine::On(comm::PeerId from, const proto::LinkLost& lost) {
   const auto worker = membership_.FindId(from);
   if (!worker || lost.epoch != plan_.epoch) return CountStale();
   if (link_report_ || (loss_ && !change_)) return OkStatus();
+  if (!membership_.contains(lost.peer)) {
+    return Lose(*worker, DataLoss(Str(membership_.NameOf(*worker),
+                                      " lost a link to a worker that is not there: ", lost.peer)));
+  }
   const Status why =
       Unavailable(Str(membership_.NameOf(lost.peer), " is lost to ", membership_.NameOf(*worker),
                       ": ", Printable(lost.reason, 300)));
@@ -138,11 +145,16 @@ Status Engine::On(comm::PeerId from, const proto::LinkLost& lost) {
 
 Status Engine::On(comm::PeerId from, const proto::LinkReport& report) {
   const auto worker = membership_.FindId(from);
-  if (!worker || survey_ == nullptr) return CountStale();
-  const Status status = survey_->OnReport(*worker, report, clock_.Now());
+  LinkSurvey* const survey = survey_ ? survey_.get() : join_survey_.get();
+  if (!worker || survey == nullptr) return CountStale();
+  const Status status = survey->OnReport(*worker, report, clock_.Now());
   if (status.code() == StatusCode::kNotFound) return CountStale();
-  TC_RETURN_IF_ERROR(status);
-  return ContinueSurvey();
+  if (survey_) {
+    TC_RETURN_IF_ERROR(status);
+    return ContinueSurvey();
+  }
+  if (!status.ok()) SkipJoinRound(status);
+  return ContinueJoinSurvey();
 }
 
 Status Engine::On(comm::PeerId from, const proto::Shutdown& shutdown) {

@@ -96,18 +96,18 @@ Result<PlanJob> Engine::JobFor(placement::ClusterProfile here,
   job.options.request = options_.plan;
   job.options.request.epoch = {1};
   job.options.request.max_step_tokens = options_.max_step_tokens;
-  job.options.n_sequences =
-      placement::SequencesPerStep(options_.n_streams, job.cluster.workers.size());
   job.options.n_streams = options_.n_streams;
   TC_ASSIGN_OR_RETURN(job.options.n_context,
                       placement::DepthToPlanFor(sources_.config, job.options.request,
                                                 options_.n_streams, options_.n_context));
   job.options.latency_weight = options_.latency_weight;
+  job.options.with_bound = false;
   job.options.policy = options_.policy;
   return job;
 }
 
 void Engine::HandlePlanned() {
+  std::erase_if(dropped_tasks_, [](const auto& task) { return task->Take().has_value(); });
   if (plan_task_ == nullptr) return;
   auto planned = plan_task_->Take();
   if (!planned) return;
@@ -129,7 +129,7 @@ Status Engine::StartLoading(const PlanOutcome& planned) {
   TakeHeats(planned);
   SetExpected(planned);
   TC_ASSIGN_OR_RETURN(const Assignments assignments, AssignmentsOfAll());
-  NoteLinks();
+  NoteLinks(planned.cluster);
   loading_since_ = clock_.Now();
   membership_.OnPlan(plan_, clock_.Now());
   SetState(ServiceState::kLoading);
@@ -160,15 +160,25 @@ Status Engine::SendPlan(const Assignments& assignments) {
     if (!leads || !membership_.contains(worker)) continue;
     const placement::StagePlan& stage = plan_.stages[static_cast<size_t>(assignment.stage)];
     for (const std::string& note : GroupOf(stage).notes) LogInfo("coordinator", note);
+    const std::string note = GpuLinkBehind(static_cast<size_t>(assignment.stage)).note;
+    if (!note.empty()) LogInfo("coordinator", note);
     if (!assignment.nccl_helpers.empty()) membership_.UseUpNcclId(worker);
+    if (!assignment.next_nccl_id.empty()) membership_.UseUpNcclLinkId(worker);
   }
   return OkStatus();
 }
 
+const proto::Hello* Engine::HelloOfMember(WorkerId worker) const {
+  return membership_.contains(worker) ? &membership_.hello(worker) : nullptr;
+}
+
 GpuGroup Engine::GroupOf(const placement::StagePlan& stage) const {
-  return FindGpuGroup(stage, [&](WorkerId worker) -> const proto::Hello* {
-    return membership_.contains(worker) ? &membership_.hello(worker) : nullptr;
-  });
+  return FindGpuGroup(stage, [this](WorkerId worker) { return HelloOfMember(worker); });
+}
+
+GpuLink Engine::GpuLinkBehind(size_t stage) const {
+  if (stage + 1 == plan_.stages.size()) return {};
+  return FindGpuLink(plan_, stage, [this](WorkerId worker) { return HelloOfMember(worker); });
 }
 
 Result<proto::AssignPlan> Engine::AssignmentOf(WorkerId worker) const {
@@ -216,11 +226,13 @@ Status Engine::AddressNeighbours(size_t i, proto::AssignPlan* assignment) const 
     const placement::StagePlan& previous = plan_.stages[i - 1];
     TC_ASSIGN_OR_RETURN(assignment->previous_address,
                         AddressOf(previous.lead, plan_.WayOf(previous.to_next).link));
+    assignment->previous_nccl_id = GpuLinkBehind(i - 1).nccl_id;
   }
   if (i + 1 < plan_.stages.size()) {
     TC_ASSIGN_OR_RETURN(
         assignment->next_address,
         AddressOf(plan_.stages[i + 1].lead, plan_.WayOf(plan_.stages[i].to_next).link));
+    assignment->next_nccl_id = GpuLinkBehind(i).nccl_id;
   }
   for (const placement::HelperPlan& helper : plan_.stages[i].helpers) {
     TC_ASSIGN_OR_RETURN(std::string address,
@@ -276,12 +288,17 @@ void Engine::SetExpected(const PlanOutcome& planned) {
   status_.expected = std::move(expected);
 }
 
-void Engine::NoteLinks() {
+void Engine::NoteLinks(const placement::ClusterProfile& cluster) {
   plan_status_.links.clear();
   placement::ForEachLink(plan_,
                          [&](WorkerId from, WorkerId to, const placement::LinkChoice& choice) {
                            const placement::LinkWay way = plan_.WayOf(choice);
-                           plan_status_.links.push_back({from, to, way.link, way.wire});
+                           LinkStatus& link = plan_status_.links.emplace_back();
+                           link = {.from = from, .to = to, .transport = way.link, .wire = way.wire};
+                           const auto* known = cluster.FindLink(from, to);
+                           if (known == nullptr || known->transport != way.link) return;
+                           link.latency_s = known->latency_s;
+                           link.bytes_per_s = known->bytes_per_s;
                          });
 }
 

@@ -161,8 +161,8 @@ Status ResolveCluster(const ServeFlags& flags, EngineOptions* engine) {
   return OkStatus();
 }
 
-// Settings of a search that nobody asks for: a plan by hand is not searched for, and later ones are
-// only where --replan says so.
+// Settings of a search that nobody has asked for: a plan by hand is not searched for, and whoever
+// means later ones says so by --replan.
 Status CheckSearch(const ServeFlags& flags) {
   if (flags.plan_path.empty() || flags.replan == "auto" || flags.replan == "now") return OkStatus();
   for (const auto& [flag, value] :
@@ -204,6 +204,8 @@ Status ResolveEngine(const ServeFlags& flags, EngineOptions* engine) {
       std::chrono::milliseconds(static_cast<int64_t>(flags.join_timeout_s * 1e3));
   engine->load_timeout =
       std::chrono::milliseconds(static_cast<int64_t>(flags.load_timeout_s * 1e3));
+  engine->replan_interval =
+      std::chrono::milliseconds(static_cast<int64_t>(flags.replan_interval_s * 1e3));
   engine->drain_deadline =
       std::chrono::milliseconds(static_cast<int64_t>(flags.drain_timeout_s * 1e3));
   return engine->Validate();

@@ -57,6 +57,7 @@ struct ServeFlags {
   std::string key;
   double join_timeout_s = 60;
   double load_timeout_s = 300;
+  double replan_interval_s = 60;
   double drain_timeout_s = 30;
 
   // For the workers started beside a lone coordinator; under mpirun each worker reads them itself.

@@ -69,17 +69,20 @@ struct WorkerStatus {
   std::vector<placement::GpuInfo> gpus;          // of its host
 };
 
-// How the plan came to be and what a change of it took.
+// A link of the plan, and what was known of it when the plan was made.
 struct LinkStatus {
   WorkerId from, to;  // activations go this way first
   placement::LinkKind transport = placement::LinkKind::kZmq;
   DType wire = DType::kF32;
+  placement::Figure latency_s, bytes_per_s;
 };
 
+// How the plan came to be and what a change of it took.
 struct PlanStatus {
-  bool is_changing = false;  // steps wait for another plan
+  bool is_changing = false;   // another plan is looked for, waited for or loaded
+  bool streams_wait = false;  // until a plan is there: after a loss, or while one is loaded
   uint64_t n_changes = 0;
-  uint64_t n_lost = 0;  // workers that it was changed for because they were lost
+  uint64_t n_lost = 0;  // workers of it that were lost
   // Of the last change; meaningless before the first.
   std::string why;
   double age_s = 0;                         // since it was served

@@ -10,6 +10,21 @@ namespace {
 bool IsOnGpu(const proto::Hello* hello) { return hello != nullptr && !hello->gpu_uuid.empty(); }
 
 // "" when they can.
+std::string WhyNotLinked(const proto::Hello& from, const proto::Hello& to, DType wire) {
+  if (from.nccl_version.empty() || to.nccl_version.empty()) return "there is no NCCL at both ends";
+  if (from.nccl_version != to.nccl_version) {
+    return Str("NCCL of two versions:", Kv("from", Printable(from.nccl_version)),
+               Kv("to", Printable(to.nccl_version)));
+  }
+  if (from.gpu_uuid == to.gpu_uuid) return "both are on the same card";
+  if (wire != DType::kF32) {
+    return Str("the plan rounds them on their way:", Kv("wire", DTypeName(wire)));
+  }
+  if (from.nccl_link_id.empty()) return "its NCCL has no place to meet";
+  return "";
+}
+
+// "" when they can.
 std::string WhyNotTogether(const proto::Hello& lead, const proto::Hello& helper,
                            const std::vector<std::string>& cards) {
   if (lead.nccl_version.empty()) return "the lead has no NCCL";
@@ -28,8 +43,7 @@ std::string WhyNotTogether(const proto::Hello& lead, const proto::Hello& helper,
 
 }  // namespace
 
-GpuGroup FindGpuGroup(const placement::StagePlan& stage,
-                      const std::function<const proto::Hello*(WorkerId)>& hello) {
+GpuGroup FindGpuGroup(const placement::StagePlan& stage, const HelloOf& hello) {
   GpuGroup group;
   const proto::Hello* const lead = hello(stage.lead);
   if (!IsOnGpu(lead)) return group;
@@ -48,6 +62,18 @@ GpuGroup FindGpuGroup(const placement::StagePlan& stage,
     }
   }
   return group;
+}
+
+GpuLink FindGpuLink(const placement::Plan& plan, size_t i, const HelloOf& hello) {
+  const placement::StagePlan& stage = plan.stages[i];
+  const WorkerId next = plan.stages[i + 1].lead;
+  const proto::Hello *const from = hello(stage.lead), *const to = hello(next);
+  if (!IsOnGpu(from) || !IsOnGpu(to)) return {};
+  const std::string why_not = WhyNotLinked(*from, *to, plan.WayOf(stage.to_next).wire);
+  if (why_not.empty()) return {.nccl_id = from->nccl_link_id, .note = ""};
+  return {.nccl_id = "",
+          .note = Str("activations of worker ", stage.lead, "'s GPU go to worker ", next,
+                      " by way of the hosts: ", why_not)};
 }
 
 }  // namespace thermocline::coordinator

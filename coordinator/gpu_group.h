@@ -1,4 +1,5 @@
-// Which members of a stage can be a group of GPUs, that add their sums without the host.
+// Which GPUs of a plan reach each other by NCCL: members of a stage, that add their sums without
+// the host, and stages that follow each other, that pass activations on.
 #pragma once
 
 #include <functional>
@@ -16,9 +17,20 @@ struct GpuGroup {
   std::vector<std::string> notes;  // why other helpers on GPUs are not; for people
 };
 
+// What a worker has said of itself; null: it is not here.
+using HelloOf = std::function<const proto::Hello*(WorkerId)>;
+
 // All helpers on GPUs whose lead is on one too, each on a card of its own, with NCCL of the lead's
-// version. `hello` tells what a worker has said of itself; null: it is not here.
-GpuGroup FindGpuGroup(const placement::StagePlan& stage,
-                      const std::function<const proto::Hello*(WorkerId)>& hello);
+// version.
+GpuGroup FindGpuGroup(const placement::StagePlan& stage, const HelloOf& hello);
+
+struct GpuLink {
+  std::string nccl_id;  // where the two meet; "": activations go by way of the hosts
+  std::string note;     // why, where both are on GPUs; for people
+};
+
+// From the lead of stage `i`, which is not the last, to the next one's: both on cards of their own,
+// with NCCL of one version, and activations that travel as they are.
+GpuLink FindGpuLink(const placement::Plan& plan, size_t i, const HelloOf& hello);
 
 }  // namespace thermocline::coordinator

@@ -16,6 +16,12 @@ using placement::WorkerProfile;
 constexpr Duration kSurveyGrace = std::chrono::seconds(1);
 // A fast link has given all samples that are wanted long before.
 constexpr Duration kMostPerRound = std::chrono::milliseconds(250);
+// A step of a large prompt takes seconds; who cannot begin until then is not measured.
+constexpr Duration kJoinPatience = std::chrono::seconds(5);
+
+uint32_t Micros(Duration d) {
+  return static_cast<uint32_t>(std::chrono::duration_cast<std::chrono::microseconds>(d).count());
+}
 
 ProbeRounds RoundsFor(const std::vector<WorkerProfile>& workers) {
   std::vector<WorkerId> ids;
@@ -60,18 +66,49 @@ ProbeRounds RoundsOfHosts(const std::vector<WorkerProfile>& workers) {
   return rounds;
 }
 
+ProbeRounds RoundsOfJoined(const std::vector<WorkerProfile>& workers,
+                           const std::set<WorkerId>& joined) {
+  ProbeRounds rounds, of_hosts;
+  std::set<std::pair<std::string, std::string>> hosts;
+  for (size_t i = 0; i < workers.size(); ++i) {
+    for (size_t j = i + 1; j < workers.size(); ++j) {
+      ProbePair pair{workers[i].id, workers[j].id};
+      if (!joined.contains(pair.lead) && !joined.contains(pair.echo)) continue;
+      if (joined.contains(pair.lead)) std::swap(pair.lead, pair.echo);
+      rounds.push_back({pair});
+      const auto of_pair = std::minmax(workers[i].host, workers[j].host);
+      if (hosts.insert(of_pair).second) of_hosts.push_back({pair});
+    }
+  }
+  if (rounds.size() <= kMaxJoinPairs) return rounds;
+  if (of_hosts.size() > kMaxJoinPairs) of_hosts.resize(kMaxJoinPairs);
+  return of_hosts;
+}
+
 LinkSurvey::LinkSurvey(std::vector<WorkerProfile> workers, placement::PairTransport transport,
-                       TimePoint now)
+                       const Pace& pace, ProbeRounds rounds, TimePoint now)
     : workers_(std::move(workers)),
       transport_(std::move(transport)),
+      pace_(pace),
       began_(now),
-      rounds_(RoundsFor(workers_)) {}
+      rounds_(std::move(rounds)) {}
 
-uint32_t LinkSurvey::BudgetUs() const {
-  const Duration share = kSurveyBudget / static_cast<int64_t>(rounds_.size());
-  return static_cast<uint32_t>(
-      std::chrono::duration_cast<std::chrono::microseconds>(std::min(share, kMostPerRound))
-          .count());
+LinkSurvey::LinkSurvey(std::vector<WorkerProfile> workers, placement::PairTransport transport,
+                       TimePoint now)
+    : LinkSurvey(workers, std::move(transport), Pace{.most_per_round = kMostPerRound},
+                 RoundsFor(workers), now) {}
+
+LinkSurvey LinkSurvey::OfJoined(std::vector<WorkerProfile> workers,
+                                const std::set<WorkerId>& joined,
+                                placement::PairTransport transport, TimePoint now) {
+  const Pace pace{
+      .budget = kJoinBudget, .most_per_round = kMostPerJoinPair, .patience = kJoinPatience};
+  ProbeRounds rounds = RoundsOfJoined(workers, joined);
+  return LinkSurvey(std::move(workers), std::move(transport), pace, std::move(rounds), now);
+}
+
+Duration LinkSurvey::RoundBudget() const {
+  return std::min(pace_.budget / static_cast<int64_t>(rounds_.size()), pace_.most_per_round);
 }
 
 std::vector<std::pair<WorkerId, proto::ProbeLink>> LinkSurvey::TakeRequests(TimePoint now) {
@@ -82,7 +119,8 @@ std::vector<std::pair<WorkerId, proto::ProbeLink>> LinkSurvey::TakeRequests(Time
     proto::ProbeLink request{.round = static_cast<uint32_t>(round_),
                              .peer = pair.lead,
                              .transport = transport_(pair.lead, pair.echo),
-                             .budget_us = BudgetUs()};
+                             .budget_us = Micros(RoundBudget()),
+                             .patience_us = Micros(pace_.patience)};
     requests.push_back({pair.echo, request});
     request.peer = pair.echo;
     request.leads = true;
@@ -101,6 +139,9 @@ Status LinkSurvey::OnReport(WorkerId from, const proto::LinkReport& report, Time
     return other.lead == from || other.echo == from;
   });
   const bool leads = pair->lead == from;
+  if (report.peer != (leads ? pair->echo : pair->lead)) {
+    return NotFound(Str("report of another survey:", Kv("worker", from)));
+  }
   if (!report.error.empty()) {
     return Unavailable(
         Str(NamesOf(*pair), ": worker ", from, " says: ", Printable(report.error, 300)));
@@ -117,21 +158,35 @@ Status LinkSurvey::OnReport(WorkerId from, const proto::LinkReport& report, Time
     measured.bytes_per_s = report.bytes_per_s;
   }
   silent_.erase(from);
-  if (silent_.empty()) {
-    ++round_;
-    asked_ = false;
-    if (now - began_ >= kSurveyBudget) rounds_.resize(round_);
-  }
+  if (!silent_.empty()) return OkStatus();
+  EndRound();
+  const bool is_late = pace_.patience == Duration(0) && now - began_ >= pace_.budget;
+  if (is_late) rounds_.resize(round_);
   return OkStatus();
 }
 
+void LinkSurvey::EndRound() {
+  ++round_;
+  asked_ = false;
+  silent_.clear();
+}
+
+void LinkSurvey::SkipRound() {
+  CHECK(!done());
+  for (const ProbePair& pair : rounds_[round_]) measured_.erase({pair.lead, pair.echo});
+  EndRound();
+}
+
 Status LinkSurvey::CheckDeadline(TimePoint now) const {
-  if (done() || now - began_ < kSurveyBudget + kSurveyGrace) return OkStatus();
-  if (asked_ && now - round_began_ < kSurveyGrace) return OkStatus();
+  const bool serves = pace_.patience > Duration(0);
+  if (done() || (serves && !asked_)) return OkStatus();
+  if (!serves && now - began_ < pace_.budget + kSurveyGrace) return OkStatus();
+  if (asked_ && now - round_began_ < pace_.patience + kSurveyGrace) return OkStatus();
+  const Duration waited = serves ? pace_.patience + kSurveyGrace : pace_.budget + kSurveyGrace;
   for (const ProbePair& pair : rounds_[round_]) {
     if (!silent_.contains(pair.lead) && !silent_.contains(pair.echo)) continue;
-    return DeadlineExceeded(Str(NamesOf(pair), ": nothing measured within ",
-                                Seconds(kSurveyBudget + kSurveyGrace), " s"));
+    return DeadlineExceeded(
+        Str(NamesOf(pair), ": nothing measured within ", Seconds(waited), " s"));
   }
   return OkStatus();
 }

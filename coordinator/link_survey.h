@@ -33,10 +33,20 @@ inline constexpr Duration kSurveyBudget = std::chrono::seconds(2);
 // stands for all between the same two hosts then.
 inline constexpr size_t kMaxSurveyRounds = 20;
 
+// When somebody joins a service, streams wait for the samples: for those of all pairs together, of
+// one pair, and so many pairs. The others have their hosts' pair stand for them, or are assumed.
+inline constexpr Duration kJoinBudget = std::chrono::milliseconds(200);
+inline constexpr Duration kMostPerJoinPair = std::chrono::milliseconds(50);
+inline constexpr size_t kMaxJoinPairs = 10;
+
 // Every pair once. A tournament by the circle method: n - 1 rounds for an even number, else n.
 ProbeRounds RoundsOfAll(const std::vector<WorkerId>& workers);
 // One pair per two hosts, and one within each host that has two workers.
 ProbeRounds RoundsOfHosts(const std::vector<placement::WorkerProfile>& workers);
+// Each of `joined` with all others, a pair at a time; those lead who have been here before. Beyond
+// kMaxJoinPairs the first pair between two hosts is left, and so many of these.
+ProbeRounds RoundsOfJoined(const std::vector<placement::WorkerProfile>& workers,
+                           const std::set<WorkerId>& joined);
 
 // The state of one survey, which measures each pair by the transport that it will use. No I/O, no
 // clock, no thread. Engine thread only.
@@ -44,6 +54,10 @@ class LinkSurvey {
  public:
   LinkSurvey(std::vector<placement::WorkerProfile> workers, placement::PairTransport transport,
              TimePoint now);
+  // Of those who joined while the others serve: each round waits for steps that are under way.
+  static LinkSurvey OfJoined(std::vector<placement::WorkerProfile> workers,
+                             const std::set<WorkerId>& joined, placement::PairTransport transport,
+                             TimePoint now);
 
   // What to tell whom for the round that has begun, once per round; addresses are left to fill in.
   std::vector<std::pair<WorkerId, proto::ProbeLink>> TakeRequests(TimePoint now);
@@ -52,6 +66,8 @@ class LinkSurvey {
   Status OnReport(WorkerId from, const proto::LinkReport& report, TimePoint now);
   // kDeadlineExceeded names both ends of a pair that says nothing.
   Status CheckDeadline(TimePoint now) const;
+  // Goes on without what the round under way would have measured.
+  void SkipRound();
 
   size_t n_pairs() const;
   bool done() const { return round_ == rounds_.size(); }
@@ -60,6 +76,15 @@ class LinkSurvey {
   std::vector<placement::LinkProfile> Links() const;
 
  private:
+  // What a survey may take.
+  struct Pace {
+    Duration budget = kSurveyBudget;
+    Duration most_per_round;
+    Duration patience{0};  // of each round, with steps under way; 0: nobody serves
+  };
+  LinkSurvey(std::vector<placement::WorkerProfile> workers, placement::PairTransport transport,
+             const Pace& pace, ProbeRounds rounds, TimePoint now);
+
   // Figures of a measured pair, from both ends.
   struct Measured {
     double round_trip_s = 0;
@@ -72,10 +97,12 @@ class LinkSurvey {
   placement::LinkProfile LinkOf(const ProbePair& pair, bool from_lead) const;
   std::optional<placement::LinkProfile> StandIn(const placement::WorkerProfile& from,
                                                 const placement::WorkerProfile& to) const;
-  uint32_t BudgetUs() const;
+  Duration RoundBudget() const;
+  void EndRound();
 
   const std::vector<placement::WorkerProfile> workers_;
   const placement::PairTransport transport_;
+  const Pace pace_;
   const TimePoint began_;
   ProbeRounds rounds_;
   size_t round_ = 0;

@@ -190,6 +190,7 @@ Status Membership::OnReady(comm::PeerId peer, const proto::Ready& ready, TimePoi
   member->status.peak_rss_bytes = ready.peak_rss_bytes;
   member->neuron_order = ready.neuron_order;
   if (!ready.nccl_id.empty()) member->hello.nccl_id = ready.nccl_id;
+  if (!ready.nccl_link_id.empty()) member->hello.nccl_link_id = ready.nccl_link_id;
   member->ready = true;
   member->last_seen = now;
   return OkStatus();

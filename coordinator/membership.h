@@ -87,6 +87,8 @@ class Membership {
   const proto::Hello& hello(WorkerId id) const { return members_.at(id).hello; }
   // The place where a group of GPUs that this worker leads can meet has been told to one.
   void UseUpNcclId(WorkerId id) { members_.at(id).hello.nccl_id.clear(); }
+  // The same of a link from its GPU to that of the next stage.
+  void UseUpNcclLinkId(WorkerId id) { members_.at(id).hello.nccl_link_id.clear(); }
   comm::PeerId peer(WorkerId id) const { return members_.at(id).peer; }
   std::vector<WorkerId> ids() const;
   // That this worker and others compute with more threads than their host has, and what to do; ""

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <utility>
 
+#include "base/log.h"
 #include "base/str.h"
 #include "placement/cluster_yaml.h"
 #include "placement/forecast.h"
@@ -59,7 +60,9 @@ Result<GivenPlan> PlanByHand(const PlanSources& sources, const PlanJob& job) {
 Result<PlanOutcome> PlanFor(const PlanSources& sources, PlanJob job) {
   const SteadyClock clock;
   const TimePoint began = clock.Now();
-  TC_RETURN_IF_ERROR(SaveCluster(job));
+  const Status saved = SaveCluster(job);
+  if (job.must_save) TC_RETURN_IF_ERROR(saved);
+  if (!saved.ok()) LogWarn("coordinator", saved.message());
   PlanOutcome outcome{.by_hand = !job.plan_json.empty()};
   if (outcome.by_hand) TC_RETURN_IF_ERROR(TakeGiven(sources, job, &outcome));
   const std::vector<placement::NeuronHeat>& planned = job.heats.empty() ? sources.heats : job.heats;
@@ -84,9 +87,8 @@ Result<PlanOutcome> PlanFor(const PlanSources& sources, PlanJob job) {
                                          .heats = job.rival_heats,
                                          .cluster = job.cluster};
       // Without one of its workers, who may be about to leave, it is no rival.
-      auto rival = placement::ForecastPlan(*job.rival, now, job.options);
-      const auto speed = placement::SpeedOf(*job.rival, now, job.options);
-      if (rival.ok() && speed.ok()) outcome.rival = {*std::move(rival), *speed};
+      const auto rival = placement::SpeedOf(*job.rival, now, job.options);
+      if (rival.ok()) outcome.rival = *rival;
     }
   }
   outcome.cluster = std::move(job.cluster);

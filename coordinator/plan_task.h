@@ -35,6 +35,7 @@ struct PlanJob {
   placement::PlannerOptions options;
   std::string plan_json;          // a hand-written plan instead of a search; "": search
   std::string save_cluster_path;  // the cluster is written there first; "": nowhere, "-": stdout
+  bool must_save = true;          // else a file that cannot be written is only told in the log
   uint64_t neuron_order = 0;      // placement::OrderId of the order in which neurons stand now
   // By layer, where they are others than the sources'; the plan's neurons stand by them.
   std::vector<placement::NeuronHeat> heats;
@@ -43,18 +44,13 @@ struct PlanJob {
   std::vector<placement::NeuronHeat> rival_heats;
 };
 
-struct RivalForecast {
-  placement::PlanForecast forecast;
-  placement::PlanSpeed speed;
-};
-
 struct PlanOutcome {
   placement::Plan plan;  // valid
   bool by_hand = false;
   placement::PlanForecast forecast;  // of the steps that were planned for
   placement::PlanSpeed speed;
-  std::optional<RivalForecast> rival;  // where there still is one
-  placement::ClusterProfile cluster;   // that it is for
+  std::optional<placement::PlanSpeed> rival;  // where there still is one
+  placement::ClusterProfile cluster;          // that it is for
   // The order that a given plan's tables tell, and the heats in it; none: it has no tables.
   model::NeuronOrder order;
   std::vector<placement::NeuronHeat> heats;
@@ -87,6 +83,8 @@ class PlanTask {
 
   // The outcome, once; nullopt before it is there.
   std::optional<Result<PlanOutcome>> Take();
+  // Nobody wants the outcome any more; it comes soon.
+  void Stop() { stop_ = true; }
 
  private:
   std::atomic<bool> stop_{false};

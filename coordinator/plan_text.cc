@@ -112,9 +112,9 @@ std::string PlanningText(const PlanJob& job) {
   const std::string workers = Str(n_workers, n_workers == 1 ? " worker" : " workers");
   if (!job.plan_json.empty()) return Str("checking the plan against ", workers);
   return Str("planning for ", workers, ": policy ", placement::SplitPolicyName(job.options.policy),
-             ", objective ", ObjectiveText(job.options.latency_weight), ", steps of ",
-             job.options.n_sequences, job.options.n_sequences == 1 ? " sequence" : " sequences",
-             " with ", job.options.n_context, " tokens in the context");
+             ", objective ", ObjectiveText(job.options.latency_weight), ", ", job.options.n_streams,
+             job.options.n_streams == 1 ? " stream" : " streams", " with ", job.options.n_context,
+             " tokens in the context");
 }
 
 std::string PlanText(const PlanOutcome& planned) {

@@ -93,7 +93,6 @@ double PauseOf(const ReplanCase& facts) {
 }
 
 bool IsWorthIt(const ReplanCase& facts) {
-  if (facts.next_tokens_per_s < (1 - kLeastGain) * facts.now_tokens_per_s) return false;
   const double gain = GainOf(facts);
   return gain >= kLeastGain && gain * kReplanHorizon_s > PauseOf(facts);
 }

@@ -8,18 +8,14 @@
 
 namespace thermocline::coordinator {
 
-// What speaks for and against a change. Times of a step are the cost model's objective, for the
-// neurons that are hot now.
+// What speaks for and against a change, for the neurons that are hot now.
 struct ReplanCase {
-  double now_s = 0;             // over the plan that is served
-  double next_s = 0;            // over the other one
-  double step_s = 0;            // over the other one, for the tokens below
+  double now_s = 0;             // what the plan that is served is worth (PlanSpeed::value_s)
+  double next_s = 0;            // and the other one
+  double step_s = 0;            // of the other one, for each of the tokens below
   uint64_t bytes_to_read = 0;   // by the worker that reads most
   double read_bytes_per_s = 0;  // that loads have reached
   int64_t n_tokens = 0;         // whose keys and values are computed again
-  // Of all streams together, where that counts, else 0.
-  double now_tokens_per_s = 0;
-  double next_tokens_per_s = 0;
 };
 
 // A change must save more time within this than it takes: how long hot neurons are expected to stay
@@ -28,13 +24,11 @@ inline constexpr double kReplanHorizon_s = 600;
 // Less is within the error of the cost model's predictions.
 inline constexpr double kLeastGain = 0.05;
 
-// Share of a step's time that is saved; negative when the other plan is slower.
+// Share of a token's time that is saved; negative when the other plan is slower.
 double GainOf(const ReplanCase& facts);
 // That streams will wait: loading, then computing keys and values at the speed of decoding, which
 // is slower than that of prefill.
 double PauseOf(const ReplanCase& facts);
-// Not where streams together would be slower by kLeastGain: the objective says nothing of how many
-// of them wait for links.
 bool IsWorthIt(const ReplanCase& facts);
 
 // A plan and the order in which its neurons stand.

@@ -130,6 +130,52 @@ void Scheduler::DropSteps() {
   released_.clear();
 }
 
+// Who is in a step under way, and has been at as many losses as there may be.
+std::vector<SeqId> Scheduler::NoteLoss() {
+  std::set<SeqId> computed;
+  for (const auto& [step, outstanding] : outstanding_) {
+    for (const SentEntry& sent : outstanding.entries) {
+      const auto found = sequences_.find(sent.seq);
+      if (found != sequences_.end() && found->second.n_runs == sent.n_runs) {
+        computed.insert(sent.seq);
+      }
+    }
+  }
+  std::vector<SeqId> suspects;
+  for (const SeqId id : computed) {
+    Sequence& sequence = sequences_.at(id);
+    if (sequence.size() != sequence.size_at_loss) sequence.n_losses = 0;
+    sequence.size_at_loss = sequence.size();
+    ++sequence.n_losses;
+    if (sequence.is_suspect()) suspects.push_back(id);
+  }
+  return suspects;
+}
+
+void Scheduler::LoseSteps(const Status& why, SchedulerActions* actions) {
+  const std::vector<SeqId> suspects = NoteLoss();
+  DropSteps();
+  for (const SeqId id : suspects) {
+    const int n_losses = sequences_.at(id).n_losses;
+    if (suspects.size() > 1 && n_losses == kMostLosses) continue;  // each runs alone next
+    Finish(id, FinishReason::kError, actions);
+    actions->events.back().second.error =
+        Internal(Str("given up: ", n_losses,
+                     " workers were lost one after the other while they computed "
+                     "this request, the last because: ",
+                     why.message()));
+  }
+}
+
+// Suspects run one at a time, so that the next loss tells which of them it was.
+bool Scheduler::MustWaitForSuspect(SeqId id) const {
+  if (!sequences_.at(id).is_suspect()) return false;
+  return std::any_of(running_.begin(), running_.end(), [&](SeqId other) {
+    const Sequence& sequence = sequences_.at(other);
+    return other != id && sequence.is_suspect() && sequence.n_in_flight > 0;
+  });
+}
+
 void Scheduler::ChangePlan(const SchedulerOptions& options) {
   CHECK(outstanding_.empty());
   CHECK(options.n_ctx == options_.n_ctx && options.page_tokens == options_.page_tokens);
@@ -270,7 +316,7 @@ void Scheduler::AddDecodes(Draft* draft) {
     if (draft->n_rows >= most) break;
     if (!running_.contains(id)) continue;  // gave way to an older one
     Sequence& sequence = sequences_.at(id);
-    if (!Reserve(id, &sequence)) continue;
+    if (MustWaitForSuspect(id) || !Reserve(id, &sequence)) continue;
     draft->has_decodes |= AddRows(id, &sequence, 1, draft);
   }
 }
@@ -285,7 +331,7 @@ void Scheduler::AddPrefills(Draft* draft) {
   }
   for (const SeqId id : running_) {
     Sequence& sequence = sequences_.at(id);
-    if (sequence.decoding()) continue;
+    if (sequence.decoding() || MustWaitForSuspect(id)) continue;
     const int64_t rows_before = draft->n_rows;
     if (!AddRows(id, &sequence, budget, draft)) break;
     budget -= draft->n_rows - rows_before;
@@ -353,22 +399,35 @@ Status Scheduler::OnResult(const proto::StepResult& result, SchedulerActions* ac
     return DataLoss(Str("step result out of order:", Kv("step", result.step),
                         Kv("expected", outstanding_.begin()->first)));
   }
+  TC_RETURN_IF_ERROR(CheckAnswers(found->second, result));
   const Outstanding outstanding = std::move(found->second);
   outstanding_.erase(found);
   decode_steps_ -= outstanding.has_decodes;
   for (const SentEntry& sent : outstanding.entries) {
-    const proto::StepResultEntry* entry = FindEntry(result, sent.seq);
+    if (Sequence* const sequence = WaitingFor(sent)) {
+      Apply(sent, sequence, *FindEntry(result, sent.seq), actions);
+    }
+  }
+  return OkStatus();
+}
+
+Scheduler::Sequence* Scheduler::WaitingFor(const SentEntry& sent) {
+  const auto found = sequences_.find(sent.seq);
+  const bool waits = found != sequences_.end() && found->second.n_runs == sent.n_runs;
+  return waits ? &found->second : nullptr;
+}
+
+Status Scheduler::CheckAnswers(const Outstanding& outstanding, const proto::StepResult& result) {
+  for (const SentEntry& sent : outstanding.entries) {
+    const proto::StepResultEntry* const entry = FindEntry(result, sent.seq);
     if (entry == nullptr) {
       return DataLoss(Str("step result lacks a sequence of its step:", Kv("step", result.step),
                           Kv("seq", sent.seq)));
     }
-    const auto found_sequence = sequences_.find(sent.seq);
-    if (found_sequence == sequences_.end()) continue;  // cancelled meanwhile
-    Sequence& sequence = found_sequence->second;
-    if (sequence.n_runs != sent.n_runs) continue;  // gave way meanwhile
-    TC_RETURN_IF_ERROR(CheckAnswer(sequence, sent, *entry)
+    const Sequence* const sequence = WaitingFor(sent);
+    if (sequence == nullptr) continue;
+    TC_RETURN_IF_ERROR(CheckAnswer(*sequence, sent, *entry)
                            .WithContext(Str("step ", result.step, " seq ", sent.seq)));
-    Apply(sent, &sequence, *entry, actions);
   }
   return OkStatus();
 }

@@ -32,6 +32,10 @@ struct SchedulerOptions {
   int max_running = 256;  // sequences that have KV
 };
 
+// Workers that a request may take with it. One worker's death says nothing; a second one at the
+// same token is hardly chance.
+inline constexpr int kMostLosses = 2;
+
 // What the engine must do: send these steps in order, then deliver these events in order.
 struct SchedulerActions {
   std::vector<proto::StepBatch> steps;
@@ -65,7 +69,7 @@ class Scheduler {
   // ignored.
   void Cancel(SeqId id, SchedulerActions* actions);
   // kDataLoss when the answer does not fit the step, or a step before it has no answer yet: the
-  // last stage then cannot be trusted.
+  // last stage then cannot be trusted, and nothing of the answer counts.
   Status OnResult(const proto::StepResult& result, SchedulerActions* actions);
   // Ends every sequence with kError and forgets all outstanding steps.
   void EndAll(const Status& why, SchedulerActions* actions);
@@ -74,6 +78,10 @@ class Scheduler {
   // Forgets the steps under way, which will not be answered; those that ran wait for ChangePlan, no
   // token of theirs lost.
   void DropSteps();
+  // The same because a worker is lost. A request may be what it died of, and then the next one does
+  // too: of the sequences that were in steps under way at kMostLosses losses without a token in
+  // between, the only one ends with kError, or the one that ran again without the others.
+  void LoseSteps(const Status& why, SchedulerActions* actions);
   // Goes on over the stages of another plan, which know no sequence: the KV of every running one is
   // computed again from its tokens, oldest first. When no step is outstanding; n_ctx, n_vocab and
   // page_tokens are those of before, so what was accepted still fits.
@@ -96,6 +104,9 @@ class Scheduler {
     int n_runs = 0;        // times that its KV was taken; answers to earlier runs are ignored
     bool started = false;  // the stages know it
     bool scores_wanted = false;
+    // Losses of workers while it was in steps under way, since it had `size_at_loss` tokens.
+    int n_losses = 0;
+    int64_t size_at_loss = -1;
     StepId last_step;  // its latest, for turns; the next one when it is in the step being formed
     std::vector<model::SampledToken> scores;
 
@@ -103,6 +114,8 @@ class Scheduler {
     int64_t size() const { return static_cast<int64_t>(tokens.size()); }
     bool decoding() const { return n_computed >= n_prompt() && rows_left() <= 1; }
     int64_t rows_left() const { return size() - n_computed; }
+    // Workers may have died of it, or of another that was in the same steps.
+    bool is_suspect() const { return n_losses >= kMostLosses && size() == size_at_loss; }
   };
   // A sequence's part of a step that has been sent.
   struct SentEntry {
@@ -125,6 +138,8 @@ class Scheduler {
 
   int64_t PagesOf(int64_t n_tokens) const;
   StepId next_step() const { return {last_step_.value + 1}; }
+  std::vector<SeqId> NoteLoss();
+  bool MustWaitForSuspect(SeqId id) const;
   bool Reserve(SeqId id, Sequence* sequence);
   void Preempt(SeqId id);
   void ReleaseKv(SeqId id, Sequence* sequence);
@@ -138,6 +153,9 @@ class Scheduler {
   void Send(Draft draft, SchedulerActions* actions);
   std::vector<SeqId> ReadyDecodes(int* n_decoding) const;
 
+  // nullptr when it was cancelled or gave way meanwhile.
+  Sequence* WaitingFor(const SentEntry& sent);
+  Status CheckAnswers(const Outstanding& outstanding, const proto::StepResult& result);
   Status CheckAnswer(const Sequence& sequence, const SentEntry& sent,
                      const proto::StepResultEntry& entry) const;
   void Apply(const SentEntry& sent, Sequence* sequence, const proto::StepResultEntry& entry,

@@ -68,6 +68,30 @@ struct ActiveIds {
   int64_t id(int64_t i) const { return all() ? i : ids[i]; }
 };
 
+// Neurons whose products are added in F32; their sums are added in F64. Neurons are cut into these
+// chunks by their place, so a matrix that holds some of a layer's, the first of them at a multiple
+// of it, has whole chunks of the layer's (docs/adr/0021). Larger ones would need fewer additions in
+// F64, one for each chunk with an active neuron, but plans cut no finer than a chunk.
+inline constexpr int64_t kSumChunk = 64;
+
+// Sums of neuron rows before they are rounded: [n_rows, n_cols] F64, dense, in memory aligned as
+// activations are. Borrowed.
+//
+// What is added there are sums of chunks, which are F32. As long as their exponents differ by no
+// more than 29 - log2(number of chunks), adding them in F64 is exact, so that neither their order
+// nor who adds which matters. Parts of smaller ones are rounded off at 2^-53 of the sum, which one
+// rounding to F32 at the end hides unless the sum lies that close to the border between two floats.
+struct SumsView {
+  double* data = nullptr;
+  int64_t n_rows = 0;
+  int64_t n_cols = 0;
+
+  bool empty() const { return data == nullptr; }
+  double* row(int64_t i) const { return data + i * n_cols; }
+  SumsView Rows(int64_t begin, int64_t n) const { return {row(begin), n, n_cols}; }
+  uint64_t bytes() const { return static_cast<uint64_t>(n_rows * n_cols) * sizeof(double); }
+};
+
 // The rows of one neuron: those of gate and up, [n_ff, n_embd]. Biases are [1, n_ff] F32 or empty.
 struct NeuronWeights {
   TensorView gate;  // empty when the FFN has no gate

@@ -74,11 +74,22 @@ class Ops {
   virtual void Neurons(const NeuronWeights& weights, Activation kind, TensorView x,
                        ActiveIds active, const NeuronNeeds& needs, TensorView a) = 0;
 
-  // y[t] = sum over active i, ascending, of a[t, i] * w[i], plus bias. w[n_ff, n_embd] holds one
-  // row per neuron, which is read once for all tokens whose a[t, i] is not 0. With every neuron
-  // active this is the dense down projection, bit for bit.
+  // y[t] = sum over active i of a[t, i] * w[i], plus bias. w[n_ff, n_embd] holds one row per
+  // neuron, which is read once for all tokens whose a[t, i] is not 0. With every neuron active this
+  // is the dense down projection, bit for bit. Added in F32, ascending, within each chunk of
+  // kSumChunk neurons; of the chunks in F64; with the bias the sum is rounded, once.
   virtual void AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView bias,
                         TensorView y) = 0;
+
+  // The same before the bias and the rounding: what one member of several has of that sum.
+  virtual void AxpySums(TensorView w, TensorView a, ActiveIds active, SumsView sums) = 0;
+
+  // sums += part, both [n_tokens, n_embd].
+  virtual void AddSums(SumsView sums, SumsView part) = 0;
+
+  // y = sums + part + bias, rounded once; part and bias may be empty. With the sums of all members
+  // it is AxpyRows over all their neurons, bit for bit but for what SumsView says.
+  virtual void RoundSums(SumsView sums, SumsView part, TensorView bias, TensorView y) = 0;
 
   // The k best of each row of logits[n_rows, n_vocab], best first: the larger logit, then the lower
   // column; NaN counts as -inf, +inf as the largest float. best[n_rows, 2 * k] F32 has of each its

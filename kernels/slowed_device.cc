@@ -64,6 +64,15 @@ class SlowedOps final : public Ops {
                 TensorView y) override {
     Slowly([&] { ops_.AxpyRows(w, a, active, bias, y); });
   }
+  void AxpySums(TensorView w, TensorView a, ActiveIds active, SumsView sums) override {
+    Slowly([&] { ops_.AxpySums(w, a, active, sums); });
+  }
+  void AddSums(SumsView sums, SumsView part) override {
+    Slowly([&] { ops_.AddSums(sums, part); });
+  }
+  void RoundSums(SumsView sums, SumsView part, TensorView bias, TensorView y) override {
+    Slowly([&] { ops_.RoundSums(sums, part, bias, y); });
+  }
 
  private:
   template <typename Op>

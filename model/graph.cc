@@ -88,24 +88,34 @@ class GraphBuilder {
     return Neurons({x, ids, scores}, std::move(weights), threshold);
   }
   // `ids` = kNoValue: every neuron.
-  ValueId AxpyRows(ValueId a, ValueId ids, bool with_bias) {
-    std::vector<ValueId> inputs = {a};
-    if (ids != kNoValue) inputs.push_back(ids);
-    return Append(OpKind::kAxpyRows, std::move(inputs), NewValue("ffn_out", config_.n_embd),
-                  with_bias ? WithOptional(Role::kFfnDownT, Role::kFfnDownBias)
-                            : std::vector<WeightKey>{Key(Role::kFfnDownT)});
+  ValueId AxpyRows(ValueId a, ValueId ids) {
+    return Append(OpKind::kAxpyRows, Present({a, ids}), NewValue("ffn_out", config_.n_embd),
+                  WithOptional(Role::kFfnDownT, Role::kFfnDownBias));
+  }
+  // The same as sums, without the bias.
+  ValueId AxpySums(ValueId a, ValueId ids) {
+    return Append(OpKind::kAxpyRows, Present({a, ids}), NewSums("ffn_sums"),
+                  {Key(Role::kFfnDownT)});
+  }
+  void AddSums(ValueId sums, ValueId part) { AppendOp(OpKind::kAddSums, {sums, part}, {sums}, {}); }
+  // `part` = kNoValue: nothing more is added but the bias.
+  ValueId RoundSums(ValueId sums, ValueId part) {
+    std::vector<WeightKey> weights;
+    if (Has(Role::kFfnDownBias)) weights.push_back(Key(Role::kFfnDownBias));
+    return Append(OpKind::kRoundSums, Present({sums, part}), NewValue("ffn_out", config_.n_embd),
+                  std::move(weights));
   }
   void Send(ValueId x) { AppendOp(OpKind::kSend, {x}, {}, {}); }
   void Broadcast(ValueId x) { AppendOp(OpKind::kBroadcast, {x}, {}, {}); }
   ValueId TakeBroadcast(std::string_view name) {
     return Append(OpKind::kBroadcast, {}, NewValue(name, config_.n_embd), {});
   }
-  void GroupSum(ValueId a) { AppendOp(OpKind::kGroupSum, {a}, {a}, {}); }
-  ValueId Receive(int peer, std::string_view name) {
-    const ValueId x = NewValue(name, config_.n_embd);
-    AppendOp(OpKind::kReceive, {}, {x}, {}).peer = peer;
-    return x;
+  void GroupSum(ValueId sums) { AppendOp(OpKind::kGroupSum, {sums}, {sums}, {}); }
+  ValueId ReceiveX() {
+    constexpr int kLead = 0;
+    return Receive(kLead, NewValue("x", config_.n_embd));
   }
+  ValueId ReceiveSums(int peer) { return Receive(peer, NewSums("ffn_part")); }
 
   void MarkScores(ValueId value) {
     graph_.values[static_cast<size_t>(value)].kind = ValueKind::kScores;
@@ -132,16 +142,28 @@ class GraphBuilder {
     return out;
   }
 
-  ValueId NewIds() {
-    const ValueId ids = NewValue("ffn_ids", n_neurons_);
-    graph_.values[static_cast<size_t>(ids)].kind = ValueKind::kActiveIds;
-    return ids;
+  ValueId NewIds() { return NewValue("ffn_ids", n_neurons_, ValueKind::kActiveIds); }
+  ValueId NewSums(std::string_view name) {
+    return NewValue(name, config_.n_embd, ValueKind::kSums);
   }
 
-  ValueId NewValue(std::string_view name, int64_t n_cols) {
+  ValueId NewValue(std::string_view name, int64_t n_cols, ValueKind kind = ValueKind::kRows) {
     std::string full = layer_ == kNoLayer ? std::string(name) : Str(name, "-", layer_);
-    graph_.values.push_back({std::move(full), n_cols});
+    graph_.values.push_back({std::move(full), n_cols, kind});
     return static_cast<ValueId>(graph_.values.size()) - 1;
+  }
+
+  static std::vector<ValueId> Present(std::initializer_list<ValueId> values) {
+    std::vector<ValueId> present;
+    for (const ValueId value : values) {
+      if (value != kNoValue) present.push_back(value);
+    }
+    return present;
+  }
+
+  ValueId Receive(int peer, ValueId output) {
+    AppendOp(OpKind::kReceive, {}, {output}, {}).peer = peer;
+    return output;
   }
 
   ValueId Append(OpKind kind, std::vector<ValueId> inputs, ValueId output,
@@ -246,16 +268,29 @@ Neurons AppendNeurons(const ModelConfig& config, const FfnOptions& ffn, ValueId 
   CHECK(false);
 }
 
-// The sum over the neurons held here; `x` is the residual stream.
-ValueId AppendOwnNeurons(const ModelConfig& config, const FfnOptions& ffn, bool with_bias,
-                         ValueId x, GraphBuilder* b) {
+// The sum over the neurons held here, `as_sums` before it is rounded and has its bias; `x` is the
+// residual stream.
+ValueId AppendOwnNeurons(const ModelConfig& config, const FfnOptions& ffn, bool as_sums, ValueId x,
+                         GraphBuilder* b) {
   const bool down_by_neuron = ffn.down_by_neuron || ffn.share.is_shared() ||
                               ffn.mode != FfnMode::kDense || !b->Has(Role::kFfnDown);
   const ValueId h = b->Norm(x, Role::kFfnNorm, Role::kFfnNormBias, "ffn_norm");
   const Neurons neurons = AppendNeurons(config, ffn, x, h, b);
-  if (down_by_neuron) return b->AxpyRows(neurons.activations, neurons.ids, with_bias);
+  if (as_sums) return b->AxpySums(neurons.activations, neurons.ids);
+  if (down_by_neuron) return b->AxpyRows(neurons.activations, neurons.ids);
   return b->MatMul(neurons.activations, Role::kFfnDown, Role::kFfnDownBias, "ffn_out",
                    config.n_embd);
+}
+
+// What all members that share the layer have, the lead's being `own`.
+ValueId AppendTotal(const FfnShare& share, ValueId own, GraphBuilder* b) {
+  if (share.in_group) b->GroupSum(own);
+  ValueId last = kNoValue;
+  for (int helper = 1; helper <= share.n_helpers; ++helper) {
+    if (last != kNoValue) b->AddSums(own, last);
+    last = b->ReceiveSums(helper);
+  }
+  return b->RoundSums(own, last);
 }
 
 // x -> x + ffn(norm(x)).
@@ -263,11 +298,8 @@ ValueId AppendFfn(const ModelConfig& config, const FfnOptions& ffn, ValueId x, G
   b->BeginFfn();
   if (ffn.share.n_helpers > 0) b->Send(x);
   if (ffn.share.in_group) b->Broadcast(x);
-  ValueId out = AppendOwnNeurons(config, ffn, true, x, b);
-  if (ffn.share.in_group) b->GroupSum(out);
-  for (int helper = 1; helper <= ffn.share.n_helpers; ++helper) {
-    out = b->Add(out, b->Receive(helper, "ffn_part"), "ffn_sum");
-  }
+  ValueId out = AppendOwnNeurons(config, ffn, ffn.share.has_others(), x, b);
+  if (ffn.share.has_others()) out = AppendTotal(ffn.share, out, b);
   return b->Add(x, out, "ffn_residual");
 }
 
@@ -301,6 +333,10 @@ const char* OpKindName(OpKind kind) {
       return "neurons";
     case OpKind::kAxpyRows:
       return "axpy_rows";
+    case OpKind::kAddSums:
+      return "add_sums";
+    case OpKind::kRoundSums:
+      return "round_sums";
     case OpKind::kSend:
       return "send";
     case OpKind::kReceive:
@@ -338,11 +374,10 @@ Graph BuildLayerGraph(const ModelConfig& config, const WeightIndex& weights, int
 Graph BuildHelperGraph(const ModelConfig& config, const WeightIndex& weights, int layer,
                        const FfnOptions& ffn) {
   CHECK(LayerFfnMode(config, ffn.sparsity, ffn.mode) == ffn.mode && ffn.share.is_shared());
-  constexpr int kLead = 0;
   GraphBuilder builder(config, &weights, layer, ffn.share);
   const bool in_group = ffn.share.in_group;
-  const ValueId x = in_group ? builder.TakeBroadcast("x") : builder.Receive(kLead, "x");
-  const ValueId sum = AppendOwnNeurons(config, ffn, false, x, &builder);
+  const ValueId x = in_group ? builder.TakeBroadcast("x") : builder.ReceiveX();
+  const ValueId sum = AppendOwnNeurons(config, ffn, true, x, &builder);
   in_group ? builder.GroupSum(sum) : builder.Send(sum);
   return std::move(builder).Finish(sum);
 }

@@ -37,10 +37,12 @@ enum class OpKind : uint8_t {
   // given the gate is not computed again.  weights: {gate?, gate_bias?, up, up_bias?}
   kNeurons,
   kAxpyRows,   // a, [ids] -> sum over ids of a_i * row weights: {w by neuron, bias?}
-  kSend,       // x ->; to the other members of the stage that share the layer
-  kReceive,    // -> x, from the op's peer
+  kAddSums,    // sums, sums -> the former, with the latter added in place
+  kRoundSums,  // sums, [sums] -> both and the bias, rounded once, as plain rows  weights: {bias?}
+  kSend,       // x, or sums ->; to the other members of the stage that share the layer
+  kReceive,    // -> x, or sums, from the op's peer
   kBroadcast,  // of the lead: x ->; of another member of the stage's group: -> x
-  kGroupSum,   // a -> the same a, the sum of what the group's members have there
+  kGroupSum,   // sums -> the same, the sum of what the group's members have there
 };
 const char* OpKindName(OpKind kind);
 
@@ -52,7 +54,13 @@ enum class ValueKind : uint8_t {
   kRows,       // [n_tokens, n_cols] of F32
   kScores,     // the same: a predictor's word on each neuron
   kActiveIds,  // a list of neuron ids for the whole batch; n_cols is their largest number
+  kSums,       // [n_tokens, n_cols] of F64: sums of neuron rows to which others are to be added
 };
+
+// Of the products of a down projection those of this many neurons, by their places in the layer,
+// are added in F32; their sums in F64. A stage whose members hold whole ones of these chunks gives
+// the bits of one worker; those of another cut differ by roundings (docs/adr/0021).
+inline constexpr int64_t kSumChunk = 64;
 
 struct Value {
   std::string name;  // for traces and messages: "ffn_up-3"
@@ -72,9 +80,9 @@ struct Op {
   int peer = 0;  // of kReceive: among the members that share the layer, the lead being 0
 };
 
-// Every value is written by one op, or is the graph's input; only kRope, kZeroBelow and kGroupSum
-// write values that another op wrote: their outputs are their inputs, changed in place, and ops
-// after them in the list read them changed.
+// Every value is written by one op, or is the graph's input; only kRope, kZeroBelow, kAddSums and
+// kGroupSum write values that another op wrote: their outputs are their inputs, changed in place,
+// and ops after them in the list read them changed.
 struct Graph {
   std::vector<Value> values;
   std::vector<Op> ops;
@@ -92,7 +100,7 @@ ValueId ActiveIdsOf(const Graph& graph, const Op& op);
 
 // What part of a layer's FFN a graph computes. Shared by several workers, the FFN is a branch on
 // each of them: the lead sends them x, each computes its own neurons, and the lead adds what comes
-// back in the order of the members.
+// back in the order of the members. Sums are added as kSums and rounded at the end.
 struct FfnShare {
   int64_t n_neurons = -1;  // held here; -1: all
   int n_helpers = 0;       // members beside the lead that hold some and are not in its group
@@ -100,6 +108,8 @@ struct FfnShare {
   // are added to the lead's before those of the helpers.
   bool in_group = false;
   bool is_shared() const { return n_neurons >= 0; }
+  // Of the lead: whether sums come from others.
+  bool has_others() const { return n_helpers > 0 || in_group; }
 };
 
 struct FfnOptions {
@@ -121,7 +131,7 @@ struct FfnOptions {
 // Thresholded:    g = act(gate h), 0 below the threshold; the rest as exact.
 //
 // Shared: send(x) and broadcast(x) before h; the sum over the group takes the place of the lead's
-// own, and the partial sums received are added to it.
+// own, the partial sums received are added to it, and the whole is rounded.
 Graph BuildLayerGraph(const ModelConfig& config, const WeightIndex& weights, int layer,
                       const FfnOptions& ffn);
 // A helper's branch of that FFN: receives x from the lead, sends back the sum over its own neurons,

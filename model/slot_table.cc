@@ -60,9 +60,10 @@ class SlotWalk {
 
   int Assign(ValueId value, bool waits_least = false) {
     const Value& described = graph_.values[static_cast<size_t>(value)];
-    // A list of neuron ids is preceded by its length; one list serves all tokens.
-    const bool is_list = described.kind == ValueKind::kActiveIds;
-    const int64_t n_cols = described.n_cols + (is_list ? 1 : 0);
+    // A list of neuron ids is preceded by its length; one list serves all tokens. Sums are F64.
+    int64_t n_cols = described.n_cols;
+    if (described.kind == ValueKind::kActiveIds) ++n_cols;
+    if (described.kind == ValueKind::kSums) n_cols *= 2;
     int slot = TakeFree(n_cols, waits_least);
     if (slot == kNoSlot) {
       slot = static_cast<int>(table_.slots.size());

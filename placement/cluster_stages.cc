@@ -4,16 +4,16 @@
 
 namespace thermocline::placement {
 
-ClusterStages::ClusterStages(const PlannerInputs& inputs, const PlannerOptions& options,
-                             const CostModel& costs, LeastParts least_parts, int64_t n_pages)
-    : inputs_(inputs),
-      costs_(costs),
+ClusterStages::ClusterStages(BatchCosts& costs, int64_t n_sequences, LeastParts least_parts,
+                             int64_t n_pages)
+    : inputs_(costs.inputs()),
+      costs_(costs.Of(n_sequences)),
       least_parts_(least_parts),
-      bytes_(ModelBytes::Of(inputs.config, inputs.weights, options.request.ffn)),
-      overhead_(inputs.config, inputs.weights, options.request.ffn,
-                options.request.max_step_tokens),
-      wires_(PairWires::Of(options.request, inputs.cluster)),
-      kv_layer_bytes_(KvPageBytes(inputs.config, options.request.kv) * uint64_t(n_pages)) {}
+      bytes_(costs.bytes()),
+      overhead_(costs.overhead()),
+      wires_(PairWires::Of(costs.options().request, inputs_.cluster)),
+      kv_layer_bytes_(KvPageBytes(inputs_.config, costs.options().request.kv) * uint64_t(n_pages)) {
+}
 
 int ClusterStages::DeviceType(int device) const {
   for (int other = 0; other < device; ++other) {
@@ -25,15 +25,24 @@ int ClusterStages::DeviceType(int device) const {
 std::optional<SplitProblem> ClusterStages::Problem(int begin, int end,
                                                    const std::vector<int>& group) const {
   const model::LayerRange layers = LayersOf(begin, end);
-  SplitProblem problem = costs_.ProblemOf(GroupOf(group), layers);
+  // Alone it cannot hold its neurons either, so there will be no split. A helper without room takes
+  // no part.
+  const bool leads_others = group.size() > 1;
+  if (leads_others && WorkerAt(group[0]).memory_bytes < FixedBytes(layers, true, group.size())) {
+    return std::nullopt;
+  }
+  SplitProblem problem = Times(begin, end, group);
   for (size_t d = 0; d < group.size(); ++d) {
-    const uint64_t fixed = FixedBytes(layers, d == 0, group.size());
     const uint64_t memory = WorkerAt(group[d]).memory_bytes;
-    // Alone it cannot hold its neurons either, so there will be no split; a problem all the same,
-    // for bounds that look at times only. A helper without room takes no part.
-    if (memory < fixed && d == 0 && group.size() > 1) return std::nullopt;
+    const uint64_t fixed = FixedBytes(layers, d == 0, group.size());
     problem.devices[d].memory_bytes = memory - std::min(memory, fixed);
   }
+  return problem;
+}
+
+SplitProblem ClusterStages::Times(int begin, int end, const std::vector<int>& group) const {
+  const model::LayerRange layers = LayersOf(begin, end);
+  SplitProblem problem = costs_.ProblemOf(GroupOf(group), layers);
   if (least_parts_ == LeastParts::kIgnored) {
     for (SplitLayer& layer : problem.layers) layer.least_active.clear();
   }

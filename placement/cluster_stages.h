@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "placement/batch_costs.h"
 #include "placement/cost_model.h"
 #include "placement/model_bytes.h"
 #include "placement/overhead.h"
@@ -20,9 +21,8 @@ enum class LeastParts : uint8_t { kKept, kIgnored };
 // Workers as devices, in the cluster's order, for one size of the KV cache.
 class ClusterStages final : public StageModel {
  public:
-  // `inputs` and `costs` outlive it.
-  ClusterStages(const PlannerInputs& inputs, const PlannerOptions& options, const CostModel& costs,
-                LeastParts least_parts, int64_t n_pages);
+  // For steps of so many sequences; `costs` outlives it.
+  ClusterStages(BatchCosts& costs, int64_t n_sequences, LeastParts least_parts, int64_t n_pages);
 
   int n_layer() const override { return inputs_.config.n_layer; }
   int n_devices() const override { return static_cast<int>(inputs_.cluster.workers.size()); }
@@ -30,6 +30,7 @@ class ClusterStages final : public StageModel {
   int DeviceType(int device) const override;
   std::optional<SplitProblem> Problem(int begin, int end,
                                       const std::vector<int>& group) const override;
+  SplitProblem Times(int begin, int end, const std::vector<int>& group) const override;
   double HopSeconds(int from, int to) const override {
     return costs_.HopSeconds(WorkerAt(from).id, WorkerAt(to).id);
   }
@@ -48,6 +49,7 @@ class ClusterStages final : public StageModel {
     return kv_layer_bytes_ * uint64_t(layers.end - layers.begin);
   }
   const ModelBytes& bytes() const { return bytes_; }
+  const CostModel& costs() const { return costs_; }
 
  private:
   Group GroupOf(const std::vector<int>& devices) const;
@@ -56,8 +58,8 @@ class ClusterStages final : public StageModel {
   const PlannerInputs& inputs_;
   const CostModel& costs_;
   const LeastParts least_parts_;
-  const ModelBytes bytes_;
-  const OverheadModel overhead_;
+  const ModelBytes& bytes_;
+  const OverheadModel& overhead_;
   const PairWires wires_;
   const uint64_t kv_layer_bytes_;
 };

@@ -12,10 +12,9 @@ namespace {
 
 using model::FfnMode;
 
-// A layer is cut into at most this many blocks of at least kMinBlockNeurons: a plan is no better
-// for finer ones, and the solver's tables stay small.
+// A layer is cut into at most this many blocks, multiples of what is summed together
+// (model::kSumChunk): a plan is no better for finer ones, and the solver's tables stay small.
 constexpr int64_t kMaxBlocks = 512;
-constexpr int64_t kMinBlockNeurons = 32;
 
 // Choosing a token looks at every logit a few times; measured at 8 ns a logit with temperature 1.
 constexpr double kSampleSecondsPerLogit = 8e-9;
@@ -60,7 +59,7 @@ CostModel::CostModel(const CostInputs& inputs) : inputs_(inputs) {
   const auto n_ff = static_cast<int64_t>(config.n_ff);
   CHECK(inputs_.heats.size() == static_cast<size_t>(config.n_layer));
   const int64_t least = (n_ff + kMaxBlocks - 1) / kMaxBlocks;
-  block_neurons_ = (least + kMinBlockNeurons - 1) / kMinBlockNeurons * kMinBlockNeurons;
+  block_neurons_ = (least + model::kSumChunk - 1) / model::kSumChunk * model::kSumChunk;
   n_blocks_ = static_cast<int>((n_ff + block_neurons_ - 1) / block_neurons_);
   for (const WorkerProfile& worker : inputs_.cluster.workers) {
     speeds_.emplace_back(worker, inputs_.step.n_rows());
@@ -173,11 +172,12 @@ double CostModel::HeadSeconds(WorkerId worker) const {
          sample * static_cast<double>(inputs_.step.n_sequences);
 }
 
-double CostModel::TransferSeconds(WorkerId from, WorkerId to) const {
+double CostModel::TransferSeconds(WorkerId from, WorkerId to, Payload payload) const {
   const LinkProfile* const link = inputs_.cluster.FindLink(from, to);
   CHECK(link != nullptr);
+  const auto bytes_of = payload == Payload::kSums ? SumsBytes : ActivationBytes;
   const uint64_t n_bytes =
-      ActivationBytes(inputs_.wires(from, to), inputs_.step.n_rows(), inputs_.config.n_embd);
+      bytes_of(inputs_.wires(from, to), inputs_.step.n_rows(), inputs_.config.n_embd);
   return Limited(static_cast<double>(n_bytes) / link->bytes_per_s.value);
 }
 
@@ -185,7 +185,7 @@ double CostModel::HopSeconds(WorkerId from, WorkerId to) const {
   const LinkProfile* const link = inputs_.cluster.FindLink(from, to);
   CHECK(link != nullptr);
   return Limited(link->message_s.value) + Limited(link->latency_s.value) +
-         TransferSeconds(from, to);
+         TransferSeconds(from, to, Payload::kActivations);
 }
 
 // By block, so that they add up; an op's larger bound may change from block to block, which makes
@@ -282,10 +282,10 @@ std::vector<SplitDevice> CostModel::DevicesOf(const Group& group,
     CHECK(out != nullptr && back != nullptr);
     // Sending takes the thread that computes; the wire does not.
     device.send_busy_s = Limited(out->message_s.value);
-    device.send_s = device.send_busy_s + TransferSeconds(lead, group[d]);
+    device.send_s = device.send_busy_s + TransferSeconds(lead, group[d], Payload::kActivations);
     device.part_s += Limited(back->message_s.value);
     device.round_trip_s = Limited(out->latency_s.value) + Limited(back->latency_s.value) +
-                          TransferSeconds(group[d], lead);
+                          TransferSeconds(group[d], lead, Payload::kSums);
     device.merge_s = SpeedOf(lead).op_overhead_s();
   }
   return devices;

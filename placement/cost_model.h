@@ -114,7 +114,9 @@ class CostModel {
   std::vector<SplitDevice> DevicesOf(const Group& group, const model::LayerRange& layers) const;
   void Tabulate(Form* form) const;
   void TabulateBytes();
-  double TransferSeconds(WorkerId from, WorkerId to) const;
+  // What a message holds: x, or what a helper has summed.
+  enum class Payload : uint8_t { kActivations, kSums };
+  double TransferSeconds(WorkerId from, WorkerId to, Payload payload) const;
 
   CostInputs inputs_;
   int64_t block_neurons_ = 0;

@@ -1,11 +1,12 @@
 #include "placement/forecast.h"
 
 #include <algorithm>
+#include <map>
+#include <string>
 
 #include "base/str.h"
+#include "placement/batch_costs.h"
 #include "placement/cost_model.h"
-#include "placement/model_bytes.h"
-#include "placement/overhead.h"
 #include "placement/solver/split_cost.h"
 
 namespace thermocline::placement {
@@ -38,9 +39,9 @@ Status CheckMembers(const Plan& plan, const ClusterProfile& cluster) {
 
 struct StageCosts {
   const PlannerInputs& inputs;
-  const CostModel costs;
-  const ModelBytes bytes;
-  const OverheadModel overhead;
+  const CostModel& costs;
+  const ModelBytes& bytes;
+  const OverheadModel& overhead;
 };
 
 struct Members {
@@ -117,40 +118,30 @@ PlanForecast::Stage StageOf(const StageCosts& costs, const StagePlan& stage) {
   return own;
 }
 
+// Workers of a host compute no more at once than it has cores.
+double HostBottleneck(const ClusterProfile& cluster, const PlanForecast& forecast) {
+  std::map<std::string, double> core_seconds;  // by host
+  double most = 0;
+  for (const PlanForecast::Stage& stage : forecast.stages) {
+    for (const PlanForecast::Member& member : stage.members) {
+      const WorkerProfile& worker = *cluster.FindWorker(member.worker);
+      if (worker.host.empty() || worker.n_cores <= 0) continue;
+      double& host_s = core_seconds[worker.host];
+      host_s += member.busy_s * worker.n_threads;
+      most = std::max(most, host_s / worker.n_cores);
+    }
+  }
+  return most;
+}
+
 int64_t DivideUp(int64_t n, int64_t by) { return (n + by - 1) / by; }
 
-Result<double> TokensPerSecond(const Plan& plan, const PlannerInputs& inputs,
-                               PlannerOptions options, int64_t n_streams) {
-  options.n_sequences = DivideUp(n_streams, plan.batches_under_way());
-  TC_ASSIGN_OR_RETURN(const PlanForecast batch, ForecastPlan(plan, inputs, options));
-  const auto n_batches = static_cast<double>(DivideUp(n_streams, options.n_sequences));
-  return static_cast<double>(n_streams) / std::max(batch.step_s, n_batches * batch.bottleneck_s);
-}
-
-}  // namespace
-
-Result<PlanSpeed> SpeedOf(const Plan& plan, const PlannerInputs& inputs,
-                          const PlannerOptions& options) {
-  PlanSpeed speed{.n_streams = std::max(options.n_streams, options.n_sequences)};
-  TC_ASSIGN_OR_RETURN(speed.one_tokens_per_s, TokensPerSecond(plan, inputs, options, 1));
-  TC_ASSIGN_OR_RETURN(speed.all_tokens_per_s,
-                      TokensPerSecond(plan, inputs, options, speed.n_streams));
-  return speed;
-}
-
-Result<PlanForecast> ForecastPlan(const Plan& plan, const PlannerInputs& inputs,
-                                  const PlannerOptions& options) {
-  TC_RETURN_IF_ERROR(ValidateCluster(inputs.cluster));
-  TC_RETURN_IF_ERROR(CheckMembers(plan, inputs.cluster));
-  const model::ModelConfig& config = inputs.config;
-  CostInputs of_plan = CostInputsOf(inputs, options);
-  of_plan.wires = PairWires::Of(plan);
-  const StageCosts costs{.inputs = inputs,
-                         .costs = CostModel(of_plan),
-                         .bytes = ModelBytes::Of(config, inputs.weights, options.request.ffn),
-                         .overhead = OverheadModel(config, inputs.weights, options.request.ffn,
-                                                   options.request.max_step_tokens)};
-  PlanForecast forecast{.n_sequences = options.n_sequences};
+PlanForecast ForecastStep(const Plan& plan, BatchCosts& by_batch, int64_t n_sequences) {
+  const StageCosts costs{.inputs = by_batch.inputs(),
+                         .costs = by_batch.Of(n_sequences),
+                         .bytes = by_batch.bytes(),
+                         .overhead = by_batch.overhead()};
+  PlanForecast forecast{.n_sequences = n_sequences};
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     PlanForecast::Stage& own = forecast.stages.emplace_back(StageOf(costs, plan.stages[i]));
     forecast.step_s += own.seconds;
@@ -161,9 +152,55 @@ Result<PlanForecast> ForecastPlan(const Plan& plan, const PlannerInputs& inputs,
       forecast.bottleneck_s = std::max(forecast.bottleneck_s, member.busy_s);
     }
   }
-  forecast.objective_s = options.latency_weight * forecast.step_s +
-                         (1 - options.latency_weight) * forecast.bottleneck_s;
+  const double host_s = HostBottleneck(by_batch.inputs().cluster, forecast);
+  forecast.bottleneck_s = std::max(forecast.bottleneck_s, host_s);
+  forecast.step_s = std::max(forecast.step_s, host_s);
   return forecast;
+}
+
+double TokensPerSecond(const Plan& plan, BatchCosts& costs, int64_t n_streams) {
+  const int64_t n_sequences = DivideUp(n_streams, plan.batches_under_way());
+  const PlanForecast batch = ForecastStep(plan, costs, n_sequences);
+  const auto n_batches = static_cast<double>(DivideUp(n_streams, n_sequences));
+  return static_cast<double>(n_streams) / std::max(batch.step_s, n_batches * batch.bottleneck_s);
+}
+
+Status CheckPlan(const Plan& plan, const PlannerInputs& inputs) {
+  TC_RETURN_IF_ERROR(ValidateCluster(inputs.cluster));
+  return CheckMembers(plan, inputs.cluster);
+}
+
+}  // namespace
+
+Result<PlanForecast> ForecastPlan(const Plan& plan, BatchCosts& costs) {
+  TC_RETURN_IF_ERROR(CheckPlan(plan, costs.inputs()));
+  const PlannerOptions& options = costs.options();
+  const int64_t n_sequences = options.n_sequences > 0
+                                  ? options.n_sequences
+                                  : DivideUp(StreamsOf(options), plan.batches_under_way());
+  return ForecastStep(plan, costs, n_sequences);
+}
+
+Result<PlanSpeed> SpeedOf(const Plan& plan, BatchCosts& costs) {
+  TC_RETURN_IF_ERROR(CheckPlan(plan, costs.inputs()));
+  const double latency = costs.options().latency_weight;
+  PlanSpeed speed{.n_streams = StreamsOf(costs.options())};
+  speed.one_tokens_per_s = TokensPerSecond(plan, costs, 1);
+  speed.all_tokens_per_s = TokensPerSecond(plan, costs, speed.n_streams);
+  speed.value_s = latency / speed.one_tokens_per_s + (1 - latency) / speed.all_tokens_per_s;
+  return speed;
+}
+
+Result<PlanForecast> ForecastPlan(const Plan& plan, const PlannerInputs& inputs,
+                                  const PlannerOptions& options) {
+  BatchCosts costs(inputs, options, PairWires::Of(plan));
+  return ForecastPlan(plan, costs);
+}
+
+Result<PlanSpeed> SpeedOf(const Plan& plan, const PlannerInputs& inputs,
+                          const PlannerOptions& options) {
+  BatchCosts costs(inputs, options, PairWires::Of(plan));
+  return SpeedOf(plan, costs);
 }
 
 }  // namespace thermocline::placement

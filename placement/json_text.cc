@@ -17,10 +17,15 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Which keys each object under way has had; of two alike one would be lost without a word.
-class KeyCheck {
+// How deep values lie in each other, and which keys each object under way has had: of two alike one
+// would be lost without a word.
+class ShapeCheck {
  public:
-  bool operator()(int /*depth*/, Json::parse_event_t event, Json& value) {
+  bool operator()(int depth, Json::parse_event_t event, Json& value) {
+    const bool opens =
+        event == Json::parse_event_t::object_start || event == Json::parse_event_t::array_start;
+    is_too_deep_ = is_too_deep_ || (opens && depth >= kMaxPlanDepth);  // that many are open
+    if (is_too_deep_) return false;  // what follows is read and forgotten
     if (event == Json::parse_event_t::object_start) keys_.emplace_back();
     if (event == Json::parse_event_t::object_end) keys_.pop_back();
     if (event == Json::parse_event_t::key) {
@@ -29,9 +34,16 @@ class KeyCheck {
     }
     return true;
   }
-  const std::optional<std::string>& twice() const { return twice_; }
+  Status Check() const {
+    if (is_too_deep_) {
+      return InvalidArgument(Str("plan nests too deep:", Kv("limit", kMaxPlanDepth)));
+    }
+    if (!twice_) return OkStatus();
+    return InvalidArgument(Str("plan: field stands twice in one object: ", Printable(*twice_)));
+  }
 
  private:
+  bool is_too_deep_ = false;
   std::vector<std::set<std::string>> keys_;  // of the objects around the place that is read
   std::optional<std::string> twice_;
 };
@@ -44,11 +56,10 @@ Result<nlohmann::ordered_json> ParsePlanText(std::string_view text, size_t max_b
   }
   if (text.find_first_not_of(" \t\r\n") == text.npos) return InvalidArgument("the plan is empty");
   try {
-    KeyCheck keys;
-    Json json = Json::parse(text, std::ref(keys));
-    if (!keys.twice()) return json;
-    return InvalidArgument(
-        Str("plan: field stands twice in one object: ", Printable(*keys.twice())));
+    ShapeCheck check;
+    Json json = Json::parse(text, std::ref(check));
+    TC_RETURN_IF_ERROR(check.Check());
+    return json;
   } catch (const Json::parse_error& error) {
     const auto end = text.begin() + std::min(error.byte, text.size());
     return InvalidArgument(Str("plan is not JSON: line ", 1 + std::count(text.begin(), end, '\n'),

@@ -3,16 +3,14 @@
 #pragma once
 
 #include "base/status.h"
+#include "placement/batch_costs.h"
 #include "placement/plan.h"
-#include "placement/planner.h"
 
 namespace thermocline::placement {
 
-// The number that generates the most tokens for options.n_sequences sequences, 1 where no stage has
-// helpers. With M batches under way each has 1/M of the sequences, and a round of all of them takes
-// what one batch takes through all stages, or M times what the busiest worker computes for one,
-// whichever is longer. Errors as ForecastPlan.
-Result<int> ChooseMicroBatches(const Plan& plan, const PlannerInputs& inputs,
-                               const PlannerOptions& options);
+// The least number with which all streams together generate nearly the most tokens, 1 where no
+// stage has helpers. What a plan is worth (PlanSpeed::value_s) depends on it by nothing else.
+// Errors as SpeedOf.
+Result<int> ChooseMicroBatches(const Plan& plan, BatchCosts& costs);
 
 }  // namespace thermocline::placement

@@ -65,6 +65,8 @@ class LoadWalk {
       case OpKind::kSelectActive:
       case OpKind::kSelectAtLeast:
       case OpKind::kZeroBelow:
+      case OpKind::kAddSums:
+      case OpKind::kRoundSums:
       case OpKind::kSend:
       case OpKind::kReceive:
       case OpKind::kBroadcast:

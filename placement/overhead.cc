@@ -31,6 +31,8 @@ constexpr uint64_t BytesIn(uint64_t wire) { return 2 * wire + (wire < 4 ? 4 : 0)
 constexpr uint64_t BytesOut(uint64_t wire) { return wire + (wire < 4 ? wire : 0); }
 // So all wire types need the same, and whatever a plan says of its links, this counts.
 static_assert(BytesIn(2) == BytesIn(4) && BytesOut(2) == BytesOut(4));
+// Sums are F64 where activations are F32, and then need the most.
+constexpr uint64_t kSumBytesIn = 2 * sizeof(double), kSumBytesOut = sizeof(double);
 
 // What the weights allow the layer to run; thresholds do not change what an op needs.
 model::LayerSparsity SparsityIn(const model::WeightIndex& weights, int layer) {
@@ -134,9 +136,10 @@ OverheadModel::Scratch OverheadModel::ScratchOfLayer(int layer, Role role,
   return widest;
 }
 
-uint64_t OverheadModel::OfFrames(int n_in, int n_out) const {
-  return (static_cast<uint64_t>(n_in) * BytesIn(sizeof(float)) +
-          static_cast<uint64_t>(n_out) * BytesOut(sizeof(float))) *
+uint64_t OverheadModel::OfFrames(const Frames& frames) const {
+  const auto times = [](int n, uint64_t n_bytes) { return static_cast<uint64_t>(n) * n_bytes; };
+  return (times(frames.in, BytesIn(sizeof(float))) + times(frames.out, BytesOut(sizeof(float))) +
+          times(frames.sums_in, kSumBytesIn) + times(frames.sums_out, kSumBytesOut)) *
          n_rows_ * static_cast<uint64_t>(config_.n_embd);
 }
 
@@ -148,10 +151,11 @@ uint64_t OverheadModel::Sum(const Scratch& scratch, const model::LayerRange& lay
                             int n_helpers) const {
   Scratch widest = scratch;
   if (layers.has_embed) widest.Widen(embed_);
-  uint64_t sum =
-      kRuntimeBytes + n_rows_ * static_cast<uint64_t>(widest.row_bytes) +
-      static_cast<uint64_t>(widest.bytes) + OfTables(layers.end - layers.begin) +
-      OfFrames(n_helpers + (layers.has_embed ? 0 : 1), n_helpers + (layers.has_head ? 0 : 1));
+  uint64_t sum = kRuntimeBytes + n_rows_ * static_cast<uint64_t>(widest.row_bytes) +
+                 static_cast<uint64_t>(widest.bytes) + OfTables(layers.end - layers.begin) +
+                 OfFrames({.in = layers.has_embed ? 0 : 1,
+                           .out = n_helpers + (layers.has_head ? 0 : 1),
+                           .sums_in = n_helpers});
   if (!layers.has_head) return sum;
   // The sampler looks at one row: a logit, a token id and a double of weight for each token.
   constexpr uint64_t kSampleBytes = 16;
@@ -179,7 +183,7 @@ uint64_t OverheadModel::OfHelper(const StagePlan& stage, const HelperPlan& helpe
     scratch.Widen(ScratchOfLayer(layer, Role::kHelper, {own.size(), 0}));
   }
   return kRuntimeBytes + n_rows_ * static_cast<uint64_t>(scratch.row_bytes) +
-         static_cast<uint64_t>(scratch.bytes) + OfFrames(1, 1) +
+         static_cast<uint64_t>(scratch.bytes) + OfFrames({.in = 1, .sums_out = 1}) +
          OfTables(stage.layers.end - stage.layers.begin);
 }
 
@@ -187,17 +191,23 @@ uint64_t OverheadModel::MostOfLead(const model::LayerRange& layers, int n_helper
   if (n_helpers == 0) return Sum(alone_, layers, 0);
   Scratch scratch = shared_;
   // Each further sum that is received takes a slot of n_embd at most.
-  scratch.row_bytes += (n_helpers - 1) * int64_t{config_.n_embd} * int64_t{sizeof(float)};
+  scratch.row_bytes += (n_helpers - 1) * int64_t{config_.n_embd} * int64_t{sizeof(double)};
   return Sum(scratch, layers, n_helpers);
 }
 
 uint64_t OverheadModel::MostOfHelper(int n_layers) const {
   return kRuntimeBytes + n_rows_ * static_cast<uint64_t>(helper_.row_bytes) +
-         static_cast<uint64_t>(helper_.bytes) + OfFrames(1, 1) + OfTables(n_layers);
+         static_cast<uint64_t>(helper_.bytes) + OfFrames({.in = 1, .sums_out = 1}) +
+         OfTables(n_layers);
 }
 
 uint64_t ActivationBytes(DType wire, int64_t n_rows, int64_t n_embd) {
   return RowBytes(wire, static_cast<uint64_t>(n_embd)) * static_cast<uint64_t>(n_rows);
+}
+
+uint64_t SumsBytes(DType wire, int64_t n_rows, int64_t n_embd) {
+  const uint64_t n_bytes = ActivationBytes(wire, n_rows, n_embd);
+  return wire == DType::kF32 ? n_bytes * (sizeof(double) / sizeof(float)) : n_bytes;
 }
 
 uint64_t KvPageBytes(const model::ModelConfig& config, const KvBudget& kv) {

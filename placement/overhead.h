@@ -14,8 +14,8 @@
 namespace thermocline::placement {
 
 // A worker without a stage: code, libraries (MPI's among them), heap and thread stacks. Measured
-// with Open MPI 4.1 on x86-64: 24 to 27 MiB; 1 to 2 MiB more after a few hundred requests.
-inline constexpr uint64_t kRuntimeBytes = 28 * kMiB;
+// with Open MPI 4.1 on x86-64: 24 to 29 MiB; 1 to 2 MiB more after a few hundred requests.
+inline constexpr uint64_t kRuntimeBytes = 30 * kMiB;
 
 // The peak of a worker that has seen a step of `max_step_tokens` rows. Immutable. The model
 // outlives it.
@@ -43,7 +43,12 @@ class OverheadModel {
   // The largest of the modes that the layer may run.
   Scratch ScratchOfLayer(int layer, Role role, const model::FfnShare& share) const;
   uint64_t Sum(const Scratch& scratch, const model::LayerRange& layers, int n_helpers) const;
-  uint64_t OfFrames(int n_in, int n_out) const;
+  // Messages of n_rows that are on their way at once.
+  struct Frames {
+    int in = 0, out = 0;            // activations
+    int sums_in = 0, sums_out = 0;  // of neuron rows
+  };
+  uint64_t OfFrames(const Frames& frames) const;
   uint64_t OfTables(int n_layers) const;
 
   const model::ModelConfig& config_;

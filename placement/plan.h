@@ -100,6 +100,9 @@ struct Plan {
 inline constexpr int kLogitsBlockRows = 32;
 // Of x[n_rows, n_embd] on a link: what the cost model counts and what a worker sends.
 uint64_t ActivationBytes(DType wire, int64_t n_rows, int64_t n_embd);
+// The same of a helper's sums: F64 where activations are F32, so that no bit of them is lost, else
+// rounded as activations are.
+uint64_t SumsBytes(DType wire, int64_t n_rows, int64_t n_embd);
 // Keys and values of one page in one layer: 2 * page_tokens * n_embd_kv elements.
 uint64_t KvPageBytes(const model::ModelConfig& config, const KvBudget& kv);
 
@@ -134,12 +137,13 @@ Result<Plan> CompletePlan(Plan plan, const model::ModelConfig& config,
                           const model::WeightIndex& weights, const ClusterProfile& cluster,
                           const PlanRequest& request);
 
+// Transports, left out: whoever reads it chooses them.
+enum class PlanLink : uint8_t { kWrite, kLeaveOut };
+
 // JSON in and out; docs/plan-format.md describes every field. Fields that the text leaves out keep
 // the value they have in `defaults`. kInvalidArgument names the field, or the line of a syntax
 // error. Needs no worker: a plan can be checked for its format and version before anybody joins;
 // CompletePlan checks it against model and cluster.
-// Transports, left out: whoever reads it chooses them.
-enum class PlanLink : uint8_t { kWrite, kLeaveOut };
 std::string PlanToJson(const Plan& plan, PlanLink link = PlanLink::kWrite);
 // What a text says of all links of its plan, rather than leaving it to the defaults.
 struct SaidOfLinks {

@@ -29,23 +29,24 @@ struct PlannerInputs {
 
 struct PlannerOptions {
   PlanRequest request;
-  // Sequences that decode in one step, with the context they have: what speeds are predicted for.
-  int64_t n_sequences = 1;
-  int64_t n_context = 0;
-  // Streams that decode at the same time, in one step after another; fewer than n_sequences count
-  // as so many. Only speeds are for them: plans are compared by the step.
+  // Streams that decode at the same time, with the context they have: what plans are made for.
   int64_t n_streams = 1;
-  // 1: the latency of one stream; 0: the throughput of many in flight; between: both, weighted.
+  int64_t n_context = 0;
+  // Of the step that a forecast tells; 0: as many as a batch of the plan has of the streams.
+  int64_t n_sequences = 0;
+  // 1: the latency of one stream; 0: the throughput of all; between: both, weighted.
   double latency_weight = 1;
+  bool with_bound = true;  // tell how much better another plan can be; takes as long as the search
   SplitPolicy policy = SplitPolicy::kOptimal;
-  int max_group = 4;                        // members of a stage, 1 or more
+  int max_group = 4;  // members of stages that are tried in all combinations, 1 or more
   const std::atomic<bool>* stop = nullptr;  // set: the search ends soon, with kAborted
 };
 
-// The same as the cost model asks for it.
-CostInputs CostInputsOf(const PlannerInputs& inputs, const PlannerOptions& options);
+// The same as the cost model asks for it, for steps of so many sequences.
+CostInputs CostInputsOf(const PlannerInputs& inputs, const PlannerOptions& options,
+                        int64_t n_sequences);
 
-// What a plan is expected to do. Times are of one step of n_sequences tokens.
+// What a plan is expected to do in one step of n_sequences tokens.
 struct PlanForecast {
   struct Member {
     WorkerId worker;
@@ -71,20 +72,22 @@ struct PlanForecast {
     std::vector<Layer> layers;
   };
   std::vector<Stage> stages;
-  double step_s = 0;             // through all stages and links
-  double bottleneck_s = 0;       // the busiest worker
-  double objective_s = 0;        // what was minimised
-  double lower_bound_s = 0;      // of any plan; 0: nobody asked
-  double structure_bound_s = 0;  // of these stages with any split
+  double step_s = 0;  // through all stages and links
+  // The busiest worker; or host, where its workers have more threads than it has cores.
+  double bottleneck_s = 0;
   int64_t n_sequences = 1;
-  double gap() const { return objective_s > 0 ? 1 - lower_bound_s / objective_s : 0; }
 };
 
-// What streams get of a plan.
+// What streams get of a plan, and what it is worth by that.
 struct PlanSpeed {
   int64_t n_streams = 1;
   double one_tokens_per_s = 0;  // of a stream with nobody beside it
   double all_tokens_per_s = 0;  // of n_streams together
+  // What plans are compared by, the less the better: seconds of a token, by the weight of latency
+  // of a stream alone and otherwise of all together.
+  double value_s = 0;
+  double lower_bound_s = 0;  // of the value of any plan; 0: nobody asked
+  double gap() const { return value_s > 0 ? 1 - lower_bound_s / value_s : 0; }
 };
 
 struct PlannedModel {
@@ -99,9 +102,6 @@ Result<double> ParseObjective(std::string_view objective);
 // The objective where none is given. One stream wants short steps; several also want every worker
 // busy, which a long pipeline of short stages gives, so both count.
 std::string_view DefaultObjective(int n_streams);
-// Sequences of one step: streams share the steps under way, of which there will be no more than
-// workers.
-int64_t SequencesPerStep(int n_streams, size_t n_workers);
 
 // kInvalidArgument: no workers, no layers, options out of range, or a pair without a link;
 // kResourceExhausted: no plan fits the workers' memory, and by how much.

@@ -96,7 +96,8 @@ void GiveLeadABlock(const SplitLayer& layer, LayerSplit* ranges) {
 
 }  // namespace
 
-StagePlan ToStage(const StageChoice& choice, const ClusterStages& model, const CostModel& costs) {
+StagePlan ToStage(const StageChoice& choice, const ClusterStages& model) {
+  const CostModel& costs = model.costs();
   const model::LayerRange layers = model.LayersOf(choice.begin, choice.end);
   StagePlan stage{.lead = model.WorkerAt(choice.group.front()).id, .layers = layers};
   stage.reason = StageReason(choice, layers, model.n_layer());

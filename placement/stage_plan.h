@@ -8,6 +8,6 @@ namespace thermocline::placement {
 
 // With the reasons for it, and the bytes of every member but those of keys and values. A lead
 // without neurons of a layer is given a block of a helper's.
-StagePlan ToStage(const StageChoice& choice, const ClusterStages& model, const CostModel& costs);
+StagePlan ToStage(const StageChoice& choice, const ClusterStages& model);
 
 }  // namespace thermocline::placement

@@ -46,6 +46,7 @@ void Put(const Hello& in, wire::Message* message) {
   out->set_nccl_id(in.nccl_id);
   out->set_nccl_version(in.nccl_version);
   out->set_gpu_uuid(in.gpu_uuid);
+  out->set_nccl_link_id(in.nccl_link_id);
 }
 
 Status Get(const wire::Hello& in, Hello* out) {
@@ -59,6 +60,7 @@ Status Get(const wire::Hello& in, Hello* out) {
   TC_RETURN_IF_ERROR(GetText("hello.device", in.device(), &out->device));
   TC_RETURN_IF_ERROR(GetText("hello.mpi_address", in.mpi_address(), &out->mpi_address));
   TC_RETURN_IF_ERROR(GetNcclId("hello.nccl_id", in.nccl_id(), &out->nccl_id));
+  TC_RETURN_IF_ERROR(GetNcclId("hello.nccl_link_id", in.nccl_link_id(), &out->nccl_link_id));
   TC_RETURN_IF_ERROR(GetText("hello.nccl_version", in.nccl_version(), &out->nccl_version));
   TC_RETURN_IF_ERROR(GetText("hello.gpu_uuid", in.gpu_uuid(), &out->gpu_uuid));
   return GetText("hello.zmq_address", in.zmq_address(), &out->zmq_address);
@@ -107,6 +109,8 @@ void Put(const AssignPlan& in, wire::Message* message) {
   out->set_trace(in.trace);
   out->set_nccl_id(in.nccl_id);
   for (const int helper : in.nccl_helpers) out->add_nccl_helpers(helper);
+  out->set_previous_nccl_id(in.previous_nccl_id);
+  out->set_next_nccl_id(in.next_nccl_id);
 }
 
 Status GetHelperAddresses(const wire::AssignPlan& in, AssignPlan* out) {
@@ -122,6 +126,9 @@ Status GetHelperAddresses(const wire::AssignPlan& in, AssignPlan* out) {
 // Ascending, each a helper of the stage.
 Status GetGroup(const wire::AssignPlan& in, AssignPlan* out) {
   TC_RETURN_IF_ERROR(GetNcclId("assign.nccl_id", in.nccl_id(), &out->nccl_id));
+  TC_RETURN_IF_ERROR(
+      GetNcclId("assign.previous_nccl_id", in.previous_nccl_id(), &out->previous_nccl_id));
+  TC_RETURN_IF_ERROR(GetNcclId("assign.next_nccl_id", in.next_nccl_id(), &out->next_nccl_id));
   TC_RETURN_IF_ERROR(
       CheckCount("assign.nccl_helpers", in.nccl_helpers_size(), placement::kMaxHelpers));
   int next = 0;
@@ -188,6 +195,7 @@ void Put(const Ready& in, wire::Message* message) {
   out->set_neuron_order(in.neuron_order);
   out->set_kept_bytes(in.kept_bytes);
   out->set_nccl_id(in.nccl_id);
+  out->set_nccl_link_id(in.nccl_link_id);
   out->set_note(Cut(in.note));
 }
 
@@ -199,6 +207,7 @@ Status Get(const wire::Ready& in, Ready* out) {
   out->neuron_order = in.neuron_order();
   out->kept_bytes = in.kept_bytes();
   TC_RETURN_IF_ERROR(GetNcclId("ready.nccl_id", in.nccl_id(), &out->nccl_id));
+  TC_RETURN_IF_ERROR(GetNcclId("ready.nccl_link_id", in.nccl_link_id(), &out->nccl_link_id));
   return GetText("ready.note", in.note(), &out->note);
 }
 

@@ -24,6 +24,7 @@ void Put(const ProbeLink& in, wire::ProbeLink* out) {
   out->set_transport(static_cast<uint32_t>(in.transport));
   out->set_leads(in.leads);
   out->set_budget_us(in.budget_us);
+  out->set_patience_us(in.patience_us);
 }
 
 Status Get(const wire::ProbeLink& in, ProbeLink* out) {
@@ -33,7 +34,9 @@ Status Get(const wire::ProbeLink& in, ProbeLink* out) {
   TC_RETURN_IF_ERROR(GetText("probe.address", in.address(), &out->address));
   TC_RETURN_IF_ERROR(
       GetEnum("probe.transport", in.transport(), placement::LinkKind::kZmq, &out->transport));
-  return GetInt("probe.budget_us", in.budget_us(), 0, kMaxProbeBudgetUs, &out->budget_us);
+  TC_RETURN_IF_ERROR(
+      GetInt("probe.budget_us", in.budget_us(), 0, kMaxProbeBudgetUs, &out->budget_us));
+  return GetInt("probe.patience_us", in.patience_us(), 0, kMaxProbeBudgetUs, &out->patience_us);
 }
 
 void Put(const LinkReport& in, wire::LinkReport* out) {

@@ -180,6 +180,12 @@ Status Get(std::string_view field, const wire::NeuronRanges& in,
   return OkStatus();
 }
 
+Status GetWire(std::string_view field, uint32_t in, DType* out) {
+  TC_RETURN_IF_ERROR(GetEnum(field, in, static_cast<DType>(kNumDTypes - 1), out));
+  if (IsFloat(*out)) return OkStatus();
+  return DataLoss(Str("message: ", field, " is no float type: ", DTypeName(*out)));
+}
+
 void Put(const placement::LinkChoice& in, wire::LinkChoice* out) {
   if (in.link) out->set_link(static_cast<uint32_t>(*in.link));
   if (in.wire) out->set_wire(static_cast<uint32_t>(*in.wire));
@@ -187,12 +193,11 @@ void Put(const placement::LinkChoice& in, wire::LinkChoice* out) {
 
 Status Get(const wire::LinkChoice& in, placement::LinkChoice* out) {
   using placement::LinkKind;
-  constexpr DType kLastType = static_cast<DType>(kNumDTypes - 1);
   if (in.has_link()) {
     TC_RETURN_IF_ERROR(GetEnum("link.link", in.link(), LinkKind::kZmq, &out->link.emplace()));
   }
   if (!in.has_wire()) return OkStatus();
-  return GetEnum("link.wire", in.wire(), kLastType, &out->wire.emplace());
+  return GetWire("link.wire", in.wire(), &out->wire.emplace());
 }
 
 void Put(const placement::HelperPlan& in, wire::HelperPlan* out) {
@@ -313,7 +318,7 @@ Status Get(const wire::Plan& in, placement::Plan* out) {
     TC_RETURN_IF_ERROR(Get(in.stages(i), &out->stages[i]));
   }
   TC_RETURN_IF_ERROR(GetEnum("plan.link", in.link(), placement::LinkKind::kZmq, &out->link));
-  TC_RETURN_IF_ERROR(GetEnum("plan.wire", in.wire(), kLastType, &out->wire));
+  TC_RETURN_IF_ERROR(GetWire("plan.wire", in.wire(), &out->wire));
   TC_RETURN_IF_ERROR(
       GetInt("plan.kv.page_tokens", in.kv().page_tokens(), 0, kMaxInt, &out->kv.page_tokens));
   // Pages times tokens stay far from wrapping.

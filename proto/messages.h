@@ -6,7 +6,8 @@
 // last one, Heartbeat both ways, FiringCounts, LinkLost and Leaving from workers, and
 // Shutdown/Failure. A later AssignPlan, of the next epoch, is another plan; steps come again when
 // all are ready. Data plane (Link): a StepBatch is the header of the frame whose payload is the
-// activation x[n_tokens, n_embd]; a Part is that of x and of sums within a stage.
+// activation x[n_tokens, n_embd], unless GPUs move it; a Part is that of x and of sums within a
+// stage.
 #pragma once
 
 #include <cstddef>
@@ -27,7 +28,7 @@
 namespace thermocline::proto {
 
 // Peers of another version are refused by name: layouts of frames may differ.
-inline constexpr uint32_t kProtocolVersion = 2;
+inline constexpr uint32_t kProtocolVersion = 3;
 
 // Where members of a group of GPUs meet, as NCCL makes it up on the one that leads them: so many
 // bytes, or none. It serves one group, once.
@@ -46,7 +47,8 @@ struct Hello {
   std::string zmq_address;           // tcp endpoints, or "" when not opened
   // Its memory is what was free on its host: nobody has said how much of it is this worker's.
   bool offers_host = false;
-  std::string nccl_id;  // for the first group that this worker will lead; or ""
+  std::string nccl_id;       // for the first group that this worker will lead; or ""
+  std::string nccl_link_id;  // the same, for the first link to a next stage on a GPU
   // Of a worker on a GPU that can be in a group; else "".
   std::string nccl_version;
   std::string gpu_uuid;  // of its card; no two members of a group have one together
@@ -89,6 +91,10 @@ struct AssignPlan {
   // The helpers of the stage, ascending, that are in a group with its lead; each has one rank more
   // than it has helpers before it here. None: there is no group, and sums go over links.
   std::vector<int> nccl_helpers;
+  // For leads of stages: where the GPUs of neighbours meet, as the one of the stage before told;
+  // "" where activations go by way of the hosts.
+  std::string previous_nccl_id;
+  std::string next_nccl_id;
   friend bool operator==(const AssignPlan&, const AssignPlan&) = default;
 };
 
@@ -107,9 +113,10 @@ struct Ready {
   // Checksum of the order in which its neurons stand, 0 for the file's: members of a stage that is
   // shared must agree on it.
   uint64_t neuron_order = 0;
-  std::string note;         // "ffn_down of 6 layers re-laid to F16 rows", for the log
-  uint64_t kept_bytes = 0;  // in memory, of the epoch before: neither read nor fetched again
-  std::string nccl_id;      // for the next group that this worker will lead; or ""
+  std::string note;          // "ffn_down of 6 layers re-laid to F16 rows", for the log
+  uint64_t kept_bytes = 0;   // in memory, of the epoch before: neither read nor fetched again
+  std::string nccl_id;       // for the next group that this worker will lead; or ""
+  std::string nccl_link_id;  // the same, for the next link to a next stage on a GPU
   friend bool operator==(const Ready&, const Ready&) = default;
 };
 
@@ -168,7 +175,9 @@ struct StepResult {
 };
 
 // Between the members of a stage that share its neurons, as the header of x from the lead and of
-// the sum from a helper: rows of one step, before or after the FFN of one layer.
+// the sum from a helper: rows of one step, before or after the FFN of one layer. Between stages on
+// GPUs, before the first batch: rows of a trial and the word that they are there, until one of
+// step 1 ends it.
 struct Part {
   Epoch epoch;
   StepId step;
@@ -201,8 +210,8 @@ struct Shutdown {
   friend bool operator==(const Shutdown&, const Shutdown&) = default;
 };
 
-// Coordinator -> two workers at a time, before there is a plan: measure the link between you. One
-// leads, the other sends back what it gets.
+// Coordinator -> two workers at a time: measure the link between you. One leads, the other sends
+// back what it gets. Before there is a plan, or when one of the two has just joined a service.
 struct ProbeLink {
   uint32_t round = 0;   // of the survey, told back
   WorkerId peer;        // the other end
@@ -210,6 +219,9 @@ struct ProbeLink {
   placement::LinkKind transport = placement::LinkKind::kZmq;
   bool leads = false;
   uint32_t budget_us = 0;  // what the samples may take; the first answer may take longer
+  // While the cluster serves: until when, from now on, a lead that has steps to do may begin, and
+  // for how long the other end waits for it. 0: both begin at once.
+  uint32_t patience_us = 0;
   friend bool operator==(const ProbeLink&, const ProbeLink&) = default;
 };
 

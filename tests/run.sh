@@ -40,7 +40,8 @@ test_all() {
 thread_tests=(base_test base_thread_pool_test base_metrics_test comm_test comm_gpu_test
               coordinator_scheduler_test
               coordinator_membership_test coordinator_engine_test coordinator_plan_task_test
-              coordinator_replan_test http_test worker_dispatcher_test worker_group_stage_test worker_test)
+              coordinator_replan_test http_test worker_dispatcher_test worker_gpu_link_test
+              worker_group_stage_test worker_test)
 test_threads() {
   say "Build tsan (build/tsan)"
   configure tsan

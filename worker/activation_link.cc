@@ -14,22 +14,22 @@ namespace {
 // How long a wait lasts before it looks whether it should stop.
 constexpr Duration kPollInterval = std::chrono::milliseconds(100);
 
-void ToWire(TensorView x, DType wire, std::vector<std::byte>* out) {
-  const auto n = static_cast<size_t>(x.n_rows * x.n_cols);
-  out->resize(n * sizeof(uint16_t));
-  const float* from = x.f32_row(0);
-  for (size_t i = 0; i < n; ++i) {
-    const uint16_t narrow = wire == DType::kF16 ? F32ToF16(from[i]) : F32ToBF16(from[i]);
+template <typename T>
+void ToWire(std::span<const T> values, DType wire, std::vector<std::byte>* out) {
+  out->resize(values.size() * sizeof(uint16_t));
+  for (size_t i = 0; i < values.size(); ++i) {
+    const auto value = static_cast<float>(values[i]);
+    const uint16_t narrow = wire == DType::kF16 ? F32ToF16(value) : F32ToBF16(value);
     std::memcpy(out->data() + i * sizeof narrow, &narrow, sizeof narrow);
   }
 }
 
-void FromWire(std::span<const std::byte> bytes, DType wire, std::vector<float>* out) {
-  out->resize(bytes.size() / sizeof(uint16_t));
-  for (size_t i = 0; i < out->size(); ++i) {
+template <typename T>
+void FromWire(std::span<const std::byte> bytes, DType wire, std::span<T> out) {
+  for (size_t i = 0; i < out.size(); ++i) {
     uint16_t narrow;
     std::memcpy(&narrow, bytes.data() + i * sizeof narrow, sizeof narrow);
-    (*out)[i] = wire == DType::kF16 ? F16ToF32(narrow) : BF16ToF32(narrow);
+    out[i] = wire == DType::kF16 ? F16ToF32(narrow) : BF16ToF32(narrow);
   }
 }
 
@@ -39,12 +39,23 @@ ActivationLink::ActivationLink(const LinkContext& context, std::unique_ptr<comm:
     : context_(context), link_(std::move(link)) {}
 
 Status ActivationLink::Send(const proto::Message& header, TensorView x) {
-  proto::Encode(header, &sent_);
-  std::span<const std::byte> payload(x.data, x.bytes());
-  if (context_.wire != DType::kF32 && x.n_rows > 0) {
-    ToWire(x, context_.wire, &wired_);
-    payload = wired_;
+  if (context_.wire == DType::kF32 || x.n_rows == 0) {
+    return SendFrame(header, {x.data, x.bytes()});
   }
+  const auto n_elems = static_cast<size_t>(x.n_rows * x.n_cols);
+  ToWire(std::span<const float>(x.f32_row(0), n_elems), context_.wire, &wired_);
+  return SendFrame(header, wired_);
+}
+
+Status ActivationLink::SendSums(const proto::Message& header, kernels::SumsView sums) {
+  const std::span<const double> values(sums.data, static_cast<size_t>(sums.n_rows * sums.n_cols));
+  if (context_.wire == DType::kF32) return SendFrame(header, std::as_bytes(values));
+  ToWire(values, context_.wire, &wired_);
+  return SendFrame(header, wired_);
+}
+
+Status ActivationLink::SendFrame(const proto::Message& header, std::span<const std::byte> payload) {
+  proto::Encode(header, &sent_);
   const TimePoint until = context_.clock.Now() + kSendTimeout;
   while (true) {
     const Status sent = link_->Send({sent_, payload}, context_.clock.Now() + kPollInterval);
@@ -79,16 +90,32 @@ Status ActivationLink::Noted(const Status& status) {
   return status;
 }
 
-Result<TensorView> ActivationLink::Activation(int64_t n_rows) {
-  const uint64_t expected = placement::ActivationBytes(context_.wire, n_rows, context_.n_embd);
-  if (frame_.payload.size() != expected) {
-    return DataLoss(
-        Str("activation has another size than its header says:", Kv("peer", link_->peer()),
-            Kv("bytes", frame_.payload.size()), Kv("expected", expected)));
+Status ActivationLink::CheckPayload(uint64_t expected) const {
+  if (frame_.payload.size() == expected) return OkStatus();
+  return DataLoss(
+      Str("activation has another size than its header says:", Kv("peer", link_->peer()),
+          Kv("bytes", frame_.payload.size()), Kv("expected", expected)));
+}
+
+Status ActivationLink::TakeSums(kernels::SumsView sums) {
+  TC_RETURN_IF_ERROR(
+      CheckPayload(placement::SumsBytes(context_.wire, sums.n_rows, context_.n_embd)));
+  const std::span<double> to(sums.data, static_cast<size_t>(sums.n_rows * sums.n_cols));
+  if (context_.wire == DType::kF32) {
+    std::memcpy(to.data(), frame_.payload.data(), to.size_bytes());
+  } else {
+    FromWire(frame_.payload, context_.wire, to);
   }
+  return OkStatus();
+}
+
+Result<TensorView> ActivationLink::Activation(int64_t n_rows) {
+  TC_RETURN_IF_ERROR(
+      CheckPayload(placement::ActivationBytes(context_.wire, n_rows, context_.n_embd)));
   auto* data = reinterpret_cast<float*>(frame_.payload.data());
   if (context_.wire != DType::kF32) {
-    FromWire(frame_.payload, context_.wire, &floats_);
+    floats_.resize(static_cast<size_t>(n_rows * context_.n_embd));
+    FromWire(frame_.payload, context_.wire, std::span(floats_));
     data = floats_.data();
   }
   return TensorView::F32(data, n_rows, context_.n_embd);

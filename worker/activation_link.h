@@ -16,8 +16,10 @@
 #include "base/status.h"
 #include "base/tensor_view.h"
 #include "comm/link.h"
+#include "kernels/operands.h"
 #include "proto/codec.h"
 #include "proto/messages.h"
+#include "worker/link_probe.h"
 
 namespace thermocline::worker {
 
@@ -41,24 +43,35 @@ class ActivationLink {
   // has it. kAborted when stopping; otherwise as comm::Link::Send, kDeadlineExceeded only from a
   // peer that has taken nothing for kSendTimeout.
   Status Send(const proto::Message& header, TensorView x);
+  // The same of sums[n_rows, n_embd]: as they are where the wire type is F32, else rounded to it.
+  Status SendSums(const proto::Message& header, kernels::SumsView sums);
 
   // The next frame, within `wait`: false when there is none yet.
   Result<bool> Receive(Duration wait);
   // The same, if it has arrived.
   Result<bool> TryReceive();
-  // The header of the frame received last; nothing for a frame of a plan before, which is to be
-  // dropped. kDataLoss when it is no T.
+  // The header of the frame received last; nothing for a frame of a plan before or of a probe that
+  // was given up, which is to be dropped. kDataLoss when it is no T.
   template <typename T>
   Result<std::optional<T>> Header() {
-    auto header = proto::DecodeOfEpoch<T>(frame_.header, context_.epoch);
+    auto header = IsProbeFrame(frame_.header)
+                      ? Result<std::optional<T>>(std::nullopt)
+                      : proto::DecodeOfEpoch<T>(frame_.header, context_.epoch);
     if (header.ok() && !*header && context_.n_stale != nullptr) ++*context_.n_stale;
     return header;
   }
   // Its x, valid until the next Receive. kDataLoss when it has not `n_rows` rows.
   Result<TensorView> Activation(int64_t n_rows);
+  // Its sums, copied. kDataLoss when it has not as many.
+  Status TakeSums(kernels::SumsView sums);
+
+  // Whether the frame received last has brought its x itself.
+  bool has_payload() const { return !frame_.payload.empty(); }
 
   // As comm::Link.
   Result<bool> Flush();
+  // What another way to the same peer has found: the connection is gone.
+  void NoteLoss() { is_lost_ = true; }
   // Whether any of these has said that the connection is gone.
   bool is_lost() const { return is_lost_; }
   WorkerId peer() const { return link_->peer(); }
@@ -70,6 +83,8 @@ class ActivationLink {
   static constexpr Duration kSendTimeout = std::chrono::minutes(30);
 
  private:
+  Status SendFrame(const proto::Message& header, std::span<const std::byte> payload);
+  Status CheckPayload(uint64_t expected) const;
   // Remembers whether it says that the connection is gone.
   Status Noted(const Status& status);
 

@@ -214,6 +214,10 @@ bool Assignment::is_in_group() const {
   return is_helper() ? IsInGroup(message.helper) : !message.nccl_helpers.empty();
 }
 
+bool Assignment::meets_gpus() const {
+  return is_in_group() || !message.previous_nccl_id.empty() || !message.next_nccl_id.empty();
+}
+
 int Assignment::group_rank() const {
   if (!is_helper()) return 0;
   const auto& members = message.nccl_helpers;
@@ -265,6 +269,13 @@ std::vector<std::vector<size_t>> Assignment::LinkHelpers() const {
 }
 
 Status CheckGroup(const proto::AssignPlan& message) {
+  const bool meets_nobody =
+      (!message.previous_nccl_id.empty() && message.previous_address.empty()) ||
+      (!message.next_nccl_id.empty() && message.next_address.empty());
+  if (meets_nobody) {
+    return DataLoss(Str("plan with a GPU to meet in a stage that is not there:",
+                        Kv("stage", message.stage), Kv("helper", message.helper)));
+  }
   const auto& members = message.nccl_helpers;
   if (members.empty()) return OkStatus();
   const auto& helpers = message.plan.stages[static_cast<size_t>(message.stage)].helpers;

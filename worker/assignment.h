@@ -42,6 +42,8 @@ struct Assignment {
   // Whether a helper of the stage is in a group of GPUs with its lead; this worker is.
   bool IsInGroup(int helper) const;
   bool is_in_group() const;
+  // Whether NCCL joins its GPU with others, in a group or along links between stages.
+  bool meets_gpus() const;
   // Of the lead in the group, or of a helper that is in it.
   int group_rank() const;
   // By layer of the stage: whether all members of its group have neurons there, so that the group
@@ -89,7 +91,8 @@ Result<LoadedModel> OpenAssignedModel(const Assignment& assignment, const Clock&
                                       const std::atomic<bool>& stop,
                                       const LoadProgressFn& on_progress);
 
-// kDataLoss names a member of the group that the stage does not have, or what the group lacks.
+// kDataLoss names a member of the group that the stage does not have, what the group lacks, or a
+// GPU to meet in a stage that is not there.
 Status CheckGroup(const proto::AssignPlan& message);
 
 // kDataLoss names what a stage's neurons contradict: the layers, one another, or the model.

@@ -35,11 +35,17 @@ struct BatchRun {
   Duration ffn_time{0};
 
   const LoweredOp& op(int i) const { return program->ops()[static_cast<size_t>(i)]; }
-  // A slot of the program; empty for kNoSlot.
+  // A slot of the program; empty for kNoSlot. One of sums is twice as wide.
   TensorView View(int slot) const {
     if (slot == kNoSlot) return TensorView{};
     const Slot& place = program->slots()[static_cast<size_t>(slot)];
     return TensorView::F32(scratch + place.offset_cols * n_rows, n_rows, place.n_cols);
+  }
+  // A slot that holds sums. Slots begin at cache lines.
+  kernels::SumsView Sums(int slot) const {
+    if (slot == kNoSlot) return {};
+    const TensorView view = View(slot);
+    return {reinterpret_cast<double*>(view.data), view.n_rows, view.n_cols / 2};
   }
 };
 

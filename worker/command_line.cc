@@ -24,8 +24,9 @@ void AddFlags(CLI::App* app, WorkerFlags* flags) {
                   "GPU memory that this process may use for everything, e.g. 20G (default: 95 % of "
                   "what is free there)");
   app->add_option("--nccl", flags->nccl,
-                  "How GPUs of one stage add their sums: auto (by NCCL where it is installed), or "
-                  "off (by way of the host)")
+                  "How GPUs add the sums of one stage and pass activations to the next: auto (by "
+                  "NCCL where it is installed, between stages where it is faster, too), always "
+                  "(between stages also where it is not), or off (by way of the hosts)")
       ->capture_default_str();
   app->add_option("--isa", flags->isa,
                   "Instruction set of the kernels: auto, or one this machine has (avx512-vnni, "

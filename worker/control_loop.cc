@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 #include <variant>
 
@@ -94,6 +95,9 @@ Status ControlLoop::SendHello() {
   hello.build = std::string(kVersion);
   hello.wanted_id = options_.wanted_id;
   hello.pid = getpid();
+  if (device_->reads_host_memory()) {
+    std::this_thread::sleep_for(options_.measuring_turn * (kProfileTime + kTurnMargin));
+  }
   TC_ASSIGN_OR_RETURN(hello.profile, MeasureWorker(*device_, {.n_threads = options_.n_threads,
                                                               .cpus = options_.cpus,
                                                               .memory_bytes = options_.memory_bytes,
@@ -102,9 +106,10 @@ Status ControlLoop::SendHello() {
   if (!device_->reads_host_memory()) {
     TC_ASSIGN_OR_RETURN(hello.profile.memory_bytes,
                         MemoryToOffer(*device_, options_.gpu_memory_bytes));
-    const bool may_be_in_group = gpu_ways_.nccl != nullptr && hello.profile.gpus.size() > 1;
+    const bool may_meet_others =
+        gpu_ways_.nccl != nullptr && (hello.profile.gpus.size() > 1 || !gpu_ways_.one_host);
     uint64_t& offered = hello.profile.memory_bytes;
-    if (may_be_in_group) offered -= std::min(offered, kGroupMemoryBytes);
+    if (may_meet_others) offered -= std::min(offered, kNcclMemoryBytes);
   }
   hello.host = hello.profile.host;
   hello.device = device_->name();
@@ -114,6 +119,7 @@ Status ControlLoop::SendHello() {
   if (gpu_ways_.gpu != nullptr) hello.gpu_uuid = gpu_ways_.gpu->uuid();
   if (gpu_ways_.nccl != nullptr) hello.nccl_version = gpu_ways_.nccl->version();
   hello.nccl_id = gpu_ways_.MakeId();
+  hello.nccl_link_id = gpu_ways_.MakeId();
   return Send(hello);
 }
 
@@ -230,10 +236,12 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
   return OkStatus();
 }
 
-// Ports are the step thread's while it serves.
+// Ports are the step thread's while it serves, which then makes the probe.
 void ControlLoop::StartProbe(const proto::ProbeLink& request) {
   prober_.reset();
   comm::DataPort* const port = ports().Of(request.transport);
+  const bool is_between_steps = step_loop_ != nullptr && request.patience_us > 0;
+  if (port != nullptr && is_between_steps) return step_loop_->Probe(request);
   if (port == nullptr || step_loop_ != nullptr) {
     const std::string why = port == nullptr ? "no port for that transport" : "serving already";
     const Status sent =

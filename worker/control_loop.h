@@ -37,11 +37,15 @@ struct WorkerOptions {
   std::string isa = "auto";   // instruction set of the CPU's kernels
   uint64_t memory_bytes = 0;  // what the plan may use here, on a CPU
   bool offers_host = false;   // which is all that was free: nobody gave it a part
+  // Workers that started together on a host with fewer cores than threads measure themselves in
+  // turns, as many at once as can compute at once.
+  int measuring_turn = 0;
   // What the process may use of a GPU, whatever for; 0: what is free.
   uint64_t gpu_memory_bytes = 0;
   std::string cache_dir;                      // for weights that come by wire
   double slowdown = 1;                        // of computing, in experiments
   bool uses_nccl = true;                      // where it is there; of a GPU
+  bool always_nccl = false;                   // between stages, even where the host's way is faster
   std::optional<comm::ShapingOptions> shape;  // what links are made to be like, in experiments
   std::function<void(WorkerId)> on_welcome;   // called once, when the id is known; may be null
 };

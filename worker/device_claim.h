@@ -11,15 +11,16 @@
 
 namespace thermocline::worker {
 
-// A name that one process of this host has at a time, until it ends, however it does: an abstract
-// socket of Linux, which leaves no file behind. Move-only. Thread-compatible.
+// A name that one process of this host (of its network namespace: containers have their own) has at
+// a time, until it ends, however it does: an abstract socket of Linux, which leaves no file behind.
+// Move-only. Thread-compatible.
 class DeviceClaim {
  public:
   DeviceClaim(DeviceClaim&& other) noexcept;
   DeviceClaim& operator=(DeviceClaim&&) = delete;
   ~DeviceClaim();
-  // Nullopt when another process, or another claim of this one, has it.
-  static std::optional<DeviceClaim> Take(const std::string& name);
+  // kUnavailable when another process, or another claim of this one, has it, or the system refuses.
+  static Result<DeviceClaim> Take(const std::string& name);
 
  private:
   explicit DeviceClaim(int fd) : fd_(fd) {}

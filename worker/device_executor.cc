@@ -5,6 +5,8 @@ namespace {
 
 using model::OpKind;
 
+static_assert(model::kSumChunk == kernels::kSumChunk, "plans cut where kernels round");
+
 kernels::RopePairing ToKernel(model::RopePairing pairing) {
   return pairing == model::RopePairing::kAdjacent ? kernels::RopePairing::kAdjacent
                                                   : kernels::RopePairing::kHalves;
@@ -41,6 +43,11 @@ kernels::ActiveIds Ids(const BatchRun& run, int slot) {
   return {words + 1, words, static_cast<int32_t>(list.n_cols - 1)};
 }
 
+// Drivers of CUDA take about 1000 launches before a call waits for room (measured by many, promised
+// nowhere). An op is one to six launches, so DeviceExecutor::kMarks times these are safe; and they
+// last a card some 100 us at least, far longer than the host needs to put in as many more.
+constexpr uint64_t kOpsPerMark = 32;
+
 bool IsOfGroup(OpKind kind) { return kind == OpKind::kBroadcast || kind == OpKind::kGroupSum; }
 
 bool WaitsForOthers(OpKind kind) { return kind == OpKind::kReceive || kind == OpKind::kGroupSum; }
@@ -68,7 +75,16 @@ void DeviceExecutor::set_tracer(Tracer* tracer, int first_layer) {
   if (tracer != nullptr) track_ = tracer->Track(kDeviceTrack);
 }
 
+Status DeviceExecutor::AwaitRoom() {
+  if (!is_apart_ || ++n_ops_ % kOpsPerMark != 0) return OkStatus();
+  kernels::WorkMark& oldest = marks_[n_ops_ / kOpsPerMark % kMarks];
+  if (oldest != 0) TC_RETURN_IF_ERROR(device_->Wait(oldest));
+  oldest = device_->Mark();
+  return OkStatus();
+}
+
 Result<bool> DeviceExecutor::Start(OpRef ref) {
+  TC_RETURN_IF_ERROR(AwaitRoom());
   BatchRun& run = (*runs_)[static_cast<size_t>(ref.run)];
   const LoweredOp& op = run.op(ref.op);
   if (timed_since_.run != kNoRun && timed_since_.run != ref.run) StopTiming();
@@ -102,7 +118,8 @@ Status DeviceExecutor::RunInGroup(const BatchRun& run, const LoweredOp& op) {
   const bool gives = op.inputs[0] != kNoSlot;
   const TensorView x = run.View(gives ? op.inputs[0] : op.output);
   const PartKey key{run.step, op.layer_in_stage};
-  TC_RETURN_IF_ERROR(op.kind == OpKind::kBroadcast ? group_->Broadcast(key, x) : group_->Sum(x));
+  TC_RETURN_IF_ERROR(op.kind == OpKind::kBroadcast ? group_->Broadcast(key, x)
+                                                   : group_->Sum(run.Sums(op.output)));
   if (tracer_ == nullptr) return OkStatus();
   tracer_->Add({.name = tracer_->NameOf(op),
                 .track = track_,
@@ -199,7 +216,11 @@ void DeviceExecutor::Run(const BatchRun& run, const LoweredOp& op) {
     case OpKind::kNeurons:
       return RunNeurons(run, op, out);
     case OpKind::kAxpyRows:
-      return RunAxpyRows(run, op, out);
+      return RunAxpyRows(run, op);
+    case OpKind::kAddSums:
+      return ops.AddSums(run.Sums(op.output), run.Sums(op.inputs[1]));
+    case OpKind::kRoundSums:
+      return ops.RoundSums(run.Sums(op.inputs[0]), run.Sums(op.inputs[1]), op.bias, out);
     case OpKind::kSend:
     case OpKind::kReceive:
     case OpKind::kBroadcast:
@@ -216,10 +237,14 @@ void DeviceExecutor::RunNeurons(const BatchRun& run, const LoweredOp& op, Tensor
                          Ids(run, op.active_ids), needs, a);
 }
 
-void DeviceExecutor::RunAxpyRows(const BatchRun& run, const LoweredOp& op, TensorView y) {
+void DeviceExecutor::RunAxpyRows(const BatchRun& run, const LoweredOp& op) {
   const TensorView a = run.View(op.inputs[0]);
   const kernels::ActiveIds active = Ids(run, op.active_ids);
-  device_->ops().AxpyRows(op.weight, a, active, op.bias, y);
+  if (op.of_sums) {
+    device_->ops().AxpySums(op.weight, a, active, run.Sums(op.output));
+  } else {
+    device_->ops().AxpyRows(op.weight, a, active, op.bias, run.View(op.output));
+  }
   const bool is_listed = op.active_ids != kNoSlot;
   if (firing_ == nullptr || !is_listed) return;
   if (is_apart_) {

@@ -1,6 +1,7 @@
 // The executor of a device: calls its ops on the slots of a run.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -51,6 +52,9 @@ class DeviceExecutor final : public OpExecutor {
   Result<bool> Poll(OpRef*) override { return false; }
 
  private:
+  // So few ops are put into the device's queue before the oldest of them are done that no call of
+  // its driver waits for room there, which nobody could end. Errors of Device::Wait.
+  Status AwaitRoom();
   Status RunInGroup(const BatchRun& run, const LoweredOp& op);
   void RunTraced(const BatchRun& run, const LoweredOp& op);
   void RunTimed(OpRef ref, BatchRun* run);
@@ -60,7 +64,7 @@ class DeviceExecutor final : public OpExecutor {
   TensorView CopyOf(TensorView value, std::vector<std::byte>* memory);
   void Run(const BatchRun& run, const LoweredOp& op);
   void RunNeurons(const BatchRun& run, const LoweredOp& op, TensorView a);
-  void RunAxpyRows(const BatchRun& run, const LoweredOp& op, TensorView y);
+  void RunAxpyRows(const BatchRun& run, const LoweredOp& op);
   void RunEmbedPosition(const LoweredOp& op, const BatchRows& rows, TensorView x);
   void RunNorm(const LoweredOp& op, TensorView x, TensorView y);
   void RunRope(const LoweredOp& op, const BatchRows& rows, TensorView q, TensorView k);
@@ -83,6 +87,10 @@ class DeviceExecutor final : public OpExecutor {
   std::vector<std::byte> seen_input_, seen_output_;
   OpRef timed_since_;  // the op with which the time being measured began; no run: none is
   TimePoint timed_begin_;
+  // Of a device with memory of its own: marks in its queue, each kOpsPerMark ops behind the last.
+  static constexpr size_t kMarks = 4;
+  uint64_t n_ops_ = 0;
+  std::array<kernels::WorkMark, kMarks> marks_{};
 };
 
 }  // namespace thermocline::worker

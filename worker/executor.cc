@@ -103,12 +103,16 @@ void Executor::SetInput(int run, TensorView x) {
 void Executor::StartFetch(int run) {
   if (!is_apart()) return;
   CopyToHost(Input(run), host_rows_->Ends(At(run)), on_);
-  runs_[static_cast<size_t>(run)].fetched = on_.Mark();
+  MarkEnd(run);
 }
+
+void Executor::MarkEnd(int run) { runs_[static_cast<size_t>(run)].fetched = on_.Mark(); }
+
+Status Executor::AwaitEnd(int run) { return on_.Wait(At(run).fetched); }
 
 Result<TensorView> Executor::FetchInput(int run) {
   if (!is_apart()) return Input(run);
-  TC_RETURN_IF_ERROR(on_.Wait(At(run).fetched));
+  TC_RETURN_IF_ERROR(AwaitEnd(run));
   return host_rows_->Ends(At(run));
 }
 

@@ -55,7 +55,7 @@ class Executor {
   // Outlives the executor; needed by programs that send and receive.
   void set_exchange(PartExchange* exchange) { links_.set_exchange(exchange); }
   // Outlives the executor; needed by programs with sums over a group. The device waits for what is
-  // in its queue through the group (GroupDevice).
+  // in its queue through the group (PeerDevice).
   void set_group(StageGroup* group) { device_.set_group(group); }
 
   // Whether a batch of 1 row or more can be opened now.
@@ -84,6 +84,10 @@ class Executor {
   // When its last program is done: the copy of Input to host memory goes into the queue at once,
   // before what younger runs put there.
   void StartFetch(int run);
+  // The same for an Input that is to stay in the device's memory.
+  void MarkEnd(int run);
+  // Waits until what MarkEnd has marked is there, and for nothing behind it. Errors as FetchInput.
+  Status AwaitEnd(int run);
   // Where Input is, or that copy, valid until the next Open after the run's end. Waits for it and
   // for nothing behind it. kUnavailable when the device is lost.
   Result<TensorView> FetchInput(int run);

@@ -118,6 +118,16 @@ Result<std::vector<int>> CpusOf(const WorkerFlags& flags, const HostShare& share
                           all->begin() + static_cast<std::ptrdiff_t>(first + n_each));
 }
 
+// A start of a cluster waits for so many turns at most.
+constexpr int kMaxMeasuringTurns = 8;
+
+// Only ranks of one job start at the same time.
+int MeasuringTurn(const WorkerFlags& flags, const HostShare& share, int n_threads) {
+  if (!flags.under_mpi) return 0;
+  const int n_at_once = std::max(1, AvailableCores() / n_threads);
+  return share.index / n_at_once % kMaxMeasuringTurns;
+}
+
 std::string DefaultCacheDir(const EnvironmentLookup& environment) {
   if (const auto cache = environment("XDG_CACHE_HOME"); cache && !cache->empty()) {
     return *cache + "/thermocline";
@@ -159,6 +169,7 @@ Result<WorkerOptions> ResolveWorkerFlags(const WorkerFlags& flags,
   const bool chosen = flags.n_threads > 0 || !options.cpus.empty();
   const int n_threads = chosen ? flags.n_threads : std::max(1, AvailableCores() / share.n_workers);
   TC_ASSIGN_OR_RETURN(options.n_threads, ThreadsOn(options.cpus, n_threads));
+  options.measuring_turn = MeasuringTurn(flags, share, options.n_threads);
   auto device = kernels::ParseDeviceChoice(flags.device);
   if (!device.ok()) return device.status().WithContext("--device");
   options.device = *device;
@@ -180,10 +191,11 @@ Result<WorkerOptions> ResolveWorkerFlags(const WorkerFlags& flags,
     if (!memory.ok()) return memory.status().WithContext("--gpu-memory");
     options.gpu_memory_bytes = *memory;
   }
-  if (flags.nccl != "auto" && flags.nccl != "off") {
-    return InvalidArgument(Str("--nccl: ", flags.nccl, " is neither auto nor off"));
+  if (flags.nccl != "auto" && flags.nccl != "always" && flags.nccl != "off") {
+    return InvalidArgument(Str("--nccl: ", flags.nccl, " is none of auto, always and off"));
   }
-  options.uses_nccl = flags.nccl == "auto";
+  options.uses_nccl = flags.nccl != "off";
+  options.always_nccl = flags.nccl == "always";
   if (!flags.shape.empty()) {
     const auto shape = comm::ParseShaping(flags.shape);
     if (!shape.ok()) return shape.status().WithContext("--shape");

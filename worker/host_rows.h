@@ -27,14 +27,16 @@ class HostRows {
   static Result<HostRows> Create(kernels::Device& device, const HostRowsShape& shape);
 
   // [run.n_rows, n_embd]: the run's input, and at its end its result.
-  TensorView Ends(const BatchRun& run) const { return At(run, 0); }
-  // What goes to the other members; there are some.
-  TensorView Sent(const BatchRun& run) const { return At(run, 1); }
-  // What came from member `peer`.
-  TensorView Received(const BatchRun& run, int peer) const { return At(run, 2 + peer); }
+  TensorView Ends(const BatchRun& run) const { return At(run, 0, shape_.n_embd); }
+  // What goes to the other members, as wide as a slot of x or of sums; there are some.
+  TensorView Sent(const BatchRun& run, int64_t n_cols) const { return At(run, 1, n_cols); }
+  // What came from member `peer`; the same.
+  TensorView Received(const BatchRun& run, int peer, int64_t n_cols) const {
+    return At(run, 2 + peer, n_cols);
+  }
 
  private:
-  TensorView At(const BatchRun& run, int use) const;
+  TensorView At(const BatchRun& run, int use, int64_t n_cols) const;
 
   HostRowsShape shape_;
   Buffer memory_;

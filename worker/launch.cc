@@ -79,6 +79,8 @@ Status Serve(WorkerOptions options, comm::MpiRuntime* mpi, WorkerRequests& reque
   GpuWays gpu_ways;
   if (device->stream() != nullptr) {
     gpu_ways = OpenGpuWays(claimed.ordinal, std::move(nccl));
+    gpu_ways.always_nccl = options.always_nccl;
+    gpu_ways.one_host = IsLocal(options.ticket);
   }
   TC_ASSIGN_OR_RETURN(WorkerPorts ports, OpenPorts(options, mpi, stop));
   comm::ZmqMailboxOptions mailbox_options;

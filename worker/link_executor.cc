@@ -7,7 +7,23 @@ namespace {
 
 PartKey KeyOf(const BatchRun& run, const LoweredOp& op) { return {run.step, op.layer_in_stage}; }
 
+// The values of a slot of sums, wherever they lie.
+kernels::SumsView AsSums(TensorView view) {
+  return {reinterpret_cast<double*>(view.data), view.n_rows, view.n_cols / 2};
+}
+
+Status NotThisMembers(const char* what) {
+  return Internal(Str("not for this member of the stage to ", what));
+}
+
 }  // namespace
+
+Status PartExchange::SendX(PartKey, TensorView) { return NotThisMembers("send x"); }
+Result<bool> PartExchange::TryReceiveSums(PartKey, int, kernels::SumsView) {
+  return NotThisMembers("receive sums");
+}
+Result<bool> PartExchange::TryReceiveX(PartKey, TensorView) { return NotThisMembers("receive x"); }
+Status PartExchange::SendSums(PartKey, kernels::SumsView) { return NotThisMembers("send sums"); }
 
 LinkExecutor::LinkExecutor(kernels::Device& device, std::vector<BatchRun>* runs)
     : device_(device), runs_(runs) {
@@ -37,15 +53,19 @@ Result<bool> LinkExecutor::Start(OpRef ref) {
 }
 
 void LinkExecutor::StartCopy(const BatchRun& run, const LoweredOp& op, UnderWay* send) {
-  CopyToHost(run.View(op.inputs[0]), host_rows_->Sent(run), device_);
+  const TensorView slot = run.View(op.inputs[0]);
+  CopyToHost(slot, host_rows_->Sent(run, slot.n_cols), device_);
   send->mark = device_.Mark();
 }
 
 Status LinkExecutor::Send(const UnderWay& send) {
   const BatchRun& run = RunOf(send.ref);
   const LoweredOp& op = run.op(send.ref.op);
-  const TensorView x = host_rows_ == nullptr ? run.View(op.inputs[0]) : host_rows_->Sent(run);
-  TC_RETURN_IF_ERROR(exchange_->Send(KeyOf(run, op), x));
+  const TensorView slot = run.View(op.inputs[0]);
+  const TensorView sent = host_rows_ == nullptr ? slot : host_rows_->Sent(run, slot.n_cols);
+  const PartKey key = KeyOf(run, op);
+  TC_RETURN_IF_ERROR(op.of_sums ? exchange_->SendSums(key, AsSums(sent))
+                                : exchange_->SendX(key, sent));
   if (tracer_ != nullptr) Trace(run, op, tracer_->Track(kLinksTrack), send.since);
   return OkStatus();
 }
@@ -94,9 +114,13 @@ Result<bool> LinkExecutor::PollReceives(OpRef* done) {
 // The device's queue puts the copy before whatever reads it.
 Result<bool> LinkExecutor::TryReceive(const BatchRun& run, const LoweredOp& op) {
   const TensorView slot = run.View(op.output);
-  const TensorView x = host_rows_ == nullptr ? slot : host_rows_->Received(run, op.peer);
-  TC_ASSIGN_OR_RETURN(const bool arrived, exchange_->TryReceive(KeyOf(run, op), op.peer, x));
-  if (arrived && host_rows_ != nullptr) CopyToDevice(x, slot, device_);
+  const TensorView to =
+      host_rows_ == nullptr ? slot : host_rows_->Received(run, op.peer, slot.n_cols);
+  const PartKey key = KeyOf(run, op);
+  TC_ASSIGN_OR_RETURN(const bool arrived, op.of_sums
+                                              ? exchange_->TryReceiveSums(key, op.peer, AsSums(to))
+                                              : exchange_->TryReceiveX(key, to));
+  if (arrived && host_rows_ != nullptr) CopyToDevice(to, slot, device_);
   return arrived;
 }
 

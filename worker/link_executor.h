@@ -15,18 +15,21 @@
 
 namespace thermocline::worker {
 
-// Moves values between the members of a stage that share a layer, from and to host memory. Step
-// thread only.
+// Moves values between the members of a stage that share a layer, from and to host memory: x from
+// the lead to its helpers, sums from them to the lead. What a member has no use for is kInternal.
+// Sends may return before the others have it. Receives take what has arrived, or give false, and
+// never wait; any error is the end of the stage: kDataLoss when a frame is another one than was
+// asked for. Step thread only.
 class PartExchange {
  public:
   virtual ~PartExchange() = default;
-  // Of the lead, x to every helper of the layer; of a helper, its sum to the lead. May return
-  // before they have it.
-  virtual Status Send(PartKey key, TensorView x) = 0;
-  // Takes x from member `peer` of the layer, the lead being 0, if it has arrived; else false. Never
-  // waits. Any error is the end of the stage: kDataLoss when a frame is another one than was asked
-  // for.
-  virtual Result<bool> TryReceive(PartKey key, int peer, TensorView x) = 0;
+  // Of the lead: to every helper of the layer.
+  virtual Status SendX(PartKey key, TensorView x);
+  // Of the lead: from member `peer` of the layer, 1 or more.
+  virtual Result<bool> TryReceiveSums(PartKey key, int peer, kernels::SumsView sums);
+  // Of a helper.
+  virtual Result<bool> TryReceiveX(PartKey key, TensorView x);
+  virtual Status SendSums(PartKey key, kernels::SumsView sums);
 };
 
 // Step thread only.

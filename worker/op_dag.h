@@ -25,12 +25,12 @@ class OpSet {
   void Add(int op) { words_[Word(op)] |= Bit(op); }
   void Remove(int op) { words_[Word(op)] &= ~Bit(op); }
   bool Has(int op) const { return (words_[Word(op)] & Bit(op)) != 0; }
-  // The first op that is not in `others`; -1 when there is none.
   OpSet operator|(const OpSet& others) const {
     OpSet both;
     for (size_t i = 0; i < words_.size(); ++i) both.words_[i] = words_[i] | others.words_[i];
     return both;
   }
+  // The first op that is not in `others`; -1 when there is none.
   int FirstWithout(const OpSet& others) const {
     for (size_t i = 0; i < words_.size(); ++i) {
       const uint64_t word = words_[i] & ~others.words_[i];

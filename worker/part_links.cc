@@ -32,7 +32,7 @@ proto::Part LeadLinks::PartOf(PartKey key, int64_t n_rows) const {
   return {epoch_, key.step, first_layer_ + key.layer_in_stage, n_rows};
 }
 
-Status LeadLinks::Send(PartKey key, TensorView x) {
+Status LeadLinks::SendX(PartKey key, TensorView x) {
   const proto::Part part = PartOf(key, x.n_rows);
   for (const size_t index : members_[static_cast<size_t>(key.layer_in_stage)]) {
     TC_RETURN_IF_ERROR(helpers_[index].link->Send(part, x));
@@ -41,7 +41,7 @@ Status LeadLinks::Send(PartKey key, TensorView x) {
   return OkStatus();
 }
 
-Result<bool> LeadLinks::TryReceive(PartKey key, int peer, TensorView x) {
+Result<bool> LeadLinks::TryReceiveSums(PartKey key, int peer, kernels::SumsView sums) {
   const auto& members = members_[static_cast<size_t>(key.layer_in_stage)];
   Helper& helper = helpers_[members[static_cast<size_t>(peer - 1)]];
   if (helper.asked.empty() || helper.asked.front() != key) return false;
@@ -50,14 +50,13 @@ Result<bool> LeadLinks::TryReceive(PartKey key, int peer, TensorView x) {
   if (!arrived) return false;
   TC_ASSIGN_OR_RETURN(const auto part, link.Header<proto::Part>());
   if (!part) return false;
-  const proto::Part wanted = PartOf(key, x.n_rows);
+  const proto::Part wanted = PartOf(key, sums.n_rows);
   if (*part != wanted) {
     return DataLoss(Str("a helper's sum is of another step or layer than was asked for:",
                         Kv("worker", link.peer()), Kv("step", part->step), Kv("layer", part->layer),
                         Kv("wanted_step", key.step), Kv("wanted_layer", wanted.layer)));
   }
-  TC_ASSIGN_OR_RETURN(const TensorView sum, link.Activation(x.n_rows));
-  CopyRows(sum, x);
+  TC_RETURN_IF_ERROR(link.TakeSums(sums));
   helper.asked.erase(helper.asked.begin());
   return true;
 }
@@ -83,7 +82,7 @@ Result<std::optional<proto::Part>> HelperLink::Next(Duration wait) {
   return part;
 }
 
-Result<bool> HelperLink::TryReceive(PartKey key, int /*peer*/, TensorView x) {
+Result<bool> HelperLink::TryReceiveX(PartKey key, TensorView x) {
   if (part_.layer != first_layer_ + key.layer_in_stage || part_.n_rows != x.n_rows) {
     return Internal(Str("another layer runs than the lead asked for:", Kv("layer", part_.layer)));
   }
@@ -92,6 +91,8 @@ Result<bool> HelperLink::TryReceive(PartKey key, int /*peer*/, TensorView x) {
   return true;
 }
 
-Status HelperLink::Send(PartKey /*key*/, TensorView x) { return link_->Send(part_, x); }
+Status HelperLink::SendSums(PartKey /*key*/, kernels::SumsView sums) {
+  return link_->SendSums(part_, sums);
+}
 
 }  // namespace thermocline::worker

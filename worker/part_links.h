@@ -25,8 +25,8 @@ class LeadLinks final : public PartExchange, public GroupNews {
   LeadLinks(Epoch epoch, int first_layer, std::vector<std::vector<ActivationLink*>> members,
             std::vector<ActivationLink*> group = {});
 
-  Status Send(PartKey key, TensorView x) override;
-  Result<bool> TryReceive(PartKey key, int peer, TensorView x) override;
+  Status SendX(PartKey key, TensorView x) override;
+  Result<bool> TryReceiveSums(PartKey key, int peer, kernels::SumsView sums) override;
   Status Announce(PartKey key, int64_t n_rows) override;
   Status Flush() override;
 
@@ -57,8 +57,8 @@ class HelperLink final : public PartExchange {
   Result<std::optional<proto::Part>> Next(Duration wait);
 
   // Gives the x that came with the last Next, and answers it.
-  Result<bool> TryReceive(PartKey key, int peer, TensorView x) override;
-  Status Send(PartKey key, TensorView x) override;
+  Result<bool> TryReceiveX(PartKey key, TensorView x) override;
+  Status SendSums(PartKey key, kernels::SumsView sums) override;
 
  private:
   int first_layer_;

@@ -13,6 +13,8 @@ namespace thermocline::worker {
 
 // Of all measurements together; a start of a cluster waits for it.
 inline constexpr Duration kProfileTime = std::chrono::milliseconds(450);
+// After the profile time of a turn, before the next: memory to measure in is taken and given back.
+inline constexpr Duration kTurnMargin = std::chrono::milliseconds(200);
 
 struct ProfilerOptions {
   int n_threads = 1;

@@ -40,6 +40,10 @@ class Lowering {
     lowered.activation = op.activation;
     lowered.threshold = op.threshold;
     lowered.peer = op.peer;
+    for (const model::ValueId output : op.outputs) {
+      const auto kind = graph_.values[static_cast<size_t>(output)].kind;
+      lowered.of_sums = lowered.of_sums || kind == model::ValueKind::kSums;
+    }
     const bool sends = op.kind == OpKind::kSend || op.kind == OpKind::kBroadcast;
     if (op.outputs.empty() && !sends) {
       return Internal(Str("op without an output:", Kv("op", index)));
@@ -63,6 +67,9 @@ class Lowering {
         case model::ValueKind::kScores:
           lowered->scores = slot;
           break;
+        case model::ValueKind::kSums:
+          lowered->of_sums = true;
+          [[fallthrough]];
         case model::ValueKind::kRows:
           if (n_rows_inputs == lowered->inputs.size()) {
             return Internal(Str("op with too many operands:", Kv("op", index)));
@@ -85,7 +92,8 @@ class Lowering {
       if (op.kind == OpKind::kNeurons) {
         PlaceNeuronWeight(op.weights[i].role, view, &lowered->neurons);
       } else {
-        (i == 0 && op.kind != OpKind::kRope ? lowered->weight : lowered->bias) = view;
+        const bool is_bias = i > 0 || op.kind == OpKind::kRope || op.kind == OpKind::kRoundSums;
+        (is_bias ? lowered->bias : lowered->weight) = view;
       }
     }
     return OkStatus();

@@ -24,7 +24,8 @@ struct LoweredOp {
   model::OpKind kind = model::OpKind::kNorm;
   int layer_in_stage = model::kNoLayer;  // kNoLayer: of the embedding or the head
   model::WeightKey key;  // of the first weight; the default for an op without weights
-  // Slots. `inputs` are those of plain rows, in the order of the op's comment in model/graph.h.
+  // Slots. `inputs` are those of plain rows or sums, in the order of the op's comment in
+  // model/graph.h.
   std::array<int, 3> inputs = {kNoSlot, kNoSlot, kNoSlot};
   int active_ids = kNoSlot;
   int scores = kNoSlot;
@@ -35,6 +36,8 @@ struct LoweredOp {
   model::Activation activation = model::Activation::kSilu;
   float threshold = 0;
   int peer = 0;  // of kReceive
+  // Its operands, of kAxpyRows and kReceive the output, are sums (model::ValueKind::kSums).
+  bool of_sums = false;
 };
 
 // Whether the op scores or chooses neurons instead of computing them.

@@ -232,7 +232,7 @@ void Stage::StartRun(TensorView input, Batch* batch) {
   batch->run = executor_->Open({batch->tokens, batch->positions, batch->rows}, batch->n_rows(),
                                batch->step->step);
   if (embed_) return executor_->Start(batch->run, *embed_, nullptr);
-  executor_->SetInput(batch->run, input);
+  if (!input.empty()) executor_->SetInput(batch->run, input);
   layers_->Begin(batch->run, executor_.get(), &kv_);
 }
 
@@ -257,13 +257,18 @@ void Stage::OnProgramDone(int run) {
     return layers_->Begin(run, executor_.get(), &kv_);
   }
   batch.passed_layers = !layers_->Next(run, executor_.get(), &kv_);
-  if (batch.passed_layers && !is_last()) executor_->StartFetch(run);
+  if (!batch.passed_layers || is_last()) return;
+  staying_rows_.Has(batch.n_rows()) ? executor_->MarkEnd(run) : executor_->StartFetch(run);
 }
 
 Status Stage::EndBatch(const Batch& batch) {
   results_.clear();
   activation_ = TensorView::F32(nullptr, 0, config_.n_embd);
   if (batch.run == kNoRun) return OkStatus();
+  if (!is_last() && staying_rows_.Has(batch.n_rows())) {
+    activation_ = executor_->Input(batch.run);
+    return executor_->AwaitEnd(batch.run);
+  }
   if (!is_last()) {
     TC_ASSIGN_OR_RETURN(activation_, executor_->FetchInput(batch.run));
     return OkStatus();

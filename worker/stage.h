@@ -40,6 +40,13 @@ struct StageOptions {
   Tracer* tracer = nullptr;        // the same
 };
 
+// Batches of `from` rows and more, but not of more than `most`.
+struct RowBounds {
+  int64_t from = 1;
+  int64_t most = 0;
+  bool Has(int64_t n_rows) const { return n_rows >= from && n_rows <= most; }
+};
+
 // Step thread only.
 class Stage {
  public:
@@ -55,9 +62,12 @@ class Stage {
   // releases or starts a sequence which another computes waits for that to end.
   bool CanBegin(const proto::StepBatch& batch) const;
   // Begins one batch, which outlives its end; those that began before end before it. `input` is
-  // x[n_tokens, n_embd], read here, unless this is the first stage. A batch that contradicts itself
-  // or the KV state is refused with kInvalidArgument before anything changes.
+  // x[n_tokens, n_embd], read here, unless this is the first stage; without data it is to be put
+  // into input_place() before the next Advance. A batch that contradicts itself or the KV state is
+  // refused with kInvalidArgument before anything changes.
   Status Begin(const proto::StepBatch& batch, TensorView input);
+  // Where x of the batch that began last belongs, in the device's memory.
+  TensorView input_place() const { return executor_->Input(by_age_.back()->run); }
   // Computes what can be computed, and waits for the device at the end of a batch. True: the oldest
   // batch is done, and Finish is next. False: there is none, or all wait for helpers. Errors as
   // Executor::Advance.
@@ -73,8 +83,12 @@ class Stage {
 
   bool is_first() const { return options_.layers.has_embed; }
   bool is_last() const { return options_.layers.has_head; }
-  // x[n_tokens, n_embd] of the batch done last, in host memory, for the next stage.
+  // x[n_tokens, n_embd] of the batch done last, for the next stage: in host memory, or where it is
+  // to stay, in the device's.
   TensorView activation() const { return activation_; }
+  // Activations of so many rows stay in the device's memory; between batches. None do before.
+  void set_staying_rows(RowBounds rows) { staying_rows_ = rows; }
+  bool activation_stays() const { return staying_rows_.Has(activation_.n_rows); }
   // Of the batch done last, on the last stage.
   const std::vector<proto::StepResultEntry>& results() const { return results_; }
   const LoadReport& load_report() const { return shard_.report(); }
@@ -176,7 +190,8 @@ class Stage {
   LogitsReader logits_;            // last stage only, for a block of rows
   std::vector<model::BestLogit> best_;
   std::vector<proto::StepResultEntry> results_;
-  TensorView activation_;  // on the last stage in the device's memory, on others in the host's
+  RowBounds staying_rows_;
+  TensorView activation_;  // on the last stage in the device's memory
 };
 
 }  // namespace thermocline::worker

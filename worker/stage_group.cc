@@ -2,6 +2,8 @@
 
 #include <span>
 
+#include "base/str.h"
+
 namespace thermocline::worker {
 namespace {
 
@@ -19,8 +21,13 @@ Status StageGroup::Broadcast(PartKey key, TensorView x) {
   return group_->Broadcast(BytesOf(x), stream_, clock_.Now() + kCallTimeout);
 }
 
-Status StageGroup::Sum(TensorView x) {
-  return group_->Sum(BytesOf(x), x.dtype, stream_, clock_.Now() + kCallTimeout);
+Status StageGroup::Sum(kernels::SumsView sums) {
+  return group_->Sum({sums.data, static_cast<size_t>(sums.n_rows * sums.n_cols)}, stream_,
+                     clock_.Now() + kCallTimeout);
+}
+
+std::string StageGroup::peers() const {
+  return Str("the group of ", group_->n_members(), " GPUs of this stage");
 }
 
 Status StageGroup::Check() {

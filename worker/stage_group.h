@@ -4,13 +4,16 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "base/clock.h"
 #include "base/status.h"
 #include "base/tensor_view.h"
 #include "comm/group.h"
+#include "kernels/operands.h"
 #include "worker/part_key.h"
+#include "worker/peer_device.h"
 
 namespace thermocline::worker {
 
@@ -27,7 +30,7 @@ class GroupNews {
 // Owns the group. Every member puts the same operations on its device's stream, in the order in
 // which the lead puts them there; the lead tells each before it comes, and sections of a
 // ReadyQueue keep those of several batches apart. Step thread only.
-class StageGroup {
+class StageGroup final : public PeerWork {
  public:
   // `stream` is that of the device whose memory the values lie in. `news` is null but at the lead;
   // it and the clock outlive the group.
@@ -37,15 +40,13 @@ class StageGroup {
 
   // x[n_rows, n_embd] from the lead's to everybody's; each gives its own view. Errors of the group.
   Status Broadcast(PartKey key, TensorView x);
-  // Replaces x by the sum over the members.
-  Status Sum(TensorView x);
+  // Replaces sums by those over the members.
+  Status Sum(kernels::SumsView sums);
 
-  // The first error of the group, of a member that is gone among others. Moves on what the others
-  // are told, and does not wait.
-  Status Check();
-  // Gives up what is under way, so that the stream comes free.
-  Status Abort(Status why) { return group_->Abort(std::move(why)); }
-  int n_members() const { return group_->n_members(); }
+  std::string peers() const override;
+  // Moves on what the others are told, too.
+  Status Check() override;
+  Status Abort(Status why) override { return group_->Abort(std::move(why)); }
 
  private:
   const std::unique_ptr<comm::Group> group_;

@@ -63,6 +63,41 @@ HeldModel StepLoop::End() {
 
 bool StepLoop::Submit(proto::StepBatch batch) { return submitted_.TryPush(std::move(batch)); }
 
+void StepLoop::Probe(const proto::ProbeLink& request) {
+  const TimePoint now = context_.clock.Now();
+  const MutexLock lock(mutex_);
+  probe_ = {request, now + std::chrono::microseconds(request.patience_us)};
+  has_probe_ = true;
+}
+
+// Without a report the link is assumed, so it may be lost.
+bool StepLoop::MakeProbe() {
+  if (!has_probe_) return false;
+  std::optional<WaitingProbe> probe;
+  {
+    const MutexLock lock(mutex_);
+    probe = std::exchange(probe_, std::nullopt);
+    has_probe_ = false;
+  }
+  if (!probe) return false;
+  const proto::ProbeLink& request = probe->request;
+  proto::LinkReport report{
+      .round = request.round, .peer = request.peer, .error = "steps left it no time"};
+  const TimePoint begin = context_.clock.Now();
+  if (begin <= probe->begin_by) {
+    const ProbeContext context{context_.clock,
+                               *context_.ports.Of(request.transport),
+                               assignment_.self,
+                               {},
+                               &context_.device};
+    report = MeasureLink(context, request, stopping_);
+  }
+  CountWait("measure a link", begin, context_.clock.Now());
+  const Status sent = SendControl(report);
+  if (!sent.ok()) LogDebug("worker", Str("report not sent: ", sent));
+  return true;
+}
+
 void StepLoop::Run() {
   pthread_setname_np(pthread_self(), "tc-step");
   Status status = Prepare();
@@ -70,18 +105,31 @@ void StepLoop::Run() {
   if (stage_ != nullptr || helper_ != nullptr) LogFfn();
   StepEnd end{.why = status, .lost_peer = {}};
   if (status.code() == StatusCode::kUnavailable) end.lost_peer = LostPeer();
-  if (group_device_) {
-    (void)group_device_->CheckGroup();  // whose loss may be behind the error
-    const bool is_lost = !group_device_->loss().ok() && !end.lost_peer;
-    if (!status.ok() && !stopping_ && is_lost) AwaitVerdict(status);
-    group_device_->set_group(nullptr);
-    group_.reset();
-  }
+  if (peer_device_) LeavePeers(&end);
+  // Before links close, which others will take for a loss of this worker.
+  if (!status.ok() && !stopping_) on_end_(std::move(end));
   // Links belong to this thread, MPI ones strictly so.
   previous_.reset();
   next_.reset();
   part_links_.clear();
-  if (!status.ok() && !stopping_) on_end_(std::move(end));
+}
+
+// An error of work with other GPUs may be this one's own, which ends its worker whatever links say.
+void StepLoop::LeavePeers(StepEnd* end) {
+  (void)peer_device_->CheckPeers();  // whose loss may be behind the error
+  const bool shared_is_lost = !peer_device_->loss().ok();
+  peer_device_->ForgetAll();
+  group_.reset();
+  gpu_previous_.reset();
+  gpu_next_.reset();
+  if (end->why.ok() || stopping_) return;
+  const Status own = context_.device.Synchronize();  // nobody else is waited for any more
+  if (!own.ok()) {
+    *end = {.why = own, .lost_peer = {}};
+  } else if (shared_is_lost) {
+    end->lost_peer = LostPeer();
+    if (!end->lost_peer) AwaitVerdict(end->why);
+  }
 }
 
 std::optional<WorkerId> StepLoop::LostPeer() const {
@@ -102,9 +150,9 @@ Status StepLoop::Prepare() {
     return ReportProgress(done, total);
   };
   TC_RETURN_IF_ERROR(OpenModelOfPlan(on_progress));
-  if (assignment_.is_in_group()) {
+  if (assignment_.meets_gpus()) {
     TC_RETURN_IF_ERROR(CheckWays(context_.gpu_ways, context_.device));
-    group_device_.emplace(context_.device, context_.clock, stopping_);
+    peer_device_.emplace(context_.device, context_.clock, stopping_);
   }
   TC_RETURN_IF_ERROR(assignment_.is_helper() ? LoadHelper(on_progress) : LoadStage(on_progress));
   TC_RETURN_IF_ERROR(OpenLinks());
@@ -113,7 +161,15 @@ Status StepLoop::Prepare() {
   helper_ != nullptr ? helper_->set_firing(firing_.get()) : stage_->set_firing(firing_.get());
   traffic_at_start_ = context_.device.ops().traffic();
   TC_RETURN_IF_ERROR(SendControl(ReadyMessage()));
-  return group_device_ ? JoinGroup() : OkStatus();
+  return assignment_.meets_gpus() ? MeetGpus() : OkStatus();
+}
+
+Status StepLoop::MeetGpus() {
+  const MeetingMemory memory(context_.device);
+  if (assignment_.is_in_group()) TC_RETURN_IF_ERROR(JoinGroup());
+  TC_RETURN_IF_ERROR(JoinNeighbours());
+  memory.Tell();
+  return OkStatus();
 }
 
 Status StepLoop::JoinGroup() {
@@ -122,8 +178,7 @@ Status StepLoop::JoinGroup() {
                               .rank = assignment_.group_rank(),
                               .n_ranks = 1 + static_cast<int>(message.nccl_helpers.size()),
                               .stop = &stopping_};
-  // As long as others may load; whoever of them fails ends this loop.
-  const TimePoint deadline = context_.clock.Now() + ActivationLink::kSendTimeout;
+  const TimePoint deadline = context_.clock.Now() + kGpusMeetTimeout;
   const GpuWays& ways = *context_.gpu_ways;
   auto met = comm::MakeNcclGroup(*ways.nccl, *ways.gpu, place, deadline);
   if (!met.ok()) {
@@ -133,11 +188,42 @@ Status StepLoop::JoinGroup() {
   }
   group_ = std::make_unique<StageGroup>(*std::move(met), context_.device.stream(), context_.clock,
                                         helpers_.get());
-  group_device_->set_group(group_.get());
+  peer_device_->Watch(group_.get());
   helper_ != nullptr ? helper_->set_group(group_.get()) : stage_->set_group(group_.get());
   LogInfo("worker", Str("epoch ", message.plan.epoch, ": ", context_.device.name(),
                         " is in a group", Kv("stage", message.stage), Kv("rank", place.rank),
                         Kv("gpus", place.n_ranks), Kv("nccl", ways.nccl->version())));
+  return OkStatus();
+}
+
+GpuLinkContext StepLoop::GpuLinkTo(std::string_view nccl_id) {
+  const proto::AssignPlan& message = assignment_.message;
+  return {.clock = context_.clock,
+          .stopping = stopping_,
+          .device = *peer_device_,
+          .ways = *context_.gpu_ways,
+          .nccl_id = nccl_id,
+          .epoch = message.plan.epoch,
+          .n_embd = model_.config.n_embd,
+          .max_rows = message.max_step_tokens};
+}
+
+// From the first stage to the last, so that all of them come to meet.
+Status StepLoop::JoinNeighbours() {
+  const proto::AssignPlan& message = assignment_.message;
+  if (!message.previous_nccl_id.empty()) {
+    TC_ASSIGN_OR_RETURN(gpu_previous_,
+                        GpuReceiver::Join(GpuLinkTo(message.previous_nccl_id), *previous_));
+    peer_device_->Watch(gpu_previous_.get());
+    TC_RETURN_IF_ERROR(gpu_previous_->Answer());
+  }
+  if (message.next_nccl_id.empty()) return OkStatus();
+  TC_ASSIGN_OR_RETURN(gpu_next_, GpuSender::Join(GpuLinkTo(message.next_nccl_id), *next_));
+  peer_device_->Watch(gpu_next_.get());
+  TC_RETURN_IF_ERROR(gpu_next_->Measure());
+  stage_->set_staying_rows(gpu_next_->rows());
+  LogInfo("worker", Str("epoch ", message.plan.epoch, ": activations of ", context_.device.name(),
+                        " go to worker ", next_->peer(), " ", gpu_next_->Text()));
   return OkStatus();
 }
 
@@ -176,7 +262,8 @@ proto::Ready StepLoop::ReadyMessage() const {
     LogInfo("worker", Str("epoch ", message.plan.epoch, ": kept ", FormatBytes(report.kept_bytes),
                           ", read ", FormatBytes(report.read_bytes)));
   }
-  const bool leads_group = group_device_.has_value() && helper_ == nullptr;
+  const bool leads_group = assignment_.is_in_group() && helper_ == nullptr;
+  const bool has_gpu_behind = !message.next_nccl_id.empty();
   return {.epoch = message.plan.epoch,
           .owned_bytes = report.owned_bytes,
           .read_bytes = std::max(report.read_bytes, model_.fetched_bytes),
@@ -184,8 +271,9 @@ proto::Ready StepLoop::ReadyMessage() const {
           .neuron_order = model::ChecksumOf(model_.neuron_order, layers.begin, layers.end),
           .note = std::move(note),
           .kept_bytes = report.kept_bytes,
-          // The place of this plan is used up.
-          .nccl_id = leads_group ? context_.gpu_ways->MakeId() : ""};
+          // The places of this plan are used up.
+          .nccl_id = leads_group ? context_.gpu_ways->MakeId() : "",
+          .nccl_link_id = has_gpu_behind ? context_.gpu_ways->MakeId() : ""};
 }
 
 Status StepLoop::LoadStage(const LoadProgressFn& on_progress) {
@@ -302,6 +390,7 @@ Status StepLoop::ServeUntilStopped() {
   TimePoint waits_since = context_.clock.Now();
   while (!stopping_) {
     const bool idle = under_way_.empty();
+    if (idle && MakeProbe()) waits_since = context_.clock.Now();
     TC_RETURN_IF_ERROR(BeginNext(idle ? kPollInterval : Duration{0}));
     const TimePoint begin = context_.clock.Now();
     const uint64_t n_ops = stage_->n_ops_done();
@@ -313,7 +402,7 @@ Status StepLoop::ServeUntilStopped() {
       waits_since = context_.clock.Now();
       backoff.emplace();
     } else {
-      if (group_device_) TC_RETURN_IF_ERROR(group_device_->CheckGroup());
+      if (peer_device_) TC_RETURN_IF_ERROR(peer_device_->CheckPeers());
       if (!idle) backoff->Pause(begin + kPollInterval);
     }
   }
@@ -331,21 +420,24 @@ void StepLoop::CountWait(std::string_view what, TimePoint begin, TimePoint end) 
 }
 
 Status StepLoop::BeginNext(Duration wait) {
-  if (!held_) {
+  const bool gives_way = has_probe_ && !under_way_.empty();
+  if (!held_ && !gives_way) {
     TC_RETURN_IF_ERROR(TakeNext(wait));
   } else if (next_ != nullptr) {
     // The links to the helpers may be of another transport, whose calls move nothing of this one.
     TC_RETURN_IF_ERROR(next_->Flush().status());
   }
-  if (!held_ || !stage_->CanBegin(*held_)) return OkStatus();
+  if (!held_ || gives_way || !stage_->CanBegin(*held_)) return OkStatus();
   const TimePoint now = context_.clock.Now();
   under_way_.push_back({*std::exchange(held_, std::nullopt), now, now});
   const proto::StepBatch& batch = under_way_.back().batch;
-  TensorView input;
-  if (previous_ != nullptr) {
+  const bool by_gpu = gpu_previous_ != nullptr && batch.n_tokens() > 0 && !previous_->has_payload();
+  TensorView input = TensorView::F32(nullptr, batch.n_tokens(), model_.config.n_embd);
+  if (previous_ != nullptr && !by_gpu) {
     TC_ASSIGN_OR_RETURN(input, previous_->Activation(batch.n_tokens()));
   }
-  return stage_->Begin(batch, input);
+  TC_RETURN_IF_ERROR(stage_->Begin(batch, input));
+  return by_gpu ? gpu_previous_->Receive(stage_->input_place()) : OkStatus();
 }
 
 Status StepLoop::TakeNext(Duration wait) {
@@ -399,8 +491,9 @@ Result<bool> StepLoop::AwaitFlushing(Duration wait,
 Status StepLoop::HelpUntilStopped() {
   TimePoint waits_since = context_.clock.Now();
   while (!stopping_) {
+    if (MakeProbe()) waits_since = context_.clock.Now();
     TC_ASSIGN_OR_RETURN(const auto part, lead_->Next(kPollInterval));
-    if (group_device_) TC_RETURN_IF_ERROR(group_device_->CheckGroup());
+    if (peer_device_) TC_RETURN_IF_ERROR(peer_device_->CheckPeers());
     if (!part) continue;
     CountWait("wait for the lead", waits_since, context_.clock.Now());
     TC_RETURN_IF_ERROR(Help(*part));
@@ -465,7 +558,9 @@ Status StepLoop::SendOn(proto::StepBatch* batch) {
   const TimePoint begin = context_.clock.Now();
   const StepId step = batch->step;
   const TensorView x = stage_->activation();
-  TC_RETURN_IF_ERROR(next_->Send(std::move(*batch), x));
+  const bool by_gpu = gpu_next_ != nullptr && stage_->activation_stays();
+  TC_RETURN_IF_ERROR(by_gpu ? gpu_next_->Send(std::move(*batch), x)
+                            : next_->Send(std::move(*batch), x));
   Tracer* const tracer = context_.tracer;
   if (tracer == nullptr) return OkStatus();
   tracer->Add({.name = tracer->Name("send to the next stage"),

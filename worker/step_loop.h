@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/mutex.h"
 #include "base/queue.h"
 #include "base/status.h"
 #include "comm/mailbox.h"
@@ -23,10 +24,11 @@
 #include "proto/messages.h"
 #include "worker/activation_link.h"
 #include "worker/assignment.h"
+#include "worker/gpu_link.h"
 #include "worker/gpu_ways.h"
-#include "worker/group_device.h"
 #include "worker/helper_stage.h"
 #include "worker/part_links.h"
+#include "worker/peer_device.h"
 #include "worker/stage.h"
 #include "worker/tracer.h"
 
@@ -61,7 +63,7 @@ struct StepContext {
   StepCounters& counters;
   std::span<const int> cpus;  // that the step thread runs on; none: wherever the system puts it
   Tracer* tracer = nullptr;   // null: nobody traces
-  // By what the device reaches other GPUs, which a group needs; null: it reaches none.
+  // By what the device reaches other GPUs; null: it reaches none.
   const GpuWays* gpu_ways = nullptr;
 };
 
@@ -93,7 +95,17 @@ class StepLoop {
   // coordinator has more steps in flight than it promised.
   bool Submit(proto::StepBatch batch);
 
+  // Measures a link as soon as no batch is in the stage, before the next begins; the report goes to
+  // the coordinator. A request that is there when another comes is forgotten. The request's
+  // transport has a port.
+  void Probe(const proto::ProbeLink& request);
+
  private:
+  // A probe that waits for a gap between batches, and until when it may begin.
+  struct WaitingProbe {
+    proto::ProbeLink request;
+    TimePoint begin_by;
+  };
   // A batch in the stage, since when, and since when none older was in its way.
   struct UnderWay {
     proto::StepBatch batch;
@@ -112,21 +124,30 @@ class StepLoop {
   Status OpenLinks();
   Result<std::unique_ptr<ActivationLink>> OpenLink(WorkerId peer, const std::string& address,
                                                    placement::LinkWay way);
-  // Meets the other members of the stage's group of GPUs; waits for those that still load.
+  // Meets the GPUs that NCCL joins this one with; waits for those whose workers still load.
+  Status MeetGpus();
+  // The other members of the stage's group.
   Status JoinGroup();
+  // Those of the stages before and behind, as far as the plan joins them.
+  Status JoinNeighbours();
+  GpuLinkContext GpuLinkTo(std::string_view nccl_id);
+  // Gives up what is shared with other GPUs, and finds out whose fault `end` is.
+  void LeavePeers(StepEnd* end);
   // After the loss of a group, which is not this worker's: the coordinator hears of it too, and
   // plans anew or ends the service.
   void AwaitVerdict(const Status& loss) const;
-  kernels::Device& device() { return group_device_ ? *group_device_ : context_.device; }
+  kernels::Device& device() { return peer_device_ ? *peer_device_ : context_.device; }
   Status ServeUntilStopped();
   // A helper's loop: parts of layers as the lead asks for them.
   Status HelpUntilStopped();
   Status Help(const proto::Part& part);
+  // The probe that waits; false when none does.
+  bool MakeProbe();
   void CountSent();
   void TellFiring();
   void LogFfn() const;
   // Takes the next batch, if one comes within `wait`, and begins it unless those under way are in
-  // its way.
+  // its way, or a probe waits for their end.
   Status BeginNext(Duration wait);
   // Into held_; the same.
   Status TakeNext(Duration wait);
@@ -151,11 +172,14 @@ class StepLoop {
   const Assignment assignment_;
   const std::function<void(StepEnd)> on_end_;
   std::atomic<bool> stopping_{false};
+  std::atomic<bool> has_probe_{false};
+  Mutex mutex_;
+  std::optional<WaitingProbe> probe_ GUARDED_BY(mutex_);
   BoundedQueue<proto::StepBatch> submitted_;
 
   HeldModel prior_;  // of the plan before
   LoadedModel model_;
-  std::optional<GroupDevice> group_device_;  // of a member of a group
+  std::optional<PeerDevice> peer_device_;  // where NCCL joins it with others
   std::unique_ptr<LogitsSink> logits_sink_;
   std::unique_ptr<Stage> stage_;         // of a lead
   std::unique_ptr<HelperStage> helper_;  // of a helper
@@ -169,6 +193,9 @@ class StepLoop {
   std::unique_ptr<HelperLink> lead_;
   std::optional<WorkerId> unreachable_;  // who could not be connected to
   std::unique_ptr<StageGroup> group_;
+  // Along previous_ and next_, where those stages are on GPUs that NCCL reaches.
+  std::unique_ptr<GpuReceiver> gpu_previous_;
+  std::unique_ptr<GpuSender> gpu_next_;
   std::optional<proto::StepBatch> held_;  // came, and cannot begin yet
   std::deque<UnderWay> under_way_;        // in the stage, the oldest first
   StepId helped_step_;

@@ -18,7 +18,8 @@ std::string_view ProgressVerdict(const ServiceStatus& status,
   if (status.state == ServiceState::kFailed) return "failed";
   if (status.n_running == 0 && status.n_waiting == 0) return "idle";
   const double limit_s = std::chrono::duration<double>(stall_after).count();
-  return status.last_token_age_s > limit_s ? "stalled" : "ok";
+  if (status.last_token_age_s <= limit_s) return "ok";
+  return status.plan.streams_wait ? "changing" : "stalled";  // which has deadlines of its own
 }
 
 Json ExpectedJson(const ExpectedSpeed& expected) {
@@ -90,10 +91,14 @@ Json WorkerJson(const WorkerStatus& worker) {
 Json LinksJson(const std::vector<LinkStatus>& links) {
   Json body = Json::array();
   for (const LinkStatus& link : links) {
-    body.push_back({{"from", link.from.value},
-                    {"to", link.to.value},
-                    {"transport", placement::LinkKindName(link.transport)},
-                    {"wire", DTypeName(link.wire)}});
+    Json& one = body.emplace_back(Json{{"from", link.from.value},
+                                       {"to", link.to.value},
+                                       {"transport", placement::LinkKindName(link.transport)},
+                                       {"wire", DTypeName(link.wire)}});
+    if (!link.latency_s.known() || !link.bytes_per_s.known()) continue;
+    one["latency_us"] = link.latency_s.value * 1e6;
+    one["gb_per_s"] = link.bytes_per_s.value / 1e9;
+    one["measured"] = link.bytes_per_s.origin == placement::Origin::kMeasured;
   }
   return body;
 }

@@ -14,8 +14,9 @@ std::string_view ServiceStateName(ServiceState state);
 // 200 while requests are taken, else the refusal's 503.
 HttpResponse ReadyResponse(const ServiceStatus& status);
 
-// Whether tokens flow: "idle", "ok", or "stalled" with 503 when something runs and no sequence got
-// a token for `stall_after`. Names workers by number only: it needs no key.
+// Whether tokens flow: "idle", "ok", "changing" while streams wait for another plan, or "stalled"
+// with 503 when something runs and no sequence got a token for `stall_after`. Names workers by
+// number only: it needs no key.
 HttpResponse ProgressResponse(const ServiceStatus& status, std::chrono::milliseconds stall_after);
 
 // What the status page shows.

@@ -8,6 +8,7 @@
 #include <hwy/foreach_target.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "kernels/cpu/ahead.h"
 #include "kernels/cpu/axpy-inl.h"
@@ -19,10 +20,9 @@ namespace thermocline::kernels::cpu {
 namespace HWY_NAMESPACE {
 namespace {
 
-// Halves of units whose sums a pass over the rows keeps: 32 KiB, an L1 cache.
-constexpr int64_t kPassHalves = 32;
+// Halves of units whose sums a pass over the rows keeps.
+constexpr int64_t kPassHalves = kPassCols / kAxpyCols;
 constexpr int kHalfDwords = kDwordsPerBlock / 2;
-static_assert(kPassHalves * kAxpyCols <= kScratchFloats);
 static_assert(2 * kAxpyCols == kUnitElems);
 
 // Dword j of a half of a unit's blocks, as the unit counts them.
@@ -114,20 +114,24 @@ struct PartScales {
 // are fetched by step_bytes per dword.
 template <typename D, int n>
 HWY_INLINE void AddHalf(const uint8_t* const (&units)[n], const PartScales<D> (&scales)[n],
-                        const LaneVF (&factors)[n], int n_lanes, int part, int half,
-                        int64_t step_bytes, RowsAhead<n>& ahead, float* sums) {
+                        const LaneVF (&factors)[n], bool begins_chunk, int n_lanes, int part,
+                        int half, int64_t step_bytes, RowsAhead<n>& ahead, ChunkSums sums) {
   for (int j = 0; j < kHalfDwords; ++j) {
     ahead.Step(step_bytes);
     const int t = DwordOf(half, j);
     LaneVI quants[n];
     for (int i = 0; i < n; ++i) quants[i] = QuantsOf<D>(units[i], n_lanes, t, part);
     for (int c = 0; c < kLaneStep; ++c) {
-      float* at = sums + (j * kLaneStep + c) * kUnitLanes + part * kVecLanes;
-      LaneVF sum = hn::LoadU(LaneF(), at);
+      const ChunkSums at = sums.At((j * kLaneStep + c) * kUnitLanes + part * kVecLanes);
+      LaneVF sum = hn::LoadU(LaneF(), at.chunk);
+      if (begins_chunk) {
+        EndChunk(LaneF(), at);
+        sum = hn::Zero(LaneF());
+      }
       for (int i = 0; i < n; ++i) {
         sum = hn::MulAdd(scales[i].Weights(quants[i], t, c), factors[i], sum);
       }
-      hn::StoreU(sum, LaneF(), at);
+      hn::StoreU(sum, LaneF(), at.chunk);
     }
   }
 }
@@ -139,8 +143,9 @@ struct Halves {
 };
 
 template <typename D, int n>
-HWY_INLINE void AddUnits(const uint8_t* const (&units)[n], const LaneVF (&factors)[n], int n_lanes,
-                         Halves halves, RowsAhead<n>& ahead, float* sums) {
+HWY_INLINE void AddUnits(const uint8_t* const (&units)[n], const LaneVF (&factors)[n],
+                         bool begins_chunk, int n_lanes, Halves halves, RowsAhead<n>& ahead,
+                         ChunkSums sums) {
   constexpr int kFullBytes = UnitLayout::Of(D::kDType, kUnitLanes).n_bytes;
   const int n_steps = halves.n() * kHalfDwords * kParts;
   const int64_t step_bytes = (kFullBytes + n_steps - 1) / n_steps;
@@ -149,17 +154,15 @@ HWY_INLINE void AddUnits(const uint8_t* const (&units)[n], const LaneVF (&factor
     const auto scales = [&](int i) { return PartScales<D>(units[i], n_lanes, part); };
     const auto add = [&](const PartScales<D>(&own)[n]) {
       for (int half = halves.begin; half < halves.end; ++half) {
-        AddHalf<D, n>(units, own, factors, n_lanes, part, half, step_bytes, ahead,
-                      sums + (half - halves.begin) * kAxpyCols);
+        AddHalf<D, n>(units, own, factors, begins_chunk, n_lanes, part, half, step_bytes, ahead,
+                      sums.At((half - halves.begin) * kAxpyCols));
       }
     };
-    if constexpr (n == 1) {
-      const PartScales<D> own[1] = {scales(0)};
-      add(own);
-    } else {
-      const PartScales<D> own[kAxpyNeurons] = {scales(0), scales(1), scales(2), scales(3)};
+    [&]<int... i>(std::integer_sequence<int, i...>) {
+      const PartScales<D> own[n] = {scales(i)...};
       add(own);
     }
+    (std::make_integer_sequence<int, n>());
   }
 }
 
@@ -191,52 +194,52 @@ struct LaneColumns {
     }
   }
   // From packed to plain order.
-  HWY_INLINE void Finish(const AxpyJob& job, int64_t t, const float* sums) const {
-    float* const y = job.y.f32_row(t);
+  HWY_INLINE void Finish(const AxpyJob& job, int64_t t, ChunkSums sums) const {
     for (int lane = 0; lane < n_lanes; ++lane) {
       const int64_t block = unit * kUnitElems + lane * kGroupElems;
       for (int e = 0; e < kHalfDwords * kLaneStep; ++e) {
         const int64_t c = block + DwordOf(half, e / kLaneStep) * kLaneStep + e % kLaneStep;
-        y[c] = Finished(job, c, sums[e * kUnitLanes + lane]);
+        job.Finish(t, c, sums.Total(e * kUnitLanes + lane));
       }
     }
   }
 };
 
-// n neurons from position `first` of the list on, halves [begin, end), one token.
+// The neurons of a pass, halves [begin, end), one token.
 template <typename D, int n>
-HWY_INLINE void AddNeurons(const AxpyJob& job, int64_t first, int64_t begin, int64_t end,
-                           float* sums) {
+HWY_INLINE void AddNeurons(const AxpyJob& job, const NeuronPass<n>& pass, int64_t begin,
+                           int64_t end, ChunkSums sums) {
   constexpr int kFullBytes = LaneColumns<D>::kFullBytes;
-  const int64_t last = job.n_active() - 1;
   const int64_t offset = begin / 2 * kFullBytes;
   const uint8_t* rows[n];
-  RowsAhead<n> ahead;  // the rows of the pass after the next
+  RowsAhead<n> ahead;  // rows of a later pass
   LaneVF factors[n];
   for (int i = 0; i < n; ++i) {
-    rows[i] = job.w_row(first + i) + offset;
-    ahead.rows[i] = job.w_row(std::min(first + 2 * n + i, last)) + offset;
-    factors[i] = hn::Set(LaneF(), job.factor(0, first + i));
+    rows[i] = job.w_row(pass.first + i) + offset;
+    ahead.rows[i] = job.w_row(pass.RowAhead(i, job.n_active())) + offset;
+    factors[i] = hn::Set(LaneF(), job.factor(0, pass.first + i));
   }
   for (int64_t half = begin; half < end;) {
     const int in_unit = static_cast<int>(half % 2);
     const Halves halves{in_unit, static_cast<int>(std::min<int64_t>(2, in_unit + end - half))};
-    AddUnits<D, n>(rows, factors, LanesOf(job, half / 2), halves, ahead, sums);
+    AddUnits<D, n>(rows, factors, pass.begins_chunk, LanesOf(job, half / 2), halves, ahead, sums);
     for (int i = 0; i < n; ++i) rows[i] += kFullBytes;
-    sums += halves.n() * kAxpyCols;
+    sums = sums.At(halves.n() * kAxpyCols);
     half += halves.n();
   }
 }
 
 template <typename D>
-HWY_NOINLINE void OneToken(const AxpyJob& job, int64_t first_half, int64_t end_half, float* sums) {
+HWY_NOINLINE void OneToken(const AxpyJob& job, int64_t first_half, int64_t end_half,
+                           float* scratch) {
+  const ChunkSums sums = {scratch, reinterpret_cast<double*>(scratch + kPassCols)};
   for (int64_t begin = first_half; begin < end_half; begin += kPassHalves) {
     const int64_t end = std::min(end_half, begin + kPassHalves);
-    std::fill_n(sums, (end - begin) * kAxpyCols, 0.0f);
-    AddInGroups(job,
-                [&](int64_t first, auto n) { AddNeurons<D, n>(job, first, begin, end, sums); });
+    std::fill_n(sums.chunk, (end - begin) * kAxpyCols, 0.0f);
+    std::fill_n(sums.before, (end - begin) * kAxpyCols, 0.0);
+    AddInPasses(job, [&](const auto& pass) { AddNeurons<D>(job, pass, begin, end, sums); });
     for (int64_t half = begin; half < end; ++half) {
-      LaneColumns<D>(job, half).Finish(job, 0, sums + (half - begin) * kAxpyCols);
+      LaneColumns<D>(job, half).Finish(job, 0, sums.At((half - begin) * kAxpyCols));
     }
   }
 }
@@ -267,7 +270,7 @@ HWY_NOINLINE void Run(CpuContext& context, const AxpyJob& job) {
                WithLaneType(job.w.dtype, [&](auto decoder) { fn(decoder, begin, end, scratch); });
              });
   };
-  if (job.y.n_rows == 1) {
+  if (job.n_tokens() == 1) {
     return for_parts(1, [&](auto decoder, int64_t begin, int64_t end, float* scratch) {
       OneToken<decltype(decoder)>(job, begin, end, scratch);
     });
@@ -282,8 +285,8 @@ HWY_NOINLINE void Run(CpuContext& context, const AxpyJob& job) {
 }  // namespace
 
 void LanesAxpyRows(CpuContext& context, TensorView w, TensorView a, ActiveIds active,
-                   TensorView bias, TensorView y) {
-  Run(context, {w, a, active, bias.empty() ? nullptr : bias.f32_row(0), y});
+                   const AxpyOutput& output) {
+  Run(context, {w, a, active, output});
 }
 
 }  // namespace HWY_NAMESPACE
@@ -295,9 +298,9 @@ namespace thermocline::kernels::cpu {
 
 HWY_EXPORT(LanesAxpyRows);
 
-void AxpyLanes(CpuContext& context, TensorView w, TensorView a, ActiveIds active, TensorView bias,
-               TensorView y) {
-  HWY_DYNAMIC_DISPATCH(LanesAxpyRows)(context, w, a, active, bias, y);
+void AxpyLanes(CpuContext& context, TensorView w, TensorView a, ActiveIds active,
+               const AxpyOutput& output) {
+  HWY_DYNAMIC_DISPATCH(LanesAxpyRows)(context, w, a, active, output);
 }
 
 }  // namespace thermocline::kernels::cpu

@@ -28,53 +28,61 @@ struct FileColumns {
   HWY_INLINE void Decode(const uint8_t* row, float* w) const {
     DecodeRun<D>(Slice(row), end - begin, w);
   }
-  HWY_INLINE void Finish(const AxpyJob& job, int64_t t, const float* sums) const {
-    float* const y = job.y.f32_row(t);
-    for (int64_t c = begin; c < end; ++c) y[c] = Finished(job, c, sums[c - begin]);
+  HWY_INLINE void Finish(const AxpyJob& job, int64_t t, ChunkSums sums) const {
+    for (int64_t c = begin; c < end; ++c) job.Finish(t, c, sums.Total(c - begin));
   }
 };
 
-// y += the rows of n neurons for one token, columns [begin, end).
+// sums += the rows of n neurons for one token, columns [begin, end).
 template <typename D, int n>
-HWY_INLINE void AddNeurons(const AxpyJob& job, int64_t first, int64_t begin, int64_t end) {
+HWY_INLINE void AddNeurons(const AxpyJob& job, const NeuronPass<n>& pass, int64_t begin,
+                           int64_t end, ChunkSums sums) {
   const uint64_t offset = RowBytes(D::kDType, static_cast<uint64_t>(begin));
-  const int64_t last = job.n_active() - 1;
   const uint8_t* rows[n];
-  const uint8_t* next[n];  // the rows of the next pass, fetched meanwhile
+  const uint8_t* ahead[n];  // rows of a later pass, fetched meanwhile
   VF factors[n];
   for (int i = 0; i < n; ++i) {
-    rows[i] = job.w_row(first + i) + offset;
-    next[i] = job.w_row(std::min(first + n + i, last)) + offset;
-    factors[i] = hn::Set(DF(), job.factor(0, first + i));
+    rows[i] = job.w_row(pass.first + i) + offset;
+    ahead[i] = job.w_row(pass.RowAhead(i, job.n_active())) + offset;
+    factors[i] = hn::Set(DF(), job.factor(0, pass.first + i));
   }
-  float* y = job.y.f32_row(0) + begin;
-  float* const y_end = job.y.f32_row(0) + end;
-  while (y < y_end) {
+  float* const sums_end = sums.chunk + (end - begin);
+  while (sums.chunk < sums_end) {
     typename D::State states[n];
     for (int i = 0; i < n; ++i) {
       states[i] = D::Prepare(rows[i]);
-      FetchLines(next[i], D::kBlockBytes);
-      next[i] += D::kBlockBytes;
+      FetchLines(ahead[i], D::kBlockBytes);
+      ahead[i] += D::kBlockBytes;
     }
-    for (int g = 0; g < D::kGroups; ++g, y += kGroupElems) {
-      Group sum = LoadGroup(y);
+    for (int g = 0; g < D::kGroups; ++g, sums = sums.At(kGroupElems)) {
+      Group sum = LoadGroup(sums.chunk);
+      if (pass.begins_chunk) {
+        for (int v = 0; v < kVecs; ++v) {
+          EndChunk(DF(), sums.At(v * kLanes));
+          sum.v[v] = hn::Zero(DF());
+        }
+      }
       for (int i = 0; i < n; ++i) {
         const Group w = D::Decode(states[i], rows[i], g);
         for (int v = 0; v < kVecs; ++v) sum.v[v] = hn::MulAdd(w.v[v], factors[i], sum.v[v]);
       }
-      StoreGroup(sum, y);
+      StoreGroup(sum, sums.chunk);
     }
     for (int i = 0; i < n; ++i) rows[i] += D::kBlockBytes;
   }
 }
 
-// One token, whole blocks, weights decoded in registers, sums kept in y.
+// One token, whole blocks, weights decoded in registers.
 template <typename D>
-HWY_NOINLINE void OneToken(const AxpyJob& job, int64_t begin, int64_t end) {
-  float* y = job.y.f32_row(0);
-  std::fill(y + begin, y + end, 0.0f);
-  AddInGroups(job, [&](int64_t first, auto n) { AddNeurons<D, n>(job, first, begin, end); });
-  for (int64_t c = begin; c < end; ++c) y[c] = Finished(job, c, y[c]);
+HWY_NOINLINE void OneToken(const AxpyJob& job, int64_t first_col, int64_t end_col, float* scratch) {
+  const ChunkSums sums = {scratch, reinterpret_cast<double*>(scratch + kPassCols)};
+  for (int64_t begin = first_col; begin < end_col; begin += kPassCols) {
+    const int64_t end = std::min(end_col, begin + kPassCols);
+    std::fill_n(sums.chunk, end - begin, 0.0f);
+    std::fill_n(sums.before, end - begin, 0.0);
+    AddInPasses(job, [&](const auto& pass) { AddNeurons<D>(job, pass, begin, end, sums); });
+    FileColumns<D>{begin, end}.Finish(job, 0, sums);
+  }
 }
 
 // Any number of tokens and columns.
@@ -90,20 +98,20 @@ HWY_NOINLINE void Run(CpuContext& context, const AxpyJob& job) {
   const auto for_parts = [&](int64_t n_tokens, auto fn) {
     const int64_t n_products = std::max<int64_t>(1, job.n_active() * n_tokens);
     const int64_t min_cols =
-        std::max(LeastPart(context, job.y.n_cols, n_tokens), MinItems(n_products));
-    ForParts(context, job.y.n_cols, kAxpyCols, min_cols,
+        std::max(LeastPart(context, job.n_cols(), n_tokens), MinItems(n_products));
+    ForParts(context, job.n_cols(), kAxpyCols, min_cols,
              [&](int64_t begin, int64_t end, int thread) {
-               WithDType(job.w.dtype, [&](auto decoder) { fn(decoder, begin, end, thread); });
+               float* const scratch = context.thread_scratch(thread);
+               WithDType(job.w.dtype, [&](auto decoder) { fn(decoder, begin, end, scratch); });
              });
   };
-  if (job.y.n_rows == 1 && job.y.n_cols % kGroupElems == 0) {
-    return for_parts(1, [&](auto decoder, int64_t begin, int64_t end, int) {
-      OneToken<decltype(decoder)>(job, begin, end);
+  if (job.n_tokens() == 1 && job.n_cols() % kGroupElems == 0) {
+    return for_parts(1, [&](auto decoder, int64_t begin, int64_t end, float* scratch) {
+      OneToken<decltype(decoder)>(job, begin, end, scratch);
     });
   }
   ForTokenBlocks(context, job, [&](const TokenBlock& tokens) {
-    for_parts(tokens.n, [&](auto decoder, int64_t begin, int64_t end, int thread) {
-      float* const scratch = context.thread_scratch(thread);
+    for_parts(tokens.n, [&](auto decoder, int64_t begin, int64_t end, float* scratch) {
       ManyTokens<decltype(decoder)>(job, tokens, begin, end, scratch);
     });
   });
@@ -112,8 +120,8 @@ HWY_NOINLINE void Run(CpuContext& context, const AxpyJob& job) {
 }  // namespace
 
 void FileAxpyRows(CpuContext& context, TensorView w, TensorView a, ActiveIds active,
-                  TensorView bias, TensorView y) {
-  Run(context, {w, a, active, bias.empty() ? nullptr : bias.f32_row(0), y});
+                  const AxpyOutput& output) {
+  Run(context, {w, a, active, output});
 }
 
 }  // namespace HWY_NAMESPACE
@@ -144,11 +152,13 @@ ActiveIds WithoutZeros(CpuContext& context, TensorView a, ActiveIds active) {
   return {ids, words, static_cast<int32_t>(n)};
 }
 
-void AxpyRows(CpuContext& context, TensorView w, TensorView a, ActiveIds active, TensorView bias,
-              TensorView y) {
-  DCHECK(w.n_cols == y.n_cols && a.n_cols == w.n_rows && a.n_rows == y.n_rows);
-  if (w.layout == RowLayout::kLanes) return AxpyLanes(context, w, a, active, bias, y);
-  HWY_DYNAMIC_DISPATCH(FileAxpyRows)(context, w, a, active, bias, y);
+void AxpyRows(CpuContext& context, TensorView w, TensorView a, ActiveIds active,
+              const AxpyOutput& output) {
+  DCHECK(a.n_cols == w.n_rows);
+  DCHECK(w.n_cols == (output.sums.empty() ? output.y.n_cols : output.sums.n_cols));
+  DCHECK(a.n_rows == (output.sums.empty() ? output.y.n_rows : output.sums.n_rows));
+  if (w.layout == RowLayout::kLanes) return AxpyLanes(context, w, a, active, output);
+  HWY_DYNAMIC_DISPATCH(FileAxpyRows)(context, w, a, active, output);
 }
 
 }  // namespace thermocline::kernels::cpu

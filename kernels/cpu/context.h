@@ -14,7 +14,7 @@ namespace thermocline::kernels::cpu {
 
 // Scratch of one thread, in floats, a part of its L2 cache: the largest need is that of AxpyRows
 // for many tokens, which asserts that it fits.
-inline constexpr int64_t kScratchFloats = 40 * 1024;
+inline constexpr int64_t kScratchFloats = 104 * 1024;
 
 // Cosines and sines of the last rope calls: the layers of a step all turn by the same angles.
 struct RopeTable {

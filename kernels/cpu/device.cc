@@ -70,9 +70,14 @@ class CpuOps final : public Ops {
   }
   void AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView bias,
                 TensorView y) override {
-    const ActiveIds adding = cpu::WithoutZeros(context_, a, active);
-    traffic_.CountAxpyRows(w, adding);
-    cpu::AxpyRows(context_, w, a, adding, bias, y);
+    Axpy(w, a, active, {bias, y, {}});
+  }
+  void AxpySums(TensorView w, TensorView a, ActiveIds active, SumsView sums) override {
+    Axpy(w, a, active, {{}, {}, sums});
+  }
+  void AddSums(SumsView sums, SumsView part) override { cpu::AddSums(context_, sums, part); }
+  void RoundSums(SumsView sums, SumsView part, TensorView bias, TensorView y) override {
+    cpu::RoundSums(context_, sums, part, bias, y);
   }
 
   // Calls fn(begin, end) over parts of 0 .. n on the pool.
@@ -83,6 +88,12 @@ class CpuOps final : public Ops {
   }
 
  private:
+  void Axpy(TensorView w, TensorView a, ActiveIds active, const cpu::AxpyOutput& output) {
+    const ActiveIds adding = cpu::WithoutZeros(context_, a, active);
+    traffic_.CountAxpyRows(w, adding);
+    cpu::AxpyRows(context_, w, a, adding, output);
+  }
+
   cpu::CpuContext context_;
 };
 

@@ -35,11 +35,18 @@ int64_t Neurons(CpuContext& context, const NeuronWeights& weights, Activation ki
 // rows are not wanted. A predictor lists some of those. In the context's memory, until the next
 // call.
 ActiveIds WithoutZeros(CpuContext& context, TensorView a, ActiveIds active);
+// Where sums of rows go: with the bias, if there is one, to y, or to `sums` as they are.
+struct AxpyOutput {
+  TensorView bias, y;
+  SumsView sums;
+};
 // AxpyRows for packed rows; the same sums as for the file's.
-void AxpyLanes(CpuContext& context, TensorView w, TensorView a, ActiveIds active, TensorView bias,
-               TensorView y);
-void AxpyRows(CpuContext& context, TensorView w, TensorView a, ActiveIds active, TensorView bias,
-              TensorView y);
+void AxpyLanes(CpuContext& context, TensorView w, TensorView a, ActiveIds active,
+               const AxpyOutput& output);
+void AxpyRows(CpuContext& context, TensorView w, TensorView a, ActiveIds active,
+              const AxpyOutput& output);
+void AddSums(CpuContext& context, SumsView sums, SumsView part);
+void RoundSums(CpuContext& context, SumsView sums, SumsView part, TensorView bias, TensorView y);
 
 // The instruction set that the ops use on this machine: "avx512", "avx2", "neon".
 std::string InstructionSetName();

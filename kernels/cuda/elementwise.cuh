@@ -25,6 +25,20 @@ TC_KERNEL AddKernel(TensorView a, TensorView b, TensorView y) {
   if (c < y.n_cols) F32Row(y, t)[c] = F32Row(a, t)[c] + F32Row(b, t)[c];
 }
 
+TC_KERNEL AddSumsKernel(SumsView sums, SumsView part) {
+  const int64_t c = MyColumn(), t = BlockIndex().y;
+  if (c < sums.n_cols) sums.data[t * sums.n_cols + c] += part.data[t * sums.n_cols + c];
+}
+
+TC_KERNEL RoundSumsKernel(SumsView sums, SumsView part, TensorView bias, TensorView y) {
+  const int64_t c = MyColumn(), t = BlockIndex().y;
+  if (c >= y.n_cols) return;
+  double sum = sums.data[t * sums.n_cols + c];
+  if (part.data != nullptr) sum += part.data[t * sums.n_cols + c];
+  if (bias.data != nullptr) sum += F32Row(bias, 0)[c];
+  F32Row(y, t)[c] = static_cast<float>(sum);
+}
+
 TC_KERNEL ActivateKernel(Activation kind, TensorView gate, TensorView up, TensorView y) {
   const int64_t c = MyColumn(), t = BlockIndex().y;
   if (c >= y.n_cols) return;
@@ -91,6 +105,14 @@ TC_KERNEL RoundRowsKernel(TensorView x, ByteRows rows) {
 
 void Add(void* stream, const TensorView& a, const TensorView& b, const TensorView& y) {
   Launch(AddKernel, ElementGrid(y), kElementThreads, stream, a, b, y);
+}
+void AddSums(void* stream, const SumsView& sums, const SumsView& part) {
+  Launch(AddSumsKernel, {(sums.n_cols + kElementThreads - 1) / kElementThreads, sums.n_rows},
+         kElementThreads, stream, sums, part);
+}
+void RoundSums(void* stream, const SumsView& sums, const SumsView& part, const TensorView& bias,
+               const TensorView& y) {
+  Launch(RoundSumsKernel, ElementGrid(y), kElementThreads, stream, sums, part, bias, y);
 }
 void Activate(void* stream, Activation kind, const TensorView& gate, const TensorView& up,
               const TensorView& y) {

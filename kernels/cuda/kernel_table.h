@@ -39,13 +39,15 @@ struct RowDotsJob {
   TrafficSums* sums = nullptr;
 };
 
-// Sums of neuron rows: slices of the neurons to `partials`, which a second kernel adds to y.
+// Sums of neuron rows: slices of the neurons to `partials`, which a second kernel adds and gives,
+// rounded with the bias, to y, or as they are to `unrounded`, where that is given.
 struct AxpyJob {
   TensorView w, a, bias, y;
+  SumsView unrounded;
   ActiveIds active;
   int n_slices = 1;
-  float* partials = nullptr;  // [n_slices, y.n_rows, y.n_cols]
-  uint64_t row_bytes = 0;     // counted for every row that one of the first tokens adds
+  double* partials = nullptr;  // [n_slices, n_tokens, n_cols]
+  uint64_t row_bytes = 0;      // counted for every row that one of the first tokens adds
   TrafficSums* sums = nullptr;
 };
 
@@ -154,6 +156,9 @@ struct KernelTable {
   void (*round_rows)(void* stream, const TensorView& x, const ByteRows& rows);
   void (*row_dots)(void* stream, const RowDotsJob& job);
   void (*axpy_rows)(void* stream, const AxpyJob& job);
+  void (*add_sums)(void* stream, const SumsView& sums, const SumsView& part);
+  void (*round_sums)(void* stream, const SumsView& sums, const SumsView& part,
+                     const TensorView& bias, const TensorView& y);
 };
 
 namespace gpu {

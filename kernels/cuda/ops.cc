@@ -14,8 +14,8 @@ namespace {
 // Blocks of a sum of neuron rows: two for each multiprocessor of an H100 or H200 with 16 warps
 // between them. Not asked of the device: bits depend on it.
 constexpr int64_t kAxpyBlocks = 264;
-// Neurons of a slice, at least: a run of 8 for each of a block's 8 warps.
-constexpr int64_t kAxpySliceNeurons = 64;
+// Neurons of a slice, at least: a chunk for each of a block's 8 warps.
+constexpr int64_t kAxpySliceNeurons = 8 * kSumChunk;
 // Tokens whose partial sums lie in scratch at once, at most.
 constexpr int64_t kAxpyBatch = 32;
 // Of the rows of a batch rounded for packed weights.
@@ -311,20 +311,48 @@ void CudaOps::NeuronsOf(const NeuronWeights& weights, RowDotsJob job) {
 void CudaOps::AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView bias,
                        TensorView y) {
   const Range range(queue_, "axpy_rows");
-  traffic_.CountNeuronsThere(w);
   AxpyJob job;
-  job.w = w, job.bias = bias, job.active = active, job.sums = queue_.sums();
-  job.n_slices = static_cast<int>(AxpySlices(w));
-  job.row_bytes = BytesOfRow(w);
-  const int64_t n_most =
-      scratch_.Room(kAxpyBatch, static_cast<uint64_t>(job.n_slices * y.n_cols) * sizeof(float));
-  job.partials = scratch_.floats();
-  for (int64_t t = 0; t < y.n_rows && !queue_.has_failed(); t += n_most) {
-    const int64_t n = std::min(n_most, y.n_rows - t);
-    job.a = a.Rows(t, n), job.y = y.Rows(t, n);
+  job.w = w, job.a = a, job.active = active, job.bias = bias, job.y = y;
+  Axpy(job);
+}
+
+void CudaOps::AxpySums(TensorView w, TensorView a, ActiveIds active, SumsView sums) {
+  const Range range(queue_, "axpy_sums");
+  AxpyJob job;
+  job.w = w, job.a = a, job.active = active, job.unrounded = sums;
+  Axpy(job);
+}
+
+void CudaOps::Axpy(AxpyJob job) {
+  traffic_.CountNeuronsThere(job.w);
+  job.sums = queue_.sums();
+  job.n_slices = static_cast<int>(AxpySlices(job.w));
+  job.row_bytes = BytesOfRow(job.w);
+  const int64_t n_most = scratch_.Room(
+      kAxpyBatch, static_cast<uint64_t>(job.n_slices * job.w.n_cols) * sizeof(double));
+  job.partials = reinterpret_cast<double*>(scratch_.data());
+  const AxpyJob all = job;
+  for (int64_t t = 0; t < all.a.n_rows && !queue_.has_failed(); t += n_most) {
+    const int64_t n = std::min(n_most, all.a.n_rows - t);
+    job.a = all.a.Rows(t, n);
+    if (all.unrounded.empty()) {
+      job.y = all.y.Rows(t, n);
+    } else {
+      job.unrounded = all.unrounded.Rows(t, n);
+    }
     kernels_.axpy_rows(stream_, job);
     job.sums = nullptr;
   }
+}
+
+void CudaOps::AddSums(SumsView sums, SumsView part) {
+  const Range range(queue_, "add_sums");
+  kernels_.add_sums(stream_, sums, part);
+}
+
+void CudaOps::RoundSums(SumsView sums, SumsView part, TensorView bias, TensorView y) {
+  const Range range(queue_, "round_sums");
+  kernels_.round_sums(stream_, sums, part, bias, y);
 }
 
 Status CudaOps::Prepare(const StepBounds& bounds) {

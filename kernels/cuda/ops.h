@@ -49,6 +49,9 @@ class CudaOps final : public Ops {
                const NeuronNeeds& needs, TensorView a) override;
   void AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView bias,
                 TensorView y) override;
+  void AxpySums(TensorView w, TensorView a, ActiveIds active, SumsView sums) override;
+  void AddSums(SumsView sums, SumsView part) override;
+  void RoundSums(SumsView sums, SumsView part, TensorView bias, TensorView y) override;
 
   // As Device::Prepare.
   Status Prepare(const StepBounds& bounds);
@@ -57,6 +60,8 @@ class CudaOps final : public Ops {
 
  private:
   void Select(SelectJob job);
+  // The operands and where the sums go are the job's.
+  void Axpy(AxpyJob job);
   // Rows that can lie in scratch at once, rounded for packed weights; n_rows at most.
   int64_t RoundedAtOnce(const TensorView& x) const;
   // The rows of x rounded, in scratch.

@@ -10,8 +10,8 @@ namespace thermocline::kernels::cuda {
 // Of a device, taken when it is made: what a step needs beyond the plan is there before anybody
 // asks how much is free, and no step waits for an allocation. Ops that would need more work in
 // blocks. 32 MiB have room for the rounded rows of 512 tokens with 28672 columns (20 MiB), the
-// partial sums of 32 tokens of AxpyRows (17 MiB), and 4000 blocks of attention over chunks (8 rows
-// of 130 floats each), 15 for each multiprocessor of an H200.
+// partial sums of 31 tokens of AxpyRows (264 blocks of 512 columns each), and 4000 blocks of
+// attention over chunks (8 rows of 130 floats each), 15 for each multiprocessor of an H200.
 inline constexpr uint64_t kScratchBytes = uint64_t{32} << 20;
 // One rounded row of the most columns that a model may have (model::kMaxFf) takes 1.4 MiB.
 inline constexpr uint64_t kMinScratchBytes = uint64_t{2} << 20;

@@ -23,6 +23,9 @@ void SelectBest(void* stream, const BestJob& job);
 void RoundRows(void* stream, const TensorView& x, const ByteRows& rows);
 void RowDots(void* stream, const RowDotsJob& job);
 void AxpyRows(void* stream, const AxpyJob& job);
+void AddSums(void* stream, const SumsView& sums, const SumsView& part);
+void RoundSums(void* stream, const SumsView& sums, const SumsView& part, const TensorView& bias,
+               const TensorView& y);
 
 const KernelTable& Kernels() {
   static constexpr KernelTable kTable = {
@@ -40,6 +43,8 @@ const KernelTable& Kernels() {
       .round_rows = RoundRows,
       .row_dots = RowDots,
       .axpy_rows = AxpyRows,
+      .add_sums = AddSums,
+      .round_sums = RoundSums,
   };
   return kTable;
 }

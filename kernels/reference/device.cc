@@ -55,6 +55,13 @@ class ReferenceOps final : public Ops {
                 TensorView y) override {
     reference::AxpyRows(w, a, active, bias, y);
   }
+  void AxpySums(TensorView w, TensorView a, ActiveIds active, SumsView sums) override {
+    reference::AxpySums(w, a, active, sums);
+  }
+  void AddSums(SumsView sums, SumsView part) override { reference::AddSums(sums, part); }
+  void RoundSums(SumsView sums, SumsView part, TensorView bias, TensorView y) override {
+    reference::RoundSums(sums, part, bias, y);
+  }
 };
 
 // Host memory and scalar ops. Thread-compatible, owned by whoever checks something against it.

@@ -27,5 +27,8 @@ void ZeroBelow(TensorView a, float threshold);
 void Neurons(const NeuronWeights& weights, Activation kind, TensorView x, ActiveIds active,
              const NeuronNeeds& needs, TensorView a);
 void AxpyRows(TensorView w, TensorView a, ActiveIds active, TensorView bias, TensorView y);
+void AxpySums(TensorView w, TensorView a, ActiveIds active, SumsView sums);
+void AddSums(SumsView sums, SumsView part);
+void RoundSums(SumsView sums, SumsView part, TensorView bias, TensorView y);
 
 }  // namespace thermocline::kernels::reference

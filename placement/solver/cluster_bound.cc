@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "placement/solver/layer_bound.h"
 #include "placement/solver/layer_oracle.h"
 #include "placement/solver/layer_tables.h"
@@ -17,6 +18,7 @@ namespace {
 constexpr double kNoFit = std::numeric_limits<double>::infinity();
 // Layers x leads x devices: each costs a fraction of a millisecond, so some ten seconds.
 constexpr int64_t kMaxAsked = 30000;
+constexpr int kThreads = 2;
 
 // The most that a device can have for neurons: with one layer, leading or helping.
 uint64_t MostMemory(const StageModel& model, int device) {
@@ -41,33 +43,72 @@ void MakeFixedABlock(SplitLayer* layer) {
   layer->seconds[0].insert(layer->seconds[0].begin(), 0);
 }
 
-double FreeLinksBound(const StageModel& model, SplitObjective objective) {
+// A layer costs less alone on its lead or shared, by its weights' form there and how its neurons
+// fire: block by block the less of both counts.
+void TakeLess(const SplitLayer& other, SplitLayer* layer) {
+  layer->fixed_s = std::min(layer->fixed_s, other.fixed_s);
+  std::vector<double>& sums = layer->seconds[0];
+  const std::vector<double>& others = other.seconds[0];
+  double before = 0, sum = 0;
+  for (size_t k = 1; k < sums.size(); ++k) {
+    sum += std::min(sums[k] - before, others[k] - others[k - 1]);
+    before = std::exchange(sums[k], sum);
+  }
+  for (size_t i = 0; i < layer->block_bytes.size(); ++i) {
+    layer->block_bytes[i] = std::min(layer->block_bytes[i], other.block_bytes[i]);
+  }
+}
+
+// Of one device that has all layers, in whichever form is cheaper.
+SplitProblem AloneOrShared(const StageModel& model, int device) {
+  SplitProblem one = model.Times(0, model.n_layer(), {device});
+  if (one.layers.empty() || model.n_devices() < 2) return one;
+  const SplitProblem shared = model.Times(0, model.n_layer(), {device, device == 0 ? 1 : 0});
+  for (size_t l = 0; l < shared.layers.size(); ++l) TakeLess(shared.layers[l], &one.layers[l]);
+  return one;
+}
+
+// One stage of all devices without links.
+struct FreeLinks {
+  SplitProblem problem;
+  double fixed_s = 0;  // of a token, whoever leads
+};
+
+// Nullopt: a device cannot be asked for all layers alone.
+std::optional<FreeLinks> FreeLinksOf(const StageModel& model, SplitObjective objective) {
   std::optional<SplitProblem> all;
   std::vector<double> fixed(model.n_layer(), kNoFit);
   for (int d = 0; d < model.n_devices(); ++d) {
-    std::optional<SplitProblem> one = model.Problem(0, model.n_layer(), {d});
-    if (!one) return 0;
+    SplitProblem one = AloneOrShared(model, d);
+    if (one.layers.empty()) return std::nullopt;
     for (size_t l = 0; l < fixed.size(); ++l) {
-      fixed[l] = std::min(fixed[l], one->layers[l].fixed_s);
-      if (objective.latency == 0) MakeFixedABlock(&one->layers[l]);
-      one->layers[l].fixed_s = 0;
-      one->layers[l].least_active.clear();
+      fixed[l] = std::min(fixed[l], one.layers[l].fixed_s);
+      if (objective.latency == 0) MakeFixedABlock(&one.layers[l]);
+      one.layers[l].fixed_s = 0;
+      one.layers[l].least_active.clear();
+      one.layers[l].active.clear();
     }
-    one->devices = {SplitDevice{.memory_bytes = MostMemory(model, d)}};
+    one.devices = {SplitDevice{.memory_bytes = MostMemory(model, d)}};
     if (!all) {
       all = std::move(one);
       continue;
     }
-    all->devices.push_back(one->devices[0]);
+    all->devices.push_back(one.devices[0]);
     for (size_t l = 0; l < fixed.size(); ++l) {
-      all->layers[l].seconds.push_back(std::move(one->layers[l].seconds[0]));
+      all->layers[l].seconds.push_back(std::move(one.layers[l].seconds[0]));
     }
   }
-  // Stages have leads of their own, so where latency counts too only the neurons' work is sure to
-  // be in the bottleneck.
-  const double alone = objective.latency * std::accumulate(fixed.begin(), fixed.end(), 0.0);
-  const Result<SplitSolution> relaxed = SolveSplit(*all, {.objective = objective});
-  return alone + (relaxed.ok() ? relaxed->lower_bound : WorkBound(*all, objective));
+  return FreeLinks{*std::move(all), std::accumulate(fixed.begin(), fixed.end(), 0.0)};
+}
+
+// Stages have leads of their own, so where latency counts too only the neurons' work is sure to be
+// in the bottleneck.
+double FreeLinksBound(const StageModel& model, SplitObjective objective) {
+  const std::optional<FreeLinks> free = FreeLinksOf(model, objective);
+  if (!free) return 0;
+  const Result<SplitSolution> relaxed = SolveSplit(free->problem, {.objective = objective});
+  return objective.latency * free->fixed_s +
+         (relaxed.ok() ? relaxed->lower_bound : WorkBound(free->problem, objective));
 }
 
 std::vector<int> FirstOfTypes(const StageModel& model) {
@@ -100,10 +141,15 @@ class LeadsBound {
   double Run(int lead) {
     if (!FindPrices(lead)) return 0;
     std::vector<double> least(model_.n_layer(), kNoFit);
-    for (int other = 0; other < model_.n_devices(); ++other) {
-      if (first_[other] != other) continue;
-      for (int l = 0; l < model_.n_layer(); ++l) least[l] = std::min(least[l], Least(l, other));
-    }
+    const auto of_layer = [&](int64_t layer, int) {
+      const int l = static_cast<int>(layer);
+      for (int other = 0; other < model_.n_devices(); ++other) {
+        if (first_[other] == other) least[l] = std::min(least[l], Least(l, other));
+      }
+    };
+    const auto pool = ThreadPool::Create({.n_threads = kThreads, .name = "bound"});
+    if (!pool.ok()) return 0;
+    (*pool)->ParallelFor(model_.n_layer(), of_layer);
     double bound = std::accumulate(least.begin(), least.end(), 0.0);
     for (size_t d = 0; d < memory_.size(); ++d) {
       bound -= prices_.byte[d] * static_cast<double>(memory_[d]);
@@ -114,11 +160,11 @@ class LeadsBound {
  private:
   std::optional<SplitProblem> Layer(int l, int lead) const {
     const std::vector<int> group = LedBy(model_, lead);
-    std::optional<SplitProblem> problem = model_.Problem(l, l + 1, group);
-    if (!problem || !CheckProblem(*problem).ok()) return std::nullopt;
-    problem->layers[0].least_active.clear();
+    SplitProblem problem = model_.Times(l, l + 1, group);
+    if (!CheckProblem(problem).ok()) return std::nullopt;
+    problem.layers[0].least_active.clear();
     for (size_t i = 0; i < group.size(); ++i) {
-      problem->devices[i].memory_bytes = memory_[group[i]];
+      problem.devices[i].memory_bytes = memory_[group[i]];
     }
     return problem;
   }
@@ -159,20 +205,34 @@ class LeadsBound {
     for (size_t d = 0; d < prices.size(); ++d) prices[d] = sums[first_[d]] / counts[first_[d]];
   }
 
-  // What the layer costs at least when `lead` leads it; kNoFit when it cannot.
+  // What the layer costs at least when `lead` leads it, alone or with any others; kNoFit when its
+  // numbers are impossible.
   double Least(int l, int lead) const {
     const std::optional<SplitProblem> problem = Layer(l, lead);
     if (!problem) return kNoFit;
     const std::vector<int> group = LedBy(model_, lead);
-    SplitPrices prices = prices_;
-    for (size_t i = 0; i < group.size(); ++i) {
-      prices.byte[i] = prices_.byte[group[i]];
-      prices.busy[i] = prices_.busy[group[i]];
-    }
+    const SplitPrices prices = PricesOf(group);
     const LayerTables tables(*problem, problem->layers[0]);
     const std::optional<LayerSplit> known = BestLayerSplit(tables, prices, {.thorough = false});
     // The search for one may have missed those that there are.
-    return known ? LayerBound(tables, prices, *known) : tables.FixedPrice(prices);
+    const double shared = known ? LayerBound(tables, prices, *known) : tables.FixedPrice(prices);
+    return std::min(shared, LeastAlone(l, lead));
+  }
+
+  double LeastAlone(int l, int lead) const {
+    const SplitProblem problem = model_.Times(l, l + 1, {lead});
+    if (!CheckProblem(problem).ok()) return kNoFit;
+    const LayerTables tables(problem, problem.layers[0]);
+    return LayerBound(tables, PricesOf({lead}), {{0, problem.layers[0].n_blocks()}});
+  }
+
+  SplitPrices PricesOf(const std::vector<int>& group) const {
+    SplitPrices prices{.latency = prices_.latency};
+    for (const int device : group) {
+      prices.byte.push_back(prices_.byte[device]);
+      prices.busy.push_back(prices_.busy[device]);
+    }
+    return prices;
   }
 
   const StageModel& model_;
@@ -183,6 +243,12 @@ class LeadsBound {
 };
 
 }  // namespace
+
+double RoughClusterBound(const StageModel& model, SplitObjective objective) {
+  const std::optional<FreeLinks> free = FreeLinksOf(model, objective);
+  if (!free) return 0;
+  return objective.latency * free->fixed_s + WorkBound(free->problem, objective);
+}
 
 double ClusterBound(const StageModel& model, SplitObjective objective, int lead) {
   int64_t leads = 0;

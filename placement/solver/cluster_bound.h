@@ -13,4 +13,7 @@ namespace thermocline::placement {
 // 0 when a device cannot be asked for all layers alone.
 double ClusterBound(const StageModel& model, SplitObjective objective, int lead);
 
+// A lower one, for little: free links, and every device at work all the time in any memory.
+double RoughClusterBound(const StageModel& model, SplitObjective objective);
+
 }  // namespace thermocline::placement

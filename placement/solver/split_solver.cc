@@ -123,7 +123,7 @@ class OptimalSolver {
     generation.Run(options_.max_rounds, options_.gap);
     rounds_ = generation.rounds();
     prices_ = generation.prices();
-    if (options_.certify) bound_ = std::max(bound_, generation.Bound());
+    if (options_.certify && options_.with_bound) bound_ = std::max(bound_, generation.Bound());
     // What was rounded and the best baseline may end in different places; both are improved.
     std::vector<Split> rough;
     if (incumbent_.found()) rough.push_back(incumbent_.best().split);

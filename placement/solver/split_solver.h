@@ -15,6 +15,7 @@ struct SplitOptions {
   int max_rounds = 100;  // of column generation
   // False, for estimates: lower_bound is WorkBound alone, and less is done to improve the split.
   bool certify = true;
+  bool with_bound = true;  // false: of a thorough search too lower_bound is WorkBound or the value
 };
 
 struct SplitSolution {

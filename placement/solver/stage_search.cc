@@ -1,206 +1,118 @@
 #include "placement/solver/stage_search.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <map>
-#include <numeric>
 #include <string>
 #include <utility>
 
 #include "placement/solver/cluster_bound.h"
 #include "placement/solver/stage_estimate.h"
+#include "placement/solver/stage_moves.h"
+#include "placement/solver/stage_program.h"
 
 namespace thermocline::placement {
 namespace {
 
 constexpr double kNoPlan = std::numeric_limits<double>::infinity();
-constexpr size_t kMaxKinds = 160;  // kinds of groups estimated, the smaller groups first
-constexpr size_t kBeam = 64;       // states kept per layer
-constexpr int kCaps = 16;          // bottlenecks tried when throughput counts
-constexpr int kMaxShifts = 24;     // of cuts, one layer at a time
-
-// A lead type and helper types, as representative devices, and what stages on it would need.
-struct Kind {
-  std::vector<int> types;  // the lead's first, then rising
-  std::vector<StageEstimate> estimates;
-};
-
-struct State {
-  double seconds = kNoPlan;
-  double bottleneck_s = 0;
-  std::vector<int> used;  // devices by type
-  int last_lead = -1;
-  std::vector<std::pair<int, std::vector<int>>> stages;  // end, group
-};
-
-struct Cut {
-  int begin = 0;
-  int end = 0;
-  std::vector<int> group;
-  friend auto operator<=>(const Cut&, const Cut&) = default;
-};
+constexpr int kMaxShifts = 24;  // of cuts, one layer at a time
+// Layers times members that shifts may solve anew: large stages take seconds each.
+constexpr int kMaxShiftWork = 4000;
+// With more types than this sketches say which plans are solved, and only the best thoroughly.
+constexpr size_t kFewTypes = 4;
+constexpr size_t kMaxSketched = 3;  // plans solved then, of those of a dynamic program
 
 class StageSearch {
  public:
   StageSearch(const StageModel& model, const StageSearchOptions& options)
-      : model_(model), options_(options) {
+      : model_(model), options_(options), sketch_(model) {
     for (int d = 0; d < model.n_devices(); ++d) {
-      const int type = model.DeviceType(d);
-      auto found = std::find(types_.begin(), types_.end(), type);
-      if (found == types_.end()) {
-        found = types_.insert(found, type);
-        devices_.emplace_back();
-      }
-      devices_[found - types_.begin()].push_back(d);
+      const auto is_alike = [&](int other) {
+        return model.DeviceType(other) == model.DeviceType(d);
+      };
+      if (std::none_of(first_.begin(), first_.end(), is_alike)) first_.push_back(d);
     }
   }
 
   std::optional<StageSearchResult> Run() {
     const SplitPolicy policy = options_.inner.policy;
-    if (policy == SplitPolicy::kOptimal || policy == SplitPolicy::kPipelineOnly) {
-      MakeKinds(policy == SplitPolicy::kPipelineOnly ? 1 : options_.max_group);
-      // By itself first, so that no pipeline without helpers is better than what is found.
-      OfferStages(1);
-      if (policy == SplitPolicy::kOptimal) OfferStages(static_cast<size_t>(options_.max_group));
+    if (policy == SplitPolicy::kOptimal || policy == SplitPolicy::kPipelineOnly) OfferStages();
+    if (policy == SplitPolicy::kOptimal && !stopped()) OfferSingles();
+    // Of many types moves have tried it, too.
+    const bool is_tried = policy == SplitPolicy::kOptimal && !has_few_types() && best_;
+    if (policy != SplitPolicy::kPipelineOnly && !is_tried && !stopped()) OfferWholeCluster();
+    if (policy == SplitPolicy::kOptimal && best_ && !has_few_types() && !stopped()) {
+      SolveThoroughly();
     }
-    if (policy == SplitPolicy::kOptimal) OfferSingles();
-    if (policy != SplitPolicy::kPipelineOnly && !stopped()) OfferWholeCluster();
     return best_;
   }
+  bool has_few_types() const { return first_.size() <= kFewTypes; }
   bool stopped() const { return options_.stop != nullptr && *options_.stop; }
 
  private:
-  // --- kinds of groups
-  void MakeKinds(int max_group) {
-    std::vector<std::vector<int>> level;
-    for (int t = 0; t < static_cast<int>(types_.size()); ++t) level.push_back({t});
-    for (int size = 1; size <= max_group && kinds_.size() < kMaxKinds; ++size) {
-      std::vector<std::vector<int>> next;
-      for (const std::vector<int>& group : level) {
-        if (kinds_.size() == kMaxKinds || stopped()) break;
-        AddKind(group);
-        const int from = group.size() > 1 ? group.back() : 0;
-        for (int t = from; t < static_cast<int>(types_.size()); ++t) {
-          std::vector<int> larger = group;
-          larger.push_back(t);
-          if (Devices(larger, {})) next.push_back(std::move(larger));
-        }
-      }
-      level.swap(next);
-    }
+  // Groups up to a size in all combinations, then what moves make of the best of them.
+  void OfferStages() {
+    const bool may_share = options_.inner.policy == SplitPolicy::kOptimal;
+    const StageProgram program(model_, options_, sketch_, may_share ? options_.max_group : 1);
+    // By itself first, so that no pipeline without helpers is better than what is found.
+    OfferAll(Promising(program.Run(1)));
+    if (!may_share) return;
+    OfferAll(Promising(program.Run(static_cast<size_t>(options_.max_group))));
+    if (model_.n_devices() > 1) OfferMoved();
   }
 
-  void AddKind(const std::vector<int>& group) {
-    const std::optional<std::vector<int>> devices = Devices(group, {});
-    if (!devices) return;
-    kinds_.push_back({group, EstimateGroup(model_, *devices, options_.inner)});
+  double Sketched(const std::vector<Cut>& cuts) {
+    const double latency = options_.inner.objective.latency;
+    double seconds = 0, busiest = 0;
+    for (size_t s = 0; s < cuts.size(); ++s) {
+      const Cut& cut = cuts[s];
+      if (s > 0) seconds += model_.HopSeconds(cuts[s - 1].group[0], cut.group[0]);
+      const StagePlace place = {cut.begin == 0, cut.end == model_.n_layer()};
+      const StageEstimate stage = sketch_.Of(cut.group, cut.end - cut.begin, place, 1 - latency);
+      seconds += stage.seconds;
+      busiest = std::max(busiest, stage.bottleneck_s);
+    }
+    return latency * seconds + (1 - latency) * busiest;
   }
 
-  // The next unused devices of these types; nullopt when there are not as many.
-  std::optional<std::vector<int>> Devices(const std::vector<int>& group,
-                                          std::vector<int> used) const {
-    used.resize(types_.size(), 0);
-    std::vector<int> devices;
-    for (const int t : group) {
-      if (used[t] >= static_cast<int>(devices_[t].size())) return std::nullopt;
-      devices.push_back(devices_[t][used[t]++]);
-    }
-    return devices;
+  // The most promising, where not all are solved.
+  std::vector<std::vector<Cut>> Promising(std::vector<std::vector<Cut>> plans) {
+    if (has_few_types() || plans.size() <= kMaxSketched) return plans;
+    std::vector<std::pair<double, size_t>> order;
+    for (size_t i = 0; i < plans.size(); ++i) order.emplace_back(Sketched(plans[i]), i);
+    std::sort(order.begin(), order.end());
+    std::vector<std::vector<Cut>> best;
+    for (size_t i = 0; i < kMaxSketched; ++i) best.push_back(std::move(plans[order[i].second]));
+    return best;
   }
 
-  // --- dynamic program over layers
-  // Bottlenecks to try: none for latency alone; else from what all devices could reach to what one
-  // stage needs.
-  std::vector<double> Caps() const {
-    std::vector<double> caps = {kNoPlan};
-    if (options_.inner.objective.latency >= 1) return caps;
-    double high = 0;
-    double low = kNoPlan;
-    for (const Kind& kind : kinds_) {
-      for (size_t k = 1; k < kind.estimates.size(); ++k) {
-        const double b = kind.estimates[k].bottleneck_s;
-        if (b == kNoPlan) break;
-        high = std::max(high, b);
-        low = std::min(low, b / static_cast<double>(k) * model_.n_layer() / model_.n_devices());
-      }
-    }
-    for (int c = 0; c < kCaps && low < high; ++c) {
-      caps.push_back(low * std::pow(high / low, static_cast<double>(c) / kCaps));
-    }
-    return caps;
+  void SolveThoroughly() {
+    is_thorough_ = true;
+    solved_.clear();
+    const std::vector<Cut> cuts = best_cuts_;
+    Offer(cuts);
   }
 
-  // Stages of groups up to a size, with their cuts moved.
-  void OfferStages(size_t max_group) {
-    for (const double cap : Caps()) {
-      if (!stopped()) Offer(Program(cap, max_group));
+  void OfferAll(const std::vector<std::vector<Cut>>& plans) {
+    for (const std::vector<Cut>& cuts : plans) {
+      if (!stopped()) Offer(cuts);
     }
     if (best_) Shift();
   }
 
-  std::vector<Cut> Program(double cap, size_t max_group) const {
-    const int n = model_.n_layer();
-    std::vector<std::map<std::vector<int>, State>> states(n + 1);
-    State start;
-    start.seconds = 0;
-    start.used.assign(types_.size(), 0);
-    states[0][start.used] = start;
-    for (int begin = 0; begin < n; ++begin) {
-      for (const State* state : Best(states[begin])) {
-        for (const Kind& kind : kinds_) {
-          if (kind.types.size() <= max_group) Extend(begin, *state, kind, cap, states);
-        }
-      }
+  void OfferMoved() {
+    std::vector<Groups> starts;
+    if (best_) {
+      Groups& groups = starts.emplace_back();
+      for (const Cut& cut : best_cuts_) groups.push_back(cut.group);
     }
-    const std::vector<const State*> ends = Best(states[n]);
-    std::vector<Cut> cuts;
-    if (ends.empty()) return cuts;
-    int begin = 0;
-    for (const auto& [end, group] : ends.front()->stages) {
-      cuts.push_back({begin, end, group});
-      begin = end;
+    Groups& singles = starts.emplace_back();
+    for (int d = 0; d < std::min(model_.n_devices(), model_.n_layer()); ++d) singles.push_back({d});
+    std::vector<std::vector<Cut>> plans;
+    for (const Groups& start : starts) {
+      plans.push_back(ImproveStages(sketch_, options_.inner.objective, start, options_.stop));
     }
-    return cuts;
-  }
-
-  double Estimated(const State& state) const {
-    const double latency = options_.inner.objective.latency;
-    // Equal bottlenecks: the shorter pipeline.
-    return std::max(latency, 1e-6) * state.seconds + (1 - latency) * state.bottleneck_s;
-  }
-
-  std::vector<const State*> Best(const std::map<std::vector<int>, State>& states) const {
-    std::vector<const State*> best;
-    for (const auto& [used, state] : states) best.push_back(&state);
-    std::stable_sort(best.begin(), best.end(),
-                     [&](const State* a, const State* b) { return Estimated(*a) < Estimated(*b); });
-    best.resize(std::min(best.size(), kBeam));
-    return best;
-  }
-
-  void Extend(int begin, const State& state, const Kind& kind, double cap,
-              std::vector<std::map<std::vector<int>, State>>& states) const {
-    const std::optional<std::vector<int>> devices = Devices(kind.types, state.used);
-    if (!devices) return;
-    std::vector<int> used = state.used;
-    for (const int t : kind.types) ++used[t];
-    const double hop =
-        state.last_lead < 0 ? 0 : model_.HopSeconds(state.last_lead, devices->front());
-    for (int end = begin + 1; end <= model_.n_layer(); ++end) {
-      const StageEstimate& estimate = kind.estimates[end - begin];
-      if (estimate.seconds == kNoPlan || estimate.bottleneck_s > cap) break;
-      State next;
-      next.seconds = state.seconds + hop + estimate.seconds;
-      next.bottleneck_s = std::max(state.bottleneck_s, estimate.bottleneck_s);
-      State& known = states[end][used];
-      if (known.seconds < kNoPlan && Estimated(known) <= Estimated(next)) continue;
-      next.used = used;
-      next.last_lead = devices->front();
-      next.stages = state.stages;
-      next.stages.emplace_back(end, *devices);
-      known = std::move(next);
-    }
+    OfferAll(plans);
   }
 
   // --- exact solves
@@ -210,7 +122,10 @@ class StageSearch {
     std::optional<SplitSolution>& answer = solved_[cut];
     const std::optional<SplitProblem> problem = model_.Problem(cut.begin, cut.end, cut.group);
     if (!problem) return answer;
-    Result<SplitSolution> solution = SolveSplit(*problem, options_.inner);
+    SplitOptions inner = options_.inner;
+    inner.with_bound = options_.with_bound;
+    inner.certify = is_thorough_ || has_few_types();
+    Result<SplitSolution> solution = SolveSplit(*problem, inner);
     if (solution.ok()) answer = std::move(solution).value();
     return answer;
   }
@@ -248,9 +163,7 @@ class StageSearch {
 
   // Nobody shares anything: whoever holds the model alone.
   void OfferSingles() {
-    for (const std::vector<int>& devices : devices_) {
-      Offer({{0, model_.n_layer(), {devices.front()}}});
-    }
+    for (const int d : first_) Offer({{0, model_.n_layer(), {d}}});
   }
 
   std::vector<int> AllUnder(int lead) const {
@@ -266,14 +179,16 @@ class StageSearch {
   void OfferWholeCluster() {
     constexpr size_t kLeads = 2;
     std::vector<std::pair<double, std::vector<int>>> groups;
-    for (const std::vector<int>& devices : devices_) {
-      std::vector<int> group = AllUnder(devices.front());
-      const double seconds = EstimateGroup(model_, group, options_.inner).back().seconds;
+    for (const int lead : first_) {
+      std::vector<int> group = AllUnder(lead);
+      const double seconds = !has_few_types()
+                                 ? sketch_.Of(group, model_.n_layer(), {true, true}, 0).seconds
+                                 : EstimateGroup(model_, group, options_.inner).back().seconds;
       groups.emplace_back(seconds, std::move(group));
     }
     std::sort(groups.begin(), groups.end());
     groups.resize(std::min(groups.size(), kLeads));
-    if (options_.inner.policy == SplitPolicy::kOptimal) {
+    if (options_.inner.policy == SplitPolicy::kOptimal && has_few_types()) {
       if (const int lead = BestBaselineLead(); lead >= 0) groups.emplace_back(0, AllUnder(lead));
     }
     for (auto& [seconds, group] : groups) Offer({{0, model_.n_layer(), std::move(group)}});
@@ -283,8 +198,8 @@ class StageSearch {
   int BestBaselineLead() const {
     double best = kNoPlan;
     int lead = -1;
-    for (const std::vector<int>& devices : devices_) {
-      const auto problem = model_.Problem(0, model_.n_layer(), AllUnder(devices.front()));
+    for (const int candidate : first_) {
+      const auto problem = model_.Problem(0, model_.n_layer(), AllUnder(candidate));
       if (!problem || !CheckProblem(*problem).ok()) continue;
       for (const SplitPolicy policy :
            {SplitPolicy::kFrequencyGreedy, SplitPolicy::kProportional, SplitPolicy::kPowerInfer}) {
@@ -294,7 +209,7 @@ class StageSearch {
         const double value = options_.inner.objective.Value(Evaluate(*problem, *split));
         if (value >= best) continue;
         best = value;
-        lead = devices.front();
+        lead = candidate;
       }
     }
     return lead;
@@ -302,15 +217,19 @@ class StageSearch {
 
   // Moves the cut between neighbours by one layer while that helps.
   void Shift() {
-    for (int shifts = 0; shifts < kMaxShifts && !stopped();) {
+    int work = 0;
+    for (int shifts = 0; shifts < kMaxShifts && work < kMaxShiftWork && !stopped();) {
       bool better = false;
-      for (size_t s = 0; s + 1 < best_cuts_.size() && !better; ++s) {
+      for (size_t s = 0; s + 1 < best_cuts_.size() && !better && work < kMaxShiftWork; ++s) {
         for (const int by : {-1, 1}) {
           std::vector<Cut> cuts = best_cuts_;
           cuts[s].end += by;
           cuts[s + 1].begin += by;
           if (cuts[s].begin >= cuts[s].end || cuts[s + 1].begin >= cuts[s + 1].end) continue;
           ++shifts;
+          for (const size_t at : {s, s + 1}) {
+            work += (cuts[at].end - cuts[at].begin) * static_cast<int>(cuts[at].group.size());
+          }
           if ((better = Offer(cuts))) break;
         }
       }
@@ -320,12 +239,12 @@ class StageSearch {
 
   const StageModel& model_;
   const StageSearchOptions& options_;
-  std::vector<int> types_;
-  std::vector<std::vector<int>> devices_;  // by type, in the order of use
-  std::vector<Kind> kinds_;
+  StageSketch sketch_;
+  std::vector<int> first_;  // device of each type
   std::map<Cut, std::optional<SplitSolution>> solved_;
   std::optional<StageSearchResult> best_;
   std::vector<Cut> best_cuts_;
+  bool is_thorough_ = false;
 };
 
 // Devices that got no range of a stage are not in its group.

@@ -23,13 +23,17 @@ class StageModel {
   // grow with the layers of the stage.
   virtual std::optional<SplitProblem> Problem(int begin, int end,
                                               const std::vector<int>& group) const = 0;
+  // For bounds, which give devices memory of their own: the same, whether it fits or not.
+  virtual SplitProblem Times(int begin, int end, const std::vector<int>& group) const {
+    return Problem(begin, end, group).value_or(SplitProblem{});
+  }
   // From one stage's lead to the next one's, per token.
   virtual double HopSeconds(int from, int to) const = 0;
 };
 
 struct StageSearchOptions {
   SplitOptions inner;  // objective and policy hold for the whole
-  // Lead and helpers. A single stage of all devices is tried besides.
+  // Lead and helpers of groups that are tried in all combinations; moves may make larger ones.
   int max_group = 4;
   bool with_bound = true;                   // of all plans; false: lower_bound is 0
   const std::atomic<bool>* stop = nullptr;  // set: ends with kAborted after the solve under way
@@ -55,9 +59,9 @@ struct StageSearchResult {
 };
 
 // A dynamic program over layers and devices used (exact in its estimates while the states at a
-// layer are few, else the best of them), then exact solves of the stages it chose and shifts of
-// their cuts. kPipelineOnly makes groups of one; the other baselines one stage of all devices.
-// kResourceExhausted when no plan fits.
+// layer are few, else the best of them), moves of devices between stages, then exact solves of the
+// stages chosen and shifts of their cuts. kPipelineOnly makes groups of one; the other baselines
+// one stage of all devices. kResourceExhausted when no plan fits.
 Result<StageSearchResult> SearchStages(const StageModel& model, const StageSearchOptions& options);
 
 }  // namespace thermocline::placement

@@ -43,6 +43,12 @@ part() {
   rows+=("| $name | $state | $((SECONDS - begin)) s |")
   return $code
 }
+# figures NAME ROW: rows from the lines of figures in the table that part NAME has printed.
+figures() {
+  local row
+  while IFS= read -r row; do rows+=("|$row | |"); done \
+    < <(awk -F'|' '/^\|/ && ++n > 2 { print '"$2"' }' "$log/$1")
+}
 skipped() { rows+=("| $1 | not run: $2 | |"); }
 
 export build log
@@ -64,7 +70,7 @@ print(*sorted({test["command"][0] for test in json.load(sys.stdin)["tests"]}), s
 }
 build_all() {
   # shellcheck disable=SC2046,SC2086  # lists of words
-  ninja -C "$build" $programs $(gpu_targets)
+  ninja -C "$build" $programs sparse_rows hybrid_step $(gpu_targets)
 }
 synth() {
   "$bin/thermocline" synth -o "$model" --type f16 --density 0.1 \
@@ -93,6 +99,9 @@ profile() {
   cat docs/*.md >"$log/text.txt"
   "$bin/thermocline" profile -m "$model" --text "$log/text.txt" --tokens 1024 --no-guard -q
 }
+# Sparse products at the size that is asked about, and a step of two devices against each alone.
+sparse_rows() { "$build/tests/sparse_rows" cuda 8192 28672 10; }
+hybrid_step() { "$build/tests/hybrid_step" "$model" 0.333 cuda; }
 hybrid() { python3 tests/gpu/hybrid.py "$bin" "$model" 0.333; }
 sanitized() {
   local code=0 test
@@ -113,18 +122,24 @@ hottest() {
     python3 tests/gpu/kernel_table.py
 }
 export -f configure gpu_tests gpu_targets gpu_programs build_all synth bench tokens same_tokens references profile hybrid \
-  sanitized hottest
+  sparse_rows hybrid_step sanitized hottest
 
 if part configure 30 configure && part build 260 build_all; then
   part tests 60 gpu_tests
   part machine 15 "$bin/thermocline" machine --device cuda --seconds 5
+  if part sparse-rows 30 sparse_rows; then
+    figures sparse-rows '$2 "|" $5 " of copies;" $6 "than dense by cuBLAS"'
+  fi
   part tokens-demo 15 same_tokens deploy/demo/thermocline-demo.gguf dense
   part references 40 references
   if part synth 40 synth; then
     part bench-cuda-dense 25 bench cuda dense
     part bench-cuda-exact 25 bench cuda exact
     part tokens-synth 25 same_tokens "$model" exact
-    part profile 40 profile && part hybrid 90 hybrid
+    part profile 40 profile && part hybrid 80 hybrid
+    if part hybrid-step 40 hybrid_step; then
+      figures hybrid-step '" hybrid step against its larger part |" $5'
+    fi
     if command -v ncu >/dev/null; then
       if ! part hottest-kernels 45 hottest && grep -q ERR_NVGPUCTRPERM "$log/hottest-kernels.err" \
         "$log/hottest-kernels"; then
@@ -143,7 +158,7 @@ if part configure 30 configure && part build 260 build_all; then
 fi
 
 echo
-for name in machine bench-cuda-dense bench-cuda-exact hybrid hottest-kernels; do
+for name in machine sparse-rows bench-cuda-dense bench-cuda-exact hybrid hybrid-step hottest-kernels; do
   [ -s "$log/$name" ] && { echo "### $name"; echo; cat "$log/$name"; echo; }
 done
 echo "GPU: $(timeout 30 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader |

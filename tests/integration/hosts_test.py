@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import unittest
+import uuid
 from pathlib import Path
 
 import netns_hosts
@@ -30,6 +31,7 @@ KV_BYTES_PER_LAYER = 512 * 2 * 1024 * 4  # --ctx-size tokens, keys and values, n
 PORT = 8080
 PROMPT = "Once upon a time"
 N_TOKENS = 12
+N_LONG = 300  # tokens: a stream that takes seconds
 READY_SECONDS = 60
 # The coordinator gives up a silent worker after 5 s and an mpirun that waits for it 4 s later; a
 # worker that was cut off ends itself after 10. The rest is for a busy machine.
@@ -95,7 +97,8 @@ class Service:
                 "stream": True}
         client = subprocess.Popen(self.curl_command("/v1/completions", "-N", "-d", json.dumps(body)),
                                   stdout=subprocess.PIPE, text=True)
-        assert client.stdout.readline().startswith("data: {")
+        client.first = client.stdout.readline()
+        assert client.first.startswith("data: {")
         return client
 
     def workers(self):
@@ -111,6 +114,41 @@ class Service:
         return [pid for host in self.hosts.all for name in ("thermocline-coordinator",
                                                             "thermocline-worker", "mpirun", "orted")
                 for pid in host.processes(name)]
+
+
+class JoinedService(Service):
+    """The same without mpirun: a worker on each host joins by itself."""
+
+    def __init__(self, name, *flags, n_hosts=3, memory=WORKER_MEMORY):
+        super().__init__(name, n_hosts=n_hosts)
+        key = uuid.uuid4().hex + uuid.uuid4().hex[:8]
+        address = f"{self.hosts.first.address}:4455"
+        self._command = [BIN / "thermocline", "serve", "--model", MODEL, "--port", PORT,
+                         "--ctx-size", "512", "--parallel", "1", "--workers", n_hosts, "--key", key,
+                         "--cluster-address", address, *flags]
+        self._join = [BIN / "thermocline", "worker", "--join", f"tcp://{address}", "--key", key,
+                      "--memory", memory, "--threads", "1"]
+
+    def start(self):
+        self.launched = self.hosts.start(self.hosts.first, self._command, self.log_path)
+        for host in self.hosts.all:
+            self.join(host)
+        wait_until(self._is_ready, READY_SECONDS, "ready")
+
+    def join(self, host):
+        return self.hosts.start(host, self._join, self.folder / f"{host.name}.log")
+
+    def workers_lost(self):
+        return json.loads(self.curl("/cluster").stdout)["plan"]["workers_lost"]
+
+
+def text_of(events):
+    """What a stream's events say together."""
+    text = ""
+    for line in events.splitlines():
+        if line.startswith("data: {"):
+            text += json.loads(line.removeprefix("data: "))["choices"][0]["text"]
+    return text
 
 
 def in_bytes(number, unit):
@@ -232,6 +270,31 @@ class HostsTest(unittest.TestCase):
             self.check_loss(service, client, lost)
             wait_until(lambda: not lost.processes("thermocline-worker"), LOSS_SECONDS,
                        "no worker left on the host that was cut off")
+
+    def test_a_cut_cable_is_planned_around(self):
+        """The others hold the model, so the stream goes on, with the tokens that it would have had."""
+        with JoinedService("around", "--wire-dtype", "f32", "--replan", "auto",
+                           memory="400M") as service:
+            service.start()
+            expected = service.complete(N_LONG)["choices"][0]["text"]
+            staged = {worker["host"] for worker in service.workers() if worker["stage"] >= 0}
+            lost = next(host for host in service.hosts.all[1:] if host.name in staged)
+            client = service.stream(N_LONG)
+            lost.unplug()
+            rest, _ = client.communicate(timeout=2 * LOSS_SECONDS)
+            self.assertEqual(text_of(client.first + rest), expected)
+            self.assertIn("data: [DONE]", rest)
+            self.assertEqual(service.workers_lost(), 1)
+            self.assertRegex(service.log(), rf"worker \d on {lost.name} .*; planning around it")
+            # Back at the switch it is another worker, and its links are measured.
+            wait_until(lambda: not lost.processes("thermocline-worker"), LOSS_SECONDS,
+                       "no worker left on the host that was cut off")
+            lost.plug()
+            service.join(lost)
+            wait_until(lambda: re.search(rf"links of worker \d on {lost.name} measured between steps: "
+                                         r"4 directions", service.log()), LOSS_SECONDS, "links")
+            self.check_completion(service)
+            self.check_stop(service)
 
     def test_a_killed_worker(self):
         with Service("killed") as service:

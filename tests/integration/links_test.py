@@ -1,10 +1,12 @@
 """Links that are measured before a plan is made, the cluster file they are kept in, and what a file
 that somebody has edited does to the plan."""
 
+import json
+import os
 import re
 import signal
 
-from cluster import THERMOCLINE, ClusterTest, main, needs_mpi
+from cluster import THERMOCLINE, ClusterTest, main, needs_mpi, wait_until
 
 PROMPT = [5, 17, 99, 200]
 N_GENERATED = 8
@@ -66,6 +68,48 @@ class LinksTest(ClusterTest):
         for latency_us, gb_per_s, _ in self.links(saved)[0].values():
             self.assertGreater(latency_us, 2500)  # 3000 less half of what messages take
             self.assertLess(gb_per_s, 0.06)
+
+    def test_a_worker_that_joins_is_measured_while_streams_run(self):
+        """Between steps, by the shape of its links; no stream notices but by waiting."""
+        model = self.tiny_model("arcee", n_layer=4, n_ff=512, n_ctx=512)
+        wanted = self.generate(model, PROMPT, 200, "--ffn", "exact")[0]["generated"]
+        saved, shape = self.path("cluster.yaml"), ["--shape", "latency=3ms,bandwidth=50MB/s"]
+        cluster, _ = self.serve_joined(model, 2, "--ffn", "exact", "--save-cluster", saved,
+                                       "--wire-dtype", "f32", worker_flags=shape)
+        cluster.ready()
+        os.remove(saved)
+        stream = cluster.api.stream(PROMPT, 200, return_token_ids=True)
+        first = stream.next()
+        key, join = cluster.join_arguments()
+        self.start_worker(join, key, *shape)
+        cluster.wait_line(r"^links of worker 3 on \S+ measured between steps: 4 directions$")
+        wait_until(lambda: os.path.exists(saved) and "from: 3" in self.read(saved), "a new file")
+        links, _ = self.links(saved)
+        self.assertEqual(set(links), {(a, b) for a in (1, 2, 3) for b in (1, 2, 3) if a != b})
+        for (a, b), (latency_us, gb_per_s, _) in links.items():
+            if 3 not in (a, b):
+                continue
+            self.assertGreater(latency_us, 2500)
+            self.assertLess(gb_per_s, 0.06)
+        events = [json.loads(event) for event in [first, *stream.rest()] if event != "[DONE]"]
+        tokens = [token for event in events for choice in event["choices"]
+                  for token in choice.get("token_ids") or []]
+        self.assertEqual(tokens, wanted)
+        self.stop(cluster)
+
+    def test_a_worker_that_joins_with_links_of_its_own_kind_is_assumed(self):
+        """Its probes fail, which is told; it stays out of the plan, and the service serves."""
+        cluster, _ = self.serve_joined(self.model, 1, "--ffn", "exact", "--replan", "now")
+        cluster.ready()
+        key, join = cluster.join_arguments()
+        self.start_worker(join, key, "--shape", "latency=1ms")
+        cluster.wait_line(r"^a link was not measured and is assumed: worker 1 on \S+ and worker 2 on "
+                          r"\S+ cannot talk over zmq")
+        self.check(cluster)
+
+    def read(self, path):
+        with open(path, encoding="utf-8") as file:
+            return file.read()
 
     def test_links_shaped_at_one_end_only_are_found_out(self):
         cluster = self.serve(self.model, "--workers", "2")

@@ -55,6 +55,9 @@ class JoinedTest(LossTest):
         begun = self.begin(cluster, model)
         workers[2].kill()
         self.wait_lost(cluster, 1)
+        # Two losses without a token in between would be blamed on the stream.
+        n_tokens = cluster.api.cluster()["generated_tokens"]
+        wait_until(lambda: cluster.api.cluster()["generated_tokens"] > n_tokens, "more tokens")
         workers[0].kill()
         self.wait_lost(cluster, 2)
         self.check_served(cluster, begun, n_lost=2)

@@ -138,6 +138,15 @@ class Hosts:
         self.first = self.all[0]
         self._launches = []
 
+    def start(self, host, program, log):
+        """Starts a program on one host, its output going to the file `log`."""
+        with open(log, "wb") as out:
+            started = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", *host.command(*program)],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
+        self._launches.append(started)
+        return started
+
     def launch(self, slots, program, log):
         """Starts mpirun on the first host, its output going to the file `log`."""
         hostfile = self._folder / "hostfile"
@@ -147,12 +156,7 @@ class Hosts:
                    "--mca", "plm_rsh_agent", self._remote_shell(),
                    "--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", CIDR,
                    "--mca", "oob_tcp_if_include", CIDR]
-        with open(log, "wb") as out:
-            launched = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *self.first.command("mpirun", *options, *program)],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
-        self._launches.append(launched)
-        return launched
+        return self.start(self.first, ["mpirun", *options, *program], log)
 
     def _remote_shell(self):
         """Stands for ssh: agent HOST COMMAND... Like ssh it does not notice that a host is gone."""

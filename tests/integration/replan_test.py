@@ -21,9 +21,9 @@ def stage(lead, layers, *helpers):
 
 
 class ReplanTest(ClusterTest):
-    def model(self):
+    def model(self, dtype="F32"):
         """Large enough that a stream of N_GENERATED tokens outlasts a change."""
-        return self.tiny_model("arcee", n_layer=6, n_embd=128, n_ff=512, n_ctx=2048)
+        return self.tiny_model("arcee", n_layer=6, n_embd=128, n_ff=512, n_ctx=2048, dtype=dtype)
 
     def begin(self, cluster, model):
         """A stream that is under way, and the tokens it should have."""
@@ -74,13 +74,19 @@ class ReplanTest(ClusterTest):
 
 class JoinedTest(ReplanTest):
     def test_a_stream_over_one_layout_after_another(self):
-        model = self.model()
+        self.check_layouts(self.model())
+
+    def test_a_stream_of_a_quantised_model(self):
+        """Whose activations are rounded to 8 bits, so that another bit of a sum would be another step."""
+        self.check_layouts(self.model(dtype="Q8_0"))
+
+    def check_layouts(self, model):
         cluster, _ = self.serve_joined(model, 3, "--ffn", "exact",
                                        *self.plan_of(stage(1, [0, 3]), stage(2, [3, 6])))
         cluster.ready()
         begun = self.begin(cluster, model)
         for stages in ([stage(1, [0, 2], (3, [256, 512])), stage(2, [2, 6])],
-                       [stage(1, [0, 6], (2, [100, 300]), (3, [300, 512]))],
+                       [stage(1, [0, 6], (2, [128, 320]), (3, [320, 512]))],
                        [stage(3, [0, 1]), stage(2, [1, 6])]):
             now = self.replan(cluster, *stages)
             change = now["plan"]["last_change"]
@@ -126,7 +132,7 @@ class JoinedTest(ReplanTest):
 
     def test_replan_off(self):
         model = self.model()
-        cluster, workers = self.serve_joined(model, 2, "--replan", "off")
+        cluster, workers = self.serve_joined(model, 2, "--replan", "off", *self.pipeline(3, 6))
         cluster.ready()
         status, _, answer = cluster.api.call("POST", "/v1/cluster/replan")
         self.assertEqual(status, 409, answer)
@@ -158,7 +164,7 @@ class JoinedTest(ReplanTest):
         cluster.ready()
         begun = self.begin(cluster, model)
         self.replan(cluster, stage(2, [0, 5]), stage(1, [5, 6]))
-        self.replan(cluster, stage(2, [0, 6], (1, [200, 512])))
+        self.replan(cluster, stage(2, [0, 6], (1, [192, 512])))
         self.check(begun)
         self.stop(cluster)
 
@@ -207,9 +213,9 @@ class MpiTest(ReplanTest):
         self.assertEqual(cluster.api.complete(PROMPT, 8)[0], begun[2][:8])
         now = cluster.api.cluster()
         self.assertTrue(now["workers"][2]["helper"])
-        self.assertEqual(now["plan"]["links"],
-                         [{"from": 1, "to": 3, "transport": "zmq", "wire": "F32"},
-                          {"from": 1, "to": 2, "transport": "mpi", "wire": "F32"}])
+        links = [(link["from"], link["to"], link["transport"], link["wire"], link["measured"])
+                 for link in now["plan"]["links"]]
+        self.assertEqual(links, [(1, 3, "zmq", "F32", True), (1, 2, "mpi", "F32", True)])
         self.leave(cluster, worker)
         self.wait_epoch(cluster, 3)
         self.stop(cluster)
@@ -218,7 +224,7 @@ class MpiTest(ReplanTest):
         model = self.model()
         cluster, _ = self.serve_ranks(model)
         begun = self.begin(cluster, model)
-        self.replan(cluster, stage(1, [0, 2], (2, [300, 512])), stage(3, [2, 6]))
+        self.replan(cluster, stage(1, [0, 2], (2, [320, 512])), stage(3, [2, 6]))
         self.check(begun)
         # F16 on one link only: the stream goes on, if maybe with other tokens.
         self.replan(cluster, {**stage(2, [0, 1]), "link": "mpi", "wire": "F32"},

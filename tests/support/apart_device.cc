@@ -25,6 +25,7 @@ using kernels::NeuronNeeds;
 using kernels::NeuronWeights;
 using kernels::RopeArgs;
 using kernels::SequenceRows;
+using kernels::SumsView;
 
 constexpr uint64_t kAlignBytes = 256;  // as CUDA's
 constexpr int kNaN = 0xFF;             // of every byte, in every float type
@@ -214,6 +215,15 @@ class ApartOps final : public kernels::Ops {
                 TensorView y) override {
     queue_->Add([=, this] { ops_->AxpyRows(At(w), At(a), At(active), At(bias), At(y)); });
   }
+  void AxpySums(TensorView w, TensorView a, ActiveIds active, SumsView sums) override {
+    queue_->Add([=, this] { ops_->AxpySums(At(w), At(a), At(active), At(sums)); });
+  }
+  void AddSums(SumsView sums, SumsView part) override {
+    queue_->Add([=, this] { ops_->AddSums(At(sums), At(part)); });
+  }
+  void RoundSums(SumsView sums, SumsView part, TensorView bias, TensorView y) override {
+    queue_->Add([=, this] { ops_->RoundSums(At(sums), At(part), At(bias), At(y)); });
+  }
 
  private:
   // Sequences with their page tables, kept until they are used.
@@ -241,6 +251,10 @@ class ApartOps final : public kernels::Ops {
     active.ids = memory_.Open(active.ids);
     active.n_active = memory_.Open(active.n_active);
     return active;
+  }
+  SumsView At(SumsView sums) const {
+    sums.data = memory_.Open(sums.data);
+    return sums;
   }
   KvPages At(KvPages pages) const {
     pages.k = memory_.Open(pages.k);

@@ -1,5 +1,5 @@
-// All processes of one stage that several members share, each with the worker's own step loop, in
-// this process: over links, or with a group of those on GPUs.
+// Workers of a cluster, each with its own step loop, in this process: members of one stage, over
+// links or with a group of those on GPUs; or stages that follow each other.
 #pragma once
 
 #include <atomic>
@@ -16,15 +16,17 @@
 
 namespace thermocline::testing {
 
-// Who computes: the lead first, then its helpers in the plan's order.
+// Who computes: the lead first, then its helpers in the plan's order, or stages of a layer each.
 struct GroupLayout {
   const char* name = "";
   std::vector<bool> on_gpu;
   // members[m][layer]; empty: even parts everywhere.
   std::vector<std::vector<model::NeuronRange>> neurons;
   int micro_batches = 1;
+  bool in_stages = false;  // kGroupLayers members then
 };
 
+// How sums go, and activations between stages: by way of the hosts, or by NCCL among GPUs.
 enum class Sums : uint8_t { kByLinks, kByGroup };
 
 // What a member computes on. Members of the group have all three.
@@ -37,7 +39,7 @@ using MakeMember = std::function<MemberDevice(int gpu)>;
 
 // The models that it is for: TinyModelSpec's n_layer and n_ff.
 inline constexpr int kGroupLayers = 3;
-inline constexpr int kGroupNeurons = 128;
+inline constexpr int kGroupNeurons = 320;
 
 // What is said of the logits of every row, by step.
 using GroupResults = std::map<uint64_t, std::vector<proto::StepResultEntry>>;
@@ -54,13 +56,15 @@ class GroupCluster {
   // All members, until they are ready.
   void Start(Sums sums);
   proto::AssignPlan MessageOf(Sums sums, const std::string& nccl_id) const;
+  // For each member of stages that follow each other.
+  std::vector<proto::AssignPlan> StageMessages(Sums sums) const;
   void StartOne(size_t member, proto::AssignPlan message, worker::HeldModel held = {});
-  void AwaitReady() { (void)Await<proto::Ready>(); }
+  void AwaitReady();
 
   // Chunks of prompts, several sequences at once, single tokens; submitted all at once.
   GroupResults Serve();
   void Submit(uint64_t step, std::vector<proto::StepEntry> entries);
-  void AwaitResult() { (void)Await<proto::StepResult>(); }
+  void AwaitResult();
   // All members at the same time.
   void End();
   worker::StepLoop& loop(size_t member) { return *members_[member].loop; }
@@ -69,6 +73,10 @@ class GroupCluster {
     return members_[member].counters.link_bytes_sent;
   }
   int n_failures() const { return n_failures_; }
+  // From now on loops may end by themselves.
+  void MayFail() { may_fail_ = true; }
+  // Loops that ended since the link to another was gone.
+  int n_lost() const { return n_lost_; }
 
  private:
   struct Member {
@@ -78,8 +86,7 @@ class GroupCluster {
     std::unique_ptr<comm::DataPort> port;
     std::unique_ptr<worker::StepLoop> loop;
   };
-  template <typename Kind>
-  Kind Await();
+  proto::AssignPlan ModelMessage() const;
 
   const SteadyClock clock_{};
   const TempFile& file_;
@@ -88,7 +95,8 @@ class GroupCluster {
   comm::LoopbackMailboxHub mailboxes_;
   const std::unique_ptr<comm::Mailbox> server_;
   comm::LoopbackHub hub_;
-  std::atomic<int> n_failures_ = 0;
+  std::atomic<int> n_failures_ = 0, n_lost_ = 0;
+  std::atomic<bool> may_fail_ = false;
   std::vector<Member> members_;
 };
 

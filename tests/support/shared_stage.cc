@@ -16,24 +16,22 @@ void Copy(TensorView from, TensorView to) {
   }
 }
 
-// One helper's end: gives it x, keeps its sum.
+// One helper's end: gives it x, keeps its sums.
 class HelperEnd final : public worker::PartExchange {
  public:
-  HelperEnd(TensorView x, std::vector<float>* sum) : x_(x), sum_(sum) {}
-  Result<bool> TryReceive(worker::PartKey, int peer, TensorView x) override {
-    EXPECT_EQ(peer, 0);
+  HelperEnd(TensorView x, std::vector<double>* sums) : x_(x), sums_(sums) {}
+  Result<bool> TryReceiveX(worker::PartKey, TensorView x) override {
     Copy(x_, x);
     return true;
   }
-  Status Send(worker::PartKey, TensorView x) override {
-    sum_->resize(static_cast<size_t>(x.n_rows * x.n_cols));
-    Copy(x, TensorView::F32(sum_->data(), x.n_rows, x.n_cols));
+  Status SendSums(worker::PartKey, kernels::SumsView sums) override {
+    sums_->assign(sums.data, sums.row(sums.n_rows));
     return OkStatus();
   }
 
  private:
   TensorView x_;
-  std::vector<float>* sum_;
+  std::vector<double>* sums_;
 };
 
 }  // namespace
@@ -45,7 +43,7 @@ class SharedStage::Exchange final : public worker::PartExchange {
            const std::vector<std::vector<model::NeuronRange>>& members)
       : helpers_(helpers), members_(members) {}
 
-  Status Send(worker::PartKey key, TensorView x) override {
+  Status SendX(worker::PartKey key, TensorView x) override {
     sums_.clear();
     for (size_t h = 0; h < helpers_->size(); ++h) {
       if (members_[h + 1][static_cast<size_t>(key.layer_in_stage)].empty()) continue;
@@ -55,15 +53,17 @@ class SharedStage::Exchange final : public worker::PartExchange {
     }
     return OkStatus();
   }
-  Result<bool> TryReceive(worker::PartKey, int peer, TensorView x) override {
-    Copy(TensorView::F32(sums_[static_cast<size_t>(peer - 1)].data(), x.n_rows, x.n_cols), x);
+  Result<bool> TryReceiveSums(worker::PartKey, int peer, kernels::SumsView sums) override {
+    const std::vector<double>& sent = sums_[static_cast<size_t>(peer - 1)];
+    EXPECT_EQ(sent.size() * sizeof(double), sums.bytes());
+    std::copy(sent.begin(), sent.end(), sums.data);
     return true;
   }
 
  private:
   std::vector<std::unique_ptr<worker::HelperStage>>* helpers_;
   std::vector<std::vector<model::NeuronRange>> members_;
-  std::vector<std::vector<float>> sums_;
+  std::vector<std::vector<double>> sums_;
 };
 
 SharedStage::SharedStage(const std::string& path, const SharedStageOptions& options) {

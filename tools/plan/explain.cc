@@ -113,40 +113,35 @@ std::string Speeds(const placement::PlannedModel& planned) {
                   " tokens/s together");
   }
   speeds +=
-      Str("\na step of ", Sequences(forecast.n_sequences), ", by which plans are compared, takes ",
-          Milliseconds(forecast.step_s), " ms and keeps the busiest worker for ",
-          Milliseconds(forecast.bottleneck_s), " ms\n");
-  if (forecast.lower_bound_s <= 0) return speeds;
-  const bool tells_more = forecast.structure_bound_s > forecast.lower_bound_s;
-  const std::string of_stages = tells_more ? Str("; no split of these stages below ",
-                                                 Milliseconds(forecast.structure_bound_s), " ms")
-                                           : "";
-  return Str(speeds, "no plan on these workers is below ", Milliseconds(forecast.lower_bound_s),
-             " ms of the objective's ", Milliseconds(forecast.objective_s), ": gap ",
-             Percent(forecast.gap()), " %", of_stages, "\n");
+      Str("\na step of ", Sequences(forecast.n_sequences), " takes ", Milliseconds(forecast.step_s),
+          " ms and keeps the busiest worker for ", Milliseconds(forecast.bottleneck_s), " ms\n");
+  const std::string value =
+      Str("plan value, by which plans are compared: ", Milliseconds(speed.value_s), " ms");
+  if (speed.lower_bound_s <= 0) return Str(speeds, value, "\n");
+  return Str(speeds, value, "; no plan on these workers is below ",
+             Milliseconds(speed.lower_bound_s), " ms: gap ", Percent(speed.gap()), " %\n");
 }
 
 std::string Comparison(const placement::PlannedModel& planned,
                        const std::vector<PolicyOutcome>& others) {
   if (others.empty()) return "";
   Table table(
-      {{"policy", Align::kLeft}, {"objective ms"}, {"worse by %"}, {"tokens/s of one stream"}});
+      {{"policy", Align::kLeft}, {"plan value ms"}, {"worse by %"}, {"tokens/s of one stream"}});
   const int64_t n_streams = planned.speed.n_streams;
   if (n_streams > 1) table.AddColumn({Str("of ", Streams(n_streams))});
-  const auto add = [&](std::string_view name, const PlanForecast& forecast,
-                       const placement::PlanSpeed& speed) {
-    const double worse = forecast.objective_s / planned.forecast.objective_s - 1;
-    std::vector<std::string> cells = {std::string(name), Milliseconds(forecast.objective_s),
+  const auto add = [&](std::string_view name, const placement::PlanSpeed& speed) {
+    const double worse = speed.value_s / planned.speed.value_s - 1;
+    std::vector<std::string> cells = {std::string(name), Milliseconds(speed.value_s),
                                       Percent(worse), FixedPoint(speed.one_tokens_per_s, 1)};
     if (n_streams > 1) cells.push_back(FixedPoint(speed.all_tokens_per_s, 1));
     table.AddRow(std::move(cells));
   };
-  add("this plan", planned.forecast, planned.speed);
+  add("this plan", planned.speed);
   std::string notes;
   for (const PolicyOutcome& other : others) {
     const std::string_view name = placement::SplitPolicyName(other.policy);
     if (other.why_not.empty()) {
-      add(name, other.forecast, other.speed);
+      add(name, other.speed);
     } else {
       notes += Str(name, " has no plan: ", other.why_not, "\n");
     }
@@ -244,12 +239,11 @@ std::string ExplainPlan(const PlanSources& sources, const placement::PlannedMode
   const model::ModelConfig& config = sources.model.config;
   return Str(config.arch_name, " of ", config.n_layer, " layers, n_embd ", config.n_embd, ", n_ff ",
              config.n_ff, "; ffn ", model::FfnModesText(options.request.ffn),
-             "; activity: ", sources.heat_source, "\n", Streams(planned.speed.n_streams),
-             " in steps of ", Sequences(options.n_sequences), " with ", options.n_context,
-             " tokens in the context; room for contexts of ", planned.plan.n_ctx, ", ",
-             planned.plan.kv.n_tokens(), " tokens in all\n\n", MemberTable(sources, planned), "\n",
-             Reasons(planned), Unused(sources, planned.plan), AssumedRates(sources.cluster), "\n",
-             Speeds(planned), Comparison(planned, others));
+             "; activity: ", sources.heat_source, "\n", Streams(planned.speed.n_streams), " with ",
+             options.n_context, " tokens in the context; room for contexts of ", planned.plan.n_ctx,
+             ", ", planned.plan.kv.n_tokens(), " tokens in all\n\n", MemberTable(sources, planned),
+             "\n", Reasons(planned), Unused(sources, planned.plan), AssumedRates(sources.cluster),
+             "\n", Speeds(planned), Comparison(planned, others));
 }
 
 }  // namespace thermocline::tools

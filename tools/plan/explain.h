@@ -12,8 +12,7 @@ namespace thermocline::tools {
 // What another policy would have done.
 struct PolicyOutcome {
   placement::SplitPolicy policy;
-  std::string why_not;               // it found no plan; else ""
-  placement::PlanForecast forecast;  // of its plan
+  std::string why_not;  // it found no plan; else ""
   placement::PlanSpeed speed;
 };
 

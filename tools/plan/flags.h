@@ -30,7 +30,7 @@ struct PlanFlags {
   int n_parallel = 4;
   int batch_size = 512;
   int n_streams = 0;        // expected to decode at the same time; 0: n_parallel
-  int64_t n_sequences = 0;  // that decode in one step; 0: n_streams over the workers
+  int64_t n_sequences = 0;  // of the step that is told; 0: as many as the plan has in one
   int64_t n_depth = -1;     // tokens in their context; -1: see placement::DepthToPlanFor
 
   std::string objective;  // see placement::ParseObjective; "": as placement::DefaultObjective

@@ -108,9 +108,7 @@ Status ReadOptions(const PlanFlags& flags, PlanSources* sources) {
   TC_ASSIGN_OR_RETURN(const model::FfnWish wish, model::ParseFfnWish(flags.ffn, allowed_loss));
   TC_ASSIGN_OR_RETURN(request.ffn,
                       model::ResolveFfnModes(sources->model.config, sources->model.sparsity, wish));
-  const int64_t shared =
-      placement::SequencesPerStep(StreamsOf(flags), sources->cluster.workers.size());
-  options.n_sequences = flags.n_sequences > 0 ? flags.n_sequences : shared;
+  options.n_sequences = flags.n_sequences;
   options.n_streams = StreamsOf(flags);
   std::optional<int64_t> depth;
   if (flags.n_depth >= 0) depth = flags.n_depth;

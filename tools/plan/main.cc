@@ -69,7 +69,7 @@ void AddGoalFlags(CLI::App* app, PlanFlags* flags) {
                   "Sequences expected to decode at the same time (default: --parallel)")
       ->check(CLI::Range(1, 4096));
   app->add_option("-b,--sequences", flags->n_sequences,
-                  "Of them, those that decode in one step (default: streams over workers)")
+                  "Of them, those in the step whose times are told (default: as the plan has them)")
       ->check(CLI::Range(1, 4096));
   app->add_option(
          "-d,--depth", flags->n_depth,
@@ -79,7 +79,8 @@ void AddGoalFlags(CLI::App* app, PlanFlags* flags) {
   app->add_option("--policy", flags->policy,
                   "optimal, frequency-greedy, proportional, pipeline-only or powerinfer")
       ->capture_default_str();
-  app->add_option("--max-group", flags->max_group, "Members of a stage, at most")
+  app->add_option("--max-group", flags->max_group,
+                  "Members of stages that are tried in all combinations, at most")
       ->capture_default_str();
   app->add_flag("--compare", flags->compare, "Say what the other policies would do");
   app->add_flag("--explain", flags->explain, "Say where the time goes, layer by layer");

@@ -59,12 +59,12 @@ std::vector<PolicyOutcome> OtherPolicies(const PlanSources& sources, const place
     std::fprintf(stderr, "planning: %s\n", std::string(SplitPolicyName(policy)).c_str());
     placement::PlannerOptions options = sources.options;
     options.policy = policy;
+    options.with_bound = false;
     options.request.n_ctx = plan.n_ctx;
     options.request.kv = plan.kv;
     const auto planned = placement::MakePlan(sources.inputs(), options);
     PolicyOutcome outcome{.policy = policy};
     if (planned.ok()) {
-      outcome.forecast = planned->forecast;
       outcome.speed = planned->speed;
     } else {
       outcome.why_not = planned.status().message();

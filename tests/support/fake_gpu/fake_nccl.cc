@@ -10,7 +10,6 @@
 #include <string>
 #include <vector>
 
-#include "base/half.h"
 #include "comm/nccl_abi.h"
 #include "tests/support/fake_gpu/fake_state.h"
 #include "tests/support/fake_gpu/fake_stream.h"
@@ -88,31 +87,17 @@ int Enqueue(void* comm, void* stream, Work work) {
   return kNcclInProgress;
 }
 
-float LoadFloat(const void* from, size_t i, int type) {
-  if (type == kNcclFloat32) return static_cast<const float*>(from)[i];
-  return F16ToF32(static_cast<const uint16_t*>(from)[i]);
-}
-
-void StoreFloat(float value, void* to, size_t i, int type) {
-  if (type == kNcclFloat32) {
-    static_cast<float*>(to)[i] = value;
-  } else {
-    static_cast<uint16_t*>(to)[i] = F32ToF16(value);
-  }
-}
-
 // A ring that each element enters at another member.
-void AddAll(const Round& round, size_t n_elems, int type) {
+void AddAll(const Round& round, size_t n_elems) {
   const size_t n = round.buffers.size();
-  std::vector<float> sums(n_elems);
+  std::vector<double> sums(n_elems);
   for (size_t i = 0; i < n_elems; ++i) {
     for (size_t k = 0; k < n; ++k) {
-      const float value = LoadFloat(round.buffers[(i + k) % n].first, i, type);
-      StoreFloat(k == 0 ? value : sums[i] + value, &sums[i], 0, kNcclFloat32);
+      sums[i] += static_cast<const double*>(round.buffers[(i + k) % n].first)[i];
     }
   }
   for (const auto& [from, to] : round.buffers) {
-    for (size_t i = 0; i < n_elems; ++i) StoreFloat(sums[i], to, i, type);
+    std::copy(sums.begin(), sums.end(), static_cast<double*>(to));
   }
 }
 
@@ -148,9 +133,7 @@ bool IsConnecting(const Comm& comm) {
   return comm.connects && comm.meeting->n_connected < static_cast<int>(comm.meeting->here.size());
 }
 
-size_t BytesOf(size_t n_elems, int type) {
-  return n_elems * (type == kNcclFloat32 ? 4 : type == kNcclFloat16 ? 2 : 1);
-}
+size_t BytesOf(size_t n_elems, int type) { return n_elems * (type == kNcclFloat64 ? 8 : 1); }
 
 }  // namespace
 
@@ -245,9 +228,9 @@ int ncclCommAbort(void* comm) {
 }
 int ncclAllReduce(const void* from, void* to, size_t n_elems, int type, int, void* comm,
                   void* stream) {
+  if (type != kNcclFloat64) return kNcclInvalidArgument;
   return Enqueue(comm, stream, [=](auto& lock, Comm& own, uint64_t number) {
-    Collective(lock, own, number, from, to,
-               [&](const Round& round) { AddAll(round, n_elems, type); });
+    Collective(lock, own, number, from, to, [&](const Round& round) { AddAll(round, n_elems); });
   });
 }
 int ncclBroadcast(const void* from, void* to, size_t n_elems, int type, int root, void* comm,

@@ -31,18 +31,16 @@ struct Member {
   Gpu::Memory memory;
   std::unique_ptr<Group> group;
 
-  std::span<std::byte> Bytes(size_t n_bytes) const {
-    return {static_cast<std::byte*>(memory.get()), n_bytes};
-  }
+  std::span<double> Values(size_t n) const { return {static_cast<double*>(memory.get()), n}; }
 };
 
-constexpr size_t kElems = 8192;  // a row of activations of a large model
+constexpr size_t kElems = 8192;  // a row of sums of a large model
 
 Status Open(int ordinal, Member* member) {
   TC_ASSIGN_OR_RETURN(member->nccl, NcclLibrary::Load({}));
   TC_ASSIGN_OR_RETURN(member->gpu, Gpu::Open(ordinal));
   TC_ASSIGN_OR_RETURN(member->stream, member->gpu->MakeStream());
-  TC_ASSIGN_OR_RETURN(member->memory, member->gpu->Allocate(kElems * sizeof(float)));
+  TC_ASSIGN_OR_RETURN(member->memory, member->gpu->Allocate(kElems * sizeof(double)));
   return OkStatus();
 }
 
@@ -52,12 +50,11 @@ Status JoinGroup(const NcclPlace& place, Member* member) {
 }
 
 // The values after a sum over the members.
-Result<std::vector<float>> SumOf(std::vector<float> values, const Member& member) {
-  const size_t n_bytes = values.size() * sizeof(float);
+Result<std::vector<double>> SumOf(std::vector<double> values, const Member& member) {
+  const size_t n_bytes = values.size() * sizeof(double);
   TC_RETURN_IF_ERROR(
       member.gpu->Copy(member.memory.get(), values.data(), n_bytes, member.stream.get()));
-  TC_RETURN_IF_ERROR(
-      member.group->Sum(member.Bytes(n_bytes), DType::kF32, member.stream.get(), Soon()));
+  TC_RETURN_IF_ERROR(member.group->Sum(member.Values(values.size()), member.stream.get(), Soon()));
   TC_RETURN_IF_ERROR(
       member.gpu->Copy(values.data(), member.memory.get(), n_bytes, member.stream.get()));
   TC_RETURN_IF_ERROR(member.group->Await(member.stream.get(), Soon()));
@@ -101,12 +98,12 @@ bool SumsOverTwo(int rank, int pipe_end) {
     return false;
   }
   if (!JoinGroup({id, rank, 2}, &member).ok()) return false;
-  std::vector<float> values(kElems);
-  for (size_t i = 0; i < kElems; ++i) values[i] = float(i) * (rank == 0 ? 1.0f : 0.25f);
+  std::vector<double> values(kElems);
+  for (size_t i = 0; i < kElems; ++i) values[i] = double(i) * (rank == 0 ? 1.0 : 0x1p-40);
   for (int round = 0; round < 10; ++round) {
     const auto sum = SumOf(values, member);
     for (size_t i = 0; sum.ok() && i < kElems; ++i) {
-      if ((*sum)[i] != float(i) * 1.25f) return false;
+      if ((*sum)[i] != double(i) * (1 + 0x1p-40)) return false;
     }
     if (!sum.ok()) return false;
   }
@@ -130,13 +127,14 @@ TEST(NcclOnGpus, AGroupOfOneKeepsItsValues) {
   ASSERT_THAT(Open(0, &member), IsOk());
   const std::string id = member.nccl->MakeId().value();
   ASSERT_THAT(JoinGroup({id, 0, 1}, &member), IsOk());
-  const std::vector<float> values(kElems, 1.5f);
+  const std::vector<double> values(kElems, 1.5);
   for (int i = 0; i < 3; ++i) {
     const auto sum = SumOf(values, member);
     ASSERT_THAT(sum.status(), IsOk());
     EXPECT_EQ(*sum, values);
   }
-  EXPECT_THAT(member.group->Broadcast(member.Bytes(64), member.stream.get(), Soon()), IsOk());
+  const std::span<std::byte> x = std::as_writable_bytes(member.Values(8));
+  EXPECT_THAT(member.group->Broadcast(x, member.stream.get(), Soon()), IsOk());
   EXPECT_THAT(member.group->Await(member.stream.get(), Soon()), IsOk());
 }
 

@@ -132,22 +132,23 @@ TEST_F(NcclGroupTest, WorkThatHangsIsAbortedByTheDeadline) {
   auto [lead, other] = Both();
   SetFaults({.work_hangs = true});
   const Gpu::Stream stream = gpus_[0]->MakeStream().value();
-  const Gpu::Memory memory = gpus_[0]->Allocate(4).value();
-  const std::span<std::byte> data(static_cast<std::byte*>(memory.get()), 4);
-  ASSERT_THAT(lead->Sum(data, DType::kF32, stream.get(), In(kPatience)), IsOk());
+  const Gpu::Memory memory = gpus_[0]->Allocate(8).value();
+  const std::span<double> data(static_cast<double*>(memory.get()), 1);
+  ASSERT_THAT(lead->Sum(data, stream.get(), In(kPatience)), IsOk());
   const Status status = lead->Await(stream.get(), In(milliseconds(20)));
   EXPECT_EQ(status.code(), StatusCode::kDeadlineExceeded);
   EXPECT_EQ(NewlyAborted(), 1);
-  EXPECT_EQ(lead->Broadcast(data, stream.get(), In(kPatience)).message(), status.message());
+  EXPECT_EQ(lead->Broadcast(std::as_writable_bytes(data), stream.get(), In(kPatience)).message(),
+            status.message());
   other.reset();
 }
 
 TEST_F(NcclGroupTest, AnErrorInTheBackgroundEndsTheWait) {
   auto [lead, other] = Both();
   const Gpu::Stream stream = gpus_[0]->MakeStream().value();
-  const Gpu::Memory memory = gpus_[0]->Allocate(4).value();
-  const std::span<std::byte> data(static_cast<std::byte*>(memory.get()), 4);
-  ASSERT_THAT(lead->Sum(data, DType::kF32, stream.get(), In(kPatience)), IsOk());
+  const Gpu::Memory memory = gpus_[0]->Allocate(8).value();
+  const std::span<double> data(static_cast<double*>(memory.get()), 1);
+  ASSERT_THAT(lead->Sum(data, stream.get(), In(kPatience)), IsOk());
   SetFaults({.async_error = kNcclRemoteError});
   const Status status = lead->Await(stream.get(), In(kPatience));
   EXPECT_EQ(status.code(), StatusCode::kUnavailable);
@@ -159,13 +160,12 @@ TEST_F(NcclGroupTest, AnErrorInTheBackgroundEndsTheWait) {
 TEST_F(NcclGroupTest, AfterALossTheMembersMeetAgain) {
   auto [lead, other] = Both();
   const Gpu::Stream stream = gpus_[0]->MakeStream().value();
-  const Gpu::Memory memory = gpus_[0]->Allocate(4).value();
-  const std::span<std::byte> data(static_cast<std::byte*>(memory.get()), 4);
-  ASSERT_THAT(lead->Sum(data, DType::kF32, stream.get(), In(kPatience)), IsOk());
+  const Gpu::Memory memory = gpus_[0]->Allocate(8).value();
+  const std::span<double> data(static_cast<double*>(memory.get()), 1);
+  ASSERT_THAT(lead->Sum(data, stream.get(), In(kPatience)), IsOk());
   SetFaults({.work_hangs = true});
   const Gpu::Stream other_stream = gpus_[1]->MakeStream().value();
-  EXPECT_EQ(other->Sum(data, DType::kF32, other_stream.get(), In(kPatience)).code(),
-            StatusCode::kOk);
+  EXPECT_EQ(other->Sum(data, other_stream.get(), In(kPatience)).code(), StatusCode::kOk);
   EXPECT_FALSE(other->Await(other_stream.get(), In(milliseconds(5))).ok());
   SetFaults({});
   EXPECT_EQ(lead->Await(stream.get(), In(kPatience)).code(), StatusCode::kUnavailable);
@@ -173,10 +173,13 @@ TEST_F(NcclGroupTest, AfterALossTheMembersMeetAgain) {
   other.reset();
   auto again = Both();
   std::thread member([&] {
-    EXPECT_THAT(again.second->Broadcast(data, other_stream.get(), In(kPatience)), IsOk());
+    EXPECT_THAT(
+        again.second->Broadcast(std::as_writable_bytes(data), other_stream.get(), In(kPatience)),
+        IsOk());
     EXPECT_THAT(again.second->Await(other_stream.get(), In(kPatience)), IsOk());
   });
-  EXPECT_THAT(again.first->Broadcast(data, stream.get(), In(kPatience)), IsOk());
+  EXPECT_THAT(again.first->Broadcast(std::as_writable_bytes(data), stream.get(), In(kPatience)),
+              IsOk());
   EXPECT_THAT(again.first->Await(stream.get(), In(kPatience)), IsOk());
   member.join();
 }

@@ -13,13 +13,29 @@ namespace thermocline::coordinator {
 class EngineChangeTest : public EngineTest {
  protected:
   explicit EngineChangeTest(const testing::TinyModelParts& model = FourLayers())
-      : EngineTest(model) {}
+      : EngineTest(model) {
+    const MutexLock lock(mutex_);
+    round_trip_s_ = 4e-5;  // so near that one more worker is worth it
+  }
   void Serve() {
     {
       const MutexLock lock(mutex_);
       beats_ = true;
     }
     StartServing();
+  }
+  // Two streams whose first step is not answered.
+  struct HeldStreams {
+    SeqId first_id;
+    std::shared_ptr<RecordingSink> first, second;
+  };
+  HeldStreams HoldTwo() {
+    SetHolds(true);
+    HeldStreams streams;
+    streams.first = Submit(Request(5, 20), &streams.first_id);
+    streams.second = Submit(Request(7, 20));
+    EXPECT_TRUE(Eventually([&] { return n_held() >= 1; }));
+    return streams;
   }
   bool Reaches(uint64_t epoch) {
     return Eventually([&] {
@@ -45,6 +61,10 @@ class EngineChangeTest : public EngineTest {
       if (worker.id == WorkerId{id}) return true;
     }
     return false;
+  }
+  // As soon as the service is free to: who has joined may be planned with just then.
+  bool Asked(const std::string& plan) {
+    return Eventually([&] { return engine_->Replan(plan).ok(); });
   }
   proto::Hello Stranger(const std::string& host) const {
     proto::Hello hello = HelloOf(9);

@@ -14,6 +14,8 @@ using ::testing::HasSubstr;
 constexpr char kAllOnOne[] = R"({"stages":[{"lead":1,"layers":[0,4]}]})";
 constexpr char kOneAndThree[] =
     R"({"stages":[{"lead":2,"layers":[0,1]},{"lead":1,"layers":[1,4]}]})";
+constexpr char kThirdAndSecond[] =
+    R"({"stages":[{"lead":3,"layers":[0,2]},{"lead":2,"layers":[2,4]}]})";
 
 TEST_F(EngineChangeTest, StreamsGoOnWithTheSameTokensOverTheNextPlan) {
   Serve();
@@ -91,11 +93,7 @@ TEST_F(EngineChangeTest, NoPlanIsSentBeforeTheStepsUnderWayAreAnswered) {
 
 TEST_F(EngineChangeTest, CancelledWhileThePlanChanges) {
   Serve();
-  SetHolds(true);
-  SeqId first;
-  const auto gone = Submit(Request(5, 20), &first);
-  const auto stays = Submit(Request(7, 20));
-  ASSERT_TRUE(Eventually([&] { return n_held() >= 1; }));
+  const HeldStreams held = HoldTwo();
   {
     const MutexLock lock(mutex_);
     loads_ = false;
@@ -106,11 +104,11 @@ TEST_F(EngineChangeTest, CancelledWhileThePlanChanges) {
       [&] { return engine_->status().plan.news.find("changing to") != std::string::npos; }));
   SetHolds(false);
   ASSERT_TRUE(Eventually([&] { return AssignmentOf(PeerOf(1)).plan.epoch == Epoch{2}; }));
-  engine_->Cancel(first);
-  ASSERT_TRUE(Eventually([&] { return gone->finish() == FinishReason::kCancelled; }));
+  engine_->Cancel(held.first_id);
+  ASSERT_TRUE(Eventually([&] { return held.first->finish() == FinishReason::kCancelled; }));
   for (const uint64_t worker : {1, 2}) mailbox_.Post(PeerOf(worker), proto::Ready{.epoch = {2}});
-  ASSERT_TRUE(Eventually([&] { return stays->finish().has_value(); }));
-  EXPECT_EQ(stays->tokens(), Expected(Request(7, 20)));
+  ASSERT_TRUE(Eventually([&] { return held.second->finish().has_value(); }));
+  EXPECT_EQ(held.second->tokens(), Expected(Request(7, 20)));
   EXPECT_TRUE(Eventually([&] { return engine_->status().kv_tokens_used == 0; }));
 }
 
@@ -207,8 +205,7 @@ TEST_F(EngineChangeTest, AWorkerThatHangsWhileItLoadsIsGivenUpAndThePlanBeforeCo
     const MutexLock lock(mutex_);
     hangs_ = comm::PeerId{77};
   }
-  ASSERT_TRUE(
-      engine_->Replan(R"({"stages":[{"lead":3,"layers":[0,2]},{"lead":2,"layers":[2,4]}]})").ok());
+  ASSERT_TRUE(Asked(kThirdAndSecond));
   ASSERT_TRUE(InTime([&] { return engine_->status().epoch == 3; }));
   ASSERT_TRUE(Reaches(3));
   EXPECT_TRUE(observer_.Heard("worker 3 on node9 has loaded nothing more for 30 s"));
@@ -400,8 +397,7 @@ TEST_F(EngineChangeTest, AWorkerThatJoinsIsASpareAndThenInThePlan) {
   const auto sink = Submit(Request(5, 40));
   mailbox_.Post({77}, Stranger("node9"));
   ASSERT_TRUE(Eventually([&] { return IsWorker(3); }));
-  ASSERT_TRUE(
-      engine_->Replan(R"({"stages":[{"lead":3,"layers":[0,2]},{"lead":2,"layers":[2,4]}]})").ok());
+  ASSERT_TRUE(Asked(kThirdAndSecond));
   ASSERT_TRUE(Reaches(2));
   EXPECT_EQ(AssignmentOf({77}).stage, 0);
   EXPECT_EQ(AssignmentOf(PeerOf(1)).stage, -1);
@@ -410,6 +406,7 @@ TEST_F(EngineChangeTest, AWorkerThatJoinsIsASpareAndThenInThePlan) {
 }
 
 TEST_F(EngineChangeTest, APlanWhoseWorkerGoesBeforeItLoadsIsDropped) {
+  options_.replan = ReplanMode::kNow;
   Serve();
   mailbox_.Post({77}, Stranger("node9"));
   ASSERT_TRUE(Eventually([&] { return IsWorker(3); }));

@@ -28,6 +28,8 @@ using testing::FakeMailbox;
 using testing::FakePipeline;
 
 inline constexpr int kVocab = 288;
+// A prompt that begins with it takes the last stage's worker with it.
+inline constexpr int32_t kPoison = 287;
 
 // Waits in real time until `done`; the engine runs on its own thread.
 inline bool Eventually(const std::function<bool()>& done) {
@@ -155,6 +157,7 @@ class EngineTest : public ::testing::Test {
     // A stage on each of two equal workers.
     options_.policy = placement::SplitPolicy::kPipelineOnly;
     options_.latency_weight = 0;
+    options_.n_streams = 2;
     options_.plan.n_ctx = 64;
     options_.plan.n_parallel = 4;
     options_.plan.model_fingerprint = "f00";
@@ -179,6 +182,8 @@ class EngineTest : public ::testing::Test {
                        .zmq_address = Str("tcp://node", id, ":1")};
     hello.profile = {
         .n_cores = 2, .memory_bytes = kGiB, .read_bytes_per_s = placement::Figure::Measured(1e9)};
+    // So slow that two streams on one worker are no faster than one after the other.
+    hello.profile.compute_rates = {{.flops_per_s = placement::Figure::Measured(2e8)}};
     return hello;
   }
   void Join() {
@@ -251,6 +256,7 @@ class EngineTest : public ::testing::Test {
   void OnAssign(comm::PeerId to, const proto::AssignPlan& assign) REQUIRES(mutex_) {
     assignments_[to] = assign;
     if (assign.plan.epoch != epoch_) pipeline_.StartEpoch(assign.plan.epoch);
+    is_down_ = is_down_ && assign.plan.epoch == epoch_;
     epoch_ = assign.plan.epoch;
     const bool leads = assign.stage >= 0 && assign.helper < 0;
     if (leads && assign.stage + 1 == int(assign.plan.stages.size())) last_stage_ = to;
@@ -277,11 +283,23 @@ class EngineTest : public ::testing::Test {
     probes_.push_back({to, probe});
     if (!probes_links_) return;
     proto::LinkReport report{.round = probe.round, .peer = probe.peer, .message_s = 1e-5};
-    if (probe.leads) report.round_trip_s = 1e-4;
+    if (probe.leads) report.round_trip_s = round_trip_s_;
     if (probe.leads) report.bytes_per_s = 1e9;
     mailbox_.Post(to, report);
   }
+  // Whether the step begins a sequence whose prompt is poison.
+  bool HasPoison(const proto::StepBatch& step) const {
+    for (const proto::StepEntry& entry : step.entries) {
+      if (entry.first_position == 0 && entry.tokens.front() == kPoison) return true;
+    }
+    return false;
+  }
   void OnStep(const proto::StepBatch& step) REQUIRES(mutex_) {
+    if (HasPoison(step)) {
+      mailbox_.Post(last_stage_, proto::Failure{Unavailable("segmentation fault")});
+      is_down_ = true;
+    }
+    if (is_down_) return;  // until the next plan
     const proto::StepResult result = pipeline_.Run(step);
     if (holds_) {
       held_.push_back(result);
@@ -327,8 +345,10 @@ class EngineTest : public ::testing::Test {
   std::optional<comm::PeerId> hangs_ GUARDED_BY(mutex_);  // while it loads; its heart beats
   bool loads_ GUARDED_BY(mutex_) = true;
   bool probes_links_ GUARDED_BY(mutex_) = true;
+  double round_trip_s_ GUARDED_BY(mutex_) = 1e-4;
   std::vector<std::pair<comm::PeerId, proto::ProbeLink>> probes_ GUARDED_BY(mutex_);
   bool beats_ GUARDED_BY(mutex_) = false;
+  bool is_down_ GUARDED_BY(mutex_) = false;  // the pipeline, by poison
   std::function<void()> on_heartbeat_ GUARDED_BY(mutex_);
   bool holds_ GUARDED_BY(mutex_) = false;
   std::vector<proto::StepResult> held_ GUARDED_BY(mutex_);

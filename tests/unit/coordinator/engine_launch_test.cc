@@ -59,6 +59,36 @@ TEST_F(EngineTest, MembersOfAStageMeetWhereItsLeadSays) {
   EXPECT_EQ(assignments_.at(PeerOf(1)).nccl_id, "") << "used twice";
 }
 
+// The same of stages that follow each other.
+TEST_F(EngineTest, StagesOnGpusMeetWhereTheFirstSays) {
+  const std::string id(proto::kNcclIdBytes, 'a');
+  options_.plan_json = R"({"stages":[{"lead":2,"layers":[0,2]},{"lead":1,"layers":[2,4]}]})";
+  StartEngine();
+  for (const uint64_t worker : {1, 2}) {
+    proto::Hello hello = HelloOf(worker);
+    if (worker == 2) hello.nccl_link_id = id;
+    hello.nccl_version = "2.28.9";
+    hello.gpu_uuid = std::to_string(worker);
+    mailbox_.Post(PeerOf(worker), hello);
+  }
+  ASSERT_TRUE(Eventually([&] { return observer_.Heard("serving"); })) << engine_->status().failure;
+  {
+    const MutexLock lock(mutex_);
+    EXPECT_EQ(assignments_.at(PeerOf(2)).next_nccl_id, id);
+    EXPECT_EQ(assignments_.at(PeerOf(2)).previous_nccl_id, "");
+    EXPECT_EQ(assignments_.at(PeerOf(1)).previous_nccl_id, id);
+    EXPECT_EQ(assignments_.at(PeerOf(1)).next_nccl_id, "");
+  }
+  ASSERT_TRUE(
+      engine_->Replan(R"({"stages":[{"lead":2,"layers":[0,3]},{"lead":1,"layers":[3,4]}]})").ok());
+  ASSERT_TRUE(Eventually([&] {
+    const MutexLock lock(mutex_);
+    return assignments_.at(PeerOf(1)).plan.epoch == Epoch{2};
+  }));
+  const MutexLock lock(mutex_);
+  EXPECT_EQ(assignments_.at(PeerOf(1)).previous_nccl_id, "") << "used twice";
+}
+
 TEST_F(EngineTest, PlansForTheStreamsAndSaysWhatItExpects) {
   options_.n_streams = 5;
   StartServing();

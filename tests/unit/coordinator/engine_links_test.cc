@@ -66,6 +66,7 @@ TEST_F(EngineLinksTest, RanksMeasureAndTalkOverMpi) {
 TEST_F(EngineLinksTest, WhoIsNoRankIsReachedByZmqInTheSamePlan) {
   Serve();
   JoinThird();
+  ASSERT_TRUE(Eventually([&] { return observer_.Heard("measured between steps"); }));
   ASSERT_TRUE(engine_->Replan(kHelpedByThird).ok());
   ASSERT_TRUE(Reaches(2));
   const proto::AssignPlan lead = AssignmentOf(1);
@@ -77,7 +78,12 @@ TEST_F(EngineLinksTest, WhoIsNoRankIsReachedByZmqInTheSamePlan) {
   const PlanOutcome outcome = observer_.outcome();
   const placement::LinkProfile* const link = outcome.cluster.FindLink({1}, {3});
   EXPECT_EQ(link->transport, LinkKind::kZmq);
-  EXPECT_EQ(link->latency_s.origin, placement::Origin::kAssumed) << "measured by nobody";
+  EXPECT_EQ(link->latency_s.origin, placement::Origin::kMeasured);
+  for (const LinkStatus& told : engine_->status().plan.links) {
+    EXPECT_NEAR(told.latency_s.value, 10e-6, 1e-9);
+    EXPECT_NEAR(told.bytes_per_s.value, 1e9, 1);
+    EXPECT_EQ(told.bytes_per_s.origin, placement::Origin::kMeasured);
+  }
   EXPECT_EQ(*engine_->Replan(kHelpedByThird), ReplanAnswer::kServesAlready);
 }
 

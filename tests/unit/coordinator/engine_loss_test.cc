@@ -184,20 +184,67 @@ TEST_F(EngineLossTest, AnAnswerThatCannotBeTrustedCostsItsWorker) {
 
 TEST_F(EngineLossTest, CancelledWhileStreamsWait) {
   Serve();
-  SetHolds(true);
-  SeqId first;
-  const auto gone = Submit(Request(5, 20), &first);
-  const auto stays = Submit(Request(7, 20));
-  ASSERT_TRUE(Eventually([&] { return n_held() >= 1; }));
+  const HeldStreams held = HoldTwo();
   SetLoads(false);
   mailbox_.Post(PeerOf(2), proto::Failure{Unavailable("out of memory")});
   ASSERT_TRUE(Eventually([&] { return EpochAt(1) == Epoch{2}; }));
-  engine_->Cancel(first);
-  ASSERT_TRUE(Eventually([&] { return gone->finish() == FinishReason::kCancelled; }));
+  engine_->Cancel(held.first_id);
+  ASSERT_TRUE(Eventually([&] { return held.first->finish() == FinishReason::kCancelled; }));
   EXPECT_THAT(engine_->Replan("").status().message(), HasSubstr("is changing now"));
   SetHolds(false);
   for (const uint64_t worker : {1, 3}) mailbox_.Post(PeerOf(worker), proto::Ready{.epoch = {2}});
-  ExpectToEnd({Request(7, 20)}, {stays});
+  ExpectToEnd({Request(7, 20)}, {held.second});
+}
+
+// Five workers, and a request that kills every one that computes it.
+class PoisonTest : public EngineLossTest {
+ protected:
+  PoisonTest() {
+    options_.expected.push_back({{4}, "node4"});
+    options_.expected.push_back({{5}, "node5"});
+  }
+  static GenerationRequest Poison() {
+    GenerationRequest request = Request(5, 20);
+    request.prompt[0] = kPoison;
+    return request;
+  }
+  void ExpectGivenUp(const RecordingSink& sink, const std::string& why) {
+    ASSERT_TRUE(InTime([&] { return sink.finish().has_value(); }));
+    EXPECT_EQ(sink.finish(), FinishReason::kError);
+    EXPECT_EQ(sink.error().code(), StatusCode::kInternal);
+    EXPECT_THAT(sink.error().message(), HasSubstr(why));
+    EXPECT_EQ(sink.n_after_finish(), 0);
+  }
+};
+
+TEST_F(PoisonTest, TakesTwoWorkersAndIsGivenUp) {
+  Serve();
+  const auto poison = Submit(Poison());
+  ExpectGivenUp(*poison,
+                "given up: 2 workers were lost one after the other while they computed "
+                "this request, the last because: worker ");
+  ASSERT_TRUE(Reaches(3));
+  EXPECT_EQ(engine_->status().plan.n_lost, 2u);
+  const auto next = Submit(Request(5, 20));
+  ExpectToEnd({Request(5, 20)}, {next});
+}
+
+// The third loss tells which of those it was that were computed together.
+TEST_F(PoisonTest, OthersInTheSameStepsGoOn) {
+  Serve();
+  SetLoads(true);
+  const std::vector<GenerationRequest> requests = {Request(5, 40), Request(9, 40), Request(3, 40)};
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  SetHolds(true);
+  sinks.push_back(Submit(requests[0]));
+  sinks.push_back(Submit(requests[1]));
+  const auto poison = Submit(Poison());
+  sinks.push_back(Submit(requests[2]));
+  SetHolds(false);
+  ExpectGivenUp(*poison, " workers were lost one after the other");
+  ExpectToEnd(requests, sinks);
+  EXPECT_LE(engine_->status().plan.n_lost, 3u);
+  EXPECT_EQ(engine_->status().state, ServiceState::kReady);
 }
 
 TEST_F(EngineLossTest, WhoWantedToLeaveIsAskedToStayWhenNobodyElseIsLeft) {

@@ -83,5 +83,51 @@ TEST_F(GpuGroupTest, WorkersThatAreGoneAreInNone) {
   EXPECT_THAT(Find().helpers, IsEmpty());
 }
 
+// Two stages, led by workers 1 and 2.
+class GpuLinkTest : public GpuGroupTest {
+ protected:
+  GpuLinkTest() {
+    plan_.stages = {{.lead = {1}}, {.lead = {2}}};
+    worker(1).nccl_link_id = "there";
+  }
+  GpuLink FindLink() const {
+    return FindGpuLink(plan_, 0, [&](WorkerId id) -> const proto::Hello* {
+      const auto found = workers_.find(id);
+      return found == workers_.end() ? nullptr : &found->second;
+    });
+  }
+  placement::Plan plan_;
+};
+
+TEST_F(GpuLinkTest, StagesOnCardsOfTheirOwnMeetWhereTheFirstSays) {
+  EXPECT_EQ(FindLink().nccl_id, "there");
+  EXPECT_EQ(FindLink().note, "");
+}
+
+TEST_F(GpuLinkTest, WhatKeepsThemApartIsSaidWhereBothAreOnGpus) {
+  const auto expect = [&](const std::string& why) {
+    EXPECT_EQ(FindLink().nccl_id, "");
+    EXPECT_EQ(FindLink().note,
+              "activations of worker 1's GPU go to worker 2 by way of the hosts: " + why);
+  };
+  worker(1).nccl_link_id = "";
+  expect("its NCCL has no place to meet");
+  plan_.wire = DType::kF16;
+  expect("the plan rounds them on their way: wire=F16");
+  worker(2).gpu_uuid = "1";
+  expect("both are on the same card");
+  worker(2).nccl_version = "2.27.3";
+  expect("NCCL of two versions: from=2.28.9 to=2.27.3");
+  worker(2).nccl_version = "";
+  expect("there is no NCCL at both ends");
+}
+
+TEST_F(GpuLinkTest, OfCpusAndOfWorkersThatAreGoneNothingIsSaid) {
+  worker(2).gpu_uuid = "";
+  EXPECT_EQ(FindLink().note, "");
+  workers_.erase({2});
+  EXPECT_EQ(FindLink().nccl_id + FindLink().note, "");
+}
+
 }  // namespace
 }  // namespace thermocline::coordinator

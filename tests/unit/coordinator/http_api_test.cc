@@ -59,6 +59,11 @@ TEST_F(HttpApiTest, HealthAnswersItsThreeQuestions) {
   service_.SetStatus({.state = ServiceState::kReady, .n_running = 1, .last_token_age_s = 31});
   EXPECT_EQ(Get("/health/progress").status, 503);
   EXPECT_EQ(Json::parse(Get("/health/progress").body)["status"], "stalled");
+  service_.SetStatus({.state = ServiceState::kReady,
+                      .n_running = 1,
+                      .last_token_age_s = 31,
+                      .plan = {.is_changing = true, .streams_wait = true}});
+  EXPECT_EQ(Json::parse(Get("/health/progress").body)["status"], "changing");
   EXPECT_EQ(Get("/health").status, 200);
 }
 
@@ -114,6 +119,13 @@ TEST_F(HttpApiTest, ClusterTellsHowLinksTravel) {
   service_.SetStatus(status);
   const Json links = Json::parse(Get("/v1/cluster").body)["plan"]["links"];
   EXPECT_EQ(links, Json::parse(R"([{"from":1,"to":3,"transport":"mpi","wire":"F16"}])"));
+  status.plan.links[0].latency_s = placement::Figure::Measured(25e-6);
+  status.plan.links[0].bytes_per_s = placement::Figure::Measured(1.5e9);
+  service_.SetStatus(status);
+  const Json link = Json::parse(Get("/v1/cluster").body)["plan"]["links"][0];
+  EXPECT_NEAR(link["latency_us"].get<double>(), 25, 1e-9);
+  EXPECT_EQ(link["gb_per_s"], 1.5);
+  EXPECT_EQ(link["measured"], true);
 }
 
 TEST_F(HttpApiTest, ClusterTellsTheGpusOfEachWorker) {

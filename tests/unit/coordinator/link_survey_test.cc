@@ -59,6 +59,18 @@ TEST(SurveyRounds, OnePairStandsForTwoHosts) {
   EXPECT_TRUE(counts.contains({{1}, {2}}));
 }
 
+TEST(SurveyRounds, WhoHasJoinedMeetsAllOthersOnePairAtATime) {
+  const ProbeRounds rounds = RoundsOfJoined(Workers(4), {{3}, {4}});
+  EXPECT_EQ(CountPairs(rounds).size(), 5u);
+  for (const auto& pairs : rounds) {
+    ASSERT_EQ(pairs.size(), 1u);
+    EXPECT_GT(pairs[0].echo, WorkerId{2}) << "who was here leads";
+  }
+  // One pair for each two hosts, where all would be many; of many hosts, some.
+  EXPECT_EQ(RoundsOfJoined(Workers(12, 4), {{12}}).size(), 3u);
+  EXPECT_EQ(RoundsOfJoined(Workers(40), {{40}}).size(), kMaxJoinPairs);
+}
+
 class LinkSurveyTest : public ::testing::Test {
  protected:
   static constexpr TimePoint kBegan{std::chrono::seconds(100)};
@@ -184,6 +196,31 @@ TEST_F(LinkSurveyTest, ReportsThatNobodyWaitsForAndNumbersThatAreNone) {
     proto::LinkReport none = Answer(request);
     none.bytes_per_s = 0;
     EXPECT_EQ(survey.OnReport(worker, none, {}).code(), StatusCode::kDataLoss);
+  }
+}
+
+TEST_F(LinkSurveyTest, StreamsWaitAFifthOfASecondForAllPairsOfThoseWhoJoined) {
+  for (const int n : {2, 3, 5, 8, 11, 12, 40}) {
+    LinkSurvey survey = LinkSurvey::OfJoined(Workers(n), {{static_cast<uint64_t>(n)}},
+                                             placement::LinkKind::kZmq, kBegan);
+    EXPECT_LE(RunAll(&survey), Seconds(kJoinBudget)) << n;
+  }
+}
+
+TEST_F(LinkSurveyTest, ARoundThatIsSkippedLeavesNothing) {
+  LinkSurvey survey = LinkSurvey::OfJoined(Workers(3), {{3}}, placement::LinkKind::kZmq, kBegan);
+  const auto requests = survey.TakeRequests(kBegan);
+  ASSERT_TRUE(survey.OnReport(requests[0].first, Answer(requests[0].second), kBegan).ok());
+  EXPECT_TRUE(survey.CheckDeadline(kBegan + std::chrono::milliseconds(5900)).ok());
+  EXPECT_EQ(survey.CheckDeadline(kBegan + std::chrono::seconds(6)).code(),
+            StatusCode::kDeadlineExceeded);
+  survey.SkipRound();
+  EXPECT_TRUE(survey.CheckDeadline(kBegan + std::chrono::seconds(60)).ok()) << "not asked yet";
+  RunAll(&survey);
+  const std::vector<LinkProfile> links = survey.Links();
+  ASSERT_EQ(links.size(), 2u);
+  for (const LinkProfile& link : links) {
+    EXPECT_EQ(std::minmax(link.from, link.to), std::minmax(WorkerId{2}, WorkerId{3}));
   }
 }
 

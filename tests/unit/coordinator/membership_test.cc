@@ -73,6 +73,10 @@ TEST(Membership, AReadyWorkerMayTellAnotherPlaceToMeet) {
   EXPECT_EQ(membership.hello({1}).nccl_id, "");
   ASSERT_TRUE(membership.OnReady({101}, {.nccl_id = "second"}, At(1)).ok());
   EXPECT_EQ(membership.hello({1}).nccl_id, "second");
+  membership.UseUpNcclLinkId({1});
+  ASSERT_TRUE(membership.OnReady({101}, {.nccl_link_id = "third"}, At(1)).ok());
+  EXPECT_EQ(membership.hello({1}).nccl_id, "second");
+  EXPECT_EQ(membership.hello({1}).nccl_link_id, "third");
 }
 
 TEST(Membership, WorkersOfOneHostShareItsBandwidth) {
@@ -172,7 +176,7 @@ TEST(Membership, RefusesWithAReason) {
   EXPECT_THAT(refusal(HelloOf(9, "b")), HasSubstr("worker id is not expected: id=9 n_workers=3"));
   proto::Hello old = HelloOf(2, "b");
   old.protocol_version = 7;
-  EXPECT_THAT(refusal(old), HasSubstr("protocol versions differ: worker=7 coordinator=2"));
+  EXPECT_THAT(refusal(old), HasSubstr("protocol versions differ: worker=7 coordinator=3"));
   proto::Hello other = HelloOf(2, "b");
   other.build = "b2";
   EXPECT_THAT(refusal(other), HasSubstr("builds differ: worker=b2 coordinator=b1"));

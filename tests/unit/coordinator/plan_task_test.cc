@@ -69,7 +69,7 @@ TEST_F(PlanTaskTest, TellsThePlanAndWhatIsExpectedOfIt) {
 
 TEST_F(PlanTaskTest, WhatStreamsGetTogetherNamesTheirNumber) {
   PlanJob job = JobFor(2);
-  job.options.n_sequences = 3;
+  job.options.n_sequences = 3;  // of the step that is told
   job.options.n_streams = 5;
   job.rival = Outcome(job)->plan;
   job.rival_heats = heats_;
@@ -77,7 +77,7 @@ TEST_F(PlanTaskTest, WhatStreamsGetTogetherNamesTheirNumber) {
   ASSERT_TRUE(outcome.ok()) << outcome.status();
   EXPECT_THAT(PlanText(*outcome), HasSubstr(" for 5 streams together; a step of 3 sequences "));
   ASSERT_TRUE(outcome->rival.has_value());
-  EXPECT_DOUBLE_EQ(outcome->rival->speed.all_tokens_per_s, outcome->speed.all_tokens_per_s);
+  EXPECT_DOUBLE_EQ(outcome->rival->all_tokens_per_s, outcome->speed.all_tokens_per_s);
 }
 
 TEST_F(PlanTaskTest, EqualJobsGiveEqualPlans) {
@@ -142,15 +142,15 @@ TEST_F(PlanTaskTest, WhomAPlanByHandLeavesOutIsToldSo) {
 TEST_F(PlanTaskTest, WhatIsPlannedForIsOneLine) {
   PlanJob job = JobFor(3);
   EXPECT_EQ(PlanningText(job),
-            "planning for 3 workers: policy optimal, objective latency, steps of 1 sequence with 0 "
+            "planning for 3 workers: policy optimal, objective latency, 1 stream with 0 "
             "tokens in the context");
   job.options.latency_weight = 0.5;
-  job.options.n_sequences = 2;
+  job.options.n_streams = 2;
   job.options.n_context = 7;
   job.options.policy = placement::SplitPolicy::kPowerInfer;
   EXPECT_EQ(PlanningText(job),
             "planning for 3 workers: policy powerinfer, objective 50 % latency, the rest "
-            "throughput, steps of 2 sequences with 7 tokens in the context");
+            "throughput, 2 streams with 7 tokens in the context");
 }
 
 }  // namespace

@@ -38,15 +38,6 @@ TEST(ReplanRule, WhatIsSavedMustExceedThePause) {
   EXPECT_FALSE(IsWorthIt(facts));
 }
 
-TEST(ReplanRule, AShorterStepIsNotWorthSlowerStreams) {
-  ReplanCase facts{.now_s = 1.0, .next_s = 0.5, .now_tokens_per_s = 100, .next_tokens_per_s = 100};
-  EXPECT_TRUE(IsWorthIt(facts));
-  facts.next_tokens_per_s = 96;
-  EXPECT_TRUE(IsWorthIt(facts));
-  facts.next_tokens_per_s = 94;
-  EXPECT_FALSE(IsWorthIt(facts));
-}
-
 uint64_t Read(const Plan& now, const Plan& next) {
   return BytesToRead({now, {}}, {next, {}}, kNeurons);
 }

@@ -312,6 +312,56 @@ TEST(Scheduler, StepsThatWillNotBeAnsweredAreDroppedAndNoToken) {
   ExpectClean(cluster);
 }
 
+// What the engine does about a lost worker; the sequences that are given up.
+std::vector<SeqId> LoseWorker(Cluster* cluster, uint64_t epoch) {
+  SchedulerActions actions;
+  cluster->scheduler_.LoseSteps(Unavailable("worker 7 is lost"), &actions);
+  cluster->steps_.clear();
+  cluster->in_flight_.clear();
+  cluster->sampling_.clear();
+  SchedulerOptions next = SmallOptions();
+  next.epoch = {epoch};
+  cluster->pipeline_.StartEpoch(next.epoch);
+  cluster->scheduler_.ChangePlan(next);
+  cluster->Schedule();
+  std::vector<SeqId> given_up;
+  for (const auto& [id, event] : actions.events) {
+    EXPECT_EQ(event.finish, FinishReason::kError);
+    EXPECT_THAT(event.error.message(), HasSubstr("the last because: worker 7 is lost"));
+    given_up.push_back(id);
+  }
+  return given_up;
+}
+
+TEST(Scheduler, WhoWasInTheStepsOfTwoLossesRunsAloneAndIsGivenUpAtTheThird) {
+  Cluster cluster(SmallOptions());
+  for (uint64_t id = 1; id <= 3; ++id) ASSERT_TRUE(cluster.Submit(id, Request(4, 20)).ok());
+  cluster.Schedule();
+  EXPECT_TRUE(LoseWorker(&cluster, 2).empty());
+  EXPECT_TRUE(LoseWorker(&cluster, 3).empty()) << "any of the three";
+  std::set<SeqId> running;
+  for (const proto::StepBatch& step : cluster.steps_) {
+    for (const proto::StepEntry& entry : step.entries) running.insert(entry.seq);
+  }
+  EXPECT_EQ(running, std::set<SeqId>{{1}});
+  EXPECT_EQ(LoseWorker(&cluster, 4), std::vector<SeqId>{{1}});
+  cluster.RunToEnd();
+  for (uint64_t id = 2; id <= 3; ++id) {
+    EXPECT_EQ(cluster.seen_[id].tokens, Cluster::Expected(Request(4, 20), 50, 20)) << id;
+  }
+}
+
+TEST(Scheduler, LossesWithTokensInBetweenAreNobodysFault) {
+  Cluster cluster(SmallOptions());
+  ASSERT_TRUE(cluster.Submit(1, Request(4, 20)).ok());
+  cluster.Schedule();
+  for (uint64_t epoch = 2; epoch <= 9; ++epoch) {
+    for (int i = 0; i < 2; ++i) cluster.Answer();
+    EXPECT_TRUE(LoseWorker(&cluster, epoch).empty());
+  }
+  EXPECT_EQ(LoseWorker(&cluster, 10), std::vector<SeqId>{{1}}) << "alone at two in a row";
+}
+
 TEST(Scheduler, RequestsThatNeverFitAreRefusedWithNumbers) {
   Cluster cluster(SmallOptions());
   const Status status = cluster.Submit(1, Request(60, 10));
@@ -366,6 +416,24 @@ TEST(Scheduler, AnswersThatDoNotFitTheStepAreErrors) {
   EXPECT_THAT(answer({.step = {1}, .entries = {{.seq = {1}, .sampled = alien}}}),
               HasSubstr("token=50 n_vocab=50"));
   EXPECT_EQ(answer({.step = {7}}), "");  // no such step: ignored
+}
+
+// What it says rightly of others does not count either: nobody would hear of their tokens.
+TEST(Scheduler, AnAnswerThatIsWrongInPartCountsForNobody) {
+  SchedulerOptions options = SmallOptions();
+  options.n_batches = 1;
+  options.max_in_flight = 1;
+  Cluster cluster(options);
+  for (uint64_t id = 1; id <= 2; ++id) ASSERT_TRUE(cluster.Submit(id, Request(2, 30)).ok());
+  while (cluster.steps_.front().entries.size() < 2) cluster.Answer();
+  Scheduler& scheduler = cluster.scheduler_;
+  const SchedulerCounts before = scheduler.counts();
+  const proto::StepResult half{.step = cluster.steps_.front().step,
+                               .entries = {{.seq = {1}, .sampled = model::SampledToken{}}}};
+  SchedulerActions actions;
+  EXPECT_THAT(scheduler.OnResult(half, &actions).message(), HasSubstr("lacks a sequence"));
+  EXPECT_TRUE(actions.events.empty());
+  EXPECT_EQ(scheduler.counts().generated_tokens, before.generated_tokens);
 }
 
 TEST(Scheduler, AnswersOutOfOrderAreErrors) {

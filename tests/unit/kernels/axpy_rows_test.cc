@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "instruction_sets.h"
 #include "op_testing.h"
 
@@ -57,8 +59,8 @@ std::string Name(DType dtype, const Shape& shape) {
          " n_ff=" + std::to_string(shape.n_ff) + " n_embd=" + std::to_string(shape.n_embd);
 }
 
-// One chain of n_ff multiply-adds: each product passes at most n_ff + 2 roundings (two each without
-// a fused instruction), and may underflow.
+// Chains of at most n_ff multiply-adds: each product passes at most n_ff + 2 roundings (two each
+// without a fused instruction), and may underflow.
 double Bound(const Tensor& w, const Tensor& a, int64_t t, int64_t c) {
   double norm = 1.0;  // the bias, at most, and what underflows
   for (int64_t i = 0; i < w.view().n_rows; ++i) {
@@ -157,6 +159,98 @@ TEST(AxpyRowsTest, ThreadsDoNotChangeABit) {
                        std::string(DTypeName(dtype)));
       }
     }
+  }
+}
+
+// Of neurons [begin, end), as a member of a stage that holds them has them.
+std::vector<double> SumsOf(Device& device, const Tensor& w, const Tensor& a, int64_t begin,
+                           int64_t end, bool is_listed, bool is_packed) {
+  Tensor own(DType::kF32, a.view().n_rows, end - begin);
+  for (int64_t t = 0; t < a.view().n_rows; ++t) {
+    for (int64_t i = begin; i < end; ++i) own.at(t, i - begin) = a.at(t, i);
+  }
+  const Tensor rows = w.Rows(begin, end - begin);
+  std::vector<double> memory(static_cast<size_t>(a.view().n_rows * w.view().n_cols), 7.5);
+  ActiveList list = Select(device, own);
+  device.ops().AxpySums(is_packed ? rows.Packed().view() : rows.view(), own.view(),
+                        is_listed ? list.get() : ActiveIds::All(),
+                        {memory.data(), a.view().n_rows, w.view().n_cols});
+  return memory;
+}
+
+// The sums of the parts that `cuts` make, added from the last to the first, rounded with the bias.
+Tensor SumOfParts(Device& device, const Tensor& w, const Tensor& a, std::vector<int64_t> cuts,
+                  const Tensor& bias, bool is_listed, bool is_packed) {
+  const int64_t n_tokens = a.view().n_rows, n_embd = w.view().n_cols;
+  Tensor y = RandomActivations(n_tokens, n_embd, 98);
+  const auto view = [&](std::vector<double>& sums) {
+    return SumsView{sums.data(), n_tokens, n_embd};
+  };
+  std::vector<double> sums(static_cast<size_t>(n_tokens * n_embd), 0.0), last;
+  for (size_t part = cuts.size() - 1; part-- > 0;) {
+    last = SumsOf(device, w, a, cuts[part], cuts[part + 1], is_listed, is_packed);
+    if (part > 0) device.ops().AddSums(view(sums), view(last));
+  }
+  device.ops().RoundSums(view(sums), view(last), bias.view(), y.view());
+  return y;
+}
+
+void ExpectAnyCutToGiveTheSameBits(Device& device, DType dtype, int64_t n_tokens, int64_t n_embd) {
+  constexpr int64_t kNeurons = 6 * kSumChunk + 17;
+  const Tensor w = RandomWeights(dtype, kNeurons, n_embd, 21);
+  const Tensor a = SparseActivations(n_tokens, kNeurons, 22);
+  const Tensor bias = n_tokens == 1 ? RandomActivations(1, n_embd, 23) : Tensor();
+  const Tensor whole = Axpy(device, w.Packed(), a, ActiveIds::All(), bias);
+  for (const std::vector<int64_t>& chunks :
+       {std::vector<int64_t>{}, {1}, {5}, {6}, {2, 3}, {1, 2, 3, 4, 5, 6}}) {
+    std::vector<int64_t> cuts = {0};
+    for (const int64_t chunk : chunks) cuts.push_back(chunk * kSumChunk);
+    cuts.push_back(kNeurons);
+    for (const bool is_packed : {false, true}) {
+      ExpectSameBits(SumOfParts(device, w, a, cuts, bias, chunks.size() % 2 == 0, is_packed), whole,
+                     std::string(DTypeName(dtype)) + " tokens=" + std::to_string(n_tokens) +
+                         " parts=" + std::to_string(cuts.size() - 1));
+    }
+  }
+}
+
+TEST(AxpyRowsTest, AnyCutAtChunksGivesTheSameBits) {
+  const auto cpu = Cpu(2);
+  OnEachInstructionSet([&] {
+    for (const DType dtype : kWeightTypes) {
+      for (const int64_t n_tokens : {1, 3}) {
+        ExpectAnyCutToGiveTheSameBits(*cpu, dtype, n_tokens, 512);
+      }
+    }
+    ExpectAnyCutToGiveTheSameBits(*cpu, DType::kF16, 2, 77);
+  });
+  ExpectAnyCutToGiveTheSameBits(*MakeReferenceDevice(), DType::kF32, 2, 40);
+}
+
+// Alone, wider than what a pass keeps in a cache.
+TEST(AxpyRowsTest, WideRowsAreCutAsWell) {
+  const auto cpu = Cpu();
+  for (const DType dtype : {DType::kF16, DType::kQ4_0}) {
+    ExpectAnyCutToGiveTheSameBits(*cpu, dtype, 1, 4096 + 608);
+  }
+}
+
+// Whoever rounds early, or adds in F32, is found out.
+TEST(AxpyRowsTest, ChunksAreAddedBeforeTheyAreRounded) {
+  constexpr int64_t kNeurons = 2 * kSumChunk;
+  Tensor w(DType::kF32, kNeurons, 32), a(DType::kF32, 1, kNeurons);
+  for (int64_t i = 0; i < kNeurons; ++i) {
+    a.at(0, i) = 1;
+    for (int64_t c = 0; c < 32; ++c) w.at(i, c) = 0;
+  }
+  w.at(0, 5) = 0x1p24f, w.at(kSumChunk, 5) = 1, w.at(kSumChunk + 1, 6) = -0.0f;
+  Tensor bias = RandomActivations(1, 32, 1);
+  bias.at(0, 5) = 1;
+  for (const auto& device : {Cpu(), MakeReferenceDevice()}) {
+    EXPECT_EQ(Axpy(*device, w, a, ActiveIds::All(), bias).at(0, 5), 0x1p24f + 2);
+    const std::vector<double> sums = SumsOf(*device, w, a, 0, kNeurons, true, false);
+    EXPECT_EQ(sums[5], 0x1p24 + 1);
+    EXPECT_FALSE(std::signbit(sums[6]));
   }
 }
 

@@ -254,6 +254,49 @@ TEST(Graph, BambooActivatesUpInEveryMode) {
   }
 }
 
+ValueKind KindOf(const Graph& graph, ValueId value) {
+  return graph.values[static_cast<size_t>(value)].kind;
+}
+
+TEST(Graph, SumsOfAllMembersAreAddedBeforeTheyAreRounded) {
+  const Model model = Load(TinyModelImage(PowerInferSpec()));
+  FfnOptions ffn = kDense;
+  ffn.share = {.n_neurons = 64, .n_helpers = 2, .in_group = true};
+  const Graph lead = BuildLayerGraph(model.config, model.weights, 0, ffn);
+  std::vector<OpKind> kinds = Kinds(lead);
+  kinds.erase(kinds.begin(), kinds.begin() + static_cast<std::ptrdiff_t>(lead.ffn_begin));
+  EXPECT_THAT(kinds, ElementsAre(kSend, kBroadcast, kNorm, kMatMul, kMatMul, kActivate, kAxpyRows,
+                                 kGroupSum, kReceive, kAddSums, kReceive, kRoundSums, kAdd));
+  const ValueId own = Last(lead, kAxpyRows).outputs[0], last = Last(lead, kReceive).outputs[0];
+  EXPECT_EQ(KindOf(lead, own), ValueKind::kSums);
+  EXPECT_EQ(KindOf(lead, last), ValueKind::kSums);
+  EXPECT_THAT(Last(lead, kAddSums).outputs, ElementsAre(own));
+  EXPECT_THAT(Last(lead, kRoundSums).inputs, ElementsAre(own, last));
+  EXPECT_EQ(KindOf(lead, Last(lead, kRoundSums).outputs[0]), ValueKind::kRows);
+
+  ffn.share = {.n_neurons = 64};
+  const Graph helper = BuildHelperGraph(model.config, model.weights, 0, ffn);
+  EXPECT_EQ(KindOf(helper, helper.output), ValueKind::kSums);
+  EXPECT_THAT(Last(helper, kSend).inputs, ElementsAre(helper.output));
+  // A lead that has a layer to itself rounds at once.
+  const Graph alone = BuildLayerGraph(model.config, model.weights, 0, ffn);
+  EXPECT_EQ(KindOf(alone, Last(alone, kAxpyRows).outputs[0]), ValueKind::kRows);
+}
+
+// The bias is the lead's, and in the sum before it is rounded.
+TEST(Graph, TheBiasOfASharedLayerIsAddedWithTheSums) {
+  TinyModelSpec spec;
+  spec.arch = "opt";
+  const Model model = Load(TinyModelImage(spec));
+  const Graph alone = BuildLayerGraph(model.config, model.weights, 0, kExact);
+  EXPECT_EQ(Last(alone, kAxpyRows).weights.size(), 2u);
+  FfnOptions ffn = kExact;
+  ffn.share = {.n_neurons = 64, .n_helpers = 1};
+  const Graph lead = BuildLayerGraph(model.config, model.weights, 0, ffn);
+  EXPECT_EQ(Last(lead, kAxpyRows).weights.size(), 1u);
+  EXPECT_THAT(Last(lead, kRoundSums).weights, ElementsAre(WeightKey{0, WeightRole::kFfnDownBias}));
+}
+
 TEST(Graph, NeuronRowsOfTheFileAreUsedInDenseModeToo) {
   const Model model = Load(TinyModelImage(PowerInferSpec()));
   const Graph graph = BuildLayerGraph(model.config, model.weights, 0, kDense);

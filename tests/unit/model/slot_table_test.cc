@@ -44,6 +44,26 @@ TEST(SlotTable, ListsHaveRoomForTheirLengthAndSlotsDoNotOverlap) {
   EXPECT_GE(table.n_cols, end);
 }
 
+// The sums of two members, and their rounding in the place of h.
+TEST(SlotTable, SumsTakeTwiceTheirColumnsAndAreAddedInPlace) {
+  Graph graph = FfnLike();
+  graph.values[4].kind = ValueKind::kSums;
+  graph.values.push_back({"part", 32, ValueKind::kSums});
+  graph.values.push_back({"out", 32});
+  graph.ops.back() = OpOf(OpKind::kReceive, {}, {6});
+  graph.ops.push_back(OpOf(OpKind::kAddSums, {4, 6}, {4}));
+  graph.ops.push_back(OpOf(OpKind::kRoundSums, {4}, {7}));
+  graph.ops.push_back(OpOf(OpKind::kAdd, {0, 7}, {5}));
+  const SlotTable table = AssignSlots(graph);
+  const int own = table.ops[3].output, part = table.ops[4].output;
+  EXPECT_EQ(table.slots[static_cast<size_t>(own)].n_cols, 64);
+  EXPECT_EQ(table.slots[static_cast<size_t>(part)].n_cols, 64);
+  EXPECT_NE(own, part);
+  EXPECT_EQ(table.ops[5].output, own);
+  EXPECT_EQ(table.ops[6].output, table.ops[0].output);
+  EXPECT_EQ(table.output, 0);
+}
+
 TEST(SlotTable, AnOpWithoutOutputHasNoSlot) {
   Graph graph = FfnLike();
   graph.ops.insert(graph.ops.begin(), OpOf(OpKind::kSend, {0}, {}));

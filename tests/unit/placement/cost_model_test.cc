@@ -126,7 +126,7 @@ TEST_F(CostModelTest, AHelperCostsItsRoundTripAndTheLeadsTimeToSend) {
   EXPECT_EQ(problem.devices[0].send_s, 0);
   EXPECT_NEAR(problem.devices[1].send_s, 3e-6 + transfer, 1e-12);
   EXPECT_NEAR(problem.devices[1].send_busy_s, 3e-6, 1e-12);
-  EXPECT_NEAR(problem.devices[1].round_trip_s, 20e-6 + 20e-6 + transfer, 1e-12);
+  EXPECT_NEAR(problem.devices[1].round_trip_s, 20e-6 + 20e-6 + 2 * transfer, 1e-12);  // F64
   EXPECT_NEAR(problem.devices[1].part_s, 3e-6, 1e-12);  // its message back; ops cost nothing
 }
 
@@ -145,6 +145,7 @@ TEST_F(CostModelTest, ALinkTakesTheBytesOfItsWireType) {
 TEST_F(CostModelTest, BlocksAreNeuronsInHeatOrder) {
   const CostModel costs = Make(model::FfnMode::kExact);
   EXPECT_EQ(costs.NeuronsOf({0, costs.n_blocks()}), (NeuronRange{0, 256}));
+  EXPECT_EQ(costs.block_neurons() % model::kSumChunk, 0);
   EXPECT_EQ(costs.NeuronsOf({1, 2}),
             (NeuronRange{costs.block_neurons(), 2 * costs.block_neurons()}));
   EXPECT_EQ(costs.NeuronsOf({2, 2}), NeuronRange{});

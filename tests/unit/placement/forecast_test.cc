@@ -92,7 +92,40 @@ TEST_F(ForecastTest, APipelineOfTwoTakesAsLongAsOneWorkerAndTheHop) {
       Forecast(Complete({{.lead = {1}, .layers = {0, 1}}, {.lead = {2}, .layers = {1, kLayers}}}));
   EXPECT_NEAR(two.step_s, alone.step_s + kHopS, 1e-6);
   EXPECT_LT(two.bottleneck_s, alone.bottleneck_s);
-  EXPECT_DOUBLE_EQ(two.objective_s, two.step_s);
+}
+
+TEST_F(ForecastTest, WorkersOfAHostShareItsCores) {
+  const Plan pipeline =
+      Complete({{.lead = {1}, .layers = {0, 2}}, {.lead = {2}, .layers = {2, kLayers}}});
+  const Plan split =
+      Complete({{.lead = {1},
+                 .layers = {0, kLayers},
+                 .helpers = {{.worker = {2}, .neurons = {kLayers, {kNeurons / 2, kNeurons}}}}}});
+  const auto on_cores = [&](const Plan& plan, int n_cores) {
+    for (WorkerProfile& worker : cluster_.workers) {
+      worker.host = "box";
+      worker.n_threads = 1;
+      worker.n_cores = n_cores;
+    }
+    return Forecast(plan);
+  };
+  const auto work_s = [](const PlanForecast& forecast) {
+    double seconds = 0;
+    for (const PlanForecast::Stage& stage : forecast.stages) {
+      for (const PlanForecast::Member& member : stage.members) seconds += member.busy_s;
+    }
+    return seconds;
+  };
+  // Stages of one stream take turns, of several they do not; members of a stage never do.
+  const PlanForecast enough = on_cores(pipeline, 2), one = on_cores(pipeline, 1);
+  EXPECT_DOUBLE_EQ(one.step_s, enough.step_s);
+  EXPECT_DOUBLE_EQ(one.bottleneck_s, work_s(enough));
+  EXPECT_LT(enough.bottleneck_s, one.bottleneck_s);
+  for (LinkProfile& link : cluster_.links) link.latency_s = Figure::Measured(1e-9);
+  EXPECT_LT(on_cores(split, 2).step_s, work_s(on_cores(split, 2)));
+  EXPECT_DOUBLE_EQ(on_cores(split, 1).step_s, work_s(on_cores(split, 2)));
+  cluster_.workers.back().host = "another";
+  EXPECT_DOUBLE_EQ(Forecast(split).step_s, on_cores(split, 2).step_s);
 }
 
 TEST_F(ForecastTest, TheWireTypeOfEachLinkIsThePlans) {

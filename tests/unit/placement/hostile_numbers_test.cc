@@ -133,7 +133,7 @@ TEST(HostileNumbers, APlanIsValidOrRefused) {
     ++planned;
     EXPECT_THAT(ValidatePlan(plan->plan, model.config, model.weights, cluster, options.request),
                 IsOk());
-    EXPECT_LE(plan->forecast.lower_bound_s, plan->forecast.objective_s);
+    EXPECT_LE(plan->speed.lower_bound_s, plan->speed.value_s);
     EXPECT_TRUE(std::isfinite(plan->forecast.step_s));
   }
   EXPECT_GT(planned, 50);

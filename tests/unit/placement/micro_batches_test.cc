@@ -16,8 +16,8 @@ constexpr int kNeurons = 512;
 
 class MicroBatchesTest : public ::testing::Test {
  protected:
-  // What the planner would choose for `n_sequences` on a lead with a helper, this far apart.
-  int Chosen(double latency_s, int64_t n_sequences) {
+  // What the planner would choose for `n_streams` on a lead with a helper, this far apart.
+  int Chosen(double latency_s, int64_t n_streams) {
     ClusterProfile cluster;
     for (const uint64_t id : {1, 2}) {
       cluster.workers.push_back({.id = {id},
@@ -31,7 +31,7 @@ class MicroBatchesTest : public ::testing::Test {
                                .bytes_per_s = Figure::Measured(1e15),
                                .message_s = Figure::Measured(0)});
     }
-    PlannerOptions options{.n_sequences = n_sequences};
+    PlannerOptions options{.n_streams = n_streams};
     options.request.n_ctx = 64;
     options.request.n_parallel = 1;
     options.request.max_step_tokens = 16;
@@ -45,10 +45,10 @@ class MicroBatchesTest : public ::testing::Test {
         CompletePlan(std::move(plan), model_.config, model_.weights, cluster, options.request);
     EXPECT_TRUE(completed.ok()) << completed.status();
     const std::vector<NeuronHeat> heats(kLayers, NeuronHeat::Uniform(kNeurons, 0.25));
-    const auto chosen = ChooseMicroBatches(
-        *completed,
-        {.config = model_.config, .weights = model_.weights, .heats = heats, .cluster = cluster},
-        options);
+    const PlannerInputs inputs{
+        .config = model_.config, .weights = model_.weights, .heats = heats, .cluster = cluster};
+    BatchCosts costs(inputs, options, PairWires::Of(*completed));
+    const auto chosen = ChooseMicroBatches(*completed, costs);
     EXPECT_TRUE(chosen.ok()) << chosen.status();
     return chosen.ok() ? *chosen : 0;
   }
@@ -60,12 +60,12 @@ class MicroBatchesTest : public ::testing::Test {
 
 TEST_F(MicroBatchesTest, ALinkWithoutLatencyHidesNothing) { EXPECT_EQ(Chosen(0, 8), 1); }
 
-// All sequences wait for the same trips, in one batch or in several.
+// All streams wait for the same trips, in one batch or in several.
 TEST_F(MicroBatchesTest, BesideAVerySlowLinkComputingIsNothing) { EXPECT_EQ(Chosen(1, 8), 1); }
 
-TEST_F(MicroBatchesTest, OneSequenceIsOneBatch) { EXPECT_EQ(Chosen(1e-3, 1), 1); }
+TEST_F(MicroBatchesTest, OneStreamIsOneBatch) { EXPECT_EQ(Chosen(1e-3, 1), 1); }
 
-// Half the sequences have fewer active neurons than all, and a layer's take both workers about as
+// Half the streams have fewer active neurons than all, and a layer's take both workers about as
 // long as the way.
 TEST_F(MicroBatchesTest, AWaitAsLongAsABatchIsHiddenByAnother) { EXPECT_EQ(Chosen(1e-3, 8), 2); }
 

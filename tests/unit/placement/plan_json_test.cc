@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/str.h"
 #include "placement/plan.h"
 
 namespace thermocline::placement {
@@ -165,6 +166,16 @@ TEST(PlanJson, FieldsThatStandTwiceAreRefused) {
               HasSubstr("field stands twice in one object: lead"));
   EXPECT_TRUE(
       PlanFromJson(R"({"stages":[{"lead":1,"layers":[0,1]},{"lead":2,"layers":[1,2]}]})").ok());
+}
+
+TEST(PlanJson, DeepNestingIsRefused) {
+  const auto nested = [](int depth) {
+    return Str(R"({"stages":[{"lead":1,"layers":[0,1]}],"x":)", std::string(depth, '['),
+               std::string(depth, ']'), "}");
+  };
+  EXPECT_THAT(ErrorOf(nested(63)), HasSubstr("x"));  // a field that nobody knows, no more
+  EXPECT_THAT(ErrorOf(nested(64)), HasSubstr("plan nests too deep: limit=64"));
+  EXPECT_THAT(ErrorOf(nested(200'000)), HasSubstr("plan nests too deep"));
 }
 
 TEST(PlanJson, NumbersThatOverflowAreRefused) {

@@ -154,6 +154,12 @@ TEST(PlanTables, OtherFieldsAndSyntaxAreCheckedAsEver) {
   EXPECT_THAT(ErrorOf(Str(R"(,"neuron_order":"file")", large)), HasSubstr("plan is too large"));
 }
 
+TEST(PlanTables, DeepNestingIsRefused) {
+  const std::string opened(200'000, '['), closed(200'000, ']');
+  const auto file = PlanFileFromJson(Str(R"({"neuron_order":"file","x":)", opened, closed, "}"));
+  EXPECT_THAT(file.status().message(), HasSubstr("plan nests too deep"));
+}
+
 TEST(PlanTables, APlanOfAnotherOrderIsNoticedUnlessItHasItsOwn) {
   const PlanTables made{.order = 0xab};
   EXPECT_EQ(OrderNote(made, 0xab), "");

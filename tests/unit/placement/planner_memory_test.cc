@@ -75,6 +75,7 @@ class PlannerMemoryTest : public ::testing::Test {
 
 TEST_F(PlannerMemoryTest, EqualWorkersShareTheLayersForThroughput) {
   options_.latency_weight = 0;
+  options_.n_streams = 3;
   options_.policy = SplitPolicy::kPipelineOnly;
   const auto planned = Make({kGiB, kGiB, kGiB});
   ASSERT_TRUE(planned.ok()) << planned.status();

@@ -99,8 +99,7 @@ TEST_F(PlannerTest, OneWorkerGetsEverything) {
   const PlannedModel planned = MustMake();
   ASSERT_EQ(planned.plan.stages.size(), 1u);
   EXPECT_FALSE(planned.plan.stages[0].is_split());
-  EXPECT_NEAR(planned.forecast.step_s, planned.forecast.lower_bound_s,
-              1e-6 * planned.forecast.step_s);
+  EXPECT_NEAR(planned.forecast.step_s, planned.speed.lower_bound_s, 1e-6 * planned.forecast.step_s);
 }
 
 TEST_F(PlannerTest, OverALongWireNothingIsShared) {
@@ -142,7 +141,7 @@ TEST_F(PlannerTest, HelpersOfTheSameHostAreSentTheWiderType) {
     EXPECT_EQ(helper.to_lead.wire == DType::kF16, between_hosts) << helper.worker;
   }
   EXPECT_LT(mixed.forecast.step_s, wide.forecast.step_s);
-  EXPECT_LE(mixed.forecast.lower_bound_s, mixed.forecast.step_s);
+  EXPECT_LE(mixed.speed.lower_bound_s, mixed.forecast.step_s);
 }
 
 TEST_F(PlannerTest, OverAShortWireHelpersTakeNeuronsAndTheTokenIsFaster) {
@@ -153,8 +152,8 @@ TEST_F(PlannerTest, OverAShortWireHelpersTakeNeuronsAndTheTokenIsFaster) {
   ASSERT_EQ(shared.plan.stages.size(), 1u);
   ASSERT_TRUE(shared.plan.stages[0].is_split());
   EXPECT_LT(shared.forecast.step_s, 0.8 * alone.forecast.step_s);
-  EXPECT_GE(shared.forecast.step_s, shared.forecast.lower_bound_s);
-  EXPECT_LT(shared.forecast.gap(), 0.4);  // the bound gives attention away, too
+  EXPECT_GE(shared.forecast.step_s, shared.speed.lower_bound_s);
+  EXPECT_LT(shared.speed.gap(), 0.4);  // the bound gives attention away, too
   const std::string& reason = shared.plan.stages[0].helpers[0].reason;
   const size_t saves = reason.find(": saves ");
   ASSERT_NE(saves, std::string::npos) << reason;
@@ -282,7 +281,7 @@ TEST_F(PlannerTest, AHelpersPartOfALayerIsNoneOrNearlyAlwaysPaysForItsMessages) 
     n_exceptions += is_exception;
   }
   EXPECT_GT(n_parts, 20);
-  EXPECT_LE(n_exceptions, 6);
+  EXPECT_LE(n_exceptions, 10);
 }
 
 // Memory from barely enough to plenty: where it is tight a part that does not pay for its messages
@@ -298,7 +297,7 @@ TEST_F(PlannerTest, NoBaselineIsBetter) {
             own + (needed - own) * (3 + seed % 4) / 5);
     for (LinkProfile& link : cluster_.links) link.message_s = Figure::Measured(1e-4 * draw(random));
     for (const double latency : {1.0, 0.0, 0.5}) {
-      PlannerOptions options{.latency_weight = latency};
+      PlannerOptions options{.n_streams = 3, .latency_weight = latency, .with_bound = false};
       const auto ours = Make(options);
       for (const SplitPolicy policy : {SplitPolicy::kFrequencyGreedy, SplitPolicy::kProportional,
                                        SplitPolicy::kPipelineOnly, SplitPolicy::kPowerInfer}) {
@@ -307,7 +306,7 @@ TEST_F(PlannerTest, NoBaselineIsBetter) {
         if (!planned.ok()) continue;
         ++n_compared;
         ASSERT_TRUE(ours.ok()) << ours.status() << " seed " << seed << " policy " << int(policy);
-        EXPECT_GE(planned->forecast.objective_s, ours->forecast.objective_s)
+        EXPECT_GE(planned->speed.value_s, ours->speed.value_s)
             << "seed " << seed << " latency " << latency << " policy " << int(policy);
       }
     }
@@ -323,10 +322,11 @@ TEST_F(PlannerTest, NoWorkerAloneIsBetter) {
     const double latency_s = 1e-6 * static_cast<double>(1 << random() % 14);
     for (const double weight : {1.0, 0.5, 0.0}) {
       Cluster(speeds, latency_s);
-      const double ours = MustMake({.latency_weight = weight}).forecast.objective_s;
+      const double ours = MustMake({.n_streams = 4, .latency_weight = weight}).speed.value_s;
       for (const double speed : speeds) {
         Cluster({speed}, 0);
-        EXPECT_LE(ours, MustMake({.latency_weight = weight}).forecast.objective_s * (1 + 1e-9))
+        EXPECT_LE(ours,
+                  MustMake({.n_streams = 4, .latency_weight = weight}).speed.value_s * (1 + 1e-9))
             << "seed " << seed << " weight " << weight;
       }
     }
@@ -344,6 +344,8 @@ TEST_F(PlannerTest, ForThroughputStagesWorkAtTheSameTime) {
 TEST_F(PlannerTest, EqualInputsGiveEqualPlans) {
   Cluster({1, 0.7, 0.4}, 20e-6);
   EXPECT_EQ(MustMake().plan, MustMake().plan);
+  const PlannerOptions options{.n_streams = 6, .latency_weight = 0.5};  // searched by two threads
+  EXPECT_EQ(MustMake(options).plan, MustMake(options).plan);
 }
 
 TEST_F(PlannerTest, ImpossibleWishesAreNamed) {

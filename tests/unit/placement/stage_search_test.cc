@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <set>
+#include <string>
 
+#include "placement/solver/stage_moves.h"
 #include "tests/support/status_matchers.h"
 
 namespace thermocline::placement {
@@ -133,6 +136,71 @@ TEST(StageSearch, NeverWorseThanPoliciesOfTheWhole) {
           << SplitPolicyName(policy) << " " << link_s;
     }
   }
+}
+
+// Twelve of other speeds each: more kinds of groups than can be tried. None holds all.
+Workers TwelveUnlike(double link_s) {
+  std::vector<Workers::Worker> workers;
+  for (int i = 0; i < 12; ++i) {
+    workers.push_back({1 + 0.37 * (i * 7 % 12), static_cast<uint64_t>(120 + 20 * (i * 5 % 12))});
+  }
+  return Workers(8, workers, link_s);
+}
+
+TEST(StageSearch, ManyUnlikeWorkersShareStagesWhereLinksAreFast) {
+  const Workers model = TwelveUnlike(0.001);
+  const StageSearchResult plan = Search(model, {});
+  size_t largest = 0;
+  for (const StageChoice& stage : plan.stages) largest = std::max(largest, stage.group.size());
+  EXPECT_GT(largest, 4u);       // than any group that is tried in all combinations
+  EXPECT_LT(plan.gap(), 0.35);  // a dozen share eight blocks of a layer
+}
+
+TEST(StageSearch, ManyUnlikeWorkersAreAllBusyForThroughput) {
+  const StageSearchResult plan = Search(TwelveUnlike(0.001), {.objective = {0}});
+  EXPECT_LT(plan.gap(), 0.15);
+}
+
+TEST(StageSketch, IsNearWhatASolverFinds) {
+  for (const double link_s : {0.01, 1.0}) {
+    const Workers model(8, {{2, 400}, {1, 300}, {3, 250}}, link_s);
+    StageSketch sketch(model);
+    for (const std::vector<int>& group :
+         {std::vector{0}, std::vector{0, 1}, std::vector{2, 0}, std::vector{1, 0, 2}}) {
+      for (const int length : {1, 3, 4, 7}) {
+        SCOPED_TRACE(::testing::PrintToString(group) + " of " + std::to_string(length));
+        const auto problem = model.Problem(0, length, group);
+        ASSERT_TRUE(problem);
+        const auto solved = SolveSplit(*problem, {});
+        const StageEstimate guess = sketch.Of(group, length, {}, 0);
+        ASSERT_EQ(solved.ok(), !std::isinf(guess.seconds));
+        if (!solved.ok()) continue;
+        EXPECT_NEAR(guess.seconds / solved->cost.seconds, 1, 0.15);
+        const auto evenly = SolveSplit(*problem, {.objective = {0}});
+        EXPECT_NEAR(sketch.Of(group, length, {}, 1).bottleneck_s / evenly->cost.bottleneck_s(), 1,
+                    0.15);
+      }
+    }
+  }
+}
+
+TEST(StageMoves, LayersAreDealtAndEveryoneHasOnePlace) {
+  const Workers model = TwelveUnlike(0.1);
+  StageSketch sketch(model);
+  for (const double latency : {1.0, 0.5, 0.0}) {
+    const std::vector<Cut> cuts = ImproveStages(sketch, {latency}, {{0}, {1}, {2}, {3}}, nullptr);
+    ASSERT_FALSE(cuts.empty());
+    std::set<int> used;
+    int layer = 0;
+    for (const Cut& cut : cuts) {
+      EXPECT_EQ(cut.begin, layer);
+      EXPECT_LT(cut.begin, cut.end);
+      layer = cut.end;
+      for (const int d : cut.group) EXPECT_TRUE(used.insert(d).second) << d;
+    }
+    EXPECT_EQ(layer, model.n_layer());
+  }
+  EXPECT_TRUE(ImproveStages(sketch, {}, Groups(9, {0}), nullptr).empty());  // nine of eight layers
 }
 
 TEST(StageSearch, SaysThatNothingFits) {

@@ -178,6 +178,8 @@ TEST(Codec, ProbesAndReportsAreInRange) {
               HasSubstr("probe.transport out of range"));
   EXPECT_THAT(DecodeStatus(ProbeLink{.budget_us = kMaxProbeBudgetUs + 1}).message(),
               HasSubstr("probe.budget_us out of range"));
+  EXPECT_THAT(DecodeStatus(ProbeLink{.patience_us = kMaxProbeBudgetUs + 1}).message(),
+              HasSubstr("probe.patience_us out of range"));
   const double nan = std::numeric_limits<double>::quiet_NaN();
   EXPECT_THAT(DecodeStatus(LinkReport{.round_trip_s = nan}).message(),
               HasSubstr("report.round_trip_s is not finite"));
@@ -189,17 +191,19 @@ TEST(Codec, ProbesAndReportsAreInRange) {
 
 // What a worker of another build would read: the bytes on the wire, field by field.
 TEST(Codec, ProbesOnTheWire) {
-  const std::string probe = {// ProbeLink is field 20 of the message, 14 bytes: round, peer,
-                             // address, transport, leads, budget
-                             '\xa2', '\x01', '\x0e', '\x08', '\x03', '\x10', '\x02', '\x1a', '\x01',
-                             'a',    '\x20', '\x01', '\x28', '\x01', '\x30', '\xe8', '\x07'};
+  const std::string probe = {// ProbeLink is field 20 of the message, 16 bytes: round, peer,
+                             // address, transport, leads, budget, patience
+                             '\xa2', '\x01', '\x10', '\x08', '\x03', '\x10', '\x02',
+                             '\x1a', '\x01', 'a',    '\x20', '\x01', '\x28', '\x01',
+                             '\x30', '\xe8', '\x07', '\x38', '\x05'};
   std::string got;
   for (const std::byte byte : EncodeToBytes(ProbeLink{.round = 3,
                               .peer = {2},
                               .address = "a",
                               .transport = placement::LinkKind::kZmq,
                               .leads = true,
-                              .budget_us = 1000})) {
+                              .budget_us = 1000,
+                              .patience_us = 5})) {
     got.push_back(static_cast<char>(byte));
   }
   EXPECT_EQ(got, probe);

@@ -30,7 +30,7 @@ class Generator {
       case 3:
         return LoadProgress{{U64()}, U64(), U64()};
       case 4:
-        return Ready{{U64()}, U64(), U64(), U64(), U64(), Text(), U64(), NcclId()};
+        return Ready{{U64()}, U64(), U64(), U64(), U64(), Text(), U64(), NcclId(), NcclId()};
       case 5:
         return MakeStepBatch();
       case 6:
@@ -47,6 +47,7 @@ class Generator {
                          Text(),
                          placement::LinkKind(Int(0, 1)),
                          Coin(),
+                         static_cast<uint32_t>(Int(0, kMaxProbeBudgetUs)),
                          static_cast<uint32_t>(Int(0, kMaxProbeBudgetUs))};
       case 11:
         return LinkReport{static_cast<uint32_t>(U64()),
@@ -112,6 +113,7 @@ class Generator {
     hello.profile = MakeProfile();
     hello.offers_host = Coin();
     hello.nccl_id = NcclId();
+    hello.nccl_link_id = NcclId();
     hello.nccl_version = Text();
     hello.gpu_uuid = Text();
     return hello;
@@ -266,6 +268,8 @@ class Generator {
     assign.lead_address = Text();
     assign.trace = Coin();
     assign.nccl_id = NcclId();
+    assign.previous_nccl_id = NcclId();
+    assign.next_nccl_id = NcclId();
     for (int helper = Int(0, 3); helper < 8; helper += Int(1, 5)) {
       assign.nccl_helpers.push_back(helper);
     }

@@ -20,21 +20,21 @@ TEST(DeviceClaim, IsOnePersonsUntilItIsGone) {
   const std::string name = NameOf("one");
   {
     const auto claim = DeviceClaim::Take(name);
-    EXPECT_TRUE(claim);
-    EXPECT_FALSE(DeviceClaim::Take(name));
-    EXPECT_TRUE(DeviceClaim::Take(NameOf("other")));
+    EXPECT_TRUE(claim.ok());
+    EXPECT_EQ(DeviceClaim::Take(name).status().message(), "another worker has it");
+    EXPECT_TRUE(DeviceClaim::Take(NameOf("other")).ok());
   }
-  EXPECT_TRUE(DeviceClaim::Take(name));
+  EXPECT_TRUE(DeviceClaim::Take(name).ok());
 }
 
 TEST(DeviceClaim, EndsWithItsProcess) {
   const std::string name = NameOf("child");
   const pid_t child = fork();
-  if (child == 0) _exit(DeviceClaim::Take(name) ? 0 : 1);
+  if (child == 0) _exit(DeviceClaim::Take(name).ok() ? 0 : 1);
   int status = 0;
   ASSERT_EQ(waitpid(child, &status, 0), child);
   EXPECT_EQ(WEXITSTATUS(status), 0);
-  EXPECT_TRUE(DeviceClaim::Take(name));
+  EXPECT_TRUE(DeviceClaim::Take(name).ok());
 }
 
 TEST(OrdinalsToTry, OwnWhereAllAreSeenElseAnyThatIs) {

@@ -92,6 +92,25 @@ TEST(EmulatedDevice, ExactModeSkipsTheSameNeurons) {
   }
 }
 
+TEST(EmulatedDevice, SeveralGiveTheBitsOfOne) {
+  for (const DType dtype : {DType::kF16, DType::kQ8_0}) {
+    TinyModelSpec spec = SpecOf("arcee", dtype);
+    spec.n_ff = 192;
+    const TempFile file(TinyModel(spec));
+    ChainOptions alone;
+    alone.ffn = {FfnMode::kExact, true};
+    alone.make_device = Emulated;
+    SharedStageOptions options{.modes = FfnMode::kExact,
+                               .members = {{kLayers, NeuronRange{64, 128}},
+                                           {kLayers, NeuronRange{0, 64}},
+                                           {kLayers, NeuronRange{128, 192}}}};
+    options.make_lead_device = options.make_helper_device = Emulated;
+    EXPECT_EQ(SharedStage(file.path(), options).Logits({1}, kTokens, 3),
+              StageChain(file.path(), alone).Logits({1}, kTokens, 64))
+        << DTypeName(dtype);
+  }
+}
+
 TEST(EmulatedDevice, LeadsAStageWhoseColdNeuronsTheCpuHas) {
   const TempFile file(TinyModel(SpecOf("arcee")));
   for (const FfnMode mode : {FfnMode::kDense, FfnMode::kExact}) {

@@ -55,9 +55,11 @@ TEST(WorkerFlags, NcclIsUsedUnlessItIsOff) {
   EXPECT_TRUE(ResolveWorkerFlags(flags, Environment({}))->uses_nccl);
   flags.nccl = "off";
   EXPECT_FALSE(ResolveWorkerFlags(flags, Environment({}))->uses_nccl);
+  flags.nccl = "always";
+  EXPECT_TRUE(ResolveWorkerFlags(flags, Environment({}))->always_nccl);
   flags.nccl = "on";
   EXPECT_EQ(ResolveWorkerFlags(flags, Environment({})).status().message(),
-            "--nccl: on is neither auto nor off");
+            "--nccl: on is none of auto, always and off");
 }
 
 TEST(WorkerFlags, TheDeviceIsParsedAndTheOneOfTheRankUnlessNamed) {
@@ -121,6 +123,25 @@ TEST(WorkerFlags, WorkersOfOneHostShareItsCores) {
   EXPECT_EQ(shared, std::max(1, alone / 3));  // the fourth process is the coordinator
   flags.n_threads = 5;
   EXPECT_EQ(ResolveWorkerFlags(flags, Environment({}))->n_threads, 5);
+}
+
+TEST(WorkerFlags, RanksBeyondTheCoresOfAHostMeasureInTurns) {
+  WorkerFlags flags = Joining();
+  flags.under_mpi = true;
+  flags.n_threads = AvailableCores();  // one computes at a time
+  const auto turn_of = [&](const std::string& rank) {
+    return ResolveWorkerFlags(flags, Environment({{"OMPI_COMM_WORLD_LOCAL_SIZE", "4"},
+                                                  {"OMPI_COMM_WORLD_RANK", rank},
+                                                  {"OMPI_COMM_WORLD_LOCAL_RANK", rank}}))
+        ->measuring_turn;
+  };
+  EXPECT_EQ(turn_of("1"), 0);  // rank 0 is the coordinator
+  EXPECT_EQ(turn_of("2"), 1);
+  EXPECT_EQ(turn_of("3"), 2);
+  flags.n_threads = 0;  // the cores shared out
+  EXPECT_EQ(turn_of("3"), AvailableCores() < 3 ? 2 / AvailableCores() : 0);
+  flags.under_mpi = false;
+  EXPECT_EQ(turn_of("3"), 0);
 }
 
 TEST(WorkerFlags, CpusSetTheThreads) {

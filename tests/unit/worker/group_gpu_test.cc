@@ -1,4 +1,5 @@
-// A group of two real GPUs by NCCL under a stage, where two are; elsewhere it skips with one line.
+// Two real GPUs joined by NCCL, in a stage and between stages, where two are; elsewhere it skips
+// with one line.
 #include <gtest/gtest.h>
 
 #include "tests/support/group_cluster.h"
@@ -45,6 +46,22 @@ TEST(GroupOnGpus, TwoGiveTheBitsOfLinks) {
   }
 }
 
+// Activations come as they are, whatever their way.
+TEST(LinkOfGpus, TwoStagesGiveTheBitsOfTheHostsLinks) {
+  if (const std::string missing = Missing(2); !missing.empty()) GTEST_SKIP() << missing;
+  const TempFile file(testing::TinyModel(
+      {.arch = "arcee", .n_layer = testing::kGroupLayers, .n_ff = testing::kGroupNeurons}));
+  const GroupLayout layout{.name = "stages", .on_gpu = {false, true, true}, .in_stages = true};
+  const auto always_nccl = [](int gpu) {
+    MemberDevice member = RealMember(gpu);
+    member.ways.always_nccl = true;
+    return member;
+  };
+  GroupCluster by_hosts(file, layout, model::FfnMode::kExact, always_nccl);
+  GroupCluster by_nccl(file, layout, model::FfnMode::kExact, always_nccl);
+  EXPECT_EQ(ServedBy(&by_nccl, Sums::kByGroup), ServedBy(&by_hosts, Sums::kByLinks));
+}
+
 // What a plan for one GPU needs of NCCL: it is found, and a group of one comes and goes on the
 // device's own stream.
 TEST(GroupOnGpus, OneAddsItsSumsToNobodys) {
@@ -57,18 +74,18 @@ TEST(GroupOnGpus, OneAddsItsSumsToNobodys) {
                                  clock.Now() + std::chrono::seconds(60));
   ASSERT_TRUE(met.ok()) << met.status();
   StageGroup group(*std::move(met), member.device->stream(), clock);
-  const std::vector<float> values = {1, 2, 3, 4};
-  Buffer memory = std::move(member.device->Allocate(16)).value();
-  Buffer host = std::move(member.device->AllocateHost(16)).value();
-  const TensorView x = TensorView::F32(reinterpret_cast<float*>(memory.data()), 1, 4);
-  member.device->CopyToDevice(reinterpret_cast<const std::byte*>(values.data()), memory.data(), 16);
+  const std::vector<double> values = {1, 2, 3, 4};
+  Buffer memory = std::move(member.device->Allocate(32)).value();
+  Buffer host = std::move(member.device->AllocateHost(32)).value();
+  const TensorView x = TensorView::F32(reinterpret_cast<float*>(memory.data()), 1, 8);
+  member.device->CopyToDevice(reinterpret_cast<const std::byte*>(values.data()), memory.data(), 32);
   ASSERT_TRUE(group.Broadcast({}, x).ok());
-  ASSERT_TRUE(group.Sum(x).ok());
-  member.device->CopyToHost(memory.data(), host.data(), 16);
+  ASSERT_TRUE(group.Sum({reinterpret_cast<double*>(memory.data()), 1, 4}).ok());
+  member.device->CopyToHost(memory.data(), host.data(), 32);
   ASSERT_TRUE(member.device->Synchronize().ok());
   ASSERT_TRUE(group.Check().ok());
-  const auto* sums = reinterpret_cast<const float*>(host.data());
-  EXPECT_EQ(std::vector<float>(sums, sums + 4), values);
+  const auto* sums = reinterpret_cast<const double*>(host.data());
+  EXPECT_EQ(std::vector<double>(sums, sums + 4), values);
 }
 
 }  // namespace

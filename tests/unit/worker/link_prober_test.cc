@@ -3,9 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <future>
 #include <thread>
 
+#include "base/rng.h"
 #include "comm/data_ports.h"
 
 namespace thermocline::worker {
@@ -77,6 +80,129 @@ TEST_F(LinkProberTest, AShapedLinkIsMeasuredAsItIsShaped) {
   EXPECT_EQ(lead.error, "");
   EXPECT_GE(lead.round_trip_s, 4e-3);
   EXPECT_LT(lead.bytes_per_s, 200e6);
+}
+
+// By wires that are not there, so that nothing disturbs what is measured.
+struct Wire {
+  double latency_s;  // one way
+  double bytes_per_s;
+  double noise;  // of the latency: each frame is late by up to this share of it
+  double budget_s = 0.25;
+};
+
+// An end whose peer sends everything back at once. The clock goes by what the wire takes.
+class EchoedLink final : public comm::Link {
+ public:
+  EchoedLink(const Wire& wire, ManualClock* clock) : wire_(wire), clock_(clock) {}
+
+  WorkerId peer() const override { return {2}; }
+  comm::LinkStats stats() const override { return {}; }
+  Status Send(const comm::FrameView& frame, TimePoint) override {
+    echo_.header.assign(frame.header.begin(), frame.header.end());
+    echo_.payload.assign(frame.payload.begin(), frame.payload.end());
+    largest_ = std::max(largest_, frame.payload.size());
+    return OkStatus();
+  }
+  Status Receive(comm::Frame* frame, TimePoint) override {
+    for (int way = 0; way < 2; ++way) {
+      const double noise = wire_.noise * UniformAt(7, n_++);
+      const double took_s = wire_.latency_s * (1 + noise) +
+                            static_cast<double>(echo_.payload.size()) / wire_.bytes_per_s;
+      clock_->Advance(std::chrono::duration_cast<Duration>(std::chrono::duration<double>(took_s)));
+    }
+    *frame = echo_;
+    return OkStatus();
+  }
+  size_t largest() const { return largest_; }
+
+ private:
+  const Wire wire_;
+  ManualClock* const clock_;
+  comm::Frame echo_;
+  uint64_t n_ = 0;
+  size_t largest_ = 0;
+};
+
+class ProbedWireTest : public ::testing::TestWithParam<Wire> {};
+
+TEST_P(ProbedWireTest, IsMeasuredWithinATenth) {
+  const Wire wire = GetParam();
+  ManualClock clock;
+  EchoedLink link(wire, &clock);
+  const std::atomic<bool> stop{false};
+  const TimePoint until = clock.Now() + std::chrono::duration_cast<Duration>(
+                                            std::chrono::duration<double>(wire.budget_s));
+  const auto figures = LeadProbe(link, clock, {until, until, stop});
+  ASSERT_TRUE(figures.ok()) << figures.status();
+  EXPECT_NEAR(figures->round_trip_s / (2 * wire.latency_s), 1, 0.1);
+  EXPECT_NEAR(figures->bytes_per_s / wire.bytes_per_s, 1, 0.1);
+  EXPECT_LE(link.largest(), kMaxProbeBytes);
+  // A last sample and the last frame.
+  const double most_s = 2 * static_cast<double>(link.largest()) / wire.bytes_per_s;
+  EXPECT_LT(Seconds(clock.Now() - until), most_s + 5 * wire.latency_s);
+}
+
+INSTANTIATE_TEST_SUITE_P(Wires, ProbedWireTest,
+                         ::testing::Values(Wire{26e-6, 2.5e9, 0.1},          // loopback
+                                           Wire{200e-6, 1.25e9, 0.1},        // 10 GbE, far away
+                                           Wire{200e-6, 1.25e9, 0.1, 0.05},  // while it serves
+                                           Wire{5e-3, 0.117e9, 0.05},  // 1 GbE, in another town
+                                           Wire{1e-3, 1.25e9, 0.1}, Wire{50e-6, 12.5e9, 0.1},
+                                           Wire{17e-6, 1.15e9, 0.1, 0.02}));
+
+// What there is no time for is not waited for.
+TEST_F(LinkProberTest, ALargeFrameIsNoLargerThanItsTimeAllows) {
+  ManualClock clock;
+  EchoedLink link({.latency_s = 25e-3, .bytes_per_s = 12.5e6, .noise = 0}, &clock);
+  const std::atomic<bool> stop{false};
+  const TimePoint until = clock.Now() + milliseconds(250);
+  const auto figures = LeadProbe(link, clock, {until, until, stop});
+  ASSERT_TRUE(figures.ok()) << figures.status();
+  EXPECT_EQ(link.largest(), kLeastProbeBytes);
+  EXPECT_NEAR(figures->bytes_per_s / 12.5e6, 1, 0.1);
+}
+
+// Once is enough: on a machine that is busy otherwise a link seems slower, or faster where small
+// frames had to wait.
+TEST_F(LinkProberTest, AFastLinkBehindALongWayIsMeasuredWithinATenth) {
+  for (const comm::ShapingOptions& shape :
+       {comm::ShapingOptions{.latency = std::chrono::microseconds(200), .bytes_per_s = 1.25e9},
+        comm::ShapingOptions{.latency = milliseconds(5), .bytes_per_s = 117e6}}) {
+    for (const int which : {0, 1}) {
+      ports_[which].reset();
+      ports_[which] = hub_.MakePort({static_cast<uint64_t>(which + 1)});
+      Shape(which, shape);
+    }
+    double rate = 0;
+    for (int attempt = 0; attempt < 8 && std::abs(rate - 1) > 0.1; ++attempt) {
+      const auto [lead, echo] = ProbeBoth();
+      EXPECT_EQ(lead.error, "");
+      rate = lead.bytes_per_s / shape.bytes_per_s;
+    }
+    EXPECT_NEAR(rate, 1, 0.1) << shape.bytes_per_s;
+  }
+}
+
+// As a service asks: the echo is there first and has patience, the lead comes when it can.
+TEST_F(LinkProberTest, AnEchoWaitsForALeadThatHasStepsToDo) {
+  proto::ProbeLink request = Request(1, milliseconds(20));
+  request.patience_us = 20'000'000;
+  std::promise<void> done;
+  LinkProber echo({clock_, *ports_[1], {2}, {}}, request, [&] { done.set_value(); });
+  std::this_thread::sleep_for(milliseconds(2));
+  request = Request(0, milliseconds(20));
+  request.patience_us = 1;
+  const std::atomic<bool> stop{false};
+  EXPECT_EQ(MeasureLink({clock_, *ports_[0], {1}, {}}, request, stop).error, "");
+  done.get_future().wait();
+  EXPECT_EQ(echo.Take()->error, "");
+}
+
+TEST_F(LinkProberTest, ALeadThatHasStepsToDoDoesNotWaitForAnEchoThatIsNotThere) {
+  proto::ProbeLink request = Request(0, milliseconds(1));
+  request.patience_us = 20'000'000;
+  const std::atomic<bool> stop{false};
+  EXPECT_EQ(MeasureLink({clock_, *ports_[0], {1}, {}}, request, stop).error, "no answer in time");
 }
 
 TEST_F(LinkProberTest, NothingIsLeftOnTheLink) {

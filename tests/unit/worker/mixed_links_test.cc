@@ -12,13 +12,13 @@
 #include "base/units.h"
 #include "comm/data_ports.h"
 #include "comm/loopback.h"
-#include "model/fingerprint.h"
 #include "placement/cost_model.h"
 #include "placement/neuron_heat.h"
 #include "proto/codec.h"
 #include "tests/support/stage_chain.h"
 #include "tests/support/temp_file.h"
 #include "tests/support/tiny_model.h"
+#include "tests/support/worker_talk.h"
 #include "worker/step_loop.h"
 
 namespace thermocline::worker {
@@ -153,12 +153,7 @@ class Cluster {
     message.plan = plan_;
     message.stage = id == kNext ? 1 : 0;
     message.helper = id == kFirstHelper ? 0 : id == kSecondHelper ? 1 : -1;
-    message.model_path = path_;
-    const auto reader = model::OpenMappedFile(path_);
-    const auto gguf = model::GgufFile::Parse(**reader);
-    message.model_fingerprint = *model::FingerprintOf(**reader, *gguf);
-    message.model_bytes = (*reader)->size_bytes();
-    message.header_bytes = gguf->header_bytes();
+    testing::SetModel(path_, &message);
     message.lead_address = "loopback:1";
     message.helper_addresses = {"loopback:2", "loopback:3"};
     if (id == kLead) message.next_address = "loopback:4";
@@ -180,15 +175,7 @@ class Cluster {
 
   template <typename Kind>
   Kind Await() {
-    while (true) {
-      auto received = server_->Receive(clock_.Now() + kPatience);
-      if (!received.ok() || !*received) {
-        ADD_FAILURE() << "nothing came";
-        return {};
-      }
-      auto message = proto::Decode((*received)->frame.header);
-      if (message.ok() && std::holds_alternative<Kind>(*message)) return std::get<Kind>(*message);
-    }
+    return testing::AwaitMessage<Kind>(*server_, kPatience);
   }
 
   const SteadyClock clock_{};

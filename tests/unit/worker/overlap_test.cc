@@ -8,12 +8,12 @@
 
 #include "comm/data_ports.h"
 #include "comm/loopback.h"
-#include "model/fingerprint.h"
 #include "proto/codec.h"
 #include "tests/support/apart_device.h"
 #include "tests/support/stage_chain.h"
 #include "tests/support/temp_file.h"
 #include "tests/support/tiny_model.h"
+#include "tests/support/worker_talk.h"
 #include "worker/step_loop.h"
 
 namespace thermocline::worker {
@@ -72,12 +72,7 @@ class OverlapTest : public ::testing::Test {
   proto::AssignPlan Message() const {
     proto::AssignPlan message;
     message.stage = 0;
-    message.model_path = file_.path();
-    const auto reader = model::OpenMappedFile(file_.path());
-    const auto gguf = model::GgufFile::Parse(**reader);
-    message.model_fingerprint = *model::FingerprintOf(**reader, *gguf);
-    message.model_bytes = (*reader)->size_bytes();
-    message.header_bytes = gguf->header_bytes();
+    testing::SetModel(file_.path(), &message);
     message.plan.kv.n_pages = 8;
     placement::StagePlan stage{.lead = kLead, .layers = {0, kLayers, true, true}};
     stage.neurons.assign(kLayers, {0, kNeurons / 2});
@@ -95,28 +90,20 @@ class OverlapTest : public ::testing::Test {
     assignment.self = self;
     assignment.message = Message();
     assignment.message.helper = self == kHelper ? 0 : -1;
-    worker->loop = std::make_unique<StepLoop>(
-        StepContext{clock_,
-                    *worker->mailbox,
-                    {.zmq = worker->port.get()},
-                    *worker->device,
-                    worker->counters,
-                    {},
-                    worker->tracer.get()},
-        std::move(assignment), [](const StepEnd& end) { ADD_FAILURE() << end.why; });
+    worker->loop = std::make_unique<StepLoop>(StepContext{clock_,
+                                                          *worker->mailbox,
+                                                          {.zmq = worker->port.get()},
+                                                          *worker->device,
+                                                          worker->counters,
+                                                          {},
+                                                          worker->tracer.get()},
+                                              std::move(assignment),
+                                              [](const StepEnd& end) { ADD_FAILURE() << end.why; });
   }
 
   template <typename Kind>
   Kind Await() {
-    while (true) {
-      auto received = server_->Receive(clock_.Now() + kPatience);
-      if (!received.ok() || !*received) {
-        ADD_FAILURE() << "nothing came";
-        return {};
-      }
-      auto message = proto::Decode((*received)->frame.header);
-      if (message.ok() && std::holds_alternative<Kind>(*message)) return std::get<Kind>(*message);
-    }
+    return testing::AwaitMessage<Kind>(*server_, kPatience);
   }
 
   // Ports first: a loop that starts opens its links.

@@ -9,11 +9,12 @@
 
 #include "comm/data_ports.h"
 #include "comm/loopback.h"
-#include "model/fingerprint.h"
 #include "proto/codec.h"
 #include "tests/support/stage_chain.h"
 #include "tests/support/temp_file.h"
 #include "tests/support/tiny_model.h"
+#include "tests/support/worker_talk.h"
+#include "worker/link_prober.h"
 
 namespace thermocline::worker {
 namespace {
@@ -25,7 +26,7 @@ using testing::TempFile;
 constexpr Duration kPatience = std::chrono::seconds(20);
 // A stop must be this fast; what it interrupts would take 30 s.
 constexpr Duration kSoon = std::chrono::seconds(5);
-constexpr WorkerId kPrevious{1}, kSelf{2}, kNext{3};
+constexpr WorkerId kPrevious{1}, kSelf{2}, kNext{3}, kJoined{9};
 
 // Frames leave only after a few flushes, as MPI's leave only in its calls; with `stuck` the peer
 // takes none at all.
@@ -102,12 +103,7 @@ class StepLoopTest : public ::testing::Test {
     assignment.self = kSelf;
     proto::AssignPlan& message = assignment.message;
     message.stage = stage;
-    message.model_path = file_.path();
-    const auto reader = model::OpenMappedFile(file_.path());
-    const auto gguf = model::GgufFile::Parse(**reader);
-    message.model_fingerprint = *model::FingerprintOf(**reader, *gguf);
-    message.model_bytes = (*reader)->size_bytes();
-    message.header_bytes = gguf->header_bytes();
+    testing::SetModel(file_.path(), &message);
     message.plan.kv.n_pages = 8;
     for (int i = 0; i < 3; ++i) {
       const WorkerId lead{kSelf.value + static_cast<uint64_t>(i) - static_cast<uint64_t>(stage)};
@@ -142,6 +138,13 @@ class StepLoopTest : public ::testing::Test {
       const auto message = proto::Decode((*received)->frame.header);
       if (message.ok() && std::holds_alternative<proto::Ready>(*message)) return true;
     }
+  }
+
+  // A worker that has joined, whose link is measured: its end of the probe.
+  std::unique_ptr<LinkProber> EchoOf(const proto::ProbeLink& request, comm::DataPort& port,
+                                     std::promise<void>* done) const {
+    return std::make_unique<LinkProber>(ProbeContext{clock_, port, kJoined, {}}, request,
+                                        [done] { done->set_value(); });
   }
 
   Duration Stop() {
@@ -212,6 +215,82 @@ TEST_F(StepLoopTest, AMiddleStageDoesSoWhileItsPreviousIsSilent) {
   const Status received = (*to)->Receive(&frame, clock_.Now() + kPatience);
   ASSERT_TRUE(received.ok()) << received;
   EXPECT_EQ(frame.payload.size(), activation.size());
+}
+
+// Its steps are done as if nobody had asked.
+TEST_F(StepLoopTest, ALinkToAWorkerThatHasJoinedIsMeasuredBetweenSteps) {
+  Start(AssignmentOf(0));
+  ASSERT_TRUE(AwaitReady());
+  const auto joined = hub_.MakePort(kJoined);
+  auto next = next_port_->Open(kSelf, port_->address());
+  ASSERT_TRUE(next.ok()) << next.status();
+  proto::ProbeLink request{.round = 2,
+                           .peer = kJoined,
+                           .address = joined->address(),
+                           .leads = true,
+                           .budget_us = 20'000,
+                           .patience_us = 20'000'000};
+  proto::ProbeLink echoed = request;
+  echoed.peer = kSelf;
+  echoed.address = port_->address();
+  echoed.leads = false;
+  std::promise<void> done;
+  const auto echo = EchoOf(echoed, *joined, &done);
+  proto::StepBatch batch = OneEntry(SeqId{1}, 0, {1, 2, 3}, true, 3);
+  ASSERT_TRUE(loop_->Submit(batch));
+  loop_->Probe(request);
+  for (int64_t step = 2; step <= 20; ++step) {
+    batch = OneEntry(SeqId{1}, step + 1, {4}, true, 3);
+    batch.step = {static_cast<uint64_t>(step)};
+    ASSERT_TRUE(loop_->Submit(batch));
+  }
+  const auto report = testing::AwaitMessage<proto::LinkReport>(*server_, kPatience);
+  EXPECT_EQ(report.error, "");
+  EXPECT_EQ(report.round, 2u);
+  EXPECT_EQ(report.peer, kJoined);
+  EXPECT_GT(report.bytes_per_s, 0);
+  done.get_future().wait();
+  EXPECT_EQ(echo->Take()->error, "");
+  for (int step = 1; step <= 20; ++step) {
+    comm::Frame frame;
+    const Status received = (*next)->Receive(&frame, clock_.Now() + kPatience);
+    ASSERT_TRUE(received.ok()) << received;
+  }
+}
+
+TEST_F(StepLoopTest, WhoHasJoinedAndDoesNotAnswerIsNotWaitedFor) {
+  Start(AssignmentOf(0));
+  ASSERT_TRUE(AwaitReady());
+  const auto joined = hub_.MakePort(kJoined);
+  loop_->Probe({.peer = kJoined,
+                .address = joined->address(),
+                .leads = true,
+                .budget_us = 1000,
+                .patience_us = 20'000'000});
+  const auto report = testing::AwaitMessage<proto::LinkReport>(*server_, kPatience);
+  EXPECT_EQ(report.error, "no answer in time");
+  auto next = next_port_->Open(kSelf, port_->address());
+  ASSERT_TRUE(loop_->Submit(OneEntry(SeqId{1}, 0, {1, 2, 3}, true, 3)));
+  comm::Frame frame;
+  EXPECT_TRUE((*next)->Receive(&frame, clock_.Now() + kPatience).ok());
+}
+
+// Frames of a probe that was given up lie on the link when a plan comes to use it.
+TEST_F(StepLoopTest, WhatAProbeHasLeftOnALinkIsDropped) {
+  Start(AssignmentOf(1));
+  ASSERT_TRUE(AwaitReady());
+  auto from = previous_port_->Open(kSelf, port_->address());
+  ASSERT_TRUE(from.ok()) << from.status();
+  const std::byte echo{'e'};
+  ASSERT_TRUE((*from)->Send({{&echo, 1}, {}}, clock_.Now() + kPatience).ok());
+  std::vector<std::byte> header;
+  proto::Encode(OneEntry(SeqId{1}, 0, {1, 2, 3}, true, 3), &header);
+  const std::vector<std::byte> activation(3 * 64 * sizeof(float));
+  ASSERT_TRUE((*from)->Send({header, activation}, clock_.Now() + kPatience).ok());
+  auto to = next_port_->Open(kSelf, port_->address());
+  comm::Frame frame;
+  EXPECT_TRUE((*to)->Receive(&frame, clock_.Now() + kPatience).ok());
+  EXPECT_EQ(counters_.stale_frames, 1u);
 }
 
 TEST_F(StepLoopTest, AStopEndsTheWaitForANextStageThatTakesNothing) {

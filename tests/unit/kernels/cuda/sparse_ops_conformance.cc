@@ -134,6 +134,49 @@ TEST_P(DeviceConformanceTest, AxpyRowsTakesMoreTokensThanScratchHasRoomFor) {
   }
 }
 
+// As members of a stage have them, each with its part of a token's neurons.
+Tensor SumOfParts(Ops& ops, const Tensor& w, const Tensor& a, std::vector<int64_t> cuts,
+                  const Tensor& bias) {
+  const int64_t n_tokens = a.view().n_rows, n_embd = w.view().n_cols;
+  const auto n = static_cast<size_t>(n_tokens * n_embd);
+  std::vector<double> sums(n, 0.0), last;
+  const auto view = [&](std::vector<double>& of) { return SumsView{of.data(), n_tokens, n_embd}; };
+  for (size_t part = cuts.size() - 1; part-- > 0;) {
+    Tensor own(DType::kF32, n_tokens, cuts[part + 1] - cuts[part]);
+    for (int64_t t = 0; t < n_tokens; ++t) {
+      for (int64_t i = cuts[part]; i < cuts[part + 1]; ++i) own.at(t, i - cuts[part]) = a.at(t, i);
+    }
+    last.assign(n, 7.5);  // old values that must go
+    const Tensor rows = w.Rows(cuts[part], cuts[part + 1] - cuts[part]).Packed();
+    ops.AxpySums(rows.view(), own.view(), ActiveIds::All(), view(last));
+    if (part > 0) ops.AddSums(view(sums), view(last));
+  }
+  Tensor y = RandomActivations(n_tokens, n_embd, 98);
+  ops.RoundSums(view(sums), view(last), bias.view(), y.view());
+  return y;
+}
+
+TEST_P(DeviceConformanceTest, AnyCutAtChunksGivesTheSameBits) {
+  StagedOps ops(device());
+  constexpr int64_t kRows = 5 * kSumChunk + 17;
+  for (const DType dtype : {DType::kF16, DType::kQ8_0, DType::kQ4_K}) {
+    for (const int64_t n_tokens : {1, 5}) {
+      const Tensor w = RandomWeights(dtype, kRows, 768, 4);
+      const Tensor a = SparseActivations(n_tokens, kRows, 5);
+      const Tensor bias = n_tokens == 1 ? RandomActivations(1, 768, 8) : Tensor();
+      const Tensor whole = Axpy(ops, w.Packed(), a, ActiveIds::All(), bias);
+      for (const std::vector<int64_t>& cuts :
+           {std::vector<int64_t>{0, kRows},
+            {0, kSumChunk, kRows},
+            {0, 4 * kSumChunk, kRows},
+            {0, 2 * kSumChunk, 3 * kSumChunk, 5 * kSumChunk, kRows}}) {
+        ExpectSameBits(SumOfParts(ops, w, a, cuts, bias), whole,
+                       std::string(DTypeName(dtype)) + " parts " + std::to_string(cuts.size() - 1));
+      }
+    }
+  }
+}
+
 TEST_P(DeviceConformanceTest, AxpyRowsOfNothingLeavesTheBias) {
   StagedOps ops(device());
   const Tensor w = RandomWeights(DType::kF32, 8, 70, 11), bias = RandomActivations(1, 70, 12);

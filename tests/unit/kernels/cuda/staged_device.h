@@ -44,6 +44,12 @@ class StagedOperands {
   TensorView Out(TensorView view) { return View(view, true); }
   ActiveIds In(ActiveIds active) { return Active(active, false); }
   ActiveIds Out(ActiveIds active) { return Active(active, true); }
+  SumsView Out(SumsView sums) {
+    if (sums.empty()) return sums;
+    sums.data = reinterpret_cast<double*>(
+        Bytes(reinterpret_cast<std::byte*>(sums.data), sums.bytes(), true));
+    return sums;
+  }
   KvPages Pages(KvPages pages, std::span<const SequenceRows> sequences, bool is_output) {
     int32_t n_pages = 0;
     for (const SequenceRows& rows : sequences) {
@@ -165,6 +171,18 @@ class StagedOps final : public Ops {
                 TensorView y) override {
     StagedOperands at(device_);
     device_.ops().AxpyRows(at.In(w), at.In(a), at.In(active), at.In(bias), at.Out(y));
+  }
+  void AxpySums(TensorView w, TensorView a, ActiveIds active, SumsView sums) override {
+    StagedOperands at(device_);
+    device_.ops().AxpySums(at.In(w), at.In(a), at.In(active), at.Out(sums));
+  }
+  void AddSums(SumsView sums, SumsView part) override {
+    StagedOperands at(device_);
+    device_.ops().AddSums(at.Out(sums), at.Out(part));
+  }
+  void RoundSums(SumsView sums, SumsView part, TensorView bias, TensorView y) override {
+    StagedOperands at(device_);
+    device_.ops().RoundSums(at.Out(sums), at.Out(part), at.In(bias), at.Out(y));
   }
 
  private:

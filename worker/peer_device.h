@@ -1,34 +1,50 @@
-// The device of a member of a stage's group of GPUs.
+// The device of a worker that shares work with other workers' GPUs.
 #pragma once
 
 #include <atomic>
 #include <string>
+#include <vector>
 
 #include "base/clock.h"
 #include "kernels/device.h"
-#include "worker/stage_group.h"
 
 namespace thermocline::worker {
 
-// The same device, whose waits end when the group is lost or its worker is to stop: what lies in
-// the queue behind an operation of the group waits for the other members too, who may be gone.
-// Nothing else differs, and without a group nothing at all. Step thread only.
-class GroupDevice final : public kernels::Device {
+// What other workers take part in and lies in the queue of this worker's device: the sums of a
+// group, activations of a link. Step thread only.
+class PeerWork {
+ public:
+  virtual ~PeerWork() = default;
+  // Who takes part, for errors: "worker 2's GPU".
+  virtual std::string peers() const = 0;
+  // The first error so far, of a peer that is gone among others. Does not wait.
+  virtual Status Check() = 0;
+  // Gives up what is under way, so that the queue comes free; from now on everything gives `why`,
+  // or the error that came before it.
+  virtual Status Abort(Status why) = 0;
+};
+
+// The same device, whose waits end when work with others is lost or this worker is to stop: what
+// lies in the queue behind such work waits for the others too, who may be gone. Nothing else
+// differs, and while nobody is watched nothing at all. Step thread only.
+class PeerDevice final : public kernels::Device {
  public:
   // All outlive it.
-  GroupDevice(kernels::Device& device, const Clock& clock, const std::atomic<bool>& stopping)
+  PeerDevice(kernels::Device& device, const Clock& clock, const std::atomic<bool>& stopping)
       : device_(device), clock_(clock), stopping_(stopping) {}
 
-  // From now on; null: none any more, and what it had under way is over or given up.
-  void set_group(StageGroup* group) { group_ = group; }
-  // The first error of the group that a wait found, when the device itself is well.
+  // From now on, until ForgetAll; then what it had under way is over or given up.
+  void Watch(PeerWork* work) { watched_.push_back(work); }
+  void ForgetAll() { watched_.clear(); }
+  // The first error of work with others that a wait found, when the device itself is well.
   const Status& loss() const { return loss_; }
 
-  // kUnavailable names the device, the group's error where that is the cause; kAborted when
-  // stopping; kDeadlineExceeded from members that are not done within kPatience.
+  // kUnavailable names the device, the others' error where that is the cause; kAborted when
+  // stopping; kDeadlineExceeded, which names the others too, when they are not done within
+  // kPatience.
   Status Wait(kernels::WorkMark mark) override;
-  // Whether the group is well, without a wait; errors as Wait.
-  Status CheckGroup();
+  // Whether all is well with the others, without a wait; errors as Wait.
+  Status CheckPeers();
 
   std::string name() const override { return device_.name(); }
   kernels::Ops& ops() override { return device_.ops(); }
@@ -57,12 +73,13 @@ class GroupDevice final : public kernels::Device {
   static constexpr Duration kPatience = std::chrono::minutes(2);
 
  private:
-  Status Lose(Status why);
+  Status Lose(const Status& why);
+  std::string Peers() const;
 
   kernels::Device& device_;
   const Clock& clock_;
   const std::atomic<bool>& stopping_;
-  StageGroup* group_ = nullptr;
+  std::vector<PeerWork*> watched_;
   Status loss_;
 };
 

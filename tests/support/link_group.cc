@@ -1,13 +1,20 @@
+#include "tests/support/link_group.h"
+
 #include <algorithm>
 #include <cstring>
 #include <utility>
 
-#include "base/half.h"
 #include "base/str.h"
 #include "comm/group.h"
 
-namespace thermocline::comm {
+namespace thermocline::testing {
 namespace {
+
+using comm::Frame;
+using comm::FrameView;
+using comm::GpuStream;
+using comm::Group;
+using comm::Link;
 
 class LinkGroup final : public Group {
  public:
@@ -16,20 +23,18 @@ class LinkGroup final : public Group {
 
   int n_members() const override { return n_members_; }
   int self() const override { return self_; }
-  bool on_gpu() const override { return false; }
 
   Status Broadcast(std::span<std::byte> data, GpuStream, TimePoint deadline) override {
     TC_RETURN_IF_ERROR(broken_);
     return broken_ = Spread(data, deadline);
   }
 
-  Status Sum(std::span<std::byte> data, DType dtype, GpuStream, TimePoint deadline) override {
+  Status Sum(std::span<double> data, GpuStream, TimePoint deadline) override {
     TC_RETURN_IF_ERROR(broken_);
-    TC_RETURN_IF_ERROR(CheckSummands(data, dtype));
-    broken_ =
-        self_ == 0 ? Collect(data, dtype, deadline) : links_.front()->Send({{}, data}, deadline);
+    const std::span<std::byte> bytes = std::as_writable_bytes(data);
+    broken_ = self_ == 0 ? Collect(data, deadline) : links_.front()->Send({{}, bytes}, deadline);
     TC_RETURN_IF_ERROR(broken_);
-    return broken_ = Spread(data, deadline);
+    return broken_ = Spread(bytes, deadline);
   }
 
   Status Await(GpuStream, TimePoint) override { return broken_; }
@@ -50,14 +55,15 @@ class LinkGroup final : public Group {
     return OkStatus();
   }
 
-  Status Collect(std::span<std::byte> data, DType dtype, TimePoint deadline) {
-    sums_.assign(data.size() / Traits(dtype).block_bytes, 0.0f);
-    Load(data, dtype, [](float& sum, float value) { sum = value; });
+  Status Collect(std::span<double> data, TimePoint deadline) {
     for (Link* link : links_) {
-      TC_RETURN_IF_ERROR(ReceiveFrom(*link, data.size(), deadline));
-      Load(frame_.payload, dtype, [](float& sum, float value) { sum += value; });
+      TC_RETURN_IF_ERROR(ReceiveFrom(*link, data.size_bytes(), deadline));
+      for (size_t i = 0; i < data.size(); ++i) {
+        double value;
+        std::memcpy(&value, frame_.payload.data() + i * sizeof value, sizeof value);
+        data[i] += value;
+      }
     }
-    Store(dtype, data);
     return OkStatus();
   }
 
@@ -68,51 +74,14 @@ class LinkGroup final : public Group {
                         Kv("bytes", frame_.payload.size()), Kv("expected", n_bytes)));
   }
 
-  template <typename Put>
-  void Load(std::span<const std::byte> data, DType dtype, Put put) {
-    for (size_t i = 0; i < sums_.size(); ++i) {
-      if (dtype == DType::kF32) {
-        float value;
-        std::memcpy(&value, data.data() + i * sizeof value, sizeof value);
-        put(sums_[i], value);
-      } else {
-        uint16_t half;
-        std::memcpy(&half, data.data() + i * sizeof half, sizeof half);
-        put(sums_[i], F16ToF32(half));
-      }
-    }
-  }
-
-  void Store(DType dtype, std::span<std::byte> data) const {
-    for (size_t i = 0; i < sums_.size(); ++i) {
-      if (dtype == DType::kF32) {
-        std::memcpy(data.data() + i * sizeof(float), &sums_[i], sizeof(float));
-      } else {
-        const uint16_t half = F32ToF16(sums_[i]);
-        std::memcpy(data.data() + i * sizeof half, &half, sizeof half);
-      }
-    }
-  }
-
   const int self_;
   const int n_members_;
   const std::vector<Link*> links_;
-  // Reused, so that a warm step does not allocate.
-  Frame frame_;
-  std::vector<float> sums_;
+  Frame frame_;  // reused, so that a warm step does not allocate
   Status broken_;
 };
 
 }  // namespace
-
-Status CheckSummands(std::span<const std::byte> data, DType dtype) {
-  if (dtype != DType::kF32 && dtype != DType::kF16) {
-    return InvalidArgument(Str("groups sum F32 and F16 only:", Kv("dtype", DTypeName(dtype))));
-  }
-  if (data.size() % Traits(dtype).block_bytes == 0) return OkStatus();
-  return InvalidArgument(Str("no whole number of values to sum:", Kv("bytes", data.size()),
-                             Kv("dtype", DTypeName(dtype))));
-}
 
 Result<std::unique_ptr<Group>> MakeLinkGroup(int self, int n_members, std::vector<Link*> links) {
   const size_t wanted = self == 0 ? static_cast<size_t>(n_members) - 1 : 1;
@@ -123,4 +92,4 @@ Result<std::unique_ptr<Group>> MakeLinkGroup(int self, int n_members, std::vecto
   return std::unique_ptr<Group>(std::make_unique<LinkGroup>(self, n_members, std::move(links)));
 }
 
-}  // namespace thermocline::comm
+}  // namespace thermocline::testing

@@ -1,0 +1,277 @@
+#include "worker/link_probe.h"
+
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include "base/str.h"
+
+namespace thermocline::worker {
+namespace {
+
+// Between two looks at the stop flag.
+constexpr Duration kPollInterval = std::chrono::milliseconds(20);
+// The first answer may take this long beyond the budget: the other end starts when it gets to it.
+constexpr Duration kStartGrace = std::chrono::milliseconds(700);
+// Of a lead that has steps to do: the other end waits for it already, so an answer is a round trip
+// away. With the budget and the opening of the link this is what streams wait for at most.
+constexpr Duration kServingGrace = std::chrono::milliseconds(100);
+// Opening a link takes some milliseconds, on a busy machine tenths of a second. No less than this:
+// a CURVE handshake that is given up half way can leave the other end's port deaf to the next one.
+constexpr Duration kServingOpen = std::chrono::seconds(1);
+
+// The first frames open connections and grow buffers.
+constexpr int kWarmUps = 3;
+// On a fast link these take some milliseconds; the median of more is no better.
+constexpr int kMaxSmall = 100, kMaxLarge = 12;
+// Of the budget, the part that small frames may take.
+constexpr double kSmallShare = 0.4;
+// By how much the bytes of a large frame shall lengthen a round trip, in round trips of a small
+// one, whose noise, a tenth of it, is then a fortieth of what is measured.
+constexpr double kTripsWorth = 4;
+// One sample may come out short by chance, and must not ask for minutes.
+constexpr size_t kMostGrowth = 8;
+// No memory is faster; keeps a slope that was lost in noise finite.
+constexpr double kMaxBytesPerS = 1e12;
+
+// The header of a probe's frames: what the receiver does with it.
+constexpr std::byte kEcho{'e'}, kLast{'l'};
+
+// Of the samples from `first` on, of which there is at least one.
+double Median(std::vector<double> samples, size_t first) {
+  const auto begin = samples.begin() + static_cast<std::ptrdiff_t>(first);
+  const auto middle = begin + (samples.end() - begin) / 2;
+  std::nth_element(begin, middle, samples.end());
+  return *middle;
+}
+
+// One size of large frames, and how long they took.
+struct LargeFrames {
+  size_t n_bytes = kLeastProbeBytes;
+  double seconds = 0;  // there and back
+};
+
+// The size that the link asks for, of which two more fit into the time that is left; at least the
+// one that there is.
+size_t SizeToTry(const LargeFrames& tried, double round_trip_s, double left_s) {
+  const double n_bytes = static_cast<double>(tried.n_bytes);
+  const double more_s = std::max(tried.seconds - round_trip_s, n_bytes / kMaxBytesPerS);
+  if (more_s >= kTripsWorth * round_trip_s) return tried.n_bytes;
+  const double wanted = n_bytes * kTripsWorth * round_trip_s / more_s;
+  const double in_time = n_bytes * std::max(0.0, left_s / 2 - round_trip_s) / more_s;
+  const auto most = static_cast<double>(std::min(kMostGrowth * tried.n_bytes, kMaxProbeBytes));
+  const auto units = [](double bytes) { return bytes / static_cast<double>(kLeastProbeBytes); };
+  const double n_units = std::min({units(wanted) + 1, units(in_time), units(most)});
+  return std::max(tried.n_bytes, static_cast<size_t>(n_units) * kLeastProbeBytes);
+}
+
+// One end of a probe, with the times its sends took.
+class ProbeEnd {
+ public:
+  ProbeEnd(comm::Link& link, const Clock& clock, const ProbeDeadlines& deadlines, DeviceHop* hop)
+      : link_(link), clock_(clock), deadlines_(deadlines), hop_(hop) {}
+
+  Status Send(std::byte kind, std::span<const std::byte> payload) {
+    if (hop_ != nullptr) TC_RETURN_IF_ERROR(hop_->Out(payload.size()));
+    const TimePoint began = clock_.Now();
+    TC_RETURN_IF_ERROR(link_.Send({{&kind, 1}, payload}, deadlines_.give_up_at));
+    if (payload.empty()) send_s_.push_back(Seconds(clock_.Now() - began));
+    return OkStatus();
+  }
+
+  // The next frame; its kind.
+  Result<std::byte> Receive() {
+    while (true) {
+      const TimePoint now = clock_.Now();
+      if (deadlines_.stop) return Aborted("the probe was stopped");
+      const Status received =
+          link_.Receive(&frame_, std::min(now + kPollInterval, deadlines_.give_up_at));
+      if (received.ok()) break;
+      if (received.code() != StatusCode::kDeadlineExceeded) return received;
+      if (now >= deadlines_.give_up_at) return DeadlineExceeded("no answer in time");
+    }
+    if (hop_ != nullptr) TC_RETURN_IF_ERROR(hop_->In(frame_.payload.size()));
+    if (IsProbeFrame(frame_.header)) return frame_.header[0];
+    return DataLoss("a frame that is no probe's; is --shape the same at both ends?");
+  }
+  const std::vector<std::byte>& payload() const { return frame_.payload; }
+
+  // There and back.
+  Result<double> RoundTrip(std::byte kind, std::span<const std::byte> payload) {
+    const TimePoint began = clock_.Now();
+    TC_RETURN_IF_ERROR(Send(kind, payload));
+    TC_ASSIGN_OR_RETURN(const std::byte answer, Receive());
+    if (answer != kind || frame_.payload.size() != payload.size()) {
+      return DataLoss("a probe came back changed");
+    }
+    return Seconds(clock_.Now() - began);
+  }
+
+  // The median of as many round trips of small frames as there is time for, at least one.
+  Result<double> SmallRoundTrip(TimePoint until) {
+    std::vector<double> seconds;
+    do {
+      TC_ASSIGN_OR_RETURN(const double sample, RoundTrip(kEcho, {}));
+      seconds.push_back(sample);
+    } while (seconds.size() < kMaxSmall && clock_.Now() < until);
+    return Median(seconds, 0);
+  }
+
+  // The same of large ones, after the first of their size, as large as the link asks for.
+  Result<LargeFrames> LargeRoundTrip(double round_trip_s) {
+    LargeFrames frames;
+    std::vector<std::byte> payload(frames.n_bytes);
+    std::vector<double> seconds;
+    do {
+      TC_ASSIGN_OR_RETURN(const double sample, RoundTrip(kEcho, payload));
+      seconds.push_back(sample);
+      frames.seconds = Median(seconds, seconds.size() > 1 ? 1 : 0);
+      const size_t n_bytes =
+          SizeToTry(frames, round_trip_s, Seconds(deadlines_.measure_until - clock_.Now()));
+      if (n_bytes == frames.n_bytes) continue;
+      frames.n_bytes = n_bytes;
+      payload.resize(n_bytes);
+      seconds.clear();
+    } while (seconds.empty() ||
+             (seconds.size() <= kMaxLarge && clock_.Now() < deadlines_.measure_until));
+    return frames;
+  }
+
+  // Until the last frame has left; without it the other end would wait for it.
+  Status Flush() {
+    while (true) {
+      TC_ASSIGN_OR_RETURN(const bool done, link_.Flush());
+      if (done) return OkStatus();
+      if (clock_.Now() >= deadlines_.give_up_at) return DeadlineExceeded("a frame did not leave");
+    }
+  }
+
+  // Without those of the warm-up.
+  double SendSeconds() {
+    if (send_s_.empty()) return 0;
+    return Median(send_s_, std::min<size_t>(kWarmUps, send_s_.size() / 2));
+  }
+
+ private:
+  comm::Link& link_;
+  const Clock& clock_;
+  const ProbeDeadlines& deadlines_;
+  DeviceHop* hop_;
+  comm::Frame frame_;
+  std::vector<double> send_s_;
+};
+
+}  // namespace
+
+Result<DeviceHop> DeviceHop::Create(kernels::Device& device, uint64_t n_bytes) {
+  DeviceHop hop(device);
+  TC_ASSIGN_OR_RETURN(hop.on_device_, device.Allocate(n_bytes));
+  TC_ASSIGN_OR_RETURN(hop.on_host_, device.AllocateHost(n_bytes));
+  return hop;
+}
+
+uint64_t DeviceHop::Turn(uint64_t n_left) const {
+  return std::clamp<uint64_t>(n_left, sizeof(float), on_host_.size());
+}
+
+Status DeviceHop::Out(uint64_t n_bytes) {
+  uint64_t done = 0;
+  do {
+    device_->CopyToHost(on_device_.data(), on_host_.data(), Turn(n_bytes - done));
+    done += Turn(n_bytes - done);
+  } while (done < n_bytes);
+  return device_->Synchronize();
+}
+
+Status DeviceHop::In(uint64_t n_bytes) {
+  uint64_t done = 0;
+  do {
+    device_->CopyToDevice(on_host_.data(), on_device_.data(), Turn(n_bytes - done));
+    done += Turn(n_bytes - done);
+  } while (done < n_bytes);
+  return device_->Synchronize();
+}
+
+bool IsProbeFrame(std::span<const std::byte> header) {
+  return header.size() == 1 && (header[0] == kEcho || header[0] == kLast);
+}
+
+Result<LinkFigures> LeadProbe(comm::Link& link, const Clock& clock, const ProbeDeadlines& deadlines,
+                              DeviceHop* hop) {
+  ProbeEnd end(link, clock, deadlines, hop);
+  const TimePoint began = clock.Now();
+  const TimePoint small_until =
+      began + std::chrono::duration_cast<Duration>(
+                  kSmallShare * std::max(deadlines.measure_until - began, Duration(0)));
+  for (int i = 0; i < kWarmUps && (i == 0 || clock.Now() < small_until); ++i) {
+    TC_RETURN_IF_ERROR(end.RoundTrip(kEcho, {}).status());
+  }
+  LinkFigures figures;
+  TC_ASSIGN_OR_RETURN(figures.round_trip_s, end.SmallRoundTrip(small_until));
+  TC_ASSIGN_OR_RETURN(const LargeFrames large, end.LargeRoundTrip(figures.round_trip_s));
+  // What the bytes add to one way.
+  const auto n_bytes = static_cast<double>(large.n_bytes);
+  const double more_s = (large.seconds - figures.round_trip_s) / 2;
+  figures.bytes_per_s = n_bytes / std::max(more_s, n_bytes / kMaxBytesPerS);
+  figures.message_s = end.SendSeconds();
+  TC_RETURN_IF_ERROR(end.RoundTrip(kLast, {}).status());
+  TC_RETURN_IF_ERROR(end.Flush());
+  return figures;
+}
+
+Result<LinkFigures> EchoProbe(comm::Link& link, const Clock& clock, const ProbeDeadlines& deadlines,
+                              DeviceHop* hop) {
+  ProbeEnd end(link, clock, deadlines, hop);
+  while (true) {
+    TC_ASSIGN_OR_RETURN(const std::byte kind, end.Receive());
+    TC_RETURN_IF_ERROR(end.Send(kind, end.payload()));
+    if (kind != kLast) continue;
+    TC_RETURN_IF_ERROR(end.Flush());
+    return LinkFigures{.message_s = end.SendSeconds()};
+  }
+}
+
+namespace {
+
+Result<LinkFigures> Probe(const ProbeContext& context, const proto::ProbeLink& request,
+                          const std::atomic<bool>& stop) {
+  using std::chrono::microseconds;
+  const Duration budget = microseconds(request.budget_us);
+  const Duration patience = microseconds(request.patience_us);
+  const bool is_serving = patience > Duration(0);
+  const bool is_awaited = request.leads && is_serving;
+  TimePoint began = context.clock.Now();
+  context.port.SetSelf(context.self);
+  TC_ASSIGN_OR_RETURN(const auto link,
+                      is_serving
+                          ? context.port.OpenWithin(request.peer, request.address, kServingOpen)
+                          : context.port.Open(request.peer, request.address));
+  if (is_awaited) began = context.clock.Now();
+  const Duration grace = is_awaited ? kServingGrace : kStartGrace + patience;
+  const ProbeDeadlines deadlines{began + budget, began + budget + grace, stop};
+  std::optional<DeviceHop> hop;
+  if (context.device != nullptr && !context.device->reads_host_memory()) {
+    TC_ASSIGN_OR_RETURN(hop, DeviceHop::Create(*context.device, kLeastProbeBytes));
+  }
+  DeviceHop* const own = hop ? &*hop : nullptr;
+  return request.leads ? LeadProbe(*link, context.clock, deadlines, own)
+                       : EchoProbe(*link, context.clock, deadlines, own);
+}
+
+}  // namespace
+
+proto::LinkReport MeasureLink(const ProbeContext& context, const proto::ProbeLink& request,
+                              const std::atomic<bool>& stop) {
+  const auto figures = Probe(context, request, stop);
+  proto::LinkReport report{.round = request.round, .peer = request.peer};
+  if (!figures.ok()) {
+    report.error = figures.status().message();
+    return report;
+  }
+  report.round_trip_s = figures->round_trip_s;
+  report.bytes_per_s = figures->bytes_per_s;
+  report.message_s = figures->message_s;
+  return report;
+}
+
+}  // namespace thermocline::worker

@@ -1,0 +1,86 @@
+// Measures the link to one other worker, through the very link that activations would take.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/buffer.h"
+#include "base/clock.h"
+#include "base/status.h"
+#include "comm/link.h"
+#include "kernels/device.h"
+#include "proto/messages.h"
+
+namespace thermocline::worker {
+
+// What one end found out, in seconds and bytes per second.
+struct LinkFigures {
+  double round_trip_s = 0;  // of a small frame; of the leading end
+  double bytes_per_s = 0;   // of the leading end
+  double message_s = 0;     // that sending a small frame takes of this end's time
+};
+
+// When a probe ends: samples are taken until `measure_until`, answers awaited until `give_up_at`.
+struct ProbeDeadlines {
+  TimePoint measure_until;
+  TimePoint give_up_at;
+  const std::atomic<bool>& stop;  // set: it ends soon, with kAborted
+};
+
+// The way between the host and a device with memory of its own, which what is sent and received
+// takes too. One thread.
+class DeviceHop {
+ public:
+  // Room for n_bytes; what is larger goes in turns. kResourceExhausted without memory for them.
+  static Result<DeviceHop> Create(kernels::Device& device, uint64_t n_bytes);
+  // From the device to the host, and back; at least a value. Returns when it is done. kUnavailable
+  // when the device is lost.
+  Status Out(uint64_t n_bytes);
+  Status In(uint64_t n_bytes);
+
+ private:
+  explicit DeviceHop(kernels::Device& device) : device_(&device) {}
+  uint64_t Turn(uint64_t n_left) const;
+
+  kernels::Device* device_;
+  Buffer on_device_, on_host_;
+};
+
+// A frame that stays on a link whose probe was given up: whoever uses the link next drops it.
+bool IsProbeFrame(std::span<const std::byte> header);
+
+// Sends small frames and large ones and waits for each to come back; at least one of each. Large
+// ones are as large as it takes for their bytes to need several times as long as a small frame,
+// within kMaxProbeBytes and the time there is. Ends the echo with a last frame, so that nothing is
+// left on the link. The codes of Link; kDataLoss when the other end answers with something else
+// (one that is not shaped, say). Of an end whose device is apart, `hop` is a part of every way.
+Result<LinkFigures> LeadProbe(comm::Link& link, const Clock& clock, const ProbeDeadlines& deadlines,
+                              DeviceHop* hop = nullptr);
+// Sends back what arrives, until the last frame. Codes as above.
+Result<LinkFigures> EchoProbe(comm::Link& link, const Clock& clock, const ProbeDeadlines& deadlines,
+                              DeviceHop* hop = nullptr);
+
+// What a chunk of a prompt weighs: 32 rows of 4096 floats. The first size of large frames.
+inline constexpr size_t kLeastProbeBytes = size_t{512} << 10;
+// Twice what a link of 10 GbE behind a millisecond asks for. A worker that serves has this much
+// more memory in use for each of the three copies of a frame.
+inline constexpr size_t kMaxProbeBytes = size_t{4} << 20;
+
+// What a probe needs from its worker; all outlive it.
+struct ProbeContext {
+  const Clock& clock;
+  comm::DataPort& port;  // used by the probe's thread only while it lasts
+  WorkerId self;
+  std::span<const int> cpus;  // of a prober's thread; none: wherever the system puts it
+  // Null, or what computes here: the probe's while it lasts.
+  kernels::Device* device = nullptr;
+};
+
+// Opens the link, makes the probe and reports it, or why there is none. Soon after its budget; of
+// a request with patience, an echo may wait that long before.
+proto::LinkReport MeasureLink(const ProbeContext& context, const proto::ProbeLink& request,
+                              const std::atomic<bool>& stop);
+
+}  // namespace thermocline::worker
