@@ -6,6 +6,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "tests/support/test_paths.h"
+
 namespace thermocline::house {
 namespace {
 
@@ -39,7 +41,7 @@ TEST(IncludeRules, ALibraryStaysInItsHome) {
 }
 
 TEST(IncludeRules, HoldForTheWholeTree) {
-  const std::filesystem::path root = TC_SOURCE_DIR;
+  const std::filesystem::path root = testing::SourceDir();
   int n_files = 0;
   for (const char* folder : {"base", "model", "kernels", "comm", "placement", "proto", "worker",
                              "coordinator", "tools"}) {

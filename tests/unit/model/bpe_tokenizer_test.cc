@@ -9,6 +9,7 @@
 #include <random>
 #include <string>
 
+#include "tests/support/test_paths.h"
 #include "tests/support/tiny_tokenizers.h"
 
 namespace thermocline::model {
@@ -42,7 +43,7 @@ std::string ErrorOf(TokenizerData data) {
 }
 
 nlohmann::json Fixture() {
-  std::ifstream file(TC_TEST_DATA_DIR "/bpe_tiny.json");
+  std::ifstream file(testing::TestDataPath("bpe_tiny.json"));
   return nlohmann::json::parse(file);
 }
 

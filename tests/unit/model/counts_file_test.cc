@@ -8,11 +8,13 @@
 #include <sstream>
 #include <string>
 
+#include "tests/support/test_paths.h"
+
 namespace thermocline::model {
 namespace {
 
 std::string DataFile(const std::string& name) {
-  std::ifstream in(std::string(TC_TEST_DATA_DIR "/activation_counts/") + name, std::ios::binary);
+  std::ifstream in(testing::TestDataPath("activation_counts/") + name, std::ios::binary);
   std::ostringstream bytes;
   bytes << in.rdbuf();
   return bytes.str();

@@ -7,11 +7,12 @@
 #include <string>
 
 #include "model/chat_template.h"
+#include "tests/support/test_paths.h"
 
 namespace thermocline::model {
 namespace {
 
-const std::string kFolder = std::string(TC_TEST_DATA_DIR) + "/chat_templates/";
+const std::string kFolder = testing::TestDataPath("chat_templates/");
 constexpr int64_t kNow = 1753444800;  // the instant that make_expected.py used
 
 std::string ReadText(const std::string& name) {

@@ -10,6 +10,7 @@
 #include "model/gguf.h"
 #include "model/graph.h"
 #include "model/weights.h"
+#include "tests/support/test_paths.h"
 
 namespace thermocline::model {
 namespace {
@@ -30,7 +31,7 @@ Result<Loaded> Load(const std::string& path) {
 }
 
 TEST(CommittedFiles, ArceeQ4) {
-  const auto loaded = Load(TC_TEST_DATA_DIR "/arcee-q4_0.gguf");
+  const auto loaded = Load(testing::TestDataPath("arcee-q4_0.gguf"));
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_EQ(loaded->config.arch, Architecture::kArcee);
   EXPECT_EQ(loaded->config.n_layer, 2);
@@ -43,7 +44,7 @@ TEST(CommittedFiles, ArceeQ4) {
 }
 
 TEST(CommittedFiles, PowerInferQ4) {
-  const auto loaded = Load(TC_TEST_DATA_DIR "/powerinfer-q4_0.gguf");
+  const auto loaded = Load(testing::TestDataPath("powerinfer-q4_0.gguf"));
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_EQ(loaded->config.dialect, GgufDialect::kPowerInfer);
   EXPECT_EQ(loaded->config.activation, Activation::kRelu);

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "tests/support/status_matchers.h"
+#include "tests/support/test_paths.h"
 
 namespace thermocline::model {
 namespace {
@@ -17,7 +18,7 @@ using ::testing::HasSubstr;
 using thermocline::testing::IsOk;
 
 std::string TinyModel() {
-  std::ifstream in(TC_TEST_DATA_DIR "/spm_tiny.model", std::ios::binary);
+  std::ifstream in(testing::TestDataPath("spm_tiny.model"), std::ios::binary);
   std::ostringstream bytes;
   bytes << in.rdbuf();
   return bytes.str();

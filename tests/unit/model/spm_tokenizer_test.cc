@@ -8,6 +8,7 @@
 #include <random>
 #include <string>
 
+#include "tests/support/test_paths.h"
 #include "tests/support/tiny_tokenizers.h"
 
 namespace thermocline::model {
@@ -65,7 +66,7 @@ std::string RandomText(uint32_t seed) {
 class SpmOracle : public ::testing::Test {
  protected:
   void SetUp() override {
-    ASSERT_TRUE(oracle_.Load(TC_TEST_DATA_DIR "/spm_tiny.model").ok());
+    ASSERT_TRUE(oracle_.Load(testing::TestDataPath("spm_tiny.model")).ok());
     tokenizer_ = Make(DataOf(oracle_));
   }
   void Compare(const std::string& text) {

@@ -8,6 +8,7 @@
 #include "model/range_reader.h"
 #include "model/tokenizer.h"
 #include "tests/support/gguf_image.h"
+#include "tests/support/test_paths.h"
 #include "tests/support/tiny_model.h"
 #include "tests/support/tiny_tokenizers.h"
 
@@ -115,7 +116,7 @@ TEST(TokenizerFromGguf, AFileWithoutATokenizerIsNotFound) {
 
 // Written by another program: ids 0 to 2 special, 3 to 258 bytes, then user-defined tokens.
 TEST(TokenizerFromGguf, ACommittedFileOfAnotherProgram) {
-  const auto reader = OpenMappedFile(TC_TEST_DATA_DIR "/arcee-q4_0.gguf");
+  const auto reader = OpenMappedFile(testing::TestDataPath("arcee-q4_0.gguf"));
   ASSERT_TRUE(reader.ok()) << reader.status();
   const auto file = GgufFile::Parse(**reader);
   ASSERT_TRUE(file.ok()) << file.status();

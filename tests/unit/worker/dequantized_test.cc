@@ -13,6 +13,7 @@
 #include "tests/support/gguf_image.h"
 #include "tests/support/stage_chain.h"
 #include "tests/support/temp_file.h"
+#include "tests/support/test_paths.h"
 
 namespace thermocline::worker {
 namespace {
@@ -96,7 +97,7 @@ INSTANTIATE_TEST_SUITE_P(Dequantized, EachQuantisedFile,
 // Float weights: only the order of sums may differ. Quantised ones multiply activations rounded to
 // 8 bits per block, 0.3 % of their norm in every product.
 TEST_P(EachQuantisedFile, GivesTheLogitsOfItsWidenedWeights) {
-  const std::string path = std::string(TC_TEST_DATA_DIR "/") + GetParam() + ".gguf";
+  const std::string path = testing::TestDataPath(std::string(GetParam()) + ".gguf");
   const TempFile widened(Dequantized(path));
   std::vector<int32_t> tokens(24);
   for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(3 + (i * 53) % 300);
