@@ -144,10 +144,12 @@ TEST_P(ProbedWireTest, IsMeasuredWithinATenth) {
 
 INSTANTIATE_TEST_SUITE_P(Wires, ProbedWireTest,
                          ::testing::Values(Wire{26e-6, 2.5e9, 0.1},          // loopback
-                                           Wire{200e-6, 1.25e9, 0.1},        // 10 GbE, far away
+                                           Wire{200e-6, 1.25e9, 0},          // 10 GbE, far away
+                                           Wire{200e-6, 1.25e9, 0.1},        // not alone on it
                                            Wire{200e-6, 1.25e9, 0.1, 0.05},  // while it serves
-                                           Wire{5e-3, 0.117e9, 0.05},  // 1 GbE, in another town
-                                           Wire{1e-3, 1.25e9, 0.1}, Wire{50e-6, 12.5e9, 0.1},
+                                           Wire{5e-3, 0.117e9, 0},  // 1 GbE, in another town
+                                           Wire{5e-3, 0.117e9, 0.05}, Wire{1e-3, 1.25e9, 0.1},
+                                           Wire{50e-6, 12.5e9, 0.1},
                                            Wire{17e-6, 1.15e9, 0.1, 0.02}));
 
 // What there is no time for is not waited for.
@@ -160,27 +162,6 @@ TEST_F(LinkProberTest, ALargeFrameIsNoLargerThanItsTimeAllows) {
   ASSERT_TRUE(figures.ok()) << figures.status();
   EXPECT_EQ(link.largest(), kLeastProbeBytes);
   EXPECT_NEAR(figures->bytes_per_s / 12.5e6, 1, 0.1);
-}
-
-// Once is enough: on a machine that is busy otherwise a link seems slower, or faster where small
-// frames had to wait.
-TEST_F(LinkProberTest, AFastLinkBehindALongWayIsMeasuredWithinATenth) {
-  for (const comm::ShapingOptions& shape :
-       {comm::ShapingOptions{.latency = std::chrono::microseconds(200), .bytes_per_s = 1.25e9},
-        comm::ShapingOptions{.latency = milliseconds(5), .bytes_per_s = 117e6}}) {
-    for (const int which : {0, 1}) {
-      ports_[which].reset();
-      ports_[which] = hub_.MakePort({static_cast<uint64_t>(which + 1)});
-      Shape(which, shape);
-    }
-    double rate = 0;
-    for (int attempt = 0; attempt < 8 && std::abs(rate - 1) > 0.1; ++attempt) {
-      const auto [lead, echo] = ProbeBoth();
-      EXPECT_EQ(lead.error, "");
-      rate = lead.bytes_per_s / shape.bytes_per_s;
-    }
-    EXPECT_NEAR(rate, 1, 0.1) << shape.bytes_per_s;
-  }
 }
 
 // As a service asks: the echo is there first and has patience, the lead comes when it can.
