@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "comm/mpi_runtime.h"
 #include "tests/support/frames.h"
+#include "tests/support/patience.h"
 
 namespace {
 
@@ -16,12 +17,11 @@ using namespace thermocline;        // NOLINT: a test program
 using namespace thermocline::comm;  // NOLINT
 using std::chrono::milliseconds;
 using thermocline::testing::In;
+using thermocline::testing::kPatience;
 using thermocline::testing::MakeFrame;
 using thermocline::testing::Now;
 using thermocline::testing::SameFrame;
 using thermocline::testing::ViewOf;
-
-constexpr Duration kPatience = std::chrono::seconds(20);
 
 std::unique_ptr<Link> Open(DataPort& port, int rank) {
   const auto peer = static_cast<uint64_t>(rank);
@@ -43,7 +43,7 @@ void ExpectDeadlineTowards(Link& dead) {
   while (status.ok() && n_sent++ < 1000) {
     const TimePoint begin = Now();
     status = dead.Send(ViewOf(MakeFrame(2, 1 << 20)), In(milliseconds(200)));
-    CHECK(Now() - begin < std::chrono::seconds(5));
+    CHECK(Now() - begin < kPatience);
   }
   CHECK(status.code() == StatusCode::kDeadlineExceeded ||
         status.code() == StatusCode::kUnavailable);

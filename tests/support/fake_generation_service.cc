@@ -3,14 +3,14 @@
 #include <algorithm>
 #include <utility>
 
+#include "tests/support/patience.h"
+
 namespace thermocline::testing {
 namespace {
 
 using coordinator::FinishReason;
 using coordinator::GenerationEvent;
 using coordinator::GenerationRequest;
-
-constexpr auto kWait = std::chrono::seconds(5);
 
 // The chosen token at -0.5, and as many as asked for below it.
 model::SampledToken Scored(int32_t token, int n_top) {
@@ -172,7 +172,7 @@ std::vector<SeqId> FakeGenerationService::cancelled() const {
 }
 
 bool FakeGenerationService::WaitForRequests(size_t n) const {
-  const auto deadline = std::chrono::steady_clock::now() + kWait;
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
   const MutexLock lock(mutex_);
   while (requests_.size() < n) {
     if (changed_.wait_until(mutex_, deadline) == std::cv_status::timeout) break;
@@ -181,7 +181,7 @@ bool FakeGenerationService::WaitForRequests(size_t n) const {
 }
 
 bool FakeGenerationService::WaitForCancelled(size_t n) const {
-  const auto deadline = std::chrono::steady_clock::now() + kWait;
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
   const MutexLock lock(mutex_);
   while (cancelled_.size() < n) {
     if (changed_.wait_until(mutex_, deadline) == std::cv_status::timeout) break;

@@ -43,7 +43,7 @@ class FakeGenerationService final : public coordinator::GenerationService {
 
   std::vector<coordinator::GenerationRequest> requests() const;
   std::vector<SeqId> cancelled() const;
-  // Waits until `n` sequences were accepted or cancelled; false after five seconds.
+  // Waits until `n` sequences were accepted or cancelled; false after kPatience.
   bool WaitForRequests(size_t n) const;
   bool WaitForCancelled(size_t n) const;
 

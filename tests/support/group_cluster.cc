@@ -7,6 +7,7 @@
 
 #include "model/graph.h"
 #include "proto/codec.h"
+#include "tests/support/patience.h"
 #include "tests/support/worker_talk.h"
 
 namespace thermocline::testing {
@@ -14,8 +15,6 @@ namespace {
 
 using model::NeuronRange;
 
-// NCCL's first start on a machine takes seconds.
-constexpr Duration kPatience = std::chrono::seconds(60);
 constexpr int kMaxStepTokens = 32;
 constexpr size_t kSteps = 5;
 

@@ -11,12 +11,14 @@
 #include <sstream>
 
 #include "base/check.h"
+#include "tests/support/patience.h"
 
 namespace thermocline::testing {
 
 HttpClient::HttpClient(uint16_t port, int receive_buffer_bytes)
     : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
-  const timeval timeout{.tv_sec = 5, .tv_usec = 0};
+  const auto patience = std::chrono::duration_cast<std::chrono::seconds>(kPatience);
+  const timeval timeout{.tv_sec = patience.count(), .tv_usec = 0};
   setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
   if (receive_buffer_bytes > 0) {
     setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer_bytes, sizeof(receive_buffer_bytes));

@@ -15,7 +15,7 @@ struct ClientResponse {
   std::string body;                            // chunks joined
 };
 
-// One connection. Reads give up after five seconds. Thread-compatible.
+// One connection. Reads give up after kPatience. Thread-compatible.
 class HttpClient {
  public:
   // 0: the system's buffer.

@@ -7,6 +7,7 @@
 
 #include "base/rng.h"
 #include "tests/support/frames.h"
+#include "tests/support/patience.h"
 #include "tests/support/status_matchers.h"
 
 namespace thermocline::testing {
@@ -14,9 +15,6 @@ namespace {
 
 using comm::Frame;
 using comm::FrameView;
-
-// Ample on a loaded machine; a case that works never waits this long.
-constexpr Duration kPatience = std::chrono::seconds(20);
 
 TimePoint Soon() { return In(kPatience); }
 
@@ -116,7 +114,6 @@ void DeadlineEndsTheWait(LinkEnd end) {
     const TimePoint begin = Now();
     EXPECT_EQ(end.link.Receive(&frame, In(kWait)).code(), StatusCode::kDeadlineExceeded);
     EXPECT_GE(Now() - begin, kWait);
-    EXPECT_LT(Now() - begin, kPatience);
     EXPECT_EQ(end.link.Receive(&frame, Now()).code(), StatusCode::kDeadlineExceeded);
   }
   end.barrier();
@@ -166,15 +163,15 @@ void RefusesFrameOverLimit(LinkEnd end) {
 // on.
 void FullWindowStopsTheSender(LinkEnd end) {
   constexpr size_t kBytes = 1 << 20;
-  constexpr int kPatientTries = 100;
+  constexpr Duration kTry = std::chrono::milliseconds(50);
   const auto far_too_many = static_cast<uint64_t>(4 * comm::kLinkWindowFrames);
   Frame frame;
   if (end.index == 0) {
     uint64_t n_sent = 0;
     Status status;
     // On a loaded machine a frame may be late before that; the same one is sent again then.
-    for (int n_late = 0; n_sent < far_too_many && n_late < kPatientTries;) {
-      status = end.link.Send(ViewOf(MakeFrame(n_sent, kBytes)), In(std::chrono::milliseconds(50)));
+    for (int n_late = 0; n_sent < far_too_many && n_late < kPatience / kTry;) {
+      status = end.link.Send(ViewOf(MakeFrame(n_sent, kBytes)), In(kTry));
       if (status.ok()) {
         ++n_sent;
       } else if (n_sent >= static_cast<uint64_t>(end.window)) {

@@ -7,12 +7,14 @@
 #include <thread>
 #include <vector>
 
+#include "tests/support/patience.h"
+
 namespace thermocline {
 namespace {
 
 constexpr std::chrono::nanoseconds kNoWait{0};
-// Long enough that only a lost wake-up reaches it.
-constexpr std::chrono::seconds kLong{30};
+// Only a lost wake-up reaches it.
+constexpr Duration kLong = testing::kPatience;
 
 TEST(BoundedQueue, FirstInFirstOut) {
   BoundedQueue<int> queue(3);

@@ -7,7 +7,10 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
+
+#include "tests/support/patience.h"
 
 namespace thermocline {
 namespace {
@@ -81,10 +84,12 @@ TEST(ThreadPoolTest, BodyMayHaveState) {
 TEST(ThreadPoolTest, ThreadsBearTheirName) {
   const auto pool = Pool(2);
   std::atomic<bool> named{false};
+  const SteadyClock clock;
+  const TimePoint give_up = clock.Now() + testing::kPatience;
   // The started thread may sleep through a loop, so offer loops until it has joined one.
-  for (int round = 0; round < 100000 && !named.load(); ++round) {
+  while (!named.load() && clock.Now() < give_up) {
     pool->ParallelFor(64, [&](int64_t, int thread) {
-      if (thread == 0) return;
+      if (thread == 0) return std::this_thread::yield();
       char name[16] = {};
       pthread_getname_np(pthread_self(), name, sizeof(name));
       if (std::string_view(name) == "test/1") named.store(true);

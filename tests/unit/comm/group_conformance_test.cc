@@ -11,6 +11,7 @@
 #include "comm/group.h"
 #include "tests/support/frames.h"
 #include "tests/support/link_group.h"
+#include "tests/support/patience.h"
 #include "tests/support/status_matchers.h"
 
 namespace thermocline::comm {
@@ -22,7 +23,7 @@ using testing::MakeLinkGroup;
 
 constexpr int kMembers = 3;
 
-TimePoint Soon() { return In(std::chrono::seconds(20)); }
+TimePoint Soon() { return In(testing::kPatience); }
 
 std::span<double> AsDoubles(std::span<std::byte> bytes) {
   return {reinterpret_cast<double*>(bytes.data()), bytes.size() / sizeof(double)};
@@ -256,7 +257,7 @@ TEST(LinkGroup, AnotherSizeIsNamed) {
   const auto stage = JoinByLinks(kMembers);
   OnEach(stage->members, [&](int i, Member& member) {
     std::vector<double> part(i == 2 ? 3 : 4, 1.0);
-    const Status status = member.Sum(&part, In(std::chrono::milliseconds(i == 0 ? 5000 : 50)));
+    const Status status = member.Sum(&part, i == 0 ? Soon() : In(std::chrono::milliseconds(50)));
     if (i == 0) {
       EXPECT_EQ(status.code(), StatusCode::kDataLoss);
       EXPECT_NE(status.message().find("peer=2"), std::string::npos) << status;

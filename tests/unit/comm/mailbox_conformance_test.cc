@@ -10,6 +10,7 @@
 #include "comm/loopback.h"
 #include "comm/mailbox.h"
 #include "tests/support/frames.h"
+#include "tests/support/patience.h"
 #include "tests/support/status_matchers.h"
 
 namespace thermocline::comm {
@@ -19,12 +20,12 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 using ::thermocline::testing::In;
 using ::thermocline::testing::IsOk;
+using ::thermocline::testing::kPatience;
 using ::thermocline::testing::MakeFrame;
 using ::thermocline::testing::Now;
 using ::thermocline::testing::SameFrame;
 using ::thermocline::testing::ViewOf;
 
-constexpr Duration kPatience = std::chrono::seconds(20);
 constexpr int kQueueFrames = 8;
 
 // One server and the means to connect to it.
@@ -43,8 +44,11 @@ class ZmqMaker final : public MailboxMaker {
     return std::move(server).value();
   }
   Result<std::unique_ptr<Mailbox>> Connect(const Mailbox& server, PeerId self) override {
-    return ConnectZmqMailbox(
-        {.key = key_, .endpoints = server.endpoints(), .self = self, .queue_frames = kQueueFrames});
+    return ConnectZmqMailbox({.key = key_,
+                              .endpoints = server.endpoints(),
+                              .self = self,
+                              .connect_timeout = kPatience,
+                              .queue_frames = kQueueFrames});
   }
 
  private:
@@ -185,7 +189,6 @@ TEST_P(MailboxConformance, DeadlineEndsTheWait) {
   ASSERT_TRUE(received.ok()) << received.status();
   EXPECT_FALSE(received->has_value());
   EXPECT_GE(Now() - begin, kWait);
-  EXPECT_LT(Now() - begin, kPatience);
 }
 
 TEST_P(MailboxConformance, WakeEndsTheNextWait) {
@@ -208,13 +211,13 @@ TEST_P(MailboxConformance, NoWakeIsLost) {
       while (n_seen < i) std::this_thread::yield();
     }
   });
-  const TimePoint begin = Now();
   while (n_seen < kWakes) {
-    const auto received = server_->Receive(In(kPatience));
-    ASSERT_TRUE(received.ok()) << received.status();
+    const TimePoint deadline = In(kPatience);
+    const auto received = server_->Receive(deadline);
+    EXPECT_TRUE(received.ok()) << received.status();
+    EXPECT_LT(Now(), deadline);
     n_seen = n_asked.load();
   }
-  EXPECT_LT(Now() - begin, kPatience);
   waker.join();
 }
 
@@ -284,7 +287,9 @@ TEST_P(MailboxConformance, VanishedServerEndsTheClientAfterItsLastMessage) {
   const auto client = Connect(PeerId{1});
   MustSend(*client, kServerPeer, MakeFrame(0, 0));
   MustReceive(*server_);
-  MustSend(*server_, PeerId{1}, MakeFrame(9, 100));
+  // Where the first of two has arrived, the other has left.
+  for (const uint64_t number : {8, 9}) MustSend(*server_, PeerId{1}, MakeFrame(number, 100));
+  EXPECT_TRUE(SameFrame(MustReceive(*client).frame, MakeFrame(8, 100)));
   server_.reset();
   EXPECT_TRUE(SameFrame(MustReceive(*client).frame, MakeFrame(9, 100)));
   const auto received = client->Receive(In(kPatience));

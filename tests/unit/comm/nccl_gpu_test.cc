@@ -10,6 +10,7 @@
 
 #include "comm/group.h"
 #include "tests/support/frames.h"
+#include "tests/support/patience.h"
 #include "tests/support/status_matchers.h"
 
 namespace thermocline::comm {
@@ -17,9 +18,7 @@ namespace {
 
 using testing::In;
 using testing::IsOk;
-
-// NCCL's first start on a machine loads some 100 MB and looks at every wire.
-constexpr Duration kPatience = std::chrono::seconds(60);
+using testing::kPatience;
 
 TimePoint Soon() { return In(kPatience); }
 

@@ -9,6 +9,7 @@
 
 #include "tests/support/fake_gpu/fake_gpu.h"
 #include "tests/support/frames.h"
+#include "tests/support/patience.h"
 #include "tests/support/status_matchers.h"
 
 namespace thermocline::comm {
@@ -18,8 +19,7 @@ using std::chrono::milliseconds;
 using ::thermocline::testing::FakeGpuFaults;
 using ::thermocline::testing::In;
 using ::thermocline::testing::IsOk;
-
-constexpr Duration kPatience = std::chrono::seconds(20);
+using ::thermocline::testing::kPatience;
 
 void SetFaults(const FakeGpuFaults& faults) { testing::tc_fake_gpu_set_faults(&faults); }
 

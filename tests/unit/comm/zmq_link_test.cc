@@ -5,6 +5,7 @@
 
 #include "comm/data_ports.h"
 #include "tests/support/frames.h"
+#include "tests/support/patience.h"
 #include "tests/support/status_matchers.h"
 
 namespace thermocline::comm {
@@ -13,16 +14,15 @@ namespace {
 using ::testing::HasSubstr;
 using ::thermocline::testing::In;
 using ::thermocline::testing::IsOk;
+using ::thermocline::testing::kPatience;
 using ::thermocline::testing::MakeFrame;
 using ::thermocline::testing::SameFrame;
 using ::thermocline::testing::ViewOf;
 
-constexpr Duration kPatience = std::chrono::seconds(20);
-
-std::unique_ptr<DataPort> MakePort(const ClusterKey& key, uint64_t self) {
-  return std::move(MakeZmqDataPort({.key = key,
-                                    .self = WorkerId{self},
-                                    .connect_timeout = std::chrono::milliseconds(500)}))
+std::unique_ptr<DataPort> MakePort(const ClusterKey& key, uint64_t self,
+                                   Duration connect_timeout = kPatience) {
+  return std::move(MakeZmqDataPort(
+                       {.key = key, .self = WorkerId{self}, .connect_timeout = connect_timeout}))
       .value();
 }
 
@@ -78,7 +78,7 @@ TEST(ZmqLink, WrongKeyIsUnavailable) {
 }
 
 TEST(ZmqLink, NobodyThereIsUnavailable) {
-  const auto port = MakePort(ClusterKey::Generate(), 0);
+  const auto port = MakePort(ClusterKey::Generate(), 0, std::chrono::milliseconds(200));
   const auto link = port->Open(WorkerId{3}, "tcp://127.0.0.1:1");
   ASSERT_FALSE(link.ok());
   EXPECT_EQ(link.status().code(), StatusCode::kUnavailable);

@@ -6,12 +6,16 @@
 #include <unistd.h>
 #include <zmq.h>
 
+#include <atomic>
 #include <cstring>
 #include <string>
 #include <thread>
 
+#include "base/str.h"
 #include "comm/mailbox.h"
 #include "tests/support/frames.h"
+#include "tests/support/patience.h"
+#include "tests/support/reserved_port.h"
 #include "tests/support/status_matchers.h"
 
 namespace thermocline::comm {
@@ -21,14 +25,15 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 using ::thermocline::testing::In;
+using ::thermocline::testing::InGrowingTime;
 using ::thermocline::testing::IsOk;
+using ::thermocline::testing::kPatience;
 using ::thermocline::testing::MakeFrame;
-using ::thermocline::testing::Now;
+using ::thermocline::testing::ReservedPort;
 using ::thermocline::testing::SameFrame;
 using ::thermocline::testing::ViewOf;
 
 using std::chrono::milliseconds;
-constexpr Duration kPatience = std::chrono::seconds(20);
 
 std::unique_ptr<Mailbox> Bind(const ClusterKey& key, std::string endpoint = "tcp://127.0.0.1:*") {
   return std::move(BindZmqMailbox({.key = key, .endpoints = {std::move(endpoint)}})).value();
@@ -92,15 +97,13 @@ std::string FrameBytes() {
   return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
 }
 
-TEST(ZmqMailboxSecurity, WrongKeyIsRefusedInTime) {
+TEST(ZmqMailboxSecurity, WrongKeyIsRefused) {
   const ClusterKey key = ClusterKey::Generate();
   const auto server = Bind(key);
-  const TimePoint begin = Now();
-  const auto client = Connect(ClusterKey::Generate(), server->endpoints(), milliseconds(1000));
+  const auto client = Connect(ClusterKey::Generate(), server->endpoints(), kPatience);
   ASSERT_FALSE(client.ok());
   EXPECT_EQ(client.status().code(), StatusCode::kUnavailable);
   EXPECT_THAT(client.status().message(), HasSubstr("wrong cluster key"));
-  EXPECT_LT(Now() - begin, milliseconds(1500));
   ExpectNothingArrives(*server);
   ExpectServes(*server, key);
 }
@@ -189,24 +192,33 @@ TEST(ZmqMailbox, ConnectNamesEachCandidateAndCause) {
 }
 
 // Accepts connections by way of its backlog, and never says a word.
-TEST(ZmqMailbox, ConnectToASilentPortEndsInTime) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  ASSERT_EQ(bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
-  ASSERT_EQ(listen(fd, 5), 0);
-  socklen_t n_bytes = sizeof(address);
-  ASSERT_EQ(getsockname(fd, reinterpret_cast<sockaddr*>(&address), &n_bytes), 0);
-  const TimePoint begin = Now();
-  const auto client =
-      Connect(ClusterKey::Generate(),
-              {"tcp://127.0.0.1:" + std::to_string(ntohs(address.sin_port))}, milliseconds(300));
-  ASSERT_FALSE(client.ok());
-  EXPECT_EQ(client.status().code(), StatusCode::kUnavailable);
-  EXPECT_THAT(client.status().message(), HasSubstr("does not answer"));
-  EXPECT_LT(Now() - begin, milliseconds(1000));
-  close(fd);
+TEST(ZmqMailbox, ConnectToASilentPortEnds) {
+  const ReservedPort port;
+  ASSERT_EQ(listen(port.fd(), 50), 0);
+  const std::vector<std::string> endpoints = {Str("tcp://127.0.0.1:", port.number())};
+  // On a machine that stalls the time may be over before the port has accepted.
+  EXPECT_TRUE(InGrowingTime(milliseconds(300), [&](Duration timeout) {
+    const auto client = Connect(ClusterKey::Generate(), endpoints, timeout);
+    EXPECT_EQ(client.status().code(), StatusCode::kUnavailable);
+    return client.status().message().find("does not answer") != std::string::npos;
+  }));
+}
+
+TEST(ZmqMailbox, AStopEndsConnecting) {
+  const ReservedPort port;
+  ASSERT_EQ(listen(port.fd(), 50), 0);
+  std::atomic<bool> stop{false};
+  std::thread stopper([&] {
+    std::this_thread::sleep_for(milliseconds(20));  // most likely it connects by now
+    stop = true;
+  });
+  const auto client = ConnectZmqMailbox({.key = ClusterKey::Generate(),
+                                         .endpoints = {Str("tcp://127.0.0.1:", port.number())},
+                                         .self = PeerId{1},
+                                         .connect_timeout = kPatience,
+                                         .stop = &stop});
+  EXPECT_EQ(client.status().code(), StatusCode::kAborted) << client.status();
+  stopper.join();
 }
 
 TEST(ZmqMailbox, ConnectSkipsCandidatesThatDoNotAnswer) {
@@ -218,7 +230,8 @@ TEST(ZmqMailbox, ConnectSkipsCandidatesThatDoNotAnswer) {
 
 TEST(ZmqMailbox, ConnectWaitsForAServerThatComesUpLater) {
   const ClusterKey key = ClusterKey::Generate();
-  const std::string endpoint = Bind(key)->endpoints()[0];  // a port that is free again
+  const ReservedPort port;
+  const std::string endpoint = Str("tcp://127.0.0.1:", port.number());
   std::unique_ptr<Mailbox> server;
   std::thread late([&] {
     std::this_thread::sleep_for(milliseconds(120));

@@ -1,7 +1,6 @@
 // An engine that serves, and whose plan changes.
 #pragma once
 
-#include <algorithm>
 #include <functional>
 #include <string>
 #include <vector>
@@ -45,16 +44,6 @@ class EngineChangeTest : public EngineTest {
   }
   bool HearsAndGoesOn(const std::string& news) {
     return Eventually([&] { return observer_.Heard(news) && !engine_->status().plan.is_changing; });
-  }
-  // The clock goes on until `done`, and waits for the workers' heartbeats on a busy machine.
-  bool InTime(const std::function<bool()>& done) {
-    return Eventually([&] {
-      const std::vector<WorkerStatus> workers = engine_->status().workers;
-      const bool beat = std::all_of(workers.begin(), workers.end(),
-                                    [](const auto& worker) { return worker.heartbeat_age_s < 2; });
-      if (beat) clock_.Advance(std::chrono::milliseconds(20));
-      return done();
-    });
   }
   bool IsWorker(uint64_t id) {
     for (const WorkerStatus& worker : engine_->status().workers) {

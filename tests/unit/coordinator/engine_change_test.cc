@@ -29,6 +29,8 @@ TEST_F(EngineChangeTest, StreamsGoOnWithTheSameTokensOverTheNextPlan) {
   }
   ASSERT_TRUE(Eventually([&] { return n_held() > 0; }));
   ASSERT_TRUE(engine_->Replan(kOneAndThree).ok());
+  // Steps go on until there is a plan, and must not end the streams.
+  ASSERT_TRUE(Eventually([&] { return observer_.Heard("changing to another plan"); }));
   ASSERT_TRUE(Eventually([&] { return engine_->status().plan.is_changing; }));
   EXPECT_EQ(engine_->status().state, ServiceState::kReady);
   const auto late = Submit(Request(9, 9));  // accepted meanwhile
@@ -475,6 +477,7 @@ TEST_F(EngineChangeTest, APlanThatWasAskedForWaitsForASearchThatBeganByItself) {
   }
   mailbox_.Post({77}, Stranger("node9"));
   ASSERT_TRUE(InTime([&] { return engine_->status().plan.why == "given"; }));
+  engine_->Stop();  // it asks no more
   EXPECT_TRUE(asked->ok()) << *asked;
   EXPECT_EQ(observer_.plan().stages.size(), 1u);
 }

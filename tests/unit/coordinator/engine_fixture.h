@@ -19,6 +19,7 @@
 #include "model/neuron_order.h"
 #include "tests/support/fake_mailbox.h"
 #include "tests/support/fake_pipeline.h"
+#include "tests/support/patience.h"
 #include "tests/support/tiny_model_parts.h"
 
 namespace thermocline::coordinator {
@@ -33,9 +34,9 @@ inline constexpr int32_t kPoison = 287;
 
 // Waits in real time until `done`; the engine runs on its own thread.
 inline bool Eventually(const std::function<bool()>& done) {
-  const auto give_up = std::chrono::steady_clock::now() + seconds(20);
+  const TimePoint give_up = SteadyClock().Now() + testing::kPatience;
   while (!done()) {
-    if (std::chrono::steady_clock::now() > give_up) return false;
+    if (SteadyClock().Now() > give_up) return false;
     std::this_thread::sleep_for(std::chrono::microseconds(200));
   }
   return true;
@@ -162,6 +163,8 @@ class EngineTest : public ::testing::Test {
     options_.plan.n_parallel = 4;
     options_.plan.model_fingerprint = "f00";
     options_.model_path = "/models/tiny.gguf";
+    // However long the clock goes on while the engine's other threads are stalled.
+    options_.step_timeout = std::chrono::hours(1000);
   }
   ~EngineTest() override {
     if (engine_) engine_->Stop();
@@ -218,6 +221,23 @@ class EngineTest : public ::testing::Test {
       tokens.push_back(FakePipeline::NextToken(tokens, kVocab));
     }
     return {tokens.begin() + int64_t(request.prompt.size()), tokens.end()};
+  }
+  // The clock goes on until `done`, and waits for the heartbeats of workers that live: an engine
+  // that is stalled must not find them silent, nor late enough to be blamed otherwise.
+  bool InTime(const std::function<bool()>& done) {
+    return Eventually([&] {
+      if (HaveBeaten()) clock_.Advance(std::chrono::milliseconds(20));
+      return done();
+    });
+  }
+  bool HaveBeaten() {
+    const std::vector<WorkerStatus> workers = engine_->status().workers;
+    const MutexLock lock(mutex_);
+    for (const WorkerStatus& worker : workers) {
+      const comm::PeerId peer = PeerOf(worker.id.value);
+      if (worker.heartbeat_age_s >= 1 && silent_ != peer && dead_ != peer) return false;
+    }
+    return true;
   }
   bool WasToldToShutDown(uint64_t worker) {
     const MutexLock lock(mutex_);

@@ -34,6 +34,7 @@ class HotNeuronsTest : public EngineChangeTest {
   }
   // The upper half of each layer's neurons fires always, the lower never.
   void TellThatTheUpperHalfIsHot() {
+    const uint64_t n_stale = engine_->status().stale_frames;
     const auto n_ff = static_cast<size_t>(model_.config.n_ff);
     for (int layer = 0; layer < 4; ++layer) {
       proto::FiringCounts counts{.epoch = {1}, .layer = layer, .n_tokens = 1000};
@@ -41,6 +42,9 @@ class HotNeuronsTest : public EngineChangeTest {
       std::fill(counts.counts.begin() + int64_t(n_ff / 2), counts.counts.end(), 1000);
       mailbox_.Post(PeerOf(1), counts);
     }
+    // A stranger's word comes after them: the engine has seen all layers before the clock goes on.
+    mailbox_.Post({77}, proto::Heartbeat{});
+    ASSERT_TRUE(Eventually([&] { return engine_->status().stale_frames > n_stale; }));
   }
 };
 

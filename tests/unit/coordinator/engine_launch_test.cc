@@ -157,6 +157,10 @@ TEST_F(PlanningEngineTest, HeartbeatsGoOnAndItEndsWhenToldTo) {
 }
 
 TEST_F(PlanningEngineTest, AWorkerThatLeavesMeanwhileEndsTheService) {
+  {
+    const MutexLock lock(mutex_);
+    loads_ = false;  // should the plan come first
+  }
   StartEngine();
   JoinAll();
   mailbox_.Post(PeerOf(1), proto::Shutdown{.reason = "enough"});

@@ -94,10 +94,7 @@ TEST_F(EngineLossTest, ASilentWorkerIsPlannedAroundAndToldToEnd) {
     const MutexLock lock(mutex_);
     silent_ = PeerOf(3);
   }
-  ASSERT_TRUE(Eventually([&] {
-    clock_.Advance(milliseconds(20));
-    return engine_->status().plan.n_lost == 1;
-  }));
+  ASSERT_TRUE(InTime([&] { return engine_->status().plan.n_lost == 1; }));
   ASSERT_TRUE(Reaches(2));
   ExpectToEnd({Request(5, 50)}, {sink});
   EXPECT_EQ(Workers(), (std::vector<uint64_t>{1, 2}));

@@ -132,11 +132,8 @@ TEST_F(EngineTest, SilentOrFailingSpareWorkersAreDropped) {
   StartServing();
   mailbox_.Post(PeerOf(3), proto::Failure{Unavailable("out of memory")});
   ASSERT_TRUE(Eventually([&] { return observer_.Heard("left node3: worker 3 on node3 failed"); }));
-  // In steps, so that the lead's heartbeats are seen.
-  ASSERT_TRUE(Eventually([&] {
-    clock_.Advance(std::chrono::milliseconds(20));
-    return observer_.Heard("left node1: worker 1 on node1 is lost: no heartbeat for");
-  }));
+  ASSERT_TRUE(InTime(
+      [&] { return observer_.Heard("left node1: worker 1 on node1 is lost: no heartbeat for"); }));
   EXPECT_EQ(engine_->status().state, ServiceState::kReady);
 }
 
@@ -149,8 +146,7 @@ TEST_F(EngineTest, WhoseConnectionClosesAfterASilenceDoesNotAnswer) {
     silent_ = PeerOf(1);
   }
   StartServing();
-  ASSERT_TRUE(Eventually([&] {
-    clock_.Advance(std::chrono::milliseconds(20));
+  ASSERT_TRUE(InTime([&] {
     for (const WorkerStatus& worker : engine_->status().workers) {
       if (worker.id == WorkerId{1}) return worker.heartbeat_age_s >= 3;
     }
@@ -160,10 +156,7 @@ TEST_F(EngineTest, WhoseConnectionClosesAfterASilenceDoesNotAnswer) {
     const MutexLock lock(mutex_);
     dead_ = PeerOf(1);
   }
-  ASSERT_TRUE(Eventually([&] {
-    clock_.Advance(std::chrono::milliseconds(20));
-    return engine_->status().workers.size() == 1;
-  }));
+  ASSERT_TRUE(InTime([&] { return engine_->status().workers.size() == 1; }));
   EXPECT_TRUE(observer_.Heard(
       "left node1: worker 1 on node1 is lost: it does not answer, no heartbeat for"));
 }
@@ -178,10 +171,7 @@ TEST_F(EngineTest, AStepThatIsNeverAnsweredEndsTheService) {
   SetHolds(true);
   const auto sink = Submit(Request(5, 9));
   ASSERT_TRUE(Eventually([&] { return n_held() == 1; }));
-  ASSERT_TRUE(Eventually([&] {
-    clock_.Advance(std::chrono::milliseconds(20));
-    return sink->finish().has_value();
-  }));
+  ASSERT_TRUE(InTime([&] { return sink->finish().has_value(); }));
   EXPECT_EQ(sink->error().code(), StatusCode::kDeadlineExceeded);
   EXPECT_THAT(sink->error().message(), HasSubstr("step 1 has been outstanding for "));
   EXPECT_THAT(sink->error().message(),

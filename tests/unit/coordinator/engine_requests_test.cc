@@ -161,22 +161,18 @@ TEST_F(EngineTest, DrainEndsAtItsDeadline) {
   ASSERT_TRUE(Eventually([&] { return n_held() == 1; }));
   engine_->Drain();
   // The deadline counts from when the engine has seen the drain, so time goes on until then.
-  ASSERT_TRUE(Eventually([&] {
-    clock_.Advance(std::chrono::milliseconds(100));
-    return observer_.Heard("stopped");
-  }));
+  ASSERT_TRUE(InTime([&] { return observer_.Heard("stopped"); }));
   EXPECT_EQ(sink->finish(), FinishReason::kError);
   EXPECT_THAT(sink->error().message(), HasSubstr("deadline"));
 }
 
-TEST_F(EngineTest, StopEndsSequencesAndWorkersQuickly) {
+// Although neither an answer nor the clock comes to its help.
+TEST_F(EngineTest, StopEndsSequencesAndWorkers) {
   StartServing();
   SetHolds(true);
   const auto sink = Submit(Request(5, 9));
   ASSERT_TRUE(Eventually([&] { return n_held() == 1; }));
-  const auto begin = std::chrono::steady_clock::now();
   engine_->Stop();
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(500));
   EXPECT_EQ(sink->finish(), FinishReason::kError);
   EXPECT_TRUE(Eventually([&] { return WasToldToShutDown(1); }));
   EXPECT_TRUE(Eventually([&] { return WasToldToShutDown(2); }));

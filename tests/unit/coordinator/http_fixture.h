@@ -34,7 +34,11 @@ class HttpFixture : public ::testing::Test {
     options_.port = 0;
     options_.model_name = "tiny";
     options_.model_aliases = {"org/tiny"};
-    options_.limits.stop_timeout = std::chrono::milliseconds(200);
+    HttpLimits& limits = options_.limits;
+    limits.stop_timeout = std::chrono::milliseconds(200);
+    // However long a client or the server is stalled.
+    limits.header_timeout = limits.body_timeout = limits.idle_timeout = limits.write_timeout =
+        limits.keep_alive_interval = std::chrono::hours(1);
   }
 
   // Starts the server with options_, on first use.

@@ -14,7 +14,7 @@ constexpr Duration kPatience = std::chrono::milliseconds(20);
 // How long the parent lives when nobody kills it: enough for a kill that must not come, or that
 // must.
 constexpr useconds_t kShortLifeUs = 200'000;
-constexpr useconds_t kLongLifeUs = 20'000'000;
+constexpr useconds_t kLongLifeUs = 600'000'000;
 
 // Starts a process of that name whose child calls the watch, and tells how the process ended.
 int EndOfParent(const char* name, useconds_t life_us) {

@@ -15,6 +15,7 @@
 #include "placement/cost_model.h"
 #include "placement/neuron_heat.h"
 #include "proto/codec.h"
+#include "tests/support/patience.h"
 #include "tests/support/stage_chain.h"
 #include "tests/support/temp_file.h"
 #include "tests/support/tiny_model.h"
@@ -26,10 +27,10 @@ namespace {
 
 using placement::LinkChoice;
 using placement::LinkKind;
+using testing::kPatience;
 using testing::OneEntry;
 using testing::TempFile;
 
-constexpr Duration kPatience = std::chrono::seconds(20);
 constexpr int kLayers = 3, kCut = 2;  // layers of the first stage
 constexpr int kNeurons = 128;
 constexpr WorkerId kLead{1}, kFirstHelper{2}, kSecondHelper{3}, kNext{4};

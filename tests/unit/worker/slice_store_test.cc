@@ -8,6 +8,7 @@
 
 #include "comm/loopback.h"
 #include "coordinator/weights_server.h"
+#include "tests/support/patience.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_file.h"
 #include "worker/shard.h"
@@ -34,7 +35,9 @@ class SliceStore : public ::testing::Test {
  protected:
   SliceStore()
       : folder_(testing::TempFile({}).path() + "-cache"),
-        options_{folder_, std::string(32, 'a'), kModelBytes} {}
+        options_{folder_, std::string(32, 'a'), kModelBytes} {
+    options_.reply_timeout = testing::kPatience;
+  }
   ~SliceStore() override { std::filesystem::remove_all(folder_); }
 
   // What one run of a worker fetches over the wire.
@@ -106,9 +109,7 @@ TEST_F(SliceStore, AnErrorOfTheProgressEndsAFetchThatGetsNoAnswer) {
   const auto stop_soon = [&](uint64_t, uint64_t) {
     return ++n_calls > 5 ? Aborted("enough") : OkStatus();
   };
-  const TimePoint begin = clock_.Now();
   EXPECT_EQ(cache->Fetch(kAll, **bulk, clock_, stop_soon).code(), StatusCode::kAborted);
-  EXPECT_LT(clock_.Now() - begin, options_.reply_timeout / 2);
 }
 
 }  // namespace
