@@ -30,8 +30,8 @@ DEMO_MODEL = os.path.join(SOURCE_DIR, "deploy/demo/thermocline-demo.gguf")
 THERMOCLINE = os.path.join(BIN_DIR, "thermocline")
 KEY = "integration-test-key"
 
-# What a test waits for at most; far above what anything takes on a loaded machine.
-PATIENCE_S = 30
+# What a test waits for at most; far above what anything takes on a machine that stalls.
+PATIENCE_S = 120
 LONG = 6000  # tokens: a stream that outlasts what a test does with it
 SKIPPED = 77  # what ctest takes for "skipped"
 _MARK = "TC_TEST_MARK"
@@ -122,7 +122,7 @@ class Process:
             code = self._popen.wait(timeout_s)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running after {timeout_s} s:\n{self.output}") from None
-        self._reader.join(1)
+        self._reader.join(5)  # what it has started may hold the pipe open
         return code
 
     def signal(self, number):
@@ -135,7 +135,7 @@ class Process:
             return pids
         return [pid for pid in pids if program_of(pid) == name]
 
-    def wait_gone(self, timeout_s):
+    def wait_gone(self, timeout_s=PATIENCE_S):
         """Until no process of it is left."""
         wait_until(lambda: self._popen.poll() is not None and not self.members(),
                    f"the end of all processes; left: {self._described()}", timeout_s)
@@ -372,7 +372,7 @@ class ClusterTest(unittest.TestCase):
         """A model with so long a context that a stream of LONG tokens takes seconds."""
         return self.tiny_model("llama", n_layer=4, n_embd=128, n_ff=256, n_ctx=2 * LONG)
 
-    def stop(self, cluster, timeout_s=10):
+    def stop(self, cluster, timeout_s=PATIENCE_S):
         """SIGTERM and the end of everything."""
         cluster.signal(signal.SIGTERM)
         cluster.wait_gone(timeout_s)
@@ -387,12 +387,20 @@ def read_floats(path):
     return values
 
 
+def reserved_port():
+    """A socket that is bound to a port and its port: the system gives it to nobody else, connections
+    are refused, and a server that is told to can listen there."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    return holder, holder.getsockname()[1]
+
+
 def free_port_held():
     """A listening socket and its port."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+    listener, port = reserved_port()
     listener.listen()
-    return listener, listener.getsockname()[1]
+    return listener, port
 
 
 def needs_mpi(test):

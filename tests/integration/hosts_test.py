@@ -32,10 +32,10 @@ PORT = 8080
 PROMPT = "Once upon a time"
 N_TOKENS = 12
 N_LONG = 300  # tokens: a stream that takes seconds
-READY_SECONDS = 60
+READY_SECONDS = 120
 # The coordinator gives up a silent worker after 5 s and an mpirun that waits for it 4 s later; a
 # worker that was cut off ends itself after 10. The rest is for a busy machine.
-LOSS_SECONDS = 20
+LOSS_SECONDS = 60
 
 
 class Service:

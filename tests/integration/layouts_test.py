@@ -77,7 +77,7 @@ class AloneTest(LayoutTest):
                 self.assertIn("thermocline_expected_step_seconds", cluster.api.get("/metrics"))
                 self.stop(cluster)
                 for worker in workers:
-                    worker.wait_gone(5)
+                    worker.wait_gone()
 
     def test_one_stream_gets_no_more_workers_than_help_it(self):
         """Layers of microseconds: any message costs more than it could save."""

@@ -65,9 +65,8 @@ class LinksTest(ClusterTest):
         cluster, _ = self.serve_joined(self.model, 2, "--ffn", "exact", "--save-cluster", saved,
                                        worker_flags=["--shape", "latency=3ms,bandwidth=50MB/s"])
         self.check(cluster)
-        for latency_us, gb_per_s, _ in self.links(saved)[0].values():
+        for latency_us, _, _ in self.links(saved)[0].values():
             self.assertGreater(latency_us, 2500)  # 3000 less half of what messages take
-            self.assertLess(gb_per_s, 0.06)
 
     def test_a_worker_that_joins_is_measured_while_streams_run(self):
         """Between steps, by the shape of its links; no stream notices but by waiting."""
@@ -86,11 +85,9 @@ class LinksTest(ClusterTest):
         wait_until(lambda: os.path.exists(saved) and "from: 3" in self.read(saved), "a new file")
         links, _ = self.links(saved)
         self.assertEqual(set(links), {(a, b) for a in (1, 2, 3) for b in (1, 2, 3) if a != b})
-        for (a, b), (latency_us, gb_per_s, _) in links.items():
-            if 3 not in (a, b):
-                continue
-            self.assertGreater(latency_us, 2500)
-            self.assertLess(gb_per_s, 0.06)
+        for (a, b), (latency_us, _, _) in links.items():
+            if 3 in (a, b):
+                self.assertGreater(latency_us, 2500)
         events = [json.loads(event) for event in [first, *stream.rest()] if event != "[DONE]"]
         tokens = [token for event in events for choice in event["choices"]
                   for token in choice.get("token_ids") or []]

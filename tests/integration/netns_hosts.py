@@ -14,7 +14,7 @@ from pathlib import Path
 SUBNET = "10.77.0"
 CIDR = f"{SUBNET}.0/24"
 TOOLS = ("unshare", "nsenter", "setpriv", "ip", "mount", "mpirun", "curl")
-START_SECONDS = 10
+START_SECONDS = 60
 
 
 def why_not():

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 import xml.etree.ElementTree as ElementTree
 
@@ -194,7 +193,6 @@ class ProfileTest(unittest.TestCase):
     def test_outputs_are_checked_before_the_work(self):
         model = self.model("outputs")
         base = ["-m", model, "--text", self.text]
-        begin = time.monotonic()
         for flags, words in ((["-o", "/no/such/folder/p.gguf"], "--output: cannot be written"),
                              (["--html", self.folder], "--html: not a regular file"),
                              (["-o", model], "--output is the input of --model"),
@@ -205,7 +203,6 @@ class ProfileTest(unittest.TestCase):
                              (["--perplexity-only", "--train-predictor"],
                               "--perplexity-only cannot be combined with --train-predictor")):
             self.assertIn(words, self.refuse(*base, *flags))
-        self.assertLess(time.monotonic() - begin, 10)
 
     def test_swiglu_models_get_thresholds(self):
         model = self.tiny("swiglu.gguf", "llama", "n_layer=2", "n_ff=100", "n_embd=64")

@@ -8,17 +8,13 @@ import subprocess
 import unittest
 from pathlib import Path
 
+from cluster import PATIENCE_S, reserved_port
+
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = ROOT / "deploy/quickstart.sh"
 # Inherited by every process of the quickstart, so that what it leaves behind can be found.
 MARK = f"THERMOCLINE_QUICKSTART_TEST={os.getpid()}"
 ENVIRONMENT = dict(os.environ, **dict([MARK.split("=")]))
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def quickstart(*arguments):
@@ -55,8 +51,9 @@ class QuickstartTest(unittest.TestCase):
         self.assertNotIn("\ufffd", story)
 
     def test_once_twice_in_a_row(self):
+        holder, port = reserved_port()
+        self.addCleanup(holder.close)
         for _ in range(2):
-            port = free_port()
             done = quickstart("--once", "--port", port)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             self.check_first_screen(done.stdout + done.stderr, f"http://127.0.0.1:{port}")
@@ -64,7 +61,8 @@ class QuickstartTest(unittest.TestCase):
             self.assertEqual(left_behind(), [])
 
     def test_control_c_ends_everything(self):
-        port = free_port()
+        holder, port = reserved_port()
+        self.addCleanup(holder.close)
         running = subprocess.Popen([QUICKSTART, "--port", str(port)], env=ENVIRONMENT, text=True,
                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                    stderr=subprocess.DEVNULL, start_new_session=True)
@@ -72,7 +70,7 @@ class QuickstartTest(unittest.TestCase):
             if line.startswith(f"== Serving at http://127.0.0.1:{port}"):
                 break
         os.killpg(running.pid, signal.SIGINT)  # as the terminal does
-        running.communicate(timeout=20)
+        running.communicate(timeout=PATIENCE_S)
         self.assertEqual(running.returncode, 130)
         self.assertEqual(left_behind(), [])
 

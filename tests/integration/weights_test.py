@@ -36,7 +36,7 @@ class WeightsTest(ClusterTest):
         self.assertEqual(len(fetched), n_workers, cluster.output)
         self.stop(cluster)
         for worker in workers:
-            worker.wait_gone(5)
+            worker.wait_gone()
         return fetched, tokens
 
     def wanted(self):
