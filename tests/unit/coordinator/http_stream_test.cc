@@ -52,12 +52,13 @@ TEST_F(HttpStreamTest, ChatByteForByte) {
   }
   const std::string tail = R"(,"logprobs":null,"finish_reason":null}]})"
                            "\n\n";
-  EXPECT_EQ(Cut(body),
-            "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}" +
-                tail + "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"H\"}" + tail +
-                "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"i\"}" + tail +
-                "data: {\"choices\":[{\"index\":0,\"delta\":{},\"logprobs\":null,"
-                "\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n");
+  EXPECT_EQ(
+      Cut(body),
+      "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}" +
+          tail + "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"H\"}" + tail +
+          "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"i\"}" + tail +
+          "data: {\"choices\":[{\"index\":0,\"delta\":{},\"logprobs\":null,"
+          "\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n");
 }
 
 TEST_F(HttpStreamTest, TheHeadOfAllChunksIsTheSame) {

@@ -40,7 +40,7 @@ class ControlLoopTest : public ::testing::Test {
     }
   }
 
-  const SteadyClock clock_{};
+  const ManualClock clock_{};  // stands still: however late the coordinator is, it is not silent
   comm::LoopbackMailboxHub hub_;
   const std::unique_ptr<comm::Mailbox> server_ = hub_.MakeServer();
   const std::unique_ptr<comm::Mailbox> mailbox_ = std::move(hub_.Connect(kPeer)).value();
