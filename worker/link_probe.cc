@@ -1,7 +1,6 @@
 #include "worker/link_probe.h"
 
 #include <algorithm>
-#include <optional>
 #include <vector>
 
 #include "base/str.h"
@@ -163,35 +162,6 @@ class ProbeEnd {
 
 }  // namespace
 
-Result<DeviceHop> DeviceHop::Create(kernels::Device& device, uint64_t n_bytes) {
-  DeviceHop hop(device);
-  TC_ASSIGN_OR_RETURN(hop.on_device_, device.Allocate(n_bytes));
-  TC_ASSIGN_OR_RETURN(hop.on_host_, device.AllocateHost(n_bytes));
-  return hop;
-}
-
-uint64_t DeviceHop::Turn(uint64_t n_left) const {
-  return std::clamp<uint64_t>(n_left, sizeof(float), on_host_.size());
-}
-
-Status DeviceHop::Out(uint64_t n_bytes) {
-  uint64_t done = 0;
-  do {
-    device_->CopyToHost(on_device_.data(), on_host_.data(), Turn(n_bytes - done));
-    done += Turn(n_bytes - done);
-  } while (done < n_bytes);
-  return device_->Synchronize();
-}
-
-Status DeviceHop::In(uint64_t n_bytes) {
-  uint64_t done = 0;
-  do {
-    device_->CopyToDevice(on_host_.data(), on_device_.data(), Turn(n_bytes - done));
-    done += Turn(n_bytes - done);
-  } while (done < n_bytes);
-  return device_->Synchronize();
-}
-
 bool IsProbeFrame(std::span<const std::byte> header) {
   return header.size() == 1 && (header[0] == kEcho || header[0] == kLast);
 }
@@ -240,6 +210,7 @@ Result<LinkFigures> Probe(const ProbeContext& context, const proto::ProbeLink& r
   const Duration patience = microseconds(request.patience_us);
   const bool is_serving = patience > Duration(0);
   const bool is_awaited = request.leads && is_serving;
+  if (context.hop != nullptr) TC_RETURN_IF_ERROR(context.hop->Prepare());
   TimePoint began = context.clock.Now();
   context.port.SetSelf(context.self);
   TC_ASSIGN_OR_RETURN(const auto link,
@@ -249,13 +220,8 @@ Result<LinkFigures> Probe(const ProbeContext& context, const proto::ProbeLink& r
   if (is_awaited) began = context.clock.Now();
   const Duration grace = is_awaited ? kServingGrace : kStartGrace + patience;
   const ProbeDeadlines deadlines{began + budget, began + budget + grace, stop};
-  std::optional<DeviceHop> hop;
-  if (context.device != nullptr && !context.device->reads_host_memory()) {
-    TC_ASSIGN_OR_RETURN(hop, DeviceHop::Create(*context.device, kLeastProbeBytes));
-  }
-  DeviceHop* const own = hop ? &*hop : nullptr;
-  return request.leads ? LeadProbe(*link, context.clock, deadlines, own)
-                       : EchoProbe(*link, context.clock, deadlines, own);
+  return request.leads ? LeadProbe(*link, context.clock, deadlines, context.hop)
+                       : EchoProbe(*link, context.clock, deadlines, context.hop);
 }
 
 }  // namespace

@@ -6,12 +6,11 @@
 #include <cstdint>
 #include <span>
 
-#include "base/buffer.h"
 #include "base/clock.h"
 #include "base/status.h"
 #include "comm/link.h"
-#include "kernels/device.h"
 #include "proto/messages.h"
+#include "worker/device_hop.h"
 
 namespace thermocline::worker {
 
@@ -29,25 +28,6 @@ struct ProbeDeadlines {
   const std::atomic<bool>& stop;  // set: it ends soon, with kAborted
 };
 
-// The way between the host and a device with memory of its own, which what is sent and received
-// takes too. One thread.
-class DeviceHop {
- public:
-  // Room for n_bytes; what is larger goes in turns. kResourceExhausted without memory for them.
-  static Result<DeviceHop> Create(kernels::Device& device, uint64_t n_bytes);
-  // From the device to the host, and back; at least a value. Returns when it is done. kUnavailable
-  // when the device is lost.
-  Status Out(uint64_t n_bytes);
-  Status In(uint64_t n_bytes);
-
- private:
-  explicit DeviceHop(kernels::Device& device) : device_(&device) {}
-  uint64_t Turn(uint64_t n_left) const;
-
-  kernels::Device* device_;
-  Buffer on_device_, on_host_;
-};
-
 // A frame that stays on a link whose probe was given up: whoever uses the link next drops it.
 bool IsProbeFrame(std::span<const std::byte> header);
 
@@ -55,7 +35,7 @@ bool IsProbeFrame(std::span<const std::byte> header);
 // ones are as large as it takes for their bytes to need several times as long as a small frame,
 // within kMaxProbeBytes and the time there is. Ends the echo with a last frame, so that nothing is
 // left on the link. The codes of Link; kDataLoss when the other end answers with something else
-// (one that is not shaped, say). Of an end whose device is apart, `hop` is a part of every way.
+// (one that is not shaped, say). Of an end whose device is apart, `hop`, which is prepared, is a part of every way.
 Result<LinkFigures> LeadProbe(comm::Link& link, const Clock& clock, const ProbeDeadlines& deadlines,
                               DeviceHop* hop = nullptr);
 // Sends back what arrives, until the last frame. Codes as above.
@@ -74,8 +54,8 @@ struct ProbeContext {
   comm::DataPort& port;  // used by the probe's thread only while it lasts
   WorkerId self;
   std::span<const int> cpus;  // of a prober's thread; none: wherever the system puts it
-  // Null, or what computes here: the probe's while it lasts.
-  kernels::Device* device = nullptr;
+  // Of a device that is apart, else null; with the device it is the probe's while that lasts.
+  DeviceHop* hop = nullptr;
 };
 
 // Opens the link, makes the probe and reports it, or why there is none. Soon after its budget; of

@@ -91,11 +91,14 @@ bool StepLoop::MakeProbe() {
       .round = request.round, .peer = request.peer, .error = "steps left it no time"};
   const TimePoint begin = context_.clock.Now();
   if (begin <= probe->begin_by) {
+    // Its copies lie in one queue with work of other GPUs, which may never end.
+    if (!probe_hop_ && !device().reads_host_memory())
+      probe_hop_.emplace(device(), kLeastProbeBytes);
     const ProbeContext context{context_.clock,
                                *context_.ports.Of(request.transport),
                                assignment_.self,
                                {},
-                               &context_.device};
+                               probe_hop_ ? &*probe_hop_ : nullptr};
     report = MeasureLink(context, request, stopping_);
   }
   CountWait("measure a link", begin, context_.clock.Now());

@@ -69,6 +69,7 @@ class GroupCluster {
   // All members at the same time.
   void End();
   worker::StepLoop& loop(size_t member) { return *members_[member].loop; }
+  std::string AddressOf(size_t member) const { return members_[member].port->address(); }
   std::string MakeId() const { return members_.front().on.ways.MakeId(); }
   uint64_t link_bytes_sent(size_t member) const {
     return members_[member].counters.link_bytes_sent;
