@@ -336,6 +336,7 @@ class Engine final : public GenerationService {
   std::set<WorkerId> joined_;                // whose links have not been measured, and could be
   std::unique_ptr<LinkSurvey> join_survey_;  // while it goes on
   std::set<WorkerId> surveyed_;              // of joined_, by it
+  uint32_t first_round_ = 0;                 // of the next survey
   bool has_new_links_ = false;               // since the cluster was saved
   std::unique_ptr<PlanTask> plan_task_;      // while kPlanning
   // That nobody wants any more: a search may take seconds to notice, and heartbeats go on.

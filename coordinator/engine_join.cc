@@ -33,7 +33,8 @@ Status Engine::StartJoinSurvey(TimePoint now) {
   std::erase_if(workers, [&](const auto& worker) { return !IsReachable(worker.id); });
   surveyed_ = joined_;
   join_survey_ = std::make_unique<LinkSurvey>(
-      LinkSurvey::OfJoined(std::move(workers), joined_, TransportsAs(given_), now));
+      LinkSurvey::OfJoined(std::move(workers), joined_, TransportsAs(given_), now, first_round_));
+  first_round_ = join_survey_->next_first_round();
   return ContinueJoinSurvey();
 }
 

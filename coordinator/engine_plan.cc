@@ -22,7 +22,9 @@ Status Engine::StartSurvey() {
     cluster_ = *std::move(fitted);
     return StartPlanning();
   }
-  survey_ = std::make_unique<LinkSurvey>(cluster_.workers, TransportsAs(given_), clock_.Now());
+  survey_ = std::make_unique<LinkSurvey>(cluster_.workers, TransportsAs(given_), clock_.Now(),
+                                         first_round_);
+  first_round_ = survey_->next_first_round();
   if (!survey_->done()) observer_.OnMeasuringLinks(*survey_);
   return ContinueSurvey();
 }

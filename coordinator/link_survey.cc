@@ -86,25 +86,29 @@ ProbeRounds RoundsOfJoined(const std::vector<WorkerProfile>& workers,
 }
 
 LinkSurvey::LinkSurvey(std::vector<WorkerProfile> workers, placement::PairTransport transport,
-                       const Pace& pace, ProbeRounds rounds, TimePoint now)
+                       const Pace& pace, ProbeRounds rounds, TimePoint now, uint32_t first_round)
     : workers_(std::move(workers)),
       transport_(std::move(transport)),
       pace_(pace),
       began_(now),
+      first_round_(first_round),
+      next_first_round_(first_round + static_cast<uint32_t>(rounds.size())),
       rounds_(std::move(rounds)) {}
 
 LinkSurvey::LinkSurvey(std::vector<WorkerProfile> workers, placement::PairTransport transport,
-                       TimePoint now)
+                       TimePoint now, uint32_t first_round)
     : LinkSurvey(workers, std::move(transport), Pace{.most_per_round = kMostPerRound},
-                 RoundsFor(workers), now) {}
+                 RoundsFor(workers), now, first_round) {}
 
 LinkSurvey LinkSurvey::OfJoined(std::vector<WorkerProfile> workers,
                                 const std::set<WorkerId>& joined,
-                                placement::PairTransport transport, TimePoint now) {
+                                placement::PairTransport transport, TimePoint now,
+                                uint32_t first_round) {
   const Pace pace{
       .budget = kJoinBudget, .most_per_round = kMostPerJoinPair, .patience = kJoinPatience};
   ProbeRounds rounds = RoundsOfJoined(workers, joined);
-  return LinkSurvey(std::move(workers), std::move(transport), pace, std::move(rounds), now);
+  return LinkSurvey(std::move(workers), std::move(transport), pace, std::move(rounds), now,
+                    first_round);
 }
 
 Duration LinkSurvey::RoundBudget() const {
@@ -116,7 +120,7 @@ std::vector<std::pair<WorkerId, proto::ProbeLink>> LinkSurvey::TakeRequests(Time
   if (done() || std::exchange(asked_, true)) return requests;
   round_began_ = now;
   for (const ProbePair& pair : rounds_[round_]) {
-    proto::ProbeLink request{.round = static_cast<uint32_t>(round_),
+    proto::ProbeLink request{.round = RoundNumber(),
                              .peer = pair.lead,
                              .transport = transport_(pair.lead, pair.echo),
                              .budget_us = Micros(RoundBudget()),
@@ -131,7 +135,7 @@ std::vector<std::pair<WorkerId, proto::ProbeLink>> LinkSurvey::TakeRequests(Time
 }
 
 Status LinkSurvey::OnReport(WorkerId from, const proto::LinkReport& report, TimePoint now) {
-  if (done() || report.round != round_ || !silent_.contains(from)) {
+  if (done() || report.round != RoundNumber() || !silent_.contains(from)) {
     return NotFound(Str("report that nobody waits for:", Kv("worker", from)));
   }
   const auto& pairs = rounds_[round_];

@@ -213,7 +213,7 @@ struct Shutdown {
 // Coordinator -> two workers at a time: measure the link between you. One leads, the other sends
 // back what it gets. Before there is a plan, or when one of the two has just joined a service.
 struct ProbeLink {
-  uint32_t round = 0;   // of the survey, told back
+  uint32_t round = 0;   // another one each time; told back, and borne by the frames of the probe
   WorkerId peer;        // the other end
   std::string address;  // of its port
   placement::LinkKind transport = placement::LinkKind::kZmq;

@@ -1,6 +1,8 @@
 #include "worker/link_probe.h"
 
 #include <algorithm>
+#include <array>
+#include <cstring>
 #include <vector>
 
 #include "base/str.h"
@@ -33,8 +35,23 @@ constexpr size_t kMostGrowth = 8;
 // No memory is faster; keeps a slope that was lost in noise finite.
 constexpr double kMaxBytesPerS = 1e12;
 
-// The header of a probe's frames: what the receiver does with it.
+// The header of a probe's frames: what the receiver does with it, and u32 round. No message begins
+// so: it would be a Protobuf field that is no message.
 constexpr std::byte kEcho{'e'}, kLast{'l'};
+constexpr size_t kHeaderBytes = 1 + sizeof(uint32_t);
+using ProbeHeader = std::array<std::byte, kHeaderBytes>;
+
+ProbeHeader HeaderOf(std::byte kind, uint32_t round) {
+  ProbeHeader header{kind};
+  std::memcpy(header.data() + 1, &round, sizeof round);
+  return header;
+}
+
+uint32_t RoundOf(std::span<const std::byte> header) {
+  uint32_t round = 0;
+  std::memcpy(&round, header.data() + 1, sizeof round);
+  return round;
+}
 
 // Of the samples from `first` on, of which there is at least one.
 double Median(std::vector<double> samples, size_t first) {
@@ -67,31 +84,37 @@ size_t SizeToTry(const LargeFrames& tried, double round_trip_s, double left_s) {
 // One end of a probe, with the times its sends took.
 class ProbeEnd {
  public:
-  ProbeEnd(comm::Link& link, const Clock& clock, const ProbeDeadlines& deadlines, DeviceHop* hop)
-      : link_(link), clock_(clock), deadlines_(deadlines), hop_(hop) {}
+  ProbeEnd(comm::Link& link, const Clock& clock, const ProbeTerms& terms, DeviceHop* hop)
+      : link_(link), clock_(clock), terms_(terms), hop_(hop) {}
 
   Status Send(std::byte kind, std::span<const std::byte> payload) {
     if (hop_ != nullptr) TC_RETURN_IF_ERROR(hop_->Out(payload.size()));
     const TimePoint began = clock_.Now();
-    TC_RETURN_IF_ERROR(link_.Send({{&kind, 1}, payload}, deadlines_.give_up_at));
+    const ProbeHeader header = HeaderOf(kind, terms_.round);
+    TC_RETURN_IF_ERROR(link_.Send({header, payload}, terms_.give_up_at));
     if (payload.empty()) send_s_.push_back(Seconds(clock_.Now() - began));
     return OkStatus();
   }
 
-  // The next frame; its kind.
+  // The next frame of this probe; its kind. Those that another one has left are dropped.
   Result<std::byte> Receive() {
     while (true) {
       const TimePoint now = clock_.Now();
-      if (deadlines_.stop) return Aborted("the probe was stopped");
+      if (terms_.stop) return Aborted("the probe was stopped");
       const Status received =
-          link_.Receive(&frame_, std::min(now + kPollInterval, deadlines_.give_up_at));
-      if (received.ok()) break;
-      if (received.code() != StatusCode::kDeadlineExceeded) return received;
-      if (now >= deadlines_.give_up_at) return DeadlineExceeded("no answer in time");
+          link_.Receive(&frame_, std::min(now + kPollInterval, terms_.give_up_at));
+      if (received.ok()) {
+        if (!IsProbeFrame(frame_.header)) {
+          return DataLoss("a frame that is no probe's; is --shape the same at both ends?");
+        }
+        if (RoundOf(frame_.header) == terms_.round) break;
+      } else if (received.code() != StatusCode::kDeadlineExceeded) {
+        return received;
+      }
+      if (now >= terms_.give_up_at) return DeadlineExceeded("no answer in time");
     }
     if (hop_ != nullptr) TC_RETURN_IF_ERROR(hop_->In(frame_.payload.size()));
-    if (IsProbeFrame(frame_.header)) return frame_.header[0];
-    return DataLoss("a frame that is no probe's; is --shape the same at both ends?");
+    return frame_.header[0];
   }
   const std::vector<std::byte>& payload() const { return frame_.payload; }
 
@@ -126,13 +149,13 @@ class ProbeEnd {
       seconds.push_back(sample);
       frames.seconds = Median(seconds, seconds.size() > 1 ? 1 : 0);
       const size_t n_bytes =
-          SizeToTry(frames, round_trip_s, Seconds(deadlines_.measure_until - clock_.Now()));
+          SizeToTry(frames, round_trip_s, Seconds(terms_.measure_until - clock_.Now()));
       if (n_bytes == frames.n_bytes) continue;
       frames.n_bytes = n_bytes;
       payload.resize(n_bytes);
       seconds.clear();
     } while (seconds.empty() ||
-             (seconds.size() <= kMaxLarge && clock_.Now() < deadlines_.measure_until));
+             (seconds.size() <= kMaxLarge && clock_.Now() < terms_.measure_until));
     return frames;
   }
 
@@ -141,7 +164,7 @@ class ProbeEnd {
     while (true) {
       TC_ASSIGN_OR_RETURN(const bool done, link_.Flush());
       if (done) return OkStatus();
-      if (clock_.Now() >= deadlines_.give_up_at) return DeadlineExceeded("a frame did not leave");
+      if (clock_.Now() >= terms_.give_up_at) return DeadlineExceeded("a frame did not leave");
     }
   }
 
@@ -154,7 +177,7 @@ class ProbeEnd {
  private:
   comm::Link& link_;
   const Clock& clock_;
-  const ProbeDeadlines& deadlines_;
+  const ProbeTerms& terms_;
   DeviceHop* hop_;
   comm::Frame frame_;
   std::vector<double> send_s_;
@@ -163,16 +186,16 @@ class ProbeEnd {
 }  // namespace
 
 bool IsProbeFrame(std::span<const std::byte> header) {
-  return header.size() == 1 && (header[0] == kEcho || header[0] == kLast);
+  return header.size() == kHeaderBytes && (header[0] == kEcho || header[0] == kLast);
 }
 
-Result<LinkFigures> LeadProbe(comm::Link& link, const Clock& clock, const ProbeDeadlines& deadlines,
+Result<LinkFigures> LeadProbe(comm::Link& link, const Clock& clock, const ProbeTerms& terms,
                               DeviceHop* hop) {
-  ProbeEnd end(link, clock, deadlines, hop);
+  ProbeEnd end(link, clock, terms, hop);
   const TimePoint began = clock.Now();
   const TimePoint small_until =
       began + std::chrono::duration_cast<Duration>(
-                  kSmallShare * std::max(deadlines.measure_until - began, Duration(0)));
+                  kSmallShare * std::max(terms.measure_until - began, Duration(0)));
   for (int i = 0; i < kWarmUps && (i == 0 || clock.Now() < small_until); ++i) {
     TC_RETURN_IF_ERROR(end.RoundTrip(kEcho, {}).status());
   }
@@ -189,9 +212,9 @@ Result<LinkFigures> LeadProbe(comm::Link& link, const Clock& clock, const ProbeD
   return figures;
 }
 
-Result<LinkFigures> EchoProbe(comm::Link& link, const Clock& clock, const ProbeDeadlines& deadlines,
+Result<LinkFigures> EchoProbe(comm::Link& link, const Clock& clock, const ProbeTerms& terms,
                               DeviceHop* hop) {
-  ProbeEnd end(link, clock, deadlines, hop);
+  ProbeEnd end(link, clock, terms, hop);
   while (true) {
     TC_ASSIGN_OR_RETURN(const std::byte kind, end.Receive());
     TC_RETURN_IF_ERROR(end.Send(kind, end.payload()));
@@ -219,9 +242,9 @@ Result<LinkFigures> Probe(const ProbeContext& context, const proto::ProbeLink& r
                           : context.port.Open(request.peer, request.address));
   if (is_awaited) began = context.clock.Now();
   const Duration grace = is_awaited ? kServingGrace : kStartGrace + patience;
-  const ProbeDeadlines deadlines{began + budget, began + budget + grace, stop};
-  return request.leads ? LeadProbe(*link, context.clock, deadlines, context.hop)
-                       : EchoProbe(*link, context.clock, deadlines, context.hop);
+  const ProbeTerms terms{request.round, began + budget, began + budget + grace, stop};
+  return request.leads ? LeadProbe(*link, context.clock, terms, context.hop)
+                       : EchoProbe(*link, context.clock, terms, context.hop);
 }
 
 }  // namespace

@@ -21,25 +21,29 @@ struct LinkFigures {
   double message_s = 0;     // that sending a small frame takes of this end's time
 };
 
-// When a probe ends: samples are taken until `measure_until`, answers awaited until `give_up_at`.
-struct ProbeDeadlines {
+// Which probe it is, and when it ends: samples are taken until `measure_until`, answers awaited
+// until `give_up_at`.
+struct ProbeTerms {
+  uint32_t round = 0;  // that its frames bear; another one at each probe of a link
   TimePoint measure_until;
   TimePoint give_up_at;
   const std::atomic<bool>& stop;  // set: it ends soon, with kAborted
 };
 
-// A frame that stays on a link whose probe was given up: whoever uses the link next drops it.
+// A frame of any probe. It stays on a link whose probe was given up, and whoever uses the link next
+// drops it: another probe knows it by its round.
 bool IsProbeFrame(std::span<const std::byte> header);
 
 // Sends small frames and large ones and waits for each to come back; at least one of each. Large
 // ones are as large as it takes for their bytes to need several times as long as a small frame,
 // within kMaxProbeBytes and the time there is. Ends the echo with a last frame, so that nothing is
 // left on the link. The codes of Link; kDataLoss when the other end answers with something else
-// (one that is not shaped, say). Of an end whose device is apart, `hop`, which is prepared, is a part of every way.
-Result<LinkFigures> LeadProbe(comm::Link& link, const Clock& clock, const ProbeDeadlines& deadlines,
+// (one that is not shaped, say). Of an end whose device is apart, `hop`, which is prepared, is a
+// part of every way.
+Result<LinkFigures> LeadProbe(comm::Link& link, const Clock& clock, const ProbeTerms& terms,
                               DeviceHop* hop = nullptr);
 // Sends back what arrives, until the last frame. Codes as above.
-Result<LinkFigures> EchoProbe(comm::Link& link, const Clock& clock, const ProbeDeadlines& deadlines,
+Result<LinkFigures> EchoProbe(comm::Link& link, const Clock& clock, const ProbeTerms& terms,
                               DeviceHop* hop = nullptr);
 
 // What a chunk of a prompt weighs: 32 rows of 4096 floats. The first size of large frames.

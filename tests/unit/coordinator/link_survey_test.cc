@@ -224,6 +224,28 @@ TEST_F(LinkSurveyTest, ARoundThatIsSkippedLeavesNothing) {
   }
 }
 
+// A frame that a probe has left on a link must not pass for one of a later probe.
+TEST_F(LinkSurveyTest, NoTwoRoundsHaveOneNumber) {
+  std::set<uint32_t> numbers;
+  size_t n_rounds = 0;
+  uint32_t first = 0;
+  const auto run = [&](LinkSurvey survey) {
+    EXPECT_GE(survey.next_first_round(), first);
+    first = survey.next_first_round();
+    for (; !survey.done(); ++n_rounds) {
+      for (const auto& [worker, request] : survey.TakeRequests(kBegan)) {
+        numbers.insert(request.round);
+      }
+      survey.SkipRound();
+    }
+  };
+  run(LinkSurvey(Workers(5), placement::LinkKind::kZmq, kBegan, first));
+  run(LinkSurvey::OfJoined(Workers(3), {{3}}, placement::LinkKind::kZmq, kBegan, first));
+  run(LinkSurvey::OfJoined(Workers(3), {{3}}, placement::LinkKind::kZmq, kBegan, first));
+  EXPECT_EQ(numbers.size(), n_rounds);
+  EXPECT_EQ(n_rounds, 5u + 2 + 2);
+}
+
 TEST_F(LinkSurveyTest, EachPairIsMeasuredByTheTransportThatItWillUse) {
   // 40 workers on 4 hosts; those with odd ids have MPI.
   const placement::PairTransport odd([](WorkerId a, WorkerId b) {

@@ -132,7 +132,7 @@ TEST_P(ProbedWireTest, IsMeasuredWithinATenth) {
   const std::atomic<bool> stop{false};
   const TimePoint until = clock.Now() + std::chrono::duration_cast<Duration>(
                                             std::chrono::duration<double>(wire.budget_s));
-  const auto figures = LeadProbe(link, clock, {until, until, stop});
+  const auto figures = LeadProbe(link, clock, {1, until, until, stop});
   ASSERT_TRUE(figures.ok()) << figures.status();
   EXPECT_NEAR(figures->round_trip_s / (2 * wire.latency_s), 1, 0.1);
   EXPECT_NEAR(figures->bytes_per_s / wire.bytes_per_s, 1, 0.1);
@@ -156,7 +156,7 @@ TEST_F(LinkProberTest, ALargeFrameIsNoLargerThanItsTimeAllows) {
   EchoedLink link({.latency_s = 25e-3, .bytes_per_s = 12.5e6, .noise = 0}, &clock);
   const std::atomic<bool> stop{false};
   const TimePoint until = clock.Now() + milliseconds(250);
-  const auto figures = LeadProbe(link, clock, {until, until, stop});
+  const auto figures = LeadProbe(link, clock, {1, until, until, stop});
   ASSERT_TRUE(figures.ok()) << figures.status();
   EXPECT_EQ(link.largest(), kLeastProbeBytes);
   EXPECT_NEAR(figures->bytes_per_s / 12.5e6, 1, 0.1);
@@ -215,6 +215,42 @@ TEST_F(LinkProberTest, NothingIsLeftOnTheLink) {
   comm::Frame frame;
   EXPECT_EQ((*link)->Receive(&frame, clock_.Now() + milliseconds(1)).code(),
             StatusCode::kDeadlineExceeded);
+}
+
+// What a probe has sent before it was given up, at either end, is not the next one's.
+TEST_F(LinkProberTest, FramesOfAnotherProbeAreDropped) {
+  const std::atomic<bool> stop{false};
+  const TimePoint until = clock_.Now() + std::chrono::minutes(5);
+  for (const int left_by : {0, 1}) {
+    auto mine =
+        ports_[left_by]->Open({static_cast<uint64_t>(2 - left_by)}, ports_[1 - left_by]->address());
+    auto others =
+        ports_[1 - left_by]->Open({static_cast<uint64_t>(1 + left_by)}, ports_[left_by]->address());
+    ASSERT_TRUE(mine.ok() && others.ok());
+    const comm::Link& waits = **others;
+    // A lead that nobody answers: its frames stay, as do those of its second try.
+    for (const uint32_t round : {7, 8}) {
+      const TimePoint now = clock_.Now();
+      EXPECT_EQ(LeadProbe(**mine, clock_, {round, now, now, stop}).status().code(),
+                StatusCode::kDeadlineExceeded);
+    }
+    EXPECT_EQ(waits.stats().frames_received, 0u);
+    auto echo = std::async(std::launch::async, [&] {
+      return left_by == 0 ? EchoProbe(**others, clock_, {9, until, until, stop})
+                          : EchoProbe(**mine, clock_, {9, until, until, stop});
+    });
+    const TimePoint measure_until = clock_.Now() + milliseconds(20);
+    const auto lead = left_by == 0 ? LeadProbe(**mine, clock_, {9, measure_until, until, stop})
+                                   : LeadProbe(**others, clock_, {9, measure_until, until, stop});
+    EXPECT_TRUE(lead.ok()) << lead.status();
+    EXPECT_TRUE(echo.get().ok());
+    EXPECT_GT(waits.stats().frames_received, 2u);
+    for (comm::Link* const link : {mine->get(), others->get()}) {
+      comm::Frame frame;
+      EXPECT_EQ(link->Receive(&frame, clock_.Now()).code(), StatusCode::kDeadlineExceeded)
+          << "nothing is left";
+    }
+  }
 }
 
 TEST_F(LinkProberTest, APeerThatDoesNotAnswerIsGivenUp) {
