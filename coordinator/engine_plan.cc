@@ -8,7 +8,6 @@
 #include "placement/fit_cluster.h"
 #include "placement/link_preset.h"
 #include "placement/plan_tables.h"
-#include "placement/pool_alike.h"
 #include "proto/codec.h"
 
 namespace thermocline::coordinator {
@@ -22,6 +21,7 @@ Status Engine::StartSurvey() {
     cluster_ = *std::move(fitted);
     return StartPlanning();
   }
+  for (const WorkerId id : membership_.ids()) surveyed_.insert(id);
   survey_ = std::make_unique<LinkSurvey>(cluster_.workers, TransportsAs(given_), clock_.Now(),
                                          first_round_);
   first_round_ = survey_->next_first_round();
@@ -35,8 +35,8 @@ Status Engine::ContinueSurvey() {
     TC_RETURN_IF_ERROR(SendToWorker(worker, request));
   }
   if (!survey_->done()) return OkStatus();
-  cluster_.links = survey_->Links();
-  placement::PoolAlikeLinks(&cluster_);
+  TakeLinks(*survey_);
+  surveyed_.clear();
   survey_.reset();
   return StartPlanning();
 }

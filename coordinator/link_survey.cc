@@ -1,9 +1,11 @@
 #include "coordinator/link_survey.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/check.h"
 #include "base/str.h"
+#include "placement/link_preset.h"
 
 namespace thermocline::coordinator {
 namespace {
@@ -28,6 +30,18 @@ ProbeRounds RoundsFor(const std::vector<WorkerProfile>& workers) {
   for (const WorkerProfile& worker : workers) ids.push_back(worker.id);
   ProbeRounds all = RoundsOfAll(ids);
   return all.size() <= kMaxSurveyRounds ? all : RoundsOfHosts(workers);
+}
+
+// The rate is known to be below that of `link`; nobody knows by how much. A bound that says
+// nothing, since there was no time, is no reason to think better of it than of others.
+void AssumeSlow(bool is_of_lead, LinkProfile* link) {
+  const auto usual = placement::FindLinkPreset(placement::kDefaultLinkPreset);
+  CHECK(usual.ok());
+  const double bytes_per_s = std::min(link->bytes_per_s.value, usual->gb_per_s * 1e9);
+  link->bytes_per_s = Figure::Assumed(bytes_per_s);
+  if (!is_of_lead) link->message_s = Figure::Assumed(link->message_s.value);
+  link->note = Str("slower than ", std::round(bytes_per_s / 1e4) / 100,
+                   " MB/s: a large frame did not come back in time");
 }
 
 std::map<std::string, std::vector<WorkerId>> ByHost(const std::vector<WorkerProfile>& workers) {
@@ -160,8 +174,10 @@ Status LinkSurvey::OnReport(WorkerId from, const proto::LinkReport& report, Time
   if (leads) {
     measured.round_trip_s = report.round_trip_s;
     measured.bytes_per_s = report.bytes_per_s;
+    measured.rate_is_bound = report.rate_is_bound;
   }
   silent_.erase(from);
+  if (leads && report.rate_is_bound) silent_.erase(pair->echo);  // it waits for frames in vain
   if (!silent_.empty()) return OkStatus();
   EndRound();
   const bool is_late = pace_.patience == Duration(0) && now - began_ >= pace_.budget;
@@ -224,14 +240,16 @@ LinkProfile LinkSurvey::LinkOf(const ProbePair& pair, bool from_lead) const {
   const Measured& measured = measured_.at({pair.lead, pair.echo});
   const double most_s = measured.round_trip_s / 4;
   const double lead_s = std::min(measured.lead_message_s, most_s);
-  const double echo_s = std::min(measured.echo_message_s, most_s);
+  const double echo_s = measured.rate_is_bound ? lead_s : std::min(measured.echo_message_s, most_s);
   const double latency_s = (measured.round_trip_s - lead_s - echo_s) / 2;
-  return {.from = from_lead ? pair.lead : pair.echo,
-          .to = from_lead ? pair.echo : pair.lead,
-          .transport = transport_(pair.lead, pair.echo),
-          .latency_s = Figure::Measured(latency_s),
-          .bytes_per_s = Figure::Measured(measured.bytes_per_s),
-          .message_s = Figure::Measured(from_lead ? lead_s : echo_s)};
+  LinkProfile link{.from = from_lead ? pair.lead : pair.echo,
+                   .to = from_lead ? pair.echo : pair.lead,
+                   .transport = transport_(pair.lead, pair.echo),
+                   .latency_s = Figure::Measured(latency_s),
+                   .bytes_per_s = Figure::Measured(measured.bytes_per_s),
+                   .message_s = Figure::Measured(from_lead ? lead_s : echo_s)};
+  if (measured.rate_is_bound) AssumeSlow(from_lead, &link);
+  return link;
 }
 
 // The numbers of the pair that was measured between the same hosts, by the same transport.

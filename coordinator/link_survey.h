@@ -76,7 +76,7 @@ class LinkSurvey {
   // For the next survey.
   uint32_t next_first_round() const { return next_first_round_; }
   // Both directions of every pair of workers that was measured or has another pair stand for it,
-  // whose numbers are then assumed, with a note.
+  // whose numbers are then assumed, with a note. So is a rate of which only a bound is known.
   std::vector<placement::LinkProfile> Links() const;
 
  private:
@@ -95,6 +95,7 @@ class LinkSurvey {
     double bytes_per_s = 0;
     double lead_message_s = 0;
     double echo_message_s = 0;
+    bool rate_is_bound = false;  // the echo has told nothing then
   };
   std::string NamesOf(const ProbePair& pair) const;
   const placement::WorkerProfile& ProfileOf(WorkerId worker) const;

@@ -19,6 +19,9 @@ struct LinkFigures {
   double round_trip_s = 0;  // of a small frame; of the leading end
   double bytes_per_s = 0;   // of the leading end
   double message_s = 0;     // that sending a small frame takes of this end's time
+  // A large frame did not come back in time: bytes_per_s is what the link stays below, and the
+  // other end, which still waits, was not told of the end.
+  bool rate_is_bound = false;
 };
 
 // Which probe it is, and when it ends: samples are taken until `measure_until`, answers awaited
@@ -37,16 +40,20 @@ bool IsProbeFrame(std::span<const std::byte> header);
 // Sends small frames and large ones and waits for each to come back; at least one of each. Large
 // ones are as large as it takes for their bytes to need several times as long as a small frame,
 // within kMaxProbeBytes and the time there is. Ends the echo with a last frame, so that nothing is
-// left on the link. The codes of Link; kDataLoss when the other end answers with something else
-// (one that is not shaped, say). Of an end whose device is apart, `hop`, which is prepared, is a
-// part of every way.
+// left on the link, unless a large one is late. kDeadlineExceeded when no small one comes back, and
+// the codes of Link; kDataLoss when the other end answers with something else (one that is not
+// shaped, say). Of an end whose device is apart, `hop` is a part of every way; it is prepared.
 Result<LinkFigures> LeadProbe(comm::Link& link, const Clock& clock, const ProbeTerms& terms,
                               DeviceHop* hop = nullptr);
 // Sends back what arrives, until the last frame. Codes as above.
 Result<LinkFigures> EchoProbe(comm::Link& link, const Clock& clock, const ProbeTerms& terms,
                               DeviceHop* hop = nullptr);
 
-// What a chunk of a prompt weighs: 32 rows of 4096 floats. The first size of large frames.
+// The first size of large frames, which a link of 10 Mbit/s brings back while streams wait; sizes
+// are multiples of it.
+inline constexpr size_t kFirstProbeBytes = size_t{64} << 10;
+// What a chunk of a prompt weighs: 32 rows of 4096 floats. Large frames are no smaller where the
+// link has time for them.
 inline constexpr size_t kLeastProbeBytes = size_t{512} << 10;
 // Twice what a link of 10 GbE behind a millisecond asks for. A worker that serves has this much
 // more memory in use for each of the three copies of a frame.

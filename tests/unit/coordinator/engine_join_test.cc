@@ -124,6 +124,34 @@ TEST_F(EngineJoinTest, APairThatCannotTalkIsAssumedAndToldAndTheOthersAreMeasure
   EXPECT_EQ(OriginOf(1, 2), Origin::kMeasured);
 }
 
+// Its other end has nothing to say, and is not waited for.
+TEST_F(EngineJoinTest, ALinkThatIsTooSlowToMeasureIsNotTakenForAGoodOne) {
+  Serve();
+  StopProbes(false);
+  JoinThird();
+  ASSERT_TRUE(Eventually([&] { return n_probes() == 2; }));
+  const auto [lead, probe] = ProbeAt(1);
+  mailbox_.Post(lead, proto::LinkReport{.round = probe.round,
+                                        .peer = probe.peer,
+                                        .round_trip_s = 3e-4,
+                                        .bytes_per_s = 4e6,
+                                        .message_s = 2e-6,
+                                        .rate_is_bound = true});
+  ASSERT_TRUE(Eventually([&] { return n_probes() == 4; }));
+  EXPECT_GT(ProbeAt(3).second.round, probe.round);
+  Answer(2);
+  Answer(3);
+  ASSERT_TRUE(Eventually([&] { return observer_.Heard("measured between steps: 4 directions"); }));
+  EXPECT_TRUE(
+      observer_.Heard("link of worker 1 on node1 and worker 3 on node9: slower than 4 MB/s: a "
+                      "large frame did not come back in time"));
+  ASSERT_TRUE(engine_->Replan(kThirdAndSecond).ok());
+  ASSERT_TRUE(Reaches(2));
+  EXPECT_EQ(OriginOf(1, 3), Origin::kAssumed);
+  EXPECT_EQ(observer_.outcome().cluster.FindLink({1}, {3})->bytes_per_s.value, 4e6);
+  EXPECT_EQ(OriginOf(2, 3), Origin::kMeasured);
+}
+
 // All neurons' rates are gone through at the interval, however long a worker that has joined waits
 // for its plan.
 TEST_F(EngineJoinTest, WhoHasJoinedCostsNoLooksAtTheHeat) {

@@ -246,6 +246,32 @@ TEST_F(LinkSurveyTest, NoTwoRoundsHaveOneNumber) {
   EXPECT_EQ(n_rounds, 5u + 2 + 2);
 }
 
+// Its other end waits in vain for more frames, and has nothing to report for seconds.
+TEST_F(LinkSurveyTest, ALinkThatIsTooSlowIsAssumedToBeNoFasterThanWhatItDidNotReach) {
+  for (const double bound : {4e6, 1e12}) {
+    LinkSurvey survey = LinkSurvey::OfJoined(Workers(3), {{3}}, placement::LinkKind::kZmq, kBegan);
+    for (const auto& [worker, request] : survey.TakeRequests(kBegan)) {
+      if (!request.leads) continue;
+      proto::LinkReport report = Answer(request);
+      report.bytes_per_s = bound;
+      report.rate_is_bound = true;
+      ASSERT_TRUE(survey.OnReport(worker, report, kBegan).ok());
+    }
+    RunAll(&survey);
+    for (const LinkProfile& link : survey.Links()) {
+      const bool is_slow = std::min(link.from, link.to) == WorkerId{1};
+      EXPECT_EQ(link.latency_s.origin, Origin::kMeasured);
+      EXPECT_EQ(link.bytes_per_s.origin, is_slow ? Origin::kAssumed : Origin::kMeasured);
+      EXPECT_EQ(link.message_s.origin,
+                is_slow && link.from == WorkerId{3} ? Origin::kAssumed : Origin::kMeasured);
+      if (!is_slow) continue;
+      EXPECT_NEAR(link.latency_s.value, 40e-6, 1e-12) << "as if both ends were alike";
+      EXPECT_EQ(link.bytes_per_s.value, std::min(bound, 1.15e9)) << "no better than others";
+      EXPECT_THAT(link.note, HasSubstr("a large frame did not come back in time"));
+    }
+  }
+}
+
 TEST_F(LinkSurveyTest, EachPairIsMeasuredByTheTransportThatItWillUse) {
   // 40 workers on 4 hosts; those with odd ids have MPI.
   const placement::PairTransport odd([](WorkerId a, WorkerId b) {
