@@ -218,6 +218,7 @@ class Engine final : public GenerationService {
 
   // From complete membership to serving (engine_plan.cc). An error is the end of the service.
   Status StartSurvey();
+  Status TakeClusterFile();
   Status ContinueSurvey();
   Status StartPlanning();
   // With `said` by the plan that is given, if one is.
@@ -337,7 +338,7 @@ class Engine final : public GenerationService {
   placement::ClusterProfile cluster_;
   std::set<WorkerId> joined_;                // whose links have not been measured, and could be
   std::unique_ptr<LinkSurvey> join_survey_;  // while it goes on
-  // Whose links survey_ or join_survey_ is for: everybody's, or those of joined_.
+  // Whose links survey_ or join_survey_ is for: those that no file knows, or of joined_.
   std::set<WorkerId> surveyed_;
   uint32_t first_round_ = 0;             // of the next survey
   bool has_new_links_ = false;           // since the cluster was saved

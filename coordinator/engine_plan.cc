@@ -15,18 +15,26 @@ namespace thermocline::coordinator {
 Status Engine::StartSurvey() {
   cluster_ = membership_.profile();
   SetState(ServiceState::kPlanning);
-  if (options_.cluster) {
-    auto fitted = placement::FitCluster(*options_.cluster, cluster_, TransportsAs(given_));
-    if (!fitted.ok()) return fitted.status().WithContext(options_.cluster_name);
-    cluster_ = *std::move(fitted);
-    return StartPlanning();
-  }
   for (const WorkerId id : membership_.ids()) surveyed_.insert(id);
-  survey_ = std::make_unique<LinkSurvey>(cluster_.workers, TransportsAs(given_), clock_.Now(),
-                                         first_round_);
+  if (options_.cluster) {
+    const Status taken = TakeClusterFile();
+    if (!taken.ok()) return taken.WithContext(options_.cluster_name);
+  }
+  survey_ = std::make_unique<LinkSurvey>(LinkSurvey::OfSome(
+      cluster_.workers, surveyed_, TransportsAs(given_), clock_.Now(), first_round_));
   first_round_ = survey_->next_first_round();
   if (!survey_->done()) observer_.OnMeasuringLinks(*survey_);
   return ContinueSurvey();
+}
+
+// The file knows those whom it fits; links of the others remain to be measured.
+Status Engine::TakeClusterFile() {
+  TC_ASSIGN_OR_RETURN(placement::FittedCluster fitted,
+                      placement::FitCluster(*options_.cluster, cluster_, TransportsAs(given_)));
+  cluster_ = std::move(fitted.cluster);
+  surveyed_ = std::move(fitted.unknown);
+  if (!fitted.note.empty()) SayNews(Str(options_.cluster_name, ": ", fitted.note));
+  return OkStatus();
 }
 
 Status Engine::ContinueSurvey() {

@@ -25,11 +25,17 @@ uint32_t Micros(Duration d) {
   return static_cast<uint32_t>(std::chrono::duration_cast<std::chrono::microseconds>(d).count());
 }
 
+// One pair for all between two hosts: n workers meet in n - 1 rounds, or n.
+bool StandForOthers(const std::vector<WorkerProfile>& workers) {
+  const size_t n = workers.size();
+  return n + n % 2 > kMaxSurveyRounds + 1;
+}
+
 ProbeRounds RoundsFor(const std::vector<WorkerProfile>& workers) {
+  if (StandForOthers(workers)) return RoundsOfHosts(workers);
   std::vector<WorkerId> ids;
   for (const WorkerProfile& worker : workers) ids.push_back(worker.id);
-  ProbeRounds all = RoundsOfAll(ids);
-  return all.size() <= kMaxSurveyRounds ? all : RoundsOfHosts(workers);
+  return RoundsOfAll(ids);
 }
 
 // The rate is known to be below that of `link`; nobody knows by how much. A bound that says
@@ -99,6 +105,16 @@ ProbeRounds RoundsOfJoined(const std::vector<WorkerProfile>& workers,
   return of_hosts;
 }
 
+ProbeRounds RoundsWith(const std::set<WorkerId>& wanted, ProbeRounds rounds) {
+  for (std::vector<ProbePair>& pairs : rounds) {
+    std::erase_if(pairs, [&](const ProbePair& pair) {
+      return !wanted.contains(pair.lead) && !wanted.contains(pair.echo);
+    });
+  }
+  std::erase_if(rounds, [](const auto& pairs) { return pairs.empty(); });
+  return rounds;
+}
+
 LinkSurvey::LinkSurvey(std::vector<WorkerProfile> workers, placement::PairTransport transport,
                        const Pace& pace, ProbeRounds rounds, TimePoint now, uint32_t first_round)
     : workers_(std::move(workers)),
@@ -113,6 +129,15 @@ LinkSurvey::LinkSurvey(std::vector<WorkerProfile> workers, placement::PairTransp
                        TimePoint now, uint32_t first_round)
     : LinkSurvey(workers, std::move(transport), Pace{.most_per_round = kMostPerRound},
                  RoundsFor(workers), now, first_round) {}
+
+LinkSurvey LinkSurvey::OfSome(std::vector<WorkerProfile> workers, const std::set<WorkerId>& wanted,
+                              placement::PairTransport transport, TimePoint now,
+                              uint32_t first_round) {
+  ProbeRounds rounds = RoundsFor(workers);
+  if (wanted.empty() || !StandForOthers(workers)) rounds = RoundsWith(wanted, std::move(rounds));
+  return LinkSurvey(std::move(workers), std::move(transport), Pace{.most_per_round = kMostPerRound},
+                    std::move(rounds), now, first_round);
+}
 
 LinkSurvey LinkSurvey::OfJoined(std::vector<WorkerProfile> workers,
                                 const std::set<WorkerId>& joined,

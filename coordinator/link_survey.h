@@ -47,6 +47,8 @@ ProbeRounds RoundsOfHosts(const std::vector<placement::WorkerProfile>& workers);
 // kMaxJoinPairs the first pair between two hosts is left, and so many of these.
 ProbeRounds RoundsOfJoined(const std::vector<placement::WorkerProfile>& workers,
                            const std::set<WorkerId>& joined);
+// What is left of rounds where only links to and from `wanted` are asked for.
+ProbeRounds RoundsWith(const std::set<WorkerId>& wanted, ProbeRounds rounds);
 
 // The state of one survey, which measures each pair by the transport that it will use. No I/O, no
 // clock, no thread. Engine thread only.
@@ -56,6 +58,10 @@ class LinkSurvey {
   // before, of this survey or another, whose frames may still be on the links.
   LinkSurvey(std::vector<placement::WorkerProfile> workers, placement::PairTransport transport,
              TimePoint now, uint32_t first_round = 0);
+  // The pairs with one of `wanted`; where one pair stands for all between two hosts, all of those.
+  static LinkSurvey OfSome(std::vector<placement::WorkerProfile> workers,
+                           const std::set<WorkerId>& wanted, placement::PairTransport transport,
+                           TimePoint now, uint32_t first_round = 0);
   // Of those who joined while the others serve: each round waits for steps that are under way.
   static LinkSurvey OfJoined(std::vector<placement::WorkerProfile> workers,
                              const std::set<WorkerId>& joined, placement::PairTransport transport,

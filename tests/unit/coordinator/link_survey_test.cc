@@ -241,9 +241,27 @@ TEST_F(LinkSurveyTest, NoTwoRoundsHaveOneNumber) {
   };
   run(LinkSurvey(Workers(5), placement::LinkKind::kZmq, kBegan, first));
   run(LinkSurvey::OfJoined(Workers(3), {{3}}, placement::LinkKind::kZmq, kBegan, first));
+  run(LinkSurvey::OfSome(Workers(4), {{2}}, placement::LinkKind::kZmq, kBegan, first));
   run(LinkSurvey::OfJoined(Workers(3), {{3}}, placement::LinkKind::kZmq, kBegan, first));
   EXPECT_EQ(numbers.size(), n_rounds);
-  EXPECT_EQ(n_rounds, 5u + 2 + 2);
+  EXPECT_EQ(n_rounds, 5u + 2 + 3 + 2);
+}
+
+TEST_F(LinkSurveyTest, OnlyLinksThatAreWantedAreMeasured) {
+  for (const int n : {2, 4, 7, 20}) {
+    LinkSurvey survey =
+        LinkSurvey::OfSome(Workers(n), {{1}, {2}}, placement::LinkKind::kZmq, kBegan);
+    EXPECT_LE(RunAll(&survey), Seconds(kSurveyBudget)) << n;
+    const std::vector<LinkProfile> links = survey.Links();
+    EXPECT_EQ(links.size(), size_t(2 * (2 * n - 3))) << n;
+    for (const LinkProfile& link : links) EXPECT_LE(std::min(link.from, link.to), WorkerId{2});
+  }
+  for (const int n : {2, 40}) {
+    EXPECT_TRUE(LinkSurvey::OfSome(Workers(n), {}, placement::LinkKind::kZmq, kBegan).done());
+  }
+  // One pair stands for all of two hosts, so all of these are measured.
+  EXPECT_EQ(LinkSurvey::OfSome(Workers(40, 10), {{3}}, placement::LinkKind::kZmq, kBegan).n_pairs(),
+            6u + 4u);
 }
 
 // Its other end waits in vain for more frames, and has nothing to report for seconds.
