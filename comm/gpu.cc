@@ -67,30 +67,34 @@ struct Gpu::Library {
     return Find("cuMemcpyAsync", &api.copy);
   }
 
-  // One place where codes of the driver become words.
-  Status Check(int code, const char* what) const {
+  // One place where codes of the driver become words. What is not there at the start is
+  // kUnavailable; what fails later is lost, and no peer's fault.
+  Status Check(int code, const char* what, StatusCode otherwise = StatusCode::kInternal) const {
     if (code == 0) return OkStatus();
     const char* name = nullptr;
     if (api.error_name(code, &name) != 0 || name == nullptr) name = "unknown error";
     const std::string message = Str(what, ": ", name, Kv("gpu", ordinal), Kv("code", code));
-    return code == kCudaOutOfMemory ? ResourceExhausted(message) : Unavailable(message);
+    return Status(code == kCudaOutOfMemory ? StatusCode::kResourceExhausted : otherwise, message);
   }
 
   Status OpenDevice() {
-    TC_RETURN_IF_ERROR(Check(api.init(0), "the GPU driver does not start"));
+    constexpr StatusCode kMissing = StatusCode::kUnavailable;
+    TC_RETURN_IF_ERROR(Check(api.init(0), "the GPU driver does not start", kMissing));
     int n_devices = 0;
-    TC_RETURN_IF_ERROR(Check(api.device_count(&n_devices), "cannot count GPUs"));
+    TC_RETURN_IF_ERROR(Check(api.device_count(&n_devices), "cannot count GPUs", kMissing));
     if (ordinal < 0 || ordinal >= n_devices) {
       return NotFound(Str("no such GPU:", Kv("gpu", ordinal), Kv("gpus", n_devices)));
     }
-    TC_RETURN_IF_ERROR(Check(api.device(&device, ordinal), "cannot open the GPU"));
+    TC_RETURN_IF_ERROR(Check(api.device(&device, ordinal), "cannot open the GPU", kMissing));
     std::array<unsigned char, kCudaUuidBytes> bytes{};
-    TC_RETURN_IF_ERROR(Check(api.device_uuid(bytes.data(), device), "the GPU tells no UUID"));
+    TC_RETURN_IF_ERROR(
+        Check(api.device_uuid(bytes.data(), device), "the GPU tells no UUID", kMissing));
     for (const unsigned char byte : bytes) {
       constexpr std::string_view kDigits = "0123456789abcdef";
       uuid += {kDigits[byte >> 4], kDigits[byte & 15]};
     }
-    return Check(api.retain_context(&context, device), "cannot make a context on the GPU");
+    return Check(api.retain_context(&context, device), "cannot make a context on the GPU",
+                 kMissing);
   }
 };
 

@@ -43,7 +43,7 @@ class Gpu {
   // 32 hexadecimal digits: which card it is, whatever number and name it has in whose container.
   const std::string& uuid() const;
   // Makes this GPU the one that the calling thread's CUDA and NCCL calls are for. All calls below
-  // do so. kUnavailable when it is lost, here and below.
+  // do so. kInternal when it is lost, here and below.
   Status Use() const;
   // kResourceExhausted when there is no memory; the same for memory of the host that the GPU
   // copies at full speed.

@@ -99,7 +99,10 @@ Status NcclComm::Check() {
   int code = nccl_.api().async_error(handle_, &state);
   if (code == kNcclSuccess) code = state;
   if (code == kNcclSuccess || code == kNcclInProgress) return OkStatus();
-  return Abort(nccl_.ToStatus(code, "a member or its GPU is lost", handle_));
+  const bool is_others = code == kNcclRemoteError;
+  return Abort(nccl_.ToStatus(
+      code, is_others ? "a member or its GPU is lost" : "this member's GPU or system failed",
+      handle_));
 }
 
 Status NcclComm::Await(const Gpu::Event& event, TimePoint deadline) {

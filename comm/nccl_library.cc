@@ -17,8 +17,6 @@ std::string VersionText(int version) {
 
 StatusCode CodeOf(int code) {
   switch (code) {
-    case kNcclCudaError:
-    case kNcclSystemError:
     case kNcclRemoteError:
       return StatusCode::kUnavailable;
     case kNcclInvalidArgument:

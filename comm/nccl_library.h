@@ -39,8 +39,8 @@ class NcclLibrary {
   // and passes with it. Errors as ToStatus.
   Result<std::string> MakeId() const;
   // NCCL's code in words, with its own last word on `comm`, which may be null. kUnavailable:
-  // a peer, the network or the GPU; kInvalidArgument: a use that NCCL does not allow, as of one GPU
-  // by two members; kInternal otherwise.
+  // a peer is gone, or the network to it; kInvalidArgument: a use that NCCL does not allow, as of
+  // one GPU by two members; kInternal otherwise: a failure of this process, its GPU or its system.
   Status ToStatus(int code, std::string_view what, NcclHandle comm) const;
 
  private:

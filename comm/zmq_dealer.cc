@@ -96,6 +96,14 @@ Result<ZmqDealer> ZmqDealer::Connect(ZmqContext& context, const DealerOptions& o
   }
 }
 
+// libzmq's I/O thread tells the monitor what happens to the connection, and waits for somebody to
+// read it: if nobody can any more, it waits for ever, and with it every link of the context. So no
+// event may come after monitor_ has closed, be it that a handshake just succeeds or the peer
+// leaves.
+ZmqDealer::~ZmqDealer() {
+  if (socket_.handle() != nullptr) (void)zmq_socket_monitor(socket_.handle(), nullptr, 0);
+}
+
 // kAborted when the other side answered but the key exchange failed, which trying again will not
 // change; kUnavailable and kDeadlineExceeded when nobody answered.
 Result<ZmqDealer> ZmqDealer::ConnectTo(ZmqContext& context, const DealerOptions& options,

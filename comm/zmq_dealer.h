@@ -31,6 +31,9 @@ class ZmqDealer {
   // may come up later. kUnavailable lists the candidates and why each failed; kInvalidArgument for
   // a malformed one; kAborted when told to stop.
   static Result<ZmqDealer> Connect(ZmqContext& context, const DealerOptions& options);
+  ~ZmqDealer();
+  ZmqDealer(ZmqDealer&&) noexcept = default;
+  ZmqDealer& operator=(ZmqDealer&&) = delete;
 
   ZmqSocket& socket() { return socket_; }
   const std::string& endpoint() const { return endpoint_; }
@@ -40,6 +43,7 @@ class ZmqDealer {
   int monitor_fd() const { return monitor_.fd(); }
 
  private:
+  ZmqDealer() = default;
   static Result<ZmqDealer> ConnectTo(ZmqContext& context, const DealerOptions& options,
                                      const std::string& endpoint, TimePoint deadline);
   Status AwaitHandshake(TimePoint deadline, const std::atomic<bool>* stop);

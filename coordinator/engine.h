@@ -218,6 +218,7 @@ class Engine final : public GenerationService {
 
   // From complete membership to serving (engine_plan.cc). An error is the end of the service.
   Status StartSurvey();
+  Status TakeClusterFile();
   Status ContinueSurvey();
   Status StartPlanning();
   // With `said` by the plan that is given, if one is.
@@ -278,14 +279,16 @@ class Engine final : public GenerationService {
   Status NoPlanAround(const PlanWish& wish, const Status& why);
   Status LoseStuck(const std::vector<WorkerId>& stuck, const Status& why);
 
-  // Links to those who join while the cluster serves (engine_join.cc). An error is the end of the
-  // service.
+  // Links to those who join while the cluster serves, and what is taken of any survey
+  // (engine_join.cc). An error is the end of the service.
   Status MeasureJoined(TimePoint now);
   Status StartJoinSurvey(TimePoint now);
   Status ContinueJoinSurvey();
   Result<bool> AskRound();
   void SkipJoinRound(const Status& why);
   void FinishJoinSurvey();
+  // Takes what a survey found into cluster_; how many links that are.
+  size_t TakeLinks(const LinkSurvey& survey);
 
   void SayNews(std::string line);
   Status StartAskedPlan();
@@ -329,15 +332,17 @@ class Engine final : public GenerationService {
   // Engine thread only, after Start.
   const placement::SaidTransports given_;  // by the plan of the options
   Membership membership_;
-  std::unique_ptr<LinkSurvey> survey_;  // while links are measured, before plan_task_
+  std::unique_ptr<LinkSurvey> survey_;  // while links are measured, before the first plan
   // Of those who joined before the first plan: what they measured, or what a file says. The links
   // of those who joined later too.
   placement::ClusterProfile cluster_;
   std::set<WorkerId> joined_;                // whose links have not been measured, and could be
   std::unique_ptr<LinkSurvey> join_survey_;  // while it goes on
-  std::set<WorkerId> surveyed_;              // of joined_, by it
-  bool has_new_links_ = false;               // since the cluster was saved
-  std::unique_ptr<PlanTask> plan_task_;      // while kPlanning
+  // Whose links survey_ or join_survey_ is for: those that no file knows, or of joined_.
+  std::set<WorkerId> surveyed_;
+  uint32_t first_round_ = 0;             // of the next survey
+  bool has_new_links_ = false;           // since the cluster was saved
+  std::unique_ptr<PlanTask> plan_task_;  // while kPlanning
   // That nobody wants any more: a search may take seconds to notice, and heartbeats go on.
   std::vector<std::unique_ptr<PlanTask>> dropped_tasks_;
   placement::Plan plan_;

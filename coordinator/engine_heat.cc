@@ -32,21 +32,23 @@ int Percent(double share) { return static_cast<int>(100 * share + 0.5); }
 
 }  // namespace
 
-// Whoever joins is looked at at once; the rule is the same.
+// Whoever joins is planned with as soon as nothing else goes on with plans; the rule is the same.
+// The rates of all neurons are gone through at the interval only.
 Status Engine::LookAtHeat(TimePoint now) {
-  if (!scheduler_ || (now < next_look_ && !has_joined_)) return OkStatus();
-  next_look_ = now + options_.replan_interval;
-  plan_status_.drift = live_heat_.DriftFrom(order_, planned_heats_);
-  plan_status_.tokens_looked_at = live_heat_.n_tokens();
-  if (options_.replan != ReplanMode::kAuto || change_ || loss_ || plan_task_ != nullptr ||
-      join_survey_ != nullptr) {
-    return OkStatus();
+  if (!scheduler_) return OkStatus();
+  const bool is_due = now >= next_look_;
+  if (is_due) {
+    next_look_ = now + options_.replan_interval;
+    plan_status_.drift = live_heat_.DriftFrom(order_, planned_heats_);
+    plan_status_.tokens_looked_at = live_heat_.n_tokens();
   }
+  const bool is_busy = change_ || loss_ || plan_task_ != nullptr || join_survey_ != nullptr;
+  if (options_.replan != ReplanMode::kAuto || is_busy) return OkStatus();
   if (std::exchange(has_joined_, false)) {
     return WishPlan({.why = "a worker has joined", .must_gain = true});
   }
-  const bool has_choice = membership_.profile().workers.size() > 1;
-  if (!has_choice || now < next_search_ || plan_status_.drift < kLeastDrift) return OkStatus();
+  if (!is_due || now < next_search_ || plan_status_.drift < kLeastDrift) return OkStatus();
+  if (membership_.profile().workers.size() < 2) return OkStatus();  // no choice
   next_search_ = now + kLooksPerSearch * options_.replan_interval;
   return WishPlan({.why = "other neurons are hot", .must_gain = true});
 }

@@ -33,7 +33,8 @@ Status Engine::StartJoinSurvey(TimePoint now) {
   std::erase_if(workers, [&](const auto& worker) { return !IsReachable(worker.id); });
   surveyed_ = joined_;
   join_survey_ = std::make_unique<LinkSurvey>(
-      LinkSurvey::OfJoined(std::move(workers), joined_, TransportsAs(given_), now));
+      LinkSurvey::OfJoined(std::move(workers), joined_, TransportsAs(given_), now, first_round_));
+  first_round_ = join_survey_->next_first_round();
   return ContinueJoinSurvey();
 }
 
@@ -74,29 +75,42 @@ void Engine::SkipJoinRound(const Status& why) {
   join_survey_->SkipRound();
 }
 
-// Those of the others stay as they are.
-void Engine::FinishJoinSurvey() {
-  const auto survey = std::exchange(join_survey_, nullptr);
-  const std::set<WorkerId> joined = std::exchange(surveyed_, {});
-  for (const WorkerId id : joined) joined_.erase(id);
+// Links of those who are known stay as they are. The others are pooled, and told where they are so
+// slow that nobody knows how slow.
+size_t Engine::TakeLinks(const LinkSurvey& survey) {
   placement::ClusterProfile measured = membership_.profile();
-  for (placement::LinkProfile& link : survey->Links()) {
-    const bool is_new = joined.contains(link.from) || joined.contains(link.to);
+  for (placement::LinkProfile& link : survey.Links()) {
+    const bool is_new = surveyed_.contains(link.from) || surveyed_.contains(link.to);
     const bool is_here = measured.FindWorker(link.from) && measured.FindWorker(link.to);
     if (is_new && is_here) measured.links.push_back(std::move(link));
   }
   placement::PoolAlikeLinks(&measured);
-  for (placement::LinkProfile& link : measured.links) cluster_.links.push_back(std::move(link));
-  has_new_links_ = has_new_links_ || !measured.links.empty();
+  for (placement::LinkProfile& link : measured.links) {
+    const bool is_slow = link.latency_s.origin == placement::Origin::kMeasured &&
+                         link.bytes_per_s.origin == placement::Origin::kAssumed;
+    if (is_slow && link.from < link.to) {
+      SayNews(Str("link of ", membership_.NameOf(link.from), " and ", membership_.NameOf(link.to),
+                  ": ", link.note));
+    }
+    cluster_.links.push_back(std::move(link));
+  }
+  return measured.links.size();
+}
+
+void Engine::FinishJoinSurvey() {
+  const auto survey = std::exchange(join_survey_, nullptr);
+  const size_t n_links = TakeLinks(*survey);
+  const std::set<WorkerId> joined = std::exchange(surveyed_, {});
+  for (const WorkerId id : joined) joined_.erase(id);
+  has_new_links_ = has_new_links_ || n_links > 0;
   next_tick_ = clock_.Now();  // to plan with them
-  if (measured.links.empty()) return;
+  if (n_links == 0) return;
   std::string names;
   for (const WorkerId id : joined) {
     if (!membership_.contains(id)) continue;
     names += Str(names.empty() ? "" : ", ", membership_.NameOf(id));
   }
-  SayNews(
-      Str("links of ", names, " measured between steps: ", measured.links.size(), " directions"));
+  SayNews(Str("links of ", names, " measured between steps: ", n_links, " directions"));
 }
 
 }  // namespace thermocline::coordinator

@@ -8,7 +8,6 @@
 #include "placement/fit_cluster.h"
 #include "placement/link_preset.h"
 #include "placement/plan_tables.h"
-#include "placement/pool_alike.h"
 #include "proto/codec.h"
 
 namespace thermocline::coordinator {
@@ -16,15 +15,26 @@ namespace thermocline::coordinator {
 Status Engine::StartSurvey() {
   cluster_ = membership_.profile();
   SetState(ServiceState::kPlanning);
+  for (const WorkerId id : membership_.ids()) surveyed_.insert(id);
   if (options_.cluster) {
-    auto fitted = placement::FitCluster(*options_.cluster, cluster_, TransportsAs(given_));
-    if (!fitted.ok()) return fitted.status().WithContext(options_.cluster_name);
-    cluster_ = *std::move(fitted);
-    return StartPlanning();
+    const Status taken = TakeClusterFile();
+    if (!taken.ok()) return taken.WithContext(options_.cluster_name);
   }
-  survey_ = std::make_unique<LinkSurvey>(cluster_.workers, TransportsAs(given_), clock_.Now());
+  survey_ = std::make_unique<LinkSurvey>(LinkSurvey::OfSome(
+      cluster_.workers, surveyed_, TransportsAs(given_), clock_.Now(), first_round_));
+  first_round_ = survey_->next_first_round();
   if (!survey_->done()) observer_.OnMeasuringLinks(*survey_);
   return ContinueSurvey();
+}
+
+// The file knows those whom it fits; links of the others remain to be measured.
+Status Engine::TakeClusterFile() {
+  TC_ASSIGN_OR_RETURN(placement::FittedCluster fitted,
+                      placement::FitCluster(*options_.cluster, cluster_, TransportsAs(given_)));
+  cluster_ = std::move(fitted.cluster);
+  surveyed_ = std::move(fitted.unknown);
+  if (!fitted.note.empty()) SayNews(Str(options_.cluster_name, ": ", fitted.note));
+  return OkStatus();
 }
 
 Status Engine::ContinueSurvey() {
@@ -33,8 +43,8 @@ Status Engine::ContinueSurvey() {
     TC_RETURN_IF_ERROR(SendToWorker(worker, request));
   }
   if (!survey_->done()) return OkStatus();
-  cluster_.links = survey_->Links();
-  placement::PoolAlikeLinks(&cluster_);
+  TakeLinks(*survey_);
+  surveyed_.clear();
   survey_.reset();
   return StartPlanning();
 }

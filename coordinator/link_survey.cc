@@ -1,9 +1,11 @@
 #include "coordinator/link_survey.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/check.h"
 #include "base/str.h"
+#include "placement/link_preset.h"
 
 namespace thermocline::coordinator {
 namespace {
@@ -23,11 +25,29 @@ uint32_t Micros(Duration d) {
   return static_cast<uint32_t>(std::chrono::duration_cast<std::chrono::microseconds>(d).count());
 }
 
+// One pair for all between two hosts: n workers meet in n - 1 rounds, or n.
+bool StandForOthers(const std::vector<WorkerProfile>& workers) {
+  const size_t n = workers.size();
+  return n + n % 2 > kMaxSurveyRounds + 1;
+}
+
 ProbeRounds RoundsFor(const std::vector<WorkerProfile>& workers) {
+  if (StandForOthers(workers)) return RoundsOfHosts(workers);
   std::vector<WorkerId> ids;
   for (const WorkerProfile& worker : workers) ids.push_back(worker.id);
-  ProbeRounds all = RoundsOfAll(ids);
-  return all.size() <= kMaxSurveyRounds ? all : RoundsOfHosts(workers);
+  return RoundsOfAll(ids);
+}
+
+// The rate is known to be below that of `link`; nobody knows by how much. A bound that says
+// nothing, since there was no time, is no reason to think better of it than of others.
+void AssumeSlow(bool is_of_lead, LinkProfile* link) {
+  const auto usual = placement::FindLinkPreset(placement::kDefaultLinkPreset);
+  CHECK(usual.ok());
+  const double bytes_per_s = std::min(link->bytes_per_s.value, usual->gb_per_s * 1e9);
+  link->bytes_per_s = Figure::Assumed(bytes_per_s);
+  if (!is_of_lead) link->message_s = Figure::Assumed(link->message_s.value);
+  link->note = Str("slower than ", std::round(bytes_per_s / 1e4) / 100,
+                   " MB/s: a large frame did not come back in time");
 }
 
 std::map<std::string, std::vector<WorkerId>> ByHost(const std::vector<WorkerProfile>& workers) {
@@ -85,26 +105,49 @@ ProbeRounds RoundsOfJoined(const std::vector<WorkerProfile>& workers,
   return of_hosts;
 }
 
+ProbeRounds RoundsWith(const std::set<WorkerId>& wanted, ProbeRounds rounds) {
+  for (std::vector<ProbePair>& pairs : rounds) {
+    std::erase_if(pairs, [&](const ProbePair& pair) {
+      return !wanted.contains(pair.lead) && !wanted.contains(pair.echo);
+    });
+  }
+  std::erase_if(rounds, [](const auto& pairs) { return pairs.empty(); });
+  return rounds;
+}
+
 LinkSurvey::LinkSurvey(std::vector<WorkerProfile> workers, placement::PairTransport transport,
-                       const Pace& pace, ProbeRounds rounds, TimePoint now)
+                       const Pace& pace, ProbeRounds rounds, TimePoint now, uint32_t first_round)
     : workers_(std::move(workers)),
       transport_(std::move(transport)),
       pace_(pace),
       began_(now),
+      first_round_(first_round),
+      next_first_round_(first_round + static_cast<uint32_t>(rounds.size())),
       rounds_(std::move(rounds)) {}
 
 LinkSurvey::LinkSurvey(std::vector<WorkerProfile> workers, placement::PairTransport transport,
-                       TimePoint now)
+                       TimePoint now, uint32_t first_round)
     : LinkSurvey(workers, std::move(transport), Pace{.most_per_round = kMostPerRound},
-                 RoundsFor(workers), now) {}
+                 RoundsFor(workers), now, first_round) {}
+
+LinkSurvey LinkSurvey::OfSome(std::vector<WorkerProfile> workers, const std::set<WorkerId>& wanted,
+                              placement::PairTransport transport, TimePoint now,
+                              uint32_t first_round) {
+  ProbeRounds rounds = RoundsFor(workers);
+  if (wanted.empty() || !StandForOthers(workers)) rounds = RoundsWith(wanted, std::move(rounds));
+  return LinkSurvey(std::move(workers), std::move(transport), Pace{.most_per_round = kMostPerRound},
+                    std::move(rounds), now, first_round);
+}
 
 LinkSurvey LinkSurvey::OfJoined(std::vector<WorkerProfile> workers,
                                 const std::set<WorkerId>& joined,
-                                placement::PairTransport transport, TimePoint now) {
+                                placement::PairTransport transport, TimePoint now,
+                                uint32_t first_round) {
   const Pace pace{
       .budget = kJoinBudget, .most_per_round = kMostPerJoinPair, .patience = kJoinPatience};
   ProbeRounds rounds = RoundsOfJoined(workers, joined);
-  return LinkSurvey(std::move(workers), std::move(transport), pace, std::move(rounds), now);
+  return LinkSurvey(std::move(workers), std::move(transport), pace, std::move(rounds), now,
+                    first_round);
 }
 
 Duration LinkSurvey::RoundBudget() const {
@@ -116,7 +159,7 @@ std::vector<std::pair<WorkerId, proto::ProbeLink>> LinkSurvey::TakeRequests(Time
   if (done() || std::exchange(asked_, true)) return requests;
   round_began_ = now;
   for (const ProbePair& pair : rounds_[round_]) {
-    proto::ProbeLink request{.round = static_cast<uint32_t>(round_),
+    proto::ProbeLink request{.round = RoundNumber(),
                              .peer = pair.lead,
                              .transport = transport_(pair.lead, pair.echo),
                              .budget_us = Micros(RoundBudget()),
@@ -131,7 +174,7 @@ std::vector<std::pair<WorkerId, proto::ProbeLink>> LinkSurvey::TakeRequests(Time
 }
 
 Status LinkSurvey::OnReport(WorkerId from, const proto::LinkReport& report, TimePoint now) {
-  if (done() || report.round != round_ || !silent_.contains(from)) {
+  if (done() || report.round != RoundNumber() || !silent_.contains(from)) {
     return NotFound(Str("report that nobody waits for:", Kv("worker", from)));
   }
   const auto& pairs = rounds_[round_];
@@ -156,8 +199,10 @@ Status LinkSurvey::OnReport(WorkerId from, const proto::LinkReport& report, Time
   if (leads) {
     measured.round_trip_s = report.round_trip_s;
     measured.bytes_per_s = report.bytes_per_s;
+    measured.rate_is_bound = report.rate_is_bound;
   }
   silent_.erase(from);
+  if (leads && report.rate_is_bound) silent_.erase(pair->echo);  // it waits for frames in vain
   if (!silent_.empty()) return OkStatus();
   EndRound();
   const bool is_late = pace_.patience == Duration(0) && now - began_ >= pace_.budget;
@@ -220,14 +265,16 @@ LinkProfile LinkSurvey::LinkOf(const ProbePair& pair, bool from_lead) const {
   const Measured& measured = measured_.at({pair.lead, pair.echo});
   const double most_s = measured.round_trip_s / 4;
   const double lead_s = std::min(measured.lead_message_s, most_s);
-  const double echo_s = std::min(measured.echo_message_s, most_s);
+  const double echo_s = measured.rate_is_bound ? lead_s : std::min(measured.echo_message_s, most_s);
   const double latency_s = (measured.round_trip_s - lead_s - echo_s) / 2;
-  return {.from = from_lead ? pair.lead : pair.echo,
-          .to = from_lead ? pair.echo : pair.lead,
-          .transport = transport_(pair.lead, pair.echo),
-          .latency_s = Figure::Measured(latency_s),
-          .bytes_per_s = Figure::Measured(measured.bytes_per_s),
-          .message_s = Figure::Measured(from_lead ? lead_s : echo_s)};
+  LinkProfile link{.from = from_lead ? pair.lead : pair.echo,
+                   .to = from_lead ? pair.echo : pair.lead,
+                   .transport = transport_(pair.lead, pair.echo),
+                   .latency_s = Figure::Measured(latency_s),
+                   .bytes_per_s = Figure::Measured(measured.bytes_per_s),
+                   .message_s = Figure::Measured(from_lead ? lead_s : echo_s)};
+  if (measured.rate_is_bound) AssumeSlow(from_lead, &link);
+  return link;
 }
 
 // The numbers of the pair that was measured between the same hosts, by the same transport.

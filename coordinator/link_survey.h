@@ -47,17 +47,25 @@ ProbeRounds RoundsOfHosts(const std::vector<placement::WorkerProfile>& workers);
 // kMaxJoinPairs the first pair between two hosts is left, and so many of these.
 ProbeRounds RoundsOfJoined(const std::vector<placement::WorkerProfile>& workers,
                            const std::set<WorkerId>& joined);
+// What is left of rounds where only links to and from `wanted` are asked for.
+ProbeRounds RoundsWith(const std::set<WorkerId>& wanted, ProbeRounds rounds);
 
 // The state of one survey, which measures each pair by the transport that it will use. No I/O, no
 // clock, no thread. Engine thread only.
 class LinkSurvey {
  public:
+  // Every pair. The numbers of its rounds begin with `first_round`: none may be that of a round
+  // before, of this survey or another, whose frames may still be on the links.
   LinkSurvey(std::vector<placement::WorkerProfile> workers, placement::PairTransport transport,
-             TimePoint now);
+             TimePoint now, uint32_t first_round = 0);
+  // The pairs with one of `wanted`; where one pair stands for all between two hosts, all of those.
+  static LinkSurvey OfSome(std::vector<placement::WorkerProfile> workers,
+                           const std::set<WorkerId>& wanted, placement::PairTransport transport,
+                           TimePoint now, uint32_t first_round = 0);
   // Of those who joined while the others serve: each round waits for steps that are under way.
   static LinkSurvey OfJoined(std::vector<placement::WorkerProfile> workers,
                              const std::set<WorkerId>& joined, placement::PairTransport transport,
-                             TimePoint now);
+                             TimePoint now, uint32_t first_round = 0);
 
   // What to tell whom for the round that has begun, once per round; addresses are left to fill in.
   std::vector<std::pair<WorkerId, proto::ProbeLink>> TakeRequests(TimePoint now);
@@ -71,8 +79,10 @@ class LinkSurvey {
 
   size_t n_pairs() const;
   bool done() const { return round_ == rounds_.size(); }
+  // For the next survey.
+  uint32_t next_first_round() const { return next_first_round_; }
   // Both directions of every pair of workers that was measured or has another pair stand for it,
-  // whose numbers are then assumed, with a note.
+  // whose numbers are then assumed, with a note. So is a rate of which only a bound is known.
   std::vector<placement::LinkProfile> Links() const;
 
  private:
@@ -83,7 +93,7 @@ class LinkSurvey {
     Duration patience{0};  // of each round, with steps under way; 0: nobody serves
   };
   LinkSurvey(std::vector<placement::WorkerProfile> workers, placement::PairTransport transport,
-             const Pace& pace, ProbeRounds rounds, TimePoint now);
+             const Pace& pace, ProbeRounds rounds, TimePoint now, uint32_t first_round);
 
   // Figures of a measured pair, from both ends.
   struct Measured {
@@ -91,6 +101,7 @@ class LinkSurvey {
     double bytes_per_s = 0;
     double lead_message_s = 0;
     double echo_message_s = 0;
+    bool rate_is_bound = false;  // the echo has told nothing then
   };
   std::string NamesOf(const ProbePair& pair) const;
   const placement::WorkerProfile& ProfileOf(WorkerId worker) const;
@@ -98,12 +109,14 @@ class LinkSurvey {
   std::optional<placement::LinkProfile> StandIn(const placement::WorkerProfile& from,
                                                 const placement::WorkerProfile& to) const;
   Duration RoundBudget() const;
+  uint32_t RoundNumber() const { return first_round_ + static_cast<uint32_t>(round_); }
   void EndRound();
 
   const std::vector<placement::WorkerProfile> workers_;
   const placement::PairTransport transport_;
   const Pace pace_;
   const TimePoint began_;
+  const uint32_t first_round_, next_first_round_;
   ProbeRounds rounds_;
   size_t round_ = 0;
   TimePoint round_began_;

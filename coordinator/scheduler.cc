@@ -130,50 +130,57 @@ void Scheduler::DropSteps() {
   released_.clear();
 }
 
-// Who is in a step under way, and has been at as many losses as there may be.
-std::vector<SeqId> Scheduler::NoteLoss() {
-  std::set<SeqId> computed;
+// Who is in a step under way, whatever has become of it since.
+std::set<SeqId> Scheduler::UnderWay() const {
+  std::set<SeqId> ids;
   for (const auto& [step, outstanding] : outstanding_) {
-    for (const SentEntry& sent : outstanding.entries) {
-      const auto found = sequences_.find(sent.seq);
-      if (found != sequences_.end() && found->second.n_runs == sent.n_runs) {
-        computed.insert(sent.seq);
-      }
-    }
+    for (const SentEntry& sent : outstanding.entries) ids.insert(sent.seq);
   }
-  std::vector<SeqId> suspects;
-  for (const SeqId id : computed) {
-    Sequence& sequence = sequences_.at(id);
+  return ids;
+}
+
+// Who was under way alone, and has been at as many losses as there may be. The company of one that
+// was cancelled counts too: the worker computed it nevertheless.
+std::optional<SeqId> Scheduler::NoteLoss() {
+  const std::set<SeqId> under_way = UnderWay();
+  std::optional<SeqId> guilty;
+  for (const SeqId id : under_way) {
+    const auto found = sequences_.find(id);
+    if (found == sequences_.end()) continue;
+    Sequence& sequence = found->second;
     if (sequence.size() != sequence.size_at_loss) sequence.n_losses = 0;
     sequence.size_at_loss = sequence.size();
     ++sequence.n_losses;
-    if (sequence.is_suspect()) suspects.push_back(id);
+    if (sequence.is_suspect() && under_way.size() == 1) guilty = id;
   }
-  return suspects;
+  return guilty;
 }
 
 void Scheduler::LoseSteps(const Status& why, SchedulerActions* actions) {
-  const std::vector<SeqId> suspects = NoteLoss();
+  const std::optional<SeqId> guilty = NoteLoss();
   DropSteps();
-  for (const SeqId id : suspects) {
-    const int n_losses = sequences_.at(id).n_losses;
-    if (suspects.size() > 1 && n_losses == kMostLosses) continue;  // each runs alone next
-    Finish(id, FinishReason::kError, actions);
-    actions->events.back().second.error =
-        Internal(Str("given up: ", n_losses,
-                     " workers were lost one after the other while they computed "
-                     "this request, the last because: ",
-                     why.message()));
-  }
+  if (!guilty) return;
+  const int n_losses = sequences_.at(*guilty).n_losses;
+  Finish(*guilty, FinishReason::kError, actions);
+  actions->events.back().second.error =
+      Internal(Str("given up: ", n_losses,
+                   " workers were lost one after the other while they computed "
+                   "this request, the last because: ",
+                   why.message()));
 }
 
-// Suspects run one at a time, so that the next loss tells which of them it was.
-bool Scheduler::MustWaitForSuspect(SeqId id) const {
-  if (!sequences_.at(id).is_suspect()) return false;
-  return std::any_of(running_.begin(), running_.end(), [&](SeqId other) {
-    const Sequence& sequence = sequences_.at(other);
-    return other != id && sequence.is_suspect() && sequence.n_in_flight > 0;
-  });
+bool Scheduler::HasOthersThan(SeqId id) const {
+  const std::set<SeqId> under_way = UnderWay();
+  return under_way.size() > under_way.count(id);
+}
+
+// Whose turn it is to run apart. A suspect has its pages since it runs, and needs no more until its
+// next token, so it waits for nobody.
+std::optional<SeqId> Scheduler::OldestSuspect() const {
+  for (const SeqId id : running_) {
+    if (sequences_.at(id).is_suspect()) return id;
+  }
+  return std::nullopt;
 }
 
 void Scheduler::ChangePlan(const SchedulerOptions& options) {
@@ -252,7 +259,8 @@ void Scheduler::Finish(SeqId id, FinishReason reason, SchedulerActions* actions)
 void Scheduler::Schedule(SchedulerActions* actions) {
   while (static_cast<int>(outstanding_.size()) < options_.max_in_flight) {
     AdmitWaiting();
-    Draft draft;
+    Draft draft{.only = OldestSuspect()};
+    if (draft.only && HasOthersThan(*draft.only)) break;  // until they are answered
     AddDecodes(&draft);
     AddPrefills(&draft);
     if (draft.batch.entries.empty()) break;
@@ -316,7 +324,7 @@ void Scheduler::AddDecodes(Draft* draft) {
     if (draft->n_rows >= most) break;
     if (!running_.contains(id)) continue;  // gave way to an older one
     Sequence& sequence = sequences_.at(id);
-    if (MustWaitForSuspect(id) || !Reserve(id, &sequence)) continue;
+    if (!draft->MayHave(id) || !Reserve(id, &sequence)) continue;
     draft->has_decodes |= AddRows(id, &sequence, 1, draft);
   }
 }
@@ -331,7 +339,7 @@ void Scheduler::AddPrefills(Draft* draft) {
   }
   for (const SeqId id : running_) {
     Sequence& sequence = sequences_.at(id);
-    if (sequence.decoding() || MustWaitForSuspect(id)) continue;
+    if (sequence.decoding() || !draft->MayHave(id)) continue;
     const int64_t rows_before = draft->n_rows;
     if (!AddRows(id, &sequence, budget, draft)) break;
     budget -= draft->n_rows - rows_before;

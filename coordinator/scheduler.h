@@ -33,7 +33,7 @@ struct SchedulerOptions {
 };
 
 // Workers that a request may take with it. One worker's death says nothing; a second one at the
-// same token is hardly chance.
+// same token is hardly chance. Where others were computed too, a third tells who it was.
 inline constexpr int kMostLosses = 2;
 
 // What the engine must do: send these steps in order, then deliver these events in order.
@@ -79,8 +79,9 @@ class Scheduler {
   // token of theirs lost.
   void DropSteps();
   // The same because a worker is lost. A request may be what it died of, and then the next one does
-  // too: of the sequences that were in steps under way at kMostLosses losses without a token in
-  // between, the only one ends with kError, or the one that ran again without the others.
+  // too: who was in steps under way at kMostLosses losses without a token in between is suspected,
+  // and runs apart from all others until its next token. Only who was there alone at a loss that
+  // makes it a suspect, or while it was one, ends with kError.
   void LoseSteps(const Status& why, SchedulerActions* actions);
   // Goes on over the stages of another plan, which know no sequence: the KV of every running one is
   // computed again from its tokens, oldest first. When no step is outstanding; n_ctx, n_vocab and
@@ -114,7 +115,7 @@ class Scheduler {
     int64_t size() const { return static_cast<int64_t>(tokens.size()); }
     bool decoding() const { return n_computed >= n_prompt() && rows_left() <= 1; }
     int64_t rows_left() const { return size() - n_computed; }
-    // Workers may have died of it, or of another that was in the same steps.
+    // Workers may have died of it, or of another that was in steps under way with it.
     bool is_suspect() const { return n_losses >= kMostLosses && size() == size_at_loss; }
   };
   // A sequence's part of a step that has been sent.
@@ -130,16 +131,21 @@ class Scheduler {
   };
   // A step being formed.
   struct Draft {
+    std::optional<SeqId> only;  // whose rows it may have; none: anybody's
     proto::StepBatch batch;
     int64_t n_rows = 0;
     int64_t start_bytes = 0;
     bool has_decodes = false;
+
+    bool MayHave(SeqId id) const { return !only || *only == id; }
   };
 
   int64_t PagesOf(int64_t n_tokens) const;
   StepId next_step() const { return {last_step_.value + 1}; }
-  std::vector<SeqId> NoteLoss();
-  bool MustWaitForSuspect(SeqId id) const;
+  std::set<SeqId> UnderWay() const;
+  std::optional<SeqId> NoteLoss();
+  std::optional<SeqId> OldestSuspect() const;
+  bool HasOthersThan(SeqId id) const;
   bool Reserve(SeqId id, Sequence* sequence);
   void Preempt(SeqId id);
   void ReleaseKv(SeqId id, Sequence* sequence);

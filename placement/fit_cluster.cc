@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,48 +15,71 @@ namespace {
 
 using Ids = std::map<WorkerId, WorkerId>;  // of the file, to those who joined
 
-std::string NamesOf(const ClusterProfile& cluster) {
+std::string NamesOf(const std::vector<const WorkerProfile*>& workers) {
   std::string names;
-  for (const WorkerProfile& worker : cluster.workers) {
-    names += Str(names.empty() ? "" : ", ", worker.id,
-                 worker.host.empty() ? "" : Str(" on ", Printable(worker.host)));
+  for (const WorkerProfile* worker : workers) {
+    names += Str(names.empty() ? "" : ", ", worker->id,
+                 worker->host.empty() ? "" : Str(" on ", Printable(worker->host)));
   }
   return names;
 }
 
-Status DoesNotFit(const ClusterProfile& given, const ClusterProfile& joined) {
-  return InvalidArgument(Str("the cluster file is of other workers: it has ", NamesOf(given),
-                             "; joined have ", NamesOf(joined)));
+// Those of `cluster` that are not in `ids`.
+template <typename Contains>
+std::vector<const WorkerProfile*> LeftOver(const ClusterProfile& cluster, Contains contains) {
+  std::vector<const WorkerProfile*> left;
+  for (const WorkerProfile& worker : cluster.workers) {
+    if (!contains(worker.id)) left.push_back(&worker);
+  }
+  return left;
 }
 
-bool FitsById(const ClusterProfile& given, const ClusterProfile& joined) {
-  return std::all_of(given.workers.begin(), given.workers.end(), [&](const WorkerProfile& worker) {
-    const WorkerProfile* const other = joined.FindWorker(worker.id);
-    return other != nullptr && (worker.host.empty() || worker.host == other->host);
-  });
-}
-
-std::map<std::string, std::vector<WorkerId>> ByHost(const ClusterProfile& cluster) {
-  std::map<std::string, std::vector<WorkerId>> hosts;
-  for (const WorkerProfile& worker : cluster.workers) hosts[worker.host].push_back(worker.id);
-  for (auto& [host, ids] : hosts) std::sort(ids.begin(), ids.end());
-  return hosts;
-}
-
-Result<Ids> MatchWorkers(const ClusterProfile& given, const ClusterProfile& joined) {
-  if (given.workers.size() != joined.workers.size()) return DoesNotFit(given, joined);
+// Who is who, and who is left over in the file and among those who joined, by id.
+struct Match {
   Ids ids;
-  if (FitsById(given, joined)) {
-    for (const WorkerProfile& worker : given.workers) ids[worker.id] = worker.id;
-    return ids;
+  std::vector<const WorkerProfile*> given, joined;
+};
+
+void FindLeftOver(const ClusterProfile& given, const ClusterProfile& joined, Match* match) {
+  std::set<WorkerId> found;
+  for (const auto& [from, to] : match->ids) found.insert(to);
+  match->given = LeftOver(given, [&](WorkerId id) { return match->ids.contains(id); });
+  match->joined = LeftOver(joined, [&](WorkerId id) { return found.contains(id); });
+  const auto by_id = [](const WorkerProfile* a, const WorkerProfile* b) { return a->id < b->id; };
+  std::sort(match->given.begin(), match->given.end(), by_id);
+  std::sort(match->joined.begin(), match->joined.end(), by_id);
+}
+
+Match MatchWorkers(const ClusterProfile& given, const ClusterProfile& joined) {
+  Match match;
+  for (const WorkerProfile& worker : given.workers) {
+    const WorkerProfile* const other = joined.FindWorker(worker.id);
+    const bool fits = other != nullptr && (worker.host.empty() || worker.host == other->host);
+    if (fits) match.ids[worker.id] = worker.id;
   }
-  const auto from = ByHost(given), to = ByHost(joined);
-  for (const auto& [host, own] : from) {
-    const auto found = to.find(host);
-    if (found == to.end() || found->second.size() != own.size()) return DoesNotFit(given, joined);
-    for (size_t i = 0; i < own.size(); ++i) ids[own[i]] = found->second[i];
+  FindLeftOver(given, joined, &match);
+  for (const WorkerProfile* const worker : match.given) {
+    const auto other = std::find_if(match.joined.begin(), match.joined.end(), [&](const auto* one) {
+      return one != nullptr && one->host == worker->host;
+    });
+    if (other == match.joined.end()) continue;
+    match.ids[worker->id] = (*other)->id;
+    *other = nullptr;
   }
-  return ids;
+  FindLeftOver(given, joined, &match);
+  return match;
+}
+
+std::string NoteOf(const Match& match) {
+  std::string note;
+  if (!match.given.empty()) {
+    note = Str("what it says of workers that are not here is ignored: ", NamesOf(match.given));
+  }
+  if (!match.joined.empty()) {
+    note += Str(note.empty() ? "" : "; ",
+                "workers that it does not know are measured: ", NamesOf(match.joined));
+  }
+  return note;
 }
 
 void Fill(const Figure& from, Figure* figure) {
@@ -127,18 +151,31 @@ Result<WorkerProfile> FitWorker(WorkerProfile worker, const WorkerProfile& joine
 
 }  // namespace
 
-Result<ClusterProfile> FitCluster(const ClusterProfile& given, const ClusterProfile& joined,
-                                  const PairTransport& transport) {
-  TC_ASSIGN_OR_RETURN(const Ids ids, MatchWorkers(given, joined));
-  ClusterProfile cluster;
-  for (const WorkerProfile& worker : given.workers) {
-    TC_ASSIGN_OR_RETURN(WorkerProfile fitted,
-                        FitWorker(worker, *joined.FindWorker(ids.at(worker.id))));
-    cluster.workers.push_back(std::move(fitted));
+Result<FittedCluster> FitCluster(const ClusterProfile& given, const ClusterProfile& joined,
+                                 const PairTransport& transport) {
+  const Match match = MatchWorkers(given, joined);
+  const Ids& ids = match.ids;
+  if (ids.empty()) {
+    return InvalidArgument(Str("the cluster file is of other workers: it has ",
+                               NamesOf(match.given), "; joined have ", NamesOf(match.joined),
+                               ": without --cluster they are measured"));
   }
-  std::sort(cluster.workers.begin(), cluster.workers.end(),
+  FittedCluster fitted{.note = NoteOf(match)};
+  std::vector<WorkerProfile>& workers = fitted.cluster.workers;
+  for (const WorkerProfile& worker : given.workers) {
+    if (!ids.contains(worker.id)) continue;
+    TC_ASSIGN_OR_RETURN(WorkerProfile known,
+                        FitWorker(worker, *joined.FindWorker(ids.at(worker.id))));
+    workers.push_back(std::move(known));
+  }
+  for (const WorkerProfile* const worker : match.joined) {
+    workers.push_back(*worker);
+    fitted.unknown.insert(worker->id);
+  }
+  std::sort(workers.begin(), workers.end(),
             [](const WorkerProfile& a, const WorkerProfile& b) { return a.id < b.id; });
   for (LinkProfile link : given.links) {
+    if (!ids.contains(link.from) || !ids.contains(link.to)) continue;
     const LinkKind will_be = transport(ids.at(link.from), ids.at(link.to));
     if (link.transport != will_be) {
       return InvalidArgument(Str(
@@ -148,9 +185,9 @@ Result<ClusterProfile> FitCluster(const ClusterProfile& given, const ClusterProf
     }
     link.from = ids.at(link.from);
     link.to = ids.at(link.to);
-    cluster.links.push_back(std::move(link));
+    fitted.cluster.links.push_back(std::move(link));
   }
-  return cluster;
+  return fitted;
 }
 
 void AssumeRates(ClusterProfile* cluster) {

@@ -46,11 +46,13 @@ void Put(const LinkReport& in, wire::LinkReport* out) {
   out->set_round_trip_s(in.round_trip_s);
   out->set_bytes_per_s(in.bytes_per_s);
   out->set_message_s(in.message_s);
+  out->set_rate_is_bound(in.rate_is_bound);
 }
 
 Status Get(const wire::LinkReport& in, LinkReport* out) {
   out->round = in.round();
   out->peer = {in.peer()};
+  out->rate_is_bound = in.rate_is_bound();
   TC_RETURN_IF_ERROR(GetText("report.error", in.error(), &out->error));
   TC_RETURN_IF_ERROR(GetFigure("report.round_trip_s", in.round_trip_s(), &out->round_trip_s));
   TC_RETURN_IF_ERROR(GetFigure("report.bytes_per_s", in.bytes_per_s(), &out->bytes_per_s));

@@ -28,7 +28,7 @@
 namespace thermocline::proto {
 
 // Peers of another version are refused by name: layouts of frames may differ.
-inline constexpr uint32_t kProtocolVersion = 3;
+inline constexpr uint32_t kProtocolVersion = 4;
 
 // Where members of a group of GPUs meet, as NCCL makes it up on the one that leads them: so many
 // bytes, or none. It serves one group, once.
@@ -213,7 +213,7 @@ struct Shutdown {
 // Coordinator -> two workers at a time: measure the link between you. One leads, the other sends
 // back what it gets. Before there is a plan, or when one of the two has just joined a service.
 struct ProbeLink {
-  uint32_t round = 0;   // of the survey, told back
+  uint32_t round = 0;   // another one each time; told back, and borne by the frames of the probe
   WorkerId peer;        // the other end
   std::string address;  // of its port
   placement::LinkKind transport = placement::LinkKind::kZmq;
@@ -233,6 +233,9 @@ struct LinkReport {
   double round_trip_s = 0;  // of a small frame there and back; of the leading end, else 0
   double bytes_per_s = 0;   // of large frames, one way; of the leading end, else 0
   double message_s = 0;     // of this end's time for sending a small frame
+  // Large frames did not come back in time: the rate is below bytes_per_s, and the other end will
+  // have nothing to report.
+  bool rate_is_bound = false;
   friend bool operator==(const LinkReport&, const LinkReport&) = default;
 };
 

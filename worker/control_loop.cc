@@ -197,6 +197,7 @@ Status ControlLoop::KeepTable(proto::NeuronTable table) {
 Status ControlLoop::StartStage(proto::AssignPlan message) {
   HeldModel held;
   prober_.reset();
+  probe_hop_.reset();  // the stage's memory is planned without it
   if (step_loop_ != nullptr) held = step_loop_->End();
   step_loop_.reset();
   // A link that broke was of the plan before; what else failed is not better now.
@@ -249,9 +250,10 @@ void ControlLoop::StartProbe(const proto::ProbeLink& request) {
     if (!sent.ok()) LogDebug("worker", Str("report not sent: ", sent));
     return;
   }
+  if (!probe_hop_ && !device_->reads_host_memory()) probe_hop_.emplace(*device_, kLeastProbeBytes);
   prober_ = std::make_unique<LinkProber>(
-      ProbeContext{clock_, *port, id_, FirstOf(options_.cpus), device_.get()}, request,
-      [this] { mailbox_.Wake(); });
+      ProbeContext{clock_, *port, id_, FirstOf(options_.cpus), probe_hop_ ? &*probe_hop_ : nullptr},
+      request, [this] { mailbox_.Wake(); });
 }
 
 Status ControlLoop::ReportProbe() {

@@ -120,6 +120,7 @@ class ControlLoop {
   std::unique_ptr<Tracer> tracer_;  // while the coordinator wants spans
   Mutex mutex_;
   std::optional<StepEnd> step_end_ GUARDED_BY(mutex_);  // of the loop that is
+  std::optional<DeviceHop> probe_hop_;                  // of prober_, where the device is apart
   // One of them at a time has a thread, which alone uses the ports.
   std::unique_ptr<LinkProber> prober_;
   std::unique_ptr<StepLoop> step_loop_;  // last: its thread uses what is above

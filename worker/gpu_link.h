@@ -53,7 +53,8 @@ class GpuLinkEnd : public PeerWork {
   // The next frame of the trial, of this epoch.
   Result<proto::Part> NextPart();
   Status SendPart(int64_t n_rows, TensorView x);
-  // Of the error of a pipe: whether it says that the peer is gone.
+  // Of the error of a pipe: whether it says that the peer is gone. Any other is of this worker's
+  // own GPU or system.
   Status Noted(const Status& status);
   Status NotMet(const Status& why);
   // Memory for the trial: on the device, and of the host.

@@ -6,12 +6,11 @@
 #include <cstdint>
 #include <span>
 
-#include "base/buffer.h"
 #include "base/clock.h"
 #include "base/status.h"
 #include "comm/link.h"
-#include "kernels/device.h"
 #include "proto/messages.h"
+#include "worker/device_hop.h"
 
 namespace thermocline::worker {
 
@@ -20,49 +19,41 @@ struct LinkFigures {
   double round_trip_s = 0;  // of a small frame; of the leading end
   double bytes_per_s = 0;   // of the leading end
   double message_s = 0;     // that sending a small frame takes of this end's time
+  // A large frame did not come back in time: bytes_per_s is what the link stays below, and the
+  // other end, which still waits, was not told of the end.
+  bool rate_is_bound = false;
 };
 
-// When a probe ends: samples are taken until `measure_until`, answers awaited until `give_up_at`.
-struct ProbeDeadlines {
+// Which probe it is, and when it ends: samples are taken until `measure_until`, answers awaited
+// until `give_up_at`.
+struct ProbeTerms {
+  uint32_t round = 0;  // that its frames bear; another one at each probe of a link
   TimePoint measure_until;
   TimePoint give_up_at;
   const std::atomic<bool>& stop;  // set: it ends soon, with kAborted
 };
 
-// The way between the host and a device with memory of its own, which what is sent and received
-// takes too. One thread.
-class DeviceHop {
- public:
-  // Room for n_bytes; what is larger goes in turns. kResourceExhausted without memory for them.
-  static Result<DeviceHop> Create(kernels::Device& device, uint64_t n_bytes);
-  // From the device to the host, and back; at least a value. Returns when it is done. kUnavailable
-  // when the device is lost.
-  Status Out(uint64_t n_bytes);
-  Status In(uint64_t n_bytes);
-
- private:
-  explicit DeviceHop(kernels::Device& device) : device_(&device) {}
-  uint64_t Turn(uint64_t n_left) const;
-
-  kernels::Device* device_;
-  Buffer on_device_, on_host_;
-};
-
-// A frame that stays on a link whose probe was given up: whoever uses the link next drops it.
+// A frame of any probe. It stays on a link whose probe was given up, and whoever uses the link next
+// drops it: another probe knows it by its round.
 bool IsProbeFrame(std::span<const std::byte> header);
 
 // Sends small frames and large ones and waits for each to come back; at least one of each. Large
 // ones are as large as it takes for their bytes to need several times as long as a small frame,
 // within kMaxProbeBytes and the time there is. Ends the echo with a last frame, so that nothing is
-// left on the link. The codes of Link; kDataLoss when the other end answers with something else
-// (one that is not shaped, say). Of an end whose device is apart, `hop` is a part of every way.
-Result<LinkFigures> LeadProbe(comm::Link& link, const Clock& clock, const ProbeDeadlines& deadlines,
+// left on the link, unless a large one is late. kDeadlineExceeded when no small one comes back, and
+// the codes of Link; kDataLoss when the other end answers with something else (one that is not
+// shaped, say). Of an end whose device is apart, `hop` is a part of every way; it is prepared.
+Result<LinkFigures> LeadProbe(comm::Link& link, const Clock& clock, const ProbeTerms& terms,
                               DeviceHop* hop = nullptr);
 // Sends back what arrives, until the last frame. Codes as above.
-Result<LinkFigures> EchoProbe(comm::Link& link, const Clock& clock, const ProbeDeadlines& deadlines,
+Result<LinkFigures> EchoProbe(comm::Link& link, const Clock& clock, const ProbeTerms& terms,
                               DeviceHop* hop = nullptr);
 
-// What a chunk of a prompt weighs: 32 rows of 4096 floats. The first size of large frames.
+// The first size of large frames, which a link of 10 Mbit/s brings back while streams wait; sizes
+// are multiples of it.
+inline constexpr size_t kFirstProbeBytes = size_t{64} << 10;
+// What a chunk of a prompt weighs: 32 rows of 4096 floats. Large frames are no smaller where the
+// link has time for them.
 inline constexpr size_t kLeastProbeBytes = size_t{512} << 10;
 // Twice what a link of 10 GbE behind a millisecond asks for. A worker that serves has this much
 // more memory in use for each of the three copies of a frame.
@@ -74,8 +65,8 @@ struct ProbeContext {
   comm::DataPort& port;  // used by the probe's thread only while it lasts
   WorkerId self;
   std::span<const int> cpus;  // of a prober's thread; none: wherever the system puts it
-  // Null, or what computes here: the probe's while it lasts.
-  kernels::Device* device = nullptr;
+  // Of a device that is apart, else null; with the device it is the probe's while that lasts.
+  DeviceHop* hop = nullptr;
 };
 
 // Opens the link, makes the probe and reports it, or why there is none. Soon after its budget; of

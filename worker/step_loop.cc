@@ -31,6 +31,12 @@ uint64_t MicrosSince(const Clock& clock, TimePoint begin) {
       std::chrono::duration_cast<std::chrono::microseconds>(clock.Now() - begin).count());
 }
 
+// Of work with other GPUs: whether it went wrong at this one, and no other is to blame.
+bool IsOwnFailure(const Status& loss) {
+  return loss.code() == StatusCode::kInternal || loss.code() == StatusCode::kInvalidArgument ||
+         loss.code() == StatusCode::kResourceExhausted;
+}
+
 }  // namespace
 
 StepLoop::StepLoop(const StepContext& context, Assignment assignment,
@@ -85,11 +91,14 @@ bool StepLoop::MakeProbe() {
       .round = request.round, .peer = request.peer, .error = "steps left it no time"};
   const TimePoint begin = context_.clock.Now();
   if (begin <= probe->begin_by) {
+    // Its copies lie in one queue with work of other GPUs, which may never end.
+    if (!probe_hop_ && !device().reads_host_memory())
+      probe_hop_.emplace(device(), kLeastProbeBytes);
     const ProbeContext context{context_.clock,
                                *context_.ports.Of(request.transport),
                                assignment_.self,
                                {},
-                               &context_.device};
+                               probe_hop_ ? &*probe_hop_ : nullptr};
     report = MeasureLink(context, request, stopping_);
   }
   CountWait("measure a link", begin, context_.clock.Now());
@@ -117,16 +126,16 @@ void StepLoop::Run() {
 // An error of work with other GPUs may be this one's own, which ends its worker whatever links say.
 void StepLoop::LeavePeers(StepEnd* end) {
   (void)peer_device_->CheckPeers();  // whose loss may be behind the error
-  const bool shared_is_lost = !peer_device_->loss().ok();
+  const Status& shared = peer_device_->loss();
   peer_device_->ForgetAll();
   group_.reset();
   gpu_previous_.reset();
   gpu_next_.reset();
   if (end->why.ok() || stopping_) return;
   const Status own = context_.device.Synchronize();  // nobody else is waited for any more
-  if (!own.ok()) {
-    *end = {.why = own, .lost_peer = {}};
-  } else if (shared_is_lost) {
+  if (!own.ok() || IsOwnFailure(shared)) {
+    *end = {.why = own.ok() ? shared : own, .lost_peer = {}};
+  } else if (!shared.ok()) {
     end->lost_peer = LostPeer();
     if (!end->lost_peer) AwaitVerdict(end->why);
   }

@@ -24,6 +24,7 @@
 #include "proto/messages.h"
 #include "worker/activation_link.h"
 #include "worker/assignment.h"
+#include "worker/device_hop.h"
 #include "worker/gpu_link.h"
 #include "worker/gpu_ways.h"
 #include "worker/helper_stage.h"
@@ -180,6 +181,7 @@ class StepLoop {
   HeldModel prior_;  // of the plan before
   LoadedModel model_;
   std::optional<PeerDevice> peer_device_;  // where NCCL joins it with others
+  std::optional<DeviceHop> probe_hop_;  // of device(), from the first probe on, where it is apart
   std::unique_ptr<LogitsSink> logits_sink_;
   std::unique_ptr<Stage> stage_;         // of a lead
   std::unique_ptr<HelperStage> helper_;  // of a helper

@@ -136,6 +136,10 @@ void GroupCluster::StartOne(size_t m, proto::AssignPlan message, worker::HeldMod
           ++n_lost_;
           return;
         }
+        {
+          const MutexLock lock(mutex_);
+          failure_ = end.why;
+        }
         ++n_failures_;
         if (!may_fail_) ADD_FAILURE() << end.why;
       },

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/mutex.h"
 #include "comm/data_ports.h"
 #include "comm/loopback.h"
 #include "tests/support/temp_file.h"
@@ -68,11 +69,17 @@ class GroupCluster {
   // All members at the same time.
   void End();
   worker::StepLoop& loop(size_t member) { return *members_[member].loop; }
+  std::string AddressOf(size_t member) const { return members_[member].port->address(); }
   std::string MakeId() const { return members_.front().on.ways.MakeId(); }
   uint64_t link_bytes_sent(size_t member) const {
     return members_[member].counters.link_bytes_sent;
   }
   int n_failures() const { return n_failures_; }
+  // The last of them.
+  Status failure() const {
+    const MutexLock lock(mutex_);
+    return failure_;
+  }
   // From now on loops may end by themselves.
   void MayFail() { may_fail_ = true; }
   // Loops that ended since the link to another was gone.
@@ -97,6 +104,8 @@ class GroupCluster {
   comm::LoopbackHub hub_;
   std::atomic<int> n_failures_ = 0, n_lost_ = 0;
   std::atomic<bool> may_fail_ = false;
+  mutable Mutex mutex_;
+  Status failure_ GUARDED_BY(mutex_);
   std::vector<Member> members_;
 };
 

@@ -12,6 +12,7 @@ struct FakeGpuFaults {
   bool nobody_comes = false;  // members never meet
   int init_error = 0;         // found while members meet, e.g. by the death of one
   int async_error = 0;        // of all communicators
+  int async_rank = -1;        // at the member of that rank only; negative: at all
   bool work_hangs = false;    // collectives begin and never end, but for an abort
   int driver_error = 0;       // of every copy
 };

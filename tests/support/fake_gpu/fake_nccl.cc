@@ -195,10 +195,11 @@ int ncclCommGetAsyncError(void* comm, int* state) {
   const CommHandle handle = CommOf(comm);
   const std::lock_guard lock(mutex);
   const bool met = handle->meeting->complete() && !faults.nobody_comes;
-  *state = !met                       ? faults.init_error != 0 ? faults.init_error : kNcclInProgress
-           : faults.async_error != 0  ? faults.async_error
-           : handle->meeting->is_lost ? kNcclRemoteError
-                                      : kNcclSuccess;
+  const bool is_faulty = faults.async_rank < 0 || faults.async_rank == handle->rank;
+  *state = !met ? faults.init_error != 0 ? faults.init_error : kNcclInProgress
+           : faults.async_error != 0 && is_faulty ? faults.async_error
+           : handle->meeting->is_lost             ? kNcclRemoteError
+                                                  : kNcclSuccess;
   // It ends when its work has been done.
   const bool is_ending = handle->finalized && handle->n_done < handle->n_begun;
   if (*state == kNcclSuccess && (is_ending || IsConnecting(*handle))) *state = kNcclInProgress;

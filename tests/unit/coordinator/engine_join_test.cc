@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstddef>
 #include <fstream>
 #include <span>
@@ -121,6 +122,66 @@ TEST_F(EngineJoinTest, APairThatCannotTalkIsAssumedAndToldAndTheOthersAreMeasure
   EXPECT_EQ(OriginOf(1, 3), Origin::kAssumed);
   EXPECT_EQ(OriginOf(2, 3), Origin::kMeasured);
   EXPECT_EQ(OriginOf(1, 2), Origin::kMeasured);
+}
+
+// Its other end has nothing to say, and is not waited for.
+TEST_F(EngineJoinTest, ALinkThatIsTooSlowToMeasureIsNotTakenForAGoodOne) {
+  Serve();
+  StopProbes(false);
+  JoinThird();
+  ASSERT_TRUE(Eventually([&] { return n_probes() == 2; }));
+  const auto [lead, probe] = ProbeAt(1);
+  mailbox_.Post(lead, proto::LinkReport{.round = probe.round,
+                                        .peer = probe.peer,
+                                        .round_trip_s = 3e-4,
+                                        .bytes_per_s = 4e6,
+                                        .message_s = 2e-6,
+                                        .rate_is_bound = true});
+  ASSERT_TRUE(Eventually([&] { return n_probes() == 4; }));
+  EXPECT_GT(ProbeAt(3).second.round, probe.round);
+  Answer(2);
+  Answer(3);
+  ASSERT_TRUE(Eventually([&] { return observer_.Heard("measured between steps: 4 directions"); }));
+  EXPECT_TRUE(
+      observer_.Heard("link of worker 1 on node1 and worker 3 on node9: slower than 4 MB/s: a "
+                      "large frame did not come back in time"));
+  ASSERT_TRUE(engine_->Replan(kThirdAndSecond).ok());
+  ASSERT_TRUE(Reaches(2));
+  EXPECT_EQ(OriginOf(1, 3), Origin::kAssumed);
+  EXPECT_EQ(observer_.outcome().cluster.FindLink({1}, {3})->bytes_per_s.value, 4e6);
+  EXPECT_EQ(OriginOf(2, 3), Origin::kMeasured);
+}
+
+// All neurons' rates are gone through at the interval, however long a worker that has joined waits
+// for its plan.
+TEST_F(EngineJoinTest, WhoHasJoinedCostsNoLooksAtTheHeat) {
+  options_.replan = ReplanMode::kAuto;
+  options_.replan_interval = seconds(5);
+  const auto n_beats = std::make_shared<std::atomic<int>>(0);
+  {
+    const MutexLock lock(mutex_);
+    on_heartbeat_ = [n_beats] { ++*n_beats; };
+  }
+  const auto tick = [&](int n_ticks) {  // of three workers
+    const int wanted = *n_beats + 3 * (n_ticks + 1);
+    return InTime([&] { return *n_beats >= wanted; });
+  };
+  Serve();
+  StopProbes(false);
+  ASSERT_TRUE(tick(1));
+  const TimePoint looked_at = clock_.Now();
+  JoinThird();
+  ASSERT_TRUE(Eventually([&] { return n_probes() == 2; }));
+  proto::FiringCounts counts{.epoch = {1}, .layer = 0, .n_tokens = 1000};
+  counts.counts.assign(static_cast<size_t>(model_.config.n_ff), 0);
+  mailbox_.Post(PeerOf(1), counts);
+  mailbox_.Post(PeerOf(1), proto::LinkReport{.round = 99, .peer = {2}});  // counted behind them
+  ASSERT_TRUE(Eventually([&] { return engine_->status().stale_frames > 0; }));
+  ASSERT_TRUE(tick(2));
+  ASSERT_LT((clock_.Now() - looked_at).count(), Duration(seconds(4)).count());
+  EXPECT_EQ(engine_->status().plan.tokens_looked_at, 0u);
+  ASSERT_TRUE(InTime([&] { return engine_->status().plan.tokens_looked_at == 1000; }));
+  EXPECT_EQ(n_probes(), 2u) << "still busy";
 }
 
 TEST_F(EngineJoinTest, ASilentPairIsAssumedInTimeAndThePlanComes) {

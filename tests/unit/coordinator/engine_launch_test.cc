@@ -237,7 +237,36 @@ TEST_F(EngineTest, AClusterFileOfOtherWorkersIsRefused) {
   ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kFailed; }));
   EXPECT_EQ(engine_->status().failure.message(),
             "--cluster c.yaml: the cluster file is of other workers: it has 1 on elsewhere; joined "
-            "have 1 on node1, 2 on node2");
+            "have 1 on node1, 2 on node2: without --cluster they are measured");
+}
+
+// As one that was saved when a third had joined, edited for a second that is another one now.
+TEST_F(EngineTest, AClusterFileOfSomeOfTheWorkersIsTakenForThemAndTheOthersAreMeasured) {
+  options_.expected.push_back({{3}, "node3"});
+  options_.cluster.emplace();
+  options_.cluster_name = "--cluster c.yaml";
+  for (const auto& [id, host] : {std::pair(1, "node1"), {2, "elsewhere"}, {3, "node3"}}) {
+    options_.cluster->workers.push_back({.id = {static_cast<uint64_t>(id)}, .host = host});
+  }
+  for (const uint64_t to : {2, 3}) {
+    options_.cluster->links.push_back(
+        {.from = {1}, .to = {to}, .latency_s = {3e-3, placement::Origin::kGiven}});
+  }
+  StartServing();
+  EXPECT_TRUE(observer_.Heard(
+      "news: --cluster c.yaml: what it says of workers that are not here is ignored: 2 on "
+      "elsewhere; workers that it does not know are measured: 2 on node2"));
+  EXPECT_TRUE(observer_.Heard("measuring 2"));
+  const placement::ClusterProfile cluster = observer_.outcome().cluster;
+  const auto origin = [&](uint64_t from, uint64_t to) {
+    return cluster.FindLink({from}, {to})->latency_s.origin;
+  };
+  EXPECT_EQ(cluster.FindLink({1}, {3})->latency_s.value, 3e-3);
+  for (const uint64_t other : {1, 3}) {
+    EXPECT_EQ(origin(2, other), placement::Origin::kMeasured);
+    EXPECT_EQ(origin(other, 2), placement::Origin::kMeasured);
+  }
+  EXPECT_EQ(origin(3, 1), placement::Origin::kAssumed) << "neither given nor asked for";
 }
 
 TEST_F(EngineTest, MissingWorkersAreNamed) {

@@ -224,6 +224,72 @@ TEST_F(LinkSurveyTest, ARoundThatIsSkippedLeavesNothing) {
   }
 }
 
+// A frame that a probe has left on a link must not pass for one of a later probe.
+TEST_F(LinkSurveyTest, NoTwoRoundsHaveOneNumber) {
+  std::set<uint32_t> numbers;
+  size_t n_rounds = 0;
+  uint32_t first = 0;
+  const auto run = [&](LinkSurvey survey) {
+    EXPECT_GE(survey.next_first_round(), first);
+    first = survey.next_first_round();
+    for (; !survey.done(); ++n_rounds) {
+      for (const auto& [worker, request] : survey.TakeRequests(kBegan)) {
+        numbers.insert(request.round);
+      }
+      survey.SkipRound();
+    }
+  };
+  run(LinkSurvey(Workers(5), placement::LinkKind::kZmq, kBegan, first));
+  run(LinkSurvey::OfJoined(Workers(3), {{3}}, placement::LinkKind::kZmq, kBegan, first));
+  run(LinkSurvey::OfSome(Workers(4), {{2}}, placement::LinkKind::kZmq, kBegan, first));
+  run(LinkSurvey::OfJoined(Workers(3), {{3}}, placement::LinkKind::kZmq, kBegan, first));
+  EXPECT_EQ(numbers.size(), n_rounds);
+  EXPECT_EQ(n_rounds, 5u + 2 + 3 + 2);
+}
+
+TEST_F(LinkSurveyTest, OnlyLinksThatAreWantedAreMeasured) {
+  for (const int n : {2, 4, 7, 20}) {
+    LinkSurvey survey =
+        LinkSurvey::OfSome(Workers(n), {{1}, {2}}, placement::LinkKind::kZmq, kBegan);
+    EXPECT_LE(RunAll(&survey), Seconds(kSurveyBudget)) << n;
+    const std::vector<LinkProfile> links = survey.Links();
+    EXPECT_EQ(links.size(), size_t(2 * (2 * n - 3))) << n;
+    for (const LinkProfile& link : links) EXPECT_LE(std::min(link.from, link.to), WorkerId{2});
+  }
+  for (const int n : {2, 40}) {
+    EXPECT_TRUE(LinkSurvey::OfSome(Workers(n), {}, placement::LinkKind::kZmq, kBegan).done());
+  }
+  // One pair stands for all of two hosts, so all of these are measured.
+  EXPECT_EQ(LinkSurvey::OfSome(Workers(40, 10), {{3}}, placement::LinkKind::kZmq, kBegan).n_pairs(),
+            6u + 4u);
+}
+
+// Its other end waits in vain for more frames, and has nothing to report for seconds.
+TEST_F(LinkSurveyTest, ALinkThatIsTooSlowIsAssumedToBeNoFasterThanWhatItDidNotReach) {
+  for (const double bound : {4e6, 1e12}) {
+    LinkSurvey survey = LinkSurvey::OfJoined(Workers(3), {{3}}, placement::LinkKind::kZmq, kBegan);
+    for (const auto& [worker, request] : survey.TakeRequests(kBegan)) {
+      if (!request.leads) continue;
+      proto::LinkReport report = Answer(request);
+      report.bytes_per_s = bound;
+      report.rate_is_bound = true;
+      ASSERT_TRUE(survey.OnReport(worker, report, kBegan).ok());
+    }
+    RunAll(&survey);
+    for (const LinkProfile& link : survey.Links()) {
+      const bool is_slow = std::min(link.from, link.to) == WorkerId{1};
+      EXPECT_EQ(link.latency_s.origin, Origin::kMeasured);
+      EXPECT_EQ(link.bytes_per_s.origin, is_slow ? Origin::kAssumed : Origin::kMeasured);
+      EXPECT_EQ(link.message_s.origin,
+                is_slow && link.from == WorkerId{3} ? Origin::kAssumed : Origin::kMeasured);
+      if (!is_slow) continue;
+      EXPECT_NEAR(link.latency_s.value, 40e-6, 1e-12) << "as if both ends were alike";
+      EXPECT_EQ(link.bytes_per_s.value, std::min(bound, 1.15e9)) << "no better than others";
+      EXPECT_THAT(link.note, HasSubstr("a large frame did not come back in time"));
+    }
+  }
+}
+
 TEST_F(LinkSurveyTest, EachPairIsMeasuredByTheTransportThatItWillUse) {
   // 40 workers on 4 hosts; those with odd ids have MPI.
   const placement::PairTransport odd([](WorkerId a, WorkerId b) {

@@ -92,6 +92,23 @@ class Cluster {
     ASSERT_TRUE(status.ok()) << status;
     Take(actions);
   }
+  // What the engine does about a lost worker; who is given up, and why.
+  std::vector<std::pair<SeqId, Status>> LoseWorker() {
+    SchedulerActions actions;
+    scheduler_.LoseSteps(Unavailable("worker 7 is lost"), &actions);
+    steps_.clear();
+    in_flight_.clear();
+    sampling_.clear();
+    SchedulerOptions next = options_;
+    next.epoch = {++epoch_};
+    pipeline_.StartEpoch(next.epoch);
+    scheduler_.ChangePlan(next);
+    Take(actions);
+    Schedule();
+    std::vector<std::pair<SeqId, Status>> given_up;
+    for (const auto& [id, event] : actions.events) given_up.push_back({id, event.error});
+    return given_up;
+  }
   void RunToEnd() {
     // Far more than any test needs: a stalled or starving scheduler fails here.
     for (int i = 0; i < 20000 && !steps_.empty(); ++i) Answer();
@@ -170,6 +187,7 @@ class Cluster {
   std::map<uint64_t, Seen> seen_;
   std::vector<std::byte> trace_;
   uint64_t last_started_ = 0;
+  uint64_t epoch_ = 1;
 };
 
 inline void ExpectClean(const Cluster& cluster) {

@@ -101,6 +101,107 @@ TEST(SchedulerProperty, EveryAcceptedSequenceEndsOnceWithItsTokens) {
   EXPECT_GT(most_chunks, 3u);
 }
 
+// One request that takes a worker with it wherever its row at `fatal` is computed.
+class PoisonRun {
+ public:
+  explicit PoisonRun(uint64_t seed)
+      : random_(seed), script_{.options = RandomOptions(&random_)}, cluster_(script_.options) {}
+
+  void Run() {
+    for (int round = 0; round < 200; ++round) {
+      const int what = Draw(0, 9);
+      if (what < 3) {
+        Submit();
+      } else if (what == 3 && next_id_ > 1) {
+        Cancel(uint64_t(Draw(1, int(next_id_) - 1)));
+      } else if (poison_ == 0 && n_by_chance_ == 0 && Draw(0, 9) == 0) {
+        ++n_by_chance_;
+        Lose();
+      } else if (!cluster_.steps_.empty()) {
+        Answer();
+      }
+    }
+    // Far more than any run needs: a request that is tried for ever fails here.
+    for (int i = 0; i < 20000 && !cluster_.steps_.empty(); ++i) Answer();
+    EXPECT_TRUE(cluster_.scheduler_.idle());
+  }
+
+  void Check() {
+    EXPECT_LE(n_by_poison_, kMostLosses + 1);
+    for (const auto& [id, request] : script_.accepted) {
+      const Seen& seen = cluster_.seen_[id];
+      CheckSequence(script_, id, seen);
+      const bool is_given_up = seen.finish == FinishReason::kError;
+      EXPECT_TRUE(!is_given_up || id == poison_) << "innocent: seq " << id;
+    }
+    ExpectClean(cluster_);
+  }
+  bool PoisonIsGivenUp() { return cluster_.seen_[poison_].finish == FinishReason::kError; }
+  int n_by_poison() const { return n_by_poison_; }
+
+ private:
+  int Draw(int low, int high) { return low + int(random_() % uint64_t(high - low + 1)); }
+
+  void Submit() {
+    GenerationRequest request = Request(Draw(1, 40), Draw(1, 14));
+    for (int32_t& token : request.prompt) token = Draw(0, 49);
+    const bool is_poison = poison_ == 0 && Draw(0, 8) == 0;
+    const int n_prompt = int(request.prompt.size());
+    const int fatal = Draw(0, n_prompt + request.max_tokens - 2);
+    if (is_poison) {  // before a step with it is answered
+      poison_ = next_id_;
+      fatal_ = fatal;
+    }
+    const bool accepted = cluster_.Submit(next_id_, request).ok();
+    if (accepted) script_.accepted[next_id_] = request;
+    if (is_poison && !accepted) poison_ = 0;
+    ++next_id_;
+  }
+  void Cancel(uint64_t id) {
+    if (script_.accepted.contains(id)) script_.cancelled.insert(id);
+    cluster_.Cancel(id);
+  }
+  void Answer() {
+    for (const proto::StepEntry& entry : cluster_.steps_.front().entries) {
+      const bool is_fatal = entry.seq.value == poison_ && entry.first_position <= fatal_ &&
+                            fatal_ < Cluster::EndOf(entry);
+      if (!is_fatal) continue;
+      ++n_by_poison_;
+      return Lose();
+    }
+    cluster_.Answer();
+  }
+  void Lose() {
+    for (const auto& [id, why] : cluster_.LoseWorker()) {
+      EXPECT_EQ(id.value, poison_) << why.message();
+    }
+  }
+
+  std::mt19937_64 random_;
+  Script script_;
+  Cluster cluster_;
+  uint64_t next_id_ = 1;
+  uint64_t poison_ = 0;  // none yet
+  int64_t fatal_ = 0;
+  int n_by_poison_ = 0, n_by_chance_ = 0;
+};
+
+// Chance takes a worker before it comes; clients come and go all the time.
+TEST(SchedulerProperty, OnlyTheRequestThatWorkersDieOfIsGivenUp) {
+  int n_given_up = 0, n_third = 0;
+  for (uint64_t seed = 0; seed < 300; ++seed) {
+    SCOPED_TRACE(::testing::Message() << "seed " << seed);
+    PoisonRun run(seed);
+    run.Run();
+    run.Check();
+    n_given_up += run.PoisonIsGivenUp();
+    n_third += run.n_by_poison() > kMostLosses;
+    if (HasFailure()) return;
+  }
+  EXPECT_GT(n_given_up, 100);
+  EXPECT_GT(n_third, 50) << "most have company";
+}
+
 TEST(SchedulerProperty, EqualInputsGiveEqualBytes) {
   for (uint64_t seed = 0; seed < 10; ++seed) {
     std::unique_ptr<Cluster> first, second;

@@ -312,54 +312,82 @@ TEST(Scheduler, StepsThatWillNotBeAnsweredAreDroppedAndNoToken) {
   ExpectClean(cluster);
 }
 
-// What the engine does about a lost worker; the sequences that are given up.
-std::vector<SeqId> LoseWorker(Cluster* cluster, uint64_t epoch) {
-  SchedulerActions actions;
-  cluster->scheduler_.LoseSteps(Unavailable("worker 7 is lost"), &actions);
-  cluster->steps_.clear();
-  cluster->in_flight_.clear();
-  cluster->sampling_.clear();
-  SchedulerOptions next = SmallOptions();
-  next.epoch = {epoch};
-  cluster->pipeline_.StartEpoch(next.epoch);
-  cluster->scheduler_.ChangePlan(next);
-  cluster->Schedule();
+std::vector<SeqId> LoseWorker(Cluster* cluster) {
   std::vector<SeqId> given_up;
-  for (const auto& [id, event] : actions.events) {
-    EXPECT_EQ(event.finish, FinishReason::kError);
-    EXPECT_THAT(event.error.message(), HasSubstr("the last because: worker 7 is lost"));
+  for (const auto& [id, why] : cluster->LoseWorker()) {
+    EXPECT_EQ(cluster->seen_[id.value].finish, FinishReason::kError);
+    EXPECT_THAT(why.message(), HasSubstr("the last because: worker 7 is lost"));
     given_up.push_back(id);
   }
   return given_up;
+}
+
+std::set<SeqId> Running(const Cluster& cluster) {
+  std::set<SeqId> running;
+  for (const proto::StepBatch& step : cluster.steps_) {
+    for (const proto::StepEntry& entry : step.entries) running.insert(entry.seq);
+  }
+  return running;
 }
 
 TEST(Scheduler, WhoWasInTheStepsOfTwoLossesRunsAloneAndIsGivenUpAtTheThird) {
   Cluster cluster(SmallOptions());
   for (uint64_t id = 1; id <= 3; ++id) ASSERT_TRUE(cluster.Submit(id, Request(4, 20)).ok());
   cluster.Schedule();
-  EXPECT_TRUE(LoseWorker(&cluster, 2).empty());
-  EXPECT_TRUE(LoseWorker(&cluster, 3).empty()) << "any of the three";
-  std::set<SeqId> running;
-  for (const proto::StepBatch& step : cluster.steps_) {
-    for (const proto::StepEntry& entry : step.entries) running.insert(entry.seq);
-  }
-  EXPECT_EQ(running, std::set<SeqId>{{1}});
-  EXPECT_EQ(LoseWorker(&cluster, 4), std::vector<SeqId>{{1}});
+  EXPECT_TRUE(LoseWorker(&cluster).empty());
+  EXPECT_EQ(Running(cluster), (std::set<SeqId>{{1}, {2}, {3}})) << "one loss says nothing";
+  EXPECT_TRUE(LoseWorker(&cluster).empty()) << "any of the three";
+  EXPECT_EQ(Running(cluster), std::set<SeqId>{{1}});
+  EXPECT_EQ(LoseWorker(&cluster), std::vector<SeqId>{{1}});
   cluster.RunToEnd();
   for (uint64_t id = 2; id <= 3; ++id) {
     EXPECT_EQ(cluster.seen_[id].tokens, Cluster::Expected(Request(4, 20), 50, 20)) << id;
   }
 }
 
+// Who was there at a loss before, and has no token since, is the only one at its second loss; but
+// it was not alone.
+TEST(Scheduler, WhoWasInAnEarlierLossIsNotGivenUpForANewcomer) {
+  Cluster cluster(SmallOptions());
+  ASSERT_TRUE(cluster.Submit(1, Request(20, 20)).ok());
+  EXPECT_TRUE(LoseWorker(&cluster).empty());
+  ASSERT_TRUE(cluster.Submit(2, Request(4, 20)).ok());
+  while (!Running(cluster).contains({2})) cluster.Answer();
+  ASSERT_EQ(Running(cluster), (std::set<SeqId>{{1}, {2}}));
+  EXPECT_TRUE(LoseWorker(&cluster).empty());
+  EXPECT_EQ(Running(cluster), std::set<SeqId>{{1}}) << "apart from whom it may have died of";
+  while (cluster.seen_[1].tokens.empty()) cluster.Answer();
+  while (Running(cluster).size() < 2) cluster.Answer();
+  EXPECT_TRUE(LoseWorker(&cluster).empty());
+  EXPECT_EQ(Running(cluster), std::set<SeqId>{{2}});
+  EXPECT_EQ(LoseWorker(&cluster), std::vector<SeqId>{{2}});
+  cluster.RunToEnd();
+  EXPECT_EQ(cluster.seen_[1].tokens, Cluster::Expected(Request(20, 20), 50, 20));
+  ExpectClean(cluster);
+}
+
+// A worker may die of it as long as it computes it.
+TEST(Scheduler, WhoWasCancelledIsCompanyInItsLastStep) {
+  Cluster cluster(SmallOptions());
+  ASSERT_TRUE(cluster.Submit(1, Request(20, 20)).ok());
+  EXPECT_TRUE(LoseWorker(&cluster).empty());
+  ASSERT_TRUE(cluster.Submit(2, Request(4, 20)).ok());
+  while (!Running(cluster).contains({2})) cluster.Answer();
+  cluster.Cancel(2);
+  EXPECT_TRUE(LoseWorker(&cluster).empty());
+  cluster.RunToEnd();
+  EXPECT_EQ(cluster.seen_[1].tokens, Cluster::Expected(Request(20, 20), 50, 20));
+}
+
 TEST(Scheduler, LossesWithTokensInBetweenAreNobodysFault) {
   Cluster cluster(SmallOptions());
   ASSERT_TRUE(cluster.Submit(1, Request(4, 20)).ok());
   cluster.Schedule();
-  for (uint64_t epoch = 2; epoch <= 9; ++epoch) {
-    for (int i = 0; i < 2; ++i) cluster.Answer();
-    EXPECT_TRUE(LoseWorker(&cluster, epoch).empty());
+  for (int i = 0; i < 8; ++i) {
+    for (int k = 0; k < 2; ++k) cluster.Answer();
+    EXPECT_TRUE(LoseWorker(&cluster).empty());
   }
-  EXPECT_EQ(LoseWorker(&cluster, 10), std::vector<SeqId>{{1}}) << "alone at two in a row";
+  EXPECT_EQ(LoseWorker(&cluster), std::vector<SeqId>{{1}}) << "alone at two in a row";
 }
 
 TEST(Scheduler, RequestsThatNeverFitAreRefusedWithNumbers) {

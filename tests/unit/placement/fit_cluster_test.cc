@@ -19,7 +19,14 @@ WorkerProfile Worker(uint64_t id, std::string host, double gb_per_s = 0) {
 
 class FitClusterTest : public ::testing::Test {
  protected:
-  Result<ClusterProfile> Fit() const { return FitCluster(given_, joined_, LinkKind::kZmq); }
+  Result<FittedCluster> FitAll() const { return FitCluster(given_, joined_, LinkKind::kZmq); }
+  // Of a file that knows all who joined and nobody else.
+  Result<ClusterProfile> Fit() const {
+    TC_ASSIGN_OR_RETURN(FittedCluster fitted, FitAll());
+    EXPECT_EQ(fitted.note, "");
+    EXPECT_TRUE(fitted.unknown.empty());
+    return std::move(fitted.cluster);
+  }
 
   ClusterProfile given_{{Worker(1, "a", 10), Worker(2, "b")}, {}};
   ClusterProfile joined_{{Worker(1, "a", 3), Worker(2, "b", 4)}, {}};
@@ -112,16 +119,61 @@ TEST_F(FitClusterTest, HostsThatAreNotGivenAreAny) {
 }
 
 TEST_F(FitClusterTest, AnotherClusterIsRefusedWithBothNamed) {
-  for (auto workers : {std::vector<WorkerProfile>{Worker(1, "a")},
-                       {Worker(1, "a"), Worker(2, "c")},
-                       {Worker(1, "a"), Worker(2, "a")},
-                       {Worker(1, ""), Worker(3, "")}}) {
+  for (auto workers : {std::vector<WorkerProfile>{Worker(1, "c")},
+                       {Worker(1, "b1"), Worker(2, "c")},
+                       {Worker(1, "c"), Worker(3, "")}}) {
     given_.workers = std::move(workers);
-    const Status status = Fit().status();
+    const Status status = FitAll().status();
     EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
     EXPECT_THAT(status.message(), HasSubstr("the cluster file is of other workers: it has 1"));
     EXPECT_THAT(status.message(), HasSubstr("; joined have 1 on a, 2 on b"));
+    EXPECT_THAT(status.message(), HasSubstr(": without --cluster they are measured"));
   }
+}
+
+// As one that was saved again when somebody had joined, and is given at the next start.
+TEST_F(FitClusterTest, WhoIsNotHereIsIgnoredWithItsLinksAndNamed) {
+  given_.workers.push_back(Worker(3, "c", 50));
+  given_.links = {{.from = {1}, .to = {2}, .latency_s = {5e-6, Origin::kGiven}},
+                  {.from = {1}, .to = {3}, .transport = LinkKind::kMpi},
+                  {.from = {3}, .to = {2}, .transport = LinkKind::kMpi}};
+  const auto fitted = FitAll();
+  ASSERT_TRUE(fitted.ok()) << fitted.status();
+  EXPECT_EQ(fitted->note, "what it says of workers that are not here is ignored: 3 on c");
+  EXPECT_TRUE(fitted->unknown.empty());
+  ASSERT_EQ(fitted->cluster.workers.size(), 2u);
+  EXPECT_EQ(fitted->cluster.workers[0].read_bytes_per_s.value, 10e9);
+  ASSERT_EQ(fitted->cluster.links.size(), 1u);
+  EXPECT_EQ(fitted->cluster.links[0].to, WorkerId{2});
+}
+
+TEST_F(FitClusterTest, WhoIsNotInTheFileIsAsItJoinedAndNamed) {
+  joined_.workers.push_back(Worker(3, "c", 7));
+  given_.workers[1].host = "d";  // instead of b
+  given_.links = {{.from = {1}, .to = {2}, .latency_s = {5e-6, Origin::kGiven}}};
+  const auto fitted = FitAll();
+  ASSERT_TRUE(fitted.ok()) << fitted.status();
+  EXPECT_EQ(fitted->note,
+            "what it says of workers that are not here is ignored: 2 on d; workers that it does "
+            "not know are measured: 2 on b, 3 on c");
+  EXPECT_EQ(fitted->unknown, (std::set<WorkerId>{{2}, {3}}));
+  ASSERT_EQ(fitted->cluster.workers.size(), 3u);
+  EXPECT_EQ(fitted->cluster.workers[0].read_bytes_per_s.value, 10e9);
+  EXPECT_EQ(fitted->cluster.workers[1], joined_.workers[1]);
+  EXPECT_EQ(fitted->cluster.workers[2], joined_.workers[2]);
+  EXPECT_TRUE(fitted->cluster.links.empty()) << "its link leads to somebody else";
+}
+
+// Several on one host: by id where that fits, else in the order of their ids.
+TEST_F(FitClusterTest, WorkersOfOneHostAreTakenInTheirOrder) {
+  given_.workers = {Worker(1, "a", 11), Worker(2, "a", 12), Worker(3, "b", 13), Worker(4, "a", 14)};
+  joined_.workers = {Worker(1, "b"), Worker(2, "a"), Worker(3, "a")};
+  const auto fitted = FitAll();
+  ASSERT_TRUE(fitted.ok()) << fitted.status();
+  EXPECT_EQ(fitted->cluster.workers[0].read_bytes_per_s.value, 13e9);
+  EXPECT_EQ(fitted->cluster.workers[1].read_bytes_per_s.value, 12e9);
+  EXPECT_EQ(fitted->cluster.workers[2].read_bytes_per_s.value, 11e9);
+  EXPECT_EQ(fitted->note, "what it says of workers that are not here is ignored: 4 on a");
 }
 
 TEST_F(FitClusterTest, NumbersOfAnotherTransportAreRefused) {

@@ -55,7 +55,8 @@ class Generator {
                           Text(),
                           std::abs(double(Float())),
                           std::abs(double(Float(0, 1e9f))),
-                          std::abs(double(Float()))};
+                          std::abs(double(Float())),
+                          Coin()};
       case 12:
         return Shutdown{Text()};
       case 13:

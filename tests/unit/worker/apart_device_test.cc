@@ -327,13 +327,25 @@ TEST(ApartMemory, PiecesGivenBackAreUsedAgain) {
 }
 
 TEST(ApartDevice, AHopCopiesBothWays) {
-  const auto device = testing::MakeApartDevice();
-  auto hop = DeviceHop::Create(*device, 4096);
-  ASSERT_TRUE(hop.ok());
+  int n_made = 0;
+  const auto device =
+      testing::MakeApartDevice({.on_memory = [&](const std::byte*, std::byte* memory, uint64_t) {
+        n_made += memory != nullptr;
+      }});
+  DeviceHop hop(*device, 4096);
+  EXPECT_EQ(n_made, 0);
   for (const uint64_t n_bytes : {0, 100, 1 << 20}) {
-    EXPECT_TRUE(hop->Out(n_bytes).ok());
-    EXPECT_TRUE(hop->In(n_bytes).ok());
+    ASSERT_TRUE(hop.Prepare().ok());
+    EXPECT_TRUE(hop.Out(n_bytes).ok());
+    EXPECT_TRUE(hop.In(n_bytes).ok());
   }
+  EXPECT_EQ(n_made, 1) << "its buffers are made once";
+}
+
+TEST(ApartDevice, AHopWithoutMemorySaysSo) {
+  const auto device = testing::MakeApartDevice({.memory_bytes = 1024});
+  DeviceHop hop(*device, 4096);
+  EXPECT_EQ(hop.Prepare().code(), StatusCode::kResourceExhausted);
 }
 
 // ---- What goes wrong

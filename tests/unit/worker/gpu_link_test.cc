@@ -141,6 +141,29 @@ TEST_F(GpuLink, ACardsOwnLossIsNotItsNeighbours) {
   EXPECT_EQ(cluster.n_failures(), 1);
 }
 
+// NCCL says of whose end an error is: only what it calls a remote one is a neighbour's.
+TEST_F(GpuLink, AnErrorOfTheOwnSystemIsNotItsNeighbours) {
+  for (const int code : {comm::kNcclCudaError, comm::kNcclSystemError, comm::kNcclInternalError}) {
+    GroupCluster cluster(file_, Stages({false, true, true}), model::FfnMode::kExact, AlwaysNccl);
+    cluster.Start(Sums::kByGroup);
+    cluster.Submit(1, {GroupEntry({1}, 0, {5, 17})});
+    cluster.AwaitResult();
+    cluster.MayFail();
+    SetFaults({.async_error = code, .async_rank = 0});  // of the second stage, which sends
+    const TimePoint until = SteadyClock().Now() + kPatience;
+    while (cluster.n_failures() + cluster.n_lost() < 3 && SteadyClock().Now() < until) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    EXPECT_EQ(cluster.n_failures(), 1) << code;
+    EXPECT_EQ(cluster.n_lost(), 2) << "both others lose it";
+    EXPECT_THAT(cluster.failure().message(),
+                ::testing::AllOf(::testing::StartsWith("apart"),
+                                 ::testing::HasSubstr("error of the fake (the last word) code=")));
+    SetFaults({});
+    cluster.End();
+  }
+}
+
 Duration TimeToEnd(GroupCluster* cluster) {
   const SteadyClock clock;
   const TimePoint begin = clock.Now();

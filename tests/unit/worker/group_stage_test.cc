@@ -196,6 +196,28 @@ TEST_F(GroupStage, WorkThatNeverEndsKeepsNobodyFromStopping) {
   EXPECT_EQ(cluster.n_failures(), 0);
 }
 
+// Its copies lie behind that work.
+TEST_F(GroupStage, AProbeBehindWorkThatNeverEndsKeepsNobodyFromStopping) {
+  const TempFile file(testing::TinyModel(Spec("arcee")));
+  GroupCluster cluster(file, kTwoGpus, FfnMode::kExact, FakeMember);
+  cluster.Start(Sums::kByGroup);
+  cluster.Submit(1, {GroupEntry({1}, 0, {5, 17})});
+  cluster.AwaitResult();
+  SetFaults({.work_hangs = true});
+  cluster.Submit(2, {GroupEntry({1}, 2, {5})});
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));  // most likely it waits by now
+  for (size_t member : {0, 1}) {
+    cluster.loop(member).Probe({.peer = {2 - member},
+                                .address = cluster.AddressOf(1 - member),
+                                .leads = true,
+                                .budget_us = 1000,
+                                .patience_us = 20'000'000});
+  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_LT(TimeToEnd(&cluster).count(), kSoon.count());
+  EXPECT_EQ(cluster.n_failures(), 0);
+}
+
 TEST_F(GroupStage, AGroupForAWorkerWithoutNcclIsRefused) {
   const auto device = testing::MakeApartDevice();
   EXPECT_EQ(CheckWays(nullptr, *device).code(), StatusCode::kUnavailable);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <deque>
 #include <future>
 
 #include "base/rng.h"
@@ -131,7 +132,7 @@ TEST_P(ProbedWireTest, IsMeasuredWithinATenth) {
   const std::atomic<bool> stop{false};
   const TimePoint until = clock.Now() + std::chrono::duration_cast<Duration>(
                                             std::chrono::duration<double>(wire.budget_s));
-  const auto figures = LeadProbe(link, clock, {until, until, stop});
+  const auto figures = LeadProbe(link, clock, {1, until, until, stop});
   ASSERT_TRUE(figures.ok()) << figures.status();
   EXPECT_NEAR(figures->round_trip_s / (2 * wire.latency_s), 1, 0.1);
   EXPECT_NEAR(figures->bytes_per_s / wire.bytes_per_s, 1, 0.1);
@@ -157,10 +158,95 @@ TEST_F(LinkProberTest, ALargeFrameIsNoLargerThanItsTimeAllows) {
   EchoedLink link({.latency_s = 25e-3, .bytes_per_s = 12.5e6, .noise = 0}, &clock);
   const std::atomic<bool> stop{false};
   const TimePoint until = clock.Now() + milliseconds(250);
-  const auto figures = LeadProbe(link, clock, {until, until, stop});
+  const auto figures = LeadProbe(link, clock, {1, until, until, stop});
   ASSERT_TRUE(figures.ok()) << figures.status();
-  EXPECT_EQ(link.largest(), kLeastProbeBytes);
+  EXPECT_EQ(link.largest(), kFirstProbeBytes);
   EXPECT_NEAR(figures->bytes_per_s / 12.5e6, 1, 0.1);
+}
+
+// A wire whose other end sends everything back, at the wire's rate; who waits sees the clock go on.
+class SlowLink final : public comm::Link {
+ public:
+  SlowLink(const Wire& wire, ManualClock* clock) : wire_(wire), clock_(clock) {}
+
+  WorkerId peer() const override { return {2}; }
+  comm::LinkStats stats() const override { return {}; }
+  Status Send(const comm::FrameView& frame, TimePoint) override {
+    comm::Frame echo{{frame.header.begin(), frame.header.end()},
+                     {frame.payload.begin(), frame.payload.end()}};
+    const double bytes_s = static_cast<double>(frame.payload.size()) / wire_.bytes_per_s;
+    const auto way =
+        std::chrono::duration_cast<Duration>(std::chrono::duration<double>(2 * bytes_s));
+    free_at_ = std::max(free_at_, clock_->Now()) + way;
+    const auto latency =
+        std::chrono::duration_cast<Duration>(std::chrono::duration<double>(2 * wire_.latency_s));
+    echoes_.push_back({free_at_ + latency, std::move(echo)});
+    return OkStatus();
+  }
+  Status Receive(comm::Frame* frame, TimePoint deadline) override {
+    const bool is_here = !echoes_.empty() && echoes_.front().first <= deadline;
+    const TimePoint until = is_here ? echoes_.front().first : deadline;
+    if (until > clock_->Now()) clock_->Advance(until - clock_->Now());
+    if (!is_here) return DeadlineExceeded("nothing");
+    *frame = std::move(echoes_.front().second);
+    echoes_.pop_front();
+    return OkStatus();
+  }
+  size_t n_under_way() const { return echoes_.size(); }
+
+ private:
+  const Wire wire_;
+  ManualClock* const clock_;
+  TimePoint free_at_;
+  std::deque<std::pair<TimePoint, comm::Frame>> echoes_;
+};
+
+// Streams wait for a twentieth of a second, and a tenth more for the last answer: links of down to
+// 10 Mbit/s are measured, of slower ones it is known that they are slower.
+TEST(SlowLinkTest, IsMeasuredWhereThereIsTimeAndElseBounded) {
+  struct Case {
+    double latency_s, bytes_per_s;
+    bool is_bound;
+  };
+  for (const Case& it : {Case{1e-3, 10e6, false},
+                         {1e-3, 4e6, false},
+                         {1e-3, 1.25e6, false},
+                         {1e-3, 0.125e6, true},
+                         {1e-3, 1e3, true},
+                         {10e-3, 2e6, false},
+                         {50e-3, 0.125e6, true},
+                         {70e-3, 100e6, true}}) {
+    ManualClock clock;
+    SlowLink link({it.latency_s, it.bytes_per_s, 0}, &clock);
+    const std::atomic<bool> stop{false};
+    const TimePoint began = clock.Now();
+    const ProbeTerms terms{1, began + milliseconds(50), began + milliseconds(150), stop};
+    const auto figures = LeadProbe(link, clock, terms);
+    ASSERT_TRUE(figures.ok()) << figures.status() << " " << it.bytes_per_s;
+    EXPECT_LE(clock.Now() - began, milliseconds(150));
+    EXPECT_NEAR(figures->round_trip_s / (2 * it.latency_s), 1, 0.01);
+    EXPECT_EQ(figures->rate_is_bound, it.is_bound) << it.bytes_per_s;
+    if (it.is_bound) {
+      EXPECT_GT(figures->bytes_per_s, it.bytes_per_s) << "an upper bound";
+      EXPECT_GT(link.n_under_way(), 0u) << "what was late comes some time";
+    } else {
+      EXPECT_NEAR(figures->bytes_per_s / it.bytes_per_s, 1, 0.1);
+      EXPECT_EQ(link.n_under_way(), 0u);
+    }
+  }
+}
+
+TEST(SlowLinkTest, ABoundIsOfTheRateThatTheBytesDidNotReach) {
+  ManualClock clock;
+  SlowLink link({1e-3, 1e3, 0}, &clock);
+  const std::atomic<bool> stop{false};
+  const TimePoint began = clock.Now();
+  const auto figures =
+      LeadProbe(link, clock, {1, began + milliseconds(50), began + milliseconds(150), stop});
+  ASSERT_TRUE(figures.ok()) << figures.status();
+  EXPECT_TRUE(figures->rate_is_bound);
+  // 64 KiB there and back in what 20 ms for small frames leave of 150 ms.
+  EXPECT_NEAR(figures->bytes_per_s / (2 * kFirstProbeBytes / 0.128), 1, 0.05);
 }
 
 // As a service asks: the echo is there first and has patience, the lead comes when it can.
@@ -196,6 +282,42 @@ TEST_F(LinkProberTest, NothingIsLeftOnTheLink) {
   comm::Frame frame;
   EXPECT_EQ((*link)->Receive(&frame, clock_.Now() + milliseconds(1)).code(),
             StatusCode::kDeadlineExceeded);
+}
+
+// What a probe has sent before it was given up, at either end, is not the next one's.
+TEST_F(LinkProberTest, FramesOfAnotherProbeAreDropped) {
+  const std::atomic<bool> stop{false};
+  const TimePoint until = clock_.Now() + std::chrono::minutes(5);
+  for (const int left_by : {0, 1}) {
+    auto mine =
+        ports_[left_by]->Open({static_cast<uint64_t>(2 - left_by)}, ports_[1 - left_by]->address());
+    auto others =
+        ports_[1 - left_by]->Open({static_cast<uint64_t>(1 + left_by)}, ports_[left_by]->address());
+    ASSERT_TRUE(mine.ok() && others.ok());
+    const comm::Link& waits = **others;
+    // A lead that nobody answers: its frames stay, as do those of its second try.
+    for (const uint32_t round : {7, 8}) {
+      const TimePoint now = clock_.Now();
+      EXPECT_EQ(LeadProbe(**mine, clock_, {round, now, now, stop}).status().code(),
+                StatusCode::kDeadlineExceeded);
+    }
+    EXPECT_EQ(waits.stats().frames_received, 0u);
+    auto echo = std::async(std::launch::async, [&] {
+      return left_by == 0 ? EchoProbe(**others, clock_, {9, until, until, stop})
+                          : EchoProbe(**mine, clock_, {9, until, until, stop});
+    });
+    const TimePoint measure_until = clock_.Now() + milliseconds(20);
+    const auto lead = left_by == 0 ? LeadProbe(**mine, clock_, {9, measure_until, until, stop})
+                                   : LeadProbe(**others, clock_, {9, measure_until, until, stop});
+    EXPECT_TRUE(lead.ok()) << lead.status();
+    EXPECT_TRUE(echo.get().ok());
+    EXPECT_GT(waits.stats().frames_received, 2u);
+    for (comm::Link* const link : {mine->get(), others->get()}) {
+      comm::Frame frame;
+      EXPECT_EQ(link->Receive(&frame, clock_.Now()).code(), StatusCode::kDeadlineExceeded)
+          << "nothing is left";
+    }
+  }
 }
 
 TEST_F(LinkProberTest, APeerThatDoesNotAnswerIsGivenUp) {
