@@ -28,7 +28,7 @@
 namespace thermocline::proto {
 
 // Peers of another version are refused by name: layouts of frames may differ.
-inline constexpr uint32_t kProtocolVersion = 3;
+inline constexpr uint32_t kProtocolVersion = 4;
 
 // Where members of a group of GPUs meet, as NCCL makes it up on the one that leads them: so many
 // bytes, or none. It serves one group, once.
