@@ -20,6 +20,7 @@ inline constexpr unsigned kCudaEventNoTiming = 2;
 inline constexpr unsigned kCudaStreamNonBlocking = 1;
 
 inline constexpr size_t kCudaUuidBytes = 16;
+inline constexpr size_t kCudaPciBusIdBytes = 16;  // "0000:1b:00.0" and what ends it
 
 struct CudaApi {
   int (*init)(unsigned);
@@ -27,6 +28,7 @@ struct CudaApi {
   int (*device_count)(int*);
   int (*device)(int*, int ordinal);
   int (*device_uuid)(unsigned char* uuid, int device);
+  int (*device_pci_bus_id)(char* id, int n_bytes, int device);
   int (*retain_context)(CudaContext*, int device);
   int (*release_context)(int device);
   int (*set_context)(CudaContext);

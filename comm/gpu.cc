@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 
 #include <array>
+#include <cstring>
 #include <string_view>
 #include <utility>
 
@@ -31,6 +32,7 @@ struct Gpu::Library {
   int device = 0;
   CudaContext context = nullptr;
   std::string uuid;
+  std::string pci_bus_id;
 
   ~Library() {
     if (context != nullptr) (void)api.release_context(device);
@@ -50,6 +52,7 @@ struct Gpu::Library {
     TC_RETURN_IF_ERROR(Find("cuDeviceGet", &api.device));
     // Of the card, also where a part of it is used as a GPU (MIG).
     TC_RETURN_IF_ERROR(Find("cuDeviceGetUuid", &api.device_uuid));
+    TC_RETURN_IF_ERROR(Find("cuDeviceGetPCIBusId", &api.device_pci_bus_id));
     TC_RETURN_IF_ERROR(Find("cuDevicePrimaryCtxRetain", &api.retain_context));
     TC_RETURN_IF_ERROR(Find("cuDevicePrimaryCtxRelease_v2", &api.release_context));
     TC_RETURN_IF_ERROR(Find("cuCtxSetCurrent", &api.set_context));
@@ -93,6 +96,10 @@ struct Gpu::Library {
       constexpr std::string_view kDigits = "0123456789abcdef";
       uuid += {kDigits[byte >> 4], kDigits[byte & 15]};
     }
+    std::array<char, kCudaPciBusIdBytes> place{};
+    TC_RETURN_IF_ERROR(Check(api.device_pci_bus_id(place.data(), place.size(), device),
+                             "the GPU does not tell where it sits", kMissing));
+    pci_bus_id.assign(place.data(), strnlen(place.data(), place.size()));
     return Check(api.retain_context(&context, device), "cannot make a context on the GPU",
                  kMissing);
   }
@@ -115,6 +122,7 @@ Result<std::unique_ptr<Gpu>> Gpu::Open(int ordinal, const std::string& library) 
 
 int Gpu::ordinal() const { return library_->ordinal; }
 const std::string& Gpu::uuid() const { return library_->uuid; }
+const std::string& Gpu::pci_bus_id() const { return library_->pci_bus_id; }
 
 Status Gpu::Check(int code, const char* what) const { return library_->Check(code, what); }
 

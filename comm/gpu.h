@@ -42,6 +42,8 @@ class Gpu {
   int ordinal() const;
   // 32 hexadecimal digits: which card it is, whatever number and name it has in whose container.
   const std::string& uuid() const;
+  // Where it sits, as the driver writes it: "0000:1b:00.0".
+  const std::string& pci_bus_id() const;
   // Makes this GPU the one that the calling thread's CUDA and NCCL calls are for. All calls below
   // do so. kInternal when it is lost, here and below.
   Status Use() const;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "placement/card_way.h"
+
 namespace thermocline::placement {
 
 ClusterStages::ClusterStages(BatchCosts& costs, int64_t n_sequences, LeastParts least_parts,
@@ -79,11 +81,15 @@ bool ClusterStages::IsAlike(int a, int b) const {
            x->bytes_per_s == y->bytes_per_s && x->message_s == y->message_s &&
            wires_(from_a, to_a) == wires_(from_b, to_b);
   };
+  const auto same_card_way = [&](const WorkerProfile& other) {
+    return FindCardWay(WorkerAt(a), other) == FindCardWay(WorkerAt(b), other) &&
+           FindCardWay(other, WorkerAt(a)) == FindCardWay(other, WorkerAt(b));
+  };
   const WorkerId id_a = WorkerAt(a).id, id_b = WorkerAt(b).id;
   return std::all_of(inputs_.cluster.workers.begin(), inputs_.cluster.workers.end(),
                      [&](const WorkerProfile& other) {
                        if (other.id == id_a || other.id == id_b) return true;
-                       return same_link(id_a, other.id, id_b, other.id) &&
+                       return same_card_way(other) && same_link(id_a, other.id, id_b, other.id) &&
                               same_link(other.id, id_a, other.id, id_b);
                      });
 }

@@ -247,6 +247,8 @@ void ReadWorker(MapReader* reader, WorkerProfile* worker) {
   });
   reader->List("gpus", kMaxGpus,
                [&](MapReader* item) { ReadGpu(item, &worker->gpus.emplace_back()); });
+  reader->Count("gpu", 0, kMaxGpus - 1, &worker->gpu);
+  worker->nccl_version = reader->Text("nccl").value_or("");
 }
 
 void ReadTransport(MapReader* reader, LinkKind* out) {
@@ -404,6 +406,8 @@ std::string WorkerText(const WorkerProfile& worker) {
   text += RatesText(worker);
   if (!worker.gpus.empty()) text += "    gpus:\n";
   for (const GpuInfo& gpu : worker.gpus) text += GpuText(gpu);
+  if (worker.gpu >= 0) text += Line("    ", "gpu", Str(worker.gpu));
+  if (!worker.nccl_version.empty()) text += Line("    ", "nccl", Quoted(worker.nccl_version));
   return text;
 }
 

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "model/ffn_policy.h"
 #include "model/graph.h"
+#include "placement/card_way.h"
 
 namespace thermocline::placement {
 namespace {
@@ -172,20 +173,44 @@ double CostModel::HeadSeconds(WorkerId worker) const {
          sample * static_cast<double>(inputs_.step.n_sequences);
 }
 
-double CostModel::TransferSeconds(WorkerId from, WorkerId to, Payload payload) const {
+CostModel::Way CostModel::WayByHosts(WorkerId from, WorkerId to) const {
   const LinkProfile* const link = inputs_.cluster.FindLink(from, to);
   CHECK(link != nullptr);
-  const auto bytes_of = payload == Payload::kSums ? SumsBytes : ActivationBytes;
-  const uint64_t n_bytes =
-      bytes_of(inputs_.wires(from, to), inputs_.step.n_rows(), inputs_.config.n_embd);
-  return Limited(static_cast<double>(n_bytes) / link->bytes_per_s.value);
+  return {Limited(link->message_s.value), Limited(link->latency_s.value), link->bytes_per_s.value,
+          inputs_.wires(from, to)};
 }
 
+// A message is an op of the sender's queue; on cards nothing is rounded on its way.
+std::optional<CostModel::Way> CostModel::WayByCards(WorkerId from, WorkerId to) const {
+  const auto& workers = inputs_.cluster.workers;
+  const auto way = FindCardWay(workers[IndexOf(from)], workers[IndexOf(to)]);
+  if (!way) return std::nullopt;
+  return Way{Limited(SpeedOf(from).op_overhead_s()), Limited(way->latency_s), way->bytes_per_s,
+             DType::kF32};
+}
+
+CostModel::Way CostModel::WayInGroup(WorkerId from, WorkerId to) const {
+  const auto by_cards = WayByCards(from, to);
+  return by_cards ? *by_cards : WayByHosts(from, to);
+}
+
+double CostModel::TransferSeconds(const Way& way, Payload payload) const {
+  const auto bytes_of = payload == Payload::kSums ? SumsBytes : ActivationBytes;
+  const uint64_t n_bytes = bytes_of(way.wire, inputs_.step.n_rows(), inputs_.config.n_embd);
+  return Limited(static_cast<double>(n_bytes) / way.bytes_per_s);
+}
+
+double CostModel::MessageSeconds(const Way& way) const {
+  return way.message_s + way.latency_s + TransferSeconds(way, Payload::kActivations);
+}
+
+// The two ends measure both ways and take the faster one, unless values are rounded on the link.
 double CostModel::HopSeconds(WorkerId from, WorkerId to) const {
-  const LinkProfile* const link = inputs_.cluster.FindLink(from, to);
-  CHECK(link != nullptr);
-  return Limited(link->message_s.value) + Limited(link->latency_s.value) +
-         TransferSeconds(from, to, Payload::kActivations);
+  const Way by_hosts = WayByHosts(from, to);
+  const double seconds = MessageSeconds(by_hosts);
+  const auto by_cards = WayByCards(from, to);
+  if (!by_cards || by_hosts.wire != DType::kF32) return seconds;
+  return std::min(seconds, MessageSeconds(*by_cards));
 }
 
 // By block, so that they add up; an op's larger bound may change from block to block, which makes
@@ -277,15 +302,12 @@ std::vector<SplitDevice> CostModel::DevicesOf(const Group& group,
     device.part_s =
         FormOf(group).part_seconds[IndexOf(group[d])][static_cast<size_t>(layers.begin)];
     if (d == 0) continue;
-    const LinkProfile* const out = inputs_.cluster.FindLink(lead, group[d]);
-    const LinkProfile* const back = inputs_.cluster.FindLink(group[d], lead);
-    CHECK(out != nullptr && back != nullptr);
+    const Way out = WayInGroup(lead, group[d]), back = WayInGroup(group[d], lead);
     // Sending takes the thread that computes; the wire does not.
-    device.send_busy_s = Limited(out->message_s.value);
-    device.send_s = device.send_busy_s + TransferSeconds(lead, group[d], Payload::kActivations);
-    device.part_s += Limited(back->message_s.value);
-    device.round_trip_s = Limited(out->latency_s.value) + Limited(back->latency_s.value) +
-                          TransferSeconds(group[d], lead, Payload::kSums);
+    device.send_busy_s = out.message_s;
+    device.send_s = device.send_busy_s + TransferSeconds(out, Payload::kActivations);
+    device.part_s += back.message_s;
+    device.round_trip_s = out.latency_s + back.latency_s + TransferSeconds(back, Payload::kSums);
     device.merge_s = SpeedOf(lead).op_overhead_s();
   }
   return devices;

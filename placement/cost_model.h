@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "model/config.h"
@@ -116,7 +117,19 @@ class CostModel {
   void TabulateBytes();
   // What a message holds: x, or what a helper has summed.
   enum class Payload : uint8_t { kActivations, kSums };
-  double TransferSeconds(WorkerId from, WorkerId to, Payload payload) const;
+  // What a message costs, by the hosts or from card to card.
+  struct Way {
+    double message_s = 0;  // of the sender's queue
+    double latency_s = 0;
+    double bytes_per_s = 0;
+    DType wire = DType::kF32;
+  };
+  Way WayByHosts(WorkerId from, WorkerId to) const;
+  std::optional<Way> WayByCards(WorkerId from, WorkerId to) const;
+  // Members on cards that reach each other are a group, always.
+  Way WayInGroup(WorkerId from, WorkerId to) const;
+  double TransferSeconds(const Way& way, Payload payload) const;
+  double MessageSeconds(const Way& way) const;
 
   CostInputs inputs_;
   int64_t block_neurons_ = 0;

@@ -140,6 +140,9 @@ Result<WorkerProfile> FitWorker(WorkerProfile worker, const WorkerProfile& joine
   worker.memory_bytes = std::min(worker.memory_bytes, joined.memory_bytes);
   Fill(joined.op_overhead_s, &worker.op_overhead_s);
   TC_RETURN_IF_ERROR(FitGpus(joined, &worker));
+  // What it really computes on, as far as the file has that GPU.
+  worker.gpu = joined.gpu < static_cast<int>(worker.gpus.size()) ? joined.gpu : -1;
+  worker.nccl_version = joined.nccl_version;
   if (SaysRates(worker)) return worker;
   worker.read_bytes_per_s = joined.read_bytes_per_s;
   worker.gather_bytes_per_s = joined.gather_bytes_per_s;

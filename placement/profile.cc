@@ -49,6 +49,10 @@ Status CheckGpus(const WorkerProfile& worker) {
     return InvalidArgument(Str("worker ", worker.id, ": too many GPUs:",
                                Kv("gpus", worker.gpus.size()), Kv("limit", kMaxGpus)));
   }
+  if (worker.gpu < -1 || worker.gpu >= static_cast<int>(worker.gpus.size())) {
+    return InvalidArgument(Str("worker ", worker.id, ": computes on a GPU that there is none of:",
+                               Kv("gpu", worker.gpu), Kv("gpus", worker.gpus.size())));
+  }
   for (size_t i = 0; i < worker.gpus.size(); ++i) {
     const GpuInfo& gpu = worker.gpus[i];
     const std::string where = Str("worker ", worker.id, ", GPU ", i);
@@ -191,6 +195,7 @@ const LinkProfile* ClusterProfile::FindLink(WorkerId from, WorkerId to) const {
 WorkerProfile WithoutNames(WorkerProfile worker) {
   worker.id = {};
   worker.host.clear();
+  if (worker.gpu > 0) worker.gpu = 0;
   for (GpuInfo& gpu : worker.gpus) {
     gpu.pci_bus_id.clear();
     gpu.cpus.clear();

@@ -136,6 +136,8 @@ struct WorkerProfile {
   std::vector<ComputeRate> compute_rates;
   std::vector<WeightRate> weight_rates;
   std::vector<GpuInfo> gpus;  // of the host, in the order of their driver
+  int gpu = -1;               // of these, the one that it computes on; -1: none, or not known
+  std::string nccl_version;   // by which its GPU reaches others; "": by way of the hosts
   friend bool operator==(const WorkerProfile&, const WorkerProfile&) = default;
 };
 

@@ -272,6 +272,8 @@ void Put(const placement::WorkerProfile& in, wire::WorkerProfile* out) {
   Put(in.op_overhead_s, out->mutable_op_overhead_s());
   PutRates(in, out);
   for (const placement::GpuInfo& gpu : in.gpus) Put(gpu, out->add_gpus());
+  out->set_gpu(in.gpu);
+  out->set_nccl_version(in.nccl_version);
 }
 
 Status Get(const wire::WorkerProfile& in, placement::WorkerProfile* out) {
@@ -289,7 +291,10 @@ Status Get(const wire::WorkerProfile& in, placement::WorkerProfile* out) {
       Get("profile.gather_bytes_per_s", in.gather_bytes_per_s(), &out->gather_bytes_per_s));
   TC_RETURN_IF_ERROR(Get("profile.op_overhead_s", in.op_overhead_s(), &out->op_overhead_s));
   TC_RETURN_IF_ERROR(GetRates(in, out));
-  return GetGpus(in, out);
+  TC_RETURN_IF_ERROR(GetGpus(in, out));
+  TC_RETURN_IF_ERROR(
+      GetInt("profile.gpu", in.gpu(), -1, static_cast<int>(out->gpus.size()) - 1, &out->gpu));
+  return GetText("profile.nccl_version", in.nccl_version(), &out->nccl_version);
 }
 
 void Put(const placement::Plan& in, wire::Plan* out) {

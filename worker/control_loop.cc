@@ -14,6 +14,7 @@
 #include "base/version.h"
 #include "proto/codec.h"
 #include "worker/device_memory.h"
+#include "worker/probe/gpu_list.h"
 #include "worker/profiler.h"
 
 namespace thermocline::worker {
@@ -111,6 +112,10 @@ Status ControlLoop::SendHello() {
     uint64_t& offered = hello.profile.memory_bytes;
     if (may_meet_others) offered -= std::min(offered, kNcclMemoryBytes);
   }
+  if (gpu_ways_.gpu != nullptr) {
+    hello.profile.gpu = FindGpuAt(hello.profile.gpus, gpu_ways_.gpu->pci_bus_id());
+  }
+  if (gpu_ways_.nccl != nullptr) hello.profile.nccl_version = gpu_ways_.nccl->version();
   hello.host = hello.profile.host;
   hello.device = device_->name();
   hello.offers_host = options_.offers_host;

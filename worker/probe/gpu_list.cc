@@ -1,7 +1,10 @@
 #include "worker/probe/gpu_list.h"
 
 #include <algorithm>
+#include <array>
+#include <charconv>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "worker/probe/nvml.h"
@@ -43,7 +46,32 @@ int LinksBetween(const FoundGpu& a, const FoundGpu& b) {
   return static_cast<int>(direct) + std::min(LinksToSwitches(a), LinksToSwitches(b));
 }
 
+// "0000:1b:00.0" as numbers; nothing when it is no such place.
+std::optional<std::array<unsigned, 4>> PlaceOf(std::string_view pci_bus_id) {
+  std::array<unsigned, 4> place{};
+  constexpr std::string_view kEnds = "::.";
+  for (size_t i = 0; i < place.size(); ++i) {
+    const char* const end = pci_bus_id.data() + pci_bus_id.size();
+    const auto [rest, error] = std::from_chars(pci_bus_id.data(), end, place[i], 16);
+    if (error != std::errc()) return std::nullopt;
+    pci_bus_id.remove_prefix(static_cast<size_t>(rest - pci_bus_id.data()));
+    if (i == kEnds.size()) break;
+    if (pci_bus_id.empty() || pci_bus_id.front() != kEnds[i]) return std::nullopt;
+    pci_bus_id.remove_prefix(1);
+  }
+  return pci_bus_id.empty() ? std::optional(place) : std::nullopt;
+}
+
 }  // namespace
+
+int FindGpuAt(const std::vector<GpuInfo>& gpus, std::string_view pci_bus_id) {
+  const auto wanted = PlaceOf(pci_bus_id);
+  if (!wanted) return -1;
+  for (size_t i = 0; i < gpus.size(); ++i) {
+    if (PlaceOf(gpus[i].pci_bus_id) == wanted) return static_cast<int>(i);
+  }
+  return -1;
+}
 
 Result<std::vector<GpuInfo>> ListGpus(const std::string& library) {
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<Nvml> nvml, Nvml::Load(library));

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/status.h"
@@ -18,5 +19,9 @@ inline constexpr char kNvmlLibrary[] = "libnvidia-ml.so.1";
 // both with the reason; a GPU that does not answer is left out, and numbers that no GPU can have
 // are not told.
 Result<std::vector<placement::GpuInfo>> ListGpus(const std::string& library = kNvmlLibrary);
+
+// Which of them sits there; -1: none. NVML and CUDA write a place differently: the domain has eight
+// digits or four, in capital letters or small ones.
+int FindGpuAt(const std::vector<placement::GpuInfo>& gpus, std::string_view pci_bus_id);
 
 }  // namespace thermocline::worker

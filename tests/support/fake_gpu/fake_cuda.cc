@@ -125,6 +125,13 @@ int cuDeviceGetUuid(unsigned char* uuid, int device) {
   std::memset(uuid, 0x10 + device, kCudaUuidBytes);
   return 0;
 }
+int cuDeviceGetPCIBusId(char* id, int n_bytes, int device) {
+  const char place[] = {'0', '0', '0', '0', ':', '0', static_cast<char>('a' + device),
+                        ':', '0', '0', '.', '0', '\0'};
+  if (n_bytes < static_cast<int>(sizeof(place))) return kInvalidValue;
+  std::memcpy(id, place, sizeof(place));
+  return 0;
+}
 int cuDevicePrimaryCtxRetain(void** context, int device) {
   static char contexts[kDevices];
   *context = &contexts[device];

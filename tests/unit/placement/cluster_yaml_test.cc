@@ -46,6 +46,8 @@ ClusterProfile TwoWorkers() {
                  .peers = {{1, GpuPath::kSystem, 12, "nvlink3", Figure::Assumed(8e-6),
                             Figure::Measured(200e9)}}},
                 {.name = "plain", .memory_bytes = kGiB, .free_bytes = 0}};
+  first.gpu = 1;
+  first.nccl_version = "2.28.9";
   cluster.workers[1].id = {7};
   cluster.links = {{{1},
                     {7},
@@ -134,6 +136,9 @@ TEST(ClusterYaml, MistakesAreNamedWithTheirLine) {
        "path is none of unknown, same board, PCIe switch"},
       {"workers:\n  - {id: 1, gpus: [{upload_gb_per_s: 0}]}\n",
        "worker 1, GPU 0: upload_bytes_per_s is not above 0"},
+      {"workers:\n  - {id: 1, gpus: [{}], gpu: 1}\n",
+       "worker 1: computes on a GPU that there is none of: gpu=1 gpus=1"},
+      {"workers:\n  - {id: 1, gpus: [{}], gpu: -1}\n", "workers[0].gpu is not a whole number"},
       {"workers: 3\n", "workers is not a list"},
       {"workers:\n  - 3\n", "workers[0] is not a mapping"},
   };

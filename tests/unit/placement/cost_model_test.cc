@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 #include <numeric>
 
 #include "tests/support/tiny_model_parts.h"
@@ -65,7 +66,7 @@ class CostModelTest : public ::testing::Test {
 
   const TinyModelParts& model_ = Arcee();
   const std::vector<NeuronHeat> heats_{kLayers, HotQuarter()};
-  const ClusterProfile cluster_ = TwoWorkers();
+  ClusterProfile cluster_ = TwoWorkers();
 };
 
 TEST_F(CostModelTest, ALayerTakesTheBytesItReadsOverTheBandwidth) {
@@ -128,6 +129,67 @@ TEST_F(CostModelTest, AHelperCostsItsRoundTripAndTheLeadsTimeToSend) {
   EXPECT_NEAR(problem.devices[1].send_busy_s, 3e-6, 1e-12);
   EXPECT_NEAR(problem.devices[1].round_trip_s, 20e-6 + 20e-6 + 2 * transfer, 1e-12);  // F64
   EXPECT_NEAR(problem.devices[1].part_s, 3e-6, 1e-12);  // its message back; ops cost nothing
+}
+
+// The two of TwoWorkers on cards of one host, which reach each other at 10 us and 1 GB/s.
+ClusterProfile TwoCards() {
+  ClusterProfile cluster = TwoWorkers();
+  for (int i = 0; i < 2; ++i) {
+    WorkerProfile& worker = cluster.workers[static_cast<size_t>(i)];
+    worker.host = "box";
+    worker.op_overhead_s = Figure::Measured(1e-6);
+    worker.gpu = i;
+    worker.nccl_version = "2.28.9";
+    worker.gpus.resize(2);
+    for (int g = 0; g < 2; ++g) {
+      worker.gpus[static_cast<size_t>(g)].peers = {
+          {.gpu = 1 - g, .latency_s = Figure::Assumed(10e-6), .bytes_per_s = Figure::Assumed(1e9)}};
+    }
+  }
+  return cluster;
+}
+
+TEST_F(CostModelTest, CardsOfOneStageAddTheirSumsWithoutTheHost) {
+  cluster_ = TwoCards();
+  const double n_bytes = 4.0 * model_.config.n_embd;
+  for (const DType wire : {DType::kF32, DType::kF16}) {  // on cards nothing is rounded
+    const SplitDevice helper =
+        Make(model::FfnMode::kExact, 1, wire).ProblemOf({{1}, {2}}, {0, 1}).devices[1];
+    EXPECT_NEAR(helper.send_busy_s, 1e-6, 1e-12);
+    EXPECT_NEAR(helper.send_s, 1e-6 + n_bytes / 1e9, 1e-12);
+    EXPECT_NEAR(helper.round_trip_s, 2 * 10e-6 + 2 * n_bytes / 1e9, 1e-12);
+  }
+}
+
+TEST_F(CostModelTest, AHopTakesTheFasterOfBothWays) {
+  const double by_hosts = Make(model::FfnMode::kExact).HopSeconds({1}, {2});
+  const double rounded = Make(model::FfnMode::kExact, 1, DType::kF16).HopSeconds({1}, {2});
+  cluster_ = TwoCards();
+  const double n_bytes = 4.0 * model_.config.n_embd;
+  EXPECT_NEAR(Make(model::FfnMode::kExact).HopSeconds({1}, {2}), 11e-6 + n_bytes / 1e9, 1e-12);
+  EXPECT_NEAR(Make(model::FfnMode::kExact, 1, DType::kF16).HopSeconds({1}, {2}), rounded, 1e-12);
+  for (WorkerProfile& worker : cluster_.workers) {
+    for (GpuInfo& gpu : worker.gpus) gpu.peers[0].bytes_per_s = Figure::Assumed(1e3);
+  }
+  EXPECT_NEAR(Make(model::FfnMode::kExact).HopSeconds({1}, {2}), by_hosts, 1e-12);
+}
+
+TEST_F(CostModelTest, WithoutAWayBetweenCardsTheHostsCarryAll) {
+  const double by_hosts = Make(model::FfnMode::kExact).HopSeconds({1}, {2});
+  const std::vector<std::function<void(WorkerProfile&)>> changes = {
+      [](WorkerProfile& worker) { worker.host = "elsewhere"; },
+      [](WorkerProfile& worker) { worker.gpu = 1; },  // the other's card
+      [](WorkerProfile& worker) { worker.gpu = -1; },
+      [](WorkerProfile& worker) { worker.nccl_version = ""; },
+      [](WorkerProfile& worker) { worker.nccl_version = "2.14.3"; },
+      [](WorkerProfile& worker) { worker.gpus[0].peers.clear(); },
+      [](WorkerProfile& worker) { worker.gpus[0].peers[0].bytes_per_s = {}; },
+  };
+  for (const auto& change : changes) {
+    cluster_ = TwoCards();
+    change(cluster_.workers[0]);
+    EXPECT_NEAR(Make(model::FfnMode::kExact).HopSeconds({1}, {2}), by_hosts, 1e-12);
+  }
 }
 
 TEST_F(CostModelTest, ALinkTakesTheBytesOfItsWireType) {

@@ -54,7 +54,10 @@ TEST_F(FitClusterTest, GpusAreThoseThatAreThereWithTheNumbersGiven) {
                               .launch_s = Figure::Measured(1e-6),
                               .peers = {{.gpu = 1, .path = GpuPath::kSystem}}},
                              {.name = "B", .memory_bytes = 80, .free_bytes = 80}};
+  joined_.workers[0].gpu = 1;
   joined_.workers[1].gpus = {{.name = "C"}};
+  joined_.workers[1].gpu = 0;
+  joined_.workers[1].nccl_version = "2.28.9";
   given_.workers[0].gpus = {
       {.memory_bytes = 90, .free_bytes = 60, .upload_bytes_per_s = {4, Origin::kGiven}}};
   const auto cluster = Fit();
@@ -66,7 +69,10 @@ TEST_F(FitClusterTest, GpusAreThoseThatAreThereWithTheNumbersGiven) {
                                    .upload_bytes_per_s = {4, Origin::kGiven},
                                    .launch_s = Figure::Measured(1e-6)}}))
       << "the second is left out, as a peer too";
+  EXPECT_EQ(cluster->workers[0].gpu, -1) << "which it computes on";
   EXPECT_EQ(cluster->workers[1].gpus, joined_.workers[1].gpus);
+  EXPECT_EQ(cluster->workers[1].gpu, 0);
+  EXPECT_EQ(cluster->workers[1].nccl_version, "2.28.9");
   given_.workers[1].gpus.resize(2);
   EXPECT_THAT(Fit().status().message(),
               HasSubstr("the cluster file has 2 GPUs for worker 2 on b, which sees 1"));

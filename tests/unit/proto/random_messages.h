@@ -146,6 +146,8 @@ class Generator {
     }
     profile.gpus.resize(Int(0, 3));
     for (auto& gpu : profile.gpus) gpu = MakeGpu(static_cast<int>(profile.gpus.size()));
+    profile.gpu = Int(-1, static_cast<int>(profile.gpus.size()) - 1);
+    profile.nccl_version = Text();
     return profile;
   }
 

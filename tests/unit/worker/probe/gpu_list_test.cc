@@ -57,6 +57,18 @@ TEST(GpuList, SaysWhatTheLibraryTells) {
   }
 }
 
+TEST(GpuList, AGpuIsFoundByItsPlaceHoweverThatIsWritten) {
+  std::vector<GpuInfo> gpus(3);
+  gpus[0].pci_bus_id = "00000000:1B:00.0";
+  gpus[1].pci_bus_id = "00000001:1B:00.0";
+  EXPECT_EQ(FindGpuAt(gpus, "0000:1b:00.0"), 0);
+  EXPECT_EQ(FindGpuAt(gpus, "0001:1b:00.0"), 1);
+  EXPECT_EQ(FindGpuAt(gpus, "0000:1c:00.0"), -1);
+  for (const char* const none : {"", "1b", "0000:1b:00", "0000:1b:00.0x", ":::", "0000:1b.00.0"}) {
+    EXPECT_EQ(FindGpuAt(gpus, none), -1) << none;  // gpus[2] is nowhere, too
+  }
+}
+
 TEST(GpuList, WithoutTheLibraryThereAreNone) {
   EXPECT_EQ(ListGpus("libthere-is-no-such.so.1").status().code(), StatusCode::kNotFound);
 }
