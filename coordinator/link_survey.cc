@@ -40,14 +40,15 @@ ProbeRounds RoundsFor(const std::vector<WorkerProfile>& workers) {
 
 // The rate is known to be below that of `link`; nobody knows by how much. A bound that says
 // nothing, since there was no time, is no reason to think better of it than of others.
-void AssumeSlow(bool is_of_lead, LinkProfile* link) {
+void AssumeSlow(LinkProfile* link) {
   const auto usual = placement::FindLinkPreset(placement::kDefaultLinkPreset);
   CHECK(usual.ok());
-  const double bytes_per_s = std::min(link->bytes_per_s.value, usual->gb_per_s * 1e9);
-  link->bytes_per_s = Figure::Assumed(bytes_per_s);
-  if (!is_of_lead) link->message_s = Figure::Assumed(link->message_s.value);
-  link->note = Str("slower than ", std::round(bytes_per_s / 1e4) / 100,
-                   " MB/s: a large frame did not come back in time");
+  const double bound = link->bytes_per_s.value, usual_bytes_per_s = usual->gb_per_s * 1e9;
+  link->bytes_per_s = Figure::Assumed(std::min(bound, usual_bytes_per_s));
+  link->note = bound < usual_bytes_per_s
+                   ? Str("slower than ", std::round(bound / 1e4) / 100,
+                         " MB/s: a large frame did not come back in time")
+                   : "its way is so long that there was no time to measure its rate";
 }
 
 std::map<std::string, std::vector<WorkerId>> ByHost(const std::vector<WorkerProfile>& workers) {
@@ -200,9 +201,10 @@ Status LinkSurvey::OnReport(WorkerId from, const proto::LinkReport& report, Time
     measured.round_trip_s = report.round_trip_s;
     measured.bytes_per_s = report.bytes_per_s;
     measured.rate_is_bound = report.rate_is_bound;
+    measured.echo_waits = report.rate_is_bound || report.echo_waits;
   }
   silent_.erase(from);
-  if (leads && report.rate_is_bound) silent_.erase(pair->echo);  // it waits for frames in vain
+  if (leads && measured.echo_waits) silent_.erase(pair->echo);  // for frames, in vain
   if (!silent_.empty()) return OkStatus();
   EndRound();
   const bool is_late = pace_.patience == Duration(0) && now - began_ >= pace_.budget;
@@ -265,7 +267,7 @@ LinkProfile LinkSurvey::LinkOf(const ProbePair& pair, bool from_lead) const {
   const Measured& measured = measured_.at({pair.lead, pair.echo});
   const double most_s = measured.round_trip_s / 4;
   const double lead_s = std::min(measured.lead_message_s, most_s);
-  const double echo_s = measured.rate_is_bound ? lead_s : std::min(measured.echo_message_s, most_s);
+  const double echo_s = measured.echo_waits ? lead_s : std::min(measured.echo_message_s, most_s);
   const double latency_s = (measured.round_trip_s - lead_s - echo_s) / 2;
   LinkProfile link{.from = from_lead ? pair.lead : pair.echo,
                    .to = from_lead ? pair.echo : pair.lead,
@@ -273,7 +275,8 @@ LinkProfile LinkSurvey::LinkOf(const ProbePair& pair, bool from_lead) const {
                    .latency_s = Figure::Measured(latency_s),
                    .bytes_per_s = Figure::Measured(measured.bytes_per_s),
                    .message_s = Figure::Measured(from_lead ? lead_s : echo_s)};
-  if (measured.rate_is_bound) AssumeSlow(from_lead, &link);
+  if (measured.echo_waits && !from_lead) link.message_s = Figure::Assumed(echo_s);
+  if (measured.rate_is_bound) AssumeSlow(&link);
   return link;
 }
 
@@ -287,8 +290,9 @@ std::optional<LinkProfile> LinkSurvey::StandIn(const WorkerProfile& from,
     if (!same_way && !(lead_host == to.host && echo_host == from.host)) continue;
     if (transport_(ends.first, ends.second) != transport_(from.id, to.id)) continue;
     LinkProfile link = LinkOf({ends.first, ends.second}, same_way);
-    link.note =
-        Str("as measured from worker ", link.from, " to ", link.to, ", between the same hosts");
+    const std::string bound = link.note.empty() ? "" : Str(": ", link.note);
+    link.note = Str("as measured from worker ", link.from, " to ", link.to,
+                    ", between the same hosts", bound);
     link.from = from.id;
     link.to = to.id;
     for (Figure* figure : {&link.latency_s, &link.bytes_per_s, &link.message_s}) {

@@ -101,7 +101,8 @@ class LinkSurvey {
     double bytes_per_s = 0;
     double lead_message_s = 0;
     double echo_message_s = 0;
-    bool rate_is_bound = false;  // the echo has told nothing then
+    bool rate_is_bound = false;
+    bool echo_waits = false;  // it has told nothing then
   };
   std::string NamesOf(const ProbePair& pair) const;
   const placement::WorkerProfile& ProfileOf(WorkerId worker) const;

@@ -13,8 +13,9 @@ struct CardWay {
   friend bool operator==(const CardWay&, const CardWay&) = default;
 };
 
-// Both compute on cards of their own of one host, have NCCL of one version, and something is known
-// or assumed of the way between these cards (FillGpus). Between hosts nothing is.
+// Both compute on cards of their own of one host, whose GPUs they see alike, have NCCL of one
+// version, and something is known or assumed of the way between these cards (FillGpus). Between
+// hosts nothing is.
 std::optional<CardWay> FindCardWay(const WorkerProfile& from, const WorkerProfile& to);
 
 }  // namespace thermocline::placement

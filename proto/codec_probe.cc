@@ -47,12 +47,14 @@ void Put(const LinkReport& in, wire::LinkReport* out) {
   out->set_bytes_per_s(in.bytes_per_s);
   out->set_message_s(in.message_s);
   out->set_rate_is_bound(in.rate_is_bound);
+  out->set_echo_waits(in.echo_waits);
 }
 
 Status Get(const wire::LinkReport& in, LinkReport* out) {
   out->round = in.round();
   out->peer = {in.peer()};
   out->rate_is_bound = in.rate_is_bound();
+  out->echo_waits = in.echo_waits();
   TC_RETURN_IF_ERROR(GetText("report.error", in.error(), &out->error));
   TC_RETURN_IF_ERROR(GetFigure("report.round_trip_s", in.round_trip_s(), &out->round_trip_s));
   TC_RETURN_IF_ERROR(GetFigure("report.bytes_per_s", in.bytes_per_s(), &out->bytes_per_s));

@@ -82,7 +82,7 @@ Status GetRates(const wire::WorkerProfile& in, placement::WorkerProfile* out) {
 }
 
 void Put(const placement::GpuPeer& in, wire::GpuPeer* out) {
-  out->set_gpu(in.gpu);
+  out->set_gpu(in.gpu + 1);
   out->set_path(static_cast<uint32_t>(in.path));
   out->set_n_nvlinks(in.n_nvlinks);
   out->set_preset(in.preset);
@@ -292,8 +292,9 @@ Status Get(const wire::WorkerProfile& in, placement::WorkerProfile* out) {
   TC_RETURN_IF_ERROR(Get("profile.op_overhead_s", in.op_overhead_s(), &out->op_overhead_s));
   TC_RETURN_IF_ERROR(GetRates(in, out));
   TC_RETURN_IF_ERROR(GetGpus(in, out));
-  TC_RETURN_IF_ERROR(
-      GetInt("profile.gpu", in.gpu(), -1, static_cast<int>(out->gpus.size()) - 1, &out->gpu));
+  int gpu = 0;
+  TC_RETURN_IF_ERROR(GetInt("profile.gpu", in.gpu(), 0, static_cast<int>(out->gpus.size()), &gpu));
+  out->gpu = gpu - 1;
   return GetText("profile.nccl_version", in.nccl_version(), &out->nccl_version);
 }
 

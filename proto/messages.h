@@ -229,13 +229,12 @@ struct ProbeLink {
 struct LinkReport {
   uint32_t round = 0;
   WorkerId peer;
-  std::string error;        // why nothing was measured; "": it was
-  double round_trip_s = 0;  // of a small frame there and back; of the leading end, else 0
-  double bytes_per_s = 0;   // of large frames, one way; of the leading end, else 0
-  double message_s = 0;     // of this end's time for sending a small frame
-  // Large frames did not come back in time: the rate is below bytes_per_s, and the other end will
-  // have nothing to report.
-  bool rate_is_bound = false;
+  std::string error;           // why nothing was measured; "": it was
+  double round_trip_s = 0;     // of a small frame there and back; of the leading end, else 0
+  double bytes_per_s = 0;      // of large frames, one way; of the leading end, else 0
+  double message_s = 0;        // of this end's time for sending a small frame
+  bool rate_is_bound = false;  // large frames did not come back in time: it is below bytes_per_s
+  bool echo_waits = false;     // the other end will have nothing to report
   friend bool operator==(const LinkReport&, const LinkReport&) = default;
 };
 

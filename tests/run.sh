@@ -44,6 +44,9 @@ run_ctest() {
   shift
   ctest --test-dir "build/$preset" --output-on-failure --no-tests=error -j "$(nproc)" \
     --repeat until-pass:2 "$@" | tee "$log" || failed+=("$preset: ctest $*")
+  if grep -qE 'ERROR: [A-Za-z]+Sanitizer|runtime error: ' "$log"; then
+    failed+=("$preset: a sanitizer's report, see above")
+  fi
   # Once, so the second run passed.
   for name in $(sed -nE 's/.*Test +#[0-9]+: (\S+) .*\*\*\*(Failed|Timeout|Exception).*/\1/p' "$log" |
                 sort | uniq -u); do
@@ -51,7 +54,8 @@ run_ctest() {
   done
 }
 
-# Every test of a preset. The sanitizer of unit tests writes to files, which tell its reports from assertions.
+# Every test of a preset. The sanitizer of unit tests writes to files, which tell its reports from assertions; what it says
+# of whole programs is in the output of the test that failed.
 test_all() {
   local preset=$1
   say "Build $preset (build/$preset)"

@@ -17,6 +17,8 @@ constexpr Duration kStartGrace = std::chrono::milliseconds(700);
 // Of a lead that has steps to do: the other end waits for it already, so an answer is a round trip
 // away. With the budget and the opening of the link this is what streams wait for at most.
 constexpr Duration kServingGrace = std::chrono::milliseconds(100);
+// Of the other end, which must not say that nothing came before the lead has said what it knows.
+constexpr Duration kEchoGrace = kStartGrace + std::chrono::milliseconds(200);
 // Opening a link takes some milliseconds, on a busy machine tenths of a second.
 constexpr Duration kServingOpen = std::chrono::seconds(1);
 
@@ -241,10 +243,12 @@ Result<LinkFigures> LeadProbe(comm::Link& link, const Clock& clock, const ProbeT
   TC_ASSIGN_OR_RETURN(const LargeFrames large, end.LargeRoundTrip(figures.round_trip_s));
   figures.bytes_per_s = large.BytesPerS(figures.round_trip_s);
   figures.message_s = end.SendSeconds();
-  figures.rate_is_bound = large.is_late;
+  figures.rate_is_bound = figures.echo_waits = large.is_late;
   if (large.is_late) return figures;
-  TC_RETURN_IF_ERROR(end.RoundTrip(kLast, {}).status());
-  TC_RETURN_IF_ERROR(end.Flush());
+  Status ended = end.RoundTrip(kLast, {}).status();
+  if (ended.ok()) ended = end.Flush();
+  figures.echo_waits = ended.code() == StatusCode::kDeadlineExceeded;
+  if (!ended.ok() && !figures.echo_waits) return ended;
   return figures;
 }
 
@@ -277,7 +281,9 @@ Result<LinkFigures> Probe(const ProbeContext& context, const proto::ProbeLink& r
                           ? context.port.OpenWithin(request.peer, request.address, kServingOpen)
                           : context.port.Open(request.peer, request.address));
   if (is_awaited) began = context.clock.Now();
-  const Duration grace = is_awaited ? kServingGrace : kStartGrace + patience;
+  const Duration grace = is_awaited      ? kServingGrace
+                         : request.leads ? kStartGrace
+                                         : kEchoGrace + patience;
   const ProbeTerms terms{request.round, began + budget, began + budget + grace, stop};
   return request.leads ? LeadProbe(*link, context.clock, terms, context.hop)
                        : EchoProbe(*link, context.clock, terms, context.hop);
@@ -297,6 +303,7 @@ proto::LinkReport MeasureLink(const ProbeContext& context, const proto::ProbeLin
   report.bytes_per_s = figures->bytes_per_s;
   report.message_s = figures->message_s;
   report.rate_is_bound = figures->rate_is_bound;
+  report.echo_waits = figures->echo_waits;
   return report;
 }
 

@@ -19,9 +19,11 @@ struct LinkFigures {
   double round_trip_s = 0;  // of a small frame; of the leading end
   double bytes_per_s = 0;   // of the leading end
   double message_s = 0;     // that sending a small frame takes of this end's time
-  // A large frame did not come back in time: bytes_per_s is what the link stays below, and the
-  // other end, which still waits, was not told of the end.
+  // A large frame did not come back in time: bytes_per_s is what the link stays below.
   bool rate_is_bound = false;
+  // The other end may not know of the end, and still wait: nothing came back, that or the last
+  // frame.
+  bool echo_waits = false;
 };
 
 // Which probe it is, and when it ends: samples are taken until `measure_until`, answers awaited
@@ -40,9 +42,10 @@ bool IsProbeFrame(std::span<const std::byte> header);
 // Sends small frames and large ones and waits for each to come back; at least one of each. Large
 // ones are as large as it takes for their bytes to need several times as long as a small frame,
 // within kMaxProbeBytes and the time there is. Ends the echo with a last frame, so that nothing is
-// left on the link, unless a large one is late. kDeadlineExceeded when no small one comes back, and
-// the codes of Link; kDataLoss when the other end answers with something else (one that is not
-// shaped, say). Of an end whose device is apart, `hop` is a part of every way; it is prepared.
+// left on the link, unless a large one or the last one is late. kDeadlineExceeded when no small one
+// comes back, and the codes of Link; kDataLoss when the other end answers with something else (one
+// that is not shaped, say). Of an end whose device is apart, `hop` is a part of every way; it is
+// prepared.
 Result<LinkFigures> LeadProbe(comm::Link& link, const Clock& clock, const ProbeTerms& terms,
                               DeviceHop* hop = nullptr);
 // Sends back what arrives, until the last frame. Codes as above.

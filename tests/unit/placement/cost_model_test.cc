@@ -183,6 +183,8 @@ TEST_F(CostModelTest, WithoutAWayBetweenCardsTheHostsCarryAll) {
       [](WorkerProfile& worker) { worker.nccl_version = ""; },
       [](WorkerProfile& worker) { worker.nccl_version = "2.14.3"; },
       [](WorkerProfile& worker) { worker.gpus[0].peers.clear(); },
+      [](WorkerProfile& worker) { worker.gpus[1].pci_bus_id = "0001:00:00.0"; },
+      [](WorkerProfile& worker) { worker.gpus.resize(1); },
       [](WorkerProfile& worker) { worker.gpus[0].peers[0].bytes_per_s = {}; },
   };
   for (const auto& change : changes) {

@@ -56,6 +56,7 @@ class Generator {
                           std::abs(double(Float())),
                           std::abs(double(Float(0, 1e9f))),
                           std::abs(double(Float())),
+                          Coin(),
                           Coin()};
       case 12:
         return Shutdown{Text()};
