@@ -11,6 +11,7 @@
 #include "base/buffer.h"
 #include "base/status.h"
 #include "kernels/ops.h"
+#include "kernels/step_recorder.h"
 
 namespace thermocline::kernels {
 
@@ -86,6 +87,8 @@ class Device {
   // The queue that its work is put in, as its driver knows it (a CUDA stream): others may put work
   // of theirs between. Null where there is none.
   virtual void* stream() const { return nullptr; }
+  // By which steps are replayed; null where each op is launched anew.
+  virtual StepRecorder* recorder() { return nullptr; }
 };
 
 struct CpuDeviceOptions {

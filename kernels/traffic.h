@@ -35,6 +35,16 @@ struct Traffic {
                ? 0
                : static_cast<double>(n_neurons_named) / static_cast<double>(n_neurons_scored);
   }
+  friend Traffic operator+(Traffic a, const Traffic& b) {
+    a.weight_bytes += b.weight_bytes;
+    a.neuron_bytes += b.neuron_bytes;
+    a.kv_bytes += b.kv_bytes;
+    a.n_neurons += b.n_neurons;
+    a.n_neurons_active += b.n_neurons_active;
+    a.n_neurons_scored += b.n_neurons_scored;
+    a.n_neurons_named += b.n_neurons_named;
+    return a;
+  }
   friend Traffic operator-(Traffic a, const Traffic& b) {
     a.weight_bytes -= b.weight_bytes;
     a.neuron_bytes -= b.neuron_bytes;

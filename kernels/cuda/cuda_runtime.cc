@@ -2,6 +2,7 @@
 #include <cuda_runtime.h>
 
 #include <array>
+#include <map>
 #include <utility>
 
 #include "base/str.h"
@@ -33,6 +34,7 @@ class CudaRuntime final : public Runtime {
   ~CudaRuntime() override {
     if (hangs_) return;
     Use();
+    for (const auto& [number, graph] : graphs_) (void)cudaGraphExecDestroy(graph);
     for (cudaEvent_t event : events_) {
       if (event != nullptr) (void)cudaEventDestroy(event);
     }
@@ -134,6 +136,35 @@ class CudaRuntime final : public Runtime {
     return error_;
   }
 
+  // Only this thread's calls are watched meanwhile: NCCL has threads of its own.
+  Status BeginRecording() override {
+    Use();
+    Note(cudaGetLastError(), "launching a kernel");  // of what came before
+    return ToStatus(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal),
+                    "beginning to record");
+  }
+  Result<Recorded> EndRecording(int64_t max_launches) override {
+    Use();
+    cudaGraph_t graph = nullptr;
+    const cudaError_t code = cudaStreamEndCapture(stream_, &graph);
+    const auto recorded = code == cudaSuccess ? Instantiate(graph, max_launches)
+                                              : Result<Recorded>(ToStatus(code, "recording"));
+    if (graph != nullptr) (void)cudaGraphDestroy(graph);
+    if (!recorded.ok()) (void)cudaGetLastError();  // of the recording; those of the work stay
+    return recorded;
+  }
+  void EnqueueReplay(uint32_t number) override {
+    Use();
+    Note(cudaGraphLaunch(graphs_.at(number), stream_), "launching a graph");
+  }
+  void DropRecording(uint32_t number) override {
+    const auto found = graphs_.find(number);
+    if (hangs_ || found == graphs_.end()) return;
+    Use();
+    (void)cudaGraphExecDestroy(found->second);
+    graphs_.erase(found);
+  }
+
   void PushRange(const char* name) override {
     Use();
     PushProfilerRange(name);
@@ -149,6 +180,31 @@ class CudaRuntime final : public Runtime {
     if (code != cudaErrorMemoryAllocation) Note(code, "the work");
     return nullptr;
   }
+  // What it takes of the device is taken at once, so that it can be seen, and no replay waits for
+  // it.
+  Result<Recorded> Instantiate(cudaGraph_t graph, int64_t max_launches) {
+    size_t n_nodes = 0;
+    TC_RETURN_IF_ERROR(
+        ToStatus(cudaGraphGetNodes(graph, nullptr, &n_nodes), "counting what was recorded"));
+    const auto n_launches = static_cast<int64_t>(n_nodes);
+    if (n_launches > max_launches) {
+      return ResourceExhausted(Str("more launches than a graph may have:",
+                                   Kv("launches", n_launches), Kv("max", max_launches)));
+    }
+    cudaGraphExec_t runnable = nullptr;
+    const cudaError_t code = cudaGraphInstantiate(&runnable, graph, 0);
+    if (code == cudaErrorMemoryAllocation) {
+      return ResourceExhausted(Str("no memory for a graph:", Kv("launches", n_launches)));
+    }
+    TC_RETURN_IF_ERROR(ToStatus(code, "making a graph"));
+    const Status uploaded = ToStatus(cudaGraphUpload(runnable, stream_), "uploading a graph");
+    if (!uploaded.ok()) {
+      (void)cudaGraphExecDestroy(runnable);
+      return uploaded;
+    }
+    graphs_[++last_graph_] = runnable;
+    return Recorded{last_graph_, n_launches};
+  }
   void Use() const { (void)cudaSetDevice(facts_.ordinal); }
   void Note(cudaError_t code, const char* what) {
     if (code != cudaSuccess && error_.ok()) error_ = ToStatus(code, what);
@@ -157,6 +213,8 @@ class CudaRuntime final : public Runtime {
   const DeviceFacts facts_;
   cudaStream_t stream_ = nullptr;
   std::array<cudaEvent_t, kEvents> events_ = {};
+  std::map<uint32_t, cudaGraphExec_t> graphs_;  // by number
+  uint32_t last_graph_ = 0;
   Status error_;
   // Then nothing is given back, and no mark is made any more: such calls may wait for ever for what
   // is under way. The worker ends, and the driver takes all.

@@ -184,6 +184,7 @@ class CudaDevice final : public Device {
   int64_t Pack(TensorView from, TensorView to) override;
   bool reads_host_memory() const override { return false; }
   void* stream() const override { return runtime_->stream(); }
+  StepRecorder* recorder() override { return ops_.recorder(); }
 
  private:
   // Rows [first, first + n) of `to` from packed rows.

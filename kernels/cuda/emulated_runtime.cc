@@ -7,7 +7,9 @@
 #include <deque>
 #include <map>
 #include <utility>
+#include <vector>
 
+#include "base/check.h"
 #include "base/str.h"
 #include "base/units.h"
 #include "kernels/cuda/device.h"
@@ -103,8 +105,12 @@ class EmulatedRuntime final : public Runtime {
   const KernelTable& kernels() const override { return emulated::Kernels(); }
   void* stream() override { return static_cast<Runtime*>(this); }
 
-  std::byte* AllocateDevice(uint64_t n_bytes) override { return memory_.Allocate(n_bytes); }
+  std::byte* AllocateDevice(uint64_t n_bytes) override {
+    CHECK(!is_recording_);
+    return memory_.Allocate(n_bytes);
+  }
   void FreeDevice(std::byte* data) override {
+    CHECK(!is_recording_);
     RunAll();  // as cudaFree does
     memory_.Free(data);
   }
@@ -112,6 +118,7 @@ class EmulatedRuntime final : public Runtime {
     return static_cast<std::byte*>(std::aligned_alloc(kAlignBytes, RoundUp(n_bytes, kAlignBytes)));
   }
   void FreePinned(std::byte* data) override {
+    CHECK(!is_recording_);
     RunAll();
     std::free(data);
   }
@@ -121,30 +128,73 @@ class EmulatedRuntime final : public Runtime {
   }
 
   void EnqueueCopyToDevice(const std::byte* host, std::byte* device, uint64_t n_bytes) override {
+    CHECK(!is_recording_);
     Enqueue([=] { std::memcpy(device, host, n_bytes); });
   }
   void EnqueueCopyToHost(const std::byte* device, std::byte* host, uint64_t n_bytes) override {
+    CHECK(!is_recording_);
     Enqueue([=] { std::memcpy(host, device, n_bytes); });
   }
   void EnqueueCopyWithin(const std::byte* from, std::byte* to, uint64_t n_bytes) override {
+    CHECK(!is_recording_);
     Enqueue([=] { std::memcpy(to, from, n_bytes); });
   }
   void EnqueueZero(std::byte* device, uint64_t n_bytes) override {
+    CHECK(!is_recording_);
     Enqueue([=] { std::memset(device, 0, n_bytes); });
   }
   void EnqueueGrid(const emulator::Shape& shape, std::function<void()> thread) {
-    Enqueue([this, shape, thread = std::move(thread)] {
+    auto grid = [this, shape, thread = std::move(thread)] {
       emulator::RunGrid(shape, thread, options_.is_reversed);
-    });
+    };
+    if (is_recording_) return launches_.push_back(std::move(grid));
+    Enqueue(std::move(grid));
   }
 
-  void RecordEvent(int slot) override { events_[static_cast<size_t>(slot)] = n_enqueued_; }
+  Status BeginRecording() override {
+    CHECK(!is_recording_);
+    if (!options_.records) return Unavailable("this emulated device does not record");
+    is_recording_ = true;
+    return OkStatus();
+  }
+  Result<Recorded> EndRecording(int64_t max_launches) override {
+    CHECK(is_recording_);
+    is_recording_ = false;
+    Kept kept{.launches = std::exchange(launches_, {})};
+    const auto n_launches = static_cast<int64_t>(kept.launches.size());
+    kept.memory = n_launches > max_launches
+                      ? nullptr
+                      : memory_.Allocate(kept.launches.size() * options_.recorded_launch_bytes);
+    if (kept.memory == nullptr) {
+      return ResourceExhausted(Str("no room for so many launches:", Kv("launches", n_launches)));
+    }
+    recordings_[++last_recording_] = std::move(kept);
+    return Recorded{last_recording_, n_launches};
+  }
+  void EnqueueReplay(uint32_t number) override {
+    CHECK(!is_recording_);
+    for (const auto& launch : recordings_.at(number).launches) Enqueue(launch);
+  }
+  // Without running what is under way, of which none may be its own.
+  void DropRecording(uint32_t number) override {
+    const auto found = recordings_.find(number);
+    if (found == recordings_.end()) return;
+    memory_.Free(found->second.memory);
+    recordings_.erase(found);
+  }
+
+  void RecordEvent(int slot) override {
+    CHECK(!is_recording_);
+    events_[static_cast<size_t>(slot)] = n_enqueued_;
+  }
   bool IsEventDone(int slot) override {
+    CHECK(!is_recording_);
     if (n_done_ >= events_[static_cast<size_t>(slot)]) return true;
     RunOne();  // some of it was done meanwhile
     return n_done_ >= events_[static_cast<size_t>(slot)];
   }
   Status WaitForEvent(int slot) override {
+    CHECK(!is_recording_);
     while (n_done_ < events_[static_cast<size_t>(slot)]) RunOne();
     return OkStatus();
   }
@@ -153,6 +203,12 @@ class EmulatedRuntime final : public Runtime {
   void PopRange() override { CHECK(--n_ranges_ >= 0); }
 
  private:
+  // What was recorded, with memory that nobody reads, as a GPU takes some.
+  struct Kept {
+    std::vector<std::function<void()>> launches;
+    std::byte* memory = nullptr;
+  };
+
   void Enqueue(std::function<void()> work) {
     queue_.push_back(std::move(work));
     ++n_enqueued_;
@@ -175,6 +231,10 @@ class EmulatedRuntime final : public Runtime {
   uint64_t n_enqueued_ = 0, n_done_ = 0;
   std::array<uint64_t, kEvents> events_ = {};
   int n_ranges_ = 0;
+  bool is_recording_ = false;
+  std::vector<std::function<void()>> launches_;  // of the recording
+  std::map<uint32_t, Kept> recordings_;          // by number
+  uint32_t last_recording_ = 0;
 };
 
 }  // namespace

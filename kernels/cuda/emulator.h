@@ -22,6 +22,8 @@ struct EmulatorOptions {
   bool is_reversed = false;                     // the order in which threads of a block are tried
   int n_multiprocessors = 4;
   uint64_t scratch_bytes = kMinScratchBytes;  // less than a GPU has: ops work in blocks sooner
+  bool records = true;                        // else it refuses to
+  uint64_t recorded_launch_bytes = 512;       // of the memory, for each launch that is kept
 };
 
 class Runtime;

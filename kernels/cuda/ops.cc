@@ -52,15 +52,6 @@ int64_t RoundedRowBytes(const TensorView& x) {
   return (x.n_cols + kUnitElems - 1) / kUnitElems * kByteUnitBytes;
 }
 
-// Of the longest sequence.
-int64_t LastPosition(std::span<const SequenceRows> sequences) {
-  int64_t last = 0;
-  for (const SequenceRows& rows : sequences) {
-    last = std::max(last, rows.first_position + rows.n_tokens - 1);
-  }
-  return last;
-}
-
 uint64_t BytesOfRow(const TensorView& w) {
   return RowBytes(w.dtype, static_cast<uint64_t>(w.n_cols));
 }
@@ -71,7 +62,7 @@ void CudaOps::Embed(TensorView table, std::span<const int32_t> ids, TensorView y
   const Range range(queue_, "embed");
   DCHECK(IsFloat(table.dtype) || IsPacked(table));
   traffic_.CountWeights(table, static_cast<int64_t>(ids.size()));
-  const int32_t* const uploaded = uploads_.Upload(UploadKind::kIds, ids);
+  const int32_t* const uploaded = Upload(UploadKind::kIds, ids);
   if (uploaded == nullptr) return;
   y.n_rows = static_cast<int64_t>(ids.size());
   kernels_.embed(stream_, table, uploaded, y);
@@ -127,7 +118,7 @@ const double* CudaOps::UploadFrequencies(const RopeArgs& args) {
                              divisor);
     }
   }
-  return uploads_.Upload(UploadKind::kFrequencies, std::span<const double>(frequencies_));
+  return Upload(UploadKind::kFrequencies, std::span<const double>(frequencies_));
 }
 
 void CudaOps::Rope(const RopeArgs& args, std::span<const int64_t> positions, int head_dim,
@@ -135,7 +126,7 @@ void CudaOps::Rope(const RopeArgs& args, std::span<const int64_t> positions, int
   const Range range(queue_, "rope");
   RopeJob job;
   job.x = x;
-  job.positions = uploads_.Upload(UploadKind::kPositions, positions);
+  job.positions = Upload(UploadKind::kPositions, positions);
   job.frequencies = UploadFrequencies(args);
   job.head_dim = head_dim;
   job.n_rot = args.n_rot;
@@ -144,18 +135,9 @@ void CudaOps::Rope(const RopeArgs& args, std::span<const int64_t> positions, int
 }
 
 const SequenceSpan* CudaOps::UploadSequences(std::span<const SequenceRows> sequences) {
-  page_ids_.clear();
-  for (const SequenceRows& rows : sequences) {
-    page_ids_.insert(page_ids_.end(), rows.page_ids.begin(), rows.page_ids.end());
-  }
-  const int32_t* pages = uploads_.Upload(UploadKind::kPages, std::span<const int32_t>(page_ids_));
+  const int32_t* const pages = Upload(UploadKind::kPages, lists_.Pages(sequences));
   if (pages == nullptr) return nullptr;
-  spans_.clear();
-  for (const SequenceRows& rows : sequences) {
-    spans_.push_back({rows.first_row, rows.n_tokens, rows.first_position, pages});
-    pages += rows.page_ids.size();
-  }
-  return uploads_.Upload(UploadKind::kSequences, std::span<const SequenceSpan>(spans_));
+  return Upload(UploadKind::kSequences, lists_.Spans(sequences, pages));
 }
 
 void CudaOps::StoreKv(TensorView k, TensorView v, std::span<const SequenceRows> sequences,
@@ -164,15 +146,19 @@ void CudaOps::StoreKv(TensorView k, TensorView v, std::span<const SequenceRows> 
   StoreKvJob job;
   job.k = k, job.v = v, job.pages = pages;
   job.sequences = UploadSequences(sequences);
-  sequence_of_row_.assign(static_cast<size_t>(k.n_rows), -1);
-  for (size_t s = 0; s < sequences.size(); ++s) {
-    std::fill_n(sequence_of_row_.begin() + sequences[s].first_row, sequences[s].n_tokens,
-                static_cast<int32_t>(s));
-  }
   job.n_rows = static_cast<int32_t>(k.n_rows);
-  job.sequence_of_row =
-      uploads_.Upload(UploadKind::kRows, std::span<const int32_t>(sequence_of_row_));
+  job.sequence_of_row = Upload(UploadKind::kRows, lists_.SequenceOfRow(sequences, k.n_rows));
   if (!queue_.has_failed()) kernels_.store_kv(stream_, job);
+}
+
+// Blocks for positions that a sequence does not have return at once.
+int64_t CudaOps::PositionsToSee(std::span<const SequenceRows> sequences) const {
+  if (recorder_.is_recording()) return recorder_.n_positions();
+  int64_t n_positions = 1;
+  for (const SequenceRows& rows : sequences) {
+    n_positions = std::max(n_positions, rows.first_position + rows.n_tokens);
+  }
+  return n_positions;
 }
 
 void CudaOps::Attention(TensorView q, std::span<const SequenceRows> sequences, const KvPages& pages,
@@ -183,13 +169,13 @@ void CudaOps::Attention(TensorView q, std::span<const SequenceRows> sequences, c
   AttentionJob job;
   job.q = q, job.y = y, job.pages = pages, job.scale = scale;
   job.n_head = static_cast<int32_t>(q.n_cols / pages.head_dim);
-  PlaceTiles(sequences, job.n_head / pages.n_head_kv);
-  job.n_tiles = static_cast<int32_t>(tiles_.size());
+  const auto tiles = lists_.Tiles(sequences, job.n_head / pages.n_head_kv);
+  job.n_tiles = static_cast<int32_t>(tiles.size());
   job.sequences = UploadSequences(sequences);
-  job.tiles = uploads_.Upload(UploadKind::kTiles, std::span<const RowTile>(tiles_));
+  job.tiles = Upload(UploadKind::kTiles, tiles);
   if (queue_.has_failed()) return;
 
-  const int64_t n_chunks = LastPosition(sequences) / kAttentionChunk + 1;
+  const int64_t n_chunks = (PositionsToSee(sequences) - 1) / kAttentionChunk + 1;
   const int64_t n_blocks = int64_t{job.n_tiles} * pages.n_head_kv;
   const int64_t enough =
       kAttentionBlocksPerMultiprocessor * queue_.runtime().facts().n_multiprocessors;
@@ -205,16 +191,6 @@ void CudaOps::Attention(TensorView q, std::span<const SequenceRows> sequences, c
     job.first_chunk = static_cast<int32_t>(chunk);
     job.n_chunks = static_cast<int32_t>(std::min(at_once, n_chunks - chunk));
     kernels_.attention(stream_, job);
-  }
-}
-
-void CudaOps::PlaceTiles(std::span<const SequenceRows> sequences, int32_t group) {
-  tiles_.clear();
-  for (size_t s = 0; s < sequences.size(); ++s) {
-    const int32_t n_rows = sequences[s].n_tokens * group;
-    for (int32_t first = 0; first < n_rows; first += kAttentionRows) {
-      tiles_.push_back({static_cast<int32_t>(s), first, std::min(kAttentionRows, n_rows - first)});
-    }
   }
 }
 
@@ -365,7 +341,8 @@ Status CudaOps::Prepare(const StepBounds& bounds) {
   constexpr int64_t kBytesPerRow = 16 * sizeof(RowTile);
   const int64_t n_bytes = std::max(bounds.max_pages * static_cast<int64_t>(sizeof(int32_t)),
                                    bounds.max_rows * kBytesPerRow);
-  return uploads_.Reserve(static_cast<uint64_t>(n_bytes));
+  TC_RETURN_IF_ERROR(recorder_.Reserve(bounds));
+  return uploads_.Reserve(std::max(static_cast<uint64_t>(n_bytes), StepPlaces::BytesFor(bounds)));
 }
 
 void CudaOps::FoldTraffic(const TrafficSums& sums) {

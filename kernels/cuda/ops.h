@@ -9,6 +9,8 @@
 
 #include "kernels/cuda/kernel_table.h"
 #include "kernels/cuda/scratch.h"
+#include "kernels/cuda/sequence_lists.h"
+#include "kernels/cuda/step_recorder.h"
 #include "kernels/cuda/upload_ring.h"
 #include "kernels/device.h"
 #include "kernels/ops.h"
@@ -26,6 +28,7 @@ class CudaOps final : public Ops {
         kernels_(queue.runtime().kernels()),
         stream_(queue.runtime().stream()),
         uploads_(queue),
+        recorder_(queue, uploads_, traffic_),
         scratch_(scratch) {}
 
   void Embed(TensorView table, std::span<const int32_t> ids, TensorView y) override;
@@ -57,6 +60,7 @@ class CudaOps final : public Ops {
   Status Prepare(const StepBounds& bounds);
   // Adds what the device has counted since.
   void FoldTraffic(const TrafficSums& sums);
+  StepRecorder* recorder() { return &recorder_; }
 
  private:
   void Select(SelectJob job);
@@ -68,7 +72,15 @@ class CudaOps final : public Ops {
   ByteRows Rounded(const TensorView& x);
   // Up to RoundedAtOnce tokens.
   void NeuronsOf(const NeuronWeights& weights, RowDotsJob job);
-  void PlaceTiles(std::span<const SequenceRows> sequences, int32_t group);
+  // Where kernels find what an op takes from the host: in the ring, or in the place that it has in
+  // every replay of the step being recorded. Null when there is no memory.
+  template <typename T>
+  const T* Upload(UploadKind kind, std::span<const T> items) {
+    if (!recorder_.is_recording()) return uploads_.Upload(kind, items);
+    return reinterpret_cast<const T*>(recorder_.Find(kind, std::as_bytes(items)));
+  }
+  // The longest context that attention is launched for.
+  int64_t PositionsToSee(std::span<const SequenceRows> sequences) const;
   // The sequences with their pages in the device's memory; null when there is no memory.
   const SequenceSpan* UploadSequences(std::span<const SequenceRows> sequences);
   const double* UploadFrequencies(const RopeArgs& args);
@@ -77,13 +89,11 @@ class CudaOps final : public Ops {
   const KernelTable& kernels_;
   void* const stream_;
   UploadRing uploads_;
+  CudaStepRecorder recorder_;
   const Scratch scratch_;
   TrafficSums folded_;
   // What is uploaded, built here.
-  std::vector<int32_t> page_ids_;
-  std::vector<SequenceSpan> spans_;
-  std::vector<int32_t> sequence_of_row_;
-  std::vector<RowTile> tiles_;
+  SequenceLists lists_;
   std::vector<double> frequencies_;
   // Of these arguments are the frequencies.
   RopeArgs frequencies_of_;

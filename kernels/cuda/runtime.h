@@ -56,6 +56,21 @@ class Runtime {
   // The first error so far, of launches and of what ran.
   virtual Status Error() = 0;
 
+  // A number of launches that are kept, and how many they are.
+  struct Recorded {
+    uint32_t number = 0;
+    int64_t n_launches = 0;
+  };
+  // Kernels launched from now on are kept instead of run, until EndRecording. Nothing else is
+  // called meanwhile but ranges. These errors are the caller's, not the device's: kUnavailable with
+  // what the device says, kResourceExhausted for more than max_launches or without memory; nothing
+  // is kept then.
+  virtual Status BeginRecording() = 0;
+  virtual Result<Recorded> EndRecording(int64_t max_launches) = 0;
+  virtual void EnqueueReplay(uint32_t number) = 0;
+  // None of its replays is under way.
+  virtual void DropRecording(uint32_t number) = 0;
+
   // The range of the host's calls until Pop, by name, for profilers.
   virtual void PushRange(const char* name) = 0;
   virtual void PopRange() = 0;

@@ -24,15 +24,22 @@ const std::byte* UploadRing::UploadBytes(UploadKind kind, std::span<const std::b
       std::equal(bytes.begin(), bytes.end(), kept.host)) {
     return kept.device;
   }
-  if (!MakeRoom(bytes.size())) return nullptr;
-  const uint64_t at = generation_ % kSegments * segment_bytes_ + used_bytes_;
+  std::byte* const staged = Stage(bytes.size());
+  if (staged == nullptr) return nullptr;
+  std::byte* const device = device_ + (staged - host_);
   if (!bytes.empty()) {
-    std::memcpy(host_ + at, bytes.data(), bytes.size());
-    queue_.runtime().EnqueueCopyToDevice(host_ + at, device_ + at, bytes.size());
+    std::memcpy(staged, bytes.data(), bytes.size());
+    queue_.runtime().EnqueueCopyToDevice(staged, device, bytes.size());
   }
-  used_bytes_ += RoundUp(bytes.size(), kAlignBytes);
-  kept = {host_ + at, device_ + at, bytes.size(), generation_};
+  kept = {staged, device, bytes.size(), generation_};
   return kept.device;
+}
+
+std::byte* UploadRing::Stage(uint64_t n_bytes) {
+  if (!MakeRoom(n_bytes)) return nullptr;
+  const uint64_t at = generation_ % kSegments * segment_bytes_ + used_bytes_;
+  used_bytes_ += RoundUp(n_bytes, kAlignBytes);
+  return host_ + at;
 }
 
 bool UploadRing::MakeRoom(uint64_t n_bytes) {

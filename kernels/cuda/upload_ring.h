@@ -42,6 +42,9 @@ class UploadRing {
   const T* Upload(UploadKind kind, std::span<const T> items) {
     return reinterpret_cast<const T*>(UploadBytes(kind, std::as_bytes(items)));
   }
+  // Page-locked room for n_bytes that a copy reads which is enqueued before the next three segments
+  // are full. Null as Upload.
+  std::byte* Stage(uint64_t n_bytes);
 
  private:
   // Enough for some hundred steps of decoding, or a prefill of many sequences.

@@ -21,16 +21,6 @@ std::string Rate(double per_s) {
   return text;
 }
 
-void AddTo(kernels::Traffic* sum, const kernels::Traffic& more) {
-  sum->weight_bytes += more.weight_bytes;
-  sum->neuron_bytes += more.neuron_bytes;
-  sum->kv_bytes += more.kv_bytes;
-  sum->n_neurons += more.n_neurons;
-  sum->n_neurons_active += more.n_neurons_active;
-  sum->n_neurons_scored += more.n_neurons_scored;
-  sum->n_neurons_named += more.n_neurons_named;
-}
-
 // Keeps the bytes of the KV cache within 64 bits, whatever the model.
 Status CheckPositions(const BenchCases& cases) {
   for (const BenchCase& test : cases.cases) {
@@ -178,7 +168,7 @@ Status BenchSession::MeasurePinned(size_t i_case, int repetition) {
   const uint64_t n_bytes = sample.traffic.weight_bytes + sample.traffic.kv_bytes;
   result.tokens_per_s.push_back(static_cast<double>(test.n_tokens()) / sample.seconds);
   result.bytes_per_s.push_back(static_cast<double>(n_bytes) / sample.seconds);
-  AddTo(&result.traffic, sample.traffic);
+  result.traffic = result.traffic + sample.traffic;
   result.n_tokens += test.n_tokens();
   result.n_steps += sample.n_steps;
   result.seconds += sample.seconds;

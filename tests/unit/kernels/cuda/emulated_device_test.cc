@@ -159,6 +159,36 @@ TEST(EmulatedDeviceTest, WhatWasPreparedForWaitsForNoMemory) {
   EXPECT_FALSE(device->IsDone(mark)) << "nothing waited for the device";
 }
 
+// As small as it is, what a recording takes comes back.
+TEST(EmulatedDeviceTest, ARecordingTakesMemoryUntilItIsDropped) {
+  const auto device =
+      Emulated({.memory_bytes = uint64_t{64} << 20, .recorded_launch_bytes = uint64_t{8} << 20});
+  ASSERT_TRUE(device->Prepare({.max_rows = 8, .max_pages = 8}).ok());
+  auto x = device->Allocate(1024);
+  ASSERT_TRUE(x.ok());
+  const TensorView view = TensorView::Dense(x->data(), DType::kF32, 1, 4);
+  const uint64_t free_bytes = device->memory().free_bytes;
+  const auto record = [&](int n) {
+    EXPECT_TRUE(device->recorder()->Begin({}, 512).ok());
+    for (int i = 0; i < n; ++i) device->ops().Add(view, view, view);
+    return device->recorder()->End(100);
+  };
+  const auto recording = record(2);
+  ASSERT_TRUE(recording.ok()) << recording.status();
+  EXPECT_EQ(recording->n_launches, 2);
+  EXPECT_EQ(device->memory().free_bytes, free_bytes - (uint64_t{16} << 20));
+  EXPECT_EQ(record(50).status().code(), StatusCode::kResourceExhausted);
+  device->recorder()->Drop(recording->id);
+  EXPECT_EQ(device->memory().free_bytes, free_bytes);
+  // Where arguments move, what was recorded for their places goes.
+  ASSERT_TRUE(record(2).ok());
+  ASSERT_TRUE(device->Prepare({.max_rows = 8, .max_pages = 100}).ok());
+  EXPECT_GT(device->memory().free_bytes, free_bytes - (uint64_t{1} << 20));
+  const auto refusing = Emulated({.records = false});
+  ASSERT_TRUE(refusing->Prepare({.max_rows = 8}).ok());
+  EXPECT_EQ(refusing->recorder()->Begin({}, 512).code(), StatusCode::kUnavailable);
+}
+
 TEST(EmulatedDeviceDeathTest, TheHostMayNotTouchTheDevicesMemory) {
   const auto device = Emulated();
   auto buffer = device->Allocate(64);
