@@ -196,6 +196,11 @@ void AddWorkerFlags(CLI::App* app, ServeFlags* flags) {
                   "(between stages also where it is not), or off (by way of the hosts)")
       ->check(CLI::IsMember({"auto", "always", "off"}))
       ->group(kGroup);
+  app->add_option("--cuda-graphs", flags->cuda_graphs,
+                  "Whether GPUs replay decode steps that come again and again in one shape, as one "
+                  "launch each: auto or off")
+      ->check(CLI::IsMember({"auto", "off"}))
+      ->group(kGroup);
   app->add_option("--shape", flags->shape,
                   "For experiments: make the workers' links slower than they are, e.g. "
                   "latency=200us,bandwidth=1.25GB/s (workers that join need it themselves)")

@@ -245,6 +245,7 @@ std::vector<std::string> WorkerArguments(const ServeFlags& flags, bool takes_gpu
   pass_on("--memory", flags.memory);
   pass_on("--gpu-memory", flags.gpu_memory);
   pass_on("--nccl", flags.nccl);
+  pass_on("--cuda-graphs", flags.cuda_graphs);
   pass_on("--cache-dir", flags.cache_dir);
   if (flags.n_threads > 0) pass_on("--threads", std::to_string(flags.n_threads));
   pass_on("--cpus", flags.cpus);

@@ -63,7 +63,8 @@ struct ServeFlags {
   // For the workers started beside a lone coordinator; under mpirun each worker reads them itself.
   std::string device = "auto";
   std::string gpu_memory;
-  std::string nccl;  // auto or off
+  std::string nccl;         // auto or off
+  std::string cuda_graphs;  // the same
   int n_threads = 0;
   std::string cpus;
   std::string isa;

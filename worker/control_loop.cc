@@ -111,6 +111,8 @@ Status ControlLoop::SendHello() {
         gpu_ways_.nccl != nullptr && (hello.profile.gpus.size() > 1 || !gpu_ways_.one_host);
     uint64_t& offered = hello.profile.memory_bytes;
     if (may_meet_others) offered -= std::min(offered, kNcclMemoryBytes);
+    graph_bytes_ = options_.uses_graphs && device_->recorder() != nullptr ? GraphBytes(offered) : 0;
+    offered -= graph_bytes_;
   }
   if (gpu_ways_.gpu != nullptr) {
     hello.profile.gpu = FindGpuAt(hello.profile.gpus, gpu_ways_.gpu->pci_bus_id());
@@ -236,7 +238,7 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
   }
   step_loop_ = std::make_unique<StepLoop>(
       StepContext{clock_, mailbox_, ports(), *device_, counters_, FirstOf(options_.cpus),
-                  tracer_.get(), &gpu_ways_},
+                  tracer_.get(), &gpu_ways_, graph_bytes_},
       std::move(assignment), [this](StepEnd end) { OnStepLoopEnd(std::move(end)); },
       std::move(held));
   return OkStatus();

@@ -44,6 +44,7 @@ struct WorkerOptions {
   uint64_t gpu_memory_bytes = 0;
   std::string cache_dir;                      // for weights that come by wire
   double slowdown = 1;                        // of computing, in experiments
+  bool uses_graphs = true;                    // of a GPU that can replay steps
   bool uses_nccl = true;                      // where it is there; of a GPU
   bool always_nccl = false;                   // between stages, even where the host's way is faster
   std::optional<comm::ShapingOptions> shape;  // what links are made to be like, in experiments
@@ -108,7 +109,8 @@ class ControlLoop {
   WorkerPorts ports_;
   std::unique_ptr<kernels::Device> device_;
   const GpuWays gpu_ways_;
-  bool welcome_ = false;  // the coordinator has accepted this worker as id_
+  uint64_t graph_bytes_ = 0;  // of the device's memory, not offered: for graphs of steps
+  bool welcome_ = false;      // the coordinator has accepted this worker as id_
   bool refused_ = false;
   WorkerId id_;
   Epoch epoch_;

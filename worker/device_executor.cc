@@ -76,7 +76,7 @@ void DeviceExecutor::set_tracer(Tracer* tracer, int first_layer) {
 }
 
 Status DeviceExecutor::AwaitRoom() {
-  if (!is_apart_ || ++n_ops_ % kOpsPerMark != 0) return OkStatus();
+  if (!is_apart_ || is_recording_ || ++n_ops_ % kOpsPerMark != 0) return OkStatus();
   kernels::WorkMark& oldest = marks_[n_ops_ / kOpsPerMark % kMarks];
   if (oldest != 0) TC_RETURN_IF_ERROR(device_->Wait(oldest));
   oldest = device_->Mark();
@@ -246,7 +246,7 @@ void DeviceExecutor::RunAxpyRows(const BatchRun& run, const LoweredOp& op) {
     device_->ops().AxpyRows(op.weight, a, active, op.bias, run.View(op.output));
   }
   const bool is_listed = op.active_ids != kNoSlot;
-  if (firing_ == nullptr || !is_listed) return;
+  if (firing_ == nullptr || !is_listed || is_recording_) return;
   if (is_apart_) {
     looks_.OnNeurons(firing_, op.layer_in_stage, active, a);
   } else {
@@ -254,12 +254,17 @@ void DeviceExecutor::RunAxpyRows(const BatchRun& run, const LoweredOp& op) {
   }
 }
 
-void DeviceExecutor::RunEmbedPosition(const LoweredOp& op, const BatchRows& rows, TensorView x) {
+std::span<const int32_t> DeviceExecutor::PositionIds(const BatchRows& rows) {
   position_ids_.clear();
+  if (!config_->has_learned_positions()) return position_ids_;
   for (const int64_t position : rows.positions) {
     position_ids_.push_back(static_cast<int32_t>(position + config_->position_offset));
   }
-  device_->ops().Embed(op.weight, position_ids_, x);
+  return position_ids_;
+}
+
+void DeviceExecutor::RunEmbedPosition(const LoweredOp& op, const BatchRows& rows, TensorView x) {
+  device_->ops().Embed(op.weight, PositionIds(rows), x);
 }
 
 void DeviceExecutor::RunNorm(const LoweredOp& op, TensorView x, TensorView y) {

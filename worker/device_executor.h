@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "base/clock.h"
@@ -45,6 +46,11 @@ class DeviceExecutor final : public OpExecutor {
   void set_firing(FiringCounter* firing);
   // The same; null: no program has ops of a group.
   void set_group(StageGroup* group) { group_ = group; }
+  // While ops are kept instead of run, they are all that is asked of the device.
+  void set_recording(bool is_recording) { is_recording_ = is_recording; }
+  // The rows of a table of learned positions that a batch takes; none without such a table. Valid
+  // until the next call, or op, for other rows.
+  std::span<const int32_t> PositionIds(const BatchRows& rows);
   // Outlives it; null: nobody traces. `first_layer` is the stage's.
   void set_tracer(Tracer* tracer, int first_layer);
 
@@ -76,6 +82,7 @@ class DeviceExecutor final : public OpExecutor {
   std::vector<BatchRun>* runs_;
   OpObserver* observer_ = nullptr;
   FiringCounter* firing_ = nullptr;
+  bool is_recording_ = false;
   StageGroup* group_ = nullptr;
   Tracer* tracer_ = nullptr;
   int first_layer_ = 0;

@@ -8,8 +8,7 @@
 namespace thermocline::worker {
 namespace {
 
-// Without a budget: of what is free, the rest is for graphs of replayed steps and for what is lost
-// between pieces of memory.
+// Without a budget: of what is free, the rest is for what is lost between pieces of memory.
 constexpr uint64_t kFreePercent = 95;
 
 }  // namespace

@@ -79,6 +79,11 @@ int Executor::Open(const BatchRows& rows, int64_t n_rows, StepId step) {
 
 void Executor::Close() { queue_.Leave(queue_.oldest()); }
 
+kernels::StepArguments Executor::ArgumentsOf(int run) {
+  const BatchRows& rows = At(run).rows;
+  return {rows.tokens, device_.PositionIds(rows), rows.positions, rows.sequences};
+}
+
 void Executor::Start(int run, const Program& program, KvCache* kv, bool times_ffn) {
   BatchRun& state = runs_[static_cast<size_t>(run)];
   state.program = &program;

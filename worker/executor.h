@@ -65,6 +65,11 @@ class Executor {
   // Ends the oldest run, which is between programs. What it has left in its rows stays until the
   // next Open.
   void Close();
+  // What the ops of an open run take from the host; valid while it is the only one, with its rows.
+  kernels::StepArguments ArgumentsOf(int run);
+  // While the device keeps ops instead of running them (kernels/step_recorder.h), of programs that
+  // wait for nobody: Advance asks nothing else of it.
+  void set_recording(bool is_recording) { device_.set_recording(is_recording); }
   // The run's next program, which reads slot 0 as input and leaves the result in its output slot;
   // the one before is done. `kv` may be null when it has no attention. Timed: see FfnTime.
   void Start(int run, const Program& program, KvCache* kv, bool times_ffn = false);

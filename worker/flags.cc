@@ -196,6 +196,10 @@ Result<WorkerOptions> ResolveWorkerFlags(const WorkerFlags& flags,
   }
   options.uses_nccl = flags.nccl != "off";
   options.always_nccl = flags.nccl == "always";
+  if (flags.cuda_graphs != "auto" && flags.cuda_graphs != "off") {
+    return InvalidArgument(Str("--cuda-graphs: ", flags.cuda_graphs, " is neither auto nor off"));
+  }
+  options.uses_graphs = flags.cuda_graphs != "off";
   if (!flags.shape.empty()) {
     const auto shape = comm::ParseShaping(flags.shape);
     if (!shape.ok()) return shape.status().WithContext("--shape");

@@ -23,6 +23,13 @@ FfnModes ModesOfLayer(const model::ModelConfig& config, const model::LayerSparsi
   return own;
 }
 
+bool HasListedNeurons(const Program& program) {
+  const auto lists = [](const LoweredOp& op) {
+    return op.kind == model::OpKind::kAxpyRows && op.active_ids != kNoSlot;
+  };
+  return std::any_of(program.ops().begin(), program.ops().end(), lists);
+}
+
 template <typename Layers>
 std::vector<int> Sizes(const Layers& layers) {
   std::vector<int> sizes;
@@ -42,7 +49,12 @@ Status CheckModes(const ModelSource& source, model::FfnModes modes) {
 }
 
 LayerStack::LayerStack(std::vector<Layer> layers)
-    : layers_(std::move(layers)), chooser_(Sizes(layers_)) {}
+    : layers_(std::move(layers)), chooser_(Sizes(layers_)) {
+  for (Place& place : places_) {
+    place.chosen.resize(layers_.size());
+    place.is_timed.resize(layers_.size());
+  }
+}
 
 Result<LayerStack> LayerStack::Lower(const ModelSource& source, const model::LayerRange& layers,
                                      const FfnPlan& ffn, const Shard& shard) {
@@ -60,23 +72,46 @@ Result<LayerStack> LayerStack::Lower(const ModelSource& source, const model::Lay
           ffn.is_helper ? model::BuildHelperGraph(source.config, source.weights, i, options)
                         : model::BuildLayerGraph(source.config, source.weights, i, options);
       TC_ASSIGN_OR_RETURN(Program program, Program::Lower(graph, shard, layers.begin));
-      layer.push_back({mode, std::move(program)});
+      const bool lists_neurons = HasListedNeurons(program);
+      layer.push_back({mode, std::move(program), lists_neurons});
     }
   }
   return LayerStack(std::move(lowered));
+}
+
+bool LayerStack::ListsNeurons(int run, int layer) const {
+  return ProgramOf(run, layer).lists_neurons;
+}
+
+// A device's own time is had by waiting for it.
+void LayerStack::ChooseLayer(int run, int layer, const Executor& executor) {
+  const int64_t n_rows = executor.Input(run).n_rows;
+  const int chosen = chooser_.Choose(layer, n_rows);
+  const bool has_choice = layers_[static_cast<size_t>(layer)].size() > 1;
+  const bool is_timed =
+      has_choice && (!executor.is_apart() || chooser_.IsJudging(layer, n_rows, chosen));
+  At(run).chosen[static_cast<size_t>(layer)] = static_cast<uint8_t>(chosen);
+  At(run).is_timed[static_cast<size_t>(layer)] = is_timed;
+  if (is_timed) ++At(run).n_timed;
+}
+
+void LayerStack::Choose(int run, const Executor& executor) {
+  At(run).n_timed = 0;
+  for (int layer = 0; layer < n_layers(); ++layer) ChooseLayer(run, layer, executor);
 }
 
 void LayerStack::Begin(int run, Executor* executor, KvCache* kv) { Start(run, 0, executor, kv); }
 
 bool LayerStack::Next(int run, Executor* executor, KvCache* kv) {
   Record(run, *executor);
-  const int next = places_[static_cast<size_t>(run)].layer + 1;
-  if (next == static_cast<int>(layers_.size())) return false;
+  const int next = At(run).layer + 1;
+  if (next == n_layers()) return false;
   Start(run, next, executor, kv);
   return true;
 }
 
 Status LayerStack::RunLayer(int layer, int run, Executor* executor) {
+  ChooseLayer(run, layer, *executor);
   Start(run, layer, executor, nullptr);
   while (true) {
     TC_ASSIGN_OR_RETURN(const int done, executor->Advance());
@@ -89,21 +124,17 @@ Status LayerStack::RunLayer(int layer, int run, Executor* executor) {
 }
 
 void LayerStack::Start(int run, int layer, Executor* executor, KvCache* kv) {
-  const Layer& candidates = layers_[static_cast<size_t>(layer)];
-  const int chosen = chooser_.Choose(layer, executor->Input(run).n_rows);
-  // A device's own time is had by waiting for it.
-  const bool is_timed =
-      candidates.size() > 1 &&
-      (!executor->is_apart() || chooser_.IsJudging(layer, executor->Input(run).n_rows, chosen));
-  places_[static_cast<size_t>(run)] = {layer, chosen, is_timed};
-  executor->Start(run, candidates[static_cast<size_t>(chosen)].program, kv, is_timed);
+  At(run).layer = layer;
+  const bool is_timed = At(run).is_timed[static_cast<size_t>(layer)];
+  executor->Start(run, ProgramOf(run, layer).program, kv, is_timed);
 }
 
 void LayerStack::Record(int run, const Executor& executor) {
-  const Place& place = places_[static_cast<size_t>(run)];
-  if (!place.is_timed) return;
+  const auto layer = static_cast<size_t>(At(run).layer);
+  if (!At(run).is_timed[layer]) return;
   const auto took = executor.FfnTime(run);
-  if (took) chooser_.Record(place.layer, executor.Input(run).n_rows, place.chosen, *took);
+  if (!took) return;
+  chooser_.Record(At(run).layer, executor.Input(run).n_rows, At(run).chosen[layer], *took);
 }
 
 int64_t LayerStack::scratch_cols() const {

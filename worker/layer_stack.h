@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -26,8 +27,18 @@ class LayerStack {
   static Result<LayerStack> Lower(const ModelSource& source, const model::LayerRange& layers,
                                   const FfnPlan& ffn, const Shard& shard);
 
-  // Starts the first layer of a run of the executor, over the x in its Input; with Next it goes
-  // through them all. `kv` may be null for helpers.
+  // Chooses the modes of all layers for a run that the executor has just opened.
+  void Choose(int run, const Executor& executor);
+  // The candidates that were chosen, by layer.
+  std::span<const uint8_t> Chosen(int run) const { return At(run).chosen; }
+  // Whether the time of some layer is to be taken.
+  bool IsTimed(int run) const { return At(run).n_timed > 0; }
+  // The layers whose chosen program lists the neurons that fire.
+  bool ListsNeurons(int run, int layer) const;
+  int n_layers() const { return static_cast<int>(layers_.size()); }
+
+  // Starts the first layer of a run of the executor, over the x in its Input, after Choose; with
+  // Next it goes through them all. `kv` may be null for helpers.
   void Begin(int run, Executor* executor, KvCache* kv);
   // The run's layer is done: starts the next one. False when that was the last, whose result is
   // where x was.
@@ -45,17 +56,25 @@ class LayerStack {
   struct ModeProgram {
     model::FfnMode mode = model::FfnMode::kDense;
     Program program;
+    bool lists_neurons = false;
   };
   using Layer = std::vector<ModeProgram>;  // the candidates; of a helper without neurons none
 
-  // Where a run is, and the candidate that was chosen there.
+  // Where a run is, and the candidates that were chosen for it.
   struct Place {
     int layer = 0;
-    int chosen = 0;
-    bool is_timed = false;
+    int n_timed = 0;              // layers
+    std::vector<uint8_t> chosen;  // by layer
+    std::vector<bool> is_timed;   // the same
   };
 
   explicit LayerStack(std::vector<Layer> layers);
+  Place& At(int run) { return places_[static_cast<size_t>(run)]; }
+  const Place& At(int run) const { return places_[static_cast<size_t>(run)]; }
+  const ModeProgram& ProgramOf(int run, int layer) const {
+    return layers_[static_cast<size_t>(layer)][At(run).chosen[static_cast<size_t>(layer)]];
+  }
+  void ChooseLayer(int run, int layer, const Executor& executor);
   void Start(int run, int layer, Executor* executor, KvCache* kv);
   void Record(int run, const Executor& executor);
 

@@ -67,6 +67,7 @@ class PeerDevice final : public kernels::Device {
   int64_t Pack(TensorView from, TensorView to) override { return device_.Pack(from, to); }
   bool reads_host_memory() const override { return device_.reads_host_memory(); }
   void* stream() const override { return device_.stream(); }
+  kernels::StepRecorder* recorder() override { return device_.recorder(); }
 
   // All members compute on GPUs, of which the slowest is done with a step's largest chunk in
   // seconds.

@@ -63,6 +63,13 @@ Status Stage::Build(const ModelSource& source) {
   by_age_.reserve(batches_.size());
   executor_->set_observer(options_.observer);
   executor_->set_tracer(options_.tracer, layers.begin);
+  // Who watches ops wants them one by one; those of others are no part of a graph.
+  const bool is_watched = options_.observer != nullptr || options_.tracer != nullptr;
+  const bool is_alone = !waits && options_.ffn.in_group.empty();
+  if (options_.graph_bytes > 0 && device_.recorder() != nullptr && is_alone && !is_watched) {
+    const RecordedStage recorded{device_, *executor_, *layers_, kv_, embed_ ? &*embed_ : nullptr};
+    graphs_ = std::make_unique<StepGraphs>(recorded, options_.graph_bytes);
+  }
   if (layers.has_head) TC_RETURN_IF_ERROR(BuildHead(source.weights));
   return OkStatus();
 }
@@ -79,6 +86,11 @@ Status Stage::BuildHead(const model::WeightIndex& weights) {
   head_executor_->set_observer(options_.observer);
   head_executor_->set_tracer(options_.tracer, options_.layers.begin);
   return OkStatus();
+}
+
+void Stage::set_firing(FiringCounter* firing) {
+  executor_->set_firing(firing);
+  if (graphs_ != nullptr) graphs_->set_firing(firing);
 }
 
 std::string Stage::FfnText() const {
@@ -231,9 +243,23 @@ Status Stage::Begin(const StepBatch& step, TensorView input) {
 void Stage::StartRun(TensorView input, Batch* batch) {
   batch->run = executor_->Open({batch->tokens, batch->positions, batch->rows}, batch->n_rows(),
                                batch->step->step);
-  if (embed_) return executor_->Start(batch->run, *embed_, nullptr);
-  if (!input.empty()) executor_->SetInput(batch->run, input);
-  layers_->Begin(batch->run, executor_.get(), &kv_);
+  if (!embed_ && !input.empty()) executor_->SetInput(batch->run, input);
+  layers_->Choose(batch->run, *executor_);
+  batch->may_replay = graphs_ != nullptr;
+  if (!batch->may_replay) StartPrograms(*batch);
+}
+
+void Stage::StartPrograms(const Batch& batch) {
+  if (embed_) return executor_->Start(batch.run, *embed_, nullptr);
+  layers_->Begin(batch.run, executor_.get(), &kv_);
+}
+
+// Not before the input has come, where others put it into its place.
+Status Stage::TryReplay(Batch* batch) {
+  batch->may_replay = false;
+  TC_ASSIGN_OR_RETURN(const bool is_replayed, graphs_->Replay(batch->run));
+  is_replayed ? OnLayersDone(batch) : StartPrograms(*batch);
+  return OkStatus();
 }
 
 Result<bool> Stage::Advance() {
@@ -241,6 +267,10 @@ Result<bool> Stage::Advance() {
     if (by_age_.front()->passed_layers) {
       TC_RETURN_IF_ERROR(EndBatch(*by_age_.front()));
       return true;
+    }
+    if (by_age_.front()->may_replay) {
+      TC_RETURN_IF_ERROR(TryReplay(by_age_.front()));
+      continue;
     }
     TC_ASSIGN_OR_RETURN(const int run, executor_->Advance());
     if (run == kNoRun) return false;
@@ -256,9 +286,14 @@ void Stage::OnProgramDone(int run) {
     batch.passed_embed = true;
     return layers_->Begin(run, executor_.get(), &kv_);
   }
-  batch.passed_layers = !layers_->Next(run, executor_.get(), &kv_);
-  if (!batch.passed_layers || is_last()) return;
-  staying_rows_.Has(batch.n_rows()) ? executor_->MarkEnd(run) : executor_->StartFetch(run);
+  if (!layers_->Next(run, executor_.get(), &kv_)) OnLayersDone(&batch);
+}
+
+void Stage::OnLayersDone(Batch* batch) {
+  batch->passed_layers = true;
+  if (is_last()) return;
+  staying_rows_.Has(batch->n_rows()) ? executor_->MarkEnd(batch->run)
+                                     : executor_->StartFetch(batch->run);
 }
 
 Status Stage::EndBatch(const Batch& batch) {

@@ -26,6 +26,7 @@
 #include "worker/logits_sink.h"
 #include "worker/program.h"
 #include "worker/shard.h"
+#include "worker/step_graphs.h"
 
 namespace thermocline::worker {
 
@@ -38,6 +39,8 @@ struct StageOptions {
   OpObserver* observer = nullptr;  // of all ops; outlives the stage
   Shard* prior = nullptr;          // of the plan before, see Shard::Load
   Tracer* tracer = nullptr;        // the same
+  // Of the device's memory, for graphs of steps that it replays; 0: each op is launched anew.
+  uint64_t graph_bytes = 0;
 };
 
 // Batches of `from` rows and more, but not of more than `most`.
@@ -94,7 +97,7 @@ class Stage {
   const LoadReport& load_report() const { return shard_.report(); }
   const Shard& shard() const { return shard_; }
   // Before the first run; outlives the stage.
-  void set_firing(FiringCounter* firing) { executor_->set_firing(firing); }
+  void set_firing(FiringCounter* firing);
   // For another plan. Nothing can be run afterwards.
   Shard TakeShard() { return std::move(shard_); }
   // For people: "ffn auto: exact 12 layers, dense 4 layers", or "ffn dense". What runs most so far.
@@ -104,6 +107,8 @@ class Stage {
   // The same, of a stage with a group of GPUs; the stage's device waits through it.
   void set_group(StageGroup* group) { executor_->set_group(group); }
   int64_t kv_pages_used() const { return kv_.n_pages_used(); }
+  // Null where no step is replayed.
+  const StepGraphs* graphs() const { return graphs_.get(); }
   const model::ModelConfig& config() const { return config_; }
 
  private:
@@ -121,7 +126,8 @@ class Stage {
   // A batch under way; its vectors are kept to reuse their memory.
   struct Batch {
     const proto::StepBatch* step = nullptr;
-    int run = kNoRun;  // of the executor; kNoRun for a batch without rows
+    int run = kNoRun;         // of the executor; kNoRun for a batch without rows
+    bool may_replay = false;  // and has begun no program
     bool passed_embed = false;
     bool passed_layers = false;
     std::vector<int32_t> tokens;
@@ -147,7 +153,11 @@ class Stage {
   void ReleaseSequences(const std::vector<SeqId>& released);
   Status PlaceRows(const proto::StepBatch& step, Batch* batch);
   void StartRun(TensorView input, Batch* batch);
+  void StartPrograms(const Batch& batch);
+  // Of a batch that may: else its programs start.
+  Status TryReplay(Batch* batch);
   void OnProgramDone(int run);
+  void OnLayersDone(Batch* batch);
   Batch* FreeBatch();
   bool IsUnderWay(SeqId seq) const;
 
@@ -179,6 +189,7 @@ class Stage {
   std::optional<LayerStack> layers_;
   std::optional<Program> head_;  // last stage only
   std::unique_ptr<Executor> executor_;
+  std::unique_ptr<StepGraphs> graphs_;       // of what the executor runs
   std::unique_ptr<Executor> head_executor_;  // last stage only; scratch for a block of rows
   model::Sampler sampler_;
   std::unordered_map<SeqId, Sequence> sequences_;

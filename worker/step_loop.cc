@@ -296,7 +296,8 @@ Status StepLoop::LoadStage(const LoadProgressFn& on_progress) {
                              .max_step_tokens = message.max_step_tokens,
                              .n_ctx = message.plan.n_ctx,
                              .prior = &prior_.shard,
-                             .tracer = context_.tracer};
+                             .tracer = context_.tracer,
+                             .graph_bytes = context_.graph_bytes};
   TC_ASSIGN_OR_RETURN(
       stage_, Stage::Create(model_.source(), options, device(), logits_sink_.get(), on_progress));
   return OkStatus();

@@ -66,6 +66,8 @@ struct StepContext {
   Tracer* tracer = nullptr;   // null: nobody traces
   // By what the device reaches other GPUs; null: it reaches none.
   const GpuWays* gpu_ways = nullptr;
+  // Of the device's memory, for graphs of steps; 0: none are made.
+  uint64_t graph_bytes = 0;
 };
 
 // What one step loop leaves to the next, of another plan for the same model.

@@ -70,7 +70,7 @@ print(*sorted({test["command"][0] for test in json.load(sys.stdin)["tests"]}), s
 }
 build_all() {
   # shellcheck disable=SC2046,SC2086  # lists of words
-  ninja -C "$build" $programs sparse_rows hybrid_step $(gpu_targets)
+  ninja -C "$build" $programs sparse_rows hybrid_step graph_step $(gpu_targets)
 }
 synth() {
   "$bin/thermocline" synth -o "$model" --type f16 --density 0.1 \
@@ -102,6 +102,9 @@ profile() {
 # Sparse products at the size that is asked about, and a step of two devices against each alone.
 sparse_rows() { "$build/tests/sparse_rows" cuda 8192 28672 10; }
 hybrid_step() { "$build/tests/hybrid_step" "$model" 0.333 cuda; }
+# Steps replayed as CUDA graphs against the same, op by op: of the synthetic model, and of one so
+# small that launches are most of a step.
+graph_step() { "$build/tests/graph_step" "$1" cuda 1 8; }
 hybrid() { python3 tests/gpu/hybrid.py "$bin" "$model" 0.333; }
 sanitized() {
   local code=0 test
@@ -122,13 +125,16 @@ hottest() {
     python3 tests/gpu/kernel_table.py
 }
 export -f configure gpu_tests gpu_targets gpu_programs build_all synth bench tokens same_tokens references profile hybrid \
-  sparse_rows hybrid_step sanitized hottest
+  sparse_rows hybrid_step graph_step sanitized hottest
 
 if part configure 30 configure && part build 260 build_all; then
   part tests 60 gpu_tests
   part machine 15 "$bin/thermocline" machine --device cuda --seconds 5
   if part sparse-rows 30 sparse_rows; then
     figures sparse-rows '$2 "|" $5 " of copies;" $6 "than dense by cuBLAS"'
+  fi
+  if part graph-step-demo 15 graph_step deploy/demo/thermocline-demo.gguf; then
+    figures graph-step-demo '" demo step of" $2 "sequences, replayed against op by op |" $5'
   fi
   part tokens-demo 15 same_tokens deploy/demo/thermocline-demo.gguf dense
   part references 40 references
@@ -139,6 +145,9 @@ if part configure 30 configure && part build 260 build_all; then
     part profile 40 profile && part hybrid 80 hybrid
     if part hybrid-step 40 hybrid_step; then
       figures hybrid-step '" hybrid step against its larger part |" $5'
+    fi
+    if part graph-step 40 graph_step "$model"; then
+      figures graph-step '" step of" $2 "sequences, replayed against op by op |" $5'
     fi
     if command -v ncu >/dev/null; then
       if ! part hottest-kernels 45 hottest && grep -q ERR_NVGPUCTRPERM "$log/hottest-kernels.err" \
@@ -158,7 +167,8 @@ if part configure 30 configure && part build 260 build_all; then
 fi
 
 echo
-for name in machine sparse-rows bench-cuda-dense bench-cuda-exact hybrid hybrid-step hottest-kernels; do
+for name in machine sparse-rows bench-cuda-dense bench-cuda-exact hybrid hybrid-step graph-step graph-step-demo \
+  hottest-kernels; do
   [ -s "$log/$name" ] && { echo "### $name"; echo; cat "$log/$name"; echo; }
 done
 echo "GPU: $(timeout 30 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader |

@@ -46,6 +46,7 @@ StageChain::StageChain(const std::string& path, const ChainOptions& options) {
     stage.kv.n_pages = options.n_pages;
     stage.max_step_tokens = options.max_step_tokens;
     stage.observer = options.observer;
+    stage.graph_bytes = options.graph_bytes;
     auto created = worker::Stage::Create(model_.source(), stage, *device_,
                                          last && options.records_logits ? &logits_ : nullptr,
                                          worker::IgnoreProgress);

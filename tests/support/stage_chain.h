@@ -38,6 +38,7 @@ struct ChainOptions {
   int64_t n_pages = 64;
   int max_step_tokens = 64;
   worker::OpObserver* observer = nullptr;
+  uint64_t graph_bytes = 0;    // of each stage, for graphs of steps
   bool records_logits = true;  // else Logits has none, and a stage need not show all of them
 };
 

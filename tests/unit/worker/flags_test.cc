@@ -62,6 +62,16 @@ TEST(WorkerFlags, NcclIsUsedUnlessItIsOff) {
             "--nccl: on is none of auto, always and off");
 }
 
+TEST(WorkerFlags, GraphsAreMadeUnlessTheyAreOff) {
+  WorkerFlags flags = Joining();
+  EXPECT_TRUE(ResolveWorkerFlags(flags, Environment({}))->uses_graphs);
+  flags.cuda_graphs = "off";
+  EXPECT_FALSE(ResolveWorkerFlags(flags, Environment({}))->uses_graphs);
+  flags.cuda_graphs = "on";
+  EXPECT_EQ(ResolveWorkerFlags(flags, Environment({})).status().message(),
+            "--cuda-graphs: on is neither auto nor off");
+}
+
 TEST(WorkerFlags, TheDeviceIsParsedAndTheOneOfTheRankUnlessNamed) {
   using Kind = kernels::DeviceChoice::Kind;
   WorkerFlags flags = Joining();
