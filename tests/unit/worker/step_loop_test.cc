@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <deque>
 #include <filesystem>
 #include <future>
@@ -282,8 +283,9 @@ TEST_F(StepLoopTest, WhatAProbeHasLeftOnALinkIsDropped) {
   ASSERT_TRUE(AwaitReady());
   auto from = previous_port_->Open(kSelf, port_->address());
   ASSERT_TRUE(from.ok()) << from.status();
-  const std::byte echo{'e'};
-  ASSERT_TRUE((*from)->Send({{&echo, 1}, {}}, clock_.Now() + kPatience).ok());
+  const std::array<std::byte, 5> echo{std::byte{'e'}, std::byte{7}};  // of round 7
+  ASSERT_TRUE(IsProbeFrame(echo));
+  ASSERT_TRUE((*from)->Send({echo, {}}, clock_.Now() + kPatience).ok());
   std::vector<std::byte> header;
   proto::Encode(OneEntry(SeqId{1}, 0, {1, 2, 3}, true, 3), &header);
   const std::vector<std::byte> activation(3 * 64 * sizeof(float));
