@@ -63,7 +63,7 @@ void ExpectSame(const nlohmann::ordered_json& expected, const Result<std::string
   EXPECT_EQ(*rendered, expected["text"].get<std::string>()) << what;
 }
 
-class JinjaOracle : public testing::Test {
+class JinjaOracle : public ::testing::Test {
  protected:
   // strftime_now shows local time; the expectations are in UTC.
   void SetUp() override {
