@@ -82,7 +82,7 @@ Status GetRates(const wire::WorkerProfile& in, placement::WorkerProfile* out) {
 }
 
 void Put(const placement::GpuPeer& in, wire::GpuPeer* out) {
-  out->set_gpu(in.gpu + 1);
+  out->set_gpu(in.gpu);
   out->set_path(static_cast<uint32_t>(in.path));
   out->set_n_nvlinks(in.n_nvlinks);
   out->set_preset(in.preset);
@@ -272,7 +272,7 @@ void Put(const placement::WorkerProfile& in, wire::WorkerProfile* out) {
   Put(in.op_overhead_s, out->mutable_op_overhead_s());
   PutRates(in, out);
   for (const placement::GpuInfo& gpu : in.gpus) Put(gpu, out->add_gpus());
-  out->set_gpu(in.gpu);
+  out->set_gpu(in.gpu + 1);
   out->set_nccl_version(in.nccl_version);
 }
 

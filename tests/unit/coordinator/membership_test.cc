@@ -176,7 +176,7 @@ TEST(Membership, RefusesWithAReason) {
   EXPECT_THAT(refusal(HelloOf(9, "b")), HasSubstr("worker id is not expected: id=9 n_workers=3"));
   proto::Hello old = HelloOf(2, "b");
   old.protocol_version = 7;
-  EXPECT_THAT(refusal(old), HasSubstr("protocol versions differ: worker=7 coordinator=3"));
+  EXPECT_THAT(refusal(old), HasSubstr("protocol versions differ: worker=7 coordinator=4"));
   proto::Hello other = HelloOf(2, "b");
   other.build = "b2";
   EXPECT_THAT(refusal(other), HasSubstr("builds differ: worker=b2 coordinator=b1"));
