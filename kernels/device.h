@@ -102,8 +102,8 @@ struct CpuDeviceOptions {
 // "sse4", "neon", "scalar".
 std::vector<std::string> InstructionSets();
 // Lets every CPU device of this process use `name` and nothing better; "auto" is the best there is.
-// For tests and measurements, before a device is made. kInvalidArgument names what this machine
-// has.
+// For tests and measurements, while no device computes. kInvalidArgument names what this machine
+// has, and leaves it "auto".
 Status UseInstructionSet(std::string_view name);
 
 // Scalar loops with double accumulators: the oracle of every other backend.

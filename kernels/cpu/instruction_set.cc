@@ -43,6 +43,8 @@ std::vector<std::string> InstructionSets() {
 }
 
 Status UseInstructionSet(std::string_view name) {
+  hwy::DisableTargets(0);  // takes back what an earlier call forbade
+  hwy::GetChosenTarget().DeInit();
   int64_t better = 0;
   bool is_found = name == "auto";
   for (const InstructionSet& set : kSets) {
@@ -56,9 +58,7 @@ Status UseInstructionSet(std::string_view name) {
     return InvalidArgument(Str("this machine does not have the instruction set \"", Printable(name),
                                "\"; it has ", usable));
   }
-  if (better == 0) return OkStatus();
-  hwy::DisableTargets(better);
-  hwy::GetChosenTarget().DeInit();
+  if (better != 0) hwy::DisableTargets(better);
   return OkStatus();
 }
 

@@ -2,24 +2,29 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <hwy/highway.h>
-#include <hwy/targets.h>
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "kernels/device.h"
 
 namespace thermocline::kernels {
 
-template <typename Body>
-void OnEachInstructionSet(Body body) {
-  for (const int64_t target :
-       {HWY_AVX3_DL | HWY_AVX3, HWY_AVX3, HWY_AVX2, HWY_SSE4, HWY_NEON, HWY_EMU128}) {
-    hwy::SetSupportedTargetsForTest(0);
-    if (target != HWY_EMU128 && (hwy::SupportedTargets() & target) != target) continue;
-    SCOPED_TRACE(hwy::TargetName(target & -target));
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+inline void OnEachInstructionSet(const std::function<void()>& body,
+                                 const std::function<bool(std::string_view)>& is_wanted = nullptr) {
+  for (const std::string& name : InstructionSets()) {
+    if (is_wanted && !is_wanted(name)) continue;
+    SCOPED_TRACE(name);
+    ASSERT_TRUE(UseInstructionSet(name).ok());
     body();
+    ASSERT_TRUE(UseInstructionSet("auto").ok());
   }
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+}
+
+// Sets that round a product and its sum once.
+inline bool HasFusedMultiplyAdd(std::string_view instruction_set) {
+  return instruction_set != "sse4" && instruction_set != "scalar";
 }
 
 }  // namespace thermocline::kernels
