@@ -140,16 +140,22 @@ class LeadsBound {
 
   double Run(int lead) {
     if (!FindPrices(lead)) return 0;
-    std::vector<double> least(model_.n_layer(), kNoFit);
-    const auto of_layer = [&](int64_t layer, int) {
-      const int l = static_cast<int>(layer);
-      for (int other = 0; other < model_.n_devices(); ++other) {
-        if (first_[other] == other) least[l] = std::min(least[l], Least(l, other));
-      }
+    std::vector<Asked> asked;
+    for (int other = 0; other < model_.n_devices(); ++other) {
+      if (first_[other] == other) AskLayersOf(other, &asked);
+    }
+    std::vector<double> answers(asked.size(), kNoFit);
+    const auto answer = [&](int64_t i, int) {
+      const auto at = static_cast<size_t>(i);
+      answers[at] = Least(asked[at].layers.front(), asked[at].lead);
     };
     const auto pool = ThreadPool::Create({.n_threads = kThreads, .name = "bound"});
     if (!pool.ok()) return 0;
-    (*pool)->ParallelFor(model_.n_layer(), of_layer);
+    (*pool)->ParallelFor(static_cast<int64_t>(asked.size()), answer);
+    std::vector<double> least(model_.n_layer(), kNoFit);
+    for (size_t i = 0; i < asked.size(); ++i) {
+      for (const int l : asked[i].layers) least[l] = std::min(least[l], answers[i]);
+    }
     double bound = std::accumulate(least.begin(), least.end(), 0.0);
     for (size_t d = 0; d < memory_.size(); ++d) {
       bound -= prices_.byte[d] * static_cast<double>(memory_[d]);
@@ -158,6 +164,30 @@ class LeadsBound {
   }
 
  private:
+  // Layers that are equal under a lead.
+  struct Asked {
+    int lead = 0;
+    std::vector<int> layers;
+  };
+
+  void AskLayersOf(int lead, std::vector<Asked>* asked) const {
+    const auto forms = [&](int l) {
+      return std::pair(Layer(l, lead), model_.Times(l, l + 1, {lead}));
+    };
+    std::vector<std::pair<size_t, decltype(forms(0))>> kinds;  // place in `asked`
+    for (int l = 0; l < model_.n_layer(); ++l) {
+      auto own = forms(l);
+      const auto known = std::find_if(kinds.begin(), kinds.end(),
+                                      [&](const auto& kind) { return kind.second == own; });
+      if (known != kinds.end()) {
+        (*asked)[known->first].layers.push_back(l);
+        continue;
+      }
+      kinds.emplace_back(asked->size(), std::move(own));
+      asked->push_back({lead, {l}});
+    }
+  }
+
   std::optional<SplitProblem> Layer(int l, int lead) const {
     const std::vector<int> group = LedBy(model_, lead);
     SplitProblem problem = model_.Times(l, l + 1, group);

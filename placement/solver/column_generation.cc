@@ -73,6 +73,7 @@ ColumnGeneration::ColumnGeneration(const SplitProblem& problem,
       tables_(tables),
       objective_(objective),
       alike_(AlikeDevices(problem, tables)),
+      first_of_kind_(FirstOfKinds(problem.layers)),
       scale_(value / kScaledValue),
       master_(static_cast<int>(problem.layers.size()), Resources(problem, objective),
               1 - objective.latency),
@@ -154,14 +155,17 @@ LayerSplit ColumnGeneration::Rotated(LayerSplit ranges, size_t by) const {
   return ranges;
 }
 
-const LayerSplit& ColumnGeneration::Cheapest(size_t layer, const SplitPrices& prices) const {
+const LayerSplit& ColumnGeneration::Cheapest(size_t first, const SplitPrices& prices) const {
   const LayerSplit* best = nullptr;
   double price = kNever;
-  for (const Column& column : columns_[layer]) {
-    const double other = tables_[layer].Price(prices, column.ranges);
-    if (best && other >= price) continue;
-    best = &column.ranges;
-    price = other;
+  for (size_t l = first; l < columns_.size(); ++l) {
+    if (first_of_kind_[l] != first) continue;
+    for (const Column& column : columns_[l]) {
+      const double other = tables_[first].Price(prices, column.ranges);
+      if (best && other >= price) continue;
+      best = &column.ranges;
+      price = other;
+    }
   }
   return *best;
 }
@@ -178,12 +182,21 @@ double ColumnGeneration::PaidFor(const SplitPrices& prices) const {
 bool ColumnGeneration::Price(const SplitPrices& prices, bool thorough) {
   bool added = false;
   double dual = -PaidFor(prices);
+  std::vector<LayerSplit> best(tables_.size());  // of each kind
+  std::vector<bool> is_new(tables_.size());
   for (size_t l = 0; l < tables_.size(); ++l) {
-    const LayerSplit known = Cheapest(l, prices);
-    const auto found = BestLayerSplit(tables_[l], prices, {.known = &known, .thorough = thorough});
-    const LayerSplit& best = found ? *found : known;
-    dual += tables_[l].Price(prices, best);
-    if (found) added |= AddColumn(l, Rotated(*found, l + static_cast<size_t>(rounds_)), true);
+    const size_t first = first_of_kind_[l];
+    if (first == l) {
+      best[l] = Cheapest(l, prices);
+      const auto found =
+          BestLayerSplit(tables_[l], prices, {.known = &best[l], .thorough = thorough});
+      is_new[l] = found.has_value();
+      if (found) best[l] = *found;
+    }
+    dual += tables_[l].Price(prices, best[first]);
+    if (is_new[first]) {
+      added |= AddColumn(l, Rotated(best[first], l + static_cast<size_t>(rounds_)), true);
+    }
   }
   if (best_dual_ < 0 || dual > best_dual_) {
     best_dual_ = dual;
@@ -214,8 +227,11 @@ void ColumnGeneration::Run(int max_rounds, double gap) {
 
 double ColumnGeneration::BoundAt(const SplitPrices& prices) const {
   double bound = -PaidFor(prices);
+  std::vector<double> bounds(tables_.size());
   for (size_t l = 0; l < tables_.size(); ++l) {
-    bound += LayerBound(tables_[l], prices, Cheapest(l, prices));
+    const size_t first = first_of_kind_[l];
+    if (first == l) bounds[l] = LayerBound(tables_[l], prices, Cheapest(l, prices));
+    bound += bounds[first];
   }
   return bound;
 }

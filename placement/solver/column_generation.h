@@ -36,7 +36,8 @@ class ColumnGeneration {
     int index = 0;  // in the master
   };
 
-  const LayerSplit& Cheapest(size_t layer, const SplitPrices& prices) const;
+  // Of the splits known of this layer, or of those that are equal to it.
+  const LayerSplit& Cheapest(size_t first, const SplitPrices& prices) const;
   SplitPrices Evened(SplitPrices prices) const;
   LayerSplit Rotated(LayerSplit ranges, size_t by) const;
   bool AddColumn(size_t layer, const LayerSplit& ranges, bool if_better);
@@ -53,6 +54,7 @@ class ColumnGeneration {
   const std::vector<LayerTables>& tables_;
   const SplitObjective objective_;
   const std::vector<std::vector<int>> alike_;  // devices that may stand for one another: 2 or more
+  const std::vector<size_t> first_of_kind_;    // by layer
   const double scale_;                         // seconds of the objective per unit of the master's
   MasterLp master_;
   std::vector<std::vector<Column>> columns_;  // by layer

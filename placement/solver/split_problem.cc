@@ -98,6 +98,16 @@ bool SplitLayer::HasLeastPart(int d, const BlockRange& range) const {
   return ActiveIn(range) >= least_active[static_cast<size_t>(d)] * (1 - kRounding);
 }
 
+std::vector<size_t> FirstOfKinds(const std::vector<SplitLayer>& layers) {
+  std::vector<size_t> first;
+  for (size_t l = 0; l < layers.size(); ++l) {
+    size_t other = 0;
+    while (other < l && (first[other] != other || layers[other] != layers[l])) ++other;
+    first.push_back(other);
+  }
+  return first;
+}
+
 void LimitSeconds(SplitProblem* problem) {
   const auto limit = [](double* seconds) { *seconds = std::min(*seconds, kMaxSplitSeconds); };
   for (SplitDevice& device : problem->devices) {

@@ -23,6 +23,7 @@ struct SplitDevice {
   double send_busy_s = 0;   // of that, what keeps the lead's thread from its own part
   double round_trip_s = 0;  // both latencies and transfers, besides send_s
   double merge_s = 0;       // of the lead's thread: adding the part that came back
+  friend bool operator==(const SplitDevice&, const SplitDevice&) = default;
 };
 
 // Blocks [begin, end) of a layer; empty: the device takes no part.
@@ -50,12 +51,18 @@ struct SplitLayer {
   double ActiveIn(const BlockRange& range) const;
   // Whether device d may be given that much.
   bool HasLeastPart(int d, const BlockRange& range) const;
+  friend bool operator==(const SplitLayer&, const SplitLayer&) = default;
 };
 
 struct SplitProblem {
   std::vector<SplitDevice> devices;  // 1 or more
   std::vector<SplitLayer> layers;
+  friend bool operator==(const SplitProblem&, const SplitProblem&) = default;
 };
+
+// By layer: the first one that is equal to it. Models without a profile have one kind or two, and
+// what is found for one of a kind holds for all.
+std::vector<size_t> FirstOfKinds(const std::vector<SplitLayer>& layers);
 
 // ranges[l][d]; of each layer they cover every block exactly once.
 using LayerSplit = std::vector<BlockRange>;

@@ -1,9 +1,8 @@
 #include "placement/solver/stage_program.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
-#include <limits>
-#include <map>
 #include <utility>
 
 namespace thermocline::placement {
@@ -14,6 +13,9 @@ constexpr size_t kMaxKinds = 160;  // kinds of groups, the smaller groups first
 constexpr size_t kMaxSolved = 40;  // of them, whose estimates are solves; of more, sketches
 constexpr size_t kBeam = 64;       // states kept per layer
 constexpr int kCaps = 16;          // bottlenecks tried when throughput counts
+
+static_assert(kMaxSplitDevices <= 64);
+constexpr uint64_t Bit(int device) { return uint64_t{1} << device; }
 
 }  // namespace
 
@@ -29,6 +31,15 @@ StageProgram::StageProgram(const StageModel& model, const StageSearchOptions& op
     }
     devices_[found - types_.begin()].push_back(d);
   }
+  for (const std::vector<int>& devices : devices_) {
+    uint64_t& bits = type_bits_.emplace_back(0);
+    for (const int d : devices) bits |= Bit(d);
+  }
+  for (int from = 0; from < model.n_devices(); ++from) {
+    for (int to = 0; to < model.n_devices(); ++to) {
+      hops_.push_back(from == to ? 0 : model.HopSeconds(from, to));
+    }
+  }
   MakeKinds(max_group);
 }
 
@@ -39,12 +50,12 @@ void StageProgram::MakeKinds(int max_group) {
     std::vector<std::vector<int>> next;
     for (const std::vector<int>& group : level) {
       if (kinds_.size() == kMaxKinds) break;
-      if (Devices(group, {})) kinds_.push_back({group, {}});
+      if (NextMembers(group, 0)) kinds_.push_back({group, {}});
       const int from = group.size() > 1 ? group.back() : 0;
       for (int t = from; t < static_cast<int>(types_.size()); ++t) {
         std::vector<int> larger = group;
         larger.push_back(t);
-        if (Devices(larger, {})) next.push_back(std::move(larger));
+        if (NextMembers(larger, 0)) next.push_back(std::move(larger));
       }
     }
     level.swap(next);
@@ -52,7 +63,7 @@ void StageProgram::MakeKinds(int max_group) {
   const bool are_few = kinds_.size() <= kMaxSolved;
   for (Kind& kind : kinds_) {
     if (stopped()) return;
-    const std::vector<int> devices = *Devices(kind.types, {});
+    const std::vector<int> devices = *Devices(kind.types, 0);
     kind.estimates = are_few ? EstimateGroup(model_, devices, options_.inner) : Sketched(devices);
   }
 }
@@ -69,16 +80,29 @@ std::vector<StageEstimate> StageProgram::Sketched(const std::vector<int>& group)
   return estimates;
 }
 
-// The next unused devices of these types; nullopt when there are not as many.
-std::optional<std::vector<int>> StageProgram::Devices(const std::vector<int>& group,
-                                                      std::vector<int> used) const {
-  used.resize(types_.size(), 0);
+std::optional<std::vector<int>> StageProgram::Devices(const std::vector<int>& types,
+                                                      uint64_t used) const {
   std::vector<int> devices;
-  for (const int t : group) {
-    if (used[t] >= static_cast<int>(devices_[t].size())) return std::nullopt;
-    devices.push_back(devices_[t][used[t]++]);
+  for (const int t : types) {
+    const auto next = static_cast<size_t>(std::popcount(used & type_bits_[t]));
+    if (next >= devices_[t].size()) return std::nullopt;
+    devices.push_back(devices_[t][next]);
+    used |= Bit(devices.back());
   }
   return devices;
+}
+
+std::optional<StageProgram::Members> StageProgram::NextMembers(const std::vector<int>& types,
+                                                               uint64_t used) const {
+  Members members{.lead = -1};
+  for (const int t : types) {
+    const auto next = static_cast<size_t>(std::popcount((used | members.bits) & type_bits_[t]));
+    if (next >= devices_[t].size()) return std::nullopt;
+    const int device = devices_[t][next];
+    if (members.lead < 0) members.lead = device;
+    members.bits |= Bit(device);
+  }
+  return members;
 }
 
 // Bottlenecks to try: none for latency alone; else from what all devices could reach to what one
@@ -102,67 +126,90 @@ std::vector<double> StageProgram::Caps() const {
   return caps;
 }
 
+size_t StageProgram::Beam::Worst() const {
+  const auto by_value = [](const State& a, const State& b) { return a.value < b.value; };
+  return static_cast<size_t>(std::max_element(states_.begin(), states_.end(), by_value) -
+                             states_.begin());
+}
+
+void StageProgram::Beam::Offer(const State& state) {
+  const auto same = std::find_if(states_.begin(), states_.end(),
+                                 [&](const State& other) { return other.used == state.used; });
+  if (same != states_.end()) {
+    if (state.value >= same->value) return;
+    *same = state;
+  } else if (states_.size() < kBeam) {
+    states_.push_back(state);
+  } else {
+    states_[Worst()] = state;
+  }
+  if (states_.size() == kBeam) worst_ = states_[Worst()].value;
+}
+
+std::vector<StageProgram::State> StageProgram::Beam::Sorted() && {
+  std::stable_sort(states_.begin(), states_.end(),
+                   [](const State& a, const State& b) { return a.value < b.value; });
+  return std::move(states_);
+}
+
 std::vector<Cut> StageProgram::Program(double cap, size_t max_group) const {
-  const int n = model_.n_layer();
-  std::vector<States> states(n + 1);
-  State start;
-  start.seconds = 0;
-  start.used.assign(types_.size(), 0);
-  states[0][start.used] = start;
-  for (int begin = 0; begin < n; ++begin) {
-    for (const State* state : Best(states[begin])) {
+  const auto n = static_cast<size_t>(model_.n_layer());
+  std::vector<Beam> beams(n + 1);
+  std::vector<std::vector<State>> kept(n + 1);
+  beams[0].Offer({});
+  for (size_t begin = 0; begin <= n; ++begin) {
+    kept[begin] = std::move(beams[begin]).Sorted();
+    for (size_t s = 0; s < kept[begin].size() && begin < n; ++s) {
       for (const Kind& kind : kinds_) {
-        if (kind.types.size() <= max_group) Extend(begin, *state, kind, cap, states);
+        if (kind.types.size() > max_group) continue;
+        const State& state = kept[begin][s];
+        const std::optional<Members> members = NextMembers(kind.types, state.used);
+        if (!members) continue;
+        Extend(state, kind, cap,
+               {.used = state.used | members->bits,
+                .last_lead = members->lead,
+                .kind = &kind,
+                .begin = static_cast<int>(begin),
+                .before = s},
+               beams);
       }
     }
   }
-  const std::vector<const State*> ends = Best(states[n]);
-  std::vector<Cut> cuts;
-  if (ends.empty()) return cuts;
-  int begin = 0;
-  for (const auto& [end, group] : ends.front()->stages) {
-    cuts.push_back({begin, end, group});
-    begin = end;
-  }
-  return cuts;
+  return CutsOf(kept);
 }
 
-double StageProgram::Estimated(const State& state) const {
+// One stage more, of any length. The innermost loop of the outer search.
+void StageProgram::Extend(const State& state, const Kind& kind, double cap, State next,
+                          std::vector<Beam>& beams) const {
   const double latency = options_.inner.objective.latency;
-  // Equal bottlenecks: the shorter pipeline.
-  return std::max(latency, 1e-6) * state.seconds + (1 - latency) * state.bottleneck_s;
-}
-
-std::vector<const StageProgram::State*> StageProgram::Best(const States& states) const {
-  std::vector<const State*> best;
-  for (const auto& [used, state] : states) best.push_back(&state);
-  std::stable_sort(best.begin(), best.end(),
-                   [&](const State* a, const State* b) { return Estimated(*a) < Estimated(*b); });
-  best.resize(std::min(best.size(), kBeam));
-  return best;
-}
-
-void StageProgram::Extend(int begin, const State& state, const Kind& kind, double cap,
-                          std::vector<States>& states) const {
-  const std::optional<std::vector<int>> devices = Devices(kind.types, state.used);
-  if (!devices) return;
-  std::vector<int> used = state.used;
-  for (const int t : kind.types) ++used[t];
-  const double hop = state.last_lead < 0 ? 0 : model_.HopSeconds(state.last_lead, devices->front());
-  for (int end = begin + 1; end <= model_.n_layer(); ++end) {
-    const StageEstimate& estimate = kind.estimates[end - begin];
-    if (estimate.seconds == kNoPlan || estimate.bottleneck_s > cap) break;
-    State next;
-    next.seconds = state.seconds + hop + estimate.seconds;
-    next.bottleneck_s = std::max(state.bottleneck_s, estimate.bottleneck_s);
-    State& known = states[end][used];
-    if (!known.stages.empty() && Estimated(known) <= Estimated(next)) continue;
-    next.used = used;
-    next.last_lead = devices->front();
-    next.stages = state.stages;
-    next.stages.emplace_back(end, *devices);
-    known = std::move(next);
+  const double per_second = std::max(latency, 1e-6);  // equal bottlenecks: the shorter pipeline
+  double seconds = state.seconds;
+  if (state.last_lead >= 0) {
+    seconds += hops_[static_cast<size_t>(state.last_lead * model_.n_devices() + next.last_lead)];
   }
+  for (int end = next.begin + 1; end <= model_.n_layer(); ++end) {
+    const StageEstimate& estimate = kind.estimates[end - next.begin];
+    if (estimate.seconds == kNoPlan || estimate.bottleneck_s > cap) break;
+    next.seconds = seconds + estimate.seconds;
+    next.bottleneck_s = std::max(state.bottleneck_s, estimate.bottleneck_s);
+    next.value = per_second * next.seconds + (1 - latency) * next.bottleneck_s;
+    if (beams[end].Wants(next.value)) beams[end].Offer(next);
+  }
+}
+
+// The stages of the best state at the end, from the last one back.
+std::vector<Cut> StageProgram::CutsOf(const std::vector<std::vector<State>>& kept) const {
+  std::vector<Cut> cuts;
+  if (kept.back().empty()) return cuts;
+  int end = model_.n_layer();
+  for (const State* state = &kept.back().front(); state->kind != nullptr;) {
+    const State& before = kept[state->begin][state->before];
+    cuts.push_back({state->begin, end, *Devices(state->kind->types, before.used)});
+    end = state->begin;
+    state = &before;
+  }
+  std::reverse(cuts.begin(), cuts.end());
+  return cuts;
 }
 
 std::vector<std::vector<Cut>> StageProgram::Run(size_t max_group) const {

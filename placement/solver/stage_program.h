@@ -1,7 +1,8 @@
 // The dynamic program of the outer problem: layers over kinds of groups, by estimates.
 #pragma once
 
-#include <map>
+#include <cstdint>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -28,25 +29,48 @@ class StageProgram {
     std::vector<int> types;  // the lead's first, then rising
     std::vector<StageEstimate> estimates;
   };
+  // The first layers on some of the devices.
   struct State {
     double seconds = 0;
     double bottleneck_s = 0;
-    std::vector<int> used;  // devices by type
+    double value = 0;   // by which states are compared
+    uint64_t used = 0;  // devices, as bits
     int last_lead = -1;
-    std::vector<std::pair<int, std::vector<int>>> stages;  // end, group
+    // Its last stage: on which kind, behind which of the states kept at the layer it begins with.
+    const Kind* kind = nullptr;
+    int begin = 0;
+    size_t before = 0;
   };
-  using States = std::map<std::vector<int>, State>;
+  // The best states at a layer, one for each set of devices.
+  class Beam {
+   public:
+    // Whether a state of that value would be kept.
+    bool Wants(double value) const { return value < worst_; }
+    void Offer(const State& state);
+    std::vector<State> Sorted() &&;
+
+   private:
+    size_t Worst() const;
+
+    std::vector<State> states_;
+    double worst_ = std::numeric_limits<double>::infinity();  // once it is full
+  };
+  struct Members {
+    int lead = 0;
+    uint64_t bits = 0;
+  };
 
   void MakeKinds(int max_group);
   std::vector<StageEstimate> Sketched(const std::vector<int>& group) const;
-  std::optional<std::vector<int>> Devices(const std::vector<int>& group,
-                                          std::vector<int> used) const;
+  // The next devices of these types that are not used, in their order; nullopt when there are not
+  // as many.
+  std::optional<std::vector<int>> Devices(const std::vector<int>& types, uint64_t used) const;
+  std::optional<Members> NextMembers(const std::vector<int>& types, uint64_t used) const;
   std::vector<double> Caps() const;
   std::vector<Cut> Program(double cap, size_t max_group) const;
-  double Estimated(const State& state) const;
-  std::vector<const State*> Best(const States& states) const;
-  void Extend(int begin, const State& state, const Kind& kind, double cap,
-              std::vector<States>& states) const;
+  void Extend(const State& state, const Kind& kind, double cap, State next,
+              std::vector<Beam>& beams) const;
+  std::vector<Cut> CutsOf(const std::vector<std::vector<State>>& kept) const;
   bool stopped() const { return options_.stop != nullptr && *options_.stop; }
 
   const StageModel& model_;
@@ -54,6 +78,8 @@ class StageProgram {
   StageSketch& sketch_;
   std::vector<int> types_;
   std::vector<std::vector<int>> devices_;  // by type, in the order of use
+  std::vector<uint64_t> type_bits_;        // of these devices
+  std::vector<double> hops_;               // from, to
   std::vector<Kind> kinds_;
 };
 

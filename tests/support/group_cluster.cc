@@ -167,12 +167,14 @@ GroupResults GroupCluster::Serve() {
   return results;
 }
 
-void GroupCluster::End() {
+Duration GroupCluster::End() {
+  const TimePoint begin = clock_.Now();
   std::vector<std::thread> ends;
   for (Member& member : members_) {
     ends.emplace_back([&member] { member.loop.reset(); });
   }
   for (std::thread& end : ends) end.join();
+  return clock_.Now() - begin;
 }
 
 proto::StepEntry GroupEntry(SeqId seq, int64_t position, std::vector<int32_t> tokens) {

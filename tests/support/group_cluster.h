@@ -66,8 +66,8 @@ class GroupCluster {
   GroupResults Serve();
   void Submit(uint64_t step, std::vector<proto::StepEntry> entries);
   void AwaitResult();
-  // All members at the same time.
-  void End();
+  // All members at the same time; how long that took.
+  Duration End();
   worker::StepLoop& loop(size_t member) { return *members_[member].loop; }
   std::string AddressOf(size_t member) const { return members_[member].port->address(); }
   std::string MakeId() const { return members_.front().on.ways.MakeId(); }

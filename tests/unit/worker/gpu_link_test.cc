@@ -164,19 +164,12 @@ TEST_F(GpuLink, AnErrorOfTheOwnSystemIsNotItsNeighbours) {
   }
 }
 
-Duration TimeToEnd(GroupCluster* cluster) {
-  const SteadyClock clock;
-  const TimePoint begin = clock.Now();
-  cluster->End();
-  return clock.Now() - begin;
-}
-
 TEST_F(GpuLink, AStageThatNeverComesKeepsNobodyFromStopping) {
   GroupCluster cluster(file_, Stages({true, true, true}), model::FfnMode::kExact, AlwaysNccl);
   const auto messages = cluster.StageMessages(Sums::kByGroup);
   for (size_t m = 0; m < 2; ++m) cluster.StartOne(m, messages[m]);
   for (size_t m = 0; m < 2; ++m) cluster.AwaitReady();
-  EXPECT_LT(TimeToEnd(&cluster).count(), kSoon.count());
+  EXPECT_LT(cluster.End().count(), kSoon.count());
   EXPECT_EQ(cluster.n_failures(), 0);
 }
 
@@ -188,7 +181,7 @@ TEST_F(GpuLink, WorkThatNeverEndsKeepsNobodyFromStopping) {
   SetFaults({.work_hangs = true});
   cluster.Submit(2, {GroupEntry({1}, 2, {5})});
   std::this_thread::sleep_for(std::chrono::milliseconds(20));  // most likely it waits by now
-  EXPECT_LT(TimeToEnd(&cluster).count(), kSoon.count());
+  EXPECT_LT(cluster.End().count(), kSoon.count());
   EXPECT_EQ(cluster.n_failures(), 0);
 }
 

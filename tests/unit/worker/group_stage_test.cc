@@ -167,19 +167,12 @@ TEST_F(GroupStage, AfterALossTheNextPlanHasAnotherGroup) {
   EXPECT_EQ(cluster.Serve(), wanted);
 }
 
-Duration TimeToEnd(GroupCluster* cluster) {
-  const SteadyClock clock;
-  const TimePoint begin = clock.Now();
-  cluster->End();
-  return clock.Now() - begin;
-}
-
 TEST_F(GroupStage, AMemberThatNeverComesKeepsNobodyFromStopping) {
   const TempFile file(testing::TinyModel(Spec("arcee")));
   GroupCluster cluster(file, kTwoGpus, FfnMode::kExact, FakeMember);
   cluster.StartOne(0, cluster.MessageOf(Sums::kByGroup, cluster.MakeId()));
   cluster.AwaitReady();  // from now on it waits for the other one
-  EXPECT_LT(TimeToEnd(&cluster).count(), kSoon.count());
+  EXPECT_LT(cluster.End().count(), kSoon.count());
   EXPECT_EQ(cluster.n_failures(), 0);
 }
 
@@ -192,7 +185,7 @@ TEST_F(GroupStage, WorkThatNeverEndsKeepsNobodyFromStopping) {
   SetFaults({.work_hangs = true});
   cluster.Submit(2, {GroupEntry({1}, 2, {5})});
   std::this_thread::sleep_for(std::chrono::milliseconds(20));  // most likely it waits by now
-  EXPECT_LT(TimeToEnd(&cluster).count(), kSoon.count());
+  EXPECT_LT(cluster.End().count(), kSoon.count());
   EXPECT_EQ(cluster.n_failures(), 0);
 }
 
@@ -214,7 +207,7 @@ TEST_F(GroupStage, AProbeBehindWorkThatNeverEndsKeepsNobodyFromStopping) {
                                 .patience_us = 20'000'000});
   }
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  EXPECT_LT(TimeToEnd(&cluster).count(), kSoon.count());
+  EXPECT_LT(cluster.End().count(), kSoon.count());
   EXPECT_EQ(cluster.n_failures(), 0);
 }
 
