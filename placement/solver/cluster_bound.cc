@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <numeric>
 #include <optional>
 #include <utility>
@@ -140,22 +141,16 @@ class LeadsBound {
 
   double Run(int lead) {
     if (!FindPrices(lead)) return 0;
-    std::vector<Asked> asked;
-    for (int other = 0; other < model_.n_devices(); ++other) {
-      if (first_[other] == other) AskLayersOf(other, &asked);
-    }
-    std::vector<double> answers(asked.size(), kNoFit);
-    const auto answer = [&](int64_t i, int) {
-      const auto at = static_cast<size_t>(i);
-      answers[at] = Least(asked[at].layers.front(), asked[at].lead);
+    const std::vector<int> kinds = FirstOfLayerKinds();
+    std::vector<double> least(model_.n_layer(), kNoFit);
+    const auto of_layer = [&](int64_t layer, int) {
+      const auto l = static_cast<size_t>(layer);
+      if (kinds[l] == layer) least[l] = Least(static_cast<int>(layer));
     };
     const auto pool = ThreadPool::Create({.n_threads = kThreads, .name = "bound"});
     if (!pool.ok()) return 0;
-    (*pool)->ParallelFor(static_cast<int64_t>(asked.size()), answer);
-    std::vector<double> least(model_.n_layer(), kNoFit);
-    for (size_t i = 0; i < asked.size(); ++i) {
-      for (const int l : asked[i].layers) least[l] = std::min(least[l], answers[i]);
-    }
+    (*pool)->ParallelFor(model_.n_layer(), of_layer);
+    for (size_t l = 0; l < least.size(); ++l) least[l] = least[kinds[l]];
     double bound = std::accumulate(least.begin(), least.end(), 0.0);
     for (size_t d = 0; d < memory_.size(); ++d) {
       bound -= prices_.byte[d] * static_cast<double>(memory_[d]);
@@ -164,28 +159,26 @@ class LeadsBound {
   }
 
  private:
-  // Layers that are equal under a lead.
-  struct Asked {
-    int lead = 0;
-    std::vector<int> layers;
-  };
-
-  void AskLayersOf(int lead, std::vector<Asked>* asked) const {
-    const auto forms = [&](int l) {
-      return std::pair(Layer(l, lead), model_.Times(l, l + 1, {lead}));
-    };
-    std::vector<std::pair<size_t, decltype(forms(0))>> kinds;  // place in `asked`
-    for (int l = 0; l < model_.n_layer(); ++l) {
-      auto own = forms(l);
-      const auto known = std::find_if(kinds.begin(), kinds.end(),
-                                      [&](const auto& kind) { return kind.second == own; });
-      if (known != kinds.end()) {
-        (*asked)[known->first].layers.push_back(l);
-        continue;
+  // By layer: the first one that is equal to it whoever leads.
+  std::vector<int> FirstOfLayerKinds() const {
+    std::vector<int> first(model_.n_layer(), 0);
+    for (int lead = 0; lead < model_.n_devices(); ++lead) {
+      if (first_[lead] != lead) continue;
+      const auto forms = [&](int l) {
+        return std::pair(Layer(l, lead), model_.Times(l, l + 1, {lead}));
+      };
+      const std::vector<int> before = first;    // under the other leads
+      std::map<int, decltype(forms(0))> known;  // by first layer
+      for (int l = 0; l < model_.n_layer(); ++l) {
+        auto own = forms(l);
+        const auto equal = std::find_if(known.begin(), known.end(), [&](const auto& other) {
+          return before[other.first] == before[l] && other.second == own;
+        });
+        first[l] = equal != known.end() ? equal->first : l;
+        if (first[l] == l) known.emplace(l, std::move(own));
       }
-      kinds.emplace_back(asked->size(), std::move(own));
-      asked->push_back({lead, {l}});
     }
+    return first;
   }
 
   std::optional<SplitProblem> Layer(int l, int lead) const {
@@ -235,25 +228,50 @@ class LeadsBound {
     for (size_t d = 0; d < prices.size(); ++d) prices[d] = sums[first_[d]] / counts[first_[d]];
   }
 
-  // What the layer costs at least when `lead` leads it, alone or with any others; kNoFit when its
-  // numbers are impossible.
-  double Least(int l, int lead) const {
-    const std::optional<SplitProblem> problem = Layer(l, lead);
-    if (!problem) return kNoFit;
-    const std::vector<int> group = LedBy(model_, lead);
-    const SplitPrices prices = PricesOf(group);
-    const LayerTables tables(*problem, problem->layers[0]);
-    const std::optional<LayerSplit> known = BestLayerSplit(tables, prices, {.thorough = false});
-    // The search for one may have missed those that there are.
-    const double shared = known ? LayerBound(tables, prices, *known) : tables.FixedPrice(prices);
-    return std::min(shared, LeastAlone(l, lead));
+  // A layer under one lead, with a good split of it.
+  struct Led {
+    int lead = 0;
+    SplitProblem problem;
+    SplitPrices prices;
+    std::optional<LayerSplit> known;
+    double price = kNoFit;  // of `known`
+  };
+
+  // What the layer costs at least, whoever leads it, alone or with any others; kNoFit when its
+  // numbers are impossible. Only the least counts: the bounds of leads that seem worse end early.
+  double Least(int l) const {
+    std::vector<Led> leads;
+    for (int lead = 0; lead < model_.n_devices(); ++lead) {
+      if (first_[lead] != lead) continue;
+      std::optional<SplitProblem> problem = Layer(l, lead);
+      if (!problem) continue;
+      Led& led = leads.emplace_back(Led{
+          .lead = lead, .problem = std::move(*problem), .prices = PricesOf(LedBy(model_, lead))});
+      const LayerTables tables(led.problem, led.problem.layers[0]);
+      led.known = BestLayerSplit(tables, led.prices, {.thorough = false});
+      if (led.known) led.price = tables.Price(led.prices, *led.known);
+    }
+    std::stable_sort(leads.begin(), leads.end(),
+                     [](const Led& a, const Led& b) { return a.price < b.price; });
+    double least = kNoFit;
+    for (const Led& led : leads) {
+      least = std::min({least, LeastShared(led, least), LeastAlone(l, led.lead, least)});
+    }
+    return least;
   }
 
-  double LeastAlone(int l, int lead) const {
+  double LeastShared(const Led& led, double enough) const {
+    const LayerTables tables(led.problem, led.problem.layers[0]);
+    // The search for one may have missed those that there are.
+    if (!led.known) return tables.FixedPrice(led.prices);
+    return LayerBound(tables, led.prices, *led.known, enough);
+  }
+
+  double LeastAlone(int l, int lead, double enough) const {
     const SplitProblem problem = model_.Times(l, l + 1, {lead});
     if (!CheckProblem(problem).ok()) return kNoFit;
     const LayerTables tables(problem, problem.layers[0]);
-    return LayerBound(tables, PricesOf({lead}), {{0, problem.layers[0].n_blocks()}});
+    return LayerBound(tables, PricesOf({lead}), {{0, problem.layers[0].n_blocks()}}, enough);
   }
 
   SplitPrices PricesOf(const std::vector<int>& group) const {

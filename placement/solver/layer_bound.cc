@@ -56,7 +56,9 @@ class Bound {
     return BlocksMin(m, kNever);
   }
 
-  double WithTime(double upper, const LayerSplit& known) {
+  // `upper`: what `known` costs; `enough`: what a segment needs no more than.
+  double WithTime(double upper, double enough, const LayerSplit& known) {
+    enough_ = std::min(enough, upper * (1 - kNear));
     const std::vector<double> values =
         TimeValues(tables_, prices_, FromColdEnd(known), known, prices_.latency);
     std::priority_queue<Segment> segments;
@@ -71,7 +73,7 @@ class Bound {
     }
     for (int n = 0; n < kMaxSegments && !segments.empty(); ++n) {
       const Segment worst = segments.top();
-      if (worst.bound >= upper * (1 - kNear)) break;
+      if (worst.bound >= enough_) break;
       segments.pop();
       const double cut = CutOf(worst);
       segments.push(Evaluate(worst.from, cut, upper, worst.m));
@@ -92,6 +94,7 @@ class Bound {
     Segment segment{from, to, prices_.latency * from, 0.5 * (from + to), {}};
     segment.m.assign(tables_.n_devices(), 0.0);
     Offer(likely, segment);
+    if (segment.bound >= enough_) return segment;
     std::vector<double> starts = starts_;
     for (double& start : starts) {
       if (start >= to) start = kNever;
@@ -180,7 +183,7 @@ class Bound {
     constexpr int kSteps = 8;
     std::vector<double> m = segment.m, slope(m.size());
     double length = 0.7;
-    for (int step = 0; step < kSteps && segment.bound < upper * (1 - kNear); ++step) {
+    for (int step = 0; step < kSteps && segment.bound < enough_; ++step) {
       const double value = Slope(m, segment, slope);
       double squares = 0;
       for (size_t d = 0; d < m.size(); ++d) {
@@ -321,20 +324,24 @@ class Bound {
   const SplitPrices& prices_;
   std::vector<double> starts_;
   std::vector<double> open_;
+  double enough_ = 0;        // of a segment's bound
   bool sends_busy_ = false;  // any send keeps the lead from its own part
   std::vector<double> least_;
 };
 
 }  // namespace
 
-double LayerBound(const LayerTables& tables, const SplitPrices& prices, const LayerSplit& known) {
+double LayerBound(const LayerTables& tables, const SplitPrices& prices, const LayerSplit& known,
+                  double enough) {
   const double upper = tables.Price(prices, known);
   const double fixed = tables.FixedPrice(prices);
   Bound bound(tables, prices);
   const double most = upper - fixed;
   const bool timed = prices.latency > 0 && most / prices.latency <= kMostSeconds;
-  const double least = timed ? bound.WithTime(most, known) : bound.WithoutTime();
-  return fixed + std::min(least, most) - kRounding * std::abs(upper);
+  const double rounding = kRounding * std::abs(upper);
+  const double least =
+      timed ? bound.WithTime(most, enough - fixed + rounding, known) : bound.WithoutTime();
+  return fixed + std::min(least, most) - rounding;
 }
 
 }  // namespace thermocline::placement
