@@ -6,7 +6,7 @@
 namespace thermocline::placement {
 
 int64_t StreamsOf(const PlannerOptions& options) {
-  return std::max({options.n_streams, options.n_sequences, int64_t{1}});
+  return std::max(options.n_streams, int64_t{1});
 }
 
 BatchCosts::BatchCosts(const PlannerInputs& inputs, const PlannerOptions& options, PairWires wires)

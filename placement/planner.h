@@ -32,7 +32,8 @@ struct PlannerOptions {
   // Streams that decode at the same time, with the context they have: what plans are made for.
   int64_t n_streams = 1;
   int64_t n_context = 0;
-  // Of the step that a forecast tells; 0: as many as a batch of the plan has of the streams.
+  // Of the step that a forecast tells, which plans do not depend on; 0: as many as a batch of the
+  // plan has of the streams.
   int64_t n_sequences = 0;
   // 1: the latency of one stream; 0: the throughput of all; between: both, weighted.
   double latency_weight = 1;

@@ -68,8 +68,10 @@ void AddGoalFlags(CLI::App* app, PlanFlags* flags) {
   app->add_option("--streams", flags->n_streams,
                   "Sequences expected to decode at the same time (default: --parallel)")
       ->check(CLI::Range(1, 4096));
-  app->add_option("-b,--sequences", flags->n_sequences,
-                  "Of them, those in the step whose times are told (default: as the plan has them)")
+  app->add_option(
+         "-b,--sequences", flags->n_sequences,
+         "Sequences in the step whose times are told; plans are made for --streams (default: "
+         "as the plan has them)")
       ->check(CLI::Range(1, 4096));
   app->add_option(
          "-d,--depth", flags->n_depth,

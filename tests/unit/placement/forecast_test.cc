@@ -201,6 +201,18 @@ TEST_F(ForecastTest, OfAPipelineStreamsKeepAsManyStagesBusyAsTheyAre) {
                    6 / std::max(three.step_s, 2 * three.bottleneck_s));
 }
 
+TEST_F(ForecastTest, WhatAPlanIsWorthDoesNotDependOnTheStepThatIsTold) {
+  const Plan plan =
+      Complete({{.lead = {1}, .layers = {0, 2}}, {.lead = {2}, .layers = {2, kLayers}}});
+  options_.n_streams = 2;
+  options_.latency_weight = 0.5;
+  const PlanSpeed speed = Speed(plan);
+  options_.n_sequences = 32;
+  EXPECT_EQ(Forecast(plan).n_sequences, 32);
+  EXPECT_EQ(Speed(plan).n_streams, 2);
+  EXPECT_DOUBLE_EQ(Speed(plan).value_s, speed.value_s);
+}
+
 TEST_F(ForecastTest, AWorkerThatIsGoneIsNamed) {
   const Plan plan = Complete({{.lead = {2}, .layers = {0, kLayers}}});
   cluster_.workers.pop_back();
