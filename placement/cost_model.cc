@@ -100,12 +100,16 @@ void CostModel::Tabulate(Form* form) const {
   }
 }
 
+// A lead alone that never skips neurons has them as the file has; re-laid rows are for the others.
 void CostModel::TabulateBytes() {
   const ModelBytes bytes = ModelBytes::Of(inputs_.config, inputs_.weights, inputs_.ffn);
   for (int layer = 0; layer < inputs_.config.n_layer; ++layer) {
-    std::vector<uint64_t>& of_layer = block_bytes_.emplace_back();
+    std::vector<uint64_t>& alone = alone_.block_bytes.emplace_back();
+    std::vector<uint64_t>& shared = shared_.block_bytes.emplace_back();
     for (int b = 0; b < n_blocks_; ++b) {
-      of_layer.push_back(bytes.Neurons(layer, NeuronsOf({b, b + 1})).sum());
+      const PartBytes block = bytes.Neurons(layer, NeuronsOf({b, b + 1}));
+      shared.push_back(block.sum());
+      alone.push_back(inputs_.ffn.needs_neuron_rows() ? block.sum() : block.sum() - block.relay);
     }
   }
 }
@@ -236,7 +240,7 @@ SplitProblem CostModel::ProblemOf(const Group& group, const model::LayerRange& l
     const auto at = static_cast<size_t>(i);
     SplitLayer& layer = problem.layers.emplace_back();
     layer.fixed_s = SecondsOf(form.layers[at].before_ffn, SpeedOf(group.front()), {}, 1);
-    layer.block_bytes = block_bytes_[at];
+    layer.block_bytes = form.block_bytes[at];
     for (const WorkerId worker : group) {
       layer.seconds.push_back(form.block_seconds[IndexOf(worker)][at]);
     }

@@ -97,6 +97,7 @@ class CostModel {
     // whatever neurons it has.
     std::vector<std::vector<std::vector<double>>> block_seconds;
     std::vector<std::vector<double>> part_seconds;
+    std::vector<std::vector<uint64_t>> block_bytes;  // by layer
   };
   // A lead alone has its neurons in the file's order, and ffn_down as the file has it where no mode
   // needs rows.
@@ -134,10 +135,9 @@ class CostModel {
   CostInputs inputs_;
   int64_t block_neurons_ = 0;
   int n_blocks_ = 0;
-  std::vector<WorkerSpeed> speeds_;                 // by place in the cluster
-  Form alone_;                                      // each layer in the mode that is fastest there
-  Form shared_;                                     // in the same modes
-  std::vector<std::vector<uint64_t>> block_bytes_;  // by layer
+  std::vector<WorkerSpeed> speeds_;  // by place in the cluster
+  Form alone_;                       // each layer in the mode that is fastest there
+  Form shared_;                      // in the same modes
   std::vector<OpLoad> embed_, head_;
 };
 

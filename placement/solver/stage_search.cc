@@ -36,8 +36,11 @@ class StageSearch {
 
   std::optional<StageSearchResult> Run() {
     const SplitPolicy policy = options_.inner.policy;
-    if (policy == SplitPolicy::kOptimal || policy == SplitPolicy::kPipelineOnly) OfferStages();
-    if (policy == SplitPolicy::kOptimal && !stopped()) OfferSingles();
+    if (policy == SplitPolicy::kOptimal || policy == SplitPolicy::kPipelineOnly) {
+      OfferStages();
+      // Estimates of stages with others before and after them may find room for none.
+      if ((policy == SplitPolicy::kOptimal || !best_) && !stopped()) OfferSingles();
+    }
     // Of many types moves have tried it, too.
     const bool is_tried = policy == SplitPolicy::kOptimal && !has_few_types() && best_;
     if (policy != SplitPolicy::kPipelineOnly && !is_tried && !stopped()) OfferWholeCluster();

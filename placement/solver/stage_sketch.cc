@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <optional>
 
 namespace thermocline::placement {
@@ -37,6 +38,13 @@ int SampleLayer(int sample, int n_layer) {
 
 double Room(const std::optional<SplitProblem>& problem, size_t member) {
   return problem ? static_cast<double>(problem->devices[member].memory_bytes) : 0;
+}
+
+// Of a layer's neurons; `otherwise` where nothing is known of the layer.
+double Total(const SplitProblem& problem, double otherwise) {
+  if (problem.layers.empty()) return otherwise;
+  const std::vector<uint64_t>& bytes = problem.layers[0].block_bytes;
+  return static_cast<double>(std::accumulate(bytes.begin(), bytes.end(), uint64_t{0}));
 }
 
 }  // namespace
@@ -103,6 +111,7 @@ void StageSketch::MeasureRoom(int lead, int helper) {
 
 void StageSketch::AddSeconds() {
   bytes_.assign(kPoints, 0);
+  alone_bytes_ = 0;
   for (Device& device : devices_) device.seconds.assign(kPoints, 0);
   for (int s = 0; s < kSampleLayers; ++s) {
     const int l = SampleLayer(s, model_.n_layer());
@@ -110,10 +119,15 @@ void StageSketch::AddSeconds() {
       // As members of a shared stage have their neurons, where there is one.
       std::vector<int> group = {d};
       if (model_.n_devices() > 1) group.push_back(d == 0 ? 1 : 0);
-      const auto problem = model_.Problem(l, l + 1, group);
-      if (!problem) continue;
-      const SplitLayer& layer = problem->layers[0];
-      std::vector<double>& seconds = devices_[static_cast<size_t>(d)].seconds;
+      const SplitProblem problem = model_.Times(l, l + 1, group);
+      Device& own = devices_[static_cast<size_t>(d)];
+      if (problem.layers.empty()) {
+        own.can_lead = false;
+        own.helper_room = 0;
+        continue;
+      }
+      const SplitLayer& layer = problem.layers[0];
+      std::vector<double>& seconds = own.seconds;
       for (int p = 0; p < kPoints; ++p) {
         seconds[static_cast<size_t>(p)] +=
             layer.seconds[0][static_cast<size_t>(PointBlock(p, layer.n_blocks()))] / kSampleLayers;
@@ -126,6 +140,7 @@ void StageSketch::AddSeconds() {
         }
         bytes_[static_cast<size_t>(p)] += bytes / kSampleLayers;
       }
+      alone_bytes_ += Total(model_.Times(l, l + 1, {d}), bytes) / kSampleLayers;
     }
   }
 }
@@ -151,7 +166,7 @@ StageEstimate StageSketch::Of(const std::vector<int>& group, int n_layers, Stage
 
 StageEstimate StageSketch::Alone(int d, int n_layers, StagePlace place) const {
   const Device& own = devices_[static_cast<size_t>(d)];
-  if (RoomOf({d}, 0, n_layers, place) < bytes_.back()) return {kNoFit, kNoFit};
+  if (RoomOf({d}, 0, n_layers, place) < alone_bytes_) return {kNoFit, kNoFit};
   const double seconds = own.alone_s * n_layers + (place.is_first ? own.embed_s : 0) +
                          (place.is_last ? own.head_s : 0);
   return {seconds, seconds};

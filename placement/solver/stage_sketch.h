@@ -68,7 +68,8 @@ class StageSketch {
 
   const StageModel& model_;
   std::vector<Device> devices_;
-  std::vector<double> bytes_;  // of the hottest neurons of a layer, up to each of kPoints
+  std::vector<double> bytes_;  // of the hottest neurons of a shared layer, up to each of kPoints
+  double alone_bytes_ = 0;     // of all neurons of a layer alone on its lead
   std::unordered_map<uint64_t, std::vector<std::pair<std::vector<int>, StageEstimate>>> known_;
 };
 

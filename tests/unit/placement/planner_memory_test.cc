@@ -126,6 +126,22 @@ TEST_F(PlannerMemoryTest, TheMemoryThatIsSaidToBeEnoughIs) {
   }
 }
 
+// Whoever leads alone needs no rows by neuron, which are larger, unless neurons are skipped.
+TEST_F(PlannerMemoryTest, AQuantisedModelAloneNeedsItsFileOnly) {
+  const TinyModelParts model = MakeTinyModelParts({.n_layer = kLayers, .dtype = DType::kQ8_0});
+  const uint64_t weights = model.weights.BytesOf({0, kLayers, true, true});
+  options_.request.n_parallel = 1;
+  const uint64_t needed =
+      OverheadOf(model, options_.request.max_step_tokens) + weights + 4 * page_bytes();
+  for (const SplitPolicy policy : {SplitPolicy::kPipelineOnly, SplitPolicy::kOptimal}) {
+    options_.policy = policy;
+    const auto enough = MakeFor(model, {needed});
+    ASSERT_TRUE(enough.ok()) << enough.status();
+    EXPECT_EQ(enough->forecast.stages[0].members[0].memory_bytes, needed);
+    EXPECT_EQ(MakeFor(model, {needed - 1}).status().code(), StatusCode::kResourceExhausted);
+  }
+}
+
 TEST_F(PlannerMemoryTest, ContextIsShortenedOnlyWhenItWasNotAskedFor) {
   const std::vector<uint64_t> one = {overhead() + weights_ + 20 * page_bytes()};
   options_.request.n_ctx = 0;
