@@ -5,9 +5,7 @@
 
 namespace thermocline::placement {
 
-int64_t StreamsOf(const PlannerOptions& options) {
-  return std::max(options.n_streams, int64_t{1});
-}
+int64_t StreamsOf(const PlannerOptions& options) { return std::max(options.n_streams, int64_t{1}); }
 
 BatchCosts::BatchCosts(const PlannerInputs& inputs, const PlannerOptions& options, PairWires wires)
     : inputs_(inputs),

@@ -251,6 +251,7 @@ Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions&
     // Roundings of times may put it a little above the plan.
     plan->speed.lower_bound_s = std::min(
         plan->speed.value_s, ValueBound(costs, n_pages, MainLead(plan->plan, inputs.cluster)));
+    if (options.stop != nullptr && *options.stop) return Aborted("planning was stopped");
   }
   return plan;
 }

@@ -16,7 +16,9 @@ class Bounds {
       : costs_(costs), n_pages_(n_pages), lead_(lead) {}
 
   // Of a step of so many sequences.
-  double Step(int64_t n_sequences) { return ClusterBound(StagesOf(n_sequences), {1}, lead_); }
+  double Step(int64_t n_sequences) {
+    return ClusterBound(StagesOf(n_sequences), {1}, lead_, costs_.options().stop);
+  }
 
   // Of a round of all streams. Of the sizes of batches each has a rough bound, and the one whose is
   // the least, which counts, a better one, until that is the least.
@@ -56,8 +58,8 @@ class Bounds {
     const double step_s = Step(batching.n_sequences);
     if (batching.n_batches == 1) return step_s;
     const ClusterStages stages = StagesOf(batching.n_sequences);
-    return std::max(step_s,
-                    static_cast<double>(batching.n_batches) * ClusterBound(stages, {0}, lead_));
+    const double busiest_s = ClusterBound(stages, {0}, lead_, costs_.options().stop);
+    return std::max(step_s, static_cast<double>(batching.n_batches) * busiest_s);
   }
 
   BatchCosts& costs_;

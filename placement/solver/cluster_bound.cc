@@ -133,8 +133,8 @@ std::vector<int> LedBy(const StageModel& model, int lead) {
 
 class LeadsBound {
  public:
-  LeadsBound(const StageModel& model, SplitObjective objective)
-      : model_(model), objective_(objective) {
+  LeadsBound(const StageModel& model, SplitObjective objective, const std::atomic<bool>* stop)
+      : model_(model), objective_(objective), stop_(stop) {
     for (int d = 0; d < model.n_devices(); ++d) memory_.push_back(MostMemory(model, d));
     first_ = FirstOfTypes(model);
   }
@@ -145,11 +145,12 @@ class LeadsBound {
     std::vector<double> least(model_.n_layer(), kNoFit);
     const auto of_layer = [&](int64_t layer, int) {
       const auto l = static_cast<size_t>(layer);
-      if (kinds[l] == layer) least[l] = Least(static_cast<int>(layer));
+      if (kinds[l] == layer && !is_stopped()) least[l] = Least(static_cast<int>(layer));
     };
     const auto pool = ThreadPool::Create({.n_threads = kThreads, .name = "bound"});
     if (!pool.ok()) return 0;
     (*pool)->ParallelFor(model_.n_layer(), of_layer);
+    if (is_stopped()) return 0;
     for (size_t l = 0; l < least.size(); ++l) least[l] = least[kinds[l]];
     double bound = std::accumulate(least.begin(), least.end(), 0.0);
     for (size_t d = 0; d < memory_.size(); ++d) {
@@ -159,6 +160,8 @@ class LeadsBound {
   }
 
  private:
+  bool is_stopped() const { return stop_ != nullptr && *stop_; }
+
   // By layer: the first one that is equal to it whoever leads.
   std::vector<int> FirstOfLayerKinds() const {
     std::vector<int> first(model_.n_layer(), 0);
@@ -285,6 +288,7 @@ class LeadsBound {
 
   const StageModel& model_;
   const SplitObjective objective_;
+  const std::atomic<bool>* const stop_;
   std::vector<uint64_t> memory_;
   std::vector<int> first_;  // by device: the first of its type
   SplitPrices prices_;      // by device
@@ -298,14 +302,17 @@ double RoughClusterBound(const StageModel& model, SplitObjective objective) {
   return objective.latency * free->fixed_s + WorkBound(free->problem, objective);
 }
 
-double ClusterBound(const StageModel& model, SplitObjective objective, int lead) {
+double ClusterBound(const StageModel& model, SplitObjective objective, int lead,
+                    const std::atomic<bool>* stop) {
+  const auto is_stopped = [&] { return stop != nullptr && *stop; };
+  if (is_stopped()) return 0;
   int64_t leads = 0;
   const std::vector<int> first = FirstOfTypes(model);
   for (int d = 0; d < model.n_devices(); ++d) leads += first[d] == d;
   const bool few = leads * model.n_layer() * model.n_devices() <= kMaxAsked;
   double bound = 0;
-  if (few && objective.latency > 0) bound = LeadsBound(model, objective).Run(lead);
-  if (bound > 0 && objective.latency >= 1) return bound;
+  if (few && objective.latency > 0) bound = LeadsBound(model, objective, stop).Run(lead);
+  if ((bound > 0 && objective.latency >= 1) || is_stopped()) return bound;
   return std::max(bound, FreeLinksBound(model, objective));
 }
 

@@ -1,6 +1,8 @@
 // A certified lower bound on every plan of a model on a cluster, however it is cut into stages.
 #pragma once
 
+#include <atomic>
+
 #include "placement/solver/stage_search.h"
 
 namespace thermocline::placement {
@@ -10,8 +12,9 @@ namespace thermocline::placement {
 //     cost nothing; at prices of one stage of all devices under `lead`;
 //   free links: one stage of all devices without links, sends, merges and parts, and the least
 //     fixed times. Asked only when the bottleneck counts, where the first has little to say.
-// 0 when a device cannot be asked for all layers alone.
-double ClusterBound(const StageModel& model, SplitObjective objective, int lead);
+// 0 when a device cannot be asked for all layers alone, and soon after `stop` is set.
+double ClusterBound(const StageModel& model, SplitObjective objective, int lead,
+                    const std::atomic<bool>* stop = nullptr);
 
 // A lower one, for little: free links, and every device at work all the time in any memory.
 double RoughClusterBound(const StageModel& model, SplitObjective objective);

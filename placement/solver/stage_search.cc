@@ -295,8 +295,9 @@ Result<StageSearchResult> SearchStages(const StageModel& model, const StageSearc
   const StageChoice& longest = *std::max_element(
       result->stages.begin(), result->stages.end(),
       [](const StageChoice& a, const StageChoice& b) { return a.end - a.begin < b.end - b.begin; });
-  result->lower_bound =
-      std::min(result->value, ClusterBound(model, options.inner.objective, longest.group.front()));
+  result->lower_bound = std::min(result->value, ClusterBound(model, options.inner.objective,
+                                                             longest.group.front(), options.stop));
+  if (search.stopped()) return Aborted("planning was stopped");
   return std::move(*result);
 }
 

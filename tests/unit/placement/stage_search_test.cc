@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 
+#include "placement/solver/cluster_bound.h"
 #include "placement/solver/stage_moves.h"
 #include "tests/support/status_matchers.h"
 
@@ -90,6 +91,39 @@ StageSearchResult Search(const StageModel& model, const SplitOptions& inner) {
   if (!plan.ok()) return {};
   CheckPlan(model, *plan);
   return std::move(plan).value();
+}
+
+TEST(StageSearch, ABoundEndsWhenItIsToldTo) {
+  const Workers model(8, {{1, 1000}, {2, 500}}, 0.01);
+  std::atomic<bool> stop{false};
+  EXPECT_GT(ClusterBound(model, {.latency = 1}, 0, &stop), 0);
+  stop = true;
+  EXPECT_EQ(ClusterBound(model, {.latency = 1}, 0, &stop), 0);
+}
+
+// Layers that differ by next to nothing are asked one by one, equal ones once.
+class Wrinkled final : public Workers {
+ public:
+  using Workers::Workers;
+  std::optional<SplitProblem> Problem(int begin, int end,
+                                      const std::vector<int>& group) const override {
+    std::optional<SplitProblem> problem = Workers::Problem(begin, end, group);
+    for (int l = begin; l < end; ++l) {
+      problem->layers[static_cast<size_t>(l - begin)].fixed_s *= 1 + 1e-12 * l;
+    }
+    return problem;
+  }
+};
+
+TEST(StageSearch, EqualLayersGiveThePlansAndBoundsOfLayersThatDiffer) {
+  for (const double latency : {0.0, 0.5, 1.0}) {
+    const std::vector<Workers::Worker> workers = {{3, 200}, {1, 400}, {2, 300}};
+    const SplitOptions options = {.objective = {.latency = latency}};
+    const StageSearchResult equal = Search(Workers(9, workers, 0.2), options);
+    const StageSearchResult unequal = Search(Wrinkled(9, workers, 0.2), options);
+    EXPECT_NEAR(equal.value, unequal.value, 1e-3 * unequal.value) << latency;
+    EXPECT_NEAR(equal.lower_bound, unequal.lower_bound, 1e-3 * unequal.lower_bound) << latency;
+  }
 }
 
 TEST(StageSearch, OneWorkerThatHoldsAllIsEnoughBehindSlowLinks) {
