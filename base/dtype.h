@@ -1,7 +1,8 @@
 // Element types of tensors and the size of their blocks.
 //
 // Source of the block layouts: the GGUF file format (ggml's block definitions). Quantised types
-// store a row as whole blocks, so a row's length is a multiple of the block.
+// store a row as whole blocks, so a row's length is a multiple of the block. FP8 types are of
+// memory only: no file has them.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +10,20 @@
 
 namespace thermocline {
 
-enum class DType : uint8_t { kF32, kF16, kBF16, kQ8_0, kQ4_0, kQ4_K, kQ5_K, kQ6_K, kI32 };
-inline constexpr int kNumDTypes = 9;
+enum class DType : uint8_t {
+  kF32,
+  kF16,
+  kBF16,
+  kQ8_0,
+  kQ4_0,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
+  kI32,
+  kFp8E4M3,
+  kFp8E5M2
+};
+inline constexpr int kNumDTypes = 11;
 
 struct DTypeTraits {
   std::string_view name;
@@ -20,7 +33,7 @@ struct DTypeTraits {
 
 // 32-element blocks: f16 scale + 32 int8 (Q8_0) or 16 nibble pairs (Q4_0). 256-element
 // super-blocks: Q4_K f16 d,dmin + 12 scale bytes + 128; Q5_K the same + 32 high-bit bytes; Q6_K 128
-// low + 64 high + 16 int8 scales + f16 d.
+// low + 64 high + 16 int8 scales + f16 d. FP8: f16 scale + 32 codes of 8 bits.
 constexpr DTypeTraits Traits(DType type) {
   switch (type) {
     case DType::kF32:
@@ -41,6 +54,10 @@ constexpr DTypeTraits Traits(DType type) {
       return {"Q6_K", 256, 210};
     case DType::kI32:
       return {"I32", 1, 4};
+    case DType::kFp8E4M3:
+      return {"FP8_E4M3", 32, 34};
+    case DType::kFp8E5M2:
+      return {"FP8_E5M2", 32, 34};
   }
   return {"?", 1, 1};
 }
@@ -55,5 +72,7 @@ constexpr uint64_t RowBytes(DType type, uint64_t n_elems) {
 constexpr bool IsFloat(DType type) {
   return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16;
 }
+
+constexpr bool IsFp8(DType type) { return type == DType::kFp8E4M3 || type == DType::kFp8E5M2; }
 
 }  // namespace thermocline

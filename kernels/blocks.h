@@ -27,6 +27,8 @@ inline constexpr int kSubScaleElems = 16;
 struct Q8_0Layout {
   static constexpr int kScale = 0, kQuants = 2;
 };
+// w = d * c, c a float of 8 bits (kernels/fp8.h). Of memory only, with fields where Q8_0's are.
+using Fp8Layout = Q8_0Layout;
 // w = d * (n - 8); byte j holds element j in its low nibble and element j + 16 in its high nibble.
 struct Q4_0Layout {
   static constexpr int kScale = 0, kNibbles = 2, kOffset = 8;

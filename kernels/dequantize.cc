@@ -5,6 +5,7 @@
 #include "base/half.h"
 #include "kernels/blocks.h"
 #include "kernels/device.h"
+#include "kernels/fp8.h"
 #include "kernels/lanes.h"
 
 namespace thermocline::kernels {
@@ -71,6 +72,12 @@ void DecodeQ6_K(const uint8_t* block, float* out) {
   }
 }
 
+template <float (*kDecode)(uint8_t)>
+void DecodeFp8(const uint8_t* block, float* out) {
+  const float d = LoadHalf(block + Fp8Layout::kScale);
+  for (int i = 0; i < kGroupElems; ++i) out[i] = d * kDecode(block[Fp8Layout::kQuants + i]);
+}
+
 template <typename DecodeBlock>
 void ForEachBlock(DType dtype, const uint8_t* row, int64_t n_elems, float* out,
                   DecodeBlock decode) {
@@ -111,6 +118,10 @@ void DequantizeRow(DType dtype, const std::byte* row, int64_t n_elems, float* ou
       return ForEachBlock(dtype, bytes, n_elems, out, DecodeQ5_K);
     case DType::kQ6_K:
       return ForEachBlock(dtype, bytes, n_elems, out, DecodeQ6_K);
+    case DType::kFp8E4M3:
+      return ForEachBlock(dtype, bytes, n_elems, out, DecodeFp8<DecodeE4M3>);
+    case DType::kFp8E5M2:
+      return ForEachBlock(dtype, bytes, n_elems, out, DecodeFp8<DecodeE5M2>);
     case DType::kI32:
       for (int64_t i = 0; i < n_elems; ++i) {
         out[i] = static_cast<float>(static_cast<int32_t>(LoadU32(bytes + i * 4)));

@@ -75,6 +75,8 @@ class Device {
 
   // The arrangement in which the ops read rows of this type fastest.
   virtual RowLayout PreferredLayout(DType) const { return RowLayout::kFile; }
+  // Whether the ops read rows of FP8 (kernels/fp8.h).
+  virtual bool has_fp8_rows() const { return false; }
   // Copies the rows of `from`, in host memory and the file's arrangement, to those of `to`, in the
   // device's memory, whose layout is PreferredLayout. `to` may have another type when `from` is F32
   // (kernels/quantize.h). Memory of packed rows needs kLanesSlackBytes after the last.

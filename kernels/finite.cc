@@ -58,6 +58,9 @@ bool IsFiniteRow(DType dtype, const std::byte* row, int64_t n_elems) {
       return AreScalesFinite(dtype, row, n_elems, Q4_KLayout::kScale, Q4_KLayout::kMinScale);
     case DType::kQ6_K:
       return AreScalesFinite(dtype, row, n_elems, Q6_KLayout::kScale, Q6_KLayout::kScale);
+    case DType::kFp8E4M3:
+    case DType::kFp8E5M2:
+      return AreScalesFinite(dtype, row, n_elems, Fp8Layout::kScale, Fp8Layout::kScale);
     case DType::kI32:
       return true;
   }

@@ -10,12 +10,16 @@
 #include "base/check.h"
 #include "base/half.h"
 #include "kernels/device.h"
+#include "kernels/fp8.h"
 #include "kernels/quantize.h"
 
 namespace thermocline::kernels {
 namespace {
 
-// The quants of one block of 32 weights, as stored: unsigned, but int8 for Q8_0.
+// Types whose quants, or codes, are a byte each.
+constexpr bool HasByteQuants(DType dtype) { return dtype == DType::kQ8_0 || IsFp8(dtype); }
+
+// The quants of one block of 32 weights, as stored: unsigned, but int8 for Q8_0 and codes for FP8.
 using Quants = std::array<uint8_t, kGroupElems>;
 
 // The quants of block `b` of a row in the file's layout.
@@ -27,7 +31,7 @@ Quants FileQuants(const uint8_t* row, int64_t b) {
   Quants quants;
   for (int i = 0; i < kGroupElems; ++i) {
     uint8_t& q = quants[static_cast<size_t>(i)];
-    if constexpr (kType == DType::kQ8_0) {
+    if constexpr (HasByteQuants(kType)) {
       q = block[Q8_0Layout::kQuants + i];
     } else if constexpr (kType == DType::kQ4_0) {
       q = (block[Q4_0Layout::kNibbles + i % 16] >> (i / 16 * 4)) & 0xf;
@@ -77,7 +81,7 @@ void WriteHighBits(const Quants& quants, int lane, int n_lanes, uint8_t* high) {
 template <DType kType>
 void WriteQuants(const Quants& quants, int lane, int n_lanes, uint8_t* unit) {
   const UnitLayout at = UnitLayout::Of(kType, n_lanes);
-  if constexpr (kType == DType::kQ8_0) {
+  if constexpr (HasByteQuants(kType)) {
     for (int t = 0; t < kDwordsPerBlock; ++t) {
       std::memcpy(unit + 4 * (t * n_lanes + lane), quants.data() + t * kLaneStep, kLaneStep);
     }
@@ -93,7 +97,7 @@ Quants UnitQuants(DType dtype, const uint8_t* unit, int lane, int n_lanes) {
   Quants quants;
   for (int i = 0; i < kGroupElems; ++i) {
     const int t = i / kLaneStep, c = i % kLaneStep;
-    if (dtype == DType::kQ8_0) {
+    if (HasByteQuants(dtype)) {
       quants[static_cast<size_t>(i)] = unit[4 * (t * n_lanes + lane) + c];
       continue;
     }
@@ -127,7 +131,7 @@ void WriteSuperScales(const uint8_t* block, int s, int n_lanes, uint8_t* scales)
 void WriteScales(DType dtype, const uint8_t* row, int64_t b0, int n_lanes, uint8_t* unit) {
   const UnitLayout at = UnitLayout::Of(dtype, n_lanes);
   const auto block_bytes = static_cast<int64_t>(Traits(dtype).block_bytes);
-  if (dtype == DType::kQ8_0 || dtype == DType::kQ4_0) {
+  if (HasByteQuants(dtype) || dtype == DType::kQ4_0) {
     for (int j = 0; j < n_lanes; ++j) {
       std::memcpy(unit + at.scales + 2 * j, row + (b0 + j) * block_bytes, 2);
     }
@@ -173,6 +177,12 @@ void DequantizeLane(DType dtype, const uint8_t* unit, int lane, int n_lanes, flo
     switch (dtype) {
       case DType::kQ8_0:
         out[i] = HalfAt(unit + at.scales + 2 * lane) * static_cast<float>(static_cast<int8_t>(q));
+        break;
+      case DType::kFp8E4M3:
+        out[i] = HalfAt(unit + at.scales + 2 * lane) * DecodeE4M3(q);
+        break;
+      case DType::kFp8E5M2:
+        out[i] = HalfAt(unit + at.scales + 2 * lane) * DecodeE5M2(q);
         break;
       case DType::kQ4_0:
         out[i] = HalfAt(unit + at.scales + 2 * lane) * static_cast<float>(q - Q4_0Layout::kOffset);
@@ -232,6 +242,10 @@ void PackLanesRow(DType dtype, const std::byte* row, int64_t n_elems, std::byte*
       return PackUnits<DType::kQ5_K>(file, n_elems, unit);
     case DType::kQ6_K:
       return PackUnits<DType::kQ6_K>(file, n_elems, unit);
+    case DType::kFp8E4M3:
+      return PackUnits<DType::kFp8E4M3>(file, n_elems, unit);
+    case DType::kFp8E5M2:
+      return PackUnits<DType::kFp8E5M2>(file, n_elems, unit);
     default:
       DCHECK(false);  // float types have no lanes
   }

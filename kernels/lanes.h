@@ -10,6 +10,7 @@
 //
 // Unit of L blocks, in this order; "dword u of lane j" lies at 4 * (u * L + j):
 //   Q8_0  8 dwords of int8 quants; L half scales
+//   FP8   as Q8_0, with codes for quants; they are of memory only, and meet activations as they are
 //   Q4_0  4 dwords of nibbles, byte c of dword u: low = weight 4u + c, high = weight 16 + 4u + c;
 //         L half scales
 //   Q4_K  nibbles as Q4_0; then the scales of SuperLayout
@@ -39,8 +40,9 @@ inline constexpr uint64_t kLanesSlackBytes = 64;
 // Where the parts of a unit of L lanes begin, in bytes.
 struct UnitLayout {
   int quants = 0;
-  int high = 0;    // Q5_K, Q6_K
-  int scales = 0;  // the halves of Q8_0 and Q4_0, the SuperLayout of Q4_K and Q5_K, int8 of Q6_K
+  int high = 0;  // Q5_K, Q6_K
+  int scales =
+      0;  // the halves of Q8_0, FP8 and Q4_0, the SuperLayout of Q4_K and Q5_K, int8 of Q6_K
   int super_scale = 0;  // Q6_K: the halves d
   int n_bytes = 0;
 
@@ -48,6 +50,8 @@ struct UnitLayout {
     const int nibbles = 16 * n_lanes;
     switch (dtype) {
       case DType::kQ8_0:
+      case DType::kFp8E4M3:
+      case DType::kFp8E5M2:
         return {0, 0, 32 * n_lanes, 0, 34 * n_lanes};
       case DType::kQ4_0:
       case DType::kQ4_K:
@@ -72,14 +76,19 @@ struct SuperLayout {
   static constexpr int Halves(int n_lanes) { return n_lanes + n_lanes / 2; }
 };
 
-// Whether the type has this layout: the quantised types do.
+// Whether the type has this layout: all that have blocks do.
 constexpr bool HasLanes(DType dtype) { return !IsFloat(dtype) && dtype != DType::kI32; }
+
+// Whether products with packed rows of the type round activations to 8 bits first: those with
+// integers do, which they are computed in.
+constexpr bool MeetsBytes(DType dtype) { return HasLanes(dtype) && !IsFp8(dtype); }
 
 // Re-arranges one row of n_elems from the file's layout. `packed` has RowBytes and may not overlap.
 void PackLanesRow(DType dtype, const std::byte* row, int64_t n_elems, std::byte* packed);
 
 // Stores row i of `from`, in the file's layout, as row i of `to`: in its layout and, when `from` is
-// F32, its type. False when it holds, or becomes, something infinite or not a number.
+// F32, its type. False when it holds, or becomes, something infinite or not a number, or a weight
+// is too large for the type.
 bool PackRow(const TensorView& from, int64_t i, const TensorView& to);
 
 // Dequantises a row in this layout: bit for bit what DequantizeRow makes of the file's row.

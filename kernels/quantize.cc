@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "base/check.h"
 #include "base/half.h"
 #include "kernels/blocks.h"
+#include "kernels/fp8.h"
 #include "kernels/quantize_fit.h"
 
 namespace thermocline::kernels {
@@ -37,6 +39,22 @@ void EncodeQ8_0(Group w, uint8_t* block) {
   for (int i = 0; i < kGroupElems; ++i) {
     const float q = RoundNearest(Clamp(w[i] * inverse, -127, 127));
     block[Q8_0Layout::kQuants + i] = static_cast<uint8_t>(static_cast<int8_t>(q));
+  }
+}
+
+// Infinite where F16 has no power that is large enough.
+template <typename Format>
+void EncodeFp8Block(Group w, uint8_t* block) {
+  constexpr int kLeast = -24, kMost = 15;  // powers that F16 has
+  const float most = MaxMagnitude(w);
+  int power = kLeast;
+  while (power <= kMost && most > std::ldexp(Format::kMaxValue, power)) ++power;
+  const bool is_beyond = power > kMost;
+  StoreScale(block + Fp8Layout::kScale,
+             is_beyond ? std::numeric_limits<float>::infinity() : std::ldexp(1.0f, power));
+  const float inverse = is_beyond ? 0 : std::ldexp(1.0f, -power);
+  for (size_t i = 0; i < w.size(); ++i) {
+    block[Fp8Layout::kQuants + i] = EncodeFp8<Format>(w[i] * inverse);
   }
 }
 
@@ -248,6 +266,10 @@ void QuantizeRow(DType dtype, std::span<const float> row, std::byte* out) {
       return ForEachBlock(dtype, row, bytes, EncodeQ5_K);
     case DType::kQ6_K:
       return ForEachBlock(dtype, row, bytes, EncodeQ6_K);
+    case DType::kFp8E4M3:
+      return ForEachBlock(dtype, row, bytes, EncodeFp8Block<E4M3>);
+    case DType::kFp8E5M2:
+      return ForEachBlock(dtype, row, bytes, EncodeFp8Block<E5M2>);
     case DType::kI32:
       break;
   }

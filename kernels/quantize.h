@@ -13,6 +13,9 @@
 
 namespace thermocline::kernels {
 
+// Blocks of FP8 have a power of two for their scale, so that scaling rounds nothing: the least with
+// which no weight is beyond the largest code, or 2^-24, the least that F16 has.
+//
 // Encodes one row, whose length is a multiple of the type's block, in any type but I32. Values must
 // be finite. F16 and BF16 round to nearest even; a value beyond the type's range becomes infinite
 // in F16 and in the scale of a quantised block, which shows when the row is decoded.

@@ -116,6 +116,7 @@ class SlowedDevice final : public Device {
   bool IsDone(WorkMark mark) override { return device_->IsDone(mark); }
   Status Wait(WorkMark mark) override { return device_->Wait(mark); }
   RowLayout PreferredLayout(DType dtype) const override { return device_->PreferredLayout(dtype); }
+  bool has_fp8_rows() const override { return device_->has_fp8_rows(); }
   int64_t Pack(TensorView from, TensorView to) override { return device_->Pack(from, to); }
   bool reads_host_memory() const override { return device_->reads_host_memory(); }
   void* stream() const override { return device_->stream(); }

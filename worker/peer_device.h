@@ -64,6 +64,7 @@ class PeerDevice final : public kernels::Device {
   kernels::WorkMark Mark() override { return device_.Mark(); }
   bool IsDone(kernels::WorkMark mark) override { return device_.IsDone(mark); }
   RowLayout PreferredLayout(DType dtype) const override { return device_.PreferredLayout(dtype); }
+  bool has_fp8_rows() const override { return device_.has_fp8_rows(); }
   int64_t Pack(TensorView from, TensorView to) override { return device_.Pack(from, to); }
   bool reads_host_memory() const override { return device_.reads_host_memory(); }
   void* stream() const override { return device_.stream(); }

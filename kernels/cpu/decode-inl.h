@@ -281,6 +281,9 @@ HWY_INLINE void WithDType(DType dtype, Fn&& fn) {
       return fn(Decoder<DType::kQ6_K>());
     case DType::kI32:
       return;  // not a weight type
+    case DType::kFp8E4M3:
+    case DType::kFp8E5M2:
+      return;  // CPUs have none (Device::has_fp8_rows)
   }
 }
 

@@ -181,6 +181,7 @@ class CudaDevice final : public Device {
   RowLayout PreferredLayout(DType dtype) const override {
     return HasLanes(dtype) ? RowLayout::kLanes : RowLayout::kFile;
   }
+  bool has_fp8_rows() const override { return true; }
   int64_t Pack(TensorView from, TensorView to) override;
   bool reads_host_memory() const override { return false; }
   void* stream() const override { return runtime_->stream(); }

@@ -28,8 +28,8 @@ struct ByteRows {
 // nothing.
 struct RowDotsJob {
   TensorView w, bias;
-  TensorView x;      // F32, for float weights
-  ByteRows x_bytes;  // for packed weights
+  TensorView x;      // F32, for float weights and FP8
+  ByteRows x_bytes;  // for other packed weights
   ActiveIds active;
   NeuronNeeds needs;  // with activations: their value times the product
   Activation kind = Activation::kRelu;

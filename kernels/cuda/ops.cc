@@ -47,6 +47,8 @@ int64_t AxpySlices(const TensorView& w) {
 }
 
 bool IsPacked(const TensorView& w) { return w.layout == RowLayout::kLanes; }
+// Whether products with it take activations of 8 bits.
+bool WantsBytes(const TensorView& w) { return IsPacked(w) && MeetsBytes(w.dtype); }
 
 int64_t RoundedRowBytes(const TensorView& x) {
   return (x.n_cols + kUnitElems - 1) / kUnitElems * kByteUnitBytes;
@@ -92,12 +94,12 @@ void CudaOps::MatMul(TensorView w, TensorView x, TensorView bias, TensorView y) 
   const Range range(queue_, "mat_mul");
   DCHECK(IsFloat(w.dtype) || IsPacked(w));
   traffic_.CountWeights(w, w.n_rows);
-  const int64_t n_most = IsPacked(w) ? RoundedAtOnce(x) : x.n_rows;
+  const int64_t n_most = WantsBytes(w) ? RoundedAtOnce(x) : x.n_rows;
   for (int64_t t = 0; t < x.n_rows && !queue_.has_failed(); t += n_most) {
     const int64_t n = std::min(n_most, x.n_rows - t);
     RowDotsJob job;
     job.w = w, job.bias = bias, job.x = x.Rows(t, n), job.out = y.Rows(t, n);
-    if (IsPacked(w)) job.x_bytes = Rounded(job.x);
+    if (WantsBytes(w)) job.x_bytes = Rounded(job.x);
     kernels_.row_dots(stream_, job);
   }
 }
@@ -252,8 +254,8 @@ void CudaOps::SelectBest(TensorView logits, int k, TensorView best) {
 void CudaOps::Neurons(const NeuronWeights& weights, Activation kind, TensorView x, ActiveIds active,
                       const NeuronNeeds& needs, TensorView a) {
   const Range range(queue_, "neurons");
-  const bool is_packed = IsPacked(weights.up) || IsPacked(weights.gate);
-  const int64_t n_most = is_packed ? RoundedAtOnce(x) : x.n_rows;
+  const bool wants_bytes = WantsBytes(weights.up) || WantsBytes(weights.gate);
+  const int64_t n_most = wants_bytes ? RoundedAtOnce(x) : x.n_rows;
   RowDotsJob job;
   job.active = active, job.kind = kind, job.sums = queue_.sums();
   job.needs.threshold = needs.threshold;
@@ -270,7 +272,9 @@ void CudaOps::Neurons(const NeuronWeights& weights, Activation kind, TensorView 
 void CudaOps::NeuronsOf(const NeuronWeights& weights, RowDotsJob job) {
   const bool gate_is_known = !job.needs.activations.empty();
   const bool reads_gate = !gate_is_known && !weights.gate.empty();
-  if (IsPacked(weights.up) || (reads_gate && IsPacked(weights.gate))) job.x_bytes = Rounded(job.x);
+  if (WantsBytes(weights.up) || (reads_gate && WantsBytes(weights.gate))) {
+    job.x_bytes = Rounded(job.x);
+  }
   if (reads_gate) {
     job.w = weights.gate, job.bias = weights.gate_bias, job.is_activated = true;
     job.row_bytes = BytesOfRow(weights.gate);

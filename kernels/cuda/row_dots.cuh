@@ -46,7 +46,7 @@ struct UnitStep {
 
   TC_DEVICE void Add(const Unit (&rows)[kDotRows], int64_t unit, int n_elems, bool is_fast,
                      float (&sums)[kDotRows][kTokens]) const {
-    if constexpr (IsFloat(kType)) {
+    if constexpr (!MeetsBytes(kType)) {
       float w[kDotRows][kLaneElems];
       TC_UNROLL for (int r = 0; r < kDotRows; ++r) rows[r].Decode(lane, w[r]);
       TC_UNROLL for (int t = 0; t < kTokens; ++t) {
@@ -189,7 +189,7 @@ void LaunchRowDots(void* stream, const RowDotsJob& job) {
   const int64_t n_rows = job.active.ids == nullptr ? job.w.n_rows : job.active.capacity;
   const int64_t n_blocks = (n_rows + kDotWarps * kDotRows - 1) / (kDotWarps * kDotRows);
   const int64_t n_groups = (job.out.n_rows + kTokens - 1) / kTokens;
-  const bool is_x_aligned = !IsFloat(kType) || HasAlignedRows<DType::kF32>(job.x);
+  const bool is_x_aligned = MeetsBytes(kType) || HasAlignedRows<DType::kF32>(job.x);
   Launch(RowDotsKernel<kType, kTokens>, {n_blocks * n_groups}, kDotWarps * kWarp, stream, job,
          static_cast<int>(n_groups), is_x_aligned && HasAlignedRows<kType>(job.w));
 }

@@ -9,6 +9,7 @@
 
 #include "base/dtype.h"
 #include "kernels/cuda/simt.cuh"
+#include "kernels/fp8.h"
 #include "kernels/lanes.h"
 
 namespace thermocline::kernels::cuda::TC_SIMT {
@@ -27,9 +28,9 @@ inline constexpr int kUnitBytes = IsFloat(kType)
 // What a row's address must be a multiple of for Load: the widest load, or where units of an odd
 // size begin.
 template <DType kType>
-inline constexpr int kRowAlign = IsFloat(kType) || kType == DType::kQ8_0 ? 16
-                                 : kType == DType::kQ6_K                 ? 4
-                                                                         : 8;
+inline constexpr int kRowAlign = IsFloat(kType) || kType == DType::kQ8_0 || IsFp8(kType) ? 16
+                                 : kType == DType::kQ6_K                                 ? 4
+                                                                                         : 8;
 
 // A dword at any even address.
 TC_DEVICE uint32_t LoadHalves(const std::byte* p) {
@@ -150,6 +151,31 @@ struct Q8Unit {
       sum = Fma(Scale(k) * x.d[k], static_cast<float>(Dp4a(quants.v[k], x.q[k], 0)), sum);
     }
     return sum;
+  }
+};
+
+// FP8: as Q8_0, with a float in each byte. The codes are finite, as packing leaves them.
+template <DType kType>
+struct Fp8Unit {
+  static constexpr bool kIsE4M3 = kType == DType::kFp8E4M3;
+  Q8Unit codes;
+
+  static TC_DEVICE int QuadColumn(int lane, int quad) { return Q8Unit::QuadColumn(lane, quad); }
+  static TC_DEVICE Fp8Unit Load(const std::byte* unit, int lane) {
+    return {Q8Unit::Load(unit, lane)};
+  }
+  static TC_DEVICE Fp8Unit LoadPart(const std::byte* unit, int n_elems, int lane) {
+    return {Q8Unit::LoadPart(unit, n_elems, lane)};
+  }
+  // Rounded once, as the reference's: powers of two scale exactly.
+  TC_DEVICE void Decode(int, float (&w)[kLaneElems]) const {
+    TC_UNROLL for (int k = 0; k < kQuads; ++k) {
+      const float scale = kIsE4M3 ? codes.Scale(k) * kE4M3OfHalf : codes.Scale(k);
+      TC_UNROLL for (int i = 0; i < 4; ++i) {
+        const uint32_t code = (codes.quants.v[k] >> (8 * i)) & 0xffu;
+        w[4 * k + i] = scale * HalfToFloat(kIsE4M3 ? HalfOfE4M3(code) : HalfOfE5M2(code));
+      }
+    }
   }
 };
 
@@ -332,6 +358,14 @@ template <>
 struct UnitOf<DType::kQ8_0> {
   using Type = Q8Unit;
 };
+template <>
+struct UnitOf<DType::kFp8E4M3> {
+  using Type = Fp8Unit<DType::kFp8E4M3>;
+};
+template <>
+struct UnitOf<DType::kFp8E5M2> {
+  using Type = Fp8Unit<DType::kFp8E5M2>;
+};
 
 // Calls fn.template operator()<type>() with the dtype as a constant.
 template <typename Fn>
@@ -353,6 +387,10 @@ void ForType(DType dtype, Fn fn) {
       return fn.template operator()<DType::kQ5_K>();
     case DType::kQ6_K:
       return fn.template operator()<DType::kQ6_K>();
+    case DType::kFp8E4M3:
+      return fn.template operator()<DType::kFp8E4M3>();
+    case DType::kFp8E5M2:
+      return fn.template operator()<DType::kFp8E5M2>();
     case DType::kI32:
       CHECK(dtype != DType::kI32);  // no weights
   }

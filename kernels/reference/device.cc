@@ -69,6 +69,7 @@ class ReferenceDevice final : public HostDevice {
  public:
   std::string name() const override { return "reference"; }
   Ops& ops() override { return ops_; }
+  bool has_fp8_rows() const override { return true; }
   int64_t Pack(TensorView from, TensorView to) override {
     for (int64_t i = 0; i < from.n_rows; ++i) {
       if (!PackRow(from, i, to)) return i;

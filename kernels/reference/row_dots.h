@@ -8,7 +8,8 @@
 
 namespace thermocline::kernels::reference {
 
-// The rows of x as products with w see them: rounded to 8 bits per block when w is packed.
+// The rows of x as products with w see them: rounded to 8 bits per block when w is packed
+// and has integers for quants.
 std::vector<std::vector<double>> TokenValues(const TensorView& w, const TensorView& x);
 
 // Row i of w with every token.

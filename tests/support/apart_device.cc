@@ -330,6 +330,7 @@ class ApartDevice final : public kernels::Device {
   }
 
   RowLayout PreferredLayout(DType dtype) const override { return host_->PreferredLayout(dtype); }
+  bool has_fp8_rows() const override { return host_->has_fp8_rows(); }
   int64_t Pack(TensorView from, TensorView to) override {
     queue_.RunTo(queue_.n_added());
     CHECK(!memory_.Holds(from.data));

@@ -112,7 +112,8 @@ Result<DType> ParseWeightType(const std::string& name) {
   for (char& c : upper) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   for (int i = 0; i < kNumDTypes; ++i) {
     const auto dtype = static_cast<DType>(i);
-    if (dtype != DType::kI32 && DTypeName(dtype) == upper) return dtype;
+    const bool is_of_files = dtype != DType::kI32 && !IsFp8(dtype);
+    if (is_of_files && DTypeName(dtype) == upper) return dtype;
   }
   return InvalidArgument(Str("unknown weight type \"", Printable(name),
                              "\"; one of f32 f16 bf16 q8_0 q4_0 q4_k q5_k q6_k"));
@@ -123,6 +124,8 @@ uint32_t FileTypeOf(DType dtype) {
   switch (dtype) {
     case DType::kF32:
     case DType::kI32:
+    case DType::kFp8E4M3:  // of no file
+    case DType::kFp8E5M2:
       return 0;
     case DType::kF16:
       return 1;

@@ -109,6 +109,9 @@ inline void FillQuantisedRow(DType dtype, std::byte* row, int64_t n_cols, std::m
   const DTypeTraits traits = Traits(dtype);
   for (int64_t b = 0; b < n_cols / traits.block_elems; ++b, row += traits.block_bytes) {
     for (uint32_t i = 0; i < traits.block_bytes; ++i) row[i] = static_cast<std::byte>(random());
+    if (IsFp8(dtype)) {  // 0x7b and less are finite
+      for (uint32_t i = 0; i < traits.block_bytes; ++i) row[i] &= std::byte{0xfb};
+    }
     for (const int offset : ScaleOffsets(dtype)) {
       const uint16_t bits = F32ToF16(scale(random));
       std::memcpy(row + offset, &bits, sizeof(bits));

@@ -9,6 +9,11 @@
 
 namespace thermocline::kernels {
 
+// Of weights: those of files, and those that a GPU's neurons may have in memory.
+inline constexpr DType kDeviceWeightTypes[] = {
+    DType::kF32,  DType::kF16,  DType::kBF16, DType::kQ8_0,    DType::kQ4_0,
+    DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kFp8E4M3, DType::kFp8E5M2};
+
 inline std::string Name(DType dtype, int64_t n_tokens, int64_t n_rows, int64_t n_cols) {
   return std::string(DTypeName(dtype)) + " tokens=" + std::to_string(n_tokens) +
          " rows=" + std::to_string(n_rows) + " cols=" + std::to_string(n_cols);

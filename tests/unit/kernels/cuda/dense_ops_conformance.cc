@@ -15,7 +15,7 @@ Tensor MatMul(Ops& ops, const Tensor& w, const Tensor& x, const Tensor& bias) {
 TEST_P(DeviceConformanceTest, EmbedGivesTheBitsOfTheReference) {
   StagedOps ops(device());
   const std::vector<int32_t> ids = {5, 0, 5, 2, 10};
-  for (const DType dtype : kWeightTypes) {
+  for (const DType dtype : kDeviceWeightTypes) {
     for (const int64_t n_embd : RowLengths(dtype)) {
       const Tensor table = RandomWeights(dtype, 11, n_embd, 1);
       Tensor y(DType::kF32, 5, n_embd, 4);
@@ -54,7 +54,7 @@ TEST_P(DeviceConformanceTest, NormsAgreeWithTheReferenceInPlaceToo) {
 TEST_P(DeviceConformanceTest, MatMulAgreesWithTheReference) {
   StagedOps ops(device());
   const auto reference = MakeReferenceDevice();
-  for (const DType dtype : kWeightTypes) {
+  for (const DType dtype : kDeviceWeightTypes) {
     for (const int64_t n_in : RowLengths(dtype)) {
       for (const int64_t n_tokens : {1, 11}) {
         const Tensor w = RandomWeights(dtype, 13, n_in, 1).Packed();
@@ -71,7 +71,7 @@ TEST_P(DeviceConformanceTest, MatMulAgreesWithTheReference) {
 
 TEST_P(DeviceConformanceTest, MatMulGivesATokenTheBitsItHasAlone) {
   StagedOps ops(device());
-  for (const DType dtype : kWeightTypes) {
+  for (const DType dtype : kDeviceWeightTypes) {
     for (const int64_t n_in : {512, 1280}) {
       const Tensor w = RandomWeights(dtype, 6, n_in, 4).Packed();
       const Tensor x = RandomActivations(10, n_in, 5, 0);
@@ -87,7 +87,7 @@ TEST_P(DeviceConformanceTest, MatMulGivesATokenTheBitsItHasAlone) {
 
 TEST_P(DeviceConformanceTest, AnActivationThatIsNotANumberShowsInEveryProduct) {
   StagedOps ops(device());
-  for (const DType dtype : kWeightTypes) {
+  for (const DType dtype : kDeviceWeightTypes) {
     const Tensor w = RandomWeights(dtype, 5, 512, 19).Packed();
     for (const int64_t column : {0, 17, 511}) {
       Tensor x = RandomActivations(2, 512, 20);

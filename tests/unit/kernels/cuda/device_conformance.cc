@@ -75,7 +75,7 @@ TEST_P(DeviceConformanceTest, NewMemoryIsZeroAndMemoryEnds) {
 }
 
 TEST_P(DeviceConformanceTest, PackCopiesRowsAndNamesTheFirstThatIsNotFinite) {
-  for (const DType dtype : kWeightTypes) {
+  for (const DType dtype : kDeviceWeightTypes) {
     Tensor w = RandomWeights(dtype, 40, 512, 1);
     const Tensor packed = w.Packed();
     auto there = device().Allocate(w.view().bytes() + kLanesSlackBytes);

@@ -5,7 +5,7 @@
 
 #include <set>
 
-#include "../op_testing.h"
+#include "conformance_operands.h"
 
 namespace thermocline::kernels::cuda::emulated {
 namespace {
@@ -30,7 +30,7 @@ class AlignedRow {
 
 template <typename Body>
 void OnEachType(Body body) {
-  for (const DType dtype : kWeightTypes) {
+  for (const DType dtype : kDeviceWeightTypes) {
     SCOPED_TRACE(std::string(DTypeName(dtype)));
     ForType(dtype, body);
   }
@@ -94,7 +94,7 @@ TEST(RowUnitTest, PartsOfUnitsDecodeToTheBitsOfTheReference) {
 
 TEST(RowUnitTest, ProductsWithBytesAreThoseOfTheDecodedWeights) {
   OnEachType([]<DType kType>() {
-    if constexpr (!IsFloat(kType)) {
+    if constexpr (MeetsBytes(kType)) {
       using Unit = typename UnitOf<kType>::Type;
       const Tensor w = RandomWeights(kType, 1, kUnitElems, 3).Packed();
       const std::vector<float> weights = w.Floats(0);

@@ -28,7 +28,7 @@ TEST_P(DeviceConformanceTest, SelectionsAreThoseOfTheReference) {
 TEST_P(DeviceConformanceTest, NeuronsAgreeWithTheReferenceAndLeaveOtherColumns) {
   StagedOps ops(device());
   const auto reference = MakeReferenceDevice();
-  for (const DType dtype : kWeightTypes) {
+  for (const DType dtype : kDeviceWeightTypes) {
     for (const NeuronCase& test : kNeuronCases) {
       for (const int64_t n_tokens : {1, 5}) {
         NeuronOperands in(dtype, test, n_tokens);
@@ -48,7 +48,7 @@ TEST_P(DeviceConformanceTest, NeuronsAgreeWithTheReferenceAndLeaveOtherColumns) 
 
 TEST_P(DeviceConformanceTest, NeuronsGiveATokenTheBitsItHasAlone) {
   StagedOps ops(device());
-  for (const DType dtype : {DType::kF16, DType::kQ4_0, DType::kQ6_K}) {
+  for (const DType dtype : {DType::kF16, DType::kQ4_0, DType::kQ6_K, DType::kFp8E4M3}) {
     for (const NeuronCase& test : kNeuronCases) {
       NeuronOperands in(dtype, test, 10);
       const Tensor together = RunNeurons(ops, test, in);
@@ -77,7 +77,7 @@ TEST_P(DeviceConformanceTest, NothingActiveLeavesEverything) {
 TEST_P(DeviceConformanceTest, AxpyRowsAgreesWithTheReference) {
   StagedOps ops(device());
   const auto reference = MakeReferenceDevice();
-  for (const DType dtype : kWeightTypes) {
+  for (const DType dtype : kDeviceWeightTypes) {
     for (const int64_t n_embd : RowLengths(dtype)) {
       for (const int64_t n_tokens : {1, 6}) {
         const Tensor w = RandomWeights(dtype, 150, n_embd, 1).Packed();
@@ -105,7 +105,7 @@ TEST_P(DeviceConformanceTest, AxpyRowsAgreesWithTheReference) {
 
 TEST_P(DeviceConformanceTest, AxpyRowsOfAListHasTheBitsOfAllAndOfATokenAlone) {
   StagedOps ops(device());
-  for (const DType dtype : {DType::kF16, DType::kQ8_0, DType::kQ4_K}) {
+  for (const DType dtype : {DType::kF16, DType::kQ8_0, DType::kQ4_K, DType::kFp8E5M2}) {
     const Tensor w = RandomWeights(dtype, 700, 512, 4).Packed();
     const Tensor a = SparseActivations(6, 700, 5);
     const Tensor bias = RandomActivations(1, 512, 8);
@@ -159,7 +159,7 @@ Tensor SumOfParts(Ops& ops, const Tensor& w, const Tensor& a, std::vector<int64_
 TEST_P(DeviceConformanceTest, AnyCutAtChunksGivesTheSameBits) {
   StagedOps ops(device());
   constexpr int64_t kRows = 5 * kSumChunk + 17;
-  for (const DType dtype : {DType::kF16, DType::kQ8_0, DType::kQ4_K}) {
+  for (const DType dtype : {DType::kF16, DType::kQ8_0, DType::kQ4_K, DType::kFp8E5M2}) {
     for (const int64_t n_tokens : {1, 5}) {
       const Tensor w = RandomWeights(dtype, kRows, 768, 4);
       const Tensor a = SparseActivations(n_tokens, kRows, 5);
