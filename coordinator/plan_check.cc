@@ -59,6 +59,7 @@ bool AreAlike(Plan a, Plan b) {
     for (placement::StagePlan& stage : plan->stages) {
       stage.reason.clear();
       stage.weights_bytes = stage.relay_bytes = stage.predictor_bytes = stage.kv_bytes = 0;
+      stage.saved_bytes = 0;
       for (placement::HelperPlan& helper : stage.helpers) {
         helper.reason.clear();
         helper.bytes = {};

@@ -30,14 +30,17 @@ std::optional<SplitProblem> ClusterStages::Problem(int begin, int end,
   // Alone it cannot hold its neurons either, so there will be no split. A helper without room takes
   // no part.
   const bool leads_others = group.size() > 1;
-  if (leads_others && WorkerAt(group[0]).memory_bytes < FixedBytes(layers, true, group.size())) {
+  const WorkerProfile& lead = WorkerAt(group[0]);
+  if (leads_others && lead.memory_bytes < FixedBytes(layers, lead, true, group.size())) {
     return std::nullopt;
   }
   SplitProblem problem = Times(begin, end, group);
+  const auto form = leads_others ? ModelBytes::Form::kShared : ModelBytes::Form::kAlone;
   for (size_t d = 0; d < group.size(); ++d) {
-    const uint64_t memory = WorkerAt(group[d]).memory_bytes;
-    const uint64_t fixed = FixedBytes(layers, d == 0, group.size());
-    problem.devices[d].memory_bytes = memory - std::min(memory, fixed);
+    const WorkerProfile& worker = WorkerAt(group[d]);
+    const uint64_t fixed = FixedBytes(layers, worker, d == 0, group.size());
+    problem.devices[d].memory_bytes =
+        AsOthersCount(worker.memory_bytes - std::min(worker.memory_bytes, fixed), worker, form);
   }
   return problem;
 }
@@ -54,16 +57,25 @@ SplitProblem ClusterStages::Times(int begin, int end, const std::vector<int>& gr
   return problem;
 }
 
-uint64_t ClusterStages::FixedBytes(const model::LayerRange& layers, bool is_lead,
-                                   size_t n_members) const {
+uint64_t ClusterStages::AsOthersCount(uint64_t n_bytes, const WorkerProfile& worker,
+                                      ModelBytes::Form form) const {
+  const double share = bytes_.HeldShare(worker.neuron_rows, form);
+  // A cluster file may hold any number.
+  if (share >= 1 || n_bytes > UINT64_MAX / 8) return n_bytes;
+  return static_cast<uint64_t>(static_cast<double>(n_bytes) / share);
+}
+
+uint64_t ClusterStages::FixedBytes(const model::LayerRange& layers, const WorkerProfile& worker,
+                                   bool is_lead, size_t n_members) const {
   const auto n_layers = static_cast<size_t>(layers.end - layers.begin);
   if (is_lead) {
     const std::vector<NeuronRange> least(n_layers, costs_.NeuronsOf({0, n_members > 1 ? 1 : 0}));
     return overhead_.MostOfLead(layers, static_cast<int>(n_members) - 1) +
-           bytes_.LeadPart(layers, least).sum() + kv_layer_bytes_ * n_layers;
+           bytes_.LeadPart(layers, least, worker.neuron_rows).sum() + kv_layer_bytes_ * n_layers;
   }
   const std::vector<NeuronRange> one(n_layers, NeuronRange{0, 1});
-  return overhead_.MostOfHelper(static_cast<int>(n_layers)) + bytes_.HelperPart(layers, one).sum();
+  return overhead_.MostOfHelper(static_cast<int>(n_layers)) +
+         bytes_.HelperPart(layers, one, worker.neuron_rows).sum();
 }
 
 Group ClusterStages::GroupOf(const std::vector<int>& devices) const {

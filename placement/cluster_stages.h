@@ -43,7 +43,13 @@ class ClusterStages final : public StageModel {
   }
   // What a member holds besides the neurons that the solver gives it, with all that the process
   // needs; of a lead that shares, also the block that it gets in any case.
-  uint64_t FixedBytes(const model::LayerRange& layers, bool is_lead, size_t n_members) const;
+  uint64_t FixedBytes(const model::LayerRange& layers, const WorkerProfile& worker, bool is_lead,
+                      size_t n_members) const;
+  // Bytes that take `n_bytes` on the worker, as neurons of others count, who hold them as they are.
+  // The solver knows one size for all, so a worker with smaller rows has so much more memory to it:
+  // by the share that its rows take of that, of layers that differ the largest.
+  uint64_t AsOthersCount(uint64_t n_bytes, const WorkerProfile& worker,
+                         ModelBytes::Form form) const;
   const OverheadModel& overhead() const { return overhead_; }
   uint64_t kv_bytes(const model::LayerRange& layers) const {
     return kv_layer_bytes_ * uint64_t(layers.end - layers.begin);

@@ -248,6 +248,14 @@ void ReadWorker(MapReader* reader, WorkerProfile* worker) {
   reader->List("gpus", kMaxGpus,
                [&](MapReader* item) { ReadGpu(item, &worker->gpus.emplace_back()); });
   reader->Count("gpu", 0, kMaxGpus - 1, &worker->gpu);
+  if (const auto text = reader->Text("gpu_rows")) {
+    const auto rows = model::ParseNeuronRows(*text);
+    if (rows.ok()) {
+      worker->neuron_rows = *rows;
+    } else {
+      reader->Fail("gpu_rows", rows.status());
+    }
+  }
   worker->nccl_version = reader->Text("nccl").value_or("");
 }
 
@@ -407,6 +415,9 @@ std::string WorkerText(const WorkerProfile& worker) {
   if (!worker.gpus.empty()) text += "    gpus:\n";
   for (const GpuInfo& gpu : worker.gpus) text += GpuText(gpu);
   if (worker.gpu >= 0) text += Line("    ", "gpu", Str(worker.gpu));
+  if (worker.neuron_rows != model::NeuronRows::kAsIs) {
+    text += Line("    ", "gpu_rows", std::string(model::NeuronRowsName(worker.neuron_rows)));
+  }
   if (!worker.nccl_version.empty()) text += Line("    ", "nccl", Quoted(worker.nccl_version));
   return text;
 }

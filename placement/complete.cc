@@ -37,7 +37,14 @@ NeuronRange NeuronsLeft(const StagePlan& stage, size_t layer, int64_t n_ff) {
   return {};
 }
 
-void FillSplit(StagePlan* stage, const ModelBytes& model) {
+void FillLead(const PartBytes& bytes, StagePlan* stage) {
+  if (stage->weights_bytes == 0) stage->weights_bytes = bytes.weights;
+  if (stage->relay_bytes == 0) stage->relay_bytes = bytes.relay;
+  if (stage->predictor_bytes == 0) stage->predictor_bytes = bytes.predictors;
+  if (stage->saved_bytes == 0) stage->saved_bytes = bytes.saved;
+}
+
+void FillSplit(const ClusterProfile& cluster, StagePlan* stage, const ModelBytes& model) {
   const auto n_layers = static_cast<size_t>(stage->layers.end - stage->layers.begin);
   const auto all_named = [&](const std::vector<NeuronRange>& neurons) {
     return neurons.size() == n_layers &&
@@ -46,28 +53,28 @@ void FillSplit(StagePlan* stage, const ModelBytes& model) {
   };
   for (HelperPlan& helper : stage->helpers) {
     if (!all_named(helper.neurons)) return;  // ValidatePlan tells why
-    const PartBytes bytes = model.HelperPart(stage->layers, helper.neurons);
+    const PartBytes bytes =
+        model.HelperPart(stage->layers, helper.neurons, cluster.RowsOf(helper.worker));
     if (helper.bytes.weights == 0) helper.bytes.weights = bytes.weights;
     if (helper.bytes.relay == 0) helper.bytes.relay = bytes.relay;
     if (helper.bytes.predictors == 0) helper.bytes.predictors = bytes.predictors;
+    if (helper.bytes.saved == 0) helper.bytes.saved = bytes.saved;
     if (helper.reason.empty()) helper.reason = "written by hand";
   }
   for (size_t layer = stage->neurons.size(); layer < n_layers; ++layer) {
     stage->neurons.push_back(NeuronsLeft(*stage, layer, model.n_ff()));
   }
   if (!all_named(stage->neurons)) return;
-  const PartBytes bytes = model.LeadPart(stage->layers, stage->neurons);
-  if (stage->weights_bytes == 0) stage->weights_bytes = bytes.weights;
-  if (stage->relay_bytes == 0) stage->relay_bytes = bytes.relay;
-  if (stage->predictor_bytes == 0) stage->predictor_bytes = bytes.predictors;
+  FillLead(model.LeadPart(stage->layers, stage->neurons, cluster.RowsOf(stage->lead)), stage);
 }
 
-void FillBytes(Plan* plan, const ModelBytes& model) {
+void FillBytes(const ClusterProfile& cluster, Plan* plan, const ModelBytes& model) {
   for (StagePlan& stage : plan->stages) {
-    if (stage.is_split()) FillSplit(&stage, model);
-    if (stage.weights_bytes == 0) stage.weights_bytes = model.Weights(stage.layers);
-    if (stage.relay_bytes == 0) stage.relay_bytes = model.Relay(stage.layers);
-    if (stage.predictor_bytes == 0) stage.predictor_bytes = model.Predictors(stage.layers);
+    if (stage.is_split()) {
+      FillSplit(cluster, &stage, model);
+    } else {
+      FillLead(model.WholePart(stage.layers, cluster.RowsOf(stage.lead)), &stage);
+    }
     if (stage.reason.empty()) stage.reason = "written by hand";
   }
 }
@@ -79,7 +86,7 @@ int64_t PagesThatFit(const Plan& plan, const ClusterProfile& cluster, const Over
   for (const StagePlan& stage : plan.stages) {
     const uint64_t taken =
         overhead.MostOfLead(stage.layers, static_cast<int>(stage.helpers.size())) +
-        stage.weights_bytes + stage.relay_bytes + stage.predictor_bytes;
+        stage.bytes().sum();
     for (const WorkerProfile& worker : cluster.workers) {
       if (worker.id != stage.lead) continue;
       const uint64_t room = worker.memory_bytes - std::min(worker.memory_bytes, taken);
@@ -130,7 +137,7 @@ Result<Plan> CompletePlan(Plan plan, const model::ModelConfig& config,
   TC_RETURN_IF_ERROR(FillIdentity(&plan, config, request));
   if (plan.kv.page_tokens == 0) plan.kv.page_tokens = request.kv.page_tokens;
   if (WithinModel(plan, config.n_layer)) {
-    FillBytes(&plan, ModelBytes::Of(config, weights, request.ffn));
+    FillBytes(cluster, &plan, ModelBytes::Of(config, weights, request.ffn));
     TC_RETURN_IF_ERROR(FillKv(&plan, config, weights, cluster, request));
   }
   TC_RETURN_IF_ERROR(ValidatePlan(plan, config, weights, cluster, request));

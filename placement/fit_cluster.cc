@@ -143,6 +143,7 @@ Result<WorkerProfile> FitWorker(WorkerProfile worker, const WorkerProfile& joine
   // What it really computes on, as far as the file has that GPU.
   worker.gpu = joined.gpu < static_cast<int>(worker.gpus.size()) ? joined.gpu : -1;
   worker.nccl_version = joined.nccl_version;
+  worker.neuron_rows = joined.neuron_rows;  // what it was started with
   if (SaysRates(worker)) return worker;
   worker.read_bytes_per_s = joined.read_bytes_per_s;
   worker.gather_bytes_per_s = joined.gather_bytes_per_s;

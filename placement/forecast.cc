@@ -62,10 +62,12 @@ Members MembersOf(const StagePlan& stage, int64_t n_ff) {
   return members;
 }
 
-uint64_t BytesOf(const ModelBytes& bytes, int layer, size_t member, const NeuronRange& neurons) {
+uint64_t BytesOf(const StageCosts& costs, const Members& members, size_t m, int layer, size_t at) {
   const model::LayerRange one = {layer, layer + 1, false, false};
-  const std::vector<NeuronRange> held = {neurons};
-  return (member == 0 ? bytes.LeadPart(one, held) : bytes.HelperPart(one, held)).sum();
+  const std::vector<NeuronRange> held = {members.held[m][at]};
+  const NeuronRows rows = costs.inputs.cluster.RowsOf(members.group[m]);
+  return (m == 0 ? costs.bytes.LeadPart(one, held, rows) : costs.bytes.HelperPart(one, held, rows))
+      .sum();
 }
 
 PlanForecast::Layer LayerOf(const StageCosts& costs, const HeldSplit& split, const Members& members,
@@ -82,7 +84,7 @@ PlanForecast::Layer LayerOf(const StageCosts& costs, const HeldSplit& split, con
                                            problem.seconds[m][static_cast<size_t>(ranges[m].end)] -
                                            problem.seconds[m][static_cast<size_t>(ranges[m].begin)]
                                      : 0);
-    own.bytes.push_back(BytesOf(costs.bytes, layer, m, members.held[m][at]));
+    own.bytes.push_back(BytesOf(costs, members, m, layer, at));
     own.active.push_back(takes_part ? problem.ActiveIn(ranges[m]) : 0);
     own.least_active.push_back(problem.least_active[m]);
     if (takes_part) own.links_s += device.send_s + device.round_trip_s;

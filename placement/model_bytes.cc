@@ -27,6 +27,19 @@ uint64_t HeldBytes(const model::WeightIndex& weights, model::WeightRole role, in
   return tensor == nullptr ? 0 : model::HeldAs(role, *tensor, false).size_bytes();
 }
 
+// By rows in 8 bits, of which both types take the same.
+uint64_t SavedOf(const model::WeightIndex& weights, int layer, bool neuron_rows) {
+  using Role = model::WeightRole;
+  uint64_t saved = 0;
+  for (const Role role : {Role::kFfnGate, Role::kFfnUp, Role::kFfnDown, Role::kFfnDownT}) {
+    const model::TensorInfo* tensor = weights.Find(role, layer);
+    if (tensor == nullptr) continue;
+    const model::HeldWeight as_is = model::HeldAs(role, *tensor, neuron_rows);
+    saved += as_is.size_bytes() - model::HeldIn(NeuronRows::kFp8E4M3, role, as_is).size_bytes();
+  }
+  return saved;
+}
+
 // Gate, up and down with their biases; the bias of down is added once, by the lead.
 PartBytes NeuronBytesOf(const model::WeightIndex& weights, int layer, bool predicted) {
   using Role = model::WeightRole;
@@ -37,6 +50,7 @@ PartBytes NeuronBytesOf(const model::WeightIndex& weights, int layer, bool predi
     if (tensor != nullptr) bytes.weights += tensor->size_bytes;
   }
   bytes.relay = RelayOf(weights, layer);
+  bytes.saved = SavedOf(weights, layer, true);
   if (predicted) bytes.predictors = HeldBytes(weights, Role::kPredictorFc2, layer);
   return bytes;
 }
@@ -63,11 +77,12 @@ uint64_t Portion(uint64_t n, int64_t numerator, int64_t denominator) {
 PartBytes Portion(const PartBytes& bytes, int64_t numerator, int64_t denominator) {
   return {Portion(bytes.weights, numerator, denominator),
           Portion(bytes.relay, numerator, denominator),
-          Portion(bytes.predictors, numerator, denominator)};
+          Portion(bytes.predictors, numerator, denominator),
+          Portion(bytes.saved, numerator, denominator)};
 }
 
 PartBytes operator-(const PartBytes& a, const PartBytes& b) {
-  return {a.weights - b.weights, a.relay - b.relay, a.predictors - b.predictors};
+  return {a.weights - b.weights, a.relay - b.relay, a.predictors - b.predictors, a.saved - b.saved};
 }
 
 }  // namespace
@@ -76,6 +91,7 @@ PartBytes& PartBytes::operator+=(const PartBytes& other) {
   weights += other.weights;
   relay += other.relay;
   predictors += other.predictors;
+  saved += other.saved;
   return *this;
 }
 
@@ -83,6 +99,7 @@ ModelBytes::ModelBytes(const Parts& parts)
     : layers_(PrefixSums(parts.layers, parts.layers.size())),
       relay_(PrefixSums(parts.relay, parts.layers.size())),
       predictors_(PrefixSums(parts.predictors, parts.layers.size())),
+      saved_(PrefixSums(parts.saved, parts.layers.size())),
       shared_(parts.shared),
       embed_(parts.embed),
       head_(parts.head),
@@ -108,6 +125,7 @@ ModelBytes ModelBytes::Of(const model::ModelConfig& config, const model::WeightI
   for (int layer = 0; layer < n; ++layer) {
     parts.layers.push_back(bytes(layer, layer + 1, false, false) - parts.shared);
     if (ffn.needs_neuron_rows()) parts.relay.push_back(RelayOf(weights, layer));
+    parts.saved.push_back(SavedOf(weights, layer, ffn.needs_neuron_rows()));
     parts.neurons.push_back(NeuronBytesOf(weights, layer, predicted));
     parts.helper.push_back(HelperBytesOf(weights, layer, predicted));
     if (predicted) {
@@ -138,29 +156,53 @@ uint64_t ModelBytes::Predictors(const model::LayerRange& layers) const {
   return predictors_[layers.end] - predictors_[layers.begin];
 }
 
-PartBytes ModelBytes::Neurons(int layer, const NeuronRange& range) const {
-  const PartBytes& whole = neurons_[static_cast<size_t>(layer)];
+PartBytes ModelBytes::WholePart(const model::LayerRange& layers, NeuronRows rows) const {
+  PartBytes bytes = {Weights(layers), Relay(layers), Predictors(layers)};
+  if (rows != NeuronRows::kAsIs) bytes.saved = saved_[layers.end] - saved_[layers.begin];
+  return bytes;
+}
+
+double ModelBytes::HeldShare(NeuronRows rows, Form form) const {
+  if (rows == NeuronRows::kAsIs || neurons_.empty()) return 1;
+  double share = 0;
+  for (size_t layer = 0; layer < neurons_.size(); ++layer) {
+    PartBytes whole = neurons_[layer];
+    if (form == Form::kAlone) {
+      whole.relay = relay_[layer + 1] - relay_[layer];
+      whole.saved = saved_[layer + 1] - saved_[layer];
+    }
+    const auto narrow = static_cast<double>(whole.sum());
+    whole.saved = 0;
+    const auto as_is = static_cast<double>(whole.sum());
+    share = std::max(share, as_is > 0 ? narrow / as_is : 1);
+  }
+  return share;
+}
+
+PartBytes ModelBytes::Neurons(int layer, const NeuronRange& range, NeuronRows rows) const {
+  PartBytes whole = neurons_[static_cast<size_t>(layer)];
+  if (rows == NeuronRows::kAsIs) whole.saved = 0;
   return Portion(whole, range.end, n_ff_) - Portion(whole, range.begin, n_ff_);
 }
 
 PartBytes ModelBytes::LeadPart(const model::LayerRange& layers,
-                               std::span<const NeuronRange> neurons) const {
+                               std::span<const NeuronRange> neurons, NeuronRows rows) const {
   PartBytes bytes = {Weights(layers), 0, Predictors(layers)};
   for (int layer = layers.begin; layer < layers.end; ++layer) {
     const PartBytes& whole = neurons_[static_cast<size_t>(layer)];
     bytes = bytes - PartBytes{whole.weights, 0, whole.predictors};
-    bytes += Neurons(layer, neurons[static_cast<size_t>(layer - layers.begin)]);
+    bytes += Neurons(layer, neurons[static_cast<size_t>(layer - layers.begin)], rows);
   }
   return bytes;
 }
 
 PartBytes ModelBytes::HelperPart(const model::LayerRange& layers,
-                                 std::span<const NeuronRange> neurons) const {
+                                 std::span<const NeuronRange> neurons, NeuronRows rows) const {
   PartBytes bytes;
   for (int layer = layers.begin; layer < layers.end; ++layer) {
     const NeuronRange& range = neurons[static_cast<size_t>(layer - layers.begin)];
     if (range.empty()) continue;
-    bytes += Neurons(layer, range);
+    bytes += Neurons(layer, range, rows);
     bytes += helper_[static_cast<size_t>(layer)];
   }
   return bytes;

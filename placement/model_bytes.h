@@ -1,24 +1,31 @@
 // What each part of a model weighs, derived from the weight index alone.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
 
 #include "model/config.h"
 #include "model/ffn_mode.h"
+#include "model/neuron_rows.h"
 #include "model/weights.h"
 
 namespace thermocline::placement {
 
 using model::NeuronRange;
+using model::NeuronRows;
 
 // What one member of a stage holds.
 struct PartBytes {
   uint64_t weights = 0;     // of the file, own ranges only
   uint64_t relay = 0;       // more than that in memory: ffn_down re-laid as neuron rows
   uint64_t predictors = 0;  // as held in memory, whichever file they come from (model::HeldAs)
-  uint64_t sum() const { return weights + relay + predictors; }
+  uint64_t saved = 0;       // less than all that in memory: neuron rows in 8 bits (model::HeldIn)
+  uint64_t sum() const {
+    const uint64_t as_is = weights + relay + predictors;
+    return as_is - std::min(as_is, saved);
+  }
   PartBytes& operator+=(const PartBytes& other);
   friend bool operator==(const PartBytes&, const PartBytes&) = default;
 };
@@ -31,6 +38,7 @@ class ModelBytes {
     std::vector<uint64_t> layers;
     std::vector<uint64_t> relay;       // what re-laying adds per layer; empty = nothing
     std::vector<uint64_t> predictors;  // per layer; empty = none are held
+    std::vector<uint64_t> saved;       // per layer, by rows in 8 bits; empty = nothing
     uint64_t shared = 0;               // every stage holds it (rope factors)
     uint64_t embed = 0;                // the first stage holds it
     uint64_t head = 0;                 // the last stage holds it
@@ -38,7 +46,8 @@ class ModelBytes {
     int64_t n_ff = 1;
     // Of `layers` and of what re-laying adds, what belongs to the neurons: rows of gate, up and
     // down with their biases, and of the predictor's output; and what a helper holds whatever its
-    // neurons. By layer; empty: stages cannot be split.
+    // neurons. By layer; empty: stages cannot be split. `saved` of neurons is what a worker with
+    // rows in 8 bits saves where they lie as rows.
     std::vector<PartBytes> neurons, helper;
   };
   explicit ModelBytes(const Parts& parts);
@@ -53,17 +62,25 @@ class ModelBytes {
   // What re-laying adds to them in memory.
   uint64_t Relay(const model::LayerRange& layers) const;
   uint64_t Predictors(const model::LayerRange& layers) const;
+  // Of a lead that shares nothing.
+  PartBytes WholePart(const model::LayerRange& layers, NeuronRows rows = NeuronRows::kAsIs) const;
   // Of a lead that shares its neurons: those of `neurons`, by layer of the range, and all the rest.
-  PartBytes LeadPart(const model::LayerRange& layers, std::span<const NeuronRange> neurons) const;
+  PartBytes LeadPart(const model::LayerRange& layers, std::span<const NeuronRange> neurons,
+                     NeuronRows rows = NeuronRows::kAsIs) const;
   // Of a helper: `neurons`, and per layer where it has any what computing them takes besides.
-  PartBytes HelperPart(const model::LayerRange& layers, std::span<const NeuronRange> neurons) const;
+  PartBytes HelperPart(const model::LayerRange& layers, std::span<const NeuronRange> neurons,
+                       NeuronRows rows = NeuronRows::kAsIs) const;
   // Of neurons of one layer. Ranges that follow one another add up to the whole layer's bytes.
-  PartBytes Neurons(int layer, const NeuronRange& range) const;
+  PartBytes Neurons(int layer, const NeuronRange& range, NeuronRows rows = NeuronRows::kAsIs) const;
+  // What neurons take on a worker with such rows, of what they take as they are: the largest share
+  // of any layer's, where members share it, or where a lead has it alone.
+  enum class Form : uint8_t { kShared, kAlone };
+  double HeldShare(NeuronRows rows, Form form) const;
   // What one token reads of them: everything but the embedding, unless the head shares it.
   uint64_t Streamed(const model::LayerRange& layers) const;
 
  private:
-  std::vector<uint64_t> layers_, relay_, predictors_;  // prefix sums
+  std::vector<uint64_t> layers_, relay_, predictors_, saved_;  // prefix sums
   uint64_t shared_, embed_, head_, both_ends_;
   int64_t n_ff_;
   std::vector<PartBytes> neurons_, helper_;  // by layer

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "model/neuron_rows.h"
 
 namespace thermocline::placement {
 namespace {
@@ -39,6 +40,7 @@ class LoadWalk {
     if (!op.weights.empty()) {
       load.role = op.weights.front().role;
       load.dtype = MatrixOf(op.weights.front()).dtype;
+      load.narrow_share = NarrowShareOf(op);
     }
     switch (op.kind) {
       case OpKind::kEmbed:
@@ -77,6 +79,21 @@ class LoadWalk {
   }
 
  private:
+  // Of an op whose weights all are held in 8 bits where rows are; one of several types keeps its
+  // time.
+  double NarrowShareOf(const Op& op) const {
+    double as_is = 0, narrow = 0;
+    for (const model::WeightKey& key : op.weights) {
+      const model::HeldWeight held = HeldOf(key);
+      if (held.n_rows <= 1) continue;  // biases
+      const model::HeldWeight narrowed = model::HeldIn(model::NeuronRows::kFp8E4M3, key.role, held);
+      if (narrowed.dtype == held.dtype) return 1;
+      as_is += static_cast<double>(held.size_bytes());
+      narrow += static_cast<double>(narrowed.size_bytes());
+    }
+    return as_is > 0 ? narrow / as_is : 1;
+  }
+
   void AddMatMul(const Op& op, OpLoad* load) const {
     const model::WeightKey& key = op.weights.front();
     const MatrixInfo matrix = MatrixOf(key);
@@ -130,15 +147,18 @@ class LoadWalk {
     load->flops_per_use += matrix.row_flops();
   }
 
-  // As workers hold it.
   MatrixInfo MatrixOf(const model::WeightKey& key) const {
+    const model::HeldWeight held = HeldOf(key);
+    return {held.dtype, static_cast<double>(held.n_rows), static_cast<double>(held.n_cols)};
+  }
+
+  // As workers hold it.
+  model::HeldWeight HeldOf(const model::WeightKey& key) const {
     const model::TensorInfo* tensor = weights_.Find(key.role, key.layer);
     const bool is_relaid = tensor == nullptr && key.role == WeightRole::kFfnDownT;
     if (is_relaid) tensor = weights_.Find(WeightRole::kFfnDown, key.layer);
     CHECK(tensor != nullptr);
-    const model::HeldWeight held =
-        model::HeldAs(is_relaid ? WeightRole::kFfnDown : key.role, *tensor, is_relaid);
-    return {held.dtype, static_cast<double>(held.n_rows), static_cast<double>(held.n_cols)};
+    return model::HeldAs(is_relaid ? WeightRole::kFfnDown : key.role, *tensor, is_relaid);
   }
 
   const Graph& graph_;

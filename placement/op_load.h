@@ -48,6 +48,9 @@ struct OpLoad {
   double bytes_per_selected = 0;
   double bytes_per_active = 0;
   double flops_per_use = 0;
+  // Of its bytes, what they are on a worker that holds neuron rows in 8 bits; 1: its weights are
+  // the same there.
+  double narrow_share = 1;
 
   double Bytes(const NeuronShare& share) const {
     return bytes + bytes_per_neuron * share.n + bytes_per_selected * share.selected +

@@ -36,6 +36,7 @@ WorkerSpeed::WorkerSpeed(const WorkerProfile& worker, int64_t n_rows)
       op_overhead_s_(std::min(kLongestOpS, worker.op_overhead_s.value_or(kAssumedOpOverheadS))),
       compute_rates_(worker.compute_rates),
       weight_times_(worker),
+      row_type_(model::Fp8TypeOf(worker.neuron_rows)),
       n_rows_(static_cast<double>(n_rows)) {}
 
 // From the rate of a gather to that of a stream as more of the rows are read. Times per byte, not
@@ -90,7 +91,18 @@ std::optional<double> WorkerSpeed::MeasuredSeconds(const OpLoad& op, double byte
   return bytes * times.SecondsPerByte(1, most) + std::max(0.0, further);
 }
 
-double WorkerSpeed::OpSeconds(const OpLoad& op, const NeuronShare& share, double density) const {
+OpLoad WorkerSpeed::AsHeldHere(OpLoad op) const {
+  if (!row_type_ || op.narrow_share >= 1) return op;
+  op.dtype = *row_type_;
+  for (double* const bytes :
+       {&op.bytes, &op.bytes_per_neuron, &op.bytes_per_selected, &op.bytes_per_active}) {
+    *bytes *= op.narrow_share;
+  }
+  return op;
+}
+
+double WorkerSpeed::OpSeconds(const OpLoad& as_is, const NeuronShare& share, double density) const {
+  const OpLoad op = AsHeldHere(as_is);
   const double bytes = op.Bytes(share);
   const double flops = op.Flops(share);
   const auto measured = MeasuredSeconds(op, bytes, flops, density);

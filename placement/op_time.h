@@ -40,6 +40,8 @@ class WorkerSpeed {
   static constexpr double kAssumedOpOverheadS = 3e-6;
 
  private:
+  // The op as this worker does it, whose neuron rows may be of 8 bits.
+  OpLoad AsHeldHere(OpLoad op) const;
   double RooflineSeconds(const OpLoad& op, double bytes, double flops, double density) const;
   std::optional<double> MeasuredSeconds(const OpLoad& op, double bytes, double flops,
                                         double density) const;
@@ -52,6 +54,7 @@ class WorkerSpeed {
   double op_overhead_s_;
   std::vector<ComputeRate> compute_rates_;
   WeightTimeTable weight_times_;
+  std::optional<DType> row_type_;  // of neuron rows; none: as they are
   double n_rows_;
 };
 

@@ -51,6 +51,7 @@ struct StagePlan {
   uint64_t weights_bytes = 0;    // of the file, own ranges only
   uint64_t relay_bytes = 0;      // more than that in memory: ffn_down re-laid as neuron rows
   uint64_t predictor_bytes = 0;  // as held in memory: halves of a file as Q8_0
+  uint64_t saved_bytes = 0;      // less than all that in memory: neuron rows in 8 bits
   uint64_t kv_bytes = 0;
   std::string reason;  // why this worker got these layers, for people
   // The lead's own neurons, by layer of the stage; no entry: every neuron of every layer. With
@@ -59,7 +60,7 @@ struct StagePlan {
   std::vector<HelperPlan> helpers;  // partial sums are added in this order
   LinkChoice to_next;               // of the last stage nothing: its results go to the coordinator
 
-  PartBytes bytes() const { return {weights_bytes, relay_bytes, predictor_bytes}; }
+  PartBytes bytes() const { return {weights_bytes, relay_bytes, predictor_bytes, saved_bytes}; }
   bool is_split() const { return !helpers.empty(); }
   friend bool operator==(const StagePlan&, const StagePlan&) = default;
 };

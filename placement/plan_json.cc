@@ -163,6 +163,7 @@ Status ReadHelper(const Json& object, const std::string& path, size_t n_layers,
   reader.Integer("weights_bytes", 0, kAnyU64, &helper->bytes.weights);
   reader.Integer("relay_bytes", 0, kAnyU64, &helper->bytes.relay);
   reader.Integer("predictor_bytes", 0, kAnyU64, &helper->bytes.predictors);
+  reader.Integer("saved_bytes", 0, kAnyU64, &helper->bytes.saved);
   reader.Text("reason", kMaxReasonBytes, &helper->reason);
   reader.Link(&helper->to_lead);
   return reader.Finish();
@@ -199,6 +200,7 @@ Status ReadStage(const Json& object, size_t i, StagePlan* stage) {
   reader.Integer("weights_bytes", 0, kAnyU64, &stage->weights_bytes);
   reader.Integer("relay_bytes", 0, kAnyU64, &stage->relay_bytes);
   reader.Integer("predictor_bytes", 0, kAnyU64, &stage->predictor_bytes);
+  reader.Integer("saved_bytes", 0, kAnyU64, &stage->saved_bytes);
   reader.Integer("kv_bytes", 0, kAnyU64, &stage->kv_bytes);
   reader.Text("reason", kMaxReasonBytes, &stage->reason);
   reader.Link(&stage->to_next);
@@ -261,6 +263,11 @@ void AddLink(const LinkChoice& choice, PlanLink link, Json* json) {
   if (choice.wire) (*json)["wire"] = DTypeName(*choice.wire);
 }
 
+// Only where a worker holds rows in 8 bits.
+void AddSaved(uint64_t saved_bytes, Json* json) {
+  if (saved_bytes > 0) (*json)["saved_bytes"] = saved_bytes;
+}
+
 Json HelperToJson(const HelperPlan& helper, PlanLink link) {
   Json json{{"worker", helper.worker.value},
             {"neurons", NeuronsToJson(helper.neurons)},
@@ -268,6 +275,7 @@ Json HelperToJson(const HelperPlan& helper, PlanLink link) {
             {"relay_bytes", helper.bytes.relay},
             {"predictor_bytes", helper.bytes.predictors},
             {"reason", helper.reason}};
+  AddSaved(helper.bytes.saved, &json);
   AddLink(helper.to_lead, link, &json);
   return json;
 }
@@ -280,6 +288,7 @@ Json StageToJson(const StagePlan& stage, PlanLink link) {
             {"predictor_bytes", stage.predictor_bytes},
             {"kv_bytes", stage.kv_bytes},
             {"reason", stage.reason}};
+  AddSaved(stage.saved_bytes, &json);
   AddLink(stage.to_next, link, &json);
   if (!stage.is_split()) return json;
   // Left out by hand, they are what no helper has, until the plan is completed.

@@ -185,6 +185,11 @@ const WorkerProfile* ClusterProfile::FindWorker(WorkerId id) const {
   return nullptr;
 }
 
+model::NeuronRows ClusterProfile::RowsOf(WorkerId id) const {
+  const WorkerProfile* const worker = FindWorker(id);
+  return worker == nullptr ? model::NeuronRows::kAsIs : worker->neuron_rows;
+}
+
 const LinkProfile* ClusterProfile::FindLink(WorkerId from, WorkerId to) const {
   for (const LinkProfile& link : links) {
     if (link.from == from && link.to == to) return &link;

@@ -10,6 +10,7 @@
 #include "base/dtype.h"
 #include "base/ids.h"
 #include "base/status.h"
+#include "model/neuron_rows.h"
 
 namespace thermocline::placement {
 
@@ -137,7 +138,9 @@ struct WorkerProfile {
   std::vector<WeightRate> weight_rates;
   std::vector<GpuInfo> gpus;  // of the host, in the order of their driver
   int gpu = -1;               // of these, the one that it computes on; -1: none, or not known
-  std::string nccl_version;   // by which its GPU reaches others; "": by way of the hosts
+  // How it holds the rows of its neurons: a GPU may be told to do so in 8 bits.
+  model::NeuronRows neuron_rows = model::NeuronRows::kAsIs;
+  std::string nccl_version;  // by which its GPU reaches others; "": by way of the hosts
   friend bool operator==(const WorkerProfile&, const WorkerProfile&) = default;
 };
 
@@ -161,6 +164,8 @@ struct ClusterProfile {
 
   const WorkerProfile* FindWorker(WorkerId id) const;  // nullptr: none
   const LinkProfile* FindLink(WorkerId from, WorkerId to) const;
+  // How a worker holds the rows of its neurons; as they are where there is no such worker.
+  model::NeuronRows RowsOf(WorkerId id) const;
   friend bool operator==(const ClusterProfile&, const ClusterProfile&) = default;
 };
 

@@ -99,30 +99,31 @@ void GiveLeadABlock(const SplitLayer& layer, LayerSplit* ranges) {
 StagePlan ToStage(const StageChoice& choice, const ClusterStages& model) {
   const CostModel& costs = model.costs();
   const model::LayerRange layers = model.LayersOf(choice.begin, choice.end);
-  StagePlan stage{.lead = model.WorkerAt(choice.group.front()).id, .layers = layers};
+  const WorkerProfile& lead = model.WorkerAt(choice.group.front());
+  StagePlan stage{.lead = lead.id, .layers = layers};
   stage.reason = StageReason(choice, layers, model.n_layer());
-  PartBytes bytes = {model.bytes().Weights(layers), model.bytes().Relay(layers),
-                     model.bytes().Predictors(layers)};
+  PartBytes bytes = model.bytes().WholePart(layers, lead.neuron_rows);
   if (choice.group.size() > 1) {
     Split split = choice.solution.split;
     const auto problem = model.Problem(choice.begin, choice.end, choice.group);
     const uint64_t alone =
         bytes.sum() + model.kv_bytes(layers) + model.overhead().MostOfLead(layers, 0);
-    const uint64_t memory = model.WorkerAt(choice.group.front()).memory_bytes;
     for (size_t l = 0; l < split.size(); ++l) GiveLeadABlock(problem->layers[l], &split[l]);
     for (const LayerSplit& ranges : split) stage.neurons.push_back(costs.NeuronsOf(ranges[0]));
-    bytes = model.bytes().LeadPart(layers, stage.neurons);
+    bytes = model.bytes().LeadPart(layers, stage.neurons, lead.neuron_rows);
     for (size_t d = 1; d < choice.group.size(); ++d) {
       HelperPlan& helper = stage.helpers.emplace_back();
-      helper.worker = model.WorkerAt(choice.group[d]).id;
+      const WorkerProfile& worker = model.WorkerAt(choice.group[d]);
+      helper.worker = worker.id;
       for (const LayerSplit& ranges : split) helper.neurons.push_back(costs.NeuronsOf(ranges[d]));
-      helper.bytes = model.bytes().HelperPart(layers, helper.neurons);
-      helper.reason = HelperReason(choice, *problem, d, alone - std::min(alone, memory));
+      helper.bytes = model.bytes().HelperPart(layers, helper.neurons, worker.neuron_rows);
+      helper.reason = HelperReason(choice, *problem, d, alone - std::min(alone, lead.memory_bytes));
     }
   }
   stage.weights_bytes = bytes.weights;
   stage.relay_bytes = bytes.relay;
   stage.predictor_bytes = bytes.predictors;
+  stage.saved_bytes = bytes.saved;
   return stage;
 }
 

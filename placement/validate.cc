@@ -242,27 +242,35 @@ Status CheckPart(const PartBytes& stated, const PartBytes& model, const std::str
     return InvalidArgument(Str(who, " states other re-laid rows than it has:",
                                Kv("relay_bytes", stated.relay), Kv("model", model.relay)));
   }
+  if (stated.saved != model.saved) {
+    return InvalidArgument(Str(who, " states other savings by rows in 8 bits than its worker has:",
+                               Kv("saved_bytes", stated.saved), Kv("model", model.saved)));
+  }
   if (stated.predictors == model.predictors) return OkStatus();
   return InvalidArgument(
       Str(who, " states other predictors than it holds:", Kv("predictor_bytes", stated.predictors),
           Kv("model", model.predictors)));
 }
 
-PartBytes LeadBytes(const StagePlan& stage, const ModelBytes& model) {
-  if (stage.is_split()) return model.LeadPart(stage.layers, stage.neurons);
-  return {model.Weights(stage.layers), model.Relay(stage.layers), model.Predictors(stage.layers)};
+PartBytes LeadBytes(const StagePlan& stage, const ModelBytes& model, NeuronRows rows) {
+  return stage.is_split() ? model.LeadPart(stage.layers, stage.neurons, rows)
+                          : model.WholePart(stage.layers, rows);
 }
 
 Status CheckBytes(const Plan& plan, const model::ModelConfig& config,
-                  const model::WeightIndex& weights, model::FfnModes ffn) {
+                  const model::WeightIndex& weights, const ClusterProfile& cluster,
+                  model::FfnModes ffn) {
   const ModelBytes model = ModelBytes::Of(config, weights, ffn);
   const uint64_t page_bytes = KvPageBytes(config, plan.kv);
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const StagePlan& stage = plan.stages[i];
-    TC_RETURN_IF_ERROR(CheckPart(stage.bytes(), LeadBytes(stage, model), StageName(plan, i)));
+    TC_RETURN_IF_ERROR(CheckPart(stage.bytes(), LeadBytes(stage, model, cluster.RowsOf(stage.lead)),
+                                 StageName(plan, i)));
     for (const HelperPlan& helper : stage.helpers) {
-      TC_RETURN_IF_ERROR(CheckPart(helper.bytes, model.HelperPart(stage.layers, helper.neurons),
-                                   HelperName(plan, i, helper)));
+      TC_RETURN_IF_ERROR(
+          CheckPart(helper.bytes,
+                    model.HelperPart(stage.layers, helper.neurons, cluster.RowsOf(helper.worker)),
+                    HelperName(plan, i, helper)));
     }
     const uint64_t n_layers = uint64_t(stage.layers.end - stage.layers.begin);
     const uint64_t kv_bytes = page_bytes * uint64_t(plan.kv.n_pages) * n_layers;
@@ -281,18 +289,23 @@ std::string Missing(uint64_t needed, uint64_t memory) {
   return Str(", ", FormatBytes(needed - memory), " are missing: give it --memory ", mib, "M");
 }
 
+std::string SavedText(uint64_t saved_bytes) {
+  return saved_bytes == 0 ? "" : Str(" - saved by rows in 8 bits ", FormatBytes(saved_bytes));
+}
+
 Status CheckFits(const PartBytes& bytes, uint64_t kv_bytes, uint64_t overhead, uint64_t memory,
                  const std::string& who) {
   uint64_t needed = overhead;
   const bool summed =
       AddChecked(needed, bytes.weights, &needed) && AddChecked(needed, bytes.relay, &needed) &&
       AddChecked(needed, bytes.predictors, &needed) && AddChecked(needed, kv_bytes, &needed);
+  needed -= std::min(needed, bytes.saved);
   if (summed && needed <= memory) return OkStatus();
   return InvalidArgument(Str(who, " does not fit its worker: weights ", FormatBytes(bytes.weights),
                              " + re-laid rows ", FormatBytes(bytes.relay), " + predictors ",
-                             FormatBytes(bytes.predictors), " + KV ", FormatBytes(kv_bytes),
-                             " + overhead ", FormatBytes(overhead), " is more than ",
-                             FormatBytes(memory), Missing(needed, memory)));
+                             FormatBytes(bytes.predictors), SavedText(bytes.saved), " + KV ",
+                             FormatBytes(kv_bytes), " + overhead ", FormatBytes(overhead),
+                             " is more than ", FormatBytes(memory), Missing(needed, memory)));
 }
 
 Status CheckMemory(const Plan& plan, const OverheadModel& overhead, const ClusterProfile& cluster) {
@@ -333,7 +346,7 @@ Status ValidatePlan(const Plan& plan, const model::ModelConfig& config,
   TC_RETURN_IF_ERROR(CheckNeurons(plan, config.n_ff));
   TC_RETURN_IF_ERROR(CheckLinks(plan));
   TC_RETURN_IF_ERROR(CheckKv(plan));
-  TC_RETURN_IF_ERROR(CheckBytes(plan, config, weights, request.ffn));
+  TC_RETURN_IF_ERROR(CheckBytes(plan, config, weights, cluster, request.ffn));
   const OverheadModel overhead(config, weights, request.ffn, request.max_step_tokens);
   return CheckMemory(plan, overhead, cluster);
 }

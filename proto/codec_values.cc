@@ -206,13 +206,14 @@ void Put(const placement::HelperPlan& in, wire::HelperPlan* out) {
   out->set_weights_bytes(in.bytes.weights);
   out->set_relay_bytes(in.bytes.relay);
   out->set_predictor_bytes(in.bytes.predictors);
+  out->set_saved_bytes(in.bytes.saved);
   out->set_reason(Cut(in.reason));
   if (in.to_lead != placement::LinkChoice{}) Put(in.to_lead, out->mutable_to_lead());
 }
 
 Status Get(const wire::HelperPlan& in, placement::HelperPlan* out) {
   out->worker = {in.worker()};
-  out->bytes = {in.weights_bytes(), in.relay_bytes(), in.predictor_bytes()};
+  out->bytes = {in.weights_bytes(), in.relay_bytes(), in.predictor_bytes(), in.saved_bytes()};
   TC_RETURN_IF_ERROR(Get("helper.neurons", in.neurons(), &out->neurons));
   TC_RETURN_IF_ERROR(Get(in.to_lead(), &out->to_lead));
   return GetText("helper.reason", in.reason(), &out->reason);
@@ -227,6 +228,7 @@ void Put(const placement::StagePlan& in, wire::StagePlan* out) {
   out->set_weights_bytes(in.weights_bytes);
   out->set_relay_bytes(in.relay_bytes);
   out->set_predictor_bytes(in.predictor_bytes);
+  out->set_saved_bytes(in.saved_bytes);
   out->set_kv_bytes(in.kv_bytes);
   out->set_reason(Cut(in.reason));
   Put(in.neurons, out->mutable_neurons());
@@ -241,6 +243,7 @@ Status Get(const wire::StagePlan& in, placement::StagePlan* out) {
   out->weights_bytes = in.weights_bytes();
   out->relay_bytes = in.relay_bytes();
   out->predictor_bytes = in.predictor_bytes();
+  out->saved_bytes = in.saved_bytes();
   out->kv_bytes = in.kv_bytes();
   TC_RETURN_IF_ERROR(
       GetInt("stage.layer_begin", in.layer_begin(), 0, model::kMaxLayers, &out->layers.begin));
@@ -274,6 +277,7 @@ void Put(const placement::WorkerProfile& in, wire::WorkerProfile* out) {
   for (const placement::GpuInfo& gpu : in.gpus) Put(gpu, out->add_gpus());
   out->set_gpu(in.gpu + 1);
   out->set_nccl_version(in.nccl_version);
+  out->set_neuron_rows(static_cast<uint32_t>(in.neuron_rows));
 }
 
 Status Get(const wire::WorkerProfile& in, placement::WorkerProfile* out) {
@@ -295,6 +299,8 @@ Status Get(const wire::WorkerProfile& in, placement::WorkerProfile* out) {
   int gpu = 0;
   TC_RETURN_IF_ERROR(GetInt("profile.gpu", in.gpu(), 0, static_cast<int>(out->gpus.size()), &gpu));
   out->gpu = gpu - 1;
+  TC_RETURN_IF_ERROR(
+      GetEnum("profile.neuron_rows", in.neuron_rows(), model::kLastNeuronRows, &out->neuron_rows));
   return GetText("profile.nccl_version", in.nccl_version(), &out->nccl_version);
 }
 

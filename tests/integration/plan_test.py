@@ -25,6 +25,25 @@ class PlanTest(ClusterTest):
             file.write(text)
         return path
 
+    def test_rows_of_8_bits_are_planned_and_explained(self):
+        model, plan = self.tiny_model("arcee", n_layer=4, n_ff=512), self.path("plan.json")
+        flags = ("--ffn", "exact", "--active", "0.2", "--streams", "1")
+        fp8 = self.cluster_file(CLUSTER.replace("host: there", "host: there, gpu_rows: fp8-e4m3"))
+        code, output = self.plan(model, "--cluster", fp8, *flags, "--explain", "-o", plan)
+        self.assertEqual(code, 0, output)
+        self.assertRegex(output, r"\| neuron rows +\|")
+        self.assertRegex(output, r"\| fp8-e4m3, [\d.]+ KiB less +\|")
+        self.assertRegex(output, r"\| as-is +\|")
+        with open(plan, encoding="utf-8") as file:
+            stage = json.load(file)["stages"][0]
+        members = {member.get("lead", member.get("worker")): member
+                   for member in [stage, *stage["helpers"]]}
+        self.assertNotIn("saved_bytes", members[1])
+        self.assertGreater(members[2]["saved_bytes"], 0)
+        code, output = self.plan(model, "--cluster", self.cluster_file(), *flags, "--plan", plan)
+        self.assertNotEqual(code, 0, output)
+        self.assertIn("states other savings by rows in 8 bits than its worker has", output)
+
     def test_a_plan_is_explained_drawn_and_served(self):
         """The planned workers are so slow that sharing pays even for a tiny model."""
         model = self.tiny_model("arcee", n_layer=4, n_ff=512)

@@ -30,6 +30,12 @@ double MeanShare(const StagePlan& stage, size_t member, int64_t n_ff) {
   return n_layers == 0 ? 0 : sum / static_cast<double>(n_layers);
 }
 
+// "fp8-e4m3, 1.2 GiB less"
+std::string RowsText(const StagePlan& stage, size_t member, model::NeuronRows rows) {
+  const uint64_t saved = member == 0 ? stage.saved_bytes : stage.helpers[member - 1].bytes.saved;
+  return Str(model::NeuronRowsName(rows), saved > 0 ? Str(", ", FormatBytes(saved), " less") : "");
+}
+
 std::string MemberTable(const PlanSources& sources, const placement::PlannedModel& planned) {
   Table table({{"stage"},
                {"layers", Align::kLeft},
@@ -40,16 +46,29 @@ std::string MemberTable(const PlanSources& sources, const placement::PlannedMode
                {"busy ms"},
                {"memory"},
                {"of"}});
+  // Only where somebody holds them in 8 bits.
+  const auto& workers = sources.cluster.workers;
+  const bool tells_rows = std::any_of(workers.begin(), workers.end(), [](const auto& worker) {
+    return worker.neuron_rows != model::NeuronRows::kAsIs;
+  });
+  if (tells_rows) table.AddColumn({"neuron rows", Align::kLeft});
   for (size_t i = 0; i < planned.plan.stages.size(); ++i) {
     const StagePlan& stage = planned.plan.stages[i];
     const auto& members = planned.forecast.stages[i].members;
     for (size_t m = 0; m < members.size(); ++m) {
       const auto* worker = sources.cluster.FindWorker(members[m].worker);
-      table.AddRow(
-          {m == 0 ? Str(i) : "", m == 0 ? Str(stage.layers.begin, "-", stage.layers.end - 1) : "",
-           Str(members[m].worker), worker->host, m == 0 ? "lead" : "helper",
-           Percent(MeanShare(stage, m, sources.model.config.n_ff)), Milliseconds(members[m].busy_s),
-           FormatBytes(members[m].memory_bytes), FormatBytes(worker->memory_bytes)});
+      std::vector<std::string> cells = {
+          m == 0 ? Str(i) : "",
+          m == 0 ? Str(stage.layers.begin, "-", stage.layers.end - 1) : "",
+          Str(members[m].worker),
+          worker->host,
+          m == 0 ? "lead" : "helper",
+          Percent(MeanShare(stage, m, sources.model.config.n_ff)),
+          Milliseconds(members[m].busy_s),
+          FormatBytes(members[m].memory_bytes),
+          FormatBytes(worker->memory_bytes)};
+      if (tells_rows) cells.push_back(RowsText(stage, m, worker->neuron_rows));
+      table.AddRow(std::move(cells));
     }
   }
   return table.Markdown();

@@ -48,6 +48,7 @@ ClusterProfile TwoWorkers() {
                 {.name = "plain", .memory_bytes = kGiB, .free_bytes = 0}};
   first.gpu = 1;
   first.nccl_version = "2.28.9";
+  first.neuron_rows = model::NeuronRows::kFp8E5M2;
   cluster.workers[1].id = {7};
   cluster.links = {{{1},
                     {7},

@@ -58,6 +58,8 @@ TEST_F(FitClusterTest, GpusAreThoseThatAreThereWithTheNumbersGiven) {
   joined_.workers[1].gpus = {{.name = "C"}};
   joined_.workers[1].gpu = 0;
   joined_.workers[1].nccl_version = "2.28.9";
+  joined_.workers[1].neuron_rows = model::NeuronRows::kFp8E4M3;
+  given_.workers[0].neuron_rows = model::NeuronRows::kFp8E4M3;
   given_.workers[0].gpus = {
       {.memory_bytes = 90, .free_bytes = 60, .upload_bytes_per_s = {4, Origin::kGiven}}};
   const auto cluster = Fit();
@@ -73,6 +75,8 @@ TEST_F(FitClusterTest, GpusAreThoseThatAreThereWithTheNumbersGiven) {
   EXPECT_EQ(cluster->workers[1].gpus, joined_.workers[1].gpus);
   EXPECT_EQ(cluster->workers[1].gpu, 0);
   EXPECT_EQ(cluster->workers[1].nccl_version, "2.28.9");
+  EXPECT_EQ(cluster->workers[0].neuron_rows, model::NeuronRows::kAsIs) << "as it was started";
+  EXPECT_EQ(cluster->workers[1].neuron_rows, model::NeuronRows::kFp8E4M3);
   given_.workers[1].gpus.resize(2);
   EXPECT_THAT(Fit().status().message(),
               HasSubstr("the cluster file has 2 GPUs for worker 2 on b, which sees 1"));

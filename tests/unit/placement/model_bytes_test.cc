@@ -53,6 +53,45 @@ TEST(ModelBytes, PredictorsCountAsTheyAreHeld) {
             bytes.Predictors(all) + again);
 }
 
+// 34 bytes for 32 floats, of gate, up and down; nothing of the rest.
+TEST(ModelBytes, RowsIn8BitsSaveWhatTheyTakeLess) {
+  const model::LayerRange all{0, 2, true, true};
+  const std::vector<NeuronRange> first(2, {0, 32}), second(2, {32, 128});
+  for (const DType dtype : {DType::kF32, DType::kF16}) {
+    const TinyModelParts model = MakeTinyModelParts({.n_layer = 2, .dtype = dtype});
+    const uint64_t elem = dtype == DType::kF32 ? 4 : 2, n_elems = uint64_t{2} * 3 * 64 * 128;
+    for (const model::FfnModes ffn : {model::FfnMode::kDense, model::FfnMode::kExact}) {
+      const ModelBytes bytes = ModelBytes::Of(model.config, model.weights, ffn);
+      EXPECT_EQ(bytes.WholePart(all).saved, 0u);
+      const PartBytes whole = bytes.WholePart(all, NeuronRows::kFp8E4M3);
+      EXPECT_EQ(whole.saved, n_elems * elem - n_elems / 32 * 34);
+      EXPECT_EQ(whole.sum(), bytes.WholePart(all).sum() - whole.saved);
+      EXPECT_EQ(bytes.LeadPart(all, first, NeuronRows::kFp8E5M2).saved, whole.saved / 4);
+      EXPECT_EQ(bytes.HelperPart(all, second, NeuronRows::kFp8E5M2).saved, whole.saved / 4 * 3);
+      EXPECT_EQ(bytes.LeadPart(all, first).saved, 0u);
+      for (const auto form : {ModelBytes::Form::kShared, ModelBytes::Form::kAlone}) {
+        EXPECT_DOUBLE_EQ(bytes.HeldShare(NeuronRows::kAsIs, form), 1);
+        EXPECT_DOUBLE_EQ(bytes.HeldShare(NeuronRows::kFp8E4M3, form), 34.0 / 32 / double(elem));
+      }
+    }
+  }
+}
+
+// As rows by neuron ffn_down of Q8_0 is F16, which 8 bits halve; as the file has it it stays.
+TEST(ModelBytes, RowsIn8BitsSaveOfQ8OnlyWhatIsRelaid) {
+  const TinyModelParts model = MakeTinyModelParts({.n_layer = 2, .dtype = DType::kQ8_0});
+  const ModelBytes dense = ModelBytes::Of(model.config, model.weights, model::FfnMode::kDense);
+  const ModelBytes exact = ModelBytes::Of(model.config, model.weights, model::FfnMode::kExact);
+  const model::LayerRange all{0, 2, true, true};
+  constexpr auto kRows = NeuronRows::kFp8E4M3;
+  EXPECT_EQ(dense.WholePart(all, kRows).sum(), model.weights.BytesOf(all));
+  EXPECT_EQ(exact.WholePart(all, kRows).sum(), model.weights.BytesOf(all));
+  EXPECT_DOUBLE_EQ(dense.HeldShare(kRows, ModelBytes::Form::kAlone), 1);
+  const double shared = 3 * 34.0 / (2 * 34 + 64);
+  EXPECT_DOUBLE_EQ(dense.HeldShare(kRows, ModelBytes::Form::kShared), shared);
+  EXPECT_DOUBLE_EQ(exact.HeldShare(kRows, ModelBytes::Form::kAlone), shared);
+}
+
 TEST(ModelBytes, AgreesWithTheIndexOnEveryRange) {
   for (const bool tied : {false, true}) {
     for (const bool rope_freqs : {false, true}) {

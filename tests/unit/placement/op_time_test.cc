@@ -41,6 +41,25 @@ TEST(WorkerSpeed, GatheringIsSlowerTheFewerRowsAreRead) {
   EXPECT_NEAR(speed.OpSeconds(rows, ten, 1), 0.5, 1e-5);
 }
 
+TEST(WorkerSpeed, RowsIn8BitsCountAsTheyAreHeld) {
+  WorkerProfile worker = Worker();
+  const OpLoad rows{.kind = model::OpKind::kAxpyRows,
+                    .dtype = DType::kF16,
+                    .bytes_per_active = 1e9,
+                    .narrow_share = 0.53125};
+  const NeuronShare ten{.n = 100, .selected = 10, .active = 10};
+  worker.neuron_rows = model::NeuronRows::kFp8E4M3;
+  EXPECT_NEAR(WorkerSpeed(worker, 1).OpSeconds(rows, ten, 0.1), 0.53125, 1e-5);
+  OpLoad others = rows;
+  others.narrow_share = 1;
+  EXPECT_NEAR(WorkerSpeed(worker, 1).OpSeconds(others, ten, 0.1), 1, 1e-5);
+  worker.weight_rates = {
+      {WeightUse::kAxpyRows, DType::kFp8E4M3, kGatherShare, 1, Figure::Measured(5e9)}};
+  EXPECT_NEAR(WorkerSpeed(worker, 1).OpSeconds(rows, ten, 0.1), 10 * 0.53125 / 5, 1e-5);
+  worker.neuron_rows = model::NeuronRows::kAsIs;
+  EXPECT_NEAR(WorkerSpeed(worker, 1).OpSeconds(rows, ten, 0.1), 1, 1e-5);
+}
+
 TEST(WorkerSpeed, WithoutMeasurementsSomethingIsAssumed) {
   const double seconds = WorkerSpeed({}, 1).OpSeconds({.bytes = 1e9}, {}, 1);
   EXPECT_GT(seconds, 0);

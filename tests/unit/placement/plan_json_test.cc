@@ -18,15 +18,15 @@ Plan FullPlan() {
             .kv = {32, 77, DType::kF16},
             .n_ctx = 2048,
             .micro_batches = 2};
-  plan.stages = {{{1}, {0, 2, true, false}, 100, 7, 9, 50, "fast \"disk\""},
-                 {{2}, {2, 5, false, true}, 1ull << 40, 0, 0, 75, ""}};
+  plan.stages = {{{1}, {0, 2, true, false}, 100, 7, 9, 3, 50, "fast \"disk\""},
+                 {{2}, {2, 5, false, true}, 1ull << 40, 0, 0, 0, 75, ""}};
   return plan;
 }
 
 Plan SplitPlan() {
   Plan plan = FullPlan();
   plan.stages[0].neurons = {{0, 64}, {32, 128}};
-  plan.stages[0].helpers = {{{3}, {{64, 128}, {0, 32}}, {10, 20, 30}, "saves time"},
+  plan.stages[0].helpers = {{{3}, {{64, 128}, {0, 32}}, {10, 20, 30, 5}, "saves time"},
                             {{4}, {{0, 0}, {0, 0}}, {0, 0, 0}, ""}};
   return plan;
 }

@@ -247,6 +247,45 @@ TEST_F(GpuPlannerTest, HotNeuronsGoToTheGpuAndColdOnesToTheCpu) {
   EXPECT_LT(together_s, 0.5 * MustMake().forecast.step_s);
 }
 
+// In as much memory, and in less time.
+TEST_F(GpuPlannerTest, RowsIn8BitsLetTheGpuHoldMoreNeurons) {
+  CpuAndGpu(1e-6);
+  WorkerProfile& gpu = cluster_.workers[1];
+  const ModelBytes bytes = ModelBytes::Of(model_.config, model_.weights, model::FfnMode::kExact);
+  // A fifth of the neurons as they are, beside what else it would hold as a helper.
+  const uint64_t neurons = kLayers * bytes.Neurons(0, {0, kNeurons}).sum();
+  gpu.memory_bytes = OwnBytes() + kLayers * kMiB / 64 + neurons / 5;
+  const auto part = [&](const PlannedModel& planned) {
+    const StagePlan& stage = planned.plan.stages.front();
+    EXPECT_EQ(planned.plan.stages.size(), 1u);
+    EXPECT_EQ(stage.lead, kCpu);
+    EXPECT_EQ(stage.helpers.size(), 1u);
+    EXPECT_EQ(stage.saved_bytes, 0u);
+    return stage.helpers.empty() ? HelperPlan{} : stage.helpers.front();
+  };
+  const auto count = [](const HelperPlan& helper) {
+    int64_t n = 0;
+    for (const NeuronRange& range : helper.neurons) n += range.size();
+    return n;
+  };
+  const PlannedModel as_is = MustMake();
+  EXPECT_EQ(part(as_is).bytes.saved, 0u);
+  for (const NeuronRows rows : {NeuronRows::kFp8E4M3, NeuronRows::kFp8E5M2}) {
+    gpu.neuron_rows = rows;
+    const PlannedModel narrow = MustMake();
+    const HelperPlan helper = part(narrow);
+    // F32 rows take 27 % of their bytes, and the plan cuts by blocks of 64 neurons.
+    EXPECT_GT(count(helper), 3 * count(part(as_is)));
+    EXPECT_GT(helper.bytes.saved, 2 * helper.bytes.sum());
+    EXPECT_LT(narrow.forecast.step_s, as_is.forecast.step_s);
+    EXPECT_LE(narrow.speed.lower_bound_s, narrow.speed.value_s);
+    const uint64_t taken = narrow.forecast.stages[0].members[1].memory_bytes;
+    EXPECT_LE(taken, gpu.memory_bytes);
+    // What is there for neurons is made use of, but for a block in each layer.
+    EXPECT_GE(helper.bytes.sum() + kLayers * bytes.Neurons(0, {0, 64}, rows).sum(), neurons / 5);
+  }
+}
+
 TEST_F(GpuPlannerTest, AGpuThatDoesNotPayForItsHopsGetsNothing) {
   CpuAndGpu(1);
   const PlannedModel planned = MustMake();

@@ -58,6 +58,28 @@ TEST_F(ValidateTest, MinimalPlanIsCompleted) {
   EXPECT_EQ(ErrorOf(plan_), "");
 }
 
+TEST_F(ValidateTest, RowsIn8BitsCountOnTheWorkerThatHasThem) {
+  cluster_.workers[1].neuron_rows = NeuronRows::kFp8E4M3;
+  const auto plan = Complete(kMinimal);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->stages[0].saved_bytes, 0u);
+  EXPECT_GT(plan->stages[1].saved_bytes, 0u);
+  EXPECT_EQ(plan->stages[1].weights_bytes, plan_.stages[1].weights_bytes);
+  EXPECT_EQ(*PlanFromJson(PlanToJson(*plan)), *plan);
+  EXPECT_THAT(
+      ErrorOf(plan_),
+      HasSubstr("states other savings by rows in 8 bits than its worker has: saved_bytes=0"));
+  // Without them it does not fit.
+  const uint64_t needed =
+      plan->stages[1].bytes().sum() + plan->stages[1].kv_bytes +
+      OverheadModel(model_.config, model_.weights, request_.ffn, request_.max_step_tokens)
+          .OfLead(plan->stages[1]);
+  cluster_.workers[1].memory_bytes = needed;
+  EXPECT_EQ(ErrorOf(*plan), "");
+  cluster_.workers[1].memory_bytes = needed - 1;
+  EXPECT_THAT(ErrorOf(*plan), HasSubstr(" - saved by rows in 8 bits "));
+}
+
 TEST_F(ValidateTest, CompletionKeepsWhatWasWritten) {
   const auto plan = Complete(
       R"({"n_ctx":32,"kv":{"n_pages":3},"stages":[{"lead":3,"layers":[0,5],"reason":"mine"}]})");

@@ -149,6 +149,7 @@ class Generator {
     for (auto& gpu : profile.gpus) gpu = MakeGpu(static_cast<int>(profile.gpus.size()));
     profile.gpu = Int(-1, static_cast<int>(profile.gpus.size()) - 1);
     profile.nccl_version = Text();
+    profile.neuron_rows = model::NeuronRows(Int(0, 2));
     return profile;
   }
 
@@ -206,12 +207,13 @@ class Generator {
                          .micro_batches = Int(1, placement::kMaxMicroBatches)};
     plan.stages.resize(Int(1, 4));
     for (placement::StagePlan& stage : plan.stages) {
-      stage = {{U64()}, {Int(0, 5), Int(5, 9), Coin(), Coin()}, U64(), U64(), U64(), U64(), Text()};
+      stage = {{U64()}, {Int(0, 5), Int(5, 9), Coin(), Coin()}, U64(), U64(), U64(), U64(), U64(),
+               Text()};
       stage.neurons = MakeNeurons();
       stage.to_next = MakeLinkChoice();
       stage.helpers.resize(Int(0, 3));
       for (placement::HelperPlan& helper : stage.helpers) {
-        helper = {{U64()}, MakeNeurons(), {U64(), U64(), U64()}, Text(), MakeLinkChoice()};
+        helper = {{U64()}, MakeNeurons(), {U64(), U64(), U64(), U64()}, Text(), MakeLinkChoice()};
       }
     }
     return plan;
