@@ -244,6 +244,7 @@ std::vector<std::string> WorkerArguments(const ServeFlags& flags, bool takes_gpu
   if (!takes_gpus) pass_on("--device", flags.device);
   pass_on("--memory", flags.memory);
   pass_on("--gpu-memory", flags.gpu_memory);
+  pass_on("--gpu-rows", flags.gpu_rows);
   pass_on("--nccl", flags.nccl);
   pass_on("--cuda-graphs", flags.cuda_graphs);
   pass_on("--cache-dir", flags.cache_dir);

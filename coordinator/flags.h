@@ -63,6 +63,7 @@ struct ServeFlags {
   // For the workers started beside a lone coordinator; under mpirun each worker reads them itself.
   std::string device = "auto";
   std::string gpu_memory;
+  std::string gpu_rows;     // as-is, fp8-e4m3 or fp8-e5m2
   std::string nccl;         // auto or off
   std::string cuda_graphs;  // the same
   int n_threads = 0;

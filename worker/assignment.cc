@@ -240,7 +240,7 @@ std::vector<bool> Assignment::GroupLayers() const {
 
 FfnPlan Assignment::ffn() const {
   const placement::StagePlan& plan = stage();
-  FfnPlan ffn{.modes = message.ffn};
+  FfnPlan ffn{.modes = message.ffn, .rows = rows};
   if (!plan.is_split()) return ffn;
   if (is_in_group()) ffn.in_group = GroupLayers();
   if (is_helper()) {

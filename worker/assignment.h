@@ -25,6 +25,7 @@ struct Assignment {
   WorkerId self;
   comm::ClusterKey key;  // for the bulk channel
   std::string cache_dir;
+  model::NeuronRows rows = model::NeuronRows::kAsIs;  // of its neurons
   uint64_t peer = 0;                              // this worker's incarnation, for the bulk channel
   std::vector<proto::NeuronTable> neuron_tables;  // of this epoch
 

@@ -102,7 +102,9 @@ Status ControlLoop::SendHello() {
   TC_ASSIGN_OR_RETURN(hello.profile, MeasureWorker(*device_, {.n_threads = options_.n_threads,
                                                               .cpus = options_.cpus,
                                                               .memory_bytes = options_.memory_bytes,
-                                                              .slowdown = options_.slowdown}));
+                                                              .slowdown = options_.slowdown,
+                                                              .rows = options_.neuron_rows}));
+  hello.profile.neuron_rows = options_.neuron_rows;
   // After the measurement, which has had the device take what it takes for itself.
   if (!device_->reads_host_memory()) {
     TC_ASSIGN_OR_RETURN(hello.profile.memory_bytes,
@@ -120,6 +122,9 @@ Status ControlLoop::SendHello() {
   if (gpu_ways_.nccl != nullptr) hello.profile.nccl_version = gpu_ways_.nccl->version();
   hello.host = hello.profile.host;
   hello.device = device_->name();
+  if (options_.neuron_rows != model::NeuronRows::kAsIs) {
+    hello.device += Str(", neuron rows ", model::NeuronRowsName(options_.neuron_rows));
+  }
   hello.offers_host = options_.offers_host;
   if (ports_.mpi != nullptr) hello.mpi_address = ports_.mpi->address();
   if (ports_.zmq != nullptr) hello.zmq_address = ports_.zmq->address();
@@ -230,6 +235,7 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
   assignment.self = id_;
   assignment.key = options_.ticket.key;
   assignment.cache_dir = options_.cache_dir;
+  assignment.rows = options_.neuron_rows;
   assignment.peer = peer_.value;
   for (const placement::LinkWay& way : assignment.Ways()) {
     if (ports().Of(way.link) != nullptr) continue;

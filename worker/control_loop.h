@@ -42,6 +42,8 @@ struct WorkerOptions {
   int measuring_turn = 0;
   // What the process may use of a GPU, whatever for; 0: what is free.
   uint64_t gpu_memory_bytes = 0;
+  // How a GPU holds the rows of its neurons; a CPU holds them as they are.
+  model::NeuronRows neuron_rows = model::NeuronRows::kAsIs;
   std::string cache_dir;                      // for weights that come by wire
   double slowdown = 1;                        // of computing, in experiments
   bool uses_graphs = true;                    // of a GPU that can replay steps

@@ -191,6 +191,9 @@ Result<WorkerOptions> ResolveWorkerFlags(const WorkerFlags& flags,
     if (!memory.ok()) return memory.status().WithContext("--gpu-memory");
     options.gpu_memory_bytes = *memory;
   }
+  const auto rows = model::ParseNeuronRows(flags.gpu_rows);
+  if (!rows.ok()) return rows.status().WithContext("--gpu-rows");
+  options.neuron_rows = *rows;
   if (flags.nccl != "auto" && flags.nccl != "always" && flags.nccl != "off") {
     return InvalidArgument(Str("--nccl: ", flags.nccl, " is none of auto, always and off"));
   }

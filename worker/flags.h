@@ -27,7 +27,8 @@ struct WorkerFlags {
   double slowdown = 1;          // for experiments: of computing
   std::string memory;           // "1.8G"; default: this worker's share of 90 % of what is available
   std::string gpu_memory;       // the same of a GPU; default: 95 % of what is free there
-  std::string nccl = "auto";    // "off": GPUs reach each other by way of the host
+  std::string gpu_rows = "as-is";    // see model::NeuronRows
+  std::string nccl = "auto";         // "off": GPUs reach each other by way of the host
   std::string cuda_graphs = "auto";  // "off": a GPU is told each op of each step
   std::string cache_dir;             // default: $XDG_CACHE_HOME/thermocline or ~/.cache/thermocline
   std::string shape;                 // see comm::ParseShaping; "": links are as they are

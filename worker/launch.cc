@@ -62,6 +62,14 @@ Result<ClaimedDevice> DeviceOf(const WorkerOptions& options) {
   return ClaimedDevice{std::move(chosen), std::nullopt, options.device.ordinal};
 }
 
+// What the device can: with --gpu-rows a service's workers are told it, those on CPUs too.
+model::NeuronRows RowsOn(const kernels::Device& device, model::NeuronRows wanted) {
+  if (wanted == model::NeuronRows::kAsIs || device.has_fp8_rows()) return wanted;
+  LogInfo("worker", Str("--gpu-rows ", model::NeuronRowsName(wanted), " has no effect: ",
+                        device.name(), " is no GPU, and holds rows of neurons as they are"));
+  return model::NeuronRows::kAsIs;
+}
+
 Status Serve(WorkerOptions options, comm::MpiRuntime* mpi, WorkerRequests& requests) {
   const std::atomic<bool>& stop = requests.stop;
   const comm::PeerId peer = RandomPeer();
@@ -75,6 +83,7 @@ Status Serve(WorkerOptions options, comm::MpiRuntime* mpi, WorkerRequests& reque
     options.n_threads = 1;  // the step thread
     options.offers_host = false;
   }
+  options.neuron_rows = RowsOn(*device, options.neuron_rows);
   if (options.slowdown > 1) device = kernels::SlowDown(std::move(device), options.slowdown);
   GpuWays gpu_ways;
   if (device->stream() != nullptr) {

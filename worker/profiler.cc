@@ -30,8 +30,6 @@ using placement::WorkerProfile;
 constexpr uint64_t kRegionBytes = 64 * kMiB;
 constexpr uint64_t kThreadRegionBytes = 1 * kMiB;
 
-constexpr DType kWeightTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kQ8_0,
-                                  DType::kQ4_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
 // A step of one sequence; of a few; where the CPU's kernels change to tiles; a chunk of a prompt.
 constexpr int kComputeTokens[] = {1, 4, 16, 64};
 // What is read of a matrix, and how many tokens meet each row. Between them and beyond, the cost
@@ -53,6 +51,13 @@ constexpr WeightRate kWeightCases[] = {
 // several milliseconds, an op on weights from memory about one, a product in a cache less.
 constexpr int kReadParts = 8, kWeightParts = 2, kComputeParts = 1, kTinyParts = 1;
 
+// The files' types, and that of neuron rows where it is another.
+std::vector<DType> TypesOf(const ProfilerOptions& options) {
+  std::vector<DType> types(std::begin(kFileWeightTypes), std::end(kFileWeightTypes));
+  if (const auto fp8 = model::Fp8TypeOf(options.rows)) types.push_back(*fp8);
+  return types;
+}
+
 std::vector<int> ThreadCounts(int n_threads) {
   std::vector<int> counts;
   for (int n = 1; n < n_threads; n *= 2) counts.push_back(n);
@@ -62,7 +67,7 @@ std::vector<int> ThreadCounts(int n_threads) {
 
 // One part of the time that all measurements share.
 Duration PartOf(const ProfilerOptions& options) {
-  const auto n_types = static_cast<int64_t>(std::size(kWeightTypes));
+  const auto n_types = static_cast<int64_t>(TypesOf(options).size());
   const auto n_reads = static_cast<int64_t>(ThreadCounts(options.n_threads).size());
   return options.time / (n_reads * kReadParts + kTinyParts +
                          n_types * static_cast<int64_t>(std::size(kWeightCases)) * kWeightParts +
@@ -101,7 +106,8 @@ Status MeasureOps(OpProbe& probe, const ProfilerOptions& options, WorkerProfile*
   const Duration part = PartOf(options);
   TC_ASSIGN_OR_RETURN(const double op_s, probe.TinyOpSeconds(kTinyParts * part));
   profile->op_overhead_s = Figure::Measured(op_s);
-  for (const DType dtype : kWeightTypes) {
+  const std::vector<DType> types = TypesOf(options);
+  for (const DType dtype : types) {
     for (WeightRate rate : kWeightCases) {
       rate.dtype = dtype;
       TC_ASSIGN_OR_RETURN(const double bytes_per_s, probe.BytesPerS(rate, kWeightParts * part));
@@ -113,7 +119,7 @@ Status MeasureOps(OpProbe& probe, const ProfilerOptions& options, WorkerProfile*
       if (is_plain_gather) profile->gather_bytes_per_s = rate.bytes_per_s;
     }
   }
-  for (const DType dtype : kWeightTypes) {
+  for (const DType dtype : types) {
     for (const int n_tokens : kComputeTokens) {
       TC_ASSIGN_OR_RETURN(const double rate,
                           probe.FlopsPerS(dtype, n_tokens, kComputeParts * part));
@@ -134,7 +140,7 @@ std::vector<placement::GpuInfo> FindGpus() {
 // Of a device with memory of its own; reading is what a product with one token does.
 Status MeasureApart(kernels::Device& device, const ProfilerOptions& options,
                     WorkerProfile* profile) {
-  TC_RETURN_IF_ERROR(RunEveryOp(device));
+  TC_RETURN_IF_ERROR(RunEveryOp(device, TypesOf(options)));
   const uint64_t free_bytes = device.memory().free_bytes;
   const uint64_t n_bytes =
       std::max(OpProbe::kMinBytes, std::min(OpProbe::kApartBytes, free_bytes / 4));

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/status.h"
 #include "kernels/device.h"
+#include "model/neuron_rows.h"
 #include "placement/profile.h"
 
 namespace thermocline::worker {
@@ -21,6 +22,7 @@ struct ProfilerOptions {
   std::vector<int> cpus;      // thread i stays on the i-th; none: not pinned
   uint64_t memory_bytes = 0;  // what the worker may use; the probe takes a quarter of it at most
   double slowdown = 1;        // of the device's ops; of plain reading, too, then
+  model::NeuronRows rows = model::NeuronRows::kAsIs;  // 8 bits: measured beside the files' types
   Duration time = kProfileTime;
 };
 

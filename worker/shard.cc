@@ -67,6 +67,10 @@ Result<Shard> Shard::LoadOver(const ModelSource& source, const model::LayerRange
                               const FfnPlan& ffn, kernels::Device& device,
                               const LoadProgressFn& on_progress, Shard* prior) {
   const model::WeightIndex& weights = source.weights;
+  if (ffn.rows != model::NeuronRows::kAsIs && !device.has_fp8_rows()) {
+    return InvalidArgument(Str(device.name(), " does not compute with neuron rows of 8 bits:",
+                               Kv("rows", model::NeuronRowsName(ffn.rows))));
+  }
   if (source.reader.Mapping().empty()) {
     return Unavailable(Str("weights must lie in a mappable file: ", source.reader.name()));
   }
@@ -108,6 +112,14 @@ Result<Shard> Shard::LoadOver(const ModelSource& source, const model::LayerRange
     shard.report_.note = Str("ffn_down of ", shard.n_relaid_, " layers re-laid to ",
                              DTypeName(shard.relaid_dtype_), " neuron rows");
   }
+  if (shard.n_narrowed_ > 0) {
+    shard.report_.note += Str(shard.report_.note.empty() ? "" : ", ", "rows of ", shard.n_narrowed_,
+                              " FFN matrices in 8 bits (", model::NeuronRowsName(ffn.rows), ")");
+  } else if (ffn.rows != model::NeuronRows::kAsIs) {
+    shard.report_.note +=
+        Str(shard.report_.note.empty() ? "" : ", ",
+            "no rows in 8 bits: ", "those of quantised types would not be smaller");
+  }
   if (shard.ordered_) {
     shard.report_.note += Str(shard.report_.note.empty() ? "" : ", ", "neurons in heat order");
   }
@@ -117,15 +129,15 @@ Result<Shard> Shard::LoadOver(const ModelSource& source, const model::LayerRange
 Shard::Shape Shard::ShapeOf(const WeightKey& key, const model::TensorInfo& info, const Part& part,
                             const FfnPlan& ffn) const {
   const WeightKey held = KeyInMemory(key, ffn);
-  if (held != key) {
-    return {model::NeuronRowType(info.dtype, info.n_rows()), HeldOf(held, info.n_cols()),
-            info.n_rows()};
-  }
   if (info.n_rows() <= 1 && !PlacesFor(key).empty()) {
     return {info.dtype, info.n_rows(), HeldOf(key, info.n_cols()), true};
   }
-  const DType dtype = part.is_of_predictors ? model::MemoryType(key.role, info) : info.dtype;
-  return {dtype, HeldOf(key, info.n_rows()), info.n_cols()};
+  if (part.is_of_predictors) {
+    return {model::MemoryType(key.role, info), HeldOf(key, info.n_rows()), info.n_cols()};
+  }
+  const model::HeldWeight all =
+      model::HeldIn(ffn.rows, key.role, model::HeldAs(key.role, info, held != key));
+  return {all.dtype, HeldOf(held, all.n_rows), all.n_cols};
 }
 
 Status Shard::ReserveFor(std::span<const Part> parts, const model::WeightIndex& weights,
@@ -165,6 +177,7 @@ Status Shard::LoadPart(const Part& part, const model::WeightIndex& weights, cons
       loaded = LoadMapped(key, info, part.reader, device, on_progress);
     } else {
       const Shape shape = ShapeOf(key, info, part, ffn);
+      if (IsFp8(shape.dtype)) ++n_narrowed_;
       TC_ASSIGN_OR_RETURN(const Target target, Prepare(key, shape, device));
       loaded = Pack(info, target, part.reader, device, on_progress);
     }
@@ -178,6 +191,7 @@ Status Shard::LoadDown(const WeightKey& key, const model::TensorInfo& info, cons
                        const LoadProgressFn& on_progress) {
   const Shape shape = ShapeOf(key, info, part, ffn);
   relaid_dtype_ = shape.dtype;
+  if (IsFp8(shape.dtype)) ++n_narrowed_;
   ++n_relaid_;
   TC_ASSIGN_OR_RETURN(const Target target, Prepare(KeyInMemory(key, ffn), shape, device));
   if (target.is_complete) return OkStatus();
@@ -369,7 +383,8 @@ Status Shard::Relay(TensorView columns, int64_t first, const Target& target,
     kernels::TransposeToRows(columns, target.view.Rows(first, columns.n_cols));
     return OkStatus();
   }
-  const DType between = IsFloat(columns.dtype) ? columns.dtype : DType::kF32;
+  const bool keeps_type = IsFloat(columns.dtype) && columns.dtype == target.view.dtype;
+  const DType between = keeps_type ? columns.dtype : DType::kF32;
   std::vector<std::byte> memory(
       RowBytes(between, static_cast<uint64_t>(kColumnUnit * columns.n_rows)));
   for (int64_t at = 0; at < columns.n_cols; at += kColumnUnit) {

@@ -17,6 +17,7 @@
 #include "model/ffn_mode.h"
 #include "model/graph.h"
 #include "model/neuron_order.h"
+#include "model/neuron_rows.h"
 #include "model/range_reader.h"
 #include "model/sparsity.h"
 #include "model/weights.h"
@@ -58,6 +59,8 @@ struct FfnPlan {
   std::vector<bool> in_group;
   // Holds nothing but those neurons and what computing them takes; another worker leads.
   bool is_helper = false;
+  // What neurons' rows are held in; in 8 bits only where the device has such ops.
+  model::NeuronRows rows = model::NeuronRows::kAsIs;
 
   bool is_shared() const { return !neurons.empty(); }
   bool has_neuron_rows() const {
@@ -88,9 +91,11 @@ class Shard {
  public:
   // Loads the weights of `layers`, and touches no other page of the file. With neuron rows, a
   // file's ffn_down [n_embd, n_ff] is re-laid into rows per neuron (model::NeuronRowType); 16-bit
-  // predictors are kept as Q8_0. kDataLoss or kUnavailable when bytes cannot be read, kDataLoss
-  // when a weight that is re-encoded is not a number, kUnavailable when the device is lost,
-  // kResourceExhausted without memory for copies, and what `on_progress` returns.
+  // predictors are kept as Q8_0, and rows of neurons in 8 bits where `ffn` says so. kDataLoss or
+  // kUnavailable when bytes cannot be read, kDataLoss when a weight that is re-encoded is not a
+  // number, or too large, kUnavailable when the device is lost, kInvalidArgument when it has no ops
+  // for rows of 8 bits, kResourceExhausted without memory for copies, and what `on_progress`
+  // returns.
   //
   // `prior`: a shard of the same source for another plan, or null. Matrices whose rows are the same
   // are taken over where they lie; of the others the rows that stay are copied and only new ones
@@ -204,6 +209,7 @@ class Shard {
   std::map<int, std::vector<int32_t>> places_;
   std::map<int, int64_t> n_held_;  // neurons, for layers with an entry above
   bool ordered_ = false;           // by heat
+  int n_narrowed_ = 0;             // matrices in 8 bits
   int n_relaid_ = 0;               // layers
   DType relaid_dtype_ = DType::kF32;
   LoadReport report_;

@@ -1,5 +1,6 @@
 // Row products and AXPY over the active neurons of a layer, against the speed of copies within the
-// device's memory and against dense products of the same layer; F16 weights, one token.
+// device's memory and against dense products of the same layer; F16 weights, one token. Where the
+// device has rows of FP8, the same of these, against F16.
 //
 //   sparse_rows [DEVICE [N_EMBD N_FF [PERCENT]]]      default: cuda 8192 28672 10
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include "base/half.h"
 #include "base/str.h"
 #include "kernels/device_choice.h"
+#include "kernels/lanes.h"
 #include "tests/bench/dense_product.h"
 
 namespace thermocline::bench {
@@ -70,6 +72,7 @@ std::vector<std::byte> SomeHalves() {
 
 // What is computed with, all in the device's memory.
 struct Layer {
+  DType dtype = DType::kF16;
   OnDevice gate, up, down, x, x_half, a, y, y_half;
   std::vector<OnDevice> lists;  // the number of ids, and they
   int32_t n_active = 0;
@@ -86,10 +89,13 @@ Result<OnDevice> MakeList(Device& device, const Shape& shape, uint32_t seed, int
   return OnDevice::Of(device, words.size() * sizeof(int32_t), BytesOf(words));
 }
 
-Result<Layer> MakeLayer(Device& device, const Shape& shape) {
+// Halves make FP8 as well: their bytes are codes, or scales of their size.
+Result<Layer> MakeLayer(Device& device, const Shape& shape, DType dtype) {
   Layer layer;
+  layer.dtype = dtype;
   const std::vector<std::byte> halves = SomeHalves();
-  const auto matrix_bytes = static_cast<uint64_t>(shape.n_embd * shape.n_ff) * sizeof(uint16_t);
+  const uint64_t matrix_bytes =
+      RowBytes(dtype, static_cast<uint64_t>(shape.n_embd * shape.n_ff)) + kernels::kLanesSlackBytes;
   for (OnDevice* matrix : {&layer.gate, &layer.up, &layer.down}) {
     TC_ASSIGN_OR_RETURN(*matrix, OnDevice::Of(device, matrix_bytes, halves));
   }
@@ -136,37 +142,50 @@ Result<double> CopyBytesPerS(Device& device) {
   return 2 * static_cast<double>(n_bytes) / seconds;
 }
 
+// Of one layer, in seconds a call.
+struct LayerTimes {
+  double row_dot_s = 0, axpy_s = 0;
+};
+
 class Measurement {
  public:
-  Measurement(Device& device, const Shape& shape, Layer* layer)
-      : device_(device), shape_(shape), layer_(*layer) {}
+  Measurement(Device& device, const Shape& shape, double copy_bytes_per_s, Layer* layer)
+      : device_(device), shape_(shape), layer_(*layer), copy_bytes_per_s_(copy_bytes_per_s) {}
 
-  Status Run() {
-    TC_ASSIGN_OR_RETURN(copy_bytes_per_s_, CopyBytesPerS(device_));
-    TC_ASSIGN_OR_RETURN(const double row_dot_s, SecondsOf(device_, [&](size_t call) {
+  Result<LayerTimes> Times() {
+    LayerTimes times;
+    TC_ASSIGN_OR_RETURN(times.row_dot_s, SecondsOf(device_, [&](size_t call) {
                           RowDot(call);
                           return OkStatus();
                         }));
-    TC_ASSIGN_OR_RETURN(const double axpy_s, SecondsOf(device_, [&](size_t call) {
+    TC_ASSIGN_OR_RETURN(times.axpy_s, SecondsOf(device_, [&](size_t call) {
                           Axpy(call);
                           return OkStatus();
                         }));
-    std::printf(
-        "%s, n_embd %lld, n_ff %lld, %d %% active, F16; copies within its memory: %.0f GB/s\n",
-        device_.name().c_str(), static_cast<long long>(shape_.n_embd),
-        static_cast<long long>(shape_.n_ff), shape_.percent, copy_bytes_per_s_ / 1e9);
-    std::printf(
-        "\n| | us | GB/s touched | of copies | faster than dense |\n|---|---:|---:|---:|---:|\n");
+    return times;
+  }
+  // F16, with dense products of the same matrices.
+  Status ShowAgainstDense(const LayerTimes& times) {
     const auto dense = MakeDenseProduct(device_);
     if (!dense.ok()) std::fprintf(stderr, "%s\n", dense.status().message().c_str());
-    TC_RETURN_IF_ERROR(Show("row-dot (gate, up)", row_dot_s, {layer_.gate.data(), layer_.up.data()},
-                            shape_.n_ff, shape_.n_embd, dense));
-    return Show("AXPY (down)", axpy_s, {layer_.down.data()}, shape_.n_embd, shape_.n_ff, dense);
+    TC_RETURN_IF_ERROR(ShowWithDense("row-dot (gate, up)", times.row_dot_s,
+                                     {layer_.gate.data(), layer_.up.data()}, shape_.n_ff,
+                                     shape_.n_embd, dense));
+    return ShowWithDense("AXPY (down)", times.axpy_s, {layer_.down.data()}, shape_.n_embd,
+                         shape_.n_ff, dense);
+  }
+  void ShowAgainst(const LayerTimes& halves, const LayerTimes& times) const {
+    ShowTouched("row-dot (gate, up)", times.row_dot_s, 2);
+    std::printf(" %.2f times as fast as F16 |\n", halves.row_dot_s / times.row_dot_s);
+    ShowTouched("AXPY (down)", times.axpy_s, 1);
+    std::printf(" %.2f times as fast as F16 |\n", halves.axpy_s / times.axpy_s);
   }
 
  private:
   TensorView Matrix(std::byte* data, int64_t n_rows, int64_t n_cols) const {
-    return TensorView::Dense(data, DType::kF16, n_rows, n_cols);
+    TensorView view = TensorView::Dense(data, layer_.dtype, n_rows, n_cols);
+    view.layout = device_.PreferredLayout(layer_.dtype);
+    return view;
   }
   TensorView Row(OnDevice& row, int64_t n, DType dtype = DType::kF32) const {
     return TensorView::Dense(row.data(), dtype, 1, n);
@@ -189,14 +208,20 @@ class Measurement {
                            Row(layer_.a, shape_.n_ff), List(call), {},
                            Row(layer_.y, shape_.n_embd));
   }
-  // With the dense products of the same matrices, n_out x n_in each.
-  Status Show(const char* what, double seconds, const std::vector<std::byte*>& matrices,
-              int64_t n_out, int64_t n_in, const Result<std::unique_ptr<DenseProduct>>& dense) {
-    const double touched = static_cast<double>(matrices.size()) * layer_.n_active *
-                           static_cast<double>(shape_.n_embd) * sizeof(uint16_t) / seconds;
-    std::printf("| %s | %.1f | %.0f |", what, seconds * 1e6, touched / 1e9);
+  void ShowTouched(const char* what, double seconds, size_t n_matrices) const {
+    const auto row_bytes =
+        static_cast<double>(RowBytes(layer_.dtype, static_cast<uint64_t>(shape_.n_embd)));
+    const double touched = static_cast<double>(n_matrices) * layer_.n_active * row_bytes / seconds;
+    std::printf("| %s, %s | %.1f | %.0f |", what, DTypeName(layer_.dtype).data(), seconds * 1e6,
+                touched / 1e9);
     copy_bytes_per_s_ > 0 ? std::printf(" %.2f (wanted 0.80) |", touched / copy_bytes_per_s_)
                           : std::printf(" |");
+  }
+  // n_out x n_in each.
+  Status ShowWithDense(const char* what, double seconds, const std::vector<std::byte*>& matrices,
+                       int64_t n_out, int64_t n_in,
+                       const Result<std::unique_ptr<DenseProduct>>& dense) {
+    ShowTouched(what, seconds, matrices.size());
     if (!dense.ok()) return std::printf(" not measured |\n") > 0 ? OkStatus() : Internal("output");
     TC_ASSIGN_OR_RETURN(const double dense_s, SecondsOf(device_, [&](size_t) -> Status {
                           for (std::byte* matrix : matrices) {
@@ -206,21 +231,41 @@ class Measurement {
                           }
                           return OkStatus();
                         }));
-    std::printf(" %.1f times (wanted 4), %.1f us |\n", dense_s / seconds, dense_s * 1e6);
+    std::printf(" %.1f times faster than dense by cuBLAS (wanted 4), %.1f us |\n",
+                dense_s / seconds, dense_s * 1e6);
     return OkStatus();
   }
 
   Device& device_;
   const Shape shape_;
   Layer& layer_;
-  double copy_bytes_per_s_ = 0;
+  const double copy_bytes_per_s_;
 };
 
 Status Measure(const std::string& device_text, const Shape& shape) {
   TC_ASSIGN_OR_RETURN(const auto choice, kernels::ParseDeviceChoice(device_text));
   TC_ASSIGN_OR_RETURN(auto chosen, kernels::MakeDevice(choice, {}));
-  TC_ASSIGN_OR_RETURN(Layer layer, MakeLayer(*chosen.device, shape));
-  return Measurement(*chosen.device, shape, &layer).Run();
+  Device& device = *chosen.device;
+  TC_ASSIGN_OR_RETURN(const double copy_bytes_per_s, CopyBytesPerS(device));
+  std::printf("%s, n_embd %lld, n_ff %lld, %d %% active; copies within its memory: %.0f GB/s\n",
+              device.name().c_str(), static_cast<long long>(shape.n_embd),
+              static_cast<long long>(shape.n_ff), shape.percent, copy_bytes_per_s / 1e9);
+  std::printf("\n| | us | GB/s touched | of copies | against |\n|---|---:|---:|---:|---:|\n");
+  LayerTimes halves;
+  {
+    TC_ASSIGN_OR_RETURN(Layer layer, MakeLayer(device, shape, DType::kF16));
+    Measurement measurement(device, shape, copy_bytes_per_s, &layer);
+    TC_ASSIGN_OR_RETURN(halves, measurement.Times());
+    TC_RETURN_IF_ERROR(measurement.ShowAgainstDense(halves));
+  }
+  if (!device.has_fp8_rows()) return OkStatus();
+  for (const DType dtype : {DType::kFp8E4M3, DType::kFp8E5M2}) {
+    TC_ASSIGN_OR_RETURN(Layer layer, MakeLayer(device, shape, dtype));
+    Measurement measurement(device, shape, copy_bytes_per_s, &layer);
+    TC_ASSIGN_OR_RETURN(const LayerTimes times, measurement.Times());
+    measurement.ShowAgainst(halves, times);
+  }
+  return OkStatus();
 }
 
 }  // namespace

@@ -131,7 +131,7 @@ if part configure 30 configure && part build 260 build_all; then
   part tests 60 gpu_tests
   part machine 15 "$bin/thermocline" machine --device cuda --seconds 5
   if part sparse-rows 30 sparse_rows; then
-    figures sparse-rows '$2 "|" $5 " of copies;" $6 "than dense by cuBLAS"'
+    figures sparse-rows '$2 "|" $5 " of copies;" $6'
   fi
   if part graph-step-demo 15 graph_step deploy/demo/thermocline-demo.gguf; then
     figures graph-step-demo '" demo step of" $2 "sequences, replayed against op by op |" $5'

@@ -80,15 +80,18 @@ SharedStage::SharedStage(const std::string& path, const SharedStageOptions& opti
   }
   worker::StageOptions lead;
   lead.layers = {0, model_.config.n_layer, true, true};
-  lead.ffn = {.modes = options.modes, .neurons = options.members.front()};
+  lead.ffn = {
+      .modes = options.modes, .neurons = options.members.front(), .rows = options.lead_rows};
   lead.ffn.n_helpers.assign(lead.ffn.neurons.size(), 0);
   lead.kv.n_pages = 64;
   lead.max_step_tokens = 64;
   for (size_t m = 1; m < options.members.size(); ++m) {
-    const worker::HelperOptions helper{
-        lead.layers,
-        {.modes = options.modes, .neurons = options.members[m], .is_helper = true},
-        lead.max_step_tokens};
+    const worker::HelperOptions helper{lead.layers,
+                                       {.modes = options.modes,
+                                        .neurons = options.members[m],
+                                        .is_helper = true,
+                                        .rows = options.helper_rows},
+                                       lead.max_step_tokens};
     auto created =
         worker::HelperStage::Create(model_.source(), helper, helper_device, worker::IgnoreProgress);
     EXPECT_TRUE(created.ok()) << created.status();

@@ -21,6 +21,9 @@ struct SharedStageOptions {
   // members[m][layer]: the lead's neurons, then those of each helper.
   std::vector<std::vector<model::NeuronRange>> members;
   int n_threads = 1;
+  // As members hold their neurons.
+  model::NeuronRows lead_rows = model::NeuronRows::kAsIs;
+  model::NeuronRows helper_rows = model::NeuronRows::kAsIs;
   // Of the lead, and of the helpers, instead of the CPU that they share.
   std::function<std::unique_ptr<kernels::Device>()> make_lead_device;
   std::function<std::unique_ptr<kernels::Device>()> make_helper_device;

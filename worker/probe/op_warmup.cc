@@ -13,8 +13,6 @@ using kernels::ActiveIds;
 using kernels::KvPages;
 using kernels::SequenceRows;
 
-constexpr DType kWeightTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kQ8_0,
-                                  DType::kQ4_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
 // Every type's blocks divide it.
 constexpr int64_t kCols = 512;
 // One token and several have kernels of their own.
@@ -30,7 +28,7 @@ class Warmup {
  public:
   explicit Warmup(kernels::Device& device) : ops_(device.ops()), device_(device) {}
 
-  Status Run() {
+  Status Run(std::span<const DType> types) {
     constexpr uint64_t kPieceBytes =
         RowBytes(DType::kF32, kRows * kCols) + kernels::kLanesSlackBytes;
     constexpr uint64_t kPageBytes = kPageTokens * 256 * sizeof(float);
@@ -40,7 +38,7 @@ class Warmup {
     for (Buffer* buffer : {&k_, &v_}) {
       TC_ASSIGN_OR_RETURN(*buffer, device_.Allocate(kPageBytes));
     }
-    for (const DType dtype : kWeightTypes) {
+    for (const DType dtype : types) {
       for (int64_t n_tokens = 1; n_tokens <= kRows; ++n_tokens) RunWeights(dtype, n_tokens);
     }
     for (const int head_dim : kHeadDims) {
@@ -104,6 +102,8 @@ class Warmup {
 
 }  // namespace
 
-Status RunEveryOp(kernels::Device& device) { return Warmup(device).Run(); }
+Status RunEveryOp(kernels::Device& device, std::span<const DType> types) {
+  return Warmup(device).Run(types);
+}
 
 }  // namespace thermocline::worker

@@ -32,12 +32,12 @@ ServeConfig ConfigOf(ServeFlags flags) {
 }
 
 TEST(UseGpus, EachHasAWorkerAndTheCpuTheRestOfTheCores) {
-  ServeConfig config = ConfigOf({.gpu_memory = "20G"});
+  ServeConfig config = ConfigOf({.gpu_memory = "20G", .gpu_rows = "fp8-e4m3"});
   EXPECT_TRUE(config.takes_gpus);
   UseGpus({0, 1}, 16, &config);
   ASSERT_EQ(config.worker_arguments.size(), 3u);
-  EXPECT_THAT(config.worker_arguments[0],
-              IsSupersetOf({"--device", "cuda:0", "--gpu-memory", "20G"}));
+  EXPECT_THAT(config.worker_arguments[0], IsSupersetOf({"--device", "cuda:0", "--gpu-memory", "20G",
+                                                        "--gpu-rows", "fp8-e4m3"}));
   EXPECT_THAT(config.worker_arguments[1], IsSupersetOf({"--device", "cuda:1"}));
   EXPECT_THAT(config.worker_arguments[2], IsSupersetOf({"--device", "cpu", "--threads", "14"}));
   EXPECT_THAT(config.worker_arguments[0], Not(Contains("--threads")));

@@ -22,7 +22,7 @@ constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 // What distinguishes the formats, from the tables of their specification.
 struct E4M3Oracle {
   using Format = E4M3;
-  static constexpr int kExponentBits = 4, kMantissaBits = 3, kBias = 7, kLargestFinite = 0x7e;
+  static constexpr int kMantissaBits = 3, kBias = 7, kLargestFinite = 0x7e;
   static constexpr float kLargest = 448, kSmallest = 0x1p-9f;
   static constexpr DType kType = DType::kFp8E4M3;
   static float Decode(uint8_t code) { return DecodeE4M3(code); }
@@ -31,7 +31,7 @@ struct E4M3Oracle {
 };
 struct E5M2Oracle {
   using Format = E5M2;
-  static constexpr int kExponentBits = 5, kMantissaBits = 2, kBias = 15, kLargestFinite = 0x7b;
+  static constexpr int kMantissaBits = 2, kBias = 15, kLargestFinite = 0x7b;
   static constexpr float kLargest = 57344, kSmallest = 0x1p-16f;
   static constexpr DType kType = DType::kFp8E5M2;
   static float Decode(uint8_t code) { return DecodeE5M2(code); }

@@ -72,6 +72,16 @@ TEST(WorkerFlags, GraphsAreMadeUnlessTheyAreOff) {
             "--cuda-graphs: on is neither auto nor off");
 }
 
+TEST(WorkerFlags, RowsOfNeuronsAreAsTheyAreUnlessAskedFor) {
+  WorkerFlags flags = Joining();
+  EXPECT_EQ(ResolveWorkerFlags(flags, Environment({}))->neuron_rows, model::NeuronRows::kAsIs);
+  flags.gpu_rows = "fp8-e5m2";
+  EXPECT_EQ(ResolveWorkerFlags(flags, Environment({}))->neuron_rows, model::NeuronRows::kFp8E5M2);
+  flags.gpu_rows = "fp8";
+  EXPECT_EQ(ResolveWorkerFlags(flags, Environment({})).status().message(),
+            "--gpu-rows: rows of neurons are none of as-is, fp8-e4m3 and fp8-e5m2: fp8");
+}
+
 TEST(WorkerFlags, TheDeviceIsParsedAndTheOneOfTheRankUnlessNamed) {
   using Kind = kernels::DeviceChoice::Kind;
   WorkerFlags flags = Joining();

@@ -1,0 +1,302 @@
+// Stages whose device holds the rows of its neurons in 8 bits: they compute what a model does whose
+// weights were rounded so beforehand.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "base/str.h"
+#include "kernels/cuda/emulator.h"
+#include "kernels/quantize.h"
+#include "placement/model_bytes.h"
+#include "placement/op_load.h"
+#include "tests/support/shared_stage.h"
+#include "tests/support/stage_chain.h"
+#include "tests/support/temp_file.h"
+#include "tests/support/tiny_model.h"
+
+namespace thermocline::worker {
+namespace {
+
+using model::FfnMode;
+using model::NeuronRange;
+using model::NeuronRows;
+using model::WeightKey;
+using model::WeightRole;
+using testing::ChainOptions;
+using testing::SharedStage;
+using testing::SharedStageOptions;
+using testing::StageChain;
+using testing::TempFile;
+using testing::TinyModel;
+using testing::TinyModelSpec;
+
+constexpr int kLayers = 2;
+constexpr int64_t kNeurons = 192;
+const std::vector<int32_t> kTokens = {5, 17, 42, 260, 8, 99, 3};
+// Sums of a few hundred products in another order.
+constexpr double kRounding = 1e-4;
+constexpr NeuronRows kBoth[] = {NeuronRows::kFp8E4M3, NeuronRows::kFp8E5M2};
+
+std::unique_ptr<kernels::Device> Emulated() {
+  auto device = kernels::cuda::MakeEmulatedDevice({});
+  EXPECT_TRUE(device.ok()) << device.status();
+  return std::move(device).value();
+}
+
+TinyModelSpec SpecOf(const std::string& arch, DType dtype = DType::kF32) {
+  TinyModelSpec spec;
+  spec.arch = arch;
+  spec.dtype = dtype;
+  spec.n_layer = kLayers;
+  spec.n_ff = static_cast<int>(kNeurons);
+  return spec;
+}
+
+using Logits = std::vector<std::vector<float>>;
+double Difference(const Logits& a, const Logits& b) {
+  double error = 0, norm = 0;
+  for (size_t i = 0; i < b.size(); ++i) {
+    for (size_t j = 0; j < b[i].size(); ++j) {
+      error += (double{a[i][j]} - b[i][j]) * (double{a[i][j]} - b[i][j]);
+      norm += double{b[i][j]} * b[i][j];
+    }
+  }
+  return std::sqrt(error / norm);
+}
+
+void RoundRow(DType fp8, std::vector<float>* row) {
+  std::vector<std::byte> codes(RowBytes(fp8, row->size()));
+  kernels::QuantizeRow(fp8, *row, codes.data());
+  kernels::DequantizeRow(fp8, codes.data(), static_cast<int64_t>(row->size()), row->data());
+}
+
+// The F32 model with gate, up and down as they come out of 8 bits, down along its neurons.
+std::vector<std::byte> Rounded(const TinyModelSpec& spec, NeuronRows rows) {
+  std::vector<std::byte> bytes = TinyModel(spec);
+  const TempFile file(bytes);
+  const LoadedModel model = OpenModel(file.path()).value();
+  const DType fp8 = *model::Fp8TypeOf(rows);
+  for (int layer = 0; layer < kLayers; ++layer) {
+    for (const WeightRole role : {WeightRole::kFfnGate, WeightRole::kFfnUp, WeightRole::kFfnDown}) {
+      const model::TensorInfo* const info = model.weights.Find(role, layer);
+      if (info == nullptr) continue;
+      const bool by_column = role == WeightRole::kFfnDown;
+      const auto n_rows = static_cast<size_t>(info->n_rows());
+      const auto n_cols = static_cast<size_t>(info->n_cols());
+      auto* const values = reinterpret_cast<float*>(bytes.data() + info->offset_bytes);
+      const size_t n = by_column ? n_cols : n_rows, length = by_column ? n_rows : n_cols;
+      for (size_t i = 0; i < n; ++i) {
+        const auto at = [&](size_t j) { return by_column ? j * n_cols + i : i * n_cols + j; };
+        std::vector<float> row(length);
+        for (size_t j = 0; j < length; ++j) row[j] = values[at(j)];
+        RoundRow(fp8, &row);
+        for (size_t j = 0; j < length; ++j) values[at(j)] = row[j];
+      }
+    }
+  }
+  return bytes;
+}
+
+class Fp8Rows : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Stage, Fp8Rows,
+                         ::testing::Values("llama", "qwen2", "arcee", "nemotron", "opt"));
+
+TEST_P(Fp8Rows, GiveTheLogitsAndTokensOfWeightsThatWereRoundedBefore) {
+  const TinyModelSpec spec = SpecOf(GetParam());
+  for (const NeuronRows rows : kBoth) {
+    const TempFile file(TinyModel(spec)), rounded(Rounded(spec, rows));
+    ChainOptions as_is;
+    as_is.ffn = {FfnMode::kDense, true};
+    const Logits wanted = StageChain(rounded.path(), as_is).Logits(SeqId{1}, kTokens, 64);
+    const auto tokens = StageChain(rounded.path(), as_is).Generate(SeqId{2}, kTokens, 4);
+    const Logits exact = StageChain(file.path(), as_is).Logits(SeqId{1}, kTokens, 64);
+
+    ChainOptions fp8 = as_is;
+    fp8.ffn.rows = rows;
+    fp8.make_device = Emulated;
+    StageChain chain(file.path(), fp8);
+    EXPECT_NE(chain.stage(0).load_report().note.find(Str("in 8 bits (", NeuronRowsName(rows), ")")),
+              std::string::npos);
+    const Logits logits = chain.Logits(SeqId{1}, kTokens, 4);
+    EXPECT_LT(Difference(logits, wanted), kRounding) << NeuronRowsName(rows);
+    EXPECT_EQ(chain.Generate(SeqId{2}, kTokens, 4), tokens) << NeuronRowsName(rows);
+    // Each weight is off by up to 2^-4 of itself, or 2^-3, and each layer has three products.
+    const double weight = rows == NeuronRows::kFp8E4M3 ? 0x1p-4 : 0x1p-3;
+    const double off = Difference(logits, exact);
+    EXPECT_GT(off, kRounding) << "they are not in 8 bits";
+    EXPECT_LT(off, std::pow(1 + weight, 3 * kLayers) - 1) << NeuronRowsName(rows);
+    EXPECT_EQ(StageChain(file.path(), fp8).Logits(SeqId{1}, kTokens, 4), logits) << "not the same";
+  }
+}
+
+TEST(Fp8RowsTest, EveryFloatTypeIsHeldInThem) {
+  for (const DType dtype : {DType::kF16, DType::kBF16, DType::kF32}) {
+    const TempFile file(TinyModel(SpecOf("arcee", dtype)));
+    for (const FfnMode mode : {FfnMode::kDense, FfnMode::kExact}) {
+      ChainOptions options;
+      options.ffn = {.modes = mode, .rows = NeuronRows::kFp8E4M3};
+      options.reference_device = true;
+      const Logits wanted = StageChain(file.path(), options).Logits(SeqId{1}, kTokens, 64);
+      options.make_device = Emulated;
+      EXPECT_LT(Difference(StageChain(file.path(), options).Logits(SeqId{1}, kTokens, 4), wanted),
+                kRounding)
+          << DTypeName(dtype) << " " << model::FfnModeName(mode);
+    }
+  }
+}
+
+// Quantised rows would be no smaller; but ffn_down of Q8_0, re-laid to F16, is.
+TEST(Fp8RowsTest, QuantisedRowsStayAsTheyAre) {
+  const TempFile file(TinyModel(SpecOf("arcee", DType::kQ4_0)));
+  ChainOptions options;
+  options.make_device = Emulated;
+  options.ffn = {FfnMode::kExact, true};
+  const Logits wanted = StageChain(file.path(), options).Logits(SeqId{1}, kTokens, 64);
+  options.ffn.rows = NeuronRows::kFp8E5M2;
+  StageChain chain(file.path(), options);
+  EXPECT_EQ(chain.Logits(SeqId{1}, kTokens, 64), wanted);
+  EXPECT_NE(chain.stage(0).load_report().note.find("no rows in 8 bits"), std::string::npos);
+  const TempFile bytes(TinyModel(SpecOf("arcee", DType::kQ8_0)));
+  StageChain relaid(bytes.path(), options);
+  EXPECT_EQ(relaid.stage(0).shard().View({0, WeightRole::kFfnUp}).dtype, DType::kQ8_0);
+  EXPECT_EQ(relaid.stage(0).shard().View({0, WeightRole::kFfnDownT}).dtype, DType::kFp8E5M2);
+}
+
+TEST(Fp8RowsTest, SeveralGiveTheBitsOfOne) {
+  const TempFile file(TinyModel(SpecOf("arcee", DType::kF16)));
+  for (const NeuronRows rows : kBoth) {
+    ChainOptions alone;
+    alone.ffn = {.modes = FfnMode::kExact, .rows = rows};
+    alone.make_device = Emulated;
+    SharedStageOptions options{.modes = FfnMode::kExact,
+                               .members = {{kLayers, NeuronRange{64, 128}},
+                                           {kLayers, NeuronRange{0, 64}},
+                                           {kLayers, NeuronRange{128, kNeurons}}}};
+    options.make_lead_device = options.make_helper_device = Emulated;
+    options.lead_rows = options.helper_rows = rows;
+    EXPECT_EQ(SharedStage(file.path(), options).Logits({1}, kTokens, 3),
+              StageChain(file.path(), alone).Logits({1}, kTokens, 64))
+        << NeuronRowsName(rows);
+  }
+}
+
+TEST(Fp8RowsTest, LeadAndHelperMayDiffer) {
+  const TempFile file(TinyModel(SpecOf("arcee", DType::kF16)));
+  SharedStageOptions options{
+      .modes = FfnMode::kExact,
+      .members = {{kLayers, NeuronRange{0, 64}}, {kLayers, NeuronRange{64, kNeurons}}}};
+  const Logits exact = SharedStage(file.path(), options).Logits({1}, kTokens, 64);
+  const double limit = std::pow(1 + 0x1p-4, 3 * kLayers) - 1;
+  options.make_lead_device = Emulated;
+  options.lead_rows = NeuronRows::kFp8E4M3;
+  const double by_lead =
+      Difference(SharedStage(file.path(), options).Logits({1}, kTokens, 3), exact);
+  EXPECT_GT(by_lead, kRounding);
+  EXPECT_LT(by_lead, limit);
+  options.make_helper_device = std::exchange(options.make_lead_device, nullptr);
+  options.helper_rows = std::exchange(options.lead_rows, NeuronRows::kAsIs);
+  const double by_helper =
+      Difference(SharedStage(file.path(), options).Logits({1}, kTokens, 3), exact);
+  EXPECT_GT(by_helper, kRounding);
+  EXPECT_LT(by_helper, limit);
+}
+
+// Of one stage alone, whatever its mode, and of members of one.
+TEST(Fp8RowsTest, TakeTheBytesThatThePlanCounts) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kQ8_0, DType::kQ4_0}) {
+    const TempFile file(TinyModel(SpecOf("arcee", dtype)));
+    const LoadedModel model = OpenModel(file.path()).value();
+    const model::LayerRange all{0, kLayers, true, true};
+    const std::vector<NeuronRange> part(kLayers, NeuronRange{64, 128});
+    for (const FfnMode mode : {FfnMode::kDense, FfnMode::kExact}) {
+      const auto bytes = placement::ModelBytes::Of(model.config, model.weights, mode);
+      for (const NeuronRows rows : {NeuronRows::kAsIs, NeuronRows::kFp8E4M3}) {
+        const auto held = [&](const FfnPlan& ffn) {
+          const auto device = Emulated();
+          const auto shard = Shard::Load(model.source(), all, ffn, *device, IgnoreProgress);
+          EXPECT_TRUE(shard.ok()) << shard.status();
+          uint64_t sum = 0;
+          for (int layer = model::kNoLayer; layer < kLayers; ++layer) {
+            for (int role = 0; role < model::kNumWeightRoles; ++role) {
+              sum += shard->View({layer, WeightRole(role)}).bytes();
+            }
+          }
+          return sum;
+        };
+        EXPECT_EQ(held({.modes = mode, .rows = rows}), bytes.WholePart(all, rows).sum())
+            << DTypeName(dtype) << " " << NeuronRowsName(rows) << " " << model::FfnModeName(mode);
+        EXPECT_EQ(held({.modes = mode, .neurons = part, .rows = rows}),
+                  bytes.LeadPart(all, part, rows).sum());
+        EXPECT_EQ(held({.modes = mode, .neurons = part, .is_helper = true, .rows = rows}),
+                  bytes.HelperPart(all, part, rows).sum());
+      }
+    }
+  }
+}
+
+// What a step reads less is what the cost model takes off the ops' loads.
+TEST(Fp8RowsTest, AreReadAsTheCostModelCounts) {
+  const TempFile file(TinyModel(SpecOf("arcee", DType::kF16)));
+  const auto read = [&](NeuronRows rows) {
+    ChainOptions options;
+    options.ffn.rows = rows;
+    options.make_device = Emulated;
+    StageChain chain(file.path(), options);
+    chain.Logits(SeqId{1}, {17}, 1);
+    return static_cast<double>(chain.traffic().weight_bytes);
+  };
+  const LoadedModel model = OpenModel(file.path()).value();
+  const auto all = placement::NeuronShare::All(kNeurons, 1);
+  double less = 0;
+  for (int layer = 0; layer < kLayers; ++layer) {
+    const model::FfnOptions dense{FfnMode::kDense, false, model.source().LayerSparsityOf(layer)};
+    const auto graph = BuildLayerGraph(model.config, model.weights, layer, dense);
+    for (const auto& load : placement::LoadsOf(graph, model.config, model.weights, {})) {
+      less += (1 - load.narrow_share) * load.Bytes(all);
+    }
+  }
+  EXPECT_GT(less, 0);
+  EXPECT_DOUBLE_EQ(read(NeuronRows::kAsIs) - read(NeuronRows::kFp8E5M2), less);
+}
+
+TEST(Fp8RowsTest, AnotherPlanKeepsTheRowsThatStay) {
+  const TempFile file(TinyModel(SpecOf("arcee", DType::kF16)));
+  const LoadedModel model = OpenModel(file.path()).value();
+  const auto device = Emulated();
+  const model::LayerRange all{0, kLayers, true, true};
+  const auto load = [&](NeuronRange neurons, Shard* prior) {
+    FfnPlan ffn{.modes = FfnMode::kExact, .rows = NeuronRows::kFp8E4M3};
+    ffn.neurons.assign(kLayers, neurons);
+    return Shard::Load(model.source(), all, ffn, *device, IgnoreProgress, prior).value();
+  };
+  const auto down = [&](const Shard& shard) {
+    const TensorView view = shard.View({1, WeightRole::kFfnDownT});
+    std::vector<std::byte> bytes(view.bytes());
+    device->CopyToHost(view.data, bytes.data(), bytes.size());
+    EXPECT_TRUE(device->Synchronize().ok());
+    return bytes;
+  };
+  Shard first = load({0, 128}, nullptr);
+  Shard second = load({64, kNeurons}, &first);
+  EXPECT_GT(second.report().kept_bytes, 0u);
+  EXPECT_EQ(down(second), down(load({64, kNeurons}, nullptr)));
+  const Shard third = load({64, kNeurons}, &second);
+  EXPECT_EQ(third.report().read_bytes, 0u);
+}
+
+TEST(Fp8RowsTest, ADeviceWithoutThemSaysSo) {
+  const TempFile file(TinyModel(SpecOf("arcee")));
+  const LoadedModel model = OpenModel(file.path()).value();
+  const auto cpu = kernels::MakeCpuDevice({.n_threads = 1}).value();
+  const auto shard = Shard::Load(model.source(), {0, kLayers, true, true},
+                                 {.rows = NeuronRows::kFp8E4M3}, *cpu, IgnoreProgress);
+  EXPECT_EQ(shard.status().code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(shard.status().message().find(cpu->name()), std::string::npos) << shard.status();
+}
+
+}  // namespace
+}  // namespace thermocline::worker
