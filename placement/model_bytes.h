@@ -11,6 +11,7 @@
 
 namespace thermocline::placement {
 
+using model::HeadRange;
 using model::NeuronRange;
 
 // What one member of a stage holds.
@@ -40,6 +41,11 @@ class ModelBytes {
     // down with their biases, and of the predictor's output; and what a helper holds whatever its
     // neurons. By layer; empty: stages cannot be split.
     std::vector<PartBytes> neurons, helper;
+    // Of `layers`, what belongs to the heads: rows of query, key and value with their biases; and
+    // what a helper holds whatever its heads, in each layer. By layer.
+    std::vector<uint64_t> heads, heads_helper;
+    uint64_t heads_shared = 0;  // held once by a helper with heads (rope factors)
+    int n_head_kv = 1;
   };
   explicit ModelBytes(const Parts& parts);
   // Counts what `ffn` adds in memory: ffn_down as neuron rows, and predictors.
@@ -53,10 +59,16 @@ class ModelBytes {
   // What re-laying adds to them in memory.
   uint64_t Relay(const model::LayerRange& layers) const;
   uint64_t Predictors(const model::LayerRange& layers) const;
-  // Of a lead that shares its neurons: those of `neurons`, by layer of the range, and all the rest.
-  PartBytes LeadPart(const model::LayerRange& layers, std::span<const NeuronRange> neurons) const;
-  // Of a helper: `neurons`, and per layer where it has any what computing them takes besides.
-  PartBytes HelperPart(const model::LayerRange& layers, std::span<const NeuronRange> neurons) const;
+  // Of a lead that shares its neurons: those of `neurons`, by layer of the range, of its heads
+  // `heads` (empty: all), and all the rest.
+  PartBytes LeadPart(const model::LayerRange& layers, std::span<const NeuronRange> neurons,
+                     const HeadRange& heads = {}) const;
+  // Of a helper: `neurons`, and per layer where it has any what computing them takes besides; of
+  // its `heads` the same.
+  PartBytes HelperPart(const model::LayerRange& layers, std::span<const NeuronRange> neurons,
+                       const HeadRange& heads = {}) const;
+  // Rows of `heads` in one layer; of all of them they add up to the layer's.
+  uint64_t Heads(int layer, const HeadRange& heads) const;
   // Of neurons of one layer. Ranges that follow one another add up to the whole layer's bytes.
   PartBytes Neurons(int layer, const NeuronRange& range) const;
   // What one token reads of them: everything but the embedding, unless the head shares it.
@@ -66,7 +78,10 @@ class ModelBytes {
   std::vector<uint64_t> layers_, relay_, predictors_;  // prefix sums
   uint64_t shared_, embed_, head_, both_ends_;
   int64_t n_ff_;
-  std::vector<PartBytes> neurons_, helper_;  // by layer
+  std::vector<PartBytes> neurons_, helper_;     // by layer
+  std::vector<uint64_t> heads_, heads_helper_;  // the same
+  uint64_t heads_shared_;
+  int n_head_kv_;
 };
 
 }  // namespace thermocline::placement
