@@ -47,10 +47,11 @@ struct StageCosts {
 struct Members {
   Group group;
   HeldNeurons held;
+  std::vector<HeadRange> heads;
 };
 
 Members MembersOf(const StagePlan& stage, int64_t n_ff) {
-  Members members{.group = {stage.lead}, .held = {stage.neurons}};
+  Members members{.group = {stage.lead}, .held = {stage.neurons}, .heads = {stage.heads}};
   // A lead alone holds all neurons.
   if (stage.neurons.empty()) {
     members.held[0].assign(static_cast<size_t>(stage.layers.end - stage.layers.begin), {0, n_ff});
@@ -58,14 +59,18 @@ Members MembersOf(const StagePlan& stage, int64_t n_ff) {
   for (const HelperPlan& helper : stage.helpers) {
     members.group.push_back(helper.worker);
     members.held.push_back(helper.neurons);
+    members.heads.push_back(helper.heads);
   }
   return members;
 }
 
-uint64_t BytesOf(const ModelBytes& bytes, int layer, size_t member, const NeuronRange& neurons) {
+uint64_t BytesOf(const ModelBytes& bytes, int layer, const Members& members, size_t member,
+                 size_t at) {
   const model::LayerRange one = {layer, layer + 1, false, false};
-  const std::vector<NeuronRange> held = {neurons};
-  return (member == 0 ? bytes.LeadPart(one, held) : bytes.HelperPart(one, held)).sum();
+  const std::vector<NeuronRange> held = {members.held[member][at]};
+  const HeadRange& heads = members.heads[member];
+  return (member == 0 ? bytes.LeadPart(one, held, heads) : bytes.HelperPart(one, held, heads))
+      .sum();
 }
 
 PlanForecast::Layer LayerOf(const StageCosts& costs, const HeldSplit& split, const Members& members,
@@ -82,7 +87,7 @@ PlanForecast::Layer LayerOf(const StageCosts& costs, const HeldSplit& split, con
                                            problem.seconds[m][static_cast<size_t>(ranges[m].end)] -
                                            problem.seconds[m][static_cast<size_t>(ranges[m].begin)]
                                      : 0);
-    own.bytes.push_back(BytesOf(costs.bytes, layer, m, members.held[m][at]));
+    own.bytes.push_back(BytesOf(costs.bytes, layer, members, m, at));
     own.active.push_back(takes_part ? problem.ActiveIn(ranges[m]) : 0);
     own.least_active.push_back(problem.least_active[m]);
     if (takes_part) own.links_s += device.send_s + device.round_trip_s;
@@ -95,6 +100,14 @@ PlanForecast::Layer LayerOf(const StageCosts& costs, const HeldSplit& split, con
 PlanForecast::Stage StageOf(const StageCosts& costs, const StagePlan& stage) {
   const Members members = MembersOf(stage, costs.inputs.config.n_ff);
   HeldSplit split = costs.costs.ProblemOf(members.group, stage.layers, members.held);
+  std::vector<double> more_busy_s(members.group.size(), 0);  // than the split knows
+  for (int layer = stage.layers.begin; layer < stage.layers.end && stage.shares_heads(); ++layer) {
+    const auto attention = costs.costs.AttentionOf(members.group, layer, members.heads);
+    split.problem.layers[static_cast<size_t>(layer - stage.layers.begin)].fixed_s =
+        attention.seconds;
+    more_busy_s[0] -= attention.seconds;
+    for (size_t m = 0; m < more_busy_s.size(); ++m) more_busy_s[m] += attention.busy_s[m];
+  }
   LimitSeconds(&split.problem);
   PlanForecast::Stage own;
   for (int layer = stage.layers.begin; layer < stage.layers.end; ++layer) {
@@ -108,12 +121,13 @@ PlanForecast::Stage StageOf(const StageCosts& costs, const StagePlan& stage) {
   LimitSeconds(&split.problem);
   const SplitCost cost = Evaluate(split.problem, split.split);
   own.seconds = cost.seconds;
-  own.members.push_back({stage.lead, cost.busy_s[0],
+  own.members.push_back({stage.lead, cost.busy_s[0] + more_busy_s[0],
                          stage.bytes().sum() + stage.kv_bytes + costs.overhead.OfLead(stage)});
   for (size_t h = 0; h < stage.helpers.size(); ++h) {
     const HelperPlan& helper = stage.helpers[h];
-    own.members.push_back({helper.worker, cost.busy_s[h + 1],
-                           helper.bytes.sum() + costs.overhead.OfHelper(stage, helper)});
+    own.members.push_back(
+        {helper.worker, cost.busy_s[h + 1] + more_busy_s[h + 1],
+         helper.bytes.sum() + helper.kv_bytes + costs.overhead.OfHelper(stage, helper)});
   }
   return own;
 }
