@@ -14,7 +14,8 @@
 
 namespace thermocline::comm {
 
-// Every member calls the same operations in the same order with data of the same size. After an
+// Every member calls the same operations, as far as they concern it, in the same order with data of
+// the same size. After an
 // error the group is of no more use, and every later call gives that error: make another, with new
 // links or a new place to meet, at the next epoch. Step thread only.
 //
@@ -38,6 +39,13 @@ class Group {
   // are added. Sums of F32 values differ by no bit, whatever the order, as long as F64 holds them.
   // Errors as Broadcast.
   virtual Status Sum(std::span<double> data, GpuStream stream, TimePoint deadline) = 0;
+
+  // Between the lead and one other member, called by these two only: the member's bytes, which the
+  // lead gets. Errors as Broadcast. Of the lead, which names the member (1 or more):
+  virtual Status Receive(int member, std::span<std::byte> data, GpuStream stream,
+                         TimePoint deadline) = 0;
+  // Of the member:
+  virtual Status Send(std::span<const std::byte> data, GpuStream stream, TimePoint deadline) = 0;
 
   // Returns when all work on `stream` has been done, of the group and otherwise. Errors as
   // Broadcast; a GPU that failed is kUnavailable.

@@ -15,12 +15,20 @@ class NcclGroup final : public Group {
   int self() const override { return self_; }
 
   Status Broadcast(std::span<std::byte> data, GpuStream stream, TimePoint deadline) override {
-    constexpr int kLead = 0;
     return comm_->Broadcast(data.data(), data.size(), kLead, stream, deadline);
   }
 
   Status Sum(std::span<double> data, GpuStream stream, TimePoint deadline) override {
     return comm_->Sum(data.data(), data.size(), kNcclFloat64, stream, deadline);
+  }
+
+  Status Receive(int member, std::span<std::byte> data, GpuStream stream,
+                 TimePoint deadline) override {
+    return comm_->Receive(data.data(), data.size(), member, stream, deadline);
+  }
+
+  Status Send(std::span<const std::byte> data, GpuStream stream, TimePoint deadline) override {
+    return comm_->Send(data.data(), data.size(), kLead, stream, deadline);
   }
 
   Status Await(GpuStream stream, TimePoint deadline) override {
@@ -32,6 +40,7 @@ class NcclGroup final : public Group {
   Status Abort(Status why) override { return comm_->Abort(std::move(why)); }
 
  private:
+  static constexpr int kLead = 0;
   const int self_;
   const int n_members_;
   const std::unique_ptr<NcclComm> comm_;

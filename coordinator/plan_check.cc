@@ -63,6 +63,7 @@ bool AreAlike(Plan a, Plan b) {
       for (placement::HelperPlan& helper : stage.helpers) {
         helper.reason.clear();
         helper.bytes = {};
+        helper.kv_bytes = 0;
       }
     }
   }

@@ -127,10 +127,10 @@ std::string PlanText(const PlanOutcome& planned) {
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const StagePlan& stage = plan.stages[i];
     const std::string on = placement::UnlikeText(plan, stage.to_next);
-    text += Str("\n  stage ", i, " on worker ", stage.lead,
+    text += Str("\n  stage ", i, " on worker ", stage.lead, placement::HeadsText(stage.heads),
                 on.empty() ? "" : Str(", on to the next", on), ": ", stage.reason);
     for (const placement::HelperPlan& helper : stage.helpers) {
-      text += Str("\n    helped by worker ", helper.worker,
+      text += Str("\n    helped by worker ", helper.worker, placement::HeadsText(helper.heads),
                   placement::UnlikeText(plan, helper.to_lead), ": ", helper.reason);
     }
   }

@@ -54,6 +54,9 @@ class Ops {
   // y = a + b. y may be a or b.
   virtual void Add(TensorView a, TensorView b, TensorView y) = 0;
 
+  // y = x. Either may be columns of a wider matrix.
+  virtual void Copy(TensorView x, TensorView y) = 0;
+
   // y = act(gate) * up, or act(gate) when `up` is empty. y may be gate or up.
   virtual void Activate(Activation kind, TensorView gate, TensorView up, TensorView y) = 0;
 

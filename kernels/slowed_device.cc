@@ -41,6 +41,9 @@ class SlowedOps final : public Ops {
   void Add(TensorView a, TensorView b, TensorView y) override {
     Slowly([&] { ops_.Add(a, b, y); });
   }
+  void Copy(TensorView x, TensorView y) override {
+    Slowly([&] { ops_.Copy(x, y); });
+  }
   void Activate(Activation kind, TensorView gate, TensorView up, TensorView y) override {
     Slowly([&] { ops_.Activate(kind, gate, up, y); });
   }

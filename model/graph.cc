@@ -1,5 +1,6 @@
 #include "model/graph.h"
 
+#include <algorithm>
 #include <initializer_list>
 #include <string_view>
 #include <utility>
@@ -55,8 +56,20 @@ class GraphBuilder {
     if (Has(Role::kRopeFreqs)) op.weights.push_back(Key(Role::kRopeFreqs));
   }
   ValueId Attention(ValueId q, ValueId k, ValueId v) {
-    return Append(OpKind::kAttention, {q, k, v}, NewValue("attn", config_.n_embd_q()), {});
+    const int64_t n_cols = graph_.values[static_cast<size_t>(q)].n_cols;
+    return Append(OpKind::kAttention, {q, k, v}, NewValue("attn", n_cols), {});
   }
+  // y of `heads` among those of all; `all` = kNoValue: they are the first.
+  ValueId PlaceHeads(ValueId y, const HeadRange& heads, ValueId all) {
+    const ValueId to = all == kNoValue ? NewValue("attn_all", config_.n_embd_q()) : all;
+    AppendOp(OpKind::kPlaceHeads, Present({y, all}), {to}, {}).first_col = QueryCols(heads.begin);
+    return to;
+  }
+  // Of so many KV heads with their query heads.
+  int64_t QueryCols(int n_heads) const {
+    return config_.n_embd_q() / std::max(1, config_.n_head_kv) * n_heads;
+  }
+  int64_t KvCols(int n_heads) const { return int64_t{config_.head_dim} * n_heads; }
   ValueId Add(ValueId a, ValueId b, std::string_view name) {
     return Append(OpKind::kAdd, {a, b}, NewValue(name, config_.n_embd), {});
   }
@@ -105,17 +118,37 @@ class GraphBuilder {
     return Append(OpKind::kRoundSums, Present({sums, part}), NewValue("ffn_out", config_.n_embd),
                   std::move(weights));
   }
-  void Send(ValueId x) { AppendOp(OpKind::kSend, {x}, {}, {}); }
-  void Broadcast(ValueId x) { AppendOp(OpKind::kBroadcast, {x}, {}, {}); }
-  ValueId TakeBroadcast(std::string_view name) {
-    return Append(OpKind::kBroadcast, {}, NewValue(name, config_.n_embd), {});
+  void Send(ValueId x, bool of_heads = false) {
+    AppendOp(OpKind::kSend, {x}, {}, {}).of_heads = of_heads;
+  }
+  void Broadcast(ValueId x, bool of_heads = false) {
+    AppendOp(OpKind::kBroadcast, {x}, {}, {}).of_heads = of_heads;
+  }
+  ValueId TakeBroadcast(std::string_view name, bool of_heads = false) {
+    const ValueId x = NewValue(name, config_.n_embd);
+    AppendOp(OpKind::kBroadcast, {}, {x}, {}).of_heads = of_heads;
+    return x;
+  }
+  void Answer(ValueId y) {
+    Op& op = AppendOp(OpKind::kSend, {y}, {}, {});
+    op.of_heads = op.is_answer = true;
+  }
+  void SendInGroup(ValueId y) { AppendOp(OpKind::kGroupSend, {y}, {}, {}).of_heads = true; }
+  ValueId ReceiveInGroup(int rank, const HeadRange& heads, bool is_last) {
+    const ValueId y = NewValue("attn_part", QueryCols(heads.size()));
+    Op& op = AppendOp(OpKind::kGroupReceive, {}, {y}, {});
+    op.peer = rank, op.of_heads = true, op.ends_group = is_last;
+    return y;
   }
   void GroupSum(ValueId sums) { AppendOp(OpKind::kGroupSum, {sums}, {sums}, {}); }
-  ValueId ReceiveX() {
+  ValueId ReceiveX(bool of_heads = false) {
     constexpr int kLead = 0;
-    return Receive(kLead, NewValue("x", config_.n_embd));
+    return Receive(kLead, NewValue("x", config_.n_embd), of_heads);
   }
-  ValueId ReceiveSums(int peer) { return Receive(peer, NewSums("ffn_part")); }
+  ValueId ReceiveSums(int peer) { return Receive(peer, NewSums("ffn_part"), false); }
+  ValueId ReceiveHeads(int peer, const HeadRange& heads) {
+    return Receive(peer, NewValue("attn_part", QueryCols(heads.size())), true);
+  }
 
   void MarkScores(ValueId value) {
     graph_.values[static_cast<size_t>(value)].kind = ValueKind::kScores;
@@ -161,8 +194,9 @@ class GraphBuilder {
     return present;
   }
 
-  ValueId Receive(int peer, ValueId output) {
-    AppendOp(OpKind::kReceive, {}, {output}, {}).peer = peer;
+  ValueId Receive(int peer, ValueId output, bool of_heads) {
+    Op& op = AppendOp(OpKind::kReceive, {}, {output}, {});
+    op.peer = peer, op.of_heads = of_heads;
     return output;
   }
 
@@ -185,14 +219,41 @@ class GraphBuilder {
   Graph graph_;
 };
 
-// x -> x + attention(norm(x)).
-ValueId AppendAttention(const ModelConfig& config, ValueId x, GraphBuilder* b) {
+// x -> y of some KV heads with their query heads.
+ValueId AppendOwnHeads(const ModelConfig& config, int n_heads, ValueId x, GraphBuilder* b) {
   const ValueId h = b->Norm(x, Role::kAttnNorm, Role::kAttnNormBias, "attn_norm");
-  const ValueId q = b->MatMul(h, Role::kAttnQ, Role::kAttnQBias, "attn_q", config.n_embd_q());
-  const ValueId k = b->MatMul(h, Role::kAttnK, Role::kAttnKBias, "attn_k", config.n_embd_kv());
-  const ValueId v = b->MatMul(h, Role::kAttnV, Role::kAttnVBias, "attn_v", config.n_embd_kv());
+  const int64_t q_cols = b->QueryCols(n_heads), kv_cols = b->KvCols(n_heads);
+  const ValueId q = b->MatMul(h, Role::kAttnQ, Role::kAttnQBias, "attn_q", q_cols);
+  const ValueId k = b->MatMul(h, Role::kAttnK, Role::kAttnKBias, "attn_k", kv_cols);
+  const ValueId v = b->MatMul(h, Role::kAttnV, Role::kAttnVBias, "attn_v", kv_cols);
   if (config.rope.n_rot > 0) b->Rope(q, k);
-  const ValueId attn = b->Attention(q, k, v);
+  return b->Attention(q, k, v);
+}
+
+// The same of all heads, of which the others come from other members.
+ValueId AppendSharedHeads(const ModelConfig& config, const HeadShare& heads, ValueId x,
+                          GraphBuilder* b) {
+  if (!heads.by_link.empty()) b->Send(x, true);
+  if (!heads.by_group.empty()) b->Broadcast(x, true);
+  const ValueId own = AppendOwnHeads(config, heads.own.size(), x, b);
+  ValueId all = b->PlaceHeads(own, heads.own, kNoValue);
+  for (size_t i = 0; i < heads.by_group.size(); ++i) {
+    const bool is_last = i + 1 == heads.by_group.size();
+    const HeadRange& range = heads.by_group[i];
+    all = b->PlaceHeads(b->ReceiveInGroup(static_cast<int>(i) + 1, range, is_last), range, all);
+  }
+  for (size_t i = 0; i < heads.by_link.size(); ++i) {
+    const HeadRange& range = heads.by_link[i];
+    all = b->PlaceHeads(b->ReceiveHeads(static_cast<int>(i) + 1, range), range, all);
+  }
+  return all;
+}
+
+// x -> x + attention(norm(x)).
+ValueId AppendAttention(const ModelConfig& config, const HeadShare& heads, ValueId x,
+                        GraphBuilder* b) {
+  const ValueId attn = heads.is_shared() ? AppendSharedHeads(config, heads, x, b)
+                                         : AppendOwnHeads(config, config.n_head_kv, x, b);
   const ValueId out =
       b->MatMul(attn, Role::kAttnOutput, Role::kAttnOutputBias, "attn_out", config.n_embd);
   return b->Add(x, out, "attn_residual");
@@ -345,6 +406,12 @@ const char* OpKindName(OpKind kind) {
       return "broadcast";
     case OpKind::kGroupSum:
       return "group_sum";
+    case OpKind::kGroupSend:
+      return "group_send";
+    case OpKind::kGroupReceive:
+      return "group_receive";
+    case OpKind::kPlaceHeads:
+      return "place_heads";
   }
   return "?";
 }
@@ -366,7 +433,7 @@ Graph BuildLayerGraph(const ModelConfig& config, const WeightIndex& weights, int
   CHECK(ffn.mode != FfnMode::kExact || config.relu_family());
   GraphBuilder builder(config, &weights, layer, ffn.share);
   const ValueId x = builder.Input("x", config.n_embd);
-  const ValueId after_attention = AppendAttention(config, x, &builder);
+  const ValueId after_attention = AppendAttention(config, ffn.heads, x, &builder);
   const ValueId output = AppendFfn(config, ffn, after_attention, &builder);
   return std::move(builder).Finish(output);
 }
@@ -380,6 +447,16 @@ Graph BuildHelperGraph(const ModelConfig& config, const WeightIndex& weights, in
   const ValueId sum = AppendOwnNeurons(config, ffn, true, x, &builder);
   in_group ? builder.GroupSum(sum) : builder.Send(sum);
   return std::move(builder).Finish(sum);
+}
+
+Graph BuildHeadsGraph(const ModelConfig& config, const WeightIndex& weights, int layer,
+                      const HeadShare& heads) {
+  CHECK(heads.is_shared());
+  GraphBuilder builder(config, &weights, layer);
+  const ValueId x = heads.in_group ? builder.TakeBroadcast("x", true) : builder.ReceiveX(true);
+  const ValueId y = AppendOwnHeads(config, heads.own.size(), x, &builder);
+  heads.in_group ? builder.SendInGroup(y) : builder.Answer(y);
+  return std::move(builder).Finish(y);
 }
 
 Graph BuildEmbedGraph(const ModelConfig& config) {

@@ -39,10 +39,15 @@ enum class OpKind : uint8_t {
   kAxpyRows,   // a, [ids] -> sum over ids of a_i * row weights: {w by neuron, bias?}
   kAddSums,    // sums, sums -> the former, with the latter added in place
   kRoundSums,  // sums, [sums] -> both and the bias, rounded once, as plain rows  weights: {bias?}
-  kSend,       // x, or sums ->; to the other members of the stage that share the layer
-  kReceive,    // -> x, or sums, from the op's peer
+  kSend,       // x, sums, or y of heads ->; to the other members of the stage that share the layer
+  kReceive,    // -> x, sums, or y of heads, from the op's peer
   kBroadcast,  // of the lead: x ->; of another member of the stage's group: -> x
   kGroupSum,   // sums -> the same, the sum of what the group's members have there
+  kGroupSend,  // y of a member's heads ->; to the lead of its group
+  kGroupReceive,  // -> that, from the op's peer
+  // y of some heads, [attn] -> attn of all heads, with that in the heads' columns; the first has no
+  // second input, and leaves the other columns to those after it
+  kPlaceHeads,
 };
 const char* OpKindName(OpKind kind);
 
@@ -77,12 +82,18 @@ struct Op {
   Activation activation = Activation::kSilu;  // of kActivate and kNeurons
   bool activates_up = false;                  // of kNeurons: act(gate x) * act(up x)
   float threshold = 0;                        // of kSelectAtLeast, kZeroBelow and kNeurons
-  int peer = 0;  // of kReceive: among the members that share the layer, the lead being 0
+  // Of kReceive: among the members that share the layer, the lead being 0; of kGroupReceive: in
+  // the group.
+  int peer = 0;
+  bool of_heads = false;    // of ops between members: of the attention, not of the FFN
+  bool is_answer = false;   // of kSend: to the lead
+  bool ends_group = false;  // of kGroupReceive: the last of its section
+  int64_t first_col = 0;    // of kPlaceHeads
 };
 
-// Every value is written by one op, or is the graph's input; only kRope, kZeroBelow, kAddSums and
-// kGroupSum write values that another op wrote: their outputs are their inputs, changed in place,
-// and ops after them in the list read them changed.
+// Every value is written by one op, or is the graph's input; only kRope, kZeroBelow, kAddSums,
+// kGroupSum and kPlaceHeads write values that another op wrote: their outputs are their inputs,
+// changed in place, and ops after them in the list read them changed.
 struct Graph {
   std::vector<Value> values;
   std::vector<Op> ops;
@@ -112,6 +123,18 @@ struct FfnShare {
   bool has_others() const { return n_helpers > 0 || in_group; }
 };
 
+// What part of a layer's attention a graph computes: some of its KV heads, with the query heads
+// that read them. The lead sends x to the others before the norm, each computes the attention of
+// its own heads, whose keys and values it holds, and the lead puts what comes back beside its own:
+// so who computes which heads changes no bit. attn_output is the lead's.
+struct HeadShare {
+  HeadRange own;                    // held here; empty: all, and nobody else has any
+  std::vector<HeadRange> by_link;   // of the lead: of helpers on links, in the plan's order
+  std::vector<HeadRange> by_group;  // of the lead: of the other members of its group, by rank
+  bool in_group = false;            // of a helper
+  bool is_shared() const { return !own.empty(); }
+};
+
 struct FfnOptions {
   FfnMode mode = FfnMode::kDense;
   // The down projection adds rows by neuron (kAxpyRows on kFfnDownT) instead of multiplying by
@@ -121,6 +144,7 @@ struct FfnOptions {
   bool down_by_neuron = false;
   LayerSparsity sparsity;  // of the layer; read by kPredicted and kThresholded
   FfnShare share;
+  HeadShare heads;  // of the attention before it
 };
 
 // x += attention(norm(x)); x += ffn(norm(x)) of one layer. `ffn.mode` is one that the layer can run
@@ -139,6 +163,10 @@ Graph BuildLayerGraph(const ModelConfig& config, const WeightIndex& weights, int
 // those are the lead's.
 Graph BuildHelperGraph(const ModelConfig& config, const WeightIndex& weights, int layer,
                        const FfnOptions& ffn);
+// A helper's branch of the attention: receives x from the lead, sends back y of its own heads; or
+// does both with its group. The residual and attn_output are the lead's.
+Graph BuildHeadsGraph(const ModelConfig& config, const WeightIndex& weights, int layer,
+                      const HeadShare& heads);
 // Token ids, and positions where they are learned -> x.
 Graph BuildEmbedGraph(const ModelConfig& config);
 // x -> logits: final norm and output projection (token_embd when tied).

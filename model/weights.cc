@@ -144,6 +144,20 @@ uint64_t SumOf(const std::vector<ByteRange>& ranges) {
 
 }  // namespace
 
+bool IsPerHead(WeightRole role) {
+  switch (role) {
+    case WeightRole::kAttnQ:
+    case WeightRole::kAttnQBias:
+    case WeightRole::kAttnK:
+    case WeightRole::kAttnKBias:
+    case WeightRole::kAttnV:
+    case WeightRole::kAttnVBias:
+      return true;
+    default:
+      return false;
+  }
+}
+
 bool IsPerNeuron(WeightRole role) {
   switch (role) {
     case WeightRole::kFfnGate:

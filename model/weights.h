@@ -87,6 +87,17 @@ struct NeuronRange {
   friend bool operator==(const NeuronRange&, const NeuronRange&) = default;
 };
 
+// KV heads [begin, end) of a layer, each with the query heads that read it.
+struct HeadRange {
+  int begin = 0;
+  int end = 0;
+  int size() const { return end - begin; }
+  bool empty() const { return begin >= end; }
+  friend bool operator==(const HeadRange&, const HeadRange&) = default;
+};
+
+// Whether the weight has rows or values (biases) for each head: query, key and value of attention.
+bool IsPerHead(WeightRole role);
 // Whether the weight has a row, a column (ffn_down) or a value (biases) per neuron.
 bool IsPerNeuron(WeightRole role);
 // Whether it is a weight of a layer's predictor.

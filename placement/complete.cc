@@ -44,17 +44,39 @@ void FillLead(const PartBytes& bytes, StagePlan* stage) {
   if (stage->saved_bytes == 0) stage->saved_bytes = bytes.saved;
 }
 
-void FillSplit(const ClusterProfile& cluster, StagePlan* stage, const ModelBytes& model) {
+// The same of heads, which only the lead may have left out.
+HeadRange HeadsLeft(const StagePlan& stage, int n_head_kv) {
+  std::vector<HeadRange> taken;
+  for (const HelperPlan& helper : stage.helpers) {
+    if (!helper.heads.empty()) taken.push_back(helper.heads);
+  }
+  if (taken.empty()) return {};
+  taken.push_back({n_head_kv, n_head_kv});
+  std::sort(taken.begin(), taken.end(),
+            [](const HeadRange& a, const HeadRange& b) { return a.begin < b.begin; });
+  int next = 0;
+  for (const HeadRange& range : taken) {
+    if (range.begin > next) return {next, range.begin};
+    next = std::max(next, range.end);
+  }
+  return {};
+}
+
+void FillSplit(const ClusterProfile& cluster, StagePlan* stage, const ModelBytes& model,
+               int n_head_kv) {
   const auto n_layers = static_cast<size_t>(stage->layers.end - stage->layers.begin);
   const auto all_named = [&](const std::vector<NeuronRange>& neurons) {
     return neurons.size() == n_layers &&
            std::all_of(neurons.begin(), neurons.end(),
                        [&](const NeuronRange& range) { return range.end <= model.n_ff(); });
   };
+  const auto has_heads = [&](const HeadRange& heads) { return heads.end <= n_head_kv; };
+  if (stage->heads.empty()) stage->heads = HeadsLeft(*stage, n_head_kv);
+  if (!has_heads(stage->heads)) return;  // ValidatePlan tells why
   for (HelperPlan& helper : stage->helpers) {
-    if (!all_named(helper.neurons)) return;  // ValidatePlan tells why
-    const PartBytes bytes =
-        model.HelperPart(stage->layers, helper.neurons, cluster.RowsOf(helper.worker));
+    if (!all_named(helper.neurons) || !has_heads(helper.heads)) return;
+    const PartBytes bytes = model.HelperPart(stage->layers, helper.neurons,
+                                             cluster.RowsOf(helper.worker), helper.heads);
     if (helper.bytes.weights == 0) helper.bytes.weights = bytes.weights;
     if (helper.bytes.relay == 0) helper.bytes.relay = bytes.relay;
     if (helper.bytes.predictors == 0) helper.bytes.predictors = bytes.predictors;
@@ -65,13 +87,14 @@ void FillSplit(const ClusterProfile& cluster, StagePlan* stage, const ModelBytes
     stage->neurons.push_back(NeuronsLeft(*stage, layer, model.n_ff()));
   }
   if (!all_named(stage->neurons)) return;
-  FillLead(model.LeadPart(stage->layers, stage->neurons, cluster.RowsOf(stage->lead)), stage);
+  const NeuronRows rows = cluster.RowsOf(stage->lead);
+  FillLead(model.LeadPart(stage->layers, stage->neurons, rows, stage->heads), stage);
 }
 
-void FillBytes(const ClusterProfile& cluster, Plan* plan, const ModelBytes& model) {
+void FillBytes(const ClusterProfile& cluster, Plan* plan, const ModelBytes& model, int n_head_kv) {
   for (StagePlan& stage : plan->stages) {
     if (stage.is_split()) {
-      FillSplit(cluster, &stage, model);
+      FillSplit(cluster, &stage, model, n_head_kv);
     } else {
       FillLead(model.WholePart(stage.layers, cluster.RowsOf(stage.lead)), &stage);
     }
@@ -79,19 +102,41 @@ void FillBytes(const ClusterProfile& cluster, Plan* plan, const ModelBytes& mode
   }
 }
 
-// The pages that the stage with the least room left can hold.
-int64_t PagesThatFit(const Plan& plan, const ClusterProfile& cluster, const OverheadModel& overhead,
-                     uint64_t page_bytes) {
+// Whether what the members of a stage hold can be counted.
+bool IsCountable(const StagePlan& stage, const model::ModelConfig& config) {
+  const auto n_layers = static_cast<size_t>(stage.layers.end - stage.layers.begin);
+  return stage.neurons.size() == n_layers && stage.heads.end <= config.n_head_kv &&
+         std::all_of(stage.helpers.begin(), stage.helpers.end(), [&](const HelperPlan& helper) {
+           return helper.neurons.size() == n_layers && helper.heads.end <= config.n_head_kv;
+         });
+}
+
+// The pages that the member with the least room left can hold.
+int64_t PagesThatFit(const Plan& plan, const model::ModelConfig& config,
+                     const ClusterProfile& cluster, const OverheadModel& overhead) {
+  KvBudget one = plan.kv;
+  one.n_pages = 1;
   uint64_t least = std::numeric_limits<int64_t>::max();
-  for (const StagePlan& stage : plan.stages) {
-    const uint64_t taken =
-        overhead.MostOfLead(stage.layers, static_cast<int>(stage.helpers.size())) +
-        stage.bytes().sum();
+  const auto limit = [&](WorkerId id, uint64_t taken, const model::LayerRange& layers,
+                         const HeadRange& heads) {
     for (const WorkerProfile& worker : cluster.workers) {
-      if (worker.id != stage.lead) continue;
+      if (worker.id != id) continue;
       const uint64_t room = worker.memory_bytes - std::min(worker.memory_bytes, taken);
-      const uint64_t n_layers = uint64_t(stage.layers.end - stage.layers.begin);
-      least = std::min(least, room / (std::max<uint64_t>(page_bytes, 1) * n_layers));
+      least = std::min(least, room / std::max<uint64_t>(KvBytes(config, one, layers, heads), 1));
+    }
+  };
+  for (const StagePlan& stage : plan.stages) {
+    const auto n_helpers = static_cast<int>(stage.helpers.size());
+    const bool shares_heads = stage.shares_heads() && IsCountable(stage, config);
+    if (shares_heads) least = std::min(least, static_cast<uint64_t>(kMaxToldPages));
+    limit(stage.lead,
+          stage.bytes().sum() + (shares_heads ? overhead.OfLead(stage)
+                                              : overhead.MostOfLead(stage.layers, n_helpers)),
+          stage.layers, HeadsOf(stage, config));
+    for (const HelperPlan& helper : stage.helpers) {
+      if (!shares_heads || helper.heads.empty()) continue;
+      limit(helper.worker, helper.bytes.sum() + overhead.OfHelper(stage, helper), stage.layers,
+            helper.heads);
     }
   }
   return static_cast<int64_t>(least);
@@ -104,17 +149,20 @@ Status FillKv(Plan* plan, const model::ModelConfig& config, const model::WeightI
   if (plan->n_ctx > 0) request.n_ctx = plan->n_ctx;
   request.kv = plan->kv;
   TC_ASSIGN_OR_RETURN(const ContextDemand demand, DemandOf(config, request));
-  const uint64_t page_bytes = KvPageBytes(config, plan->kv);
   if (plan->kv.n_pages == 0) {
     const OverheadModel overhead(config, weights, request.ffn, request.max_step_tokens);
-    const int64_t fit = PagesThatFit(*plan, cluster, overhead, page_bytes);
+    const int64_t fit = PagesThatFit(*plan, config, cluster, overhead);
     plan->kv.n_pages = std::max(std::min(fit, demand.wanted_pages), demand.least_pages);
   }
   if (plan->n_ctx == 0) plan->n_ctx = demand.ContextOf(plan->kv.n_pages, plan->kv.page_tokens);
   for (StagePlan& stage : plan->stages) {
-    if (stage.kv_bytes > 0) continue;
-    const uint64_t n_layers = uint64_t(stage.layers.end - stage.layers.begin);
-    stage.kv_bytes = page_bytes * uint64_t(plan->kv.n_pages) * n_layers;
+    const auto bytes = [&](const HeadRange& heads) {
+      return KvBytes(config, plan->kv, stage.layers, heads);
+    };
+    if (stage.kv_bytes == 0) stage.kv_bytes = bytes(HeadsOf(stage, config));
+    for (HelperPlan& helper : stage.helpers) {
+      if (helper.kv_bytes == 0) helper.kv_bytes = bytes(helper.heads);
+    }
   }
   return OkStatus();
 }
@@ -137,7 +185,7 @@ Result<Plan> CompletePlan(Plan plan, const model::ModelConfig& config,
   TC_RETURN_IF_ERROR(FillIdentity(&plan, config, request));
   if (plan.kv.page_tokens == 0) plan.kv.page_tokens = request.kv.page_tokens;
   if (WithinModel(plan, config.n_layer)) {
-    FillBytes(cluster, &plan, ModelBytes::Of(config, weights, request.ffn));
+    FillBytes(cluster, &plan, ModelBytes::Of(config, weights, request.ffn), config.n_head_kv);
     TC_RETURN_IF_ERROR(FillKv(&plan, config, weights, cluster, request));
   }
   TC_RETURN_IF_ERROR(ValidatePlan(plan, config, weights, cluster, request));

@@ -72,6 +72,13 @@ class CostModel {
   // The same for members whose neurons are known: for plans that nobody solved.
   HeldSplit ProblemOf(const Group& group, const model::LayerRange& layers,
                       const HeldNeurons& held) const;
+  // What comes before the FFN of one layer, where the members hold `heads` (the lead's empty: all
+  // of them): how long it takes, and what each member computes of it. In heads_cost.cc.
+  struct Attention {
+    double seconds = 0;
+    std::vector<double> busy_s;  // by member
+  };
+  Attention AttentionOf(const Group& group, int layer, const std::vector<HeadRange>& heads) const;
   // Blocks of the problem, as neurons.
   NeuronRange NeuronsOf(const BlockRange& blocks) const;
   int n_blocks() const { return n_blocks_; }

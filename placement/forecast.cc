@@ -47,10 +47,11 @@ struct StageCosts {
 struct Members {
   Group group;
   HeldNeurons held;
+  std::vector<HeadRange> heads;
 };
 
 Members MembersOf(const StagePlan& stage, int64_t n_ff) {
-  Members members{.group = {stage.lead}, .held = {stage.neurons}};
+  Members members{.group = {stage.lead}, .held = {stage.neurons}, .heads = {stage.heads}};
   // A lead alone holds all neurons.
   if (stage.neurons.empty()) {
     members.held[0].assign(static_cast<size_t>(stage.layers.end - stage.layers.begin), {0, n_ff});
@@ -58,6 +59,7 @@ Members MembersOf(const StagePlan& stage, int64_t n_ff) {
   for (const HelperPlan& helper : stage.helpers) {
     members.group.push_back(helper.worker);
     members.held.push_back(helper.neurons);
+    members.heads.push_back(helper.heads);
   }
   return members;
 }
@@ -66,7 +68,9 @@ uint64_t BytesOf(const StageCosts& costs, const Members& members, size_t m, int 
   const model::LayerRange one = {layer, layer + 1, false, false};
   const std::vector<NeuronRange> held = {members.held[m][at]};
   const NeuronRows rows = costs.inputs.cluster.RowsOf(members.group[m]);
-  return (m == 0 ? costs.bytes.LeadPart(one, held, rows) : costs.bytes.HelperPart(one, held, rows))
+  const HeadRange& heads = members.heads[m];
+  return (m == 0 ? costs.bytes.LeadPart(one, held, rows, heads)
+                 : costs.bytes.HelperPart(one, held, rows, heads))
       .sum();
 }
 
@@ -97,6 +101,14 @@ PlanForecast::Layer LayerOf(const StageCosts& costs, const HeldSplit& split, con
 PlanForecast::Stage StageOf(const StageCosts& costs, const StagePlan& stage) {
   const Members members = MembersOf(stage, costs.inputs.config.n_ff);
   HeldSplit split = costs.costs.ProblemOf(members.group, stage.layers, members.held);
+  std::vector<double> more_busy_s(members.group.size(), 0);  // than the split knows
+  for (int layer = stage.layers.begin; layer < stage.layers.end && stage.shares_heads(); ++layer) {
+    const auto attention = costs.costs.AttentionOf(members.group, layer, members.heads);
+    split.problem.layers[static_cast<size_t>(layer - stage.layers.begin)].fixed_s =
+        attention.seconds;
+    more_busy_s[0] -= attention.seconds;
+    for (size_t m = 0; m < more_busy_s.size(); ++m) more_busy_s[m] += attention.busy_s[m];
+  }
   LimitSeconds(&split.problem);
   PlanForecast::Stage own;
   for (int layer = stage.layers.begin; layer < stage.layers.end; ++layer) {
@@ -110,12 +122,13 @@ PlanForecast::Stage StageOf(const StageCosts& costs, const StagePlan& stage) {
   LimitSeconds(&split.problem);
   const SplitCost cost = Evaluate(split.problem, split.split);
   own.seconds = cost.seconds;
-  own.members.push_back({stage.lead, cost.busy_s[0],
+  own.members.push_back({stage.lead, cost.busy_s[0] + more_busy_s[0],
                          stage.bytes().sum() + stage.kv_bytes + costs.overhead.OfLead(stage)});
   for (size_t h = 0; h < stage.helpers.size(); ++h) {
     const HelperPlan& helper = stage.helpers[h];
-    own.members.push_back({helper.worker, cost.busy_s[h + 1],
-                           helper.bytes.sum() + costs.overhead.OfHelper(stage, helper)});
+    own.members.push_back(
+        {helper.worker, cost.busy_s[h + 1] + more_busy_s[h + 1],
+         helper.bytes.sum() + helper.kv_bytes + costs.overhead.OfHelper(stage, helper)});
   }
   return own;
 }

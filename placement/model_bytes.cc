@@ -1,6 +1,7 @@
 #include "placement/model_bytes.h"
 
 #include <algorithm>
+#include <initializer_list>
 
 #include "base/dtype.h"
 
@@ -67,6 +68,23 @@ PartBytes HelperBytesOf(const model::WeightIndex& weights, int layer, bool predi
   return bytes;
 }
 
+uint64_t BytesOf(const model::WeightIndex& weights, int layer,
+                 std::initializer_list<model::WeightRole> roles) {
+  uint64_t n_bytes = 0;
+  for (const model::WeightRole role : roles) {
+    const model::TensorInfo* tensor = weights.Find(role, layer);
+    if (tensor != nullptr) n_bytes += tensor->size_bytes;
+  }
+  return n_bytes;
+}
+
+uint64_t HeadBytesOf(const model::WeightIndex& weights, int layer) {
+  using Role = model::WeightRole;
+  return BytesOf(weights, layer,
+                 {Role::kAttnQ, Role::kAttnQBias, Role::kAttnK, Role::kAttnKBias, Role::kAttnV,
+                  Role::kAttnVBias});
+}
+
 // n * numerator / denominator without a product beyond 64 bits.
 uint64_t Portion(uint64_t n, int64_t numerator, int64_t denominator) {
   return static_cast<uint64_t>(static_cast<unsigned __int128>(n) *
@@ -106,7 +124,11 @@ ModelBytes::ModelBytes(const Parts& parts)
       both_ends_(parts.both_ends),
       n_ff_(parts.n_ff),
       neurons_(parts.neurons),
-      helper_(parts.helper) {}
+      helper_(parts.helper),
+      heads_(parts.heads),
+      heads_helper_(parts.heads_helper),
+      heads_shared_(parts.heads_shared),
+      n_head_kv_(parts.n_head_kv) {}
 
 ModelBytes ModelBytes::Of(const model::ModelConfig& config, const model::WeightIndex& weights,
                           model::FfnModes ffn) {
@@ -114,6 +136,8 @@ ModelBytes ModelBytes::Of(const model::ModelConfig& config, const model::WeightI
   const bool predicted = ffn.Has(model::FfnMode::kPredicted);
   Parts parts;
   parts.n_ff = std::max(config.n_ff, 1);
+  parts.n_head_kv = std::max(config.n_head_kv, 1);
+  parts.heads_shared = BytesOf(weights, model::kNoLayer, {model::WeightRole::kRopeFreqs});
   const auto bytes = [&](int begin, int end, bool embed, bool head) {
     return weights.BytesOf({begin, end, embed, head});
   };
@@ -128,6 +152,9 @@ ModelBytes ModelBytes::Of(const model::ModelConfig& config, const model::WeightI
     parts.saved.push_back(SavedOf(weights, layer, ffn.needs_neuron_rows()));
     parts.neurons.push_back(NeuronBytesOf(weights, layer, predicted));
     parts.helper.push_back(HelperBytesOf(weights, layer, predicted));
+    parts.heads.push_back(HeadBytesOf(weights, layer));
+    parts.heads_helper.push_back(
+        BytesOf(weights, layer, {model::WeightRole::kAttnNorm, model::WeightRole::kAttnNormBias}));
     if (predicted) {
       parts.predictors.push_back(HeldBytes(weights, model::WeightRole::kPredictorFc1, layer) +
                                  HeldBytes(weights, model::WeightRole::kPredictorFc2, layer));
@@ -185,21 +212,35 @@ PartBytes ModelBytes::Neurons(int layer, const NeuronRange& range, NeuronRows ro
   return Portion(whole, range.end, n_ff_) - Portion(whole, range.begin, n_ff_);
 }
 
+uint64_t ModelBytes::Heads(int layer, const HeadRange& heads) const {
+  const uint64_t whole = heads_[static_cast<size_t>(layer)];
+  return Portion(whole, heads.end, n_head_kv_) - Portion(whole, heads.begin, n_head_kv_);
+}
+
 PartBytes ModelBytes::LeadPart(const model::LayerRange& layers,
-                               std::span<const NeuronRange> neurons, NeuronRows rows) const {
+                               std::span<const NeuronRange> neurons, NeuronRows rows,
+                               const HeadRange& heads) const {
   PartBytes bytes = {Weights(layers), 0, Predictors(layers)};
   for (int layer = layers.begin; layer < layers.end; ++layer) {
     const PartBytes& whole = neurons_[static_cast<size_t>(layer)];
     bytes = bytes - PartBytes{whole.weights, 0, whole.predictors};
     bytes += Neurons(layer, neurons[static_cast<size_t>(layer - layers.begin)], rows);
+    if (heads.empty()) continue;
+    bytes.weights -= heads_[static_cast<size_t>(layer)];
+    bytes.weights += Heads(layer, heads);
   }
   return bytes;
 }
 
 PartBytes ModelBytes::HelperPart(const model::LayerRange& layers,
-                                 std::span<const NeuronRange> neurons, NeuronRows rows) const {
+                                 std::span<const NeuronRange> neurons, NeuronRows rows,
+                                 const HeadRange& heads) const {
   PartBytes bytes;
+  if (!heads.empty()) bytes.weights += heads_shared_;
   for (int layer = layers.begin; layer < layers.end; ++layer) {
+    if (!heads.empty()) {
+      bytes.weights += Heads(layer, heads) + heads_helper_[static_cast<size_t>(layer)];
+    }
     const NeuronRange& range = neurons[static_cast<size_t>(layer - layers.begin)];
     if (range.empty()) continue;
     bytes += Neurons(layer, range, rows);

@@ -13,6 +13,7 @@
 
 namespace thermocline::placement {
 
+using model::HeadRange;
 using model::NeuronRange;
 using model::NeuronRows;
 
@@ -49,6 +50,11 @@ class ModelBytes {
     // neurons. By layer; empty: stages cannot be split. `saved` of neurons is what a worker with
     // rows in 8 bits saves where they lie as rows.
     std::vector<PartBytes> neurons, helper;
+    // Of `layers`, what belongs to the heads: rows of query, key and value with their biases; and
+    // what a helper holds whatever its heads, in each layer. By layer.
+    std::vector<uint64_t> heads, heads_helper;
+    uint64_t heads_shared = 0;  // held once by a helper with heads (rope factors)
+    int n_head_kv = 1;
   };
   explicit ModelBytes(const Parts& parts);
   // Counts what `ffn` adds in memory: ffn_down as neuron rows, and predictors.
@@ -64,12 +70,16 @@ class ModelBytes {
   uint64_t Predictors(const model::LayerRange& layers) const;
   // Of a lead that shares nothing.
   PartBytes WholePart(const model::LayerRange& layers, NeuronRows rows = NeuronRows::kAsIs) const;
-  // Of a lead that shares its neurons: those of `neurons`, by layer of the range, and all the rest.
+  // Of a lead that shares its neurons: those of `neurons`, by layer of the range, of its heads
+  // `heads` (empty: all), and all the rest.
   PartBytes LeadPart(const model::LayerRange& layers, std::span<const NeuronRange> neurons,
-                     NeuronRows rows = NeuronRows::kAsIs) const;
-  // Of a helper: `neurons`, and per layer where it has any what computing them takes besides.
+                     NeuronRows rows = NeuronRows::kAsIs, const HeadRange& heads = {}) const;
+  // Of a helper: `neurons`, and per layer where it has any what computing them takes besides; of
+  // its `heads` the same.
   PartBytes HelperPart(const model::LayerRange& layers, std::span<const NeuronRange> neurons,
-                       NeuronRows rows = NeuronRows::kAsIs) const;
+                       NeuronRows rows = NeuronRows::kAsIs, const HeadRange& heads = {}) const;
+  // Rows of `heads` in one layer; of all of them they add up to the layer's.
+  uint64_t Heads(int layer, const HeadRange& heads) const;
   // Of neurons of one layer. Ranges that follow one another add up to the whole layer's bytes.
   PartBytes Neurons(int layer, const NeuronRange& range, NeuronRows rows = NeuronRows::kAsIs) const;
   // What neurons take on a worker with such rows, of what they take as they are: the largest share
@@ -83,7 +93,10 @@ class ModelBytes {
   std::vector<uint64_t> layers_, relay_, predictors_, saved_;  // prefix sums
   uint64_t shared_, embed_, head_, both_ends_;
   int64_t n_ff_;
-  std::vector<PartBytes> neurons_, helper_;  // by layer
+  std::vector<PartBytes> neurons_, helper_;     // by layer
+  std::vector<uint64_t> heads_, heads_helper_;  // the same
+  uint64_t heads_shared_;
+  int n_head_kv_;
 };
 
 }  // namespace thermocline::placement

@@ -73,6 +73,9 @@ class LoadWalk {
       case OpKind::kReceive:
       case OpKind::kBroadcast:
       case OpKind::kGroupSum:
+      case OpKind::kGroupSend:
+      case OpKind::kGroupReceive:
+      case OpKind::kPlaceHeads:
         break;  // what they read lies in the caches
     }
     return load;

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/str.h"
 #include "model/ffn_policy.h"
 #include "model/slot_table.h"
 
@@ -67,6 +68,15 @@ SlotCols ColsOf(const Graph& graph) {
   return cols;
 }
 
+// Whoever is in a group needs no more than over links.
+model::HeadShare HeadsAsLead(const StagePlan& stage) {
+  model::HeadShare heads{.own = stage.heads};
+  for (const HelperPlan& helper : stage.helpers) {
+    if (!helper.heads.empty()) heads.by_link.push_back(helper.heads);
+  }
+  return heads;
+}
+
 int HelpersOf(const StagePlan& stage, size_t layer) {
   return static_cast<int>(
       std::count_if(stage.helpers.begin(), stage.helpers.end(),
@@ -120,15 +130,15 @@ OverheadModel::Scratch OverheadModel::ScratchOf(const Graph& graph) const {
               added * (kAxpyTokens * int64_t{sizeof(float)} + kIdBytes)};
 }
 
-OverheadModel::Scratch OverheadModel::ScratchOfLayer(int layer, Role role,
-                                                     const FfnShare& share) const {
+OverheadModel::Scratch OverheadModel::ScratchOfLayer(int layer, Role role, const FfnShare& share,
+                                                     const model::HeadShare& heads) const {
   const model::LayerSparsity sparsity = SparsityIn(weights_, layer);
   Scratch widest;
   for (const FfnMode mode : model::kFfnModes) {
     if (!ffn_.Has(mode)) continue;
     if (mode == FfnMode::kExact && !config_.relu_family()) continue;
     const model::FfnOptions options{model::LayerFfnMode(config_, sparsity, mode),
-                                    ffn_.needs_neuron_rows(), sparsity, share};
+                                    ffn_.needs_neuron_rows(), sparsity, share, heads};
     widest.Widen(ScratchOf(role == Role::kHelper
                                ? model::BuildHelperGraph(config_, weights_, layer, options)
                                : model::BuildLayerGraph(config_, weights_, layer, options)));
@@ -141,6 +151,14 @@ uint64_t OverheadModel::OfFrames(const Frames& frames) const {
   return (times(frames.in, BytesIn(sizeof(float))) + times(frames.out, BytesOut(sizeof(float))) +
           times(frames.sums_in, kSumBytesIn) + times(frames.sums_out, kSumBytesOut)) *
          n_rows_ * static_cast<uint64_t>(config_.n_embd);
+}
+
+uint64_t OverheadModel::OfHeadFrames(const HeadRange& heads) const {
+  const int64_t n_cols = config_.n_embd_q() / std::max(1, config_.n_head_kv) * heads.size();
+  const uint64_t n_bytes = n_rows_ * static_cast<uint64_t>(n_cols);
+  const uint64_t as_sums = n_rows_ * static_cast<uint64_t>(config_.n_embd) * kSumBytesIn;
+  const uint64_t taken = n_bytes * BytesIn(sizeof(float));
+  return taken - std::min(taken, as_sums);
 }
 
 uint64_t OverheadModel::OfTables(int n_layers) const {
@@ -166,25 +184,32 @@ uint64_t OverheadModel::Sum(const Scratch& scratch, const model::LayerRange& lay
 uint64_t OverheadModel::OfLead(const StagePlan& stage) const {
   Scratch scratch;
   const model::LayerRange& layers = stage.layers;
+  const model::HeadShare heads = HeadsAsLead(stage);
   for (int layer = layers.begin; layer < layers.end; ++layer) {
     const auto at = static_cast<size_t>(layer - layers.begin);
     FfnShare share;
     if (stage.is_split()) share = {stage.neurons[at].size(), HelpersOf(stage, at)};
-    scratch.Widen(ScratchOfLayer(layer, Role::kLead, share));
+    scratch.Widen(ScratchOfLayer(layer, Role::kLead, share, heads));
   }
-  return Sum(scratch, layers, static_cast<int>(stage.helpers.size()));
+  uint64_t sum = Sum(scratch, layers, static_cast<int>(stage.helpers.size()));
+  for (const HeadRange& range : heads.by_link) sum += OfHeadFrames(range);
+  return sum;
 }
 
 uint64_t OverheadModel::OfHelper(const StagePlan& stage, const HelperPlan& helper) const {
   Scratch scratch;
   for (int layer = stage.layers.begin; layer < stage.layers.end; ++layer) {
     const NeuronRange& own = helper.neurons[static_cast<size_t>(layer - stage.layers.begin)];
+    if (!helper.heads.empty()) {
+      scratch.Widen(
+          ScratchOf(model::BuildHeadsGraph(config_, weights_, layer, {.own = helper.heads})));
+    }
     if (own.empty()) continue;
     scratch.Widen(ScratchOfLayer(layer, Role::kHelper, {own.size(), 0}));
   }
   return kRuntimeBytes + n_rows_ * static_cast<uint64_t>(scratch.row_bytes) +
          static_cast<uint64_t>(scratch.bytes) + OfFrames({.in = 1, .sums_out = 1}) +
-         OfTables(stage.layers.end - stage.layers.begin);
+         OfHeadFrames(helper.heads) + OfTables(stage.layers.end - stage.layers.begin);
 }
 
 uint64_t OverheadModel::MostOfLead(const model::LayerRange& layers, int n_helpers) const {
@@ -212,6 +237,23 @@ uint64_t SumsBytes(DType wire, int64_t n_rows, int64_t n_embd) {
 
 uint64_t KvPageBytes(const model::ModelConfig& config, const KvBudget& kv) {
   return 2 * uint64_t(kv.page_tokens) * RowBytes(kv.dtype, uint64_t(config.n_embd_kv()));
+}
+
+uint64_t KvBytes(const model::ModelConfig& config, const KvBudget& kv,
+                 const model::LayerRange& layers, const HeadRange& heads) {
+  const auto n_layers = static_cast<uint64_t>(std::max(0, layers.end - layers.begin));
+  const uint64_t head_bytes = 2 * uint64_t(kv.page_tokens) * RowBytes(kv.dtype, config.head_dim);
+  return head_bytes * uint64_t(heads.size()) * uint64_t(kv.n_pages) * n_layers;
+}
+
+std::string HeadsText(const HeadRange& heads) {
+  if (heads.empty()) return "";
+  if (heads.size() == 1) return Str(" with KV head ", heads.begin);
+  return Str(" with KV heads ", heads.begin, "-", heads.end - 1);
+}
+
+HeadRange HeadsOf(const StagePlan& stage, const model::ModelConfig& config) {
+  return stage.shares_heads() ? stage.heads : HeadRange{0, config.n_head_kv};
 }
 
 }  // namespace thermocline::placement

@@ -41,13 +41,16 @@ class OverheadModel {
   enum class Role : uint8_t { kLead, kHelper };
   Scratch ScratchOf(const model::Graph& graph) const;
   // The largest of the modes that the layer may run.
-  Scratch ScratchOfLayer(int layer, Role role, const model::FfnShare& share) const;
+  Scratch ScratchOfLayer(int layer, Role role, const model::FfnShare& share,
+                         const model::HeadShare& heads = {}) const;
   uint64_t Sum(const Scratch& scratch, const model::LayerRange& layers, int n_helpers) const;
   // Messages of n_rows that are on their way at once.
   struct Frames {
     int in = 0, out = 0;            // activations
     int sums_in = 0, sums_out = 0;  // of neuron rows
   };
+  // Of y of heads beyond what frames of sums have room for, on the way to the lead.
+  uint64_t OfHeadFrames(const HeadRange& heads) const;
   uint64_t OfFrames(const Frames& frames) const;
   uint64_t OfTables(int n_layers) const;
 

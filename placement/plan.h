@@ -34,12 +34,14 @@ struct LinkWay {
   friend bool operator==(const LinkWay&, const LinkWay&) = default;
 };
 
-// A worker that computes some of the neurons of another worker's stage.
+// A worker that computes some of the neurons of another worker's stage, and some of its heads.
 struct HelperPlan {
   WorkerId worker;
-  std::vector<NeuronRange> neurons;  // by layer of the stage; empty: it takes no part in that layer
+  std::vector<NeuronRange> neurons;  // by layer of the stage; empty: it has none in that layer
+  HeadRange heads;                   // KV heads of attention, alike in every layer; empty: none
   PartBytes bytes;
-  std::string reason;  // what it saves and what it costs, for people
+  uint64_t kv_bytes = 0;  // keys and values of its heads
+  std::string reason;     // what it saves and what it costs, for people
   LinkChoice to_lead;
   friend bool operator==(const HelperPlan&, const HelperPlan&) = default;
 };
@@ -52,16 +54,19 @@ struct StagePlan {
   uint64_t relay_bytes = 0;      // more than that in memory: ffn_down re-laid as neuron rows
   uint64_t predictor_bytes = 0;  // as held in memory: halves of a file as Q8_0
   uint64_t saved_bytes = 0;      // less than all that in memory: neuron rows in 8 bits
-  uint64_t kv_bytes = 0;
-  std::string reason;  // why this worker got these layers, for people
+  uint64_t kv_bytes = 0;         // of its own heads
+  std::string reason;            // why this worker got these layers, for people
   // The lead's own neurons, by layer of the stage; no entry: every neuron of every layer. With
   // those of the helpers they are all neurons of a layer, each once.
   std::vector<NeuronRange> neurons;
+  // The lead's own KV heads, where helpers have the others; empty: all of them.
+  HeadRange heads;
   std::vector<HelperPlan> helpers;  // partial sums are added in this order
   LinkChoice to_next;               // of the last stage nothing: its results go to the coordinator
 
   PartBytes bytes() const { return {weights_bytes, relay_bytes, predictor_bytes, saved_bytes}; }
   bool is_split() const { return !helpers.empty(); }
+  bool shares_heads() const { return !heads.empty(); }
   friend bool operator==(const StagePlan&, const StagePlan&) = default;
 };
 
@@ -106,6 +111,13 @@ uint64_t ActivationBytes(DType wire, int64_t n_rows, int64_t n_embd);
 uint64_t SumsBytes(DType wire, int64_t n_rows, int64_t n_embd);
 // Keys and values of one page in one layer: 2 * page_tokens * n_embd_kv elements.
 uint64_t KvPageBytes(const model::ModelConfig& config, const KvBudget& kv);
+// Of all pages in the layers of a stage, as far as a member with `heads` holds them.
+uint64_t KvBytes(const model::ModelConfig& config, const KvBudget& kv,
+                 const model::LayerRange& layers, const HeadRange& heads);
+// Of a lead; of a helper its `heads` say.
+HeadRange HeadsOf(const StagePlan& stage, const model::ModelConfig& config);
+// For people: " with KV heads 2-5", of a member that shares some; "" of one that does not.
+std::string HeadsText(const HeadRange& heads);
 
 struct PlanRequest {
   int n_ctx = 0;       // 0: the model's training context, shortened until one sequence fits
@@ -125,9 +137,10 @@ struct PlanRequest {
 
 // Checks that every layer is placed once and in order, that ends are marked, leads and helpers
 // exist and have one place each, only what is a link has a transport and a wire type, the members
-// of a stage hold every neuron of a layer once, the stated bytes are what the model needs, and
-// every member fits its worker's memory. Of the request, max_step_tokens and ffn count.
-// kInvalidArgument names the first violated rule with its numbers.
+// of a stage hold every neuron of a layer once and every KV head once, the lead at least one of
+// each, the stated bytes are what the model needs, and every member fits its worker's memory. Of
+// the request, max_step_tokens and ffn count. kInvalidArgument names the first violated rule with
+// its numbers.
 Status ValidatePlan(const Plan& plan, const model::ModelConfig& config,
                     const model::WeightIndex& weights, const ClusterProfile& cluster,
                     const PlanRequest& request);
@@ -161,6 +174,9 @@ inline constexpr int kMaxStages = model::kMaxLayers;
 // times what a batch computes; more batches would read the weights in vain.
 inline constexpr int kMaxMicroBatches = 4;
 inline constexpr int kMaxHelpers = 64;  // of one stage; a star of more would wait for its own link
+// Of a plan with a stage that shares its heads: helpers are told with each step which pages its
+// sequences have, in one message. 8 million tokens in pages of 16.
+inline constexpr int64_t kMaxToldPages = int64_t{1} << 19;
 inline constexpr size_t kMaxReasonBytes = 1024;
 
 }  // namespace thermocline::placement

@@ -152,18 +152,37 @@ void ReadNeurons(FieldReader* reader, size_t n_layers, std::vector<NeuronRange>*
   for (const Json& pair : *field) out->push_back(ToNeuronRange(pair));
 }
 
+// [begin, end) of a stage's KV heads; how many the model has, ValidatePlan knows.
+void ReadHeads(FieldReader* reader, HeadRange* out) {
+  const Json* field = reader->Find("heads");
+  if (field == nullptr) return;
+  const auto is_bound = [](const Json& value) {
+    return value.is_number_unsigned() && value.get<uint64_t>() <= model::kMaxHeads;
+  };
+  if (!field->is_array() || field->size() != 2 || !is_bound((*field)[0]) ||
+      !is_bound((*field)[1]) || (*field)[0].get<int>() > (*field)[1].get<int>()) {
+    return reader->Fail(reader->Name("heads"),
+                        Str("is not [begin, end) with both in 0..", model::kMaxHeads));
+  }
+  *out = {(*field)[0].get<int>(), (*field)[1].get<int>()};
+}
+
 Status ReadHelper(const Json& object, const std::string& path, size_t n_layers,
                   HelperPlan* helper) {
   FieldReader reader(object, path);
-  for (const char* required : {"worker", "neurons"}) {
-    if (reader.Find(required) == nullptr) reader.Fail(reader.Name(required), "is missing");
+  if (reader.Find("worker") == nullptr) reader.Fail(reader.Name("worker"), "is missing");
+  if (reader.Find("neurons") == nullptr && reader.Find("heads") == nullptr) {
+    reader.Fail(reader.Name("neurons"), "is missing");
   }
   reader.Integer("worker", 0, kAnyU64, &helper->worker.value);
+  helper->neurons.assign(n_layers, {});  // of one that has heads only
   ReadNeurons(&reader, n_layers, &helper->neurons);
+  ReadHeads(&reader, &helper->heads);
   reader.Integer("weights_bytes", 0, kAnyU64, &helper->bytes.weights);
   reader.Integer("relay_bytes", 0, kAnyU64, &helper->bytes.relay);
   reader.Integer("predictor_bytes", 0, kAnyU64, &helper->bytes.predictors);
   reader.Integer("saved_bytes", 0, kAnyU64, &helper->bytes.saved);
+  reader.Integer("kv_bytes", 0, kAnyU64, &helper->kv_bytes);
   reader.Text("reason", kMaxReasonBytes, &helper->reason);
   reader.Link(&helper->to_lead);
   return reader.Finish();
@@ -172,10 +191,12 @@ Status ReadHelper(const Json& object, const std::string& path, size_t n_layers,
 Status ReadHelpers(FieldReader* reader, StagePlan* stage) {
   const Json* field = reader->Find("helpers");
   if (field == nullptr) {
-    if (reader->Find("neurons") == nullptr) return OkStatus();
-    reader->Fail(reader->Name("neurons"),
-                 "are the lead's own beside those of helpers, but it has no helpers: alone it "
-                 "computes all of them");
+    for (const char* own : {"neurons", "heads"}) {
+      if (reader->Find(own) == nullptr) continue;
+      reader->Fail(reader->Name(own),
+                   "are the lead's own beside those of helpers, but it has no helpers: alone it "
+                   "computes all of them");
+    }
     return OkStatus();
   }
   if (!field->is_array() || field->size() > kMaxHelpers) {
@@ -184,6 +205,7 @@ Status ReadHelpers(FieldReader* reader, StagePlan* stage) {
   }
   const auto n_layers = static_cast<size_t>(std::max(0, stage->layers.end - stage->layers.begin));
   ReadNeurons(reader, n_layers, &stage->neurons);
+  ReadHeads(reader, &stage->heads);
   stage->helpers.resize(field->size());
   for (size_t i = 0; i < field->size(); ++i) {
     const std::string path = Str(reader->Name("helpers"), "[", i, "]");
@@ -268,6 +290,10 @@ void AddSaved(uint64_t saved_bytes, Json* json) {
   if (saved_bytes > 0) (*json)["saved_bytes"] = saved_bytes;
 }
 
+void AddHeads(const HeadRange& heads, Json* json) {
+  if (!heads.empty()) (*json)["heads"] = {heads.begin, heads.end};
+}
+
 Json HelperToJson(const HelperPlan& helper, PlanLink link) {
   Json json{{"worker", helper.worker.value},
             {"neurons", NeuronsToJson(helper.neurons)},
@@ -276,6 +302,8 @@ Json HelperToJson(const HelperPlan& helper, PlanLink link) {
             {"predictor_bytes", helper.bytes.predictors},
             {"reason", helper.reason}};
   AddSaved(helper.bytes.saved, &json);
+  AddHeads(helper.heads, &json);
+  if (!helper.heads.empty()) json["kv_bytes"] = helper.kv_bytes;
   AddLink(helper.to_lead, link, &json);
   return json;
 }
@@ -293,6 +321,7 @@ Json StageToJson(const StagePlan& stage, PlanLink link) {
   if (!stage.is_split()) return json;
   // Left out by hand, they are what no helper has, until the plan is completed.
   if (!stage.neurons.empty()) json["neurons"] = NeuronsToJson(stage.neurons);
+  AddHeads(stage.heads, &json);
   json["helpers"] = Json::array();
   for (const HelperPlan& helper : stage.helpers) {
     json["helpers"].push_back(HelperToJson(helper, link));

@@ -12,6 +12,7 @@
 #include "placement/micro_batches.h"
 #include "placement/no_fit.h"
 #include "placement/search_aims.h"
+#include "placement/share_heads.h"
 #include "placement/solver/stage_search.h"
 #include "placement/stage_plan.h"
 #include "placement/value_bound.h"
@@ -246,6 +247,7 @@ Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions&
     return DoesNotFit(costs, n_pages, plan.status());
   }
   if (!plan.ok()) return plan;
+  if (options.policy == SplitPolicy::kOptimal) ShareHeads(costs, &*plan);
   TC_ASSIGN_OR_RETURN(plan->forecast, ForecastPlan(plan->plan, costs));
   if (options.with_bound) {
     // Roundings of times may put it a little above the plan.

@@ -171,6 +171,61 @@ Status CheckSharedNeurons(const Plan& plan, size_t i, int64_t n_ff) {
   return OkStatus();
 }
 
+// The lead has some, so that it knows when its helpers' are wanted. Whole KV heads, and attn_output
+// stays at the lead: so nothing is said of blocks of quantised types.
+Status CheckSharedHeads(const Plan& plan, size_t i, int n_head_kv) {
+  const StagePlan& stage = plan.stages[i];
+  const auto check = [&](const HeadRange& heads, const std::string& who) {
+    if (0 <= heads.begin && heads.begin <= heads.end && heads.end <= n_head_kv) return OkStatus();
+    return InvalidArgument(
+        Str(who, " gets heads that the model does not have:", Kv("begin", heads.begin),
+            Kv("end", heads.end), Kv("n_head_kv", n_head_kv)));
+  };
+  std::vector<HeadRange> ranges = {stage.heads};
+  for (const HelperPlan& helper : stage.helpers) {
+    TC_RETURN_IF_ERROR(check(helper.heads, HelperName(plan, i, helper)));
+    ranges.push_back(helper.heads);
+  }
+  TC_RETURN_IF_ERROR(check(stage.heads, StageName(plan, i)));
+  std::erase_if(ranges, [](const HeadRange& range) { return range.empty(); });
+  if (ranges.empty()) return OkStatus();  // all of them are the lead's
+  if (stage.heads.empty()) {
+    return InvalidArgument(Str(StageName(plan, i), " leaves its lead no head"));
+  }
+  std::sort(ranges.begin(), ranges.end(),
+            [](const HeadRange& a, const HeadRange& b) { return a.begin < b.begin; });
+  int next = 0;
+  for (const HeadRange& range : ranges) {
+    if (range.begin != next) {
+      return InvalidArgument(
+          Str(StageName(plan, i), ": heads are placed ",
+              range.begin > next ? "nowhere:" : "twice:", Kv("from", std::min(next, range.begin)),
+              Kv("to", std::max(next, range.begin)), Kv("n_head_kv", n_head_kv)));
+    }
+    next = range.end;
+  }
+  if (next == n_head_kv) return OkStatus();
+  return InvalidArgument(Str(StageName(plan, i), ": heads end elsewhere than the layer:",
+                             Kv("end", next), Kv("n_head_kv", n_head_kv)));
+}
+
+Status CheckHeads(const Plan& plan, int n_head_kv) {
+  for (size_t i = 0; i < plan.stages.size(); ++i) {
+    const StagePlan& stage = plan.stages[i];
+    if (stage.is_split()) {
+      TC_RETURN_IF_ERROR(CheckSharedHeads(plan, i, n_head_kv));
+    } else if (stage.shares_heads()) {
+      return InvalidArgument(Str(StageName(plan, i), " shares its heads with no helper"));
+    }
+    if (!stage.shares_heads() || plan.kv.n_pages <= kMaxToldPages) continue;
+    return InvalidArgument(Str(StageName(plan, i),
+                               " shares its heads, and KV has more pages than "
+                               "its helpers can be told of:",
+                               Kv("n_pages", plan.kv.n_pages), Kv("most", kMaxToldPages)));
+  }
+  return OkStatus();
+}
+
 Status CheckNeurons(const Plan& plan, int64_t n_ff) {
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const StagePlan& stage = plan.stages[i];
@@ -253,31 +308,35 @@ Status CheckPart(const PartBytes& stated, const PartBytes& model, const std::str
 }
 
 PartBytes LeadBytes(const StagePlan& stage, const ModelBytes& model, NeuronRows rows) {
-  return stage.is_split() ? model.LeadPart(stage.layers, stage.neurons, rows)
+  return stage.is_split() ? model.LeadPart(stage.layers, stage.neurons, rows, stage.heads)
                           : model.WholePart(stage.layers, rows);
+}
+
+Status CheckKvBytes(uint64_t stated, uint64_t pages, const std::string& who) {
+  if (stated == pages) return OkStatus();
+  return InvalidArgument(Str(who, " states another KV size than its pages have:",
+                             Kv("kv_bytes", stated), Kv("pages", pages)));
 }
 
 Status CheckBytes(const Plan& plan, const model::ModelConfig& config,
                   const model::WeightIndex& weights, const ClusterProfile& cluster,
                   model::FfnModes ffn) {
   const ModelBytes model = ModelBytes::Of(config, weights, ffn);
-  const uint64_t page_bytes = KvPageBytes(config, plan.kv);
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const StagePlan& stage = plan.stages[i];
     TC_RETURN_IF_ERROR(CheckPart(stage.bytes(), LeadBytes(stage, model, cluster.RowsOf(stage.lead)),
                                  StageName(plan, i)));
     for (const HelperPlan& helper : stage.helpers) {
+      const std::string who = HelperName(plan, i, helper);
+      const NeuronRows rows = cluster.RowsOf(helper.worker);
+      TC_RETURN_IF_ERROR(CheckPart(
+          helper.bytes, model.HelperPart(stage.layers, helper.neurons, rows, helper.heads), who));
       TC_RETURN_IF_ERROR(
-          CheckPart(helper.bytes,
-                    model.HelperPart(stage.layers, helper.neurons, cluster.RowsOf(helper.worker)),
-                    HelperName(plan, i, helper)));
+          CheckKvBytes(helper.kv_bytes, KvBytes(config, plan.kv, stage.layers, helper.heads), who));
     }
-    const uint64_t n_layers = uint64_t(stage.layers.end - stage.layers.begin);
-    const uint64_t kv_bytes = page_bytes * uint64_t(plan.kv.n_pages) * n_layers;
-    if (stage.kv_bytes != kv_bytes) {
-      return InvalidArgument(Str(StageName(plan, i), " states another KV size than its pages have:",
-                                 Kv("kv_bytes", stage.kv_bytes), Kv("pages", kv_bytes)));
-    }
+    TC_RETURN_IF_ERROR(CheckKvBytes(stage.kv_bytes,
+                                    KvBytes(config, plan.kv, stage.layers, HeadsOf(stage, config)),
+                                    StageName(plan, i)));
   }
   return OkStatus();
 }
@@ -315,7 +374,7 @@ Status CheckMemory(const Plan& plan, const OverheadModel& overhead, const Cluste
                                  FindWorker(cluster, stage.lead)->memory_bytes,
                                  StageName(plan, i)));
     for (const HelperPlan& helper : stage.helpers) {
-      TC_RETURN_IF_ERROR(CheckFits(helper.bytes, 0, overhead.OfHelper(stage, helper),
+      TC_RETURN_IF_ERROR(CheckFits(helper.bytes, helper.kv_bytes, overhead.OfHelper(stage, helper),
                                    FindWorker(cluster, helper.worker)->memory_bytes,
                                    HelperName(plan, i, helper)));
     }
@@ -343,6 +402,7 @@ Status ValidatePlan(const Plan& plan, const model::ModelConfig& config,
   TC_RETURN_IF_ERROR(CheckEnds(plan));
   TC_RETURN_IF_ERROR(CheckLeads(plan, cluster));
   TC_RETURN_IF_ERROR(CheckHelpers(plan, cluster));
+  TC_RETURN_IF_ERROR(CheckHeads(plan, config.n_head_kv));
   TC_RETURN_IF_ERROR(CheckNeurons(plan, config.n_ff));
   TC_RETURN_IF_ERROR(CheckLinks(plan));
   TC_RETURN_IF_ERROR(CheckKv(plan));

@@ -413,12 +413,36 @@ void Put(const Part& in, wire::Message* message) {
   out->set_step(in.step.value);
   out->set_layer(in.layer);
   out->set_n_rows(in.n_rows);
+  out->set_of_heads(in.of_heads);
+  for (const PartSequence& sequence : in.sequences) {
+    wire::PartSequence* own = out->add_sequences();
+    own->set_first_position(sequence.first_position);
+    own->set_n_tokens(sequence.n_tokens);
+    own->mutable_page_ids()->Add(sequence.page_ids.begin(), sequence.page_ids.end());
+  }
+}
+
+// Whether they are the rows and pages of anything, their reader knows.
+Status Get(const wire::PartSequence& in, PartSequence* out) {
+  TC_RETURN_IF_ERROR(
+      GetInt("part.first_position", in.first_position(), 0, kMaxPosition, &out->first_position));
+  TC_RETURN_IF_ERROR(GetInt("part.n_tokens", in.n_tokens(), 1, kMaxStepTokens, &out->n_tokens));
+  TC_RETURN_IF_ERROR(
+      CheckCount("part.page_ids", in.page_ids_size(), static_cast<int>(placement::kMaxToldPages)));
+  out->page_ids.assign(in.page_ids().begin(), in.page_ids().end());
+  return OkStatus();
 }
 
 Status Get(const wire::Part& in, Part* out) {
   out->epoch = {in.epoch()};
   out->step = {in.step()};
   TC_RETURN_IF_ERROR(GetInt("part.layer", in.layer(), 0, model::kMaxLayers, &out->layer));
+  out->of_heads = in.of_heads();
+  TC_RETURN_IF_ERROR(CheckCount("part.sequences", in.sequences_size(), kMaxStepTokens));
+  out->sequences.resize(static_cast<size_t>(in.sequences_size()));
+  for (int i = 0; i < in.sequences_size(); ++i) {
+    TC_RETURN_IF_ERROR(Get(in.sequences(i), &out->sequences[static_cast<size_t>(i)]));
+  }
   return GetInt("part.n_rows", in.n_rows(), 1, kMaxStepTokens, &out->n_rows);
 }
 

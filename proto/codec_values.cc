@@ -200,6 +200,16 @@ Status Get(const wire::LinkChoice& in, placement::LinkChoice* out) {
   return GetWire("link.wire", in.wire(), &out->wire.emplace());
 }
 
+void Put(const model::HeadRange& in, wire::HeadRange* out) {
+  out->set_begin(in.begin);
+  out->set_end(in.end);
+}
+
+Status Get(const char* name, const wire::HeadRange& in, model::HeadRange* out) {
+  TC_RETURN_IF_ERROR(GetInt(name, in.begin(), 0, model::kMaxHeads, &out->begin));
+  return GetInt(name, in.end(), in.begin(), model::kMaxHeads, &out->end);
+}
+
 void Put(const placement::HelperPlan& in, wire::HelperPlan* out) {
   out->set_worker(in.worker.value);
   Put(in.neurons, out->mutable_neurons());
@@ -208,6 +218,8 @@ void Put(const placement::HelperPlan& in, wire::HelperPlan* out) {
   out->set_predictor_bytes(in.bytes.predictors);
   out->set_saved_bytes(in.bytes.saved);
   out->set_reason(Cut(in.reason));
+  if (in.heads != model::HeadRange{}) Put(in.heads, out->mutable_heads());
+  out->set_kv_bytes(in.kv_bytes);
   if (in.to_lead != placement::LinkChoice{}) Put(in.to_lead, out->mutable_to_lead());
 }
 
@@ -215,6 +227,8 @@ Status Get(const wire::HelperPlan& in, placement::HelperPlan* out) {
   out->worker = {in.worker()};
   out->bytes = {in.weights_bytes(), in.relay_bytes(), in.predictor_bytes(), in.saved_bytes()};
   TC_RETURN_IF_ERROR(Get("helper.neurons", in.neurons(), &out->neurons));
+  TC_RETURN_IF_ERROR(Get("helper.heads", in.heads(), &out->heads));
+  out->kv_bytes = in.kv_bytes();
   TC_RETURN_IF_ERROR(Get(in.to_lead(), &out->to_lead));
   return GetText("helper.reason", in.reason(), &out->reason);
 }
@@ -232,6 +246,7 @@ void Put(const placement::StagePlan& in, wire::StagePlan* out) {
   out->set_kv_bytes(in.kv_bytes);
   out->set_reason(Cut(in.reason));
   Put(in.neurons, out->mutable_neurons());
+  if (in.heads != model::HeadRange{}) Put(in.heads, out->mutable_heads());
   for (const placement::HelperPlan& helper : in.helpers) Put(helper, out->add_helpers());
   if (in.to_next != placement::LinkChoice{}) Put(in.to_next, out->mutable_to_next());
 }
@@ -251,6 +266,7 @@ Status Get(const wire::StagePlan& in, placement::StagePlan* out) {
                             &out->layers.end));
   TC_RETURN_IF_ERROR(GetText("stage.reason", in.reason(), &out->reason));
   TC_RETURN_IF_ERROR(Get("stage.neurons", in.neurons(), &out->neurons));
+  TC_RETURN_IF_ERROR(Get("stage.heads", in.heads(), &out->heads));
   TC_RETURN_IF_ERROR(Get(in.to_next(), &out->to_next));
   TC_RETURN_IF_ERROR(CheckCount("stage.helpers", in.helpers_size(), placement::kMaxHelpers));
   out->helpers.resize(static_cast<size_t>(in.helpers_size()));

@@ -28,7 +28,7 @@
 namespace thermocline::proto {
 
 // Peers of another version are refused by name: layouts of frames may differ.
-inline constexpr uint32_t kProtocolVersion = 4;
+inline constexpr uint32_t kProtocolVersion = 5;
 
 // Where members of a group of GPUs meet, as NCCL makes it up on the one that leads them: so many
 // bytes, or none. It serves one group, once.
@@ -174,8 +174,18 @@ struct StepResult {
   friend bool operator==(const StepResult&, const StepResult&) = default;
 };
 
+// Rows of one sequence in a step, and the pages of its keys and values up to their last position:
+// the lead's own numbers, which its helpers use alike.
+struct PartSequence {
+  int64_t first_position = 0;
+  int64_t n_tokens = 0;
+  std::vector<int32_t> page_ids;
+  friend bool operator==(const PartSequence&, const PartSequence&) = default;
+};
+
 // Between the members of a stage that share its neurons, as the header of x from the lead and of
-// the sum from a helper: rows of one step, before or after the FFN of one layer. Between stages on
+// the sum from a helper: rows of one step, before or after the FFN of one layer; or before and
+// after the attention, between those that share its heads. Between stages on
 // GPUs, before the first batch: rows of a trial and the word that they are there, until one of
 // step 1 ends it.
 struct Part {
@@ -183,6 +193,9 @@ struct Part {
   StepId step;
   int layer = 0;  // of the model
   int64_t n_rows = 0;
+  bool of_heads = false;
+  // From the lead, with the first layer's heads: what the rows are, in all layers of the stage.
+  std::vector<PartSequence> sequences;
   friend bool operator==(const Part&, const Part&) = default;
 };
 

@@ -109,16 +109,15 @@ Status ActivationLink::TakeSums(kernels::SumsView sums) {
   return OkStatus();
 }
 
-Result<TensorView> ActivationLink::Activation(int64_t n_rows) {
-  TC_RETURN_IF_ERROR(
-      CheckPayload(placement::ActivationBytes(context_.wire, n_rows, context_.n_embd)));
+Result<TensorView> ActivationLink::Activation(int64_t n_rows, int64_t n_cols) {
+  TC_RETURN_IF_ERROR(CheckPayload(placement::ActivationBytes(context_.wire, n_rows, n_cols)));
   auto* data = reinterpret_cast<float*>(frame_.payload.data());
   if (context_.wire != DType::kF32) {
-    floats_.resize(static_cast<size_t>(n_rows * context_.n_embd));
+    floats_.resize(static_cast<size_t>(n_rows * n_cols));
     FromWire(frame_.payload, context_.wire, std::span(floats_));
     data = floats_.data();
   }
-  return TensorView::F32(data, n_rows, context_.n_embd);
+  return TensorView::F32(data, n_rows, n_cols);
 }
 
 }  // namespace thermocline::worker

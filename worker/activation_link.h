@@ -61,7 +61,9 @@ class ActivationLink {
     return header;
   }
   // Its x, valid until the next Receive. kDataLoss when it has not `n_rows` rows.
-  Result<TensorView> Activation(int64_t n_rows);
+  Result<TensorView> Activation(int64_t n_rows) { return Activation(n_rows, context_.n_embd); }
+  // The same of rows of another width.
+  Result<TensorView> Activation(int64_t n_rows, int64_t n_cols);
   // Its sums, copied. kDataLoss when it has not as many.
   Status TakeSums(kernels::SumsView sums);
 

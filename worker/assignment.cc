@@ -97,7 +97,8 @@ std::vector<model::ByteRange> RangesToFetch(const Assignment& assignment,
   const model::LayerRange& layers = assignment.stage().layers;
   const FfnPlan ffn = assignment.ffn();
   const auto held = [&](const std::vector<model::WeightKey>& keys) {
-    return HeldRanges(loaded.weights, keys, layers, ffn, loaded.neuron_order);
+    return HeldRanges(loaded.weights, keys, layers, ffn, loaded.config.n_head_kv,
+                      loaded.neuron_order);
   };
   std::vector<model::ByteRange> ranges = held(loaded.weights.KeysOf(layers));
   if (ffn.has_predictors() && assignment.message.sparsity_path.empty()) {
@@ -238,10 +239,49 @@ std::vector<bool> Assignment::GroupLayers() const {
   return layers;
 }
 
+bool Assignment::HasHeadsInGroup() const {
+  const auto& members = message.nccl_helpers;
+  return !members.empty() && std::all_of(members.begin(), members.end(), [&](int helper) {
+    return !stage().helpers[static_cast<size_t>(helper)].heads.empty();
+  });
+}
+
+std::vector<size_t> Assignment::LinkHeads() const {
+  const auto& helpers = stage().helpers;
+  const bool by_group = HasHeadsInGroup();
+  std::vector<size_t> own;
+  for (size_t h = 0; h < helpers.size(); ++h) {
+    const bool is_in_group = by_group && IsInGroup(static_cast<int>(h));
+    if (!helpers[h].heads.empty() && !is_in_group) own.push_back(h);
+  }
+  return own;
+}
+
+model::HeadShare Assignment::heads() const {
+  const placement::StagePlan& plan = stage();
+  model::HeadShare share;
+  if (!plan.shares_heads()) return share;
+  const bool by_group = HasHeadsInGroup();
+  if (is_helper()) {
+    share.own = plan.helpers[static_cast<size_t>(message.helper)].heads;
+    share.in_group = by_group && IsInGroup(message.helper);
+    return share;
+  }
+  share.own = plan.heads;
+  if (by_group) {
+    for (const int helper : message.nccl_helpers) {
+      share.by_group.push_back(plan.helpers[static_cast<size_t>(helper)].heads);
+    }
+  }
+  for (const size_t h : LinkHeads()) share.by_link.push_back(plan.helpers[h].heads);
+  return share;
+}
+
 FfnPlan Assignment::ffn() const {
   const placement::StagePlan& plan = stage();
   FfnPlan ffn{.modes = message.ffn, .rows = rows};
   if (!plan.is_split()) return ffn;
+  ffn.heads = heads();
   if (is_in_group()) ffn.in_group = GroupLayers();
   if (is_helper()) {
     ffn.neurons = plan.helpers[static_cast<size_t>(message.helper)].neurons;
@@ -305,9 +345,19 @@ Status CheckNeurons(const placement::StagePlan& stage, const model::ModelConfig&
                         Kv("layers", neurons.size()), Kv("stage_layers", n_layers),
                         Kv("n_ff", config.n_ff)));
   };
+  const auto check_heads = [&](WorkerId worker, const model::HeadRange& heads) {
+    const bool is_good =
+        0 <= heads.begin && heads.begin <= heads.end && heads.end <= config.n_head_kv;
+    if (is_good) return OkStatus();
+    return DataLoss(Str("plan with heads that the model lacks:", Kv("worker", worker),
+                        Kv("begin", heads.begin), Kv("end", heads.end),
+                        Kv("n_head_kv", config.n_head_kv)));
+  };
   TC_RETURN_IF_ERROR(check(stage.lead, stage.neurons));
+  TC_RETURN_IF_ERROR(check_heads(stage.lead, stage.heads));
   for (const placement::HelperPlan& helper : stage.helpers) {
     TC_RETURN_IF_ERROR(check(helper.worker, helper.neurons));
+    TC_RETURN_IF_ERROR(check_heads(helper.worker, helper.heads));
   }
   return OkStatus();
 }

@@ -52,7 +52,13 @@ struct Assignment {
   std::vector<bool> GroupLayers() const;
   // By layer of the stage: the helpers whose sums come over links.
   std::vector<std::vector<size_t>> LinkHelpers() const;
-  // The layers' neurons held here, and who else has some.
+  // Whether all members of its group have heads, so that these come by the group.
+  bool HasHeadsInGroup() const;
+  // The helpers whose heads come over links.
+  std::vector<size_t> LinkHeads() const;
+  // The heads held here, and who else has some.
+  model::HeadShare heads() const;
+  // The layers' neurons held here, and who else has some; and its heads.
   FfnPlan ffn() const;
 };
 
@@ -96,7 +102,8 @@ Result<LoadedModel> OpenAssignedModel(const Assignment& assignment, const Clock&
 // GPU to meet in a stage that is not there.
 Status CheckGroup(const proto::AssignPlan& message);
 
-// kDataLoss names what a stage's neurons contradict: the layers, one another, or the model.
+// kDataLoss names what a stage's neurons and heads contradict: the layers, one another, or the
+// model.
 Status CheckNeurons(const placement::StagePlan& stage, const model::ModelConfig& config);
 
 // Gives a model that was opened for one plan to the next: neurons stand as the new assignment says,

@@ -48,7 +48,10 @@ kernels::ActiveIds Ids(const BatchRun& run, int slot) {
 // last a card some 100 us at least, far longer than the host needs to put in as many more.
 constexpr uint64_t kOpsPerMark = 32;
 
-bool IsOfGroup(OpKind kind) { return kind == OpKind::kBroadcast || kind == OpKind::kGroupSum; }
+bool IsOfGroup(OpKind kind) {
+  return kind == OpKind::kBroadcast || kind == OpKind::kGroupSum || kind == OpKind::kGroupSend ||
+         kind == OpKind::kGroupReceive;
+}
 
 bool WaitsForOthers(OpKind kind) { return kind == OpKind::kReceive || kind == OpKind::kGroupSum; }
 
@@ -117,9 +120,7 @@ Status DeviceExecutor::RunInGroup(const BatchRun& run, const LoweredOp& op) {
   const TimePoint begin = tracer_ == nullptr ? TimePoint{} : tracer_->Now();
   const bool gives = op.inputs[0] != kNoSlot;
   const TensorView x = run.View(gives ? op.inputs[0] : op.output);
-  const PartKey key{run.step, op.layer_in_stage};
-  TC_RETURN_IF_ERROR(op.kind == OpKind::kBroadcast ? group_->Broadcast(key, x)
-                                                   : group_->Sum(run.Sums(op.output)));
+  TC_RETURN_IF_ERROR(CallGroup(run, op, x));
   if (tracer_ == nullptr) return OkStatus();
   tracer_->Add({.name = tracer_->NameOf(op),
                 .track = track_,
@@ -129,6 +130,19 @@ Status DeviceExecutor::RunInGroup(const BatchRun& run, const LoweredOp& op) {
                 .n_bytes = x.bytes()},
                begin, tracer_->Now());
   return OkStatus();
+}
+
+Status DeviceExecutor::CallGroup(const BatchRun& run, const LoweredOp& op, TensorView x) {
+  switch (op.kind) {
+    case OpKind::kBroadcast:
+      return group_->Broadcast({run.step, op.layer_in_stage, op.of_heads}, x, run.rows);
+    case OpKind::kGroupSend:
+      return group_->Send(x);
+    case OpKind::kGroupReceive:
+      return group_->Receive(op.peer, x);
+    default:
+      return group_->Sum(run.Sums(op.output));
+  }
 }
 
 // From when the queue is empty until it is again, over the ops up to the next that must wait for
@@ -225,7 +239,11 @@ void DeviceExecutor::Run(const BatchRun& run, const LoweredOp& op) {
     case OpKind::kReceive:
     case OpKind::kBroadcast:
     case OpKind::kGroupSum:
+    case OpKind::kGroupSend:
+    case OpKind::kGroupReceive:
       return;  // with other members
+    case OpKind::kPlaceHeads:
+      return ops.Copy(in(0), out.Cols(op.first_col, in(0).n_cols));
   }
 }
 

@@ -62,6 +62,7 @@ class DeviceExecutor final : public OpExecutor {
   // its driver waits for room there, which nobody could end. Errors of Device::Wait.
   Status AwaitRoom();
   Status RunInGroup(const BatchRun& run, const LoweredOp& op);
+  Status CallGroup(const BatchRun& run, const LoweredOp& op, TensorView x);
   void RunTraced(const BatchRun& run, const LoweredOp& op);
   void RunTimed(OpRef ref, BatchRun* run);
   void TimeInQueue(OpRef ref, BatchRun* run);

@@ -37,7 +37,8 @@ Result<std::unique_ptr<Executor>> Executor::Create(const model::ModelConfig& con
     TC_ASSIGN_OR_RETURN(executor->host_rows_,
                         HostRows::Create(device, {.n_embd = config.n_embd,
                                                   .max_rows = options.max_rows,
-                                                  .n_members = options.n_members}));
+                                                  .n_members = options.n_members,
+                                                  .most_cols = options.heads_cols}));
     executor->links_.set_host_rows(&*executor->host_rows_);
   }
   return executor;

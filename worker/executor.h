@@ -29,6 +29,7 @@ struct ExecutorOptions {
   int max_rows = 1;          // of all batches under way together
   int max_runs = 1;          // batches under way, 1..kMaxRuns
   int n_members = 1;         // that share a layer of the programs, this one included
+  int64_t heads_cols = 0;    // the most columns of heads that they send; 0: they share none
 };
 
 // Owns the scratch region, of which each run has rows of its own. On a device with memory of its

@@ -17,7 +17,8 @@ using model::WeightRole;
 // Bytes between two rows that are fetched with them: a request of their own would cost more.
 constexpr uint64_t kGapBytes = 64 << 10;
 
-// The rows of a matrix, or the values of a vector, that belong to the neurons of some places.
+// The rows of a matrix, or the values of a vector, that belong to the neurons of some places, or to
+// heads.
 std::vector<ByteRange> RangesOf(const model::TensorInfo& info, const NeuronRange& places,
                                 std::span<const int32_t> order) {
   const bool is_vector = info.shape.size() < 2;
@@ -48,7 +49,13 @@ std::vector<ByteRange> RangesOf(const model::TensorInfo& info, const NeuronRange
 
 bool IsHeld(const WeightKey& key, const model::LayerRange& layers, const FfnPlan& ffn) {
   if (!ffn.is_helper) return true;
-  if (key.layer == model::kNoLayer) return false;
+  if (key.layer == model::kNoLayer) {
+    return ffn.heads.is_shared() && key.role == WeightRole::kRopeFreqs;
+  }
+  if (model::IsPerHead(key.role) || key.role == WeightRole::kAttnNorm ||
+      key.role == WeightRole::kAttnNormBias) {
+    return ffn.heads.is_shared();
+  }
   if (ffn.neurons[static_cast<size_t>(key.layer - layers.begin)].empty()) return false;
   return model::IsPerNeuron(key.role) || key.role == WeightRole::kFfnNorm ||
          key.role == WeightRole::kFfnNormBias || key.role == WeightRole::kPredictorFc1;
@@ -62,11 +69,19 @@ WeightKey KeyInMemory(const WeightKey& key, const FfnPlan& ffn) {
 std::vector<ByteRange> HeldRanges(const model::WeightIndex& weights,
                                   const std::vector<WeightKey>& keys,
                                   const model::LayerRange& layers, const FfnPlan& ffn,
-                                  const model::NeuronOrder& order) {
+                                  int n_head_kv, const model::NeuronOrder& order) {
   std::vector<ByteRange> ranges;
   for (const WeightKey& key : keys) {
     if (!IsHeld(key, layers, ffn)) continue;
     const model::TensorInfo& info = *weights.Find(key.role, key.layer);
+    if (ffn.heads.is_shared() && model::IsPerHead(key.role)) {
+      const auto n_rows = info.shape.size() < 2 ? info.n_cols() : info.n_rows();
+      const NeuronRange rows = {n_rows / n_head_kv * ffn.heads.own.begin,
+                                n_rows / n_head_kv * ffn.heads.own.end};
+      const auto held = RangesOf(info, rows, {});
+      ranges.insert(ranges.end(), held.begin(), held.end());
+      continue;
+    }
     if (!ffn.is_shared() || !model::IsPerNeuron(key.role) || key.role == WeightRole::kFfnDown) {
       ranges.push_back({info.offset_bytes, info.offset_bytes + info.size_bytes});
       continue;

@@ -1,5 +1,6 @@
 #include "worker/host_rows.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/check.h"
@@ -9,19 +10,20 @@ namespace thermocline::worker {
 Result<HostRows> HostRows::Create(kernels::Device& device, const HostRowsShape& shape) {
   HostRows rows;
   rows.shape_ = shape;
+  rows.place_cols_ = std::max(2 * shape.n_embd, (shape.most_cols + 1) / 2 * 2);
   const int n_uses = shape.n_members > 1 ? 2 + shape.n_members : 1;
-  const auto n_elems = static_cast<uint64_t>(shape.n_embd * shape.max_rows * n_uses);
-  TC_ASSIGN_OR_RETURN(rows.memory_, device.AllocateHost(sizeof(double) * n_elems));
+  const auto n_elems = static_cast<uint64_t>(rows.place_cols_ * shape.max_rows * n_uses);
+  TC_ASSIGN_OR_RETURN(rows.memory_, device.AllocateHost(sizeof(float) * n_elems));
   return rows;
 }
 
 // Every place has room for sums, which are F64.
 TensorView HostRows::At(const BatchRun& run, int use, int64_t n_cols) const {
   DCHECK(use == 0 || use < 2 + shape_.n_members);
-  DCHECK(n_cols <= 2 * shape_.n_embd);
+  DCHECK(n_cols <= place_cols_);
   const int64_t row = static_cast<int64_t>(use) * shape_.max_rows + run.first_row;
-  auto* const at = reinterpret_cast<double*>(memory_.data()) + row * shape_.n_embd;
-  return TensorView::F32(reinterpret_cast<float*>(at), run.n_rows, n_cols);
+  auto* const at = reinterpret_cast<float*>(memory_.data()) + row * place_cols_;
+  return TensorView::F32(at, run.n_rows, n_cols);
 }
 
 void CopyToDevice(TensorView host, TensorView device, kernels::Device& on) {

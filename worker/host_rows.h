@@ -14,8 +14,9 @@ namespace thermocline::worker {
 
 struct HostRowsShape {
   int64_t n_embd = 0;
-  int max_rows = 1;   // of all runs together
-  int n_members = 1;  // that share a layer, this one included
+  int max_rows = 1;       // of all runs together
+  int n_members = 1;      // that share a layer, this one included
+  int64_t most_cols = 0;  // of what they send, where that is more than sums of n_embd
 };
 
 // Each run has the places of its rows, and each of these a use of its own, so that a place is
@@ -39,6 +40,7 @@ class HostRows {
   TensorView At(const BatchRun& run, int use, int64_t n_cols) const;
 
   HostRowsShape shape_;
+  int64_t place_cols_ = 0;  // of a row of a place
   Buffer memory_;
 };
 

@@ -8,11 +8,12 @@
 namespace thermocline::worker {
 namespace {
 
-kernels::KvPages PageShape(const model::ModelConfig& config, const placement::KvBudget& budget) {
+kernels::KvPages PageShape(const model::ModelConfig& config, int n_heads,
+                           const placement::KvBudget& budget) {
   kernels::KvPages shape;
   shape.dtype = budget.dtype;
   shape.page_tokens = budget.page_tokens;
-  shape.n_head_kv = config.n_head_kv;
+  shape.n_head_kv = n_heads;
   shape.head_dim = config.head_dim;
   return shape;
 }
@@ -24,17 +25,13 @@ uint64_t LayerBytes(const kernels::KvPages& shape, int64_t n_pages) {
 
 }  // namespace
 
-uint64_t KvCache::BytesNeeded(const model::ModelConfig& config, int n_layers,
-                              const placement::KvBudget& budget) {
-  return LayerBytes(PageShape(config, budget), budget.n_pages) * static_cast<uint64_t>(n_layers);
-}
-
-Result<KvCache> KvCache::Create(const model::ModelConfig& config, int n_layers,
+Result<KvCache> KvCache::Create(const model::ModelConfig& config, int n_heads, int n_layers,
                                 const placement::KvBudget& budget, kernels::Device& device) {
   KvCache cache;
-  cache.shape_ = PageShape(config, budget);
+  cache.shape_ = PageShape(config, n_heads, budget);
   cache.n_pages_ = budget.n_pages;
-  TC_ASSIGN_OR_RETURN(cache.memory_, device.Allocate(BytesNeeded(config, n_layers, budget)));
+  TC_ASSIGN_OR_RETURN(cache.memory_, device.Allocate(LayerBytes(cache.shape_, budget.n_pages) *
+                                                     static_cast<uint64_t>(n_layers)));
   cache.free_.reserve(static_cast<size_t>(budget.n_pages));
   for (int64_t page = budget.n_pages - 1; page >= 0; --page) {
     cache.free_.push_back(static_cast<int32_t>(page));

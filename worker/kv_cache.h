@@ -18,13 +18,10 @@ namespace thermocline::worker {
 // positions. Step thread only.
 class KvCache {
  public:
-  // kResourceExhausted when the device has no memory of that size.
-  static Result<KvCache> Create(const model::ModelConfig& config, int n_layers,
+  // Of `n_heads` KV heads of each layer. kResourceExhausted when the device has no memory of that
+  // size.
+  static Result<KvCache> Create(const model::ModelConfig& config, int n_heads, int n_layers,
                                 const placement::KvBudget& budget, kernels::Device& device);
-
-  // Bytes the cache of `n_layers` layers takes; the planner's formula.
-  static uint64_t BytesNeeded(const model::ModelConfig& config, int n_layers,
-                              const placement::KvBudget& budget);
 
   // Makes room in the list itself, so that growing it up to `n_positions` allocates nothing: 4
   // bytes a page, of at most the pages that there are.
@@ -35,6 +32,7 @@ class KvCache {
 
   // The pages of one of the stage's layers, counted from 0.
   kernels::KvPages Layer(int layer) const;
+  int64_t n_pages() const { return n_pages_; }
   int64_t n_pages_used() const { return n_pages_ - static_cast<int64_t>(free_.size()); }
 
  private:

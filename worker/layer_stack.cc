@@ -48,8 +48,8 @@ Status CheckModes(const ModelSource& source, model::FfnModes modes) {
   return OkStatus();
 }
 
-LayerStack::LayerStack(std::vector<Layer> layers)
-    : layers_(std::move(layers)), chooser_(Sizes(layers_)) {
+LayerStack::LayerStack(std::vector<Layer> layers, std::vector<Program> heads)
+    : layers_(std::move(layers)), heads_(std::move(heads)), chooser_(Sizes(layers_)) {
   for (Place& place : places_) {
     place.chosen.resize(layers_.size());
     place.is_timed.resize(layers_.size());
@@ -59,15 +59,21 @@ LayerStack::LayerStack(std::vector<Layer> layers)
 Result<LayerStack> LayerStack::Lower(const ModelSource& source, const model::LayerRange& layers,
                                      const FfnPlan& ffn, const Shard& shard) {
   std::vector<Layer> lowered;
+  std::vector<Program> heads;
   for (int i = layers.begin; i < layers.end; ++i) {
     const model::LayerSparsity sparsity = source.LayerSparsityOf(i);
     const FfnModes modes = ModesOfLayer(source.config, sparsity, ffn.modes);
     Layer& layer = lowered.emplace_back();
+    if (ffn.is_helper && ffn.heads.is_shared()) {
+      const model::Graph graph =
+          model::BuildHeadsGraph(source.config, source.weights, i, ffn.heads);
+      TC_ASSIGN_OR_RETURN(heads.emplace_back(), Program::Lower(graph, shard, layers.begin));
+    }
     if (ffn.is_helper && ffn.ShareOf(i - layers.begin).n_neurons == 0) continue;
     for (const FfnMode mode : model::kFfnModes) {
       if (!modes.Has(mode)) continue;
       const model::FfnOptions options{mode, ffn.has_neuron_rows(), sparsity,
-                                      ffn.ShareOf(i - layers.begin)};
+                                      ffn.ShareOf(i - layers.begin), ffn.heads};
       const model::Graph graph =
           ffn.is_helper ? model::BuildHelperGraph(source.config, source.weights, i, options)
                         : model::BuildLayerGraph(source.config, source.weights, i, options);
@@ -76,7 +82,7 @@ Result<LayerStack> LayerStack::Lower(const ModelSource& source, const model::Lay
       layer.push_back({mode, std::move(program), lists_neurons});
     }
   }
-  return LayerStack(std::move(lowered));
+  return LayerStack(std::move(lowered), std::move(heads));
 }
 
 bool LayerStack::ListsNeurons(int run, int layer) const {
@@ -113,14 +119,23 @@ bool LayerStack::Next(int run, Executor* executor, KvCache* kv) {
 Status LayerStack::RunLayer(int layer, int run, Executor* executor) {
   ChooseLayer(run, layer, *executor);
   Start(run, layer, executor, nullptr);
+  TC_RETURN_IF_ERROR(AwaitProgram(layer, run, executor));
+  Record(run, *executor);
+  return OkStatus();
+}
+
+Status LayerStack::RunHeads(int layer, int run, Executor* executor, KvCache* kv) {
+  executor->Start(run, heads_[static_cast<size_t>(layer)], kv);
+  return AwaitProgram(layer, run, executor);
+}
+
+Status LayerStack::AwaitProgram(int layer, int run, Executor* executor) {
   while (true) {
     TC_ASSIGN_OR_RETURN(const int done, executor->Advance());
-    if (done == run) break;
+    if (done == run) return OkStatus();
     TC_ASSIGN_OR_RETURN(const bool waited, executor->AwaitSend());
     if (!waited) return Internal(Str("layer waits for what has come:", Kv("layer", layer)));
   }
-  Record(run, *executor);
-  return OkStatus();
 }
 
 void LayerStack::Start(int run, int layer, Executor* executor, KvCache* kv) {
@@ -139,6 +154,7 @@ void LayerStack::Record(int run, const Executor& executor) {
 
 int64_t LayerStack::scratch_cols() const {
   int64_t widest = 0;
+  for (const Program& program : heads_) widest = std::max(widest, program.scratch_cols());
   for (const Layer& layer : layers_) {
     for (const ModeProgram& candidate : layer) {
       widest = std::max(widest, candidate.program.scratch_cols());

@@ -44,8 +44,10 @@ class LayerStack {
   // where x was.
   bool Next(int run, Executor* executor, KvCache* kv);
   // Runs one layer of a run, to its end as far as that needs no waiting: of a helper, its branch of
-  // it, whose x has come. Errors as Executor::Advance.
+  // the FFN, whose x has come. Errors as Executor::Advance.
   Status RunLayer(int layer, int run, Executor* executor);
+  // The same of a helper's branch of the attention; it has heads.
+  Status RunHeads(int layer, int run, Executor* executor, KvCache* kv);
 
   // Of the widest program; each keeps x in slot 0, the same place for all.
   int64_t scratch_cols() const;
@@ -68,7 +70,8 @@ class LayerStack {
     std::vector<bool> is_timed;   // the same
   };
 
-  explicit LayerStack(std::vector<Layer> layers);
+  LayerStack(std::vector<Layer> layers, std::vector<Program> heads);
+  static Status AwaitProgram(int layer, int run, Executor* executor);
   Place& At(int run) { return places_[static_cast<size_t>(run)]; }
   const Place& At(int run) const { return places_[static_cast<size_t>(run)]; }
   const ModeProgram& ProgramOf(int run, int layer) const {
@@ -79,6 +82,7 @@ class LayerStack {
   void Record(int run, const Executor& executor);
 
   std::vector<Layer> layers_;
+  std::vector<Program> heads_;  // by layer, of a helper that has some
   FfnChooser chooser_;
   std::array<Place, kMaxRuns> places_;  // by run
 };

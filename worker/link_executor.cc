@@ -5,7 +5,9 @@
 namespace thermocline::worker {
 namespace {
 
-PartKey KeyOf(const BatchRun& run, const LoweredOp& op) { return {run.step, op.layer_in_stage}; }
+PartKey KeyOf(const BatchRun& run, const LoweredOp& op) {
+  return {run.step, op.layer_in_stage, op.of_heads};
+}
 
 // The values of a slot of sums, wherever they lie.
 kernels::SumsView AsSums(TensorView view) {
@@ -18,7 +20,13 @@ Status NotThisMembers(const char* what) {
 
 }  // namespace
 
-Status PartExchange::SendX(PartKey, TensorView) { return NotThisMembers("send x"); }
+Status PartExchange::SendX(PartKey, TensorView, const BatchRows&) {
+  return NotThisMembers("send x");
+}
+Result<bool> PartExchange::TryReceiveHeads(PartKey, int, TensorView) {
+  return NotThisMembers("receive heads");
+}
+Status PartExchange::SendHeads(PartKey, TensorView) { return NotThisMembers("send heads"); }
 Result<bool> PartExchange::TryReceiveSums(PartKey, int, kernels::SumsView) {
   return NotThisMembers("receive sums");
 }
@@ -64,8 +72,9 @@ Status LinkExecutor::Send(const UnderWay& send) {
   const TensorView slot = run.View(op.inputs[0]);
   const TensorView sent = host_rows_ == nullptr ? slot : host_rows_->Sent(run, slot.n_cols);
   const PartKey key = KeyOf(run, op);
-  TC_RETURN_IF_ERROR(op.of_sums ? exchange_->SendSums(key, AsSums(sent))
-                                : exchange_->SendX(key, sent));
+  TC_RETURN_IF_ERROR(op.of_sums     ? exchange_->SendSums(key, AsSums(sent))
+                     : op.is_answer ? exchange_->SendHeads(key, sent)
+                                    : exchange_->SendX(key, sent, run.rows));
   if (tracer_ != nullptr) Trace(run, op, tracer_->Track(kLinksTrack), send.since);
   return OkStatus();
 }
@@ -117,9 +126,11 @@ Result<bool> LinkExecutor::TryReceive(const BatchRun& run, const LoweredOp& op) 
   const TensorView to =
       host_rows_ == nullptr ? slot : host_rows_->Received(run, op.peer, slot.n_cols);
   const PartKey key = KeyOf(run, op);
-  TC_ASSIGN_OR_RETURN(const bool arrived, op.of_sums
-                                              ? exchange_->TryReceiveSums(key, op.peer, AsSums(to))
-                                              : exchange_->TryReceiveX(key, to));
+  constexpr int kLead = 0;
+  TC_ASSIGN_OR_RETURN(const bool arrived,
+                      op.of_sums         ? exchange_->TryReceiveSums(key, op.peer, AsSums(to))
+                      : op.peer != kLead ? exchange_->TryReceiveHeads(key, op.peer, to)
+                                         : exchange_->TryReceiveX(key, to));
   if (arrived && host_rows_ != nullptr) CopyToDevice(to, slot, device_);
   return arrived;
 }

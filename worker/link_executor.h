@@ -16,20 +16,24 @@
 namespace thermocline::worker {
 
 // Moves values between the members of a stage that share a layer, from and to host memory: x from
-// the lead to its helpers, sums from them to the lead. What a member has no use for is kInternal.
+// the lead to its helpers, sums from them to the lead; x before the attention too, and y of their
+// heads, where they share these. What a member has no use for is kInternal.
 // Sends may return before the others have it. Receives take what has arrived, or give false, and
 // never wait; any error is the end of the stage: kDataLoss when a frame is another one than was
 // asked for. Step thread only.
 class PartExchange {
  public:
   virtual ~PartExchange() = default;
-  // Of the lead: to every helper of the layer.
-  virtual Status SendX(PartKey key, TensorView x);
+  // Of the lead: to every helper of the layer. `rows` are what the rows of x are.
+  virtual Status SendX(PartKey key, TensorView x, const BatchRows& rows);
   // Of the lead: from member `peer` of the layer, 1 or more.
   virtual Result<bool> TryReceiveSums(PartKey key, int peer, kernels::SumsView sums);
+  // The same of y[n_rows, columns of its heads].
+  virtual Result<bool> TryReceiveHeads(PartKey key, int peer, TensorView y);
   // Of a helper.
   virtual Result<bool> TryReceiveX(PartKey key, TensorView x);
   virtual Status SendSums(PartKey key, kernels::SumsView sums);
+  virtual Status SendHeads(PartKey key, TensorView y);
 };
 
 // Step thread only.

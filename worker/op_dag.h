@@ -16,8 +16,9 @@ enum class Unit : uint8_t {
 };
 inline constexpr size_t kUnits = 2;
 
-// Ops of one program: a layer has about 20, and two more for each helper of the stage.
-inline constexpr size_t kMaxOps = 192;
+// Ops of one program: a layer has about 20, and two more for each helper of the stage that shares
+// its neurons, and for each that shares its heads.
+inline constexpr size_t kMaxOps = 320;
 
 // A set of ops of one program.
 class OpSet {

@@ -11,12 +11,13 @@ namespace thermocline::worker {
 
 LeadLinks::LeadLinks(Epoch epoch, int first_layer,
                      std::vector<std::vector<ActivationLink*>> members,
-                     std::vector<ActivationLink*> group)
+                     std::vector<ActivationLink*> group, const std::vector<ActivationLink*>& heads)
     : epoch_(epoch), first_layer_(first_layer), group_(std::move(group)) {
   for (const std::vector<ActivationLink*>& layer : members) {
     std::vector<size_t>& indexes = members_.emplace_back();
     for (ActivationLink* link : layer) indexes.push_back(IndexOf(link));
   }
+  for (ActivationLink* link : heads) heads_.push_back(IndexOf(link));
 }
 
 size_t LeadLinks::IndexOf(ActivationLink* link) {
@@ -29,12 +30,27 @@ size_t LeadLinks::IndexOf(ActivationLink* link) {
 }
 
 proto::Part LeadLinks::PartOf(PartKey key, int64_t n_rows) const {
-  return {epoch_, key.step, first_layer_ + key.layer_in_stage, n_rows};
+  return {.epoch = epoch_,
+          .step = key.step,
+          .layer = first_layer_ + key.layer_in_stage,
+          .n_rows = n_rows,
+          .of_heads = key.of_heads};
 }
 
-Status LeadLinks::SendX(PartKey key, TensorView x) {
-  const proto::Part part = PartOf(key, x.n_rows);
-  for (const size_t index : members_[static_cast<size_t>(key.layer_in_stage)]) {
+proto::Part LeadLinks::PartOf(PartKey key, int64_t n_rows, const BatchRows& rows) const {
+  proto::Part part = PartOf(key, n_rows);
+  if (!key.of_heads || key.layer_in_stage != 0) return part;
+  for (const kernels::SequenceRows& sequence : rows.sequences) {
+    part.sequences.push_back({.first_position = sequence.first_position,
+                              .n_tokens = sequence.n_tokens,
+                              .page_ids = {sequence.page_ids.begin(), sequence.page_ids.end()}});
+  }
+  return part;
+}
+
+Status LeadLinks::SendX(PartKey key, TensorView x, const BatchRows& rows) {
+  const proto::Part part = PartOf(key, x.n_rows, rows);
+  for (const size_t index : MembersOf(key)) {
     TC_RETURN_IF_ERROR(helpers_[index].link->Send(part, x));
     helpers_[index].asked.push_back(key);
   }
@@ -42,29 +58,45 @@ Status LeadLinks::SendX(PartKey key, TensorView x) {
 }
 
 Result<bool> LeadLinks::TryReceiveSums(PartKey key, int peer, kernels::SumsView sums) {
-  const auto& members = members_[static_cast<size_t>(key.layer_in_stage)];
-  Helper& helper = helpers_[members[static_cast<size_t>(peer - 1)]];
+  TC_ASSIGN_OR_RETURN(const bool arrived, TryReceive(key, peer, sums.n_rows));
+  if (!arrived) return false;
+  Helper& helper = helpers_[MembersOf(key)[static_cast<size_t>(peer - 1)]];
+  TC_RETURN_IF_ERROR(helper.link->TakeSums(sums));
+  return true;
+}
+
+Result<bool> LeadLinks::TryReceiveHeads(PartKey key, int peer, TensorView y) {
+  TC_ASSIGN_OR_RETURN(const bool arrived, TryReceive(key, peer, y.n_rows));
+  if (!arrived) return false;
+  Helper& helper = helpers_[MembersOf(key)[static_cast<size_t>(peer - 1)]];
+  TC_ASSIGN_OR_RETURN(const TensorView sent, helper.link->Activation(y.n_rows, y.n_cols));
+  CopyRows(sent, y);
+  return true;
+}
+
+Result<bool> LeadLinks::TryReceive(PartKey key, int peer, int64_t n_rows) {
+  Helper& helper = helpers_[MembersOf(key)[static_cast<size_t>(peer - 1)]];
   if (helper.asked.empty() || helper.asked.front() != key) return false;
   ActivationLink& link = *helper.link;
   TC_ASSIGN_OR_RETURN(const bool arrived, link.TryReceive());
   if (!arrived) return false;
   TC_ASSIGN_OR_RETURN(const auto part, link.Header<proto::Part>());
   if (!part) return false;
-  const proto::Part wanted = PartOf(key, sums.n_rows);
+  const proto::Part wanted = PartOf(key, n_rows);
   if (*part != wanted) {
-    return DataLoss(Str("a helper's sum is of another step or layer than was asked for:",
+    return DataLoss(Str("a helper's answer is of another step or layer than was asked for:",
                         Kv("worker", link.peer()), Kv("step", part->step), Kv("layer", part->layer),
                         Kv("wanted_step", key.step), Kv("wanted_layer", wanted.layer)));
   }
-  TC_RETURN_IF_ERROR(link.TakeSums(sums));
   helper.asked.erase(helper.asked.begin());
   return true;
 }
 
 // A frame without x, which comes by the group.
-Status LeadLinks::Announce(PartKey key, int64_t n_rows) {
+Status LeadLinks::Announce(PartKey key, int64_t n_rows, const BatchRows& rows) {
+  const proto::Part part = PartOf(key, n_rows, rows);
   for (ActivationLink* link : group_) {
-    TC_RETURN_IF_ERROR(link->Send(PartOf(key, n_rows), TensorView{}));
+    TC_RETURN_IF_ERROR(link->Send(part, TensorView{}));
   }
   return OkStatus();
 }
@@ -78,12 +110,16 @@ Result<std::optional<proto::Part>> HelperLink::Next(Duration wait) {
   TC_ASSIGN_OR_RETURN(const bool arrived, link_->Receive(wait));
   if (!arrived) return std::optional<proto::Part>();
   TC_ASSIGN_OR_RETURN(const auto part, link_->Header<proto::Part>());
-  if (part) part_ = *part;
+  if (part) {
+    part_ = *part;
+    part_.sequences.clear();
+  }
   return part;
 }
 
 Result<bool> HelperLink::TryReceiveX(PartKey key, TensorView x) {
-  if (part_.layer != first_layer_ + key.layer_in_stage || part_.n_rows != x.n_rows) {
+  if (part_.layer != first_layer_ + key.layer_in_stage || part_.n_rows != x.n_rows ||
+      part_.of_heads != key.of_heads) {
     return Internal(Str("another layer runs than the lead asked for:", Kv("layer", part_.layer)));
   }
   TC_ASSIGN_OR_RETURN(const TensorView sent, link_->Activation(x.n_rows));
@@ -94,5 +130,7 @@ Result<bool> HelperLink::TryReceiveX(PartKey key, TensorView x) {
 Status HelperLink::SendSums(PartKey /*key*/, kernels::SumsView sums) {
   return link_->SendSums(part_, sums);
 }
+
+Status HelperLink::SendHeads(PartKey /*key*/, TensorView y) { return link_->Send(part_, y); }
 
 }  // namespace thermocline::worker

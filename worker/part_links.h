@@ -20,14 +20,17 @@ namespace thermocline::worker {
 class LeadLinks final : public PartExchange, public GroupNews {
  public:
   // `members[layer]`: the links of the helpers that share that layer of the stage, in the plan's
-  // order, but for those that do so by the group, whose links `group` has. The links outlive this.
-  // `first_layer` is the stage's.
+  // order, but for those that do so by the group, whose links `group` has; `heads`: of those that
+  // share the heads of every layer. The links outlive this. `first_layer` is the stage's.
   LeadLinks(Epoch epoch, int first_layer, std::vector<std::vector<ActivationLink*>> members,
-            std::vector<ActivationLink*> group = {});
+            std::vector<ActivationLink*> group = {},
+            const std::vector<ActivationLink*>& heads = {});
 
-  Status SendX(PartKey key, TensorView x) override;
+  // Tells what the rows are with the heads of the first layer.
+  Status SendX(PartKey key, TensorView x, const BatchRows& rows) override;
   Result<bool> TryReceiveSums(PartKey key, int peer, kernels::SumsView sums) override;
-  Status Announce(PartKey key, int64_t n_rows) override;
+  Result<bool> TryReceiveHeads(PartKey key, int peer, TensorView y) override;
+  Status Announce(PartKey key, int64_t n_rows, const BatchRows& rows) override;
   Status Flush() override;
 
  private:
@@ -38,12 +41,19 @@ class LeadLinks final : public PartExchange, public GroupNews {
     std::vector<PartKey> asked;
   };
   size_t IndexOf(ActivationLink* link);
+  const std::vector<size_t>& MembersOf(PartKey key) const {
+    return key.of_heads ? heads_ : members_[static_cast<size_t>(key.layer_in_stage)];
+  }
   proto::Part PartOf(PartKey key, int64_t n_rows) const;
+  proto::Part PartOf(PartKey key, int64_t n_rows, const BatchRows& rows) const;
+  // Whether the answer to the oldest question to `peer`, if it is `key`, has come.
+  Result<bool> TryReceive(PartKey key, int peer, int64_t n_rows);
 
   const Epoch epoch_;
   const int first_layer_;
   std::vector<Helper> helpers_;
   std::vector<std::vector<size_t>> members_;  // by layer, into helpers_
+  std::vector<size_t> heads_;                 // into helpers_
   const std::vector<ActivationLink*> group_;
 };
 
@@ -59,11 +69,12 @@ class HelperLink final : public PartExchange {
   // Gives the x that came with the last Next, and answers it.
   Result<bool> TryReceiveX(PartKey key, TensorView x) override;
   Status SendSums(PartKey key, kernels::SumsView sums) override;
+  Status SendHeads(PartKey key, TensorView y) override;
 
  private:
   int first_layer_;
   ActivationLink* link_;
-  proto::Part part_;
+  proto::Part part_;  // without its sequences
 };
 
 }  // namespace thermocline::worker

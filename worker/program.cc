@@ -40,11 +40,15 @@ class Lowering {
     lowered.activation = op.activation;
     lowered.threshold = op.threshold;
     lowered.peer = op.peer;
+    lowered.of_heads = op.of_heads;
+    lowered.is_answer = op.is_answer;
+    lowered.first_col = op.first_col;
     for (const model::ValueId output : op.outputs) {
       const auto kind = graph_.values[static_cast<size_t>(output)].kind;
       lowered.of_sums = lowered.of_sums || kind == model::ValueKind::kSums;
     }
-    const bool sends = op.kind == OpKind::kSend || op.kind == OpKind::kBroadcast;
+    const bool sends =
+        op.kind == OpKind::kSend || op.kind == OpKind::kBroadcast || op.kind == OpKind::kGroupSend;
     if (op.outputs.empty() && !sends) {
       return Internal(Str("op without an output:", Kv("op", index)));
     }
@@ -52,7 +56,7 @@ class Lowering {
     TC_RETURN_IF_ERROR(ResolveWeights(op, &lowered));
     lowered.output = table_.ops[static_cast<size_t>(index)].output;
     program_.ops_.push_back(lowered);
-    accesses_.push_back(AccessOf(lowered));
+    accesses_.push_back(AccessOf(lowered, op.ends_group));
     return OkStatus();
   }
 
@@ -117,10 +121,16 @@ class Lowering {
   }
 
   // The places of a program: first what the other members know of the layer, which a send changes
-  // and a receive asks for, the same of the group, then the slots.
-  static OpAccess AccessOf(const LoweredOp& op) {
+  // and a receive asks for, the same of the group, then the slots. Keys and values at others want
+  // the order of those here: their batches are told apart by when x goes out, so that is ordered
+  // too, and attention comes after it.
+  static OpAccess AccessOf(const LoweredOp& op, bool ends_group) {
     constexpr int kOthers = 0, kGroup = 1, kSlots = 2;
-    OpAccess access{.is_ordered = op.kind == OpKind::kAttention};
+    const bool tells = op.kind == OpKind::kSend || op.kind == OpKind::kBroadcast;
+    OpAccess access{.is_ordered =
+                        op.kind == OpKind::kAttention || (tells && op.of_heads && !op.is_answer)};
+    if (op.kind == OpKind::kAttention) access.reads = {kOthers, kGroup};
+    if (op.kind == OpKind::kBroadcast && op.of_heads) access.reads = {kOthers};
     for (const int slot : {op.inputs[0], op.inputs[1], op.inputs[2], op.active_ids, op.scores}) {
       if (slot == kNoSlot) continue;
       access.reads.push_back(slot + kSlots);
@@ -135,6 +145,9 @@ class Lowering {
     } else if (op.kind == OpKind::kGroupSum) {
       access.section = Section::kEnd;
       access.reads.push_back(kGroup);
+    } else if (op.kind == OpKind::kGroupSend || op.kind == OpKind::kGroupReceive) {
+      if (ends_group || op.kind == OpKind::kGroupSend) access.section = Section::kEnd;
+      access.writes.push_back(kGroup);  // in one order
     }
     const bool is_link = op.kind == OpKind::kSend || op.kind == OpKind::kReceive;
     access.unit = is_link ? Unit::kLink : Unit::kDevice;

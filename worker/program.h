@@ -35,7 +35,10 @@ struct LoweredOp {
   kernels::NeuronWeights neurons;  // of kNeurons, which has no `weight`
   model::Activation activation = model::Activation::kSilu;
   float threshold = 0;
-  int peer = 0;  // of kReceive
+  int peer = 0;            // of kReceive and kGroupReceive
+  bool of_heads = false;   // of ops between members
+  bool is_answer = false;  // of kSend
+  int64_t first_col = 0;   // of kPlaceHeads
   // Its operands, of kAxpyRows and kReceive the output, are sums (model::ValueKind::kSums).
   bool of_sums = false;
 };

@@ -42,6 +42,10 @@ bool IsStreamed(const WeightKey& key, const model::WeightIndex& weights) {
   return key.role != WeightRole::kTokenEmbd || weights.Find(WeightRole::kOutput) == nullptr;
 }
 
+bool IsOfQuery(WeightRole role) {
+  return role == WeightRole::kAttnQ || role == WeightRole::kAttnQBias;
+}
+
 std::span<const std::byte> BytesOf(const model::TensorInfo& info,
                                    const model::RangeReader& reader) {
   return reader.Mapping().subspan(info.offset_bytes, info.size_bytes);
@@ -76,6 +80,7 @@ Result<Shard> Shard::LoadOver(const ModelSource& source, const model::LayerRange
   }
   Shard shard;
   shard.PlaceNeurons(source, layers, ffn);
+  if (ffn.heads.is_shared()) shard.PlaceHeads(source.config, ffn.heads);
   shard.CountOwned(weights, layers, ffn);
   std::vector<Part> parts = {{weights.KeysOf(layers), source.reader}};
   if (ffn.has_predictors()) {
@@ -259,11 +264,27 @@ void Shard::PlaceNeurons(const ModelSource& source, const model::LayerRange& lay
   }
 }
 
+void Shard::PlaceHeads(const model::ModelConfig& config, const model::HeadShare& heads) {
+  const auto place = [&](int64_t head_rows, std::vector<int32_t>* places) {
+    const int64_t begin = heads.own.begin * head_rows, end = heads.own.end * head_rows;
+    places->assign(static_cast<size_t>(config.n_head_kv * head_rows), kNotHeld);
+    std::iota(places->begin() + begin, places->begin() + end, 0);
+    return end - begin;
+  };
+  n_kv_ = place(config.head_dim, &kv_places_);
+  n_query_ = place(config.n_embd_q() / config.n_head_kv, &query_places_);
+}
+
 void Shard::CountOwned(const model::WeightIndex& weights, const model::LayerRange& layers,
                        const FfnPlan& ffn) {
   const auto count = [&](const WeightKey& key) {
     if (!IsHeld(key, layers, ffn)) return;
     const uint64_t bytes = weights.Find(key.role, key.layer)->size_bytes;
+    if (ffn.heads.is_shared() && model::IsPerHead(key.role)) {
+      const auto n_all = static_cast<uint64_t>(PlacesFor(key).size());
+      report_.owned_bytes += bytes / n_all * static_cast<uint64_t>(HeldOf(key, 0));
+      return;
+    }
     if (!ffn.is_shared() || !model::IsPerNeuron(key.role)) {
       report_.owned_bytes += bytes;
       return;
@@ -277,6 +298,9 @@ void Shard::CountOwned(const model::WeightIndex& weights, const model::LayerRang
 }
 
 int64_t Shard::HeldOf(const WeightKey& key, int64_t n_all) const {
+  if (model::IsPerHead(key.role) && !query_places_.empty()) {
+    return IsOfQuery(key.role) ? n_query_ : n_kv_;
+  }
   const auto found = n_held_.find(key.layer);
   return found == n_held_.end() || !model::IsPerNeuron(key.role) ? n_all : found->second;
 }
@@ -369,6 +393,7 @@ void Shard::PlaceVector(TensorView mapped, const Target& target, kernels::Device
 }
 
 std::span<const int32_t> Shard::PlacesFor(const WeightKey& key) const {
+  if (model::IsPerHead(key.role)) return IsOfQuery(key.role) ? query_places_ : kv_places_;
   return model::IsPerNeuron(key.role) ? Places(key.layer) : std::span<const int32_t>();
 }
 

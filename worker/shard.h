@@ -46,7 +46,8 @@ struct ModelSource {
   }
 };
 
-// The FFN modes that a stage's layers may run, and so what their weights must be.
+// The FFN modes that a stage's layers may run, and so what their weights must be; and which part of
+// the layers is here.
 struct FfnPlan {
   model::FfnModes modes = model::FfnMode::kDense;
   bool down_by_neuron = false;  // ffn_down as rows by neuron; implied by every mode but dense
@@ -57,10 +58,12 @@ struct FfnPlan {
   std::vector<int> n_helpers;
   // Whether their sums are added by a group of GPUs, by layer of the stage; no entry: by none.
   std::vector<bool> in_group;
-  // Holds nothing but those neurons and what computing them takes; another worker leads.
+  // Holds nothing but those neurons and heads and what computing them takes; another worker leads.
   bool is_helper = false;
   // What neurons' rows are held in; in 8 bits only where the device has such ops.
   model::NeuronRows rows = model::NeuronRows::kAsIs;
+  // Of a stage whose members share the heads of attention too, the same in every layer.
+  model::HeadShare heads;
 
   bool is_shared() const { return !neurons.empty(); }
   bool has_neuron_rows() const {
@@ -76,6 +79,8 @@ struct FfnPlan {
   bool has_helpers() const {
     return std::any_of(n_helpers.begin(), n_helpers.end(), [](int n) { return n > 0; });
   }
+  // Whether a batch waits for others on links.
+  bool waits() const { return has_helpers() || !heads.by_link.empty(); }
   bool has_predictors() const { return modes.Has(model::FfnMode::kPredicted); }
 };
 
@@ -123,6 +128,8 @@ class Shard {
   static Result<Shard> LoadOver(const ModelSource& source, const model::LayerRange& layers,
                                 const FfnPlan& ffn, kernels::Device& device,
                                 const LoadProgressFn& on_progress, Shard* prior);
+  // Where the rows of query, key and value go, in every layer.
+  void PlaceHeads(const model::ModelConfig& config, const model::HeadShare& heads);
   // Where the neurons of each layer go.
   void PlaceNeurons(const ModelSource& source, const model::LayerRange& layers, const FfnPlan& ffn);
   // Bytes of the file that are held here, as the plan counts them.
@@ -172,8 +179,8 @@ class Shard {
   // Copies the rows that the prior shard has, by way of the host where they are apart from it.
   Status TakeRows(const model::WeightKey& key, const TensorView& prior, kernels::Device& device,
                   Target* target);
-  // Whether the neurons of a layer stand here as they stood there.
-  bool StandsAs(const Shard& prior, int layer) const;
+  // Whether the rows of a weight stand here as they stood there, or its values.
+  bool StandsAs(const Shard& prior, const model::WeightKey& key) const;
   // Of keys that are held: first those of which the prior shard has no fewer rows, then those of
   // which it has some.
   void SortByGrowth(std::vector<model::WeightKey>* keys, const model::WeightIndex& weights,
@@ -194,12 +201,13 @@ class Shard {
   static Status Reencode(TensorView from, int64_t first_row, TensorView to,
                          std::span<const int32_t> places, kernels::Device& device);
   static void PlaceVector(TensorView mapped, const Target& target, kernels::Device& device);
-  // Of the neurons of a layer, those held here.
+  // Of the neurons of a layer, or of the rows of its heads, those held here.
   int64_t HeldOf(const model::WeightKey& key, int64_t n_all) const;
   // Columns of the file's ffn_down, the first being `first`, to rows.
   static Status Relay(TensorView columns, int64_t first, const Target& target,
                       kernels::Device& device);
-  // Of the rows of `key`, which are one layer's neurons or not; empty in the file's order.
+  // Of the rows of `key`, which are one layer's neurons, its heads' or neither; empty in the file's
+  // order.
   std::span<const int32_t> PlacesFor(const model::WeightKey& key) const;
 
   std::map<model::WeightKey, TensorView> views_;
@@ -208,9 +216,12 @@ class Shard {
   // By layer: where each neuron of the file stands. No entry: all are there in the file's order.
   std::map<int, std::vector<int32_t>> places_;
   std::map<int, int64_t> n_held_;  // neurons, for layers with an entry above
-  bool ordered_ = false;           // by heat
-  int n_narrowed_ = 0;             // matrices in 8 bits
-  int n_relaid_ = 0;               // layers
+  // The same of rows of heads, in all layers alike.
+  std::vector<int32_t> query_places_, kv_places_;
+  int64_t n_query_ = 0, n_kv_ = 0;  // rows held, of those
+  bool ordered_ = false;            // by heat
+  int n_narrowed_ = 0;              // matrices in 8 bits
+  int n_relaid_ = 0;                // layers
   DType relaid_dtype_ = DType::kF32;
   LoadReport report_;
 };

@@ -61,7 +61,7 @@ Result<Shard::Target> Shard::Prepare(const WeightKey& key, const Shape& shape,
   const bool is_here = memory_.Holds(prior);
   const bool is_alike =
       is_here && prior.dtype == shape.dtype && prior.layout == device.PreferredLayout(shape.dtype);
-  const bool stands = is_alike && (!model::IsPerNeuron(key.role) || StandsAs(*prior_, key.layer));
+  const bool stands = is_alike && StandsAs(*prior_, key);
   if (stands && prior.n_rows == shape.n_rows && prior.n_cols == shape.n_cols) {
     target.view = views_[key] = prior;
     target.is_complete = true;
@@ -104,8 +104,7 @@ Status Shard::TakeRows(const WeightKey& key, const TensorView& prior, kernels::D
   return rows.Upload(target->view, device);
 }
 
-bool Shard::StandsAs(const Shard& prior, int layer) const {
-  const WeightKey key = {layer, model::WeightRole::kFfnUp};
+bool Shard::StandsAs(const Shard& prior, const WeightKey& key) const {
   const auto here = PlacesFor(key), there = prior.PlacesFor(key);
   if (here.empty() || there.empty()) return IsFileOrder(here.empty() ? there : here);
   return std::equal(here.begin(), here.end(), there.begin(), there.end());
@@ -118,7 +117,7 @@ void Shard::SortByGrowth(std::vector<WeightKey>* keys, const model::WeightIndex&
     const WeightKey held = KeyInMemory(key, ffn);
     const TensorView prior = prior_->View(held);
     if (prior.empty()) return 2;
-    if (!model::IsPerNeuron(key.role)) return 0;
+    if (!model::IsPerNeuron(key.role) && !model::IsPerHead(key.role)) return 0;
     const model::TensorInfo& info = *weights.Find(key.role, key.layer);
     const int64_t n_all = held == key ? info.n_rows() : info.n_cols();
     return HeldOf(held, n_all) > prior.n_rows ? 1 : 0;

@@ -39,7 +39,10 @@ Result<std::unique_ptr<Stage>> Stage::Create(const ModelSource& source, const St
   TC_ASSIGN_OR_RETURN(stage->shard_, Shard::Load(source, options.layers, options.ffn, device,
                                                  on_progress, options.prior));
   const int n_layers = options.layers.end - options.layers.begin;
-  TC_ASSIGN_OR_RETURN(stage->kv_, KvCache::Create(source.config, n_layers, options.kv, device));
+  const model::HeadShare& heads = options.ffn.heads;
+  const int n_heads = heads.is_shared() ? heads.own.size() : source.config.n_head_kv;
+  TC_ASSIGN_OR_RETURN(stage->kv_,
+                      KvCache::Create(source.config, n_heads, n_layers, options.kv, device));
   TC_RETURN_IF_ERROR(stage->Build(source));
   return stage;
 }
@@ -52,20 +55,22 @@ Status Stage::Build(const ModelSource& source) {
   }
   TC_ASSIGN_OR_RETURN(layers_, LayerStack::Lower(source, layers, options_.ffn, shard_));
   const int64_t embed_cols = embed_ ? embed_->scratch_cols() : config_.n_embd;
-  const bool waits = options_.ffn.has_helpers();
-  const auto& n_helpers = options_.ffn.n_helpers;
-  const ExecutorOptions scratch{
-      .scratch_cols = std::max(layers_->scratch_cols(), embed_cols),
-      .max_rows = std::max(options_.max_step_tokens, kLogitsBlockRows),
-      .max_runs = waits ? kMaxRuns : 1,
-      .n_members = waits ? 1 + *std::max_element(n_helpers.begin(), n_helpers.end()) : 1};
+  const FfnPlan& ffn = options_.ffn;
+  const bool waits = ffn.waits();
+  int n_others = static_cast<int>(ffn.heads.by_link.size());
+  for (const int n : ffn.n_helpers) n_others = std::max(n_others, n);
+  const ExecutorOptions scratch{.scratch_cols = std::max(layers_->scratch_cols(), embed_cols),
+                                .max_rows = std::max(options_.max_step_tokens, kLogitsBlockRows),
+                                .max_runs = waits ? kMaxRuns : 1,
+                                .n_members = 1 + n_others,
+                                .heads_cols = ffn.heads.by_link.empty() ? 0 : config_.n_embd_q()};
   TC_ASSIGN_OR_RETURN(executor_, Executor::Create(config_, device_, scratch));
   by_age_.reserve(batches_.size());
   executor_->set_observer(options_.observer);
   executor_->set_tracer(options_.tracer, layers.begin);
   // Who watches ops wants them one by one; those of others are no part of a graph.
   const bool is_watched = options_.observer != nullptr || options_.tracer != nullptr;
-  const bool is_alone = !waits && options_.ffn.in_group.empty();
+  const bool is_alone = !waits && ffn.in_group.empty() && !ffn.heads.is_shared();
   if (options_.graph_bytes > 0 && device_.recorder() != nullptr && is_alone && !is_watched) {
     const RecordedStage recorded{device_, *executor_, *layers_, kv_, embed_ ? &*embed_ : nullptr};
     graphs_ = std::make_unique<StepGraphs>(recorded, options_.graph_bytes);

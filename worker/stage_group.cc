@@ -16,14 +16,22 @@ std::span<std::byte> BytesOf(TensorView x) { return {x.data, x.bytes()}; }
 
 }  // namespace
 
-Status StageGroup::Broadcast(PartKey key, TensorView x) {
-  if (news_ != nullptr) TC_RETURN_IF_ERROR(news_->Announce(key, x.n_rows));
+Status StageGroup::Broadcast(PartKey key, TensorView x, const BatchRows& rows) {
+  if (news_ != nullptr) TC_RETURN_IF_ERROR(news_->Announce(key, x.n_rows, rows));
   return group_->Broadcast(BytesOf(x), stream_, clock_.Now() + kCallTimeout);
 }
 
 Status StageGroup::Sum(kernels::SumsView sums) {
   return group_->Sum({sums.data, static_cast<size_t>(sums.n_rows * sums.n_cols)}, stream_,
                      clock_.Now() + kCallTimeout);
+}
+
+Status StageGroup::Receive(int member, TensorView y) {
+  return group_->Receive(member, BytesOf(y), stream_, clock_.Now() + kCallTimeout);
+}
+
+Status StageGroup::Send(TensorView y) {
+  return group_->Send(BytesOf(y), stream_, clock_.Now() + kCallTimeout);
 }
 
 std::string StageGroup::peers() const {

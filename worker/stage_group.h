@@ -12,6 +12,7 @@
 #include "base/tensor_view.h"
 #include "comm/group.h"
 #include "kernels/operands.h"
+#include "worker/batch_run.h"
 #include "worker/part_key.h"
 #include "worker/peer_device.h"
 
@@ -21,8 +22,8 @@ namespace thermocline::worker {
 class GroupNews {
  public:
   virtual ~GroupNews() = default;
-  // Rows of a layer. May return before they know.
-  virtual Status Announce(PartKey key, int64_t n_rows) = 0;
+  // Rows of a layer, and what they are. May return before they know.
+  virtual Status Announce(PartKey key, int64_t n_rows, const BatchRows& rows) = 0;
   // Moves on what was announced, without waiting.
   virtual Status Flush() = 0;
 };
@@ -38,10 +39,15 @@ class StageGroup final : public PeerWork {
              GroupNews* news = nullptr)
       : group_(std::move(group)), stream_(stream), clock_(clock), news_(news) {}
 
-  // x[n_rows, n_embd] from the lead's to everybody's; each gives its own view. Errors of the group.
-  Status Broadcast(PartKey key, TensorView x);
+  // x[n_rows, n_embd] from the lead's to everybody's; each gives its own view. `rows` are the
+  // lead's to tell. Errors of the group.
+  Status Broadcast(PartKey key, TensorView x, const BatchRows& rows);
   // Replaces sums by those over the members.
   Status Sum(kernels::SumsView sums);
+  // Values of one member, dense, to the lead: of the lead, which gives their place, and of that
+  // one.
+  Status Receive(int member, TensorView y);
+  Status Send(TensorView y);
 
   std::string peers() const override;
   // Moves on what the others are told, too.

@@ -307,6 +307,7 @@ Status StepLoop::LoadHelper(const LoadProgressFn& on_progress) {
   const HelperOptions options{.layers = assignment_.stage().layers,
                               .ffn = assignment_.ffn(),
                               .max_step_tokens = assignment_.message.max_step_tokens,
+                              .kv = assignment_.message.plan.kv,
                               .prior = &prior_.shard,
                               .tracer = context_.tracer};
   TC_ASSIGN_OR_RETURN(helper_,
@@ -355,8 +356,10 @@ Status StepLoop::OpenLinks() {
     auto& links = members.emplace_back();
     for (const size_t h : layer) links.push_back(part_links_[h].get());
   }
+  std::vector<ActivationLink*> heads;
+  for (const size_t h : assignment_.LinkHeads()) heads.push_back(part_links_[h].get());
   helpers_ = std::make_unique<LeadLinks>(message.plan.epoch, first_layer, std::move(members),
-                                         std::move(group));
+                                         std::move(group), heads);
   stage_->set_exchange(helpers_.get());
   return OkStatus();
 }
@@ -379,6 +382,7 @@ Result<std::unique_ptr<ActivationLink>> StepLoop::OpenLink(WorkerId peer,
 // At the end, since auto learns while it serves.
 void StepLoop::LogFfn() const {
   const std::string text = helper_ != nullptr ? helper_->FfnText() : stage_->FfnText();
+  if (text.empty()) return;  // it has heads only
   const kernels::Traffic read = context_.device.ops().traffic() - traffic_at_start_;
   if (read.n_neurons == 0) return LogInfo("worker", text);
   LogInfo("worker", Str(text, Kv("density", read.density())));

@@ -10,7 +10,7 @@ namespace thermocline::worker {
 namespace {
 
 constexpr int kUnnamed = -1;
-constexpr size_t kOpKinds = static_cast<size_t>(model::OpKind::kGroupSum) + 1;
+constexpr size_t kOpKinds = static_cast<size_t>(model::OpKind::kPlaceHeads) + 1;
 constexpr size_t kRoles = static_cast<size_t>(model::kNumWeightRoles);
 
 // "matmul ffn_up", "rope".

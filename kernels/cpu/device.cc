@@ -47,6 +47,7 @@ class CpuOps final : public Ops {
     cpu::Attention(context_, q, sequences, pages, scale, y);
   }
   void Add(TensorView a, TensorView b, TensorView y) override { cpu::Add(context_, a, b, y); }
+  void Copy(TensorView x, TensorView y) override { cpu::Copy(context_, x, y); }
   void Activate(Activation kind, TensorView gate, TensorView up, TensorView y) override {
     cpu::Activate(context_, kind, gate, up, y);
   }

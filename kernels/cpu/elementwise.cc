@@ -130,6 +130,14 @@ void Add(CpuContext& context, TensorView a, TensorView b, TensorView y) {
   });
 }
 
+void Copy(CpuContext& context, TensorView x, TensorView y) {
+  DCHECK(x.n_rows == y.n_rows && x.n_cols == y.n_cols);
+  const size_t n_bytes = static_cast<size_t>(y.n_cols) * sizeof(float);
+  ForParts(context, y.n_rows, 1, MinItems(y.n_cols), [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = begin; t < end; ++t) std::memcpy(y.row(t), x.row(t), n_bytes);
+  });
+}
+
 void ZeroBelow(CpuContext& context, TensorView a, float threshold) {
   ForParts(context, a.n_rows, 1, MinItems(a.n_cols), [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; ++t) {

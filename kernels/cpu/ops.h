@@ -22,6 +22,7 @@ void StoreKv(CpuContext& context, TensorView k, TensorView v,
 void Attention(CpuContext& context, TensorView q, std::span<const SequenceRows> sequences,
                const KvPages& pages, float scale, TensorView y);
 void Add(CpuContext& context, TensorView a, TensorView b, TensorView y);
+void Copy(CpuContext& context, TensorView x, TensorView y);
 void Activate(CpuContext& context, Activation kind, TensorView gate, TensorView up, TensorView y);
 // act(x) with the bits that Activate gives an element.
 float ActivateOne(Activation kind, float x);

@@ -25,6 +25,11 @@ TC_KERNEL AddKernel(TensorView a, TensorView b, TensorView y) {
   if (c < y.n_cols) F32Row(y, t)[c] = F32Row(a, t)[c] + F32Row(b, t)[c];
 }
 
+TC_KERNEL CopyKernel(TensorView x, TensorView y) {
+  const int64_t c = MyColumn(), t = BlockIndex().y;
+  if (c < y.n_cols) F32Row(y, t)[c] = F32Row(x, t)[c];
+}
+
 TC_KERNEL AddSumsKernel(SumsView sums, SumsView part) {
   const int64_t c = MyColumn(), t = BlockIndex().y;
   if (c < sums.n_cols) sums.data[t * sums.n_cols + c] += part.data[t * sums.n_cols + c];
@@ -105,6 +110,9 @@ TC_KERNEL RoundRowsKernel(TensorView x, ByteRows rows) {
 
 void Add(void* stream, const TensorView& a, const TensorView& b, const TensorView& y) {
   Launch(AddKernel, ElementGrid(y), kElementThreads, stream, a, b, y);
+}
+void Copy(void* stream, const TensorView& x, const TensorView& y) {
+  Launch(CopyKernel, ElementGrid(y), kElementThreads, stream, x, y);
 }
 void AddSums(void* stream, const SumsView& sums, const SumsView& part) {
   Launch(AddSumsKernel, {(sums.n_cols + kElementThreads - 1) / kElementThreads, sums.n_rows},

@@ -148,6 +148,7 @@ struct KernelTable {
   void (*store_kv)(void* stream, const StoreKvJob& job);
   void (*attention)(void* stream, const AttentionJob& job);
   void (*add)(void* stream, const TensorView& a, const TensorView& b, const TensorView& y);
+  void (*copy)(void* stream, const TensorView& x, const TensorView& y);
   void (*activate)(void* stream, Activation kind, const TensorView& gate, const TensorView& up,
                    const TensorView& y);
   void (*zero_below)(void* stream, const TensorView& a, float threshold);

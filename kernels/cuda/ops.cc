@@ -201,6 +201,11 @@ void CudaOps::Add(TensorView a, TensorView b, TensorView y) {
   kernels_.add(stream_, a, b, y);
 }
 
+void CudaOps::Copy(TensorView x, TensorView y) {
+  const Range range(queue_, "copy");
+  kernels_.copy(stream_, x, y);
+}
+
 void CudaOps::Activate(Activation kind, TensorView gate, TensorView up, TensorView y) {
   const Range range(queue_, "activate");
   kernels_.activate(stream_, kind, gate, up, y);

@@ -43,6 +43,7 @@ class CudaOps final : public Ops {
   void Attention(TensorView q, std::span<const SequenceRows> sequences, const KvPages& pages,
                  float scale, TensorView y) override;
   void Add(TensorView a, TensorView b, TensorView y) override;
+  void Copy(TensorView x, TensorView y) override;
   void Activate(Activation kind, TensorView gate, TensorView up, TensorView y) override;
   void SelectActive(TensorView a, ActiveIds active) override;
   void SelectAtLeast(TensorView scores, float threshold, ActiveIds active) override;

@@ -15,6 +15,7 @@ void Rope(void* stream, const RopeJob& job);
 void StoreKv(void* stream, const StoreKvJob& job);
 void Attention(void* stream, const AttentionJob& job);
 void Add(void* stream, const TensorView& a, const TensorView& b, const TensorView& y);
+void Copy(void* stream, const TensorView& x, const TensorView& y);
 void Activate(void* stream, Activation kind, const TensorView& gate, const TensorView& up,
               const TensorView& y);
 void ZeroBelow(void* stream, const TensorView& a, float threshold);
@@ -36,6 +37,7 @@ const KernelTable& Kernels() {
       .store_kv = StoreKv,
       .attention = Attention,
       .add = Add,
+      .copy = Copy,
       .activate = Activate,
       .zero_below = ZeroBelow,
       .select = Select,

@@ -36,6 +36,7 @@ class ReferenceOps final : public Ops {
     reference::Attention(q, sequences, pages, scale, y);
   }
   void Add(TensorView a, TensorView b, TensorView y) override { reference::Add(a, b, y); }
+  void Copy(TensorView x, TensorView y) override { reference::Copy(x, y); }
   void Activate(Activation kind, TensorView gate, TensorView up, TensorView y) override {
     reference::Activate(kind, gate, up, y);
   }

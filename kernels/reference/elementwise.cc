@@ -24,6 +24,10 @@ void Add(TensorView a, TensorView b, TensorView y) {
   }
 }
 
+void Copy(TensorView x, TensorView y) {
+  for (int64_t t = 0; t < y.n_rows; ++t) std::copy_n(x.f32_row(t), y.n_cols, y.f32_row(t));
+}
+
 void Activate(Activation kind, TensorView gate, TensorView up, TensorView y) {
   for (int64_t t = 0; t < y.n_rows; ++t) {
     for (int64_t i = 0; i < y.n_cols; ++i) {

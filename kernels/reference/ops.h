@@ -19,6 +19,7 @@ void StoreKv(TensorView k, TensorView v, std::span<const SequenceRows> sequences
 void Attention(TensorView q, std::span<const SequenceRows> sequences, const KvPages& pages,
                float scale, TensorView y);
 void Add(TensorView a, TensorView b, TensorView y);
+void Copy(TensorView x, TensorView y);
 void Activate(Activation kind, TensorView gate, TensorView up, TensorView y);
 void SelectActive(TensorView a, ActiveIds active);
 void SelectAtLeast(TensorView scores, float threshold, ActiveIds active);

@@ -328,11 +328,11 @@ class ClusterTest(unittest.TestCase):
         self.assertEqual(code, 0, output)
         return json.loads(output.splitlines()[-1]), logits
 
-    def plan_of(self, *stages):
+    def plan_of(self, *stages, **fields):
         """The flags that serve a plan written here."""
         path = self.path("plan.json")
         with open(path, "w", encoding="utf-8") as file:
-            json.dump({"stages": stages}, file)
+            json.dump({"stages": stages, **fields}, file)
         return ["--plan", path]
 
     def pipeline(self, *ends):

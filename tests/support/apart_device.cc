@@ -183,6 +183,9 @@ class ApartOps final : public kernels::Ops {
   void Add(TensorView a, TensorView b, TensorView y) override {
     queue_->Add([=, this] { ops_->Add(At(a), At(b), At(y)); });
   }
+  void Copy(TensorView x, TensorView y) override {
+    queue_->Add([=, this] { ops_->Copy(At(x), At(y)); });
+  }
   void Activate(kernels::Activation kind, TensorView gate, TensorView up, TensorView y) override {
     queue_->Add([=, this] { ops_->Activate(kind, At(gate), At(up), At(y)); });
   }

@@ -86,8 +86,10 @@ proto::AssignPlan GroupCluster::MessageOf(Sums sums, const std::string& nccl_id)
   message.stage = 0;
   placement::StagePlan stage{.lead = IdOf(0), .layers = {0, kGroupLayers, true, true}};
   if (members_.size() > 1) stage.neurons = layout_.neurons.front();
+  if (!layout_.heads.empty()) stage.heads = layout_.heads.front();
   for (size_t m = 1; m < members_.size(); ++m) {
     stage.helpers.push_back({.worker = IdOf(m), .neurons = layout_.neurons[m]});
+    if (!layout_.heads.empty()) stage.helpers.back().heads = layout_.heads[m];
     message.helper_addresses.push_back(members_[m].port->address());
     const bool in_group = sums == Sums::kByGroup && layout_.on_gpu[0] && layout_.on_gpu[m];
     if (in_group) message.nccl_helpers.push_back(static_cast<int>(m) - 1);

@@ -23,6 +23,8 @@ struct GroupLayout {
   std::vector<bool> on_gpu;
   // members[m][layer]; empty: even parts everywhere.
   std::vector<std::vector<model::NeuronRange>> neurons;
+  // KV heads by member; none: all of them are the lead's.
+  std::vector<model::HeadRange> heads;
   int micro_batches = 1;
   bool in_stages = false;  // kGroupLayers members then
 };

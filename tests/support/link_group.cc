@@ -37,6 +37,19 @@ class LinkGroup final : public Group {
     return broken_ = Spread(bytes, deadline);
   }
 
+  Status Receive(int member, std::span<std::byte> data, GpuStream, TimePoint deadline) override {
+    TC_RETURN_IF_ERROR(broken_);
+    broken_ = ReceiveFrom(*links_[static_cast<size_t>(member) - 1], data.size(), deadline);
+    TC_RETURN_IF_ERROR(broken_);
+    std::copy(frame_.payload.begin(), frame_.payload.end(), data.begin());
+    return OkStatus();
+  }
+
+  Status Send(std::span<const std::byte> data, GpuStream, TimePoint deadline) override {
+    TC_RETURN_IF_ERROR(broken_);
+    return broken_ = links_.front()->Send({{}, data}, deadline);
+  }
+
   Status Await(GpuStream, TimePoint) override { return broken_; }
   Status Check() override { return broken_; }
   Status Abort(Status why) override {

@@ -19,7 +19,8 @@ void Copy(TensorView from, TensorView to) {
 // One helper's end: gives it x, keeps its sums.
 class HelperEnd final : public worker::PartExchange {
  public:
-  HelperEnd(TensorView x, std::vector<double>* sums) : x_(x), sums_(sums) {}
+  HelperEnd(TensorView x, std::vector<double>* sums, std::vector<float>* heads)
+      : x_(x), sums_(sums), heads_(heads) {}
   Result<bool> TryReceiveX(worker::PartKey, TensorView x) override {
     Copy(x_, x);
     return true;
@@ -28,10 +29,15 @@ class HelperEnd final : public worker::PartExchange {
     sums_->assign(sums.data, sums.row(sums.n_rows));
     return OkStatus();
   }
+  Status SendHeads(worker::PartKey, TensorView y) override {
+    heads_->assign(y.f32_row(0), y.f32_row(y.n_rows));
+    return OkStatus();
+  }
 
  private:
   TensorView x_;
   std::vector<double>* sums_;
+  std::vector<float>* heads_;
 };
 
 }  // namespace
@@ -40,18 +46,30 @@ class HelperEnd final : public worker::PartExchange {
 class SharedStage::Exchange final : public worker::PartExchange {
  public:
   Exchange(std::vector<std::unique_ptr<worker::HelperStage>>* helpers,
-           const std::vector<std::vector<model::NeuronRange>>& members)
-      : helpers_(helpers), members_(members) {}
+           const std::vector<std::vector<model::NeuronRange>>& members,
+           const std::vector<model::HeadRange>& heads)
+      : helpers_(helpers), members_(members), heads_(heads) {}
 
-  Status SendX(worker::PartKey key, TensorView x) override {
+  Status SendX(worker::PartKey key, TensorView x, const worker::BatchRows& rows) override {
     sums_.clear();
+    y_.clear();
     for (size_t h = 0; h < helpers_->size(); ++h) {
-      if (members_[h + 1][static_cast<size_t>(key.layer_in_stage)].empty()) continue;
-      HelperEnd end(x, &sums_.emplace_back());
-      const proto::Part part{.step = key.step, .layer = key.layer_in_stage, .n_rows = x.n_rows};
+      if (!TakesPart(h + 1, key)) continue;
+      HelperEnd end(x, &sums_.emplace_back(), &y_.emplace_back());
+      proto::Part part{.step = key.step,
+                       .layer = key.layer_in_stage,
+                       .n_rows = x.n_rows,
+                       .of_heads = key.of_heads};
+      if (key.of_heads && key.layer_in_stage == 0) Tell(rows, &part);
       TC_RETURN_IF_ERROR((*helpers_)[h]->Run(part, &end));
     }
     return OkStatus();
+  }
+  Result<bool> TryReceiveHeads(worker::PartKey, int peer, TensorView y) override {
+    std::vector<float>& sent = y_[static_cast<size_t>(peer - 1)];
+    EXPECT_EQ(sent.size() * sizeof(float), y.bytes());
+    Copy(TensorView::F32(sent.data(), y.n_rows, y.n_cols), y);
+    return true;
   }
   Result<bool> TryReceiveSums(worker::PartKey, int peer, kernels::SumsView sums) override {
     const std::vector<double>& sent = sums_[static_cast<size_t>(peer - 1)];
@@ -61,9 +79,22 @@ class SharedStage::Exchange final : public worker::PartExchange {
   }
 
  private:
+  bool TakesPart(size_t member, worker::PartKey key) const {
+    if (key.of_heads) return !heads_[member].empty();
+    return !members_[member][static_cast<size_t>(key.layer_in_stage)].empty();
+  }
+  static void Tell(const worker::BatchRows& rows, proto::Part* part) {
+    for (const kernels::SequenceRows& own : rows.sequences) {
+      part->sequences.push_back(
+          {own.first_position, own.n_tokens, {own.page_ids.begin(), own.page_ids.end()}});
+    }
+  }
+
   std::vector<std::unique_ptr<worker::HelperStage>>* helpers_;
   std::vector<std::vector<model::NeuronRange>> members_;
+  std::vector<model::HeadRange> heads_;
   std::vector<std::vector<double>> sums_;
+  std::vector<std::vector<float>> y_;
 };
 
 SharedStage::SharedStage(const std::string& path, const SharedStageOptions& options) {
@@ -85,13 +116,19 @@ SharedStage::SharedStage(const std::string& path, const SharedStageOptions& opti
   lead.ffn.n_helpers.assign(lead.ffn.neurons.size(), 0);
   lead.kv.n_pages = 64;
   lead.max_step_tokens = 64;
+  if (!options.heads.empty()) lead.ffn.heads.own = options.heads.front();
   for (size_t m = 1; m < options.members.size(); ++m) {
-    const worker::HelperOptions helper{lead.layers,
-                                       {.modes = options.modes,
-                                        .neurons = options.members[m],
-                                        .is_helper = true,
-                                        .rows = options.helper_rows},
-                                       lead.max_step_tokens};
+    worker::HelperOptions helper{lead.layers,
+                                 {.modes = options.modes,
+                                  .neurons = options.members[m],
+                                  .is_helper = true,
+                                  .rows = options.helper_rows},
+                                 lead.max_step_tokens,
+                                 lead.kv};
+    if (!options.heads.empty() && !options.heads[m].empty()) {
+      helper.ffn.heads.own = options.heads[m];
+      lead.ffn.heads.by_link.push_back(options.heads[m]);
+    }
     auto created =
         worker::HelperStage::Create(model_.source(), helper, helper_device, worker::IgnoreProgress);
     EXPECT_TRUE(created.ok()) << created.status();
@@ -104,11 +141,16 @@ SharedStage::SharedStage(const std::string& path, const SharedStageOptions& opti
       worker::Stage::Create(model_.source(), lead, lead_device, &logits_, worker::IgnoreProgress);
   EXPECT_TRUE(created.ok()) << created.status();
   lead_ = std::move(created).value();
-  exchange_ = std::make_unique<Exchange>(&helpers_, options.members);
+  exchange_ = std::make_unique<Exchange>(&helpers_, options.members, options.heads);
   lead_->set_exchange(exchange_.get());
 }
 
 SharedStage::~SharedStage() = default;
+
+void SharedStage::Run(const proto::StepBatch& step) {
+  const Status status = lead_->Run(step, {});
+  EXPECT_TRUE(status.ok()) << status;
+}
 
 std::vector<std::vector<float>> SharedStage::Logits(SeqId seq, const std::vector<int32_t>& tokens,
                                                     size_t chunk) {

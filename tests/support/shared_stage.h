@@ -1,5 +1,5 @@
-// A whole model as one stage whose neurons several members hold, all in this process and on one
-// thread: what leads and helpers compute, without links.
+// A whole model as one stage whose neurons and heads several members hold, all in this process and
+// on one thread: what leads and helpers compute, without links.
 #pragma once
 
 #include <functional>
@@ -20,6 +20,8 @@ struct SharedStageOptions {
   std::string sparsity_path;
   // members[m][layer]: the lead's neurons, then those of each helper.
   std::vector<std::vector<model::NeuronRange>> members;
+  // KV heads by member, the lead's first; none: all of them are the lead's.
+  std::vector<model::HeadRange> heads;
   int n_threads = 1;
   // As members hold their neurons.
   model::NeuronRows lead_rows = model::NeuronRows::kAsIs;
@@ -35,6 +37,12 @@ class SharedStage {
   SharedStage(const std::string& path, const SharedStageOptions& options);
   ~SharedStage();
 
+  // One step, which may be of several sequences.
+  void Run(const proto::StepBatch& step);
+  // What a step has left of a row.
+  const std::vector<float>& LogitsAt(SeqId seq, int64_t position) const {
+    return logits_.rows.at({seq, position});
+  }
   // As StageChain.
   std::vector<std::vector<float>> Logits(SeqId seq, const std::vector<int32_t>& tokens,
                                          size_t chunk);

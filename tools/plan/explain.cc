@@ -79,10 +79,10 @@ std::string Reasons(const placement::PlannedModel& planned) {
   for (size_t i = 0; i < planned.plan.stages.size(); ++i) {
     const StagePlan& stage = planned.plan.stages[i];
     const std::string on = placement::UnlikeText(planned.plan, stage.to_next);
-    text += Str("stage ", i, ", worker ", stage.lead, on.empty() ? "" : Str(", on to the next", on),
-                ": ", stage.reason, "\n");
+    text += Str("stage ", i, ", worker ", stage.lead, placement::HeadsText(stage.heads),
+                on.empty() ? "" : Str(", on to the next", on), ": ", stage.reason, "\n");
     for (const HelperPlan& helper : stage.helpers) {
-      text += Str("  helped by worker ", helper.worker,
+      text += Str("  helped by worker ", helper.worker, placement::HeadsText(helper.heads),
                   placement::UnlikeText(planned.plan, helper.to_lead), ": ", helper.reason, "\n");
     }
   }

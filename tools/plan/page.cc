@@ -83,13 +83,15 @@ std::string ClusterMap(const PlanSources& sources, const placement::PlannedModel
       const placement::WorkerProfile* worker = sources.cluster.FindWorker(member.worker);
       const int y = static_cast<int>(m) * (kBoxHeight + kGapY);
       if (m > 0) svg += Arrow(x + 20, y - kGapY, x + 20, y);
-      svg += Box(
-          x, y,
-          {Str("worker ", member.worker, " ", worker->host),
-           m == 0 ? Str("leads layers ", stage.layers.begin, "-", stage.layers.end - 1)
-                  : Str("helps", placement::UnlikeText(planned.plan, stage.helpers[m - 1].to_lead)),
-           Str(ShortNumber(1e3 * member.busy_s, 2), " ms, ", FormatBytes(member.memory_bytes))},
-          member.busy_s / std::max(planned.forecast.bottleneck_s, 1e-30));
+      svg +=
+          Box(x, y,
+              {Str("worker ", member.worker, " ", worker->host),
+               m == 0 ? Str("leads layers ", stage.layers.begin, "-", stage.layers.end - 1,
+                            placement::HeadsText(stage.heads))
+                      : Str("helps", placement::HeadsText(stage.helpers[m - 1].heads),
+                            placement::UnlikeText(planned.plan, stage.helpers[m - 1].to_lead)),
+               Str(ShortNumber(1e3 * member.busy_s, 2), " ms, ", FormatBytes(member.memory_bytes))},
+              member.busy_s / std::max(planned.forecast.bottleneck_s, 1e-30));
     }
   }
   return svg + "</svg>";

@@ -49,6 +49,7 @@ struct Comm {
   std::shared_ptr<Meeting> meeting;
   int rank = 0;
   uint64_t n_begun = 0, n_done = 0;  // operations
+  uint64_t n_together = 0;           // of them those of all members
   bool aborted = false;
   bool finalized = false;
   bool connects = false;  // has sent or received
@@ -79,7 +80,7 @@ int Enqueue(void* comm, void* stream, Work work) {
     if (!AwaitOr(lock, *handle, [&] { return handle->n_done == number && !faults.work_hangs; })) {
       return;
     }
-    work(lock, *handle, number);
+    work(lock, *handle);
     ++handle->n_done;
     changed.notify_all();
   });
@@ -103,9 +104,10 @@ void AddAll(const Round& round, size_t n_elems) {
 
 // All members bring their buffers; the last one does the work.
 template <typename Work>
-void Collective(std::unique_lock<std::mutex>& lock, Comm& comm, uint64_t number, const void* from,
-                void* to, Work work) {
+void Collective(std::unique_lock<std::mutex>& lock, Comm& comm, const void* from, void* to,
+                Work work) {
   Meeting& meeting = *comm.meeting;
+  const uint64_t number = comm.n_together++;
   Round& round = meeting.rounds[number];
   round.buffers.resize(meeting.here.size());
   round.buffers[static_cast<size_t>(comm.rank)] = {thermocline::testing::MemoryAt(from),
@@ -230,14 +232,14 @@ int ncclCommAbort(void* comm) {
 int ncclAllReduce(const void* from, void* to, size_t n_elems, int type, int, void* comm,
                   void* stream) {
   if (type != kNcclFloat64) return kNcclInvalidArgument;
-  return Enqueue(comm, stream, [=](auto& lock, Comm& own, uint64_t number) {
-    Collective(lock, own, number, from, to, [&](const Round& round) { AddAll(round, n_elems); });
+  return Enqueue(comm, stream, [=](auto& lock, Comm& own) {
+    Collective(lock, own, from, to, [&](const Round& round) { AddAll(round, n_elems); });
   });
 }
 int ncclBroadcast(const void* from, void* to, size_t n_elems, int type, int root, void* comm,
                   void* stream) {
-  return Enqueue(comm, stream, [=](auto& lock, Comm& own, uint64_t number) {
-    Collective(lock, own, number, from, to, [&](const Round& round) {
+  return Enqueue(comm, stream, [=](auto& lock, Comm& own) {
+    Collective(lock, own, from, to, [&](const Round& round) {
       for (const auto& [unused, out] : round.buffers) {
         std::memmove(out, round.buffers[static_cast<size_t>(root)].first, BytesOf(n_elems, type));
       }
@@ -246,7 +248,7 @@ int ncclBroadcast(const void* from, void* to, size_t n_elems, int type, int root
 }
 int ncclSend(const void* from, size_t, int, int peer, void* comm, void* stream) {
   Connect(comm);
-  return Enqueue(comm, stream, [=](auto& lock, Comm& own, uint64_t) {
+  return Enqueue(comm, stream, [=](auto& lock, Comm& own) {
     const void*& offer = own.meeting->offers[{own.rank, peer}];
     offer = thermocline::testing::MemoryAt(from);
     changed.notify_all();
@@ -255,7 +257,7 @@ int ncclSend(const void* from, size_t, int, int peer, void* comm, void* stream) 
 }
 int ncclRecv(void* to, size_t n_elems, int type, int peer, void* comm, void* stream) {
   Connect(comm);
-  return Enqueue(comm, stream, [=](auto& lock, Comm& own, uint64_t) {
+  return Enqueue(comm, stream, [=](auto& lock, Comm& own) {
     const void*& offer = own.meeting->offers[{peer, own.rank}];
     if (!AwaitOr(lock, own, [&] { return offer != nullptr; })) return;
     std::memcpy(thermocline::testing::MemoryAt(to), offer, BytesOf(n_elems, type));

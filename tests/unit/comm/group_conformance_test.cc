@@ -44,6 +44,15 @@ class Member {
                 [&](auto bytes) { return group().Sum(AsDoubles(bytes), stream(), deadline); });
   }
 
+  Status Receive(int from, std::vector<float>* data, TimePoint deadline = Soon()) {
+    return With(data->data(), data->size() * sizeof(float), deadline,
+                [&](auto bytes) { return group().Receive(from, bytes, stream(), deadline); });
+  }
+  Status Send(std::vector<float>* data, TimePoint deadline = Soon()) {
+    return With(data->data(), data->size() * sizeof(float), deadline,
+                [&](auto bytes) { return group().Send(bytes, stream(), deadline); });
+  }
+
   std::vector<std::unique_ptr<Link>> links_;
   std::unique_ptr<Gpu> gpu_;
   Gpu::Stream stream_;
@@ -207,6 +216,30 @@ TEST_P(GroupConformance, OperationsFollowEachOtherOnTheStream) {
     }
     ASSERT_THAT(member.group().Await(member.stream(), Soon()), IsOk());
     EXPECT_EQ(x, std::vector<double>(64, std::pow(3.0, double(kLayers))));
+  });
+}
+
+// What each of the others has goes to the lead, of whatever size, between other operations.
+TEST_P(GroupConformance, TheLeadGetsWhatOneMemberHas) {
+  const auto stage = GetParam().join(kMembers);
+  OnEach(stage->members, [&](int i, Member& member) {
+    for (int again = 0; again < 3; ++again) {
+      std::vector<float> x = PartOf(i, 0);
+      EXPECT_THAT(member.Broadcast(&x), IsOk());
+      if (i > 0) {
+        std::vector<float> own = PartOf(i, again);
+        own.resize(own.size() - static_cast<size_t>(i));
+        EXPECT_THAT(member.Send(&own), IsOk());
+        continue;
+      }
+      for (int other = kMembers - 1; other > 0; --other) {
+        std::vector<float> wanted = PartOf(other, again);
+        wanted.resize(wanted.size() - static_cast<size_t>(other));
+        std::vector<float> got(wanted.size());
+        EXPECT_THAT(member.Receive(other, &got), IsOk());
+        EXPECT_EQ(got, wanted);
+      }
+    }
   });
 }
 

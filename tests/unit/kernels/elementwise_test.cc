@@ -123,6 +123,24 @@ TEST(AddTest, ExactAndInPlace) {
   });
 }
 
+TEST(CopyTest, ColumnsOfAWiderMatrixAndNoOthers) {
+  const auto cpu = Cpu(2);
+  const auto reference = MakeReferenceDevice();
+  for (const int64_t n : kSizes) {
+    const Tensor x = RandomActivations(3, n, 10), before = RandomActivations(3, n + 37, 11);
+    for (kernels::Device* const device : {cpu.get(), reference.get()}) {
+      Tensor y = before;
+      device->ops().Copy(x.view(), y.view().Cols(16, n));
+      for (int64_t t = 0; t < 3; ++t) {
+        for (int64_t c = 0; c < n + 37; ++c) {
+          const bool is_copied = 16 <= c && c < 16 + n;
+          ASSERT_EQ(y.at(t, c), is_copied ? x.at(t, c - 16) : before.at(t, c)) << t << " " << c;
+        }
+      }
+    }
+  }
+}
+
 TEST(ActivateTest, AgreesWithTheReference) {
   const auto cpu = Cpu(2);
   const auto reference = MakeReferenceDevice();

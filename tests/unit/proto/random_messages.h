@@ -36,7 +36,7 @@ class Generator {
       case 6:
         return MakeStepResult();
       case 7:
-        return Part{{U64()}, {U64()}, Int(0, model::kMaxLayers), Int(1, kMaxStepTokens)};
+        return MakePart();
       case 8:
         return Heartbeat{{U64()}, U64(), U64(), U64(), U64(), U64(), U64(), Int(0, 1 << 30)};
       case 9:
@@ -210,13 +210,28 @@ class Generator {
       stage = {{U64()}, {Int(0, 5), Int(5, 9), Coin(), Coin()}, U64(), U64(), U64(), U64(), U64(),
                Text()};
       stage.neurons = MakeNeurons();
+      stage.heads = MakeHeads();
       stage.to_next = MakeLinkChoice();
       stage.helpers.resize(Int(0, 3));
       for (placement::HelperPlan& helper : stage.helpers) {
-        helper = {{U64()}, MakeNeurons(), {U64(), U64(), U64(), U64()}, Text(), MakeLinkChoice()};
+        helper = {{U64()}, MakeNeurons(), MakeHeads(),     {U64(), U64(), U64(), U64()},
+                  U64(),   Text(),        MakeLinkChoice()};
       }
     }
     return plan;
+  }
+
+  model::HeadRange MakeHeads() { return {Int(0, 8), Int(8, 64)}; }
+
+  Part MakePart() {
+    Part part{{U64()}, {U64()}, Int(0, model::kMaxLayers), Int(1, kMaxStepTokens), Coin(), {}};
+    part.sequences.resize(static_cast<size_t>(Int(0, 3)));
+    for (PartSequence& sequence : part.sequences) {
+      sequence = {Int(0, 1 << 20), Int(1, kMaxStepTokens), {}};
+      sequence.page_ids.resize(static_cast<size_t>(Int(0, 40)));
+      for (int32_t& page : sequence.page_ids) page = Int(0, 1 << 28);
+    }
+    return part;
   }
 
   placement::LinkChoice MakeLinkChoice() {

@@ -234,13 +234,21 @@ TEST(ApartDevice, LeadsAndHelpersGiveTheBitsOfTheHost) {
          {Everywhere({{0, 64}, {64, 128}}), Everywhere({{40, 90}, {0, 40}, {90, 128}})}) {
       SharedStageOptions options{.modes = mode, .members = members};
       const Logits wanted = SharedStage(file.path(), options).Logits({1}, kTokens, 64);
-      options.make_lead_device = apart;
-      EXPECT_EQ(SharedStage(file.path(), options).Logits({1}, kTokens, 64), wanted) << "lead";
-      EXPECT_EQ(SharedStage(file.path(), options).Logits({1}, kTokens, 1), wanted) << "lead by 1";
-      options.make_helper_device = apart;
-      EXPECT_EQ(SharedStage(file.path(), options).Logits({1}, kTokens, 4), wanted) << "both";
-      options.make_lead_device = nullptr;
-      EXPECT_EQ(SharedStage(file.path(), options).Logits({1}, kTokens, 64), wanted) << "helper";
+      for (const bool shares_heads : {false, true}) {
+        options.make_lead_device = options.make_helper_device = nullptr;
+        if (shares_heads) {
+          options.heads.resize(members.size());
+          options.heads[0] = {1, 2};
+          options.heads[1] = {0, 1};
+        }
+        options.make_lead_device = apart;
+        EXPECT_EQ(SharedStage(file.path(), options).Logits({1}, kTokens, 64), wanted) << "lead";
+        EXPECT_EQ(SharedStage(file.path(), options).Logits({1}, kTokens, 1), wanted) << "lead by 1";
+        options.make_helper_device = apart;
+        EXPECT_EQ(SharedStage(file.path(), options).Logits({1}, kTokens, 4), wanted) << "both";
+        options.make_lead_device = nullptr;
+        EXPECT_EQ(SharedStage(file.path(), options).Logits({1}, kTokens, 64), wanted) << "helper";
+      }
     }
   }
 }

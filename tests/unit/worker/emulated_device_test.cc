@@ -111,6 +111,26 @@ TEST(EmulatedDevice, SeveralGiveTheBitsOfOne) {
   }
 }
 
+// Heads of attention too: the bits of the emulated card alone.
+TEST(EmulatedDevice, SharesHeads) {
+  TinyModelSpec spec = SpecOf("arcee", DType::kQ8_0);
+  spec.n_embd = 128, spec.n_head = 8, spec.n_head_kv = 4, spec.n_ff = 192;
+  const TempFile file(TinyModel(spec));
+  ChainOptions alone;
+  alone.ffn = {FfnMode::kExact, true};
+  alone.make_device = Emulated;
+  const Logits wanted = StageChain(file.path(), alone).Logits({1}, kTokens, 64);
+  SharedStageOptions options{.modes = FfnMode::kExact,
+                             .members = {{kLayers, NeuronRange{0, 64}},
+                                         {kLayers, NeuronRange{64, 192}},
+                                         {kLayers, NeuronRange{}}},
+                             .heads = {{1, 2}, {0, 1}, {2, 4}}};
+  options.make_lead_device = options.make_helper_device = Emulated;
+  for (const size_t chunk : {1, 3, 64}) {
+    EXPECT_EQ(SharedStage(file.path(), options).Logits({1}, kTokens, chunk), wanted) << chunk;
+  }
+}
+
 TEST(EmulatedDevice, LeadsAStageWhoseColdNeuronsTheCpuHas) {
   const TempFile file(TinyModel(SpecOf("arcee")));
   for (const FfnMode mode : {FfnMode::kDense, FfnMode::kExact}) {

@@ -79,7 +79,7 @@ TEST(GroupOnGpus, OneAddsItsSumsToNobodys) {
   Buffer host = std::move(member.device->AllocateHost(32)).value();
   const TensorView x = TensorView::F32(reinterpret_cast<float*>(memory.data()), 1, 8);
   member.device->CopyToDevice(reinterpret_cast<const std::byte*>(values.data()), memory.data(), 32);
-  ASSERT_TRUE(group.Broadcast({}, x).ok());
+  ASSERT_TRUE(group.Broadcast({}, x, {}).ok());
   ASSERT_TRUE(group.Sum({reinterpret_cast<double*>(memory.data()), 1, 4}).ok());
   member.device->CopyToHost(memory.data(), host.data(), 32);
   ASSERT_TRUE(member.device->Synchronize().ok());

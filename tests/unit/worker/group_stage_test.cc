@@ -65,6 +65,19 @@ const GroupLayout kTwoGpusAndCpu{.name = "two GPUs, a CPU", .on_gpu = {true, tru
 const GroupLayout kThreeGpusAndCpu{.name = "three GPUs, a CPU",
                                    .on_gpu = {true, true, true, false}};
 
+// Of four KV heads: each member has some; only the lead and the last one.
+std::vector<std::vector<model::HeadRange>> HeadCuts(size_t n_members) {
+  std::vector<std::vector<model::HeadRange>> cuts(2);
+  for (size_t m = 0; m < n_members; ++m) {
+    const int at = static_cast<int>(m);
+    cuts[0].push_back({at, m + 1 == n_members ? 4 : at + 1});
+    cuts[1].push_back({});
+  }
+  cuts[1].front() = {1, 4};
+  cuts[1].back() = {0, 1};
+  return cuts;
+}
+
 const std::pair<const char*, FfnMode> kModes[] = {
     {"arcee", FfnMode::kDense}, {"arcee", FfnMode::kExact}, {"llama", FfnMode::kPredicted}};
 
@@ -115,6 +128,28 @@ TEST_F(GroupStage, LayersAreSharedDifferently) {
       {{0, 320}, {0, 64}, {0, 128}}, {{0, 0}, {64, 320}, {128, 192}}, {{0, 0}, {0, 0}, {192, 320}}};
   EXPECT_EQ(Served(file, layout, FfnMode::kExact, Sums::kByGroup),
             Served(file, layout, FfnMode::kExact, Sums::kByLinks));
+}
+
+// Heads of the group come by it, those of others over links; whoever has them, bits are the same.
+TEST_F(GroupStage, HeadsAreSharedToo) {
+  for (const auto& [arch, mode] : kModes) {
+    TinyModelSpec spec = Spec(arch);
+    spec.n_embd = 128, spec.n_head = 8, spec.n_head_kv = 4;
+    const TempFile file(testing::TinyModel(spec));
+    const GroupResults wanted = Served(file, kTwoGpus, mode, Sums::kByLinks);
+    for (GroupLayout layout : {kTwoGpus, kTwoGpusAndCpu, kThreeGpusAndCpu}) {
+      for (const std::vector<model::HeadRange>& heads : HeadCuts(layout.on_gpu.size())) {
+        layout.heads = heads;
+        for (const Sums sums : {Sums::kByLinks, Sums::kByGroup}) {
+          for (const int micro_batches : {1, 2}) {
+            layout.micro_batches = micro_batches;
+            EXPECT_EQ(Served(file, layout, mode, sums), wanted)
+                << layout.name << " " << model::FfnModeName(mode) << " batches " << micro_batches;
+          }
+        }
+      }
+    }
+  }
 }
 
 // Modes that are chosen by time wait for the device between ops, and for no other member.

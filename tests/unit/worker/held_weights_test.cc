@@ -16,6 +16,7 @@ using model::WeightRole;
 
 constexpr int kLayers = 2;
 constexpr int64_t kNeurons = 128;
+constexpr int kHeads = 2;
 constexpr model::LayerRange kAll = {0, kLayers, true, true};
 
 FfnPlan Share(const NeuronRange& neurons, bool is_helper) {
@@ -31,7 +32,7 @@ uint64_t Bytes(const std::vector<ByteRange>& ranges) {
 class HeldWeights : public ::testing::Test {
  protected:
   uint64_t Held(const FfnPlan& ffn) const {
-    return Bytes(HeldRanges(model_.weights, model_.weights.KeysOf(kAll), kAll, ffn));
+    return Bytes(HeldRanges(model_.weights, model_.weights.KeysOf(kAll), kAll, ffn, kHeads));
   }
   uint64_t Size(WeightRole role) const { return model_.weights.Find(role, 0)->size_bytes; }
 
@@ -41,7 +42,7 @@ class HeldWeights : public ::testing::Test {
 
 TEST_F(HeldWeights, AStageAloneHoldsEverything) {
   EXPECT_EQ(Held({}), model_.weights.BytesOf(kAll));
-  EXPECT_EQ(HeldRanges(model_.weights, model_.weights.KeysOf(kAll), kAll, {}),
+  EXPECT_EQ(HeldRanges(model_.weights, model_.weights.KeysOf(kAll), kAll, {}, kHeads),
             model_.weights.RangesOf(kAll));
 }
 

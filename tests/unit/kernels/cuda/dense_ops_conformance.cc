@@ -141,6 +141,9 @@ TEST_P(DeviceConformanceTest, ElementsAgreeWithTheReference) {
     reference->ops().Add(gate.view(), b.view(), expected.view());
     ops.Add(y.view(), b.view(), y.view());
     ExpectSameBits(y, expected, "add");
+    ops.Copy(b.view(), y.view());
+    ExpectSameBits(y, b, "copy");
+    ops.Copy(expected.view(), y.view());
     reference->ops().ZeroBelow(expected.view(), 0.5f);
     ops.ZeroBelow(y.view(), 0.5f);
     ExpectSameBits(y, expected, "zero_below");

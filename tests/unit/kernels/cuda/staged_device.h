@@ -137,6 +137,10 @@ class StagedOps final : public Ops {
     StagedOperands at(device_);
     device_.ops().Add(at.In(a), at.In(b), at.Out(y));
   }
+  void Copy(TensorView x, TensorView y) override {
+    StagedOperands at(device_);
+    device_.ops().Copy(at.In(x), at.Out(y));
+  }
   void Activate(Activation kind, TensorView gate, TensorView up, TensorView y) override {
     StagedOperands at(device_);
     device_.ops().Activate(kind, at.In(gate), at.In(up), at.Out(y));

@@ -1,0 +1,169 @@
+// What sharing the heads of attention costs and saves, and when the planner does it.
+#include "placement/share_heads.h"
+
+#include <gtest/gtest.h>
+
+#include "base/units.h"
+#include "placement/forecast.h"
+#include "tests/support/tiny_model_parts.h"
+
+namespace thermocline::placement {
+namespace {
+
+using testing::MakeTinyModelParts;
+using testing::TinyModelParts;
+
+constexpr int kLayers = 3, kHeads = 8;
+constexpr int64_t kNeurons = 256;
+constexpr int64_t kContext = 4000;
+
+const TinyModelParts& Model() {
+  static const TinyModelParts parts = MakeTinyModelParts({.arch = "arcee",
+                                                          .n_layer = kLayers,
+                                                          .n_embd = 128,
+                                                          .n_ff = static_cast<int>(kNeurons),
+                                                          .n_head = 16,
+                                                          .n_head_kv = kHeads,
+                                                          .n_ctx = 8192});
+  return parts;
+}
+
+// Cards of one host that read alike and reach each other as far apart as they are told.
+class ShareHeadsTest : public ::testing::Test {
+ protected:
+  ShareHeadsTest() { Cards(2, 1e-7); }
+
+  void Cards(int n, double latency_s) {
+    cluster_ = {};
+    for (int i = 0; i < n; ++i) {
+      WorkerProfile worker{.id = {static_cast<uint64_t>(i) + 1},
+                           .host = "box",
+                           .memory_bytes = kGiB,
+                           .read_bytes_per_s = Figure::Measured(1e9),
+                           .gather_bytes_per_s = Figure::Measured(1e9),
+                           .op_overhead_s = Figure::Measured(1e-8)};
+      worker.gpu = i;
+      worker.nccl_version = "2.28.9";
+      worker.gpus.resize(static_cast<size_t>(n));
+      for (int from = 0; from < n; ++from) {
+        for (int to = 0; to < n; ++to) {
+          if (from == to) continue;
+          worker.gpus[static_cast<size_t>(from)].peers.push_back(
+              {.gpu = to,
+               .latency_s = Figure::Assumed(latency_s),
+               .bytes_per_s = Figure::Assumed(1e11)});
+        }
+      }
+      cluster_.workers.push_back(std::move(worker));
+    }
+    for (int from = 1; from <= n; ++from) {
+      for (int to = 1; to <= n; ++to) {
+        if (from == to) continue;
+        cluster_.links.push_back({.from = {static_cast<uint64_t>(from)},
+                                  .to = {static_cast<uint64_t>(to)},
+                                  .latency_s = Figure::Measured(1e-3),
+                                  .bytes_per_s = Figure::Measured(1e9),
+                                  .message_s = Figure::Measured(1e-3)});
+      }
+    }
+  }
+  PlannerInputs inputs() const {
+    return {
+        .config = model_.config, .weights = model_.weights, .heats = heats_, .cluster = cluster_};
+  }
+  // Half of the neurons each, of two.
+  Plan Halves(const HeadRange& helpers_heads) const {
+    Plan plan;
+    plan.stages = {{.lead = {1}, .layers = {0, kLayers, true, true}}};
+    plan.stages[0].helpers = {{.worker = {2}, .neurons = {kLayers, {kNeurons / 2, kNeurons}}}};
+    plan.stages[0].helpers[0].heads = helpers_heads;
+    auto completed = CompletePlan(plan, model_.config, model_.weights, cluster_, options_.request);
+    EXPECT_TRUE(completed.ok()) << completed.status();
+    return completed.ok() ? *completed : Plan{};
+  }
+  PlanForecast Forecast(const Plan& plan) const {
+    auto forecast = ForecastPlan(plan, inputs(), options_);
+    EXPECT_TRUE(forecast.ok()) << forecast.status();
+    return forecast.ok() ? *forecast : PlanForecast{};
+  }
+  PlannedModel Make() const {
+    auto planned = MakePlan(inputs(), options_);
+    EXPECT_TRUE(planned.ok()) << planned.status();
+    return planned.ok() ? *planned : PlannedModel{};
+  }
+  static int n_shared(const Plan& plan) {
+    int n = 0;
+    for (const StagePlan& stage : plan.stages) {
+      for (const HelperPlan& helper : stage.helpers) n += helper.heads.size();
+    }
+    return n;
+  }
+
+  const TinyModelParts& model_ = Model();
+  const std::vector<NeuronHeat> heats_{kLayers, NeuronHeat::Uniform(kNeurons, 1)};
+  ClusterProfile cluster_;
+  PlannerOptions options_{.request = {.n_ctx = 8192,
+                                      .n_parallel = 1,
+                                      .max_step_tokens = 16,
+                                      .ffn = model::FfnMode::kDense},
+                          .n_context = kContext};
+};
+
+TEST_F(ShareHeadsTest, WithoutHeadsAForecastIsWhatItWas) {
+  const PlannerInputs given = inputs();
+  BatchCosts costs(given, options_, PairWires(DType::kF32));
+  const CostModel& model = costs.Of(1);
+  const auto attention = model.AttentionOf({{1}, {2}}, 0, {{}, {}});
+  EXPECT_EQ(attention.seconds, model.ProblemOf({{1}, {2}}, {0, 1}).layers[0].fixed_s);
+  EXPECT_EQ(attention.busy_s, (std::vector<double>{attention.seconds, 0}));
+}
+
+// Keys and values of 4000 positions are nearly all that a step reads.
+TEST_F(ShareHeadsTest, HalfOfTheHeadsTakeHalfOfTheTime) {
+  const Plan whole = Halves({}), half = Halves({4, 8}), quarter = Halves({6, 8});
+  EXPECT_NEAR(Forecast(half).step_s, Forecast(whole).step_s / 2, 0.1 * Forecast(whole).step_s);
+  EXPECT_NEAR(Forecast(quarter).step_s, Forecast(whole).step_s * 3 / 4,
+              0.1 * Forecast(whole).step_s);
+  const PlanForecast forecast = Forecast(half);
+  const auto& members = forecast.stages[0].members;
+  EXPECT_NEAR(members[0].busy_s, members[1].busy_s, 0.2 * members[0].busy_s);
+  EXPECT_EQ(members[1].memory_bytes - Forecast(whole).stages[0].members[1].memory_bytes,
+            half.stages[0].helpers[0].kv_bytes + half.stages[0].helpers[0].bytes.sum() -
+                whole.stages[0].helpers[0].bytes.sum() +
+                OverheadModel(model_.config, model_.weights, options_.request.ffn, 16)
+                    .OfHelper(half.stages[0], half.stages[0].helpers[0]) -
+                OverheadModel(model_.config, model_.weights, options_.request.ffn, 16)
+                    .OfHelper(whole.stages[0], whole.stages[0].helpers[0]));
+}
+
+TEST_F(ShareHeadsTest, ThePlannerSharesThemWhereThatPays) {
+  const PlannedModel near = Make();
+  ASSERT_EQ(near.plan.stages.size(), 1u);
+  EXPECT_EQ(n_shared(near.plan), kHeads / 2) << PlanToJson(near.plan);
+  EXPECT_GE(near.speed.value_s, near.speed.lower_bound_s);
+  options_.policy = SplitPolicy::kFrequencyGreedy;
+  EXPECT_EQ(n_shared(Make().plan), 0) << "a baseline is what others do";
+  options_.policy = SplitPolicy::kOptimal;
+  Cards(2, 1e-2);
+  EXPECT_EQ(n_shared(Make().plan), 0) << "messages take longer than attention";
+  Cards(4, 1e-7);
+  const PlannedModel four = Make();
+  EXPECT_EQ(n_shared(four.plan), kHeads * 3 / 4) << PlanToJson(four.plan);
+  EXPECT_LT(four.speed.value_s, near.speed.value_s);
+}
+
+TEST_F(ShareHeadsTest, WhoHasNoRoomForThemGetsFewer) {
+  const PlannedModel near = Make();
+  ASSERT_EQ(near.forecast.stages.size(), 1u);
+  const auto& helper = near.forecast.stages[0].members[1];
+  const uint64_t kv_bytes = near.plan.stages[0].helpers[0].kv_bytes;
+  for (WorkerProfile& worker : cluster_.workers) {
+    if (worker.id == helper.worker) worker.memory_bytes = helper.memory_bytes - kv_bytes / 2;
+  }
+  const PlannedModel fewer = Make();
+  const auto& request = options_.request;
+  EXPECT_TRUE(ValidatePlan(fewer.plan, model_.config, model_.weights, cluster_, request).ok());
+}
+
+}  // namespace
+}  // namespace thermocline::placement
