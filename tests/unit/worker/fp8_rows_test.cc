@@ -2,6 +2,7 @@
 // weights were rounded so beforehand.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -13,10 +14,12 @@
 #include "kernels/quantize.h"
 #include "placement/model_bytes.h"
 #include "placement/op_load.h"
+#include "proto/codec.h"
 #include "tests/support/shared_stage.h"
 #include "tests/support/stage_chain.h"
 #include "tests/support/temp_file.h"
 #include "tests/support/tiny_model.h"
+#include "worker/profiler.h"
 
 namespace thermocline::worker {
 namespace {
@@ -286,6 +289,30 @@ TEST(Fp8RowsTest, AnotherPlanKeepsTheRowsThatStay) {
   EXPECT_EQ(down(second), down(load({64, kNeurons}, nullptr)));
   const Shard third = load({64, kNeurons}, &second);
   EXPECT_EQ(third.report().read_bytes, 0u);
+}
+
+// A hello that is refused is a worker that nobody hears of.
+TEST(Fp8RowsTest, WhatIsMeasuredOfThemReachesTheCoordinator) {
+  // Little memory to measure in: an emulated op takes its time.
+  const auto device = kernels::cuda::MakeEmulatedDevice({.memory_bytes = 24 << 20}).value();
+  for (const NeuronRows rows : kBoth) {
+    const auto measured =
+        MeasureWorker(*device, {.memory_bytes = 1 << 20, .rows = rows, .time = Duration{1}});
+    ASSERT_TRUE(measured.ok()) << measured.status();
+    proto::Hello hello{.profile = *measured};
+    hello.profile.neuron_rows = rows;
+    const DType fp8 = *model::Fp8TypeOf(rows);
+    const auto is_fp8 = [&](const auto& rate) { return rate.dtype == fp8; };
+    const auto& weights = hello.profile.weight_rates;
+    const auto& products = hello.profile.compute_rates;
+    EXPECT_TRUE(std::any_of(weights.begin(), weights.end(), is_fp8));
+    EXPECT_TRUE(std::any_of(products.begin(), products.end(), is_fp8));
+    std::vector<std::byte> bytes;
+    proto::Encode(hello, &bytes);
+    const auto decoded = proto::DecodeAs<proto::Hello>(bytes);
+    ASSERT_TRUE(decoded.ok()) << decoded.status();
+    EXPECT_EQ(*decoded, hello);
+  }
 }
 
 TEST(Fp8RowsTest, ADeviceWithoutThemSaysSo) {
