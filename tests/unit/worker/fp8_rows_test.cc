@@ -19,6 +19,7 @@
 #include "tests/support/stage_chain.h"
 #include "tests/support/temp_file.h"
 #include "tests/support/tiny_model.h"
+#include "worker/device_rows.h"
 #include "worker/profiler.h"
 
 namespace thermocline::worker {
@@ -267,7 +268,7 @@ TEST(Fp8RowsTest, AreReadAsTheCostModelCounts) {
 }
 
 TEST(Fp8RowsTest, AnotherPlanKeepsTheRowsThatStay) {
-  const TempFile file(TinyModel(SpecOf("arcee", DType::kF16)));
+  const TempFile file(TinyModel(SpecOf("llama", DType::kF16)));
   const LoadedModel model = OpenModel(file.path()).value();
   const auto device = Emulated();
   const model::LayerRange all{0, kLayers, true, true};
@@ -276,18 +277,27 @@ TEST(Fp8RowsTest, AnotherPlanKeepsTheRowsThatStay) {
     ffn.neurons.assign(kLayers, neurons);
     return Shard::Load(model.source(), all, ffn, *device, IgnoreProgress, prior).value();
   };
-  const auto down = [&](const Shard& shard) {
-    const TensorView view = shard.View({1, WeightRole::kFfnDownT});
-    std::vector<std::byte> bytes(view.bytes());
-    device->CopyToHost(view.data, bytes.data(), bytes.size());
-    EXPECT_TRUE(device->Synchronize().ok());
-    return bytes;
+  const auto rows = [&](const Shard& shard) {
+    std::vector<std::vector<std::byte>> matrices;
+    for (int layer = 0; layer < kLayers; ++layer) {
+      for (const WeightRole role :
+           {WeightRole::kFfnGate, WeightRole::kFfnUp, WeightRole::kFfnDownT}) {
+        const TensorView view = shard.View({layer, role});
+        EXPECT_EQ(view.dtype, DType::kFp8E4M3);
+        std::vector<std::byte>& bytes = matrices.emplace_back(view.bytes());
+        device->CopyToHost(view.data, bytes.data(), bytes.size());
+        EXPECT_TRUE(device->Synchronize().ok());
+      }
+    }
+    return matrices;
   };
   Shard first = load({0, 128}, nullptr);
   Shard second = load({64, kNeurons}, &first);
   EXPECT_GT(second.report().kept_bytes, 0u);
-  EXPECT_EQ(down(second), down(load({64, kNeurons}, nullptr)));
+  const auto fresh = rows(load({64, kNeurons}, nullptr));
+  EXPECT_EQ(rows(second), fresh);
   const Shard third = load({64, kNeurons}, &second);
+  EXPECT_EQ(rows(third), fresh);
   EXPECT_EQ(third.report().read_bytes, 0u);
 }
 
@@ -315,7 +325,23 @@ TEST(Fp8RowsTest, WhatIsMeasuredOfThemReachesTheCoordinator) {
   }
 }
 
-TEST(Fp8RowsTest, ADeviceWithoutThemSaysSo) {
+// Workers on CPUs are told, too, and go on.
+TEST(Fp8RowsTest, ADeviceWithoutThemHoldsRowsAsTheyAreAndSaysSo) {
+  const auto cpu = kernels::MakeCpuDevice({.n_threads = 1}).value();
+  const auto gpu = Emulated();
+  for (const NeuronRows wanted : kBoth) {
+    EXPECT_EQ(RowsOn(*gpu, wanted).rows, wanted);
+    EXPECT_EQ(RowsOn(*gpu, wanted).note, "");
+    const DeviceRows rows = RowsOn(*cpu, wanted);
+    EXPECT_EQ(rows.rows, NeuronRows::kAsIs);
+    EXPECT_NE(rows.note.find(Str(NeuronRowsName(wanted), " has no effect")), std::string::npos);
+    EXPECT_NE(rows.note.find(cpu->name()), std::string::npos) << rows.note;
+  }
+  EXPECT_EQ(RowsOn(*cpu, NeuronRows::kAsIs).rows, NeuronRows::kAsIs);
+  EXPECT_EQ(RowsOn(*cpu, NeuronRows::kAsIs).note, "");
+}
+
+TEST(Fp8RowsTest, ADeviceWithoutThemLoadsNone) {
   const TempFile file(TinyModel(SpecOf("arcee")));
   const LoadedModel model = OpenModel(file.path()).value();
   const auto cpu = kernels::MakeCpuDevice({.n_threads = 1}).value();
