@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <limits>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -168,6 +170,77 @@ TEST(Fp8RowsTest, QuantisedRowsStayAsTheyAre) {
   StageChain relaid(bytes.path(), options);
   EXPECT_EQ(relaid.stage(0).shard().View({0, WeightRole::kFfnUp}).dtype, DType::kQ8_0);
   EXPECT_EQ(relaid.stage(0).shard().View({0, WeightRole::kFfnDownT}).dtype, DType::kFp8E5M2);
+}
+
+// Each for its own reason.
+TEST(Fp8RowsTest, WhereNoneIsInThemItIsSaidWhy) {
+  const auto device = Emulated();
+  const auto note = [&](const TinyModelSpec& spec, const std::vector<NeuronRange>& neurons) {
+    const TempFile file(TinyModel(spec));
+    const LoadedModel model = OpenModel(file.path()).value();
+    const bool is_helper = !neurons.empty();
+    const FfnPlan ffn{.neurons = neurons, .is_helper = is_helper, .rows = NeuronRows::kFp8E4M3};
+    const auto shard = Shard::Load(model.source(), {0, kLayers, !is_helper, !is_helper}, ffn,
+                                   *device, IgnoreProgress);
+    EXPECT_TRUE(shard.ok()) << shard.status();
+    return shard->report().note;
+  };
+  const std::string none = "no rows in 8 bits: ";
+  EXPECT_EQ(note(SpecOf("arcee", DType::kQ4_0), {}),
+            none + "those of quantised types would not be smaller");
+  TinyModelSpec odd = SpecOf("arcee", DType::kF16);
+  odd.n_ff = 200;
+  EXPECT_EQ(note(odd, {}), none + "32 does not divide both sides of the matrices");
+  EXPECT_EQ(note(SpecOf("arcee", DType::kF16), std::vector<NeuronRange>(kLayers)),
+            none + "no neurons are held here");
+}
+
+// With the type's name, as the file's F32 is no worse for it.
+TEST(Fp8RowsTest, AWeightBeyondTheirRangeIsNamedAndWhatHoldsIt) {
+  const TinyModelSpec spec = SpecOf("arcee");
+  const auto device = Emulated();
+  struct Case {
+    WeightRole role;
+    const char* tensor;
+    const char* row;
+  };
+  // The second row of 64 columns; of ffn_down [64, 192], by neuron, the 65th.
+  for (const Case& at : {Case{WeightRole::kFfnUp, "blk.1.ffn_up.weight", "row=1"},
+                         Case{WeightRole::kFfnDown, "blk.1.ffn_down.weight", "row=64"}}) {
+    for (const float value : {1e8f, 1e10f, std::numeric_limits<float>::infinity()}) {
+      std::vector<std::byte> bytes = TinyModel(spec);
+      {
+        const TempFile file(bytes);
+        const LoadedModel model = OpenModel(file.path()).value();
+        const uint64_t offset = model.weights.Find(at.role, 1)->offset_bytes;
+        std::memcpy(bytes.data() + offset + 64 * sizeof value, &value, sizeof value);
+      }
+      const TempFile file(bytes);
+      const LoadedModel model = OpenModel(file.path()).value();
+      for (const NeuronRows rows : kBoth) {
+        const FfnPlan ffn{.down_by_neuron = true, .rows = rows};
+        const Status status =
+            Shard::Load(model.source(), {0, kLayers, true, true}, ffn, *device, IgnoreProgress)
+                .status();
+        const std::string name(DTypeName(*model::Fp8TypeOf(rows)));
+        const auto says = [&](const std::string& part) {
+          EXPECT_NE(status.message().find(part), std::string::npos) << status << ", not " << part;
+        };
+        if (std::isinf(value)) {
+          EXPECT_EQ(status.code(), StatusCode::kDataLoss) << status;
+          says("infinite or not a number");
+        } else if (rows == NeuronRows::kFp8E5M2 && value < 1e9f) {
+          EXPECT_TRUE(status.ok()) << status;
+          continue;
+        } else {
+          EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << status;
+          says("too large for " + name + ", --gpu-rows as-is holds it");
+          says(at.row);
+        }
+        says(at.tensor);
+      }
+    }
+  }
 }
 
 TEST(Fp8RowsTest, SeveralGiveTheBitsOfOne) {
