@@ -85,7 +85,9 @@ uint64_t ClusterStages::MostMemory(int device) const {
     share =
         std::min(share, bytes_.HeldShares(worker.neuron_rows, one, ModelBytes::Form::kAlone).least);
     if (!may_help) continue;
-    left = std::max(left, BytesLeft(one, worker, false, 2));
+    // What is fixed of a helper's counts one neuron.
+    const uint64_t neuron_bytes = bytes_.Neurons(layer, {0, 1}, worker.neuron_rows).sum();
+    left = std::max(left, BytesLeft(one, worker, false, 2) + neuron_bytes);
     share = std::min(share,
                      bytes_.HeldShares(worker.neuron_rows, one, ModelBytes::Form::kShared).least);
   }
