@@ -245,6 +245,13 @@ TEST(PlanValue, NoPlanIsBelowTheBoundWhereRowsIn8BitsTakeAnotherShareInEachLayer
     const std::vector<NeuronHeat> heats(static_cast<size_t>(n_layer), Skewed());
     const uint64_t needed_bytes = AloneBytes(model) * (5 + seed % 4) / 10;
     ClusterProfile cluster = RandomCluster(n_workers, needed_bytes, random);
+    // A card that all that fits it is best on, with room for most of the model in 8 bits.
+    const uint64_t weights = model.weights.BytesOf({0, n_layer, true, true});
+    cluster.workers[0].memory_bytes = AloneBytes(model) - weights + weights * (4 + seed % 5) / 10;
+    for (Figure* rate :
+         {&cluster.workers[0].read_bytes_per_s, &cluster.workers[0].gather_bytes_per_s}) {
+      rate->value *= 30;
+    }
     for (WorkerProfile& worker : cluster.workers) {
       if (worker.id.value == 1 || random() % 2 == 0) {
         worker.neuron_rows = model::NeuronRows::kFp8E4M3;
