@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <string>
 
+#include "model/neuron_rows_help.h"
 #include "placement/context.h"
 
 namespace thermocline::coordinator {
@@ -190,13 +191,7 @@ void AddWorkerFlags(CLI::App* app, ServeFlags* flags) {
   app->add_option("--gpu-memory", flags->gpu_memory,
                   "GPU memory of each worker that has one, for everything, e.g. 20G")
       ->group(kGroup);
-  app->add_option(
-         "--gpu-rows", flags->gpu_rows,
-         "Rows of neurons in a GPU's memory: as-is (as the file has them), fp8-e4m3 or "
-         "fp8-e5m2. In 8 bits, rows of F16 and BF16 take 53 % of their memory and bandwidth "
-         "there and those of F32 27 %, so that more neurons fit; that is not exact: a "
-         "weight is off by up to 6 % (e4m3) or 12 % (e5m2) of itself. Quantised rows stay "
-         "as they are")
+  app->add_option("--gpu-rows", flags->gpu_rows, model::kNeuronRowsHelp)
       ->check(CLI::IsMember({"as-is", "fp8-e4m3", "fp8-e5m2"}))
       ->group(kGroup);
   app->add_option("--nccl", flags->nccl,

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <vector>
 
 #include "base/check.h"
 #include "base/half.h"
@@ -226,6 +225,15 @@ void PackUnits(const uint8_t* row, int64_t n_elems, uint8_t* unit) {
   });
 }
 
+// Blocks of a row of `to`, in the file's layout, in its own.
+void StoreBlocks(const TensorView& to, const std::byte* blocks, int64_t n_elems, std::byte* out) {
+  if (to.layout == RowLayout::kLanes) {
+    PackLanesRow(to.dtype, blocks, n_elems, out);
+  } else {
+    std::memcpy(out, blocks, RowBytes(to.dtype, static_cast<uint64_t>(n_elems)));
+  }
+}
+
 }  // namespace
 
 void PackLanesRow(DType dtype, const std::byte* row, int64_t n_elems, std::byte* packed) {
@@ -254,17 +262,19 @@ void PackLanesRow(DType dtype, const std::byte* row, int64_t n_elems, std::byte*
 bool PackRow(const TensorView& from, int64_t i, const TensorView& to) {
   const std::byte* row = from.row(i);
   if (!IsFiniteRow(from.dtype, row, from.n_cols)) return false;
-  std::vector<std::byte> encoded;
-  if (from.dtype != to.dtype) {
-    encoded.resize(RowBytes(to.dtype, static_cast<uint64_t>(to.n_cols)));
-    QuantizeRow(to.dtype, {from.f32_row(i), static_cast<size_t>(from.n_cols)}, encoded.data());
-    row = encoded.data();
-    if (!IsFiniteRow(to.dtype, row, to.n_cols)) return false;
+  if (from.dtype == to.dtype) {
+    StoreBlocks(to, row, to.n_cols, to.row(i));
+    return true;
   }
-  if (to.layout == RowLayout::kLanes) {
-    PackLanesRow(to.dtype, row, to.n_cols, to.row(i));
-  } else {
-    std::memcpy(to.row(i), row, RowBytes(to.dtype, static_cast<uint64_t>(to.n_cols)));
+  // Unit by unit, each of which takes the bytes that its blocks take.
+  std::array<std::byte, kUnitElems * sizeof(float)> encoded;
+  std::byte* out = to.row(i);
+  for (int64_t begin = 0; begin < to.n_cols; begin += kUnitElems) {
+    const int64_t n = std::min<int64_t>(kUnitElems, to.n_cols - begin);
+    QuantizeRow(to.dtype, {from.f32_row(i) + begin, static_cast<size_t>(n)}, encoded.data());
+    if (!IsFiniteRow(to.dtype, encoded.data(), n)) return false;
+    StoreBlocks(to, encoded.data(), n, out);
+    out += RowBytes(to.dtype, static_cast<uint64_t>(n));
   }
   return true;
 }

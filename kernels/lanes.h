@@ -41,8 +41,8 @@ inline constexpr uint64_t kLanesSlackBytes = 64;
 struct UnitLayout {
   int quants = 0;
   int high = 0;  // Q5_K, Q6_K
-  int scales =
-      0;  // the halves of Q8_0, FP8 and Q4_0, the SuperLayout of Q4_K and Q5_K, int8 of Q6_K
+  // The halves of Q8_0, FP8 and Q4_0, the SuperLayout of Q4_K and Q5_K, int8 of Q6_K.
+  int scales = 0;
   int super_scale = 0;  // Q6_K: the halves d
   int n_bytes = 0;
 

@@ -42,14 +42,26 @@ void EncodeQ8_0(Group w, uint8_t* block) {
   }
 }
 
+// Powers of two that F16 has.
+constexpr int kLeastPower = -24, kMostPower = 15;
+
+// The least power with which `most` is no more than the largest code, of those that F16 has; more
+// than all of them where it has none.
+template <typename Format>
+int Fp8ScalePower(float most) {
+  if (most == 0) return kLeastPower;
+  if (!std::isfinite(most)) return kMostPower + 1;
+  int of_most = 0, of_largest = 0;
+  const float mantissa = std::frexp(most, &of_most);
+  const float largest = std::frexp(Format::kMaxValue, &of_largest);
+  return std::max(kLeastPower, of_most - of_largest + (mantissa > largest ? 1 : 0));
+}
+
 // Infinite where F16 has no power that is large enough.
 template <typename Format>
 void EncodeFp8Block(Group w, uint8_t* block) {
-  constexpr int kLeast = -24, kMost = 15;  // powers that F16 has
-  const float most = MaxMagnitude(w);
-  int power = kLeast;
-  while (power <= kMost && most > std::ldexp(Format::kMaxValue, power)) ++power;
-  const bool is_beyond = power > kMost;
+  const int power = Fp8ScalePower<Format>(MaxMagnitude(w));
+  const bool is_beyond = power > kMostPower;
   StoreScale(block + Fp8Layout::kScale,
              is_beyond ? std::numeric_limits<float>::infinity() : std::ldexp(1.0f, power));
   const float inverse = is_beyond ? 0 : std::ldexp(1.0f, -power);

@@ -1,10 +1,27 @@
 #include "placement/cluster_stages.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "placement/card_way.h"
 
 namespace thermocline::placement {
+namespace {
+
+enum class Rounding : uint8_t { kDown, kUp };
+
+// Bytes that take `n_bytes` where rows take `share` of them, as neurons of others count, who hold
+// them as they are. The solver knows one size for all, so a worker with smaller rows has so much
+// more memory to it: where layers differ by the largest of their shares, so that what it is given
+// fits, or in bounds by the least, so that whatever fits is given.
+uint64_t AsOthersCount(uint64_t n_bytes, double share, Rounding rounding) {
+  // A cluster file may hold any number.
+  if (share >= 1 || n_bytes > UINT64_MAX / 8) return n_bytes;
+  const double counted = static_cast<double>(n_bytes) / share;
+  return static_cast<uint64_t>(rounding == Rounding::kUp ? std::ceil(counted) : counted);
+}
+
+}  // namespace
 
 ClusterStages::ClusterStages(BatchCosts& costs, int64_t n_sequences, LeastParts least_parts,
                              int64_t n_pages)
@@ -38,9 +55,9 @@ std::optional<SplitProblem> ClusterStages::Problem(int begin, int end,
   const auto form = leads_others ? ModelBytes::Form::kShared : ModelBytes::Form::kAlone;
   for (size_t d = 0; d < group.size(); ++d) {
     const WorkerProfile& worker = WorkerAt(group[d]);
-    const uint64_t fixed = FixedBytes(layers, worker, d == 0, group.size());
     problem.devices[d].memory_bytes =
-        AsOthersCount(worker.memory_bytes - std::min(worker.memory_bytes, fixed), worker, form);
+        AsOthersCount(BytesLeft(layers, worker, d == 0, group.size()),
+                      bytes_.HeldShares(worker.neuron_rows, layers, form).most, Rounding::kDown);
   }
   return problem;
 }
@@ -57,12 +74,30 @@ SplitProblem ClusterStages::Times(int begin, int end, const std::vector<int>& gr
   return problem;
 }
 
-uint64_t ClusterStages::AsOthersCount(uint64_t n_bytes, const WorkerProfile& worker,
-                                      ModelBytes::Form form) const {
-  const double share = bytes_.HeldShare(worker.neuron_rows, form);
-  // A cluster file may hold any number.
-  if (share >= 1 || n_bytes > UINT64_MAX / 8) return n_bytes;
-  return static_cast<uint64_t>(static_cast<double>(n_bytes) / share);
+uint64_t ClusterStages::MostMemory(int device) const {
+  const WorkerProfile& worker = WorkerAt(device);
+  const bool may_help = n_devices() > 1;
+  uint64_t left = 0;
+  double share = 1;
+  for (int layer = 0; layer < n_layer(); ++layer) {
+    const model::LayerRange one = LayersOf(layer, layer + 1);
+    left = std::max(left, BytesLeft(one, worker, true, 1));
+    share =
+        std::min(share, bytes_.HeldShares(worker.neuron_rows, one, ModelBytes::Form::kAlone).least);
+    if (!may_help) continue;
+    // What is fixed of a helper's counts one neuron.
+    const uint64_t neuron_bytes = bytes_.Neurons(layer, {0, 1}, worker.neuron_rows).sum();
+    left = std::max(left, BytesLeft(one, worker, false, 2) + neuron_bytes);
+    share = std::min(share,
+                     bytes_.HeldShares(worker.neuron_rows, one, ModelBytes::Form::kShared).least);
+  }
+  return AsOthersCount(left, share, Rounding::kUp);
+}
+
+uint64_t ClusterStages::BytesLeft(const model::LayerRange& layers, const WorkerProfile& worker,
+                                  bool is_lead, size_t n_members) const {
+  const uint64_t fixed = FixedBytes(layers, worker, is_lead, n_members);
+  return worker.memory_bytes - std::min(worker.memory_bytes, fixed);
 }
 
 uint64_t ClusterStages::FixedBytes(const model::LayerRange& layers, const WorkerProfile& worker,

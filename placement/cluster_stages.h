@@ -31,6 +31,7 @@ class ClusterStages final : public StageModel {
   std::optional<SplitProblem> Problem(int begin, int end,
                                       const std::vector<int>& group) const override;
   SplitProblem Times(int begin, int end, const std::vector<int>& group) const override;
+  uint64_t MostMemory(int device) const override;
   double HopSeconds(int from, int to) const override {
     return costs_.HopSeconds(WorkerAt(from).id, WorkerAt(to).id);
   }
@@ -45,11 +46,9 @@ class ClusterStages final : public StageModel {
   // needs; of a lead that shares, also the block that it gets in any case.
   uint64_t FixedBytes(const model::LayerRange& layers, const WorkerProfile& worker, bool is_lead,
                       size_t n_members) const;
-  // Bytes that take `n_bytes` on the worker, as neurons of others count, who hold them as they are.
-  // The solver knows one size for all, so a worker with smaller rows has so much more memory to it:
-  // by the share that its rows take of that, of layers that differ the largest.
-  uint64_t AsOthersCount(uint64_t n_bytes, const WorkerProfile& worker,
-                         ModelBytes::Form form) const;
+  // The same as far as it leaves memory: what is left for neurons.
+  uint64_t BytesLeft(const model::LayerRange& layers, const WorkerProfile& worker, bool is_lead,
+                     size_t n_members) const;
   const OverheadModel& overhead() const { return overhead_; }
   uint64_t kv_bytes(const model::LayerRange& layers) const {
     return kv_layer_bytes_ * uint64_t(layers.end - layers.begin);

@@ -47,13 +47,14 @@ uint64_t Least(uint64_t too_little, uint64_t enough,
 }  // namespace
 
 uint64_t EnoughMebibytes(const ModelBytes& model, const OverheadModel& overhead,
-                         uint64_t kv_layer_bytes, size_t n_workers,
+                         uint64_t kv_layer_bytes, size_t n_workers, SomeRows rows,
                          const std::function<bool(uint64_t memory_bytes)>& fits) {
   const Stages stages(model, overhead, kv_layer_bytes);
   const uint64_t all_on_one = (stages.BytesOf(0, model.n_layer()) + kMiB - 1) / kMiB;
   const uint64_t least = Least(
       0, all_on_one, [&](uint64_t memory_bytes) { return stages.FitOn(memory_bytes, n_workers); });
-  return fits(least * kMiB) ? least : Least(least, all_on_one, fits);
+  if (!fits(least * kMiB)) return Least(least, all_on_one, fits);
+  return rows == SomeRows::kAsIs ? least : Least(0, least, fits);
 }
 
 }  // namespace thermocline::placement

@@ -1,6 +1,7 @@
 #include "placement/fit_cluster.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <set>
 #include <string>
@@ -130,6 +131,15 @@ Status FitGpus(const WorkerProfile& joined, WorkerProfile* worker) {
   return OkStatus();
 }
 
+// A file that was measured with rows as they are has no rates of rows in 8 bits, and those of
+// another type do not say them.
+template <typename Rate>
+void AddRatesOf(DType dtype, const std::vector<Rate>& joined, std::vector<Rate>* rates) {
+  const auto is_of = [&](const Rate& rate) { return rate.dtype == dtype; };
+  if (rates->empty() || std::any_of(rates->begin(), rates->end(), is_of)) return;
+  std::copy_if(joined.begin(), joined.end(), std::back_inserter(*rates), is_of);
+}
+
 Result<WorkerProfile> FitWorker(WorkerProfile worker, const WorkerProfile& joined) {
   worker.id = joined.id;
   worker.host = joined.host;
@@ -144,7 +154,13 @@ Result<WorkerProfile> FitWorker(WorkerProfile worker, const WorkerProfile& joine
   worker.gpu = joined.gpu < static_cast<int>(worker.gpus.size()) ? joined.gpu : -1;
   worker.nccl_version = joined.nccl_version;
   worker.neuron_rows = joined.neuron_rows;  // what it was started with
-  if (SaysRates(worker)) return worker;
+  if (SaysRates(worker)) {
+    const auto fp8 = model::Fp8TypeOf(worker.neuron_rows);
+    if (!fp8) return worker;
+    AddRatesOf(*fp8, joined.compute_rates, &worker.compute_rates);
+    AddRatesOf(*fp8, joined.weight_rates, &worker.weight_rates);
+    return worker;
+  }
   worker.read_bytes_per_s = joined.read_bytes_per_s;
   worker.gather_bytes_per_s = joined.gather_bytes_per_s;
   worker.read_rates = joined.read_rates;

@@ -22,9 +22,10 @@ struct FittedCluster {
 // same or not given, the others host by host in the order of their ids. Who is left over in
 // `given`, with its links, is ignored. A number that `given` lacks is that of `joined`, except that
 // all rates of a worker come from one of them: from `given` if it has any that are more than
-// assumed. Memory is the smaller of both, since nobody can use more than it offers. Links that
-// `given` lacks stay out. kInvalidArgument: it has none of those who joined, or GPUs that are not
-// there, or a link's numbers are of another transport than `transport` says of those two.
+// assumed; then those of rows in 8 bits that `joined` has and it lacks beside its rates of other
+// types are added. Memory is the smaller of both, since nobody can use more than it offers. Links
+// that `given` lacks stay out. kInvalidArgument: it has none of those who joined, or GPUs that are
+// not there, or a link's numbers are of another transport than `transport` says of those two.
 Result<FittedCluster> FitCluster(const ClusterProfile& given, const ClusterProfile& joined,
                                  const PairTransport& transport);
 

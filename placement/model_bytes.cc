@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <optional>
 
 #include "base/dtype.h"
 
@@ -189,10 +190,11 @@ PartBytes ModelBytes::WholePart(const model::LayerRange& layers, NeuronRows rows
   return bytes;
 }
 
-double ModelBytes::HeldShare(NeuronRows rows, Form form) const {
-  if (rows == NeuronRows::kAsIs || neurons_.empty()) return 1;
-  double share = 0;
-  for (size_t layer = 0; layer < neurons_.size(); ++layer) {
+ModelBytes::Shares ModelBytes::HeldShares(NeuronRows rows, const model::LayerRange& layers,
+                                          Form form) const {
+  if (rows == NeuronRows::kAsIs || neurons_.empty()) return {};
+  std::optional<Shares> shares;
+  for (auto layer = static_cast<size_t>(layers.begin); layer < size_t(layers.end); ++layer) {
     PartBytes whole = neurons_[layer];
     if (form == Form::kAlone) {
       whole.relay = relay_[layer + 1] - relay_[layer];
@@ -201,9 +203,11 @@ double ModelBytes::HeldShare(NeuronRows rows, Form form) const {
     const auto narrow = static_cast<double>(whole.sum());
     whole.saved = 0;
     const auto as_is = static_cast<double>(whole.sum());
-    share = std::max(share, as_is > 0 ? narrow / as_is : 1);
+    const double share = as_is > 0 ? narrow / as_is : 1;
+    if (!shares) shares = {share, share};
+    shares = {std::min(shares->least, share), std::max(shares->most, share)};
   }
-  return share;
+  return shares.value_or(Shares{});
 }
 
 PartBytes ModelBytes::Neurons(int layer, const NeuronRange& range, NeuronRows rows) const {

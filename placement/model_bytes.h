@@ -82,10 +82,15 @@ class ModelBytes {
   uint64_t Heads(int layer, const HeadRange& heads) const;
   // Of neurons of one layer. Ranges that follow one another add up to the whole layer's bytes.
   PartBytes Neurons(int layer, const NeuronRange& range, NeuronRows rows = NeuronRows::kAsIs) const;
-  // What neurons take on a worker with such rows, of what they take as they are: the largest share
-  // of any layer's, where members share it, or where a lead has it alone.
+  // What neurons take on a worker with such rows, of what they take as they are, where members
+  // share a layer or a lead has it alone: the least and the largest share of the layers, of which
+  // there is one or more.
   enum class Form : uint8_t { kShared, kAlone };
-  double HeldShare(NeuronRows rows, Form form) const;
+  struct Shares {
+    double least = 1, most = 1;
+    friend bool operator==(const Shares&, const Shares&) = default;
+  };
+  Shares HeldShares(NeuronRows rows, const model::LayerRange& layers, Form form) const;
   // What one token reads of them: everything but the embedding, unless the head shares it.
   uint64_t Streamed(const model::LayerRange& layers) const;
 

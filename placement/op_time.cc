@@ -46,6 +46,12 @@ double WorkerSpeed::BytesPerS(double density) const {
   return 1 / (streamed / read_bytes_per_s_ + (1 - streamed) / gather_bytes_per_s_);
 }
 
+bool WorkerSpeed::HasFlopsOf(DType dtype) const {
+  return std::any_of(compute_rates_.begin(), compute_rates_.end(), [&](const ComputeRate& rate) {
+    return rate.dtype == dtype && rate.flops_per_s.known();
+  });
+}
+
 // Between two measured batches the rate is taken to change with the logarithm of their size.
 double WorkerSpeed::FlopsPerS(DType dtype, double n_rows) const {
   const ComputeRate* below = nullptr;
@@ -91,8 +97,17 @@ std::optional<double> WorkerSpeed::MeasuredSeconds(const OpLoad& op, double byte
   return bytes * times.SecondsPerByte(1, most) + std::max(0.0, further);
 }
 
+// An unknown FLOP rate is infinite, and an unknown rate of weights that of plain reading: either
+// would make rows of 8 bits faster than what they are compared with.
+bool WorkerSpeed::IsMeasuredInRows(const OpLoad& op) const {
+  if (HasFlopsOf(op.dtype) && !HasFlopsOf(*row_type_)) return false;
+  const auto use = UseOf(op.kind);
+  return !use || !weight_times_.Of(*use, op.dtype).known() ||
+         weight_times_.Of(*use, *row_type_).known();
+}
+
 OpLoad WorkerSpeed::AsHeldHere(OpLoad op) const {
-  if (!row_type_ || op.narrow_share >= 1) return op;
+  if (!row_type_ || op.narrow_share >= 1 || !IsMeasuredInRows(op)) return op;
   op.dtype = *row_type_;
   for (double* const bytes :
        {&op.bytes, &op.bytes_per_neuron, &op.bytes_per_selected, &op.bytes_per_active}) {

@@ -40,13 +40,16 @@ class WorkerSpeed {
   static constexpr double kAssumedOpOverheadS = 3e-6;
 
  private:
-  // The op as this worker does it, whose neuron rows may be of 8 bits.
+  // The op as this worker does it, whose neuron rows may be of 8 bits. Where it was measured with
+  // weights of the op's type but not with such rows, the op stays: no faster than was measured.
   OpLoad AsHeldHere(OpLoad op) const;
+  bool IsMeasuredInRows(const OpLoad& op) const;
   double RooflineSeconds(const OpLoad& op, double bytes, double flops, double density) const;
   std::optional<double> MeasuredSeconds(const OpLoad& op, double bytes, double flops,
                                         double density) const;
   double ComputeSeconds(DType dtype, double n_rows, double flops) const;
   double BytesPerS(double density) const;
+  bool HasFlopsOf(DType dtype) const;
   double FlopsPerS(DType dtype, double n_rows) const;  // infinite when unknown
 
   double read_bytes_per_s_;

@@ -10,6 +10,9 @@ namespace {
 // Thread counts, or weight types times batch sizes, that a worker may have measured.
 constexpr int64_t kMaxRates = 1024;
 
+// Rates are measured of types of memory, too, which no file has.
+constexpr DType kLastDType = static_cast<DType>(kNumDTypes - 1);
+
 void Put(const placement::Figure& in, wire::Figure* out) {
   out->set_value(in.value);
   out->set_origin(static_cast<uint32_t>(in.origin));
@@ -50,7 +53,7 @@ Status GetWeightRates(const wire::WorkerProfile& in, placement::WorkerProfile* o
   for (const wire::WeightRate& rate : in.weight_rates()) {
     placement::WeightRate& added = out->weight_rates.emplace_back();
     TC_RETURN_IF_ERROR(GetEnum("weight_rates.use", rate.use(), WeightUse::kAxpyRows, &added.use));
-    TC_RETURN_IF_ERROR(GetEnum("weight_rates.dtype", rate.dtype(), DType::kI32, &added.dtype));
+    TC_RETURN_IF_ERROR(GetEnum("weight_rates.dtype", rate.dtype(), kLastDType, &added.dtype));
     TC_RETURN_IF_ERROR(GetFinite("weight_rates.row_share", rate.row_share(), &added.row_share));
     if (!(added.row_share > 0 && added.row_share <= 1)) {
       return DataLoss(Str("message: weight_rates.row_share is no share: ", added.row_share));
@@ -73,7 +76,7 @@ Status GetRates(const wire::WorkerProfile& in, placement::WorkerProfile* out) {
   TC_RETURN_IF_ERROR(CheckCount("profile.compute_rates", in.compute_rates_size(), kMaxRates));
   for (const wire::ComputeRate& rate : in.compute_rates()) {
     placement::ComputeRate& added = out->compute_rates.emplace_back();
-    TC_RETURN_IF_ERROR(GetEnum("compute_rates.dtype", rate.dtype(), DType::kI32, &added.dtype));
+    TC_RETURN_IF_ERROR(GetEnum("compute_rates.dtype", rate.dtype(), kLastDType, &added.dtype));
     TC_RETURN_IF_ERROR(
         GetInt("compute_rates.n_tokens", rate.n_tokens(), 1, kMaxInt, &added.n_tokens));
     TC_RETURN_IF_ERROR(Get("compute_rates.flops_per_s", rate.flops_per_s(), &added.flops_per_s));
@@ -181,7 +184,7 @@ Status Get(std::string_view field, const wire::NeuronRanges& in,
 }
 
 Status GetWire(std::string_view field, uint32_t in, DType* out) {
-  TC_RETURN_IF_ERROR(GetEnum(field, in, static_cast<DType>(kNumDTypes - 1), out));
+  TC_RETURN_IF_ERROR(GetEnum(field, in, kLastDType, out));
   if (IsFloat(*out)) return OkStatus();
   return DataLoss(Str("message: ", field, " is no float type: ", DTypeName(*out)));
 }

@@ -3,6 +3,8 @@
 #include <CLI/CLI.hpp>
 #include <string_view>
 
+#include "model/neuron_rows_help.h"
+
 namespace thermocline::worker {
 namespace {
 
@@ -23,14 +25,7 @@ void AddFlags(CLI::App* app, WorkerFlags* flags) {
   app->add_option("--gpu-memory", flags->gpu_memory,
                   "GPU memory that this process may use for everything, e.g. 20G (default: 95 % of "
                   "what is free there)");
-  app->add_option(
-         "--gpu-rows", flags->gpu_rows,
-         "Rows of neurons in a GPU's memory: as-is (as the file has them), fp8-e4m3 or "
-         "fp8-e5m2. In 8 bits, rows of F16 and BF16 take 53 % of their memory and bandwidth "
-         "there and those of F32 27 %, so that more neurons fit; that is not exact: a "
-         "weight is off by up to 6 % (e4m3) or 12 % (e5m2) of itself. Quantised rows stay "
-         "as they are")
-      ->capture_default_str();
+  app->add_option("--gpu-rows", flags->gpu_rows, model::kNeuronRowsHelp)->capture_default_str();
   app->add_option("--nccl", flags->nccl,
                   "How GPUs add the sums of one stage and pass activations to the next: auto (by "
                   "NCCL where it is installed, between stages where it is faster, too), always "

@@ -11,6 +11,7 @@
 #include "comm/data_ports.h"
 #include "comm/mpi_runtime.h"
 #include "worker/device_claim.h"
+#include "worker/device_rows.h"
 #include "worker/gpu_ways.h"
 
 namespace thermocline::worker {
@@ -62,14 +63,6 @@ Result<ClaimedDevice> DeviceOf(const WorkerOptions& options) {
   return ClaimedDevice{std::move(chosen), std::nullopt, options.device.ordinal};
 }
 
-// What the device can: with --gpu-rows a service's workers are told it, those on CPUs too.
-model::NeuronRows RowsOn(const kernels::Device& device, model::NeuronRows wanted) {
-  if (wanted == model::NeuronRows::kAsIs || device.has_fp8_rows()) return wanted;
-  LogInfo("worker", Str("--gpu-rows ", model::NeuronRowsName(wanted), " has no effect: ",
-                        device.name(), " is no GPU, and holds rows of neurons as they are"));
-  return model::NeuronRows::kAsIs;
-}
-
 Status Serve(WorkerOptions options, comm::MpiRuntime* mpi, WorkerRequests& requests) {
   const std::atomic<bool>& stop = requests.stop;
   const comm::PeerId peer = RandomPeer();
@@ -83,7 +76,9 @@ Status Serve(WorkerOptions options, comm::MpiRuntime* mpi, WorkerRequests& reque
     options.n_threads = 1;  // the step thread
     options.offers_host = false;
   }
-  options.neuron_rows = RowsOn(*device, options.neuron_rows);
+  const DeviceRows rows = RowsOn(*device, options.neuron_rows);
+  if (!rows.note.empty()) LogInfo("worker", rows.note);
+  options.neuron_rows = rows.rows;
   if (options.slowdown > 1) device = kernels::SlowDown(std::move(device), options.slowdown);
   GpuWays gpu_ways;
   if (device->stream() != nullptr) {

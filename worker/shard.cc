@@ -21,10 +21,16 @@ constexpr size_t kProgressBytes = 8 << 20;
 // Values re-encoded at a time, as F32: 1 MiB, an L2 cache.
 constexpr int64_t kChunkElems = 256 * 1024;
 
-// An error for the row that Device::Pack names; the rows it was given began at `first_row`.
-Status CheckFinite(int64_t first_row, int64_t bad_row) {
-  if (bad_row < 0) return OkStatus();
-  return DataLoss(Str("a weight is infinite or not a number:", Kv("row", first_row + bad_row)));
+Status NotFinite(int64_t row) {
+  return DataLoss(Str("a weight is infinite or not a number:", Kv("row", row)));
+}
+
+// Of row `i` of `from`, which Device::Pack refused; in the file, or by neuron, it is `row`.
+Status NotPacked(const TensorView& from, int64_t i, int64_t row, DType to) {
+  if (!kernels::IsFiniteRow(from.dtype, from.row(i), from.n_cols)) return NotFinite(row);
+  const std::string too_large = Str("a weight is too large for ", DTypeName(to));
+  if (!IsFp8(to)) return DataLoss(Str(too_large, ":", Kv("row", row)));
+  return InvalidArgument(Str(too_large, ", --gpu-rows as-is holds it:", Kv("row", row)));
 }
 
 TensorView MappedView(const model::TensorInfo& info, std::span<const std::byte> mapping) {
@@ -44,6 +50,21 @@ bool IsStreamed(const WeightKey& key, const model::WeightIndex& weights) {
 
 bool IsOfQuery(WeightRole role) {
   return role == WeightRole::kAttnQ || role == WeightRole::kAttnQBias;
+}
+
+// Why no matrix of an FFN, of those held, has its rows in 8 bits where that was asked for.
+std::string_view WhyNoneIsNarrow(const model::WeightIndex& weights,
+                                 std::span<const WeightKey> held) {
+  bool has_neurons = false;
+  for (const auto& [layer, role] : held) {
+    const bool is_of_neurons = role == WeightRole::kFfnGate || role == WeightRole::kFfnUp ||
+                               role == WeightRole::kFfnDown || role == WeightRole::kFfnDownT;
+    if (!is_of_neurons) continue;
+    has_neurons = true;
+    if (!IsFloat(weights.Find(role, layer)->dtype)) continue;
+    return "32 does not divide both sides of the matrices";
+  }
+  return has_neurons ? "those of quantised types would not be smaller" : "no neurons are held here";
 }
 
 std::span<const std::byte> BytesOf(const model::TensorInfo& info,
@@ -121,9 +142,8 @@ Result<Shard> Shard::LoadOver(const ModelSource& source, const model::LayerRange
     shard.report_.note += Str(shard.report_.note.empty() ? "" : ", ", "rows of ", shard.n_narrowed_,
                               " FFN matrices in 8 bits (", model::NeuronRowsName(ffn.rows), ")");
   } else if (ffn.rows != model::NeuronRows::kAsIs) {
-    shard.report_.note +=
-        Str(shard.report_.note.empty() ? "" : ", ",
-            "no rows in 8 bits: ", "those of quantised types would not be smaller");
+    shard.report_.note += Str(shard.report_.note.empty() ? "" : ", ",
+                              "no rows in 8 bits: ", WhyNoneIsNarrow(weights, parts.front().keys));
   }
   if (shard.ordered_) {
     shard.report_.note += Str(shard.report_.note.empty() ? "" : ", ", "neurons in heat order");
@@ -230,7 +250,7 @@ Status Shard::LoadMapped(const WeightKey& key, const model::TensorInfo& info,
   }
   TC_RETURN_IF_ERROR(ReadBytes(BytesOf(info, reader), on_progress));
   for (int64_t i = 0; i < mapped.n_rows; ++i) {
-    if (!kernels::IsFiniteRow(mapped.dtype, mapped.row(i), mapped.n_cols)) return CheckFinite(0, i);
+    if (!kernels::IsFiniteRow(mapped.dtype, mapped.row(i), mapped.n_cols)) return NotFinite(i);
   }
   if (is_placed) {
     PlaceVector(mapped, target, device);
@@ -358,12 +378,16 @@ Status Shard::Pack(const model::TensorInfo& info, const Target& target,
 
 Status Shard::Place(TensorView from, int64_t first_row, TensorView to,
                     std::span<const int32_t> places, kernels::Device& device) {
-  if (places.empty())
-    return CheckFinite(first_row, device.Pack(from, to.Rows(first_row, from.n_rows)));
+  if (places.empty()) {
+    const int64_t bad_row = device.Pack(from, to.Rows(first_row, from.n_rows));
+    return bad_row < 0 ? OkStatus() : NotPacked(from, bad_row, first_row + bad_row, to.dtype);
+  }
   for (int64_t i = 0; i < from.n_rows; ++i) {
     const int64_t place = places[static_cast<size_t>(first_row + i)];
     if (place == kNotHeld) continue;
-    if (device.Pack(from.Rows(i, 1), to.Rows(place, 1)) >= 0) return CheckFinite(first_row, i);
+    if (device.Pack(from.Rows(i, 1), to.Rows(place, 1)) >= 0) {
+      return NotPacked(from, i, first_row + i, to.dtype);
+    }
   }
   return OkStatus();
 }
@@ -401,7 +425,7 @@ Status Shard::Relay(TensorView columns, int64_t first, const Target& target,
                     kernels::Device& device) {
   for (int64_t i = 0; i < columns.n_rows; ++i) {
     if (!kernels::IsFiniteRow(columns.dtype, columns.row(i), columns.n_cols)) {
-      return CheckFinite(0, i);
+      return NotFinite(i);
     }
   }
   if (IsFloat(target.view.dtype) && target.places.empty() && device.reads_host_memory()) {

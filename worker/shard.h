@@ -99,8 +99,8 @@ class Shard {
   // predictors are kept as Q8_0, and rows of neurons in 8 bits where `ffn` says so. kDataLoss or
   // kUnavailable when bytes cannot be read, kDataLoss when a weight that is re-encoded is not a
   // number, or too large, kUnavailable when the device is lost, kInvalidArgument when it has no ops
-  // for rows of 8 bits, kResourceExhausted without memory for copies, and what `on_progress`
-  // returns.
+  // for rows of 8 bits, or a weight is too large for them, kResourceExhausted without memory for
+  // copies, and what `on_progress` returns.
   //
   // `prior`: a shard of the same source for another plan, or null. Matrices whose rows are the same
   // are taken over where they lie; of the others the rows that stay are copied and only new ones

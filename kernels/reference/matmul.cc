@@ -30,8 +30,8 @@ std::vector<std::vector<double>> TokenValues(const TensorView& w, const TensorVi
   for (int64_t t = 0; t < x.n_rows; ++t) {
     const float* row = x.f32_row(t);
     tokens.emplace_back(row, row + x.n_cols);
-    if (w.layout == RowLayout::kLanes && MeetsBytes(w.dtype))
-      RoundBlocks(row, x.n_cols, &tokens.back());
+    const bool is_rounded = w.layout == RowLayout::kLanes && MeetsBytes(w.dtype);
+    if (is_rounded) RoundBlocks(row, x.n_cols, &tokens.back());
   }
   return tokens;
 }

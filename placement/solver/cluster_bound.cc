@@ -21,21 +21,6 @@ constexpr double kNoFit = std::numeric_limits<double>::infinity();
 constexpr int64_t kMaxAsked = 30000;
 constexpr int kThreads = 2;
 
-// The most that a device can have for neurons: with one layer, leading or helping.
-uint64_t MostMemory(const StageModel& model, int device) {
-  const int middle = model.n_layer() / 2;
-  uint64_t most = 0;
-  if (const auto lead = model.Problem(middle, middle + 1, {device})) {
-    most = lead->devices[0].memory_bytes;
-  }
-  for (int lead = 0; lead < model.n_devices(); ++lead) {
-    if (lead == device) continue;
-    const auto helper = model.Problem(middle, middle + 1, {lead, device});
-    if (helper) return std::max(most, helper->devices[1].memory_bytes);
-  }
-  return most;
-}
-
 // What is fixed as one more block without bytes, which any device may have: where only the
 // bottleneck counts, some device must be busy with it.
 void MakeFixedABlock(SplitLayer* layer) {
@@ -89,7 +74,7 @@ std::optional<FreeLinks> FreeLinksOf(const StageModel& model, SplitObjective obj
       one.layers[l].least_active.clear();
       one.layers[l].active.clear();
     }
-    one.devices = {SplitDevice{.memory_bytes = MostMemory(model, d)}};
+    one.devices = {SplitDevice{.memory_bytes = model.MostMemory(d)}};
     if (!all) {
       all = std::move(one);
       continue;
@@ -135,7 +120,7 @@ class LeadsBound {
  public:
   LeadsBound(const StageModel& model, SplitObjective objective, const std::atomic<bool>* stop)
       : model_(model), objective_(objective), stop_(stop) {
-    for (int d = 0; d < model.n_devices(); ++d) memory_.push_back(MostMemory(model, d));
+    for (int d = 0; d < model.n_devices(); ++d) memory_.push_back(model.MostMemory(d));
     first_ = FirstOfTypes(model);
   }
 

@@ -278,6 +278,20 @@ void LeaveOutIdle(StageChoice& stage) {
 
 }  // namespace
 
+uint64_t StageModel::MostMemory(int device) const {
+  const int middle = n_layer() / 2;
+  uint64_t most = 0;
+  if (const auto lead = Problem(middle, middle + 1, {device})) {
+    most = lead->devices[0].memory_bytes;
+  }
+  for (int lead = 0; lead < n_devices(); ++lead) {
+    if (lead == device) continue;
+    const auto helper = Problem(middle, middle + 1, {lead, device});
+    if (helper) return std::max(most, helper->devices[1].memory_bytes);
+  }
+  return most;
+}
+
 Result<StageSearchResult> SearchStages(const StageModel& model, const StageSearchOptions& options) {
   if (model.n_layer() < 1 || model.n_devices() < 1 ||
       model.n_devices() > static_cast<int>(kMaxSplitDevices) || options.max_group < 1) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <optional>
 #include <vector>
 
@@ -27,6 +28,10 @@ class StageModel {
   virtual SplitProblem Times(int begin, int end, const std::vector<int>& group) const {
     return Problem(begin, end, group).value_or(SplitProblem{});
   }
+  // For bounds: the most that a device can have for neurons, with one layer, leading or helping.
+  // One that holds blocks in fewer bytes than problems say has so much more that whatever it can
+  // hold fits by what they say.
+  virtual uint64_t MostMemory(int device) const;
   // From one stage's lead to the next one's, per token.
   virtual double HopSeconds(int from, int to) const = 0;
 };

@@ -43,6 +43,15 @@ class GpusTest(ClusterTest):
         self.assertEqual(gpus[0]["peers"][0]["path"], "across NUMA nodes")
         self.assertEqual(gpus[0]["peers"][0]["bytes_per_s"]["origin"], "assumed")
 
+    def test_a_cpu_has_no_rows_in_8_bits_and_says_so(self):
+        saved = self.path("cluster.yaml")
+        code, output = self.run_program("machine", "--seconds", "0", "--device", "cpu",
+                                        "--gpu-rows", "fp8-e4m3", "--save-cluster", saved)
+        self.assertEqual(code, 0, output)
+        self.assertIn("--gpu-rows fp8-e4m3 has no effect: cpu", output)
+        with open(saved, encoding="utf-8") as file:
+            self.assertNotIn("gpu_rows", file.read())
+
     def test_without_a_driver_there_are_none(self):
         code, output = self.run_program("machine", "--seconds", "0")
         self.assertEqual(code, 0, output)

@@ -29,6 +29,9 @@ Result<MachineOptions> ParseMachineFlags(const MachineFlags& flags) {
   auto device = kernels::ParseDeviceChoice(flags.device);
   if (!device.ok()) return device.status().WithContext("--device");
   options.device = *device;
+  const auto rows = model::ParseNeuronRows(flags.gpu_rows);
+  if (!rows.ok()) return rows.status().WithContext("--gpu-rows");
+  options.neuron_rows = *rows;
   auto cpus = ParseCpuList(flags.cpus);
   if (!cpus.ok()) return cpus.status().WithContext("--cpus");
   options.cpus = *std::move(cpus);

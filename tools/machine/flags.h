@@ -7,13 +7,15 @@
 
 #include "base/status.h"
 #include "kernels/device_choice.h"
+#include "model/neuron_rows.h"
 
 namespace thermocline::tools {
 
 struct MachineFlags {
-  int n_threads = 0;            // 0: one per CPU of `cpus`, or per allowed CPU
-  std::string cpus;             // "0-3,8"; "" = wherever the system puts the threads
-  std::string device = "auto";  // see kernels::ParseDeviceChoice
+  int n_threads = 0;               // 0: one per CPU of `cpus`, or per allowed CPU
+  std::string cpus;                // "0-3,8"; "" = wherever the system puts the threads
+  std::string device = "auto";     // see kernels::ParseDeviceChoice
+  std::string gpu_rows = "as-is";  // see model::NeuronRows
   std::string isa = "auto";
   std::string memory;        // "": nine tenths of what is available
   double seconds = 0.45;     // of all measurements
@@ -22,6 +24,7 @@ struct MachineFlags {
 
 struct MachineOptions {
   kernels::DeviceChoice device;
+  model::NeuronRows neuron_rows = model::NeuronRows::kAsIs;
   int n_threads = 1;
   std::vector<int> cpus;
   uint64_t memory_bytes = 0;

@@ -1,6 +1,7 @@
 // thermocline-machine: what this host can do, as a worker would say of itself.
 #include <CLI/CLI.hpp>
 
+#include "model/neuron_rows_help.h"
 #include "tools/machine/flags.h"
 #include "tools/machine/run.h"
 #include "tools/program.h"
@@ -22,6 +23,8 @@ void AddFlags(CLI::App* app, thermocline::tools::MachineFlags* flags) {
   app->add_option("--device", flags->device,
                   "What to measure: cpu, cuda (a GPU), cuda:1 (the second one), or auto: a GPU if "
                   "there is one")
+      ->capture_default_str();
+  app->add_option("--gpu-rows", flags->gpu_rows, thermocline::model::kNeuronRowsHelp)
       ->capture_default_str();
   app->add_option("--isa", flags->isa, "Instruction set of the kernels")->capture_default_str();
   app->add_option("--memory", flags->memory,

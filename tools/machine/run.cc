@@ -14,6 +14,7 @@
 #include "tools/machine/machine_info.h"
 #include "tools/table.h"
 #include "worker/device_memory.h"
+#include "worker/device_rows.h"
 #include "worker/probe/device_copy_probe.h"
 #include "worker/profiler.h"
 
@@ -112,15 +113,19 @@ Status RunMachine(const MachineFlags& flags) {
                       kernels::MakeDevice(options.device, {options.n_threads, options.cpus}));
   const auto& device = chosen.device;
   if (!chosen.note.empty()) LogInfo("tools", chosen.note);
+  const worker::DeviceRows rows = worker::RowsOn(*device, options.neuron_rows);
+  if (!rows.note.empty()) LogInfo("tools", rows.note);
   TC_ASSIGN_OR_RETURN(
       WorkerProfile worker,
       worker::MeasureWorker(*device, {.n_threads = options.n_threads,
                                       .cpus = options.cpus,
                                       .memory_bytes = options.memory_bytes,
+                                      .rows = rows.rows,
                                       .time = std::chrono::duration_cast<Duration>(
                                           std::chrono::duration<double>(options.seconds))}));
   TC_ASSIGN_OR_RETURN(const std::string copying, CopyingText(*device));
   worker.id = {1};
+  worker.neuron_rows = rows.rows;
   if (!device->reads_host_memory()) {
     TC_ASSIGN_OR_RETURN(worker.memory_bytes, worker::MemoryToOffer(*device, 0));
   }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/device.h"
+#include "kernels/lanes.h"
 #include "kernels/quantize.h"
 #include "op_testing.h"
 
@@ -181,6 +182,19 @@ TYPED_TEST(Fp8Test, ScalesAreTheLeastThatDoNotSaturate) {
     EXPECT_LE(most, scale * TypeParam::kLargest);
     EXPECT_TRUE(most > scale / 2 * TypeParam::kLargest || scale == 0x1p-24) << most;
   }
+  // At every power that F16 has, and next to it.
+  for (int power = -24; power <= 15; ++power) {
+    const float limit = std::ldexp(float{TypeParam::kLargest}, power);
+    const auto scale_of = [](float most) {
+      std::vector<float> row(32, 0.0f);
+      row[31] = most;
+      return F16ToF32(LoadU16(Quantized<TypeParam>(row).data()));
+    };
+    EXPECT_EQ(scale_of(limit), std::ldexp(1.0f, power)) << power;
+    EXPECT_EQ(scale_of(std::nextafter(limit, 0.0f)), std::ldexp(1.0f, power)) << power;
+    EXPECT_EQ(scale_of(std::nextafter(limit, kInf)),
+              power == 15 ? kInf : std::ldexp(1.0f, power + 1));
+  }
   const auto zeros = Quantized<TypeParam>(std::vector<float>(32, 0.0f));
   std::vector<float> decoded(32, 1.0f);
   DequantizeRow(TypeParam::kType, zeros.data(), 32, decoded.data());
@@ -201,6 +215,27 @@ TYPED_TEST(Fp8Test, PackedRowsDecodeToTheBitsOfOthers) {
     const Tensor packed = rows.Packed();
     EXPECT_EQ(packed.view().layout, RowLayout::kLanes);
     EXPECT_EQ(packed.Floats(1), rows.Floats(1)) << n;
+  }
+}
+
+// Whatever units a row has.
+TYPED_TEST(Fp8Test, FloatsArePackedAsTheirBlocksAre) {
+  for (const int64_t n : {32, 512, 544, 1280}) {
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal(0, 1);
+    std::vector<float> row(static_cast<size_t>(n));
+    for (float& value : row) value = normal(random);
+    const auto blocks = Quantized<TypeParam>(row);
+    std::vector<std::byte> wanted(blocks.size()), packed(blocks.size());
+    PackLanesRow(TypeParam::kType, blocks.data(), n, wanted.data());
+    TensorView to = TensorView::Dense(packed.data(), TypeParam::kType, 1, n);
+    EXPECT_TRUE(PackRow(TensorView::F32(row.data(), 1, n), 0, to));
+    EXPECT_EQ(packed, blocks) << n;
+    to.layout = RowLayout::kLanes;
+    EXPECT_TRUE(PackRow(TensorView::F32(row.data(), 1, n), 0, to));
+    EXPECT_EQ(packed, wanted) << n;
+    row.back() = 1e20f;
+    EXPECT_FALSE(PackRow(TensorView::F32(row.data(), 1, n), 0, to)) << "too large";
   }
 }
 

@@ -24,7 +24,8 @@ ClusterProfile TwoWorkers() {
   first.gather_bytes_per_s = Figure::Assumed(17e9);
   first.op_overhead_s = Figure::Measured(3e-6);
   first.read_rates = {{1, Figure::Measured(12e9)}, {8, Figure::Measured(24.5e9)}};
-  first.compute_rates = {{DType::kQ4_K, 64, {9e11, Origin::kGiven}}};
+  first.compute_rates = {{DType::kQ4_K, 64, {9e11, Origin::kGiven}},
+                         {DType::kFp8E5M2, 1, Figure::Measured(3e11)}};
   first.weight_rates = {{WeightUse::kMatMul, DType::kQ8_0, 1, 4, Figure::Measured(12e9)},
                         {WeightUse::kAxpyRows, DType::kF16, 0.1, 1, Figure::Assumed(9e9)}};
   first.gpus = {{.name = "A \"100\"",

@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <utility>
+#include <vector>
+
 #include "base/str.h"
 #include "base/units.h"
 
@@ -93,6 +96,44 @@ TEST_F(FitClusterTest, RatesComeFromOneSource) {
   EXPECT_TRUE(cluster->workers[0].weight_rates.empty());
   EXPECT_EQ(cluster->workers[0].op_overhead_s, Figure::Measured(3e-6));
   EXPECT_EQ(cluster->workers[1].weight_rates, joined_.workers[1].weight_rates);
+}
+
+// But those of rows in 8 bits, which a file that was measured without them lacks.
+TEST_F(FitClusterTest, RatesOfRowsIn8BitsAreThoseOfTheWorkerWhereTheFileHasNone) {
+  constexpr DType kFp8 = DType::kFp8E4M3;
+  const auto rate = [](DType dtype, double per_s) {
+    return std::pair(WeightRate{.dtype = dtype, .bytes_per_s = Figure::Measured(per_s)},
+                     ComputeRate{.dtype = dtype, .flops_per_s = Figure::Measured(per_s)});
+  };
+  const auto [given_f16, given_f16_products] = rate(DType::kF16, 1e9);
+  const auto [given_fp8, given_fp8_products] = rate(kFp8, 2e9);
+  const auto [joined_f16, joined_f16_products] = rate(DType::kF16, 3e9);
+  const auto [joined_fp8, joined_fp8_products] = rate(kFp8, 4e9);
+  WorkerProfile &given = given_.workers[0], &joined = joined_.workers[0];
+  joined.neuron_rows = model::NeuronRows::kFp8E4M3;
+  joined.weight_rates = {joined_f16, joined_fp8};
+  joined.compute_rates = {joined_f16_products, joined_fp8_products};
+
+  given.weight_rates = {given_f16};
+  given.compute_rates = {given_f16_products};
+  auto cluster = Fit();
+  ASSERT_TRUE(cluster.ok()) << cluster.status();
+  EXPECT_EQ(cluster->workers[0].weight_rates, (std::vector{given_f16, joined_fp8}));
+  EXPECT_EQ(cluster->workers[0].compute_rates,
+            (std::vector{given_f16_products, joined_fp8_products}));
+
+  given.weight_rates = {given_f16, given_fp8};
+  given.compute_rates.clear();
+  cluster = Fit();
+  ASSERT_TRUE(cluster.ok()) << cluster.status();
+  EXPECT_EQ(cluster->workers[0].weight_rates, given.weight_rates);
+  EXPECT_TRUE(cluster->workers[0].compute_rates.empty()) << "it has none to compare with";
+
+  joined.neuron_rows = model::NeuronRows::kAsIs;
+  given.weight_rates = {given_f16};
+  cluster = Fit();
+  ASSERT_TRUE(cluster.ok()) << cluster.status();
+  EXPECT_EQ(cluster->workers[0].weight_rates, given.weight_rates);
 }
 
 TEST_F(FitClusterTest, WhatWasAssumedGivesWayToWhatIsMeasured) {

@@ -7,6 +7,7 @@
 namespace thermocline::placement {
 namespace {
 
+using testing::MakeMixedModelParts;
 using testing::MakeTinyModelParts;
 using testing::TinyModelParts;
 
@@ -70,8 +71,10 @@ TEST(ModelBytes, RowsIn8BitsSaveWhatTheyTakeLess) {
       EXPECT_EQ(bytes.HelperPart(all, second, NeuronRows::kFp8E5M2).saved, whole.saved / 4 * 3);
       EXPECT_EQ(bytes.LeadPart(all, first).saved, 0u);
       for (const auto form : {ModelBytes::Form::kShared, ModelBytes::Form::kAlone}) {
-        EXPECT_DOUBLE_EQ(bytes.HeldShare(NeuronRows::kAsIs, form), 1);
-        EXPECT_DOUBLE_EQ(bytes.HeldShare(NeuronRows::kFp8E4M3, form), 34.0 / 32 / double(elem));
+        EXPECT_EQ(bytes.HeldShares(NeuronRows::kAsIs, all, form), ModelBytes::Shares{});
+        const ModelBytes::Shares shares = bytes.HeldShares(NeuronRows::kFp8E4M3, all, form);
+        EXPECT_DOUBLE_EQ(shares.most, 34.0 / 32 / double(elem));
+        EXPECT_EQ(shares.least, shares.most);
       }
     }
   }
@@ -86,10 +89,28 @@ TEST(ModelBytes, RowsIn8BitsSaveOfQ8OnlyWhatIsRelaid) {
   constexpr auto kRows = NeuronRows::kFp8E4M3;
   EXPECT_EQ(dense.WholePart(all, kRows).sum(), model.weights.BytesOf(all));
   EXPECT_EQ(exact.WholePart(all, kRows).sum(), model.weights.BytesOf(all));
-  EXPECT_DOUBLE_EQ(dense.HeldShare(kRows, ModelBytes::Form::kAlone), 1);
+  EXPECT_DOUBLE_EQ(dense.HeldShares(kRows, all, ModelBytes::Form::kAlone).most, 1);
   const double shared = 3 * 34.0 / (2 * 34 + 64);
-  EXPECT_DOUBLE_EQ(dense.HeldShare(kRows, ModelBytes::Form::kShared), shared);
-  EXPECT_DOUBLE_EQ(exact.HeldShare(kRows, ModelBytes::Form::kAlone), shared);
+  EXPECT_DOUBLE_EQ(dense.HeldShares(kRows, all, ModelBytes::Form::kShared).most, shared);
+  EXPECT_DOUBLE_EQ(exact.HeldShares(kRows, all, ModelBytes::Form::kAlone).most, shared);
+}
+
+// Of the layers asked for: others may have other types.
+TEST(ModelBytes, SharesAreThoseOfTheLayersAskedFor) {
+  const TinyModelParts model =
+      MakeMixedModelParts({.n_layer = 4}, {{1, DType::kF16}, {2, DType::kQ4_0}});
+  const ModelBytes bytes = ModelBytes::Of(model.config, model.weights, model::FfnMode::kDense);
+  const auto shares = [&](int begin, int end) {
+    const model::LayerRange layers{begin, end, begin == 0, end == 4};
+    return bytes.HeldShares(NeuronRows::kFp8E4M3, layers, ModelBytes::Form::kAlone);
+  };
+  constexpr double kOfF32 = 34.0 / 128, kOfF16 = 34.0 / 64;
+  EXPECT_EQ(shares(0, 1), (ModelBytes::Shares{kOfF32, kOfF32}));
+  EXPECT_EQ(shares(1, 2), (ModelBytes::Shares{kOfF16, kOfF16}));
+  EXPECT_EQ(shares(2, 3), (ModelBytes::Shares{1, 1}));
+  EXPECT_EQ(shares(0, 2), (ModelBytes::Shares{kOfF32, kOfF16}));
+  EXPECT_EQ(shares(1, 3), (ModelBytes::Shares{kOfF16, 1}));
+  EXPECT_EQ(shares(0, 4), (ModelBytes::Shares{kOfF32, 1}));
 }
 
 TEST(ModelBytes, AgreesWithTheIndexOnEveryRange) {

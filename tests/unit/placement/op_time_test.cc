@@ -60,6 +60,38 @@ TEST(WorkerSpeed, RowsIn8BitsCountAsTheyAreHeld) {
   EXPECT_NEAR(WorkerSpeed(worker, 1).OpSeconds(rows, ten, 0.1), 1, 1e-5);
 }
 
+// As of a profile that was saved without --gpu-rows: products in 8 bits are not free.
+TEST(WorkerSpeed, RowsIn8BitsAreNoFasterThanWhatWasMeasured) {
+  const OpLoad rows{.kind = model::OpKind::kNeurons,
+                    .dtype = DType::kF16,
+                    .bytes_per_active = 1e8,
+                    .flops_per_use = 1e10,
+                    .narrow_share = 0.53125};
+  const NeuronShare ten{.n = 100, .selected = 10, .active = 10, .uses = 20};
+  WorkerProfile as_is = Worker();
+  as_is.compute_rates = {{DType::kF16, 1, Figure::Measured(1e11)}};
+  const auto seconds = [&](const WorkerProfile& worker) {
+    return WorkerSpeed(worker, 1).OpSeconds(rows, ten, 0.1);
+  };
+  const auto narrow = [](WorkerProfile worker) {
+    worker.neuron_rows = model::NeuronRows::kFp8E4M3;
+    return worker;
+  };
+  EXPECT_NEAR(seconds(as_is), 2, 1e-5);
+  EXPECT_DOUBLE_EQ(seconds(narrow(as_is)), seconds(as_is)) << "of compute rates";
+  as_is.weight_rates = {{WeightUse::kNeurons, DType::kF16, kGatherShare, 1, Figure::Measured(2e8)}};
+  EXPECT_NEAR(seconds(as_is), 5, 1e-5);
+  EXPECT_DOUBLE_EQ(seconds(narrow(as_is)), seconds(as_is)) << "of both";
+  as_is.compute_rates.clear();
+  EXPECT_DOUBLE_EQ(seconds(narrow(as_is)), seconds(as_is)) << "of weight rates";
+  as_is.compute_rates = {{DType::kF16, 1, Figure::Measured(1e11)},
+                         {DType::kFp8E4M3, 1, Figure::Measured(1e11)}};
+  EXPECT_DOUBLE_EQ(seconds(narrow(as_is)), seconds(as_is)) << "products of both types";
+  as_is.weight_rates.push_back(
+      {WeightUse::kNeurons, DType::kFp8E4M3, kGatherShare, 1, Figure::Measured(2e8)});
+  EXPECT_NEAR(seconds(narrow(as_is)), 5 * 0.53125, 1e-5) << "all of both types";
+}
+
 TEST(WorkerSpeed, WithoutMeasurementsSomethingIsAssumed) {
   const double seconds = WorkerSpeed({}, 1).OpSeconds({.bytes = 1e9}, {}, 1);
   EXPECT_GT(seconds, 0);

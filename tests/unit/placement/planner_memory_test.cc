@@ -126,6 +126,42 @@ TEST_F(PlannerMemoryTest, TheMemoryThatIsSaidToBeEnoughIs) {
   }
 }
 
+// F32 rows in 8 bits are a quarter: what is asked for is no more than they need.
+TEST_F(PlannerMemoryTest, RowsIn8BitsNeedLessAndItIsSaidHowMuch) {
+  options_.policy = SplitPolicy::kPipelineOnly;
+  for (const size_t n_workers : {1, 2, 3}) {
+    for (const size_t n_narrow : {n_workers, size_t{1}}) {
+      ClusterProfile cluster = ClusterOf(std::vector<uint64_t>(n_workers, kMiB / 4));
+      const auto make = [&] {
+        const std::vector<NeuronHeat> heats = UniformHeats(model_.config, 1);
+        return MakePlan({.config = model_.config,
+                         .weights = model_.weights,
+                         .heats = heats,
+                         .cluster = cluster},
+                        options_);
+      };
+      const auto mib_of = [](const std::string& why) {
+        const std::string before = "; --memory ";
+        EXPECT_THAT(why, HasSubstr(before));
+        return std::stoull(why.substr(why.find(before) + before.size()));
+      };
+      const std::string as_is = make().status().message();
+      EXPECT_EQ(as_is.find("8 bits"), std::string::npos) << as_is;
+      for (size_t i = 0; i < n_narrow; ++i) {
+        cluster.workers[i].neuron_rows = model::NeuronRows::kFp8E4M3;
+      }
+      const std::string why = make().status().message();
+      EXPECT_THAT(why, HasSubstr(" by rows in 8 bits + KV "));
+      const uint64_t mib = mib_of(why);
+      EXPECT_LE(mib, mib_of(as_is));
+      for (WorkerProfile& worker : cluster.workers) worker.memory_bytes = mib * kMiB;
+      EXPECT_TRUE(make().ok());
+      for (WorkerProfile& worker : cluster.workers) worker.memory_bytes = (mib - 1) * kMiB;
+      EXPECT_FALSE(make().ok()) << "less is enough";
+    }
+  }
+}
+
 // Whoever leads alone needs no rows by neuron, which are larger, unless neurons are skipped.
 TEST_F(PlannerMemoryTest, AQuantisedModelAloneNeedsItsFileOnly) {
   const TinyModelParts model = MakeTinyModelParts({.n_layer = kLayers, .dtype = DType::kQ8_0});

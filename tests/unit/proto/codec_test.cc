@@ -122,6 +122,25 @@ TEST(Codec, NegativeNumbersAreRefused) {
               HasSubstr("max_step_tokens out of range: 0"));
 }
 
+// Workers measure types that no file has.
+TEST(Codec, RatesOfEveryTypeArriveAndOthersAreRefused) {
+  Hello hello;
+  for (int type = 0; type < kNumDTypes; ++type) {
+    hello.profile.weight_rates.push_back({.dtype = DType(type)});
+    hello.profile.compute_rates.push_back({.dtype = DType(type)});
+  }
+  std::vector<std::byte> bytes;
+  Encode(hello, &bytes);
+  const auto decoded = DecodeAs<Hello>(bytes);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_EQ(*decoded, hello);
+  hello.profile.compute_rates.back().dtype = DType(kNumDTypes);
+  EXPECT_THAT(DecodeStatus(hello).message(), HasSubstr("compute_rates.dtype out of range: 11"));
+  hello.profile.compute_rates.clear();
+  hello.profile.weight_rates.back().dtype = DType(kNumDTypes);
+  EXPECT_THAT(DecodeStatus(hello).message(), HasSubstr("weight_rates.dtype out of range: 11"));
+}
+
 TEST(Codec, EnumsOutsideTheirRangeAreRefused) {
   AssignPlan assign;
   assign.plan.link = placement::LinkKind(9);

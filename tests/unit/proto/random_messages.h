@@ -121,6 +121,8 @@ class Generator {
     return hello;
   }
 
+  DType MakeDType() { return DType(Int(0, kNumDTypes - 1)); }
+
   placement::Figure MakeFigure() {
     return {std::abs(double(Float())), placement::Origin(Int(0, 3))};
   }
@@ -139,10 +141,10 @@ class Generator {
     profile.read_rates.resize(Int(0, 3));
     for (auto& rate : profile.read_rates) rate = {Int(1, 64), MakeFigure()};
     profile.compute_rates.resize(Int(0, 3));
-    for (auto& rate : profile.compute_rates) rate = {DType(Int(0, 8)), Int(1, 64), MakeFigure()};
+    for (auto& rate : profile.compute_rates) rate = {MakeDType(), Int(1, 64), MakeFigure()};
     profile.weight_rates.resize(Int(0, 3));
     for (auto& rate : profile.weight_rates) {
-      rate = {placement::WeightUse(Int(0, 2)), DType(Int(0, 8)), 1.0 / Int(1, 20), Int(1, 64),
+      rate = {placement::WeightUse(Int(0, 2)), MakeDType(), 1.0 / Int(1, 20), Int(1, 64),
               MakeFigure()};
     }
     profile.gpus.resize(Int(0, 3));

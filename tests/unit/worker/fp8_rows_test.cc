@@ -2,9 +2,12 @@
 // weights were rounded so beforehand.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <limits>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -13,10 +16,13 @@
 #include "kernels/quantize.h"
 #include "placement/model_bytes.h"
 #include "placement/op_load.h"
+#include "proto/codec.h"
 #include "tests/support/shared_stage.h"
 #include "tests/support/stage_chain.h"
 #include "tests/support/temp_file.h"
 #include "tests/support/tiny_model.h"
+#include "worker/device_rows.h"
+#include "worker/profiler.h"
 
 namespace thermocline::worker {
 namespace {
@@ -166,6 +172,77 @@ TEST(Fp8RowsTest, QuantisedRowsStayAsTheyAre) {
   EXPECT_EQ(relaid.stage(0).shard().View({0, WeightRole::kFfnDownT}).dtype, DType::kFp8E5M2);
 }
 
+// Each for its own reason.
+TEST(Fp8RowsTest, WhereNoneIsInThemItIsSaidWhy) {
+  const auto device = Emulated();
+  const auto note = [&](const TinyModelSpec& spec, const std::vector<NeuronRange>& neurons) {
+    const TempFile file(TinyModel(spec));
+    const LoadedModel model = OpenModel(file.path()).value();
+    const bool is_helper = !neurons.empty();
+    const FfnPlan ffn{.neurons = neurons, .is_helper = is_helper, .rows = NeuronRows::kFp8E4M3};
+    const auto shard = Shard::Load(model.source(), {0, kLayers, !is_helper, !is_helper}, ffn,
+                                   *device, IgnoreProgress);
+    EXPECT_TRUE(shard.ok()) << shard.status();
+    return shard->report().note;
+  };
+  const std::string none = "no rows in 8 bits: ";
+  EXPECT_EQ(note(SpecOf("arcee", DType::kQ4_0), {}),
+            none + "those of quantised types would not be smaller");
+  TinyModelSpec odd = SpecOf("arcee", DType::kF16);
+  odd.n_ff = 200;
+  EXPECT_EQ(note(odd, {}), none + "32 does not divide both sides of the matrices");
+  EXPECT_EQ(note(SpecOf("arcee", DType::kF16), std::vector<NeuronRange>(kLayers)),
+            none + "no neurons are held here");
+}
+
+// With the type's name, as the file's F32 is no worse for it.
+TEST(Fp8RowsTest, AWeightBeyondTheirRangeIsNamedAndWhatHoldsIt) {
+  const TinyModelSpec spec = SpecOf("arcee");
+  const auto device = Emulated();
+  struct Case {
+    WeightRole role;
+    const char* tensor;
+    const char* row;
+  };
+  // The second row of 64 columns; of ffn_down [64, 192], by neuron, the 65th.
+  for (const Case& at : {Case{WeightRole::kFfnUp, "blk.1.ffn_up.weight", "row=1"},
+                         Case{WeightRole::kFfnDown, "blk.1.ffn_down.weight", "row=64"}}) {
+    for (const float value : {1e8f, 1e10f, std::numeric_limits<float>::infinity()}) {
+      std::vector<std::byte> bytes = TinyModel(spec);
+      {
+        const TempFile file(bytes);
+        const LoadedModel model = OpenModel(file.path()).value();
+        const uint64_t offset = model.weights.Find(at.role, 1)->offset_bytes;
+        std::memcpy(bytes.data() + offset + 64 * sizeof value, &value, sizeof value);
+      }
+      const TempFile file(bytes);
+      const LoadedModel model = OpenModel(file.path()).value();
+      for (const NeuronRows rows : kBoth) {
+        const FfnPlan ffn{.down_by_neuron = true, .rows = rows};
+        const Status status =
+            Shard::Load(model.source(), {0, kLayers, true, true}, ffn, *device, IgnoreProgress)
+                .status();
+        const std::string name(DTypeName(*model::Fp8TypeOf(rows)));
+        const auto says = [&](const std::string& part) {
+          EXPECT_NE(status.message().find(part), std::string::npos) << status << ", not " << part;
+        };
+        if (std::isinf(value)) {
+          EXPECT_EQ(status.code(), StatusCode::kDataLoss) << status;
+          says("infinite or not a number");
+        } else if (rows == NeuronRows::kFp8E5M2 && value < 1e9f) {
+          EXPECT_TRUE(status.ok()) << status;
+          continue;
+        } else {
+          EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << status;
+          says("too large for " + name + ", --gpu-rows as-is holds it");
+          says(at.row);
+        }
+        says(at.tensor);
+      }
+    }
+  }
+}
+
 TEST(Fp8RowsTest, SeveralGiveTheBitsOfOne) {
   const TempFile file(TinyModel(SpecOf("arcee", DType::kF16)));
   for (const NeuronRows rows : kBoth) {
@@ -264,7 +341,7 @@ TEST(Fp8RowsTest, AreReadAsTheCostModelCounts) {
 }
 
 TEST(Fp8RowsTest, AnotherPlanKeepsTheRowsThatStay) {
-  const TempFile file(TinyModel(SpecOf("arcee", DType::kF16)));
+  const TempFile file(TinyModel(SpecOf("llama", DType::kF16)));
   const LoadedModel model = OpenModel(file.path()).value();
   const auto device = Emulated();
   const model::LayerRange all{0, kLayers, true, true};
@@ -273,22 +350,71 @@ TEST(Fp8RowsTest, AnotherPlanKeepsTheRowsThatStay) {
     ffn.neurons.assign(kLayers, neurons);
     return Shard::Load(model.source(), all, ffn, *device, IgnoreProgress, prior).value();
   };
-  const auto down = [&](const Shard& shard) {
-    const TensorView view = shard.View({1, WeightRole::kFfnDownT});
-    std::vector<std::byte> bytes(view.bytes());
-    device->CopyToHost(view.data, bytes.data(), bytes.size());
-    EXPECT_TRUE(device->Synchronize().ok());
-    return bytes;
+  const auto rows = [&](const Shard& shard) {
+    std::vector<std::vector<std::byte>> matrices;
+    for (int layer = 0; layer < kLayers; ++layer) {
+      for (const WeightRole role :
+           {WeightRole::kFfnGate, WeightRole::kFfnUp, WeightRole::kFfnDownT}) {
+        const TensorView view = shard.View({layer, role});
+        EXPECT_EQ(view.dtype, DType::kFp8E4M3);
+        std::vector<std::byte>& bytes = matrices.emplace_back(view.bytes());
+        device->CopyToHost(view.data, bytes.data(), bytes.size());
+        EXPECT_TRUE(device->Synchronize().ok());
+      }
+    }
+    return matrices;
   };
   Shard first = load({0, 128}, nullptr);
   Shard second = load({64, kNeurons}, &first);
   EXPECT_GT(second.report().kept_bytes, 0u);
-  EXPECT_EQ(down(second), down(load({64, kNeurons}, nullptr)));
+  const auto fresh = rows(load({64, kNeurons}, nullptr));
+  EXPECT_EQ(rows(second), fresh);
   const Shard third = load({64, kNeurons}, &second);
+  EXPECT_EQ(rows(third), fresh);
   EXPECT_EQ(third.report().read_bytes, 0u);
 }
 
-TEST(Fp8RowsTest, ADeviceWithoutThemSaysSo) {
+// A hello that is refused is a worker that nobody hears of.
+TEST(Fp8RowsTest, WhatIsMeasuredOfThemReachesTheCoordinator) {
+  // Little memory to measure in: an emulated op takes its time.
+  const auto device = kernels::cuda::MakeEmulatedDevice({.memory_bytes = 24 << 20}).value();
+  for (const NeuronRows rows : kBoth) {
+    const auto measured =
+        MeasureWorker(*device, {.memory_bytes = 1 << 20, .rows = rows, .time = Duration{1}});
+    ASSERT_TRUE(measured.ok()) << measured.status();
+    proto::Hello hello{.profile = *measured};
+    hello.profile.neuron_rows = rows;
+    const DType fp8 = *model::Fp8TypeOf(rows);
+    const auto is_fp8 = [&](const auto& rate) { return rate.dtype == fp8; };
+    const auto& weights = hello.profile.weight_rates;
+    const auto& products = hello.profile.compute_rates;
+    EXPECT_TRUE(std::any_of(weights.begin(), weights.end(), is_fp8));
+    EXPECT_TRUE(std::any_of(products.begin(), products.end(), is_fp8));
+    std::vector<std::byte> bytes;
+    proto::Encode(hello, &bytes);
+    const auto decoded = proto::DecodeAs<proto::Hello>(bytes);
+    ASSERT_TRUE(decoded.ok()) << decoded.status();
+    EXPECT_EQ(*decoded, hello);
+  }
+}
+
+// Workers on CPUs are told, too, and go on.
+TEST(Fp8RowsTest, ADeviceWithoutThemHoldsRowsAsTheyAreAndSaysSo) {
+  const auto cpu = kernels::MakeCpuDevice({.n_threads = 1}).value();
+  const auto gpu = Emulated();
+  for (const NeuronRows wanted : kBoth) {
+    EXPECT_EQ(RowsOn(*gpu, wanted).rows, wanted);
+    EXPECT_EQ(RowsOn(*gpu, wanted).note, "");
+    const DeviceRows rows = RowsOn(*cpu, wanted);
+    EXPECT_EQ(rows.rows, NeuronRows::kAsIs);
+    EXPECT_NE(rows.note.find(Str(NeuronRowsName(wanted), " has no effect")), std::string::npos);
+    EXPECT_NE(rows.note.find(cpu->name()), std::string::npos) << rows.note;
+  }
+  EXPECT_EQ(RowsOn(*cpu, NeuronRows::kAsIs).rows, NeuronRows::kAsIs);
+  EXPECT_EQ(RowsOn(*cpu, NeuronRows::kAsIs).note, "");
+}
+
+TEST(Fp8RowsTest, ADeviceWithoutThemLoadsNone) {
   const TempFile file(TinyModel(SpecOf("arcee")));
   const LoadedModel model = OpenModel(file.path()).value();
   const auto cpu = kernels::MakeCpuDevice({.n_threads = 1}).value();
