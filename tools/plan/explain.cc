@@ -136,7 +136,11 @@ std::string Speeds(const placement::PlannedModel& planned) {
           " ms and keeps the busiest worker for ", Milliseconds(forecast.bottleneck_s), " ms\n");
   const std::string value =
       Str("plan value, by which plans are compared: ", Milliseconds(speed.value_s), " ms");
-  if (speed.lower_bound_s <= 0) return Str(speeds, value, "\n");
+  if (speed.lower_bound_s <= 0) {
+    const bool is_outside = placement::SharesHeads(planned.plan);
+    return Str(speeds, value, is_outside ? "; no bound is known for plans that share heads" : "",
+               "\n");
+  }
   return Str(speeds, value, "; no plan on these workers is below ",
              Milliseconds(speed.lower_bound_s), " ms: gap ", Percent(speed.gap()), " %\n");
 }
