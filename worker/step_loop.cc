@@ -506,22 +506,23 @@ Status StepLoop::HelpUntilStopped() {
   TimePoint waits_since = context_.clock.Now();
   while (!stopping_) {
     if (MakeProbe()) waits_since = context_.clock.Now();
-    TC_ASSIGN_OR_RETURN(const auto part, lead_->Next(kPollInterval));
+    TC_ASSIGN_OR_RETURN(auto part, lead_->Next(kPollInterval));
     if (peer_device_) TC_RETURN_IF_ERROR(peer_device_->CheckPeers());
     if (!part) continue;
     CountWait("wait for the lead", waits_since, context_.clock.Now());
-    TC_RETURN_IF_ERROR(Help(*part));
+    TC_RETURN_IF_ERROR(Help(*std::move(part)));
     waits_since = context_.clock.Now();
   }
   return OkStatus();
 }
 
-Status StepLoop::Help(const proto::Part& part) {
+Status StepLoop::Help(proto::Part part) {
   const TimePoint begin = context_.clock.Now();
-  TC_RETURN_IF_ERROR(helper_->Run(part, lead_.get()));
+  const StepId step = part.step;
+  TC_RETURN_IF_ERROR(helper_->Run(std::move(part), lead_.get()));
   context_.counters.compute_us += MicrosSince(context_.clock, begin);
-  if (part.step != helped_step_) ++context_.counters.steps_done;
-  helped_step_ = part.step;
+  if (step != helped_step_) ++context_.counters.steps_done;
+  helped_step_ = step;
   CountSent();
   TellFiring();
   return OkStatus();

@@ -143,7 +143,7 @@ class StepLoop {
   Status ServeUntilStopped();
   // A helper's loop: parts of layers as the lead asks for them.
   Status HelpUntilStopped();
-  Status Help(const proto::Part& part);
+  Status Help(proto::Part part);
   // The probe that waits; false when none does.
   bool MakeProbe();
   void CountSent();
