@@ -19,7 +19,10 @@ bool IsOwnFailure(const Status& loss) {
 
 Status StepLoop::MeetGpus() {
   const MeetingMemory memory(context_.device);
-  if (assignment_.is_in_group()) TC_RETURN_IF_ERROR(JoinGroup());
+  if (assignment_.is_in_group()) {
+    TC_RETURN_IF_ERROR(JoinGroup());
+    TC_RETURN_IF_ERROR(ConnectToLead());
+  }
   TC_RETURN_IF_ERROR(JoinNeighbours());
   memory.Tell();
   return OkStatus();
@@ -47,6 +50,23 @@ Status StepLoop::JoinGroup() {
                         " is in a group", Kv("stage", message.stage), Kv("rank", place.rank),
                         Kv("gpus", place.n_ranks), Kv("nccl", ways.nccl->version())));
   return OkStatus();
+}
+
+// NCCL joins two members when the first value goes from one to the other: heads, which come by the
+// group while it serves. One now, so that the memory that it takes is told.
+Status StepLoop::ConnectToLead() {
+  if (!assignment_.HasHeadsInGroup()) return OkStatus();
+  TC_ASSIGN_OR_RETURN(first_word_, device().Allocate(sizeof(float)));
+  const TensorView one = TensorView::Dense(first_word_.data(), DType::kF32, 1, 1);
+  if (helper_ != nullptr) {
+    TC_RETURN_IF_ERROR(group_->Send(one));
+  } else {
+    const auto n_helpers = static_cast<int>(assignment_.message.nccl_helpers.size());
+    for (int member = 1; member <= n_helpers; ++member) {
+      TC_RETURN_IF_ERROR(group_->Receive(member, one));
+    }
+  }
+  return device().Synchronize();
 }
 
 GpuLinkContext StepLoop::GpuLinkTo(std::string_view nccl_id) {
