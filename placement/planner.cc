@@ -11,6 +11,7 @@
 #include "placement/forecast.h"
 #include "placement/micro_batches.h"
 #include "placement/no_fit.h"
+#include "placement/op_time.h"
 #include "placement/search_aims.h"
 #include "placement/share_heads.h"
 #include "placement/solver/stage_search.h"
@@ -261,7 +262,10 @@ Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions&
   if (!plan.ok()) return plan;
   if (options.policy == SplitPolicy::kOptimal) ShareHeads(costs, &*plan);
   TC_ASSIGN_OR_RETURN(plan->forecast, ForecastPlan(plan->plan, costs));
-  if (options.with_bound && !SharesHeads(plan->plan)) {
+  // In a step of hours times are cut off, of a whole op at the plan and of its blocks in the bound,
+  // which is none then.
+  const bool is_cut_off = plan->forecast.step_s >= WorkerSpeed::kLongestOpS;
+  if (options.with_bound && !is_cut_off && !SharesHeads(plan->plan)) {
     const double bound_s = ValueBound(costs, n_pages, MainLead(plan->plan, inputs.cluster));
     plan->speed.lower_bound_s = WithoutRounding(bound_s, plan->speed.value_s);
     if (options.stop != nullptr && *options.stop) return Aborted("planning was stopped");

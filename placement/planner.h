@@ -87,8 +87,8 @@ struct PlanSpeed {
   // What plans are compared by, the less the better: seconds of a token, by the weight of latency
   // of a stream alone and otherwise of all together.
   double value_s = 0;
-  // Of the value of any plan whose attention is its leads'; 0: nobody asked, or this plan shares
-  // heads.
+  // Of the value of any plan whose attention is its leads'; 0: nobody asked, this plan shares
+  // heads, or its steps take hours.
   double lower_bound_s = 0;
   double gap() const { return value_s > 0 ? 1 - lower_bound_s / value_s : 0; }
 };
