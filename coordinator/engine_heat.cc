@@ -79,7 +79,7 @@ bool Engine::IsWorthChanging(const PlanOutcome& next, const PlanWish& wish) {
       .next_s = next.speed.value_s,
       .step_s = forecast.step_s / static_cast<double>(forecast.n_sequences),
       .bytes_to_read = BytesToRead({plan_, order_}, {next.plan, OrderOf(next.plan, wish.order)},
-                                   sources_.config.n_ff),
+                                   sources_.config),
       .read_bytes_per_s = read_bytes_per_s_,
       .n_tokens = scheduler_->n_computed()};
   plan_status_.predicted_gain = GainOf(facts);

@@ -1,8 +1,10 @@
 #include "coordinator/gpu_group.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/str.h"
+#include "placement/card_group.h"
 
 namespace thermocline::coordinator {
 namespace {
@@ -41,6 +43,41 @@ std::string WhyNotTogether(const proto::Hello& lead, const proto::Hello& helper,
   return "";
 }
 
+// Whose part keeps what others have in common from the group, which moves it for all or for none.
+std::vector<std::string> WhatGoesByHosts(const placement::StagePlan& stage,
+                                         const placement::CardGroup& group) {
+  const auto helper = [&](int h) -> const placement::HelperPlan& {
+    return stage.helpers[static_cast<size_t>(h)];
+  };
+  std::vector<std::string> notes;
+  int n_layers = 0;  // with sums by way of the hosts
+  WorkerId without;
+  for (size_t layer = 0; layer < stage.neurons.size(); ++layer) {
+    const auto has_none = [&](int h) { return helper(h).neurons[layer].empty(); };
+    const auto one = std::find_if(group.helpers.begin(), group.helpers.end(), has_none);
+    if (one == group.helpers.end() ||
+        std::all_of(group.helpers.begin(), group.helpers.end(), has_none)) {
+      continue;
+    }
+    ++n_layers;
+    without = helper(*one).worker;
+  }
+  if (n_layers > 0) {
+    notes.push_back(Str("sums of ", n_layers, n_layers == 1 ? " layer" : " layers",
+                        " of the GPUs led by worker ", stage.lead,
+                        " go by way of the hosts: not all of them have neurons there, as worker ",
+                        without));
+  }
+  const auto has_heads = [&](int h) { return !helper(h).heads.empty(); };
+  const auto one = std::find_if_not(group.helpers.begin(), group.helpers.end(), has_heads);
+  if (!group.has_heads && std::any_of(group.helpers.begin(), group.helpers.end(), has_heads)) {
+    notes.push_back(Str("heads of the GPUs led by worker ", stage.lead,
+                        " go by way of the hosts: not all of them have some, as worker ",
+                        helper(*one).worker));
+  }
+  return notes;
+}
+
 }  // namespace
 
 GpuGroup FindGpuGroup(const placement::StagePlan& stage, const HelloOf& hello) {
@@ -48,19 +85,29 @@ GpuGroup FindGpuGroup(const placement::StagePlan& stage, const HelloOf& hello) {
   const proto::Hello* const lead = hello(stage.lead);
   if (!IsOnGpu(lead)) return group;
   std::vector<std::string> cards = {lead->gpu_uuid};
+  std::vector<int> can_be;
   for (size_t h = 0; h < stage.helpers.size(); ++h) {
     const WorkerId worker = stage.helpers[h].worker;
     const proto::Hello* const helper = hello(worker);
     if (!IsOnGpu(helper)) continue;
     const std::string why_not = WhyNotTogether(*lead, *helper, cards);
     if (why_not.empty()) {
-      group.helpers.push_back(static_cast<int>(h));
+      can_be.push_back(static_cast<int>(h));
       cards.push_back(helper->gpu_uuid);
     } else {
       group.notes.push_back(Str("sums of worker ", worker, "'s GPU go to worker ", stage.lead,
                                 " by way of the host: ", why_not));
     }
   }
+  const placement::CardGroup chosen = placement::GroupOf(stage, can_be);
+  group.helpers = chosen.helpers;
+  for (const int h : can_be) {
+    if (chosen.Has(h)) continue;
+    group.notes.push_back(Str("heads of worker ", stage.helpers[static_cast<size_t>(h)].worker,
+                              "'s GPU go to worker ", stage.lead,
+                              " by way of the host: it has no neurons, whose sums others add"));
+  }
+  for (std::string& note : WhatGoesByHosts(stage, chosen)) group.notes.push_back(std::move(note));
   return group;
 }
 

@@ -13,15 +13,17 @@
 namespace thermocline::coordinator {
 
 struct GpuGroup {
-  std::vector<int> helpers;        // of the stage, ascending, that are in it with the lead
-  std::vector<std::string> notes;  // why other helpers on GPUs are not; for people
+  std::vector<int> helpers;  // of the stage, ascending, that are in it with the lead
+  // Why other helpers on GPUs are not, and what of the group's goes by way of the hosts; for
+  // people.
+  std::vector<std::string> notes;
 };
 
 // What a worker has said of itself; null: it is not here.
 using HelloOf = std::function<const proto::Hello*(WorkerId)>;
 
-// All helpers on GPUs whose lead is on one too, each on a card of its own, with NCCL of the lead's
-// version.
+// Helpers on GPUs whose lead is on one too, each on a card of its own, with NCCL of the lead's
+// version: those with neurons, or all where none has any (placement::GroupOf).
 GpuGroup FindGpuGroup(const placement::StagePlan& stage, const HelloOf& hello);
 
 struct GpuLink {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "model/config.h"
 #include "model/neuron_order.h"
 #include "placement/plan.h"
 
@@ -38,6 +39,7 @@ struct OrderedPlan {
 };
 
 // Bytes that the worker with most to read lacks for `next` while it serves `now`.
-uint64_t BytesToRead(const OrderedPlan& now, const OrderedPlan& next, int64_t n_ff);
+uint64_t BytesToRead(const OrderedPlan& now, const OrderedPlan& next,
+                     const model::ModelConfig& config);
 
 }  // namespace thermocline::coordinator

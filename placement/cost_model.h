@@ -74,11 +74,15 @@ class CostModel {
                       const HeldNeurons& held) const;
   // What comes before the FFN of one layer, where the members hold `heads` (the lead's empty: all
   // of them): how long it takes, and what each member computes of it. In heads_cost.cc.
+  struct MemberHeads {
+    HeadRange held;
+    bool by_group = false;  // of cards (CardGroup::has_heads); else by the hosts' links
+  };
   struct Attention {
     double seconds = 0;
     std::vector<double> busy_s;  // by member
   };
-  Attention AttentionOf(const Group& group, int layer, const std::vector<HeadRange>& heads) const;
+  Attention AttentionOf(const Group& group, int layer, const std::vector<MemberHeads>& heads) const;
   // Blocks of the problem, as neurons.
   NeuronRange NeuronsOf(const BlockRange& blocks) const;
   int n_blocks() const { return n_blocks_; }
@@ -134,7 +138,7 @@ class CostModel {
   };
   Way WayByHosts(WorkerId from, WorkerId to) const;
   std::optional<Way> WayByCards(WorkerId from, WorkerId to) const;
-  // Members on cards that reach each other are a group, always.
+  // Members on cards that reach each other are taken for a group.
   Way WayInGroup(WorkerId from, WorkerId to) const;
   double TransferSeconds(const Way& way, Payload payload) const;
   double MessageSeconds(const Way& way) const;

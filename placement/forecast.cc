@@ -6,6 +6,7 @@
 
 #include "base/str.h"
 #include "placement/batch_costs.h"
+#include "placement/card_group.h"
 #include "placement/cost_model.h"
 #include "placement/solver/split_cost.h"
 
@@ -47,19 +48,22 @@ struct StageCosts {
 struct Members {
   Group group;
   HeldNeurons held;
-  std::vector<HeadRange> heads;
+  std::vector<CostModel::MemberHeads> heads;
 };
 
-Members MembersOf(const StagePlan& stage, int64_t n_ff) {
-  Members members{.group = {stage.lead}, .held = {stage.neurons}, .heads = {stage.heads}};
+Members MembersOf(const StagePlan& stage, const PlannerInputs& inputs) {
+  Members members{.group = {stage.lead}, .held = {stage.neurons}, .heads = {{stage.heads}}};
+  const int64_t n_ff = inputs.config.n_ff;
   // A lead alone holds all neurons.
   if (stage.neurons.empty()) {
     members.held[0].assign(static_cast<size_t>(stage.layers.end - stage.layers.begin), {0, n_ff});
   }
-  for (const HelperPlan& helper : stage.helpers) {
+  const CardGroup cards = stage.shares_heads() ? GroupOf(stage, inputs.cluster) : CardGroup{};
+  for (size_t h = 0; h < stage.helpers.size(); ++h) {
+    const HelperPlan& helper = stage.helpers[h];
     members.group.push_back(helper.worker);
     members.held.push_back(helper.neurons);
-    members.heads.push_back(helper.heads);
+    members.heads.push_back({helper.heads, cards.has_heads && cards.Has(static_cast<int>(h))});
   }
   return members;
 }
@@ -68,7 +72,7 @@ uint64_t BytesOf(const StageCosts& costs, const Members& members, size_t m, int 
   const model::LayerRange one = {layer, layer + 1, false, false};
   const std::vector<NeuronRange> held = {members.held[m][at]};
   const NeuronRows rows = costs.inputs.cluster.RowsOf(members.group[m]);
-  const HeadRange& heads = members.heads[m];
+  const HeadRange& heads = members.heads[m].held;
   return (m == 0 ? costs.bytes.LeadPart(one, held, rows, heads)
                  : costs.bytes.HelperPart(one, held, rows, heads))
       .sum();
@@ -99,7 +103,7 @@ PlanForecast::Layer LayerOf(const StageCosts& costs, const HeldSplit& split, con
 }
 
 PlanForecast::Stage StageOf(const StageCosts& costs, const StagePlan& stage) {
-  const Members members = MembersOf(stage, costs.inputs.config.n_ff);
+  const Members members = MembersOf(stage, costs.inputs);
   HeldSplit split = costs.costs.ProblemOf(members.group, stage.layers, members.held);
   std::vector<double> more_busy_s(members.group.size(), 0);  // than the split knows
   for (int layer = stage.layers.begin; layer < stage.layers.end && stage.shares_heads(); ++layer) {

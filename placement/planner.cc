@@ -11,6 +11,7 @@
 #include "placement/forecast.h"
 #include "placement/micro_batches.h"
 #include "placement/no_fit.h"
+#include "placement/op_time.h"
 #include "placement/search_aims.h"
 #include "placement/share_heads.h"
 #include "placement/solver/stage_search.h"
@@ -173,6 +174,13 @@ int MainLead(const Plan& plan, const ClusterProfile& cluster) {
   return static_cast<int>(lead - cluster.workers.begin());
 }
 
+// Times that are equal but for roundings may put a bound a little above the plan. What is above by
+// more is a wrong bound, which must be seen.
+double WithoutRounding(double bound_s, double value_s) {
+  constexpr double kRounding = 1e-6;
+  return bound_s > value_s && bound_s <= value_s * (1 + kRounding) ? value_s : bound_s;
+}
+
 Status CheckInputs(const PlannerInputs& inputs, const PlannerOptions& options) {
   if (inputs.cluster.workers.empty()) return InvalidArgument("cluster has no workers");
   if (inputs.cluster.workers.size() > kMaxSplitDevices) {
@@ -217,6 +225,11 @@ CostInputs CostInputsOf(const PlannerInputs& inputs, const PlannerOptions& optio
           .wires = PairWires::Of(options.request, inputs.cluster)};
 }
 
+bool SharesHeads(const Plan& plan) {
+  return std::any_of(plan.stages.begin(), plan.stages.end(),
+                     [](const StagePlan& stage) { return stage.shares_heads(); });
+}
+
 Result<double> ParseObjective(std::string_view objective) {
   if (objective == "latency") return 1.0;
   if (objective == "throughput") return 0.0;
@@ -249,10 +262,12 @@ Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions&
   if (!plan.ok()) return plan;
   if (options.policy == SplitPolicy::kOptimal) ShareHeads(costs, &*plan);
   TC_ASSIGN_OR_RETURN(plan->forecast, ForecastPlan(plan->plan, costs));
-  if (options.with_bound) {
-    // Roundings of times may put it a little above the plan.
-    plan->speed.lower_bound_s = std::min(
-        plan->speed.value_s, ValueBound(costs, n_pages, MainLead(plan->plan, inputs.cluster)));
+  // In a step of hours times are cut off, of a whole op at the plan and of its blocks in the bound,
+  // which is none then.
+  const bool is_cut_off = plan->forecast.step_s >= WorkerSpeed::kLongestOpS;
+  if (options.with_bound && !is_cut_off && !SharesHeads(plan->plan)) {
+    const double bound_s = ValueBound(costs, n_pages, MainLead(plan->plan, inputs.cluster));
+    plan->speed.lower_bound_s = WithoutRounding(bound_s, plan->speed.value_s);
     if (options.stop != nullptr && *options.stop) return Aborted("planning was stopped");
   }
   return plan;

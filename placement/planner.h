@@ -87,9 +87,14 @@ struct PlanSpeed {
   // What plans are compared by, the less the better: seconds of a token, by the weight of latency
   // of a stream alone and otherwise of all together.
   double value_s = 0;
-  double lower_bound_s = 0;  // of the value of any plan; 0: nobody asked
+  // Of the value of any plan whose attention is its leads'; 0: nobody asked, this plan shares
+  // heads, or its steps take hours.
+  double lower_bound_s = 0;
   double gap() const { return value_s > 0 ? 1 - lower_bound_s / value_s : 0; }
 };
+
+// Whether members of a stage share heads of its attention, of which bounds know nothing.
+bool SharesHeads(const Plan& plan);
 
 struct PlannedModel {
   Plan plan;  // valid

@@ -6,11 +6,13 @@
 
 namespace thermocline::placement {
 
-// Gives KV heads to helpers that the plan has anyway and that are on cards in a group with their
-// lead, stage by stage, where its value gains by it and each helper has room for their keys and
+// Gives KV heads to the helpers of a plan that are in a group of cards with their lead, stage by
+// stage: to all of them, since the group moves heads only where each member has some, and where
+// cards reach each other. Where the plan's value gains by it and each has room for their keys and
 // values beside what it holds. What it would be worth over the hosts nobody has measured. Numbers
 // of heads go by the rates at which members read memory. Neurons, pages and the number of batches
-// stay. The plan is valid, and what is known of it its speed; so they are afterwards.
+// stay; reasons say what was shared. The plan is valid, and what is known of it its speed; so they
+// are afterwards.
 void ShareHeads(BatchCosts& costs, PlannedModel* planned);
 
 }  // namespace thermocline::placement

@@ -42,9 +42,9 @@ class HelperStage {
 
   // Runs the branch of the layer that `part` names, whose x `exchange` has: its sum is sent, or y
   // of its heads. kDataLoss when no neuron of that layer is here, or no heads, there are more rows
-  // than a step may have, or heads of a step whose rows were not told, or not as they can be; else
-  // what `exchange` returns.
-  Status Run(const proto::Part& part, PartExchange* exchange);
+  // than a step may have, or heads of a step whose rows were not told, told twice, or not as they
+  // can be; else what `exchange` returns.
+  Status Run(proto::Part part, PartExchange* exchange);
 
   const LoadReport& load_report() const { return shard_.report(); }
   const Shard& shard() const { return shard_; }
@@ -70,9 +70,10 @@ class HelperStage {
   explicit HelperStage(HelperOptions options) : options_(std::move(options)) {}
   bool Has(const proto::Part& part) const;
   // Those of the part's step, taken from it where it tells them.
-  Result<Rows*> RowsOf(const proto::Part& part);
-  Status Check(const proto::Part& part) const;
-  Status RunHeads(const proto::Part& part, int layer_in_stage);
+  Result<Rows*> RowsOf(proto::Part* part);
+  Status Check(const proto::Part& part);
+  Status CheckPages(const proto::PartSequence& sequence);
+  Status RunHeads(proto::Part* part, int layer_in_stage);
 
   const HelperOptions options_;
   Shard shard_;
@@ -80,6 +81,7 @@ class HelperStage {
   std::unique_ptr<Executor> executor_;
   std::optional<KvCache> kv_;  // with heads
   std::array<Rows, kMaxRuns> rows_;
+  std::vector<bool> is_named_;  // of pages, in the step that is told
 };
 
 }  // namespace thermocline::worker

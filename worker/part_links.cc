@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <variant>
 
 #include "base/str.h"
 #include "worker/executor.h"
@@ -37,21 +38,28 @@ proto::Part LeadLinks::PartOf(PartKey key, int64_t n_rows) const {
           .of_heads = key.of_heads};
 }
 
-proto::Part LeadLinks::PartOf(PartKey key, int64_t n_rows, const BatchRows& rows) const {
-  proto::Part part = PartOf(key, n_rows);
-  if (!key.of_heads || key.layer_in_stage != 0) return part;
-  for (const kernels::SequenceRows& sequence : rows.sequences) {
-    part.sequences.push_back({.first_position = sequence.first_position,
-                              .n_tokens = sequence.n_tokens,
-                              .page_ids = {sequence.page_ids.begin(), sequence.page_ids.end()}});
+const proto::Message& LeadLinks::MessageOf(PartKey key, int64_t n_rows, const BatchRows& rows) {
+  const bool tells = key.of_heads && key.layer_in_stage == 0;
+  proto::Message& message = tells ? told_ : plain_;
+  auto& part = std::get<proto::Part>(message);
+  std::vector<proto::PartSequence> sequences = std::move(part.sequences);
+  part = PartOf(key, n_rows);
+  if (!tells) return message;
+  sequences.resize(rows.sequences.size());
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    const kernels::SequenceRows& own = rows.sequences[i];
+    sequences[i].first_position = own.first_position;
+    sequences[i].n_tokens = own.n_tokens;
+    sequences[i].page_ids.assign(own.page_ids.begin(), own.page_ids.end());
   }
-  return part;
+  part.sequences = std::move(sequences);
+  return message;
 }
 
 Status LeadLinks::SendX(PartKey key, TensorView x, const BatchRows& rows) {
-  const proto::Part part = PartOf(key, x.n_rows, rows);
+  const proto::Message& message = MessageOf(key, x.n_rows, rows);
   for (const size_t index : MembersOf(key)) {
-    TC_RETURN_IF_ERROR(helpers_[index].link->Send(part, x));
+    TC_RETURN_IF_ERROR(helpers_[index].link->Send(message, x));
     helpers_[index].asked.push_back(key);
   }
   return OkStatus();
@@ -94,9 +102,9 @@ Result<bool> LeadLinks::TryReceive(PartKey key, int peer, int64_t n_rows) {
 
 // A frame without x, which comes by the group.
 Status LeadLinks::Announce(PartKey key, int64_t n_rows, const BatchRows& rows) {
-  const proto::Part part = PartOf(key, n_rows, rows);
+  const proto::Message& message = MessageOf(key, n_rows, rows);
   for (ActivationLink* link : group_) {
-    TC_RETURN_IF_ERROR(link->Send(part, TensorView{}));
+    TC_RETURN_IF_ERROR(link->Send(message, TensorView{}));
   }
   return OkStatus();
 }
@@ -109,10 +117,13 @@ Status LeadLinks::Flush() {
 Result<std::optional<proto::Part>> HelperLink::Next(Duration wait) {
   TC_ASSIGN_OR_RETURN(const bool arrived, link_->Receive(wait));
   if (!arrived) return std::optional<proto::Part>();
-  TC_ASSIGN_OR_RETURN(const auto part, link_->Header<proto::Part>());
+  TC_ASSIGN_OR_RETURN(auto part, link_->Header<proto::Part>());
   if (part) {
-    part_ = *part;
-    part_.sequences.clear();
+    part_ = {.epoch = part->epoch,
+             .step = part->step,
+             .layer = part->layer,
+             .n_rows = part->n_rows,
+             .of_heads = part->of_heads};
   }
   return part;
 }

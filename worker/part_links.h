@@ -45,7 +45,8 @@ class LeadLinks final : public PartExchange, public GroupNews {
     return key.of_heads ? heads_ : members_[static_cast<size_t>(key.layer_in_stage)];
   }
   proto::Part PartOf(PartKey key, int64_t n_rows) const;
-  proto::Part PartOf(PartKey key, int64_t n_rows, const BatchRows& rows) const;
+  // For all of them, with the rows where these are to be told; until the next one.
+  const proto::Message& MessageOf(PartKey key, int64_t n_rows, const BatchRows& rows);
   // Whether the answer to the oldest question to `peer`, if it is `key`, has come.
   Result<bool> TryReceive(PartKey key, int peer, int64_t n_rows);
 
@@ -55,6 +56,8 @@ class LeadLinks final : public PartExchange, public GroupNews {
   std::vector<std::vector<size_t>> members_;  // by layer, into helpers_
   std::vector<size_t> heads_;                 // into helpers_
   const std::vector<ActivationLink*> group_;
+  proto::Message plain_ = proto::Part{},
+                 told_ = proto::Part{};  // that go out; kept for their lists
 };
 
 // A helper's end: whatever the lead asks for comes with its layer and its rows. Step thread only.

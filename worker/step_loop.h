@@ -131,6 +131,7 @@ class StepLoop {
   Status MeetGpus();
   // The other members of the stage's group.
   Status JoinGroup();
+  Status ConnectToLead();
   // Those of the stages before and behind, as far as the plan joins them.
   Status JoinNeighbours();
   GpuLinkContext GpuLinkTo(std::string_view nccl_id);
@@ -143,7 +144,7 @@ class StepLoop {
   Status ServeUntilStopped();
   // A helper's loop: parts of layers as the lead asks for them.
   Status HelpUntilStopped();
-  Status Help(const proto::Part& part);
+  Status Help(proto::Part part);
   // The probe that waits; false when none does.
   bool MakeProbe();
   void CountSent();
@@ -196,6 +197,7 @@ class StepLoop {
   std::unique_ptr<LeadLinks> helpers_;
   std::unique_ptr<HelperLink> lead_;
   std::optional<WorkerId> unreachable_;  // who could not be connected to
+  Buffer first_word_;                    // between members of the group
   std::unique_ptr<StageGroup> group_;
   // Along previous_ and next_, where those stages are on GPUs that NCCL reaches.
   std::unique_ptr<GpuReceiver> gpu_previous_;

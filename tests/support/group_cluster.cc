@@ -16,7 +16,7 @@ namespace {
 using model::NeuronRange;
 
 constexpr int kMaxStepTokens = 32;
-constexpr size_t kSteps = 5;
+constexpr size_t kSteps = kGroupSteps;
 
 WorkerId IdOf(size_t member) { return {member + 1}; }
 

@@ -43,6 +43,8 @@ using MakeMember = std::function<MemberDevice(int gpu)>;
 // The models that it is for: TinyModelSpec's n_layer and n_ff.
 inline constexpr int kGroupLayers = 3;
 inline constexpr int kGroupNeurons = 320;
+// That Serve submits.
+inline constexpr int kGroupSteps = 5;
 
 // What is said of the logits of every row, by step.
 using GroupResults = std::map<uint64_t, std::vector<proto::StepResultEntry>>;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace thermocline::testing {
 namespace {
@@ -61,7 +62,7 @@ class SharedStage::Exchange final : public worker::PartExchange {
                        .n_rows = x.n_rows,
                        .of_heads = key.of_heads};
       if (key.of_heads && key.layer_in_stage == 0) Tell(rows, &part);
-      TC_RETURN_IF_ERROR((*helpers_)[h]->Run(part, &end));
+      TC_RETURN_IF_ERROR((*helpers_)[h]->Run(std::move(part), &end));
     }
     return OkStatus();
   }

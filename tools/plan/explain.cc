@@ -7,6 +7,7 @@
 
 #include "base/str.h"
 #include "base/units.h"
+#include "placement/card_way.h"
 #include "placement/plan_links.h"
 #include "tools/table.h"
 
@@ -123,7 +124,18 @@ std::string AssumedRates(const placement::ClusterProfile& cluster) {
 std::string Streams(int64_t n) { return Str(n, n == 1 ? " stream" : " streams"); }
 std::string Sequences(int64_t n) { return Str(n, n == 1 ? " sequence" : " sequences"); }
 
-std::string Speeds(const placement::PlannedModel& planned) {
+// What bounds know nothing of: members on cards that reach each other (placement::ShareHeads).
+bool CanShareHeads(const placement::ClusterProfile& cluster) {
+  const auto& workers = cluster.workers;
+  return std::any_of(workers.begin(), workers.end(), [&](const placement::WorkerProfile& from) {
+    return std::any_of(workers.begin(), workers.end(), [&](const placement::WorkerProfile& to) {
+      return placement::FindCardWay(from, to).has_value();
+    });
+  });
+}
+
+std::string Speeds(const placement::ClusterProfile& cluster,
+                   const placement::PlannedModel& planned) {
   const PlanForecast& forecast = planned.forecast;
   const placement::PlanSpeed& speed = planned.speed;
   std::string speeds = Str("one stream: ", FixedPoint(speed.one_tokens_per_s, 1), " tokens/s");
@@ -136,8 +148,13 @@ std::string Speeds(const placement::PlannedModel& planned) {
           " ms and keeps the busiest worker for ", Milliseconds(forecast.bottleneck_s), " ms\n");
   const std::string value =
       Str("plan value, by which plans are compared: ", Milliseconds(speed.value_s), " ms");
-  if (speed.lower_bound_s <= 0) return Str(speeds, value, "\n");
-  return Str(speeds, value, "; no plan on these workers is below ",
+  if (speed.lower_bound_s <= 0) {
+    const bool is_outside = placement::SharesHeads(planned.plan);
+    return Str(speeds, value, is_outside ? "; no bound is known for plans that share heads" : "",
+               "\n");
+  }
+  return Str(speeds, value, "; no plan on these workers",
+             CanShareHeads(cluster) ? " that shares no heads" : "", " is below ",
              Milliseconds(speed.lower_bound_s), " ms: gap ", Percent(speed.gap()), " %\n");
 }
 
@@ -262,7 +279,7 @@ std::string ExplainPlan(const PlanSources& sources, const placement::PlannedMode
              options.n_context, " tokens in the context; room for contexts of ", planned.plan.n_ctx,
              ", ", planned.plan.kv.n_tokens(), " tokens in all\n\n", MemberTable(sources, planned),
              "\n", Reasons(planned), Unused(sources, planned.plan), AssumedRates(sources.cluster),
-             "\n", Speeds(planned), Comparison(planned, others));
+             "\n", Speeds(sources.cluster, planned), Comparison(planned, others));
 }
 
 }  // namespace thermocline::tools

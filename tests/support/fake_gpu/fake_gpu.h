@@ -22,6 +22,8 @@ void tc_fake_gpu_set_faults(const FakeGpuFaults* faults);
 // Communicators that were neither destroyed nor aborted; and those that were aborted so far.
 int tc_fake_gpu_live_comms();
 int tc_fake_gpu_aborted_comms();
+// Values that one member has sent to another, so far.
+int tc_fake_gpu_sends();
 // Memory of the GPUs that everybody knows by the address `seen`, where nobody may touch it: copies
 // and NCCL find it at `memory`. Until it is forgotten.
 void tc_fake_gpu_know_memory(const void* seen, void* memory, uint64_t n_bytes);

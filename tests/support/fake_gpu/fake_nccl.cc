@@ -25,7 +25,7 @@ using thermocline::testing::FakeStream;
 std::mutex mutex;  // of all that follows
 std::condition_variable changed;
 FakeGpuFaults faults;
-int n_ids = 0, n_live = 0, n_aborted = 0;
+int n_ids = 0, n_live = 0, n_aborted = 0, n_sends = 0;
 
 // One collective at all members.
 struct Round {
@@ -163,6 +163,10 @@ int tc_fake_gpu_aborted_comms() {
   const std::lock_guard lock(mutex);
   return n_aborted;
 }
+int tc_fake_gpu_sends() {
+  const std::lock_guard lock(mutex);
+  return n_sends;
+}
 
 int ncclGetVersion(int* version) {
   *version = CurrentFaults().nccl_version;
@@ -251,6 +255,7 @@ int ncclSend(const void* from, size_t, int, int peer, void* comm, void* stream) 
   return Enqueue(comm, stream, [=](auto& lock, Comm& own) {
     const void*& offer = own.meeting->offers[{own.rank, peer}];
     offer = thermocline::testing::MemoryAt(from);
+    ++n_sends;
     changed.notify_all();
     if (!AwaitOr(lock, own, [&] { return offer == nullptr; })) offer = nullptr;
   });

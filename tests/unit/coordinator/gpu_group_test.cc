@@ -62,6 +62,35 @@ TEST_F(GpuGroupTest, WhoeverCannotBeInItIsNamedWithTheReason) {
                   std::string("sums of worker 4") + kBy + "another member is on the same card"));
 }
 
+TEST_F(GpuGroupTest, WhoHasHeadsOnlyIsNotInAGroupThatAddsSums) {
+  const std::vector<placement::NeuronRange> some = {{64, 128}, {64, 128}}, none = {{0, 0}, {0, 0}};
+  stage_.neurons = {{0, 64}, {0, 64}};
+  stage_.heads = {0, 1};
+  for (placement::HelperPlan& helper : stage_.helpers) helper = {helper.worker, some, {1, 2}};
+  EXPECT_THAT(Find().helpers, ElementsAre(0, 1, 2));
+  EXPECT_THAT(Find().notes, IsEmpty());
+  stage_.helpers[1].neurons = none;
+  EXPECT_THAT(Find().helpers, ElementsAre(0, 2));
+  EXPECT_THAT(Find().notes,
+              ElementsAre("heads of worker 3's GPU go to worker 1 by way of the host: it has no "
+                          "neurons, whose sums others add"));
+}
+
+TEST_F(GpuGroupTest, WhatAMemberKeepsFromTheGroupIsSaid) {
+  const std::vector<placement::NeuronRange> some = {{64, 128}, {64, 128}};
+  stage_.neurons = {{0, 64}, {0, 64}};
+  stage_.heads = {0, 1};
+  for (placement::HelperPlan& helper : stage_.helpers) helper = {helper.worker, some, {1, 2}};
+  stage_.helpers[1].heads = {};
+  stage_.helpers[2].neurons[1] = {0, 0};
+  EXPECT_THAT(Find().helpers, ElementsAre(0, 1, 2));
+  EXPECT_THAT(Find().notes,
+              ElementsAre("sums of 1 layer of the GPUs led by worker 1 go by way of the hosts: "
+                          "not all of them have neurons there, as worker 4",
+                          "heads of the GPUs led by worker 1 go by way of the hosts: not all of "
+                          "them have some, as worker 3"));
+}
+
 TEST_F(GpuGroupTest, TwoHelpersOnOneCardAreNotBothInIt) {
   worker(4).gpu_uuid = "3";
   EXPECT_THAT(Find().helpers, ElementsAre(0, 1));

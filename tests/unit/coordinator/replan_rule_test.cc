@@ -12,7 +12,16 @@ using placement::HelperPlan;
 using placement::Plan;
 using placement::StagePlan;
 
-constexpr int64_t kNeurons = 100;
+constexpr int kNeurons = 100, kHeads = 4;
+
+// Of the weights of attention three quarters go with heads.
+model::ModelConfig Config() {
+  model::ModelConfig config;
+  config.n_ff = kNeurons;
+  config.n_head = config.n_head_kv = kHeads;
+  config.head_dim = 8;
+  return config;
+}
 
 // Layers of 3000 bytes.
 StagePlan Stage(uint64_t lead, int begin, int end) {
@@ -39,7 +48,7 @@ TEST(ReplanRule, WhatIsSavedMustExceedThePause) {
 }
 
 uint64_t Read(const Plan& now, const Plan& next) {
-  return BytesToRead({now, {}}, {next, {}}, kNeurons);
+  return BytesToRead({now, {}}, {next, {}}, Config());
 }
 
 TEST(ReplanRule, OnlyWhatAWorkerLacksIsRead) {
@@ -63,6 +72,29 @@ TEST(ReplanRule, SharedLayersCountTheirNewNeurons) {
   EXPECT_EQ(Read(now, {.stages = {Stage(2, 0, 10)}}), 10000u + 12000u);
 }
 
+TEST(ReplanRule, SharedLayersCountTheirNewHeads) {
+  Plan whole{.stages = {Stage(1, 0, 10)}};
+  whole.stages[0].neurons.assign(10, {0, 60});
+  whole.stages[0].helpers = {
+      {.worker = {2}, .neurons = std::vector<model::NeuronRange>(10, {60, 100})}};
+  const auto sharing = [&](const model::HeadRange& lead, const model::HeadRange& helper) {
+    Plan plan = whole;
+    plan.stages[0].heads = lead;
+    plan.stages[0].helpers[0].heads = helper;
+    return plan;
+  };
+  // Half of three quarters of a third of each layer, of a worker that had none of them.
+  EXPECT_EQ(Read(whole, sharing({0, 2}, {2, 4})), 3750u);
+  EXPECT_EQ(Read(sharing({0, 2}, {2, 4}), sharing({0, 2}, {2, 4})), 0u);
+  // One head of four moves, one way or the other.
+  EXPECT_EQ(Read(sharing({0, 2}, {2, 4}), sharing({0, 1}, {1, 4})), 1875u);
+  EXPECT_EQ(Read(sharing({0, 2}, {2, 4}), sharing({0, 3}, {3, 4})), 1875u);
+  // They come back to the lead.
+  EXPECT_EQ(Read(sharing({0, 2}, {2, 4}), whole), 3750u);
+  // Who helped with half of them and leads now lacks those of the other, and what is of no head.
+  EXPECT_EQ(Read(sharing({0, 2}, {2, 4}), {.stages = {Stage(2, 0, 10)}}), 3750u + 2500u + 12000u);
+}
+
 TEST(ReplanRule, NeuronsThatOthersTookThePlacesOfAreReadToo) {
   Plan plan{.stages = {Stage(1, 0, 10)}};
   plan.stages[0].neurons.assign(10, {0, 60});
@@ -73,12 +105,12 @@ TEST(ReplanRule, NeuronsThatOthersTookThePlacesOfAreReadToo) {
   std::iota(turned.begin(), turned.end(), 0);
   std::swap_ranges(turned.begin(), turned.begin() + 10, turned.end() - 10);
   const model::NeuronOrder files, then{std::vector(10, turned)};
-  EXPECT_EQ(BytesToRead({plan, files}, {plan, then}, kNeurons), 2000u);
-  EXPECT_EQ(BytesToRead({plan, then}, {plan, files}, kNeurons), 2000u);
-  EXPECT_EQ(BytesToRead({plan, then}, {plan, then}, kNeurons), 0u);
+  EXPECT_EQ(BytesToRead({plan, files}, {plan, then}, Config()), 2000u);
+  EXPECT_EQ(BytesToRead({plan, then}, {plan, files}, Config()), 2000u);
+  EXPECT_EQ(BytesToRead({plan, then}, {plan, then}, Config()), 0u);
   // Whoever has all of a layer lacks none of it in any order.
   const Plan alone{.stages = {Stage(1, 0, 10)}};
-  EXPECT_EQ(BytesToRead({alone, files}, {alone, then}, kNeurons), 0u);
+  EXPECT_EQ(BytesToRead({alone, files}, {alone, then}, Config()), 0u);
 }
 
 }  // namespace

@@ -65,17 +65,34 @@ const GroupLayout kTwoGpusAndCpu{.name = "two GPUs, a CPU", .on_gpu = {true, tru
 const GroupLayout kThreeGpusAndCpu{.name = "three GPUs, a CPU",
                                    .on_gpu = {true, true, true, false}};
 
-// Of four KV heads: each member has some; only the lead and the last one.
+// Of four KV heads: each member has some; only the lead and the last one; only the lead and the
+// first helper, which is on a GPU.
 std::vector<std::vector<model::HeadRange>> HeadCuts(size_t n_members) {
-  std::vector<std::vector<model::HeadRange>> cuts(2);
+  std::vector<std::vector<model::HeadRange>> cuts(3);
   for (size_t m = 0; m < n_members; ++m) {
     const int at = static_cast<int>(m);
     cuts[0].push_back({at, m + 1 == n_members ? 4 : at + 1});
     cuts[1].push_back({});
+    cuts[2].push_back({});
   }
   cuts[1].front() = {1, 4};
   cuts[1].back() = {0, 1};
+  cuts[2][0] = {0, 2};
+  cuts[2][1] = {2, 4};
   return cuts;
+}
+
+// What members send to their lead by the group: where all of them have heads, one y for each step
+// and layer, and a word before the first.
+int SendsByGroup(const GroupLayout& layout, Sums sums) {
+  int n_helpers = 0;
+  for (size_t m = 1; m < layout.on_gpu.size(); ++m) {
+    if (!layout.on_gpu[m]) continue;
+    if (layout.heads[m].empty()) return 0;
+    ++n_helpers;
+  }
+  return sums == Sums::kByGroup ? n_helpers * (testing::kGroupSteps * testing::kGroupLayers + 1)
+                                : 0;
 }
 
 const std::pair<const char*, FfnMode> kModes[] = {
@@ -143,8 +160,11 @@ TEST_F(GroupStage, HeadsAreSharedToo) {
         for (const Sums sums : {Sums::kByLinks, Sums::kByGroup}) {
           for (const int micro_batches : {1, 2}) {
             layout.micro_batches = micro_batches;
+            const int n_sent = testing::tc_fake_gpu_sends();
             EXPECT_EQ(Served(file, layout, mode, sums), wanted)
                 << layout.name << " " << model::FfnModeName(mode) << " batches " << micro_batches;
+            EXPECT_EQ(testing::tc_fake_gpu_sends() - n_sent, SendsByGroup(layout, sums))
+                << layout.name;
           }
         }
       }

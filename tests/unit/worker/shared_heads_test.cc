@@ -232,10 +232,25 @@ TEST(SharedHeads, WhatTheLeadMustNotTellIsRefused) {
   EXPECT_THAT(error({}), HasSubstr("has not told the rows of a step: step=7 layer=0"));
   EXPECT_THAT(error({{0, 2, {0}}}), HasSubstr("other rows than it sends: told=2 rows=3"));
   EXPECT_THAT(error({{14, 3, {0}}}), HasSubstr("positions=17 pages=1"));
+  EXPECT_THAT(error({{0, 3, {0, 1}}}), HasSubstr("positions=3 pages=2"));
+  EXPECT_THAT(error({{0, 3, {}}}), HasSubstr("positions=3 pages=0"));
+  EXPECT_THAT(error({{14, 3, {5, 5}}}), HasSubstr("a page twice in a step: page=5"));
+  EXPECT_THAT(error({{0, 1, {3}}, {15, 2, {4, 3}}}), HasSubstr("a page twice in a step: page=3"));
   EXPECT_THAT(error({{0, 3, {64}}}), HasSubstr("pages that do not hold a sequence"));
   EXPECT_THAT(error({{0, 3, {-1}}}), HasSubstr("pages that do not hold a sequence"));
   EXPECT_THAT(error({{0, 3, {0}}}, kLayers), HasSubstr("what this helper does not have"));
   EXPECT_THAT(error({{0, 3, {0}}}, 0, 1), HasSubstr("what this helper does not have"));
+}
+
+TEST(SharedHeads, AStepIsToldOnce) {
+  const TempFile file(testing::TinyModel(Spec("llama")));
+  SharedStage shared(file.path(), Sharing(FfnMode::kDense, {{0, 2}, {2, 4}}, false));
+  const proto::Part part{
+      .step = {7}, .layer = 0, .n_rows = 3, .of_heads = true, .sequences = {{0, 3, {0}}}};
+  PartExchange without;  // that has no x
+  EXPECT_EQ(shared.helper(0).Run(part, &without).code(), StatusCode::kInternal);
+  EXPECT_THAT(shared.helper(0).Run(part, &without).message(),
+              HasSubstr("tells the rows of a step twice: step=7 layer=0"));
 }
 
 }  // namespace
