@@ -168,6 +168,11 @@ TEST(Gguf, OrderAndGapsAreFree) {
 TEST(Gguf, EveryTypeHasTheSizeOfItsBlocks) {
   for (int i = 0; i < kNumDTypes; ++i) {
     const auto dtype = static_cast<DType>(i);
+    if (IsFp8(dtype)) {  // of memory only: no file has them
+      EXPECT_EQ(TensorTypeId(GgufDialect::kGguf, dtype), std::nullopt);
+      EXPECT_EQ(TensorTypeId(GgufDialect::kPowerInfer, dtype), std::nullopt);
+      continue;
+    }
     GgufImage image;
     image.AddZeros("w", dtype, {2, 512});
     const auto file = ParseImage(image);

@@ -26,8 +26,12 @@ Plan FullPlan() {
 Plan SplitPlan() {
   Plan plan = FullPlan();
   plan.stages[0].neurons = {{0, 64}, {32, 128}};
-  plan.stages[0].helpers = {{{3}, {{64, 128}, {0, 32}}, {10, 20, 30, 5}, "saves time"},
-                            {{4}, {{0, 0}, {0, 0}}, {0, 0, 0}, ""}};
+  plan.stages[0].helpers = {
+      {.worker = {3},
+       .neurons = {{64, 128}, {0, 32}},
+       .bytes = {10, 20, 30, 5},
+       .reason = "saves time"},
+      {.worker = {4}, .neurons = {{0, 0}, {0, 0}}, .bytes = {}, .reason = ""}};
   return plan;
 }
 

@@ -17,6 +17,7 @@
 #include "placement/model_bytes.h"
 #include "placement/op_load.h"
 #include "proto/codec.h"
+#include "tests/support/apart_device.h"
 #include "tests/support/shared_stage.h"
 #include "tests/support/stage_chain.h"
 #include "tests/support/temp_file.h"
@@ -376,8 +377,8 @@ TEST(Fp8RowsTest, AnotherPlanKeepsTheRowsThatStay) {
 
 // A hello that is refused is a worker that nobody hears of.
 TEST(Fp8RowsTest, WhatIsMeasuredOfThemReachesTheCoordinator) {
-  // Little memory to measure in: an emulated op takes its time.
-  const auto device = kernels::cuda::MakeEmulatedDevice({.memory_bytes = 24 << 20}).value();
+  // The reference's ops: hundreds of measurements by emulated ones would take minutes.
+  const auto device = testing::MakeApartDevice({.memory_bytes = 64 << 20, .is_reference = true});
   for (const NeuronRows rows : kBoth) {
     const auto measured =
         MeasureWorker(*device, {.memory_bytes = 1 << 20, .rows = rows, .time = Duration{1}});
