@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/str.h"
+
 namespace thermocline::coordinator {
 namespace {
 
@@ -175,8 +177,10 @@ TEST(Membership, RefusesWithAReason) {
   EXPECT_THAT(refusal(HelloOf(1, "b")), HasSubstr("worker id is taken: id=1 host=a pid=10"));
   EXPECT_THAT(refusal(HelloOf(9, "b")), HasSubstr("worker id is not expected: id=9 n_workers=3"));
   proto::Hello old = HelloOf(2, "b");
-  old.protocol_version = 7;
-  EXPECT_THAT(refusal(old), HasSubstr("protocol versions differ: worker=7 coordinator=4"));
+  old.protocol_version = proto::kProtocolVersion + 2;
+  EXPECT_THAT(refusal(old),
+              HasSubstr(Str("protocol versions differ: worker=", proto::kProtocolVersion + 2,
+                            " coordinator=", proto::kProtocolVersion)));
   proto::Hello other = HelloOf(2, "b");
   other.build = "b2";
   EXPECT_THAT(refusal(other), HasSubstr("builds differ: worker=b2 coordinator=b1"));
