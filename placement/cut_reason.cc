@@ -138,14 +138,26 @@ std::string GainText(const PlanSpeed& joined, const PlanSpeed& cut) {
              cut.n_streams, " streams, ", of_one, " of one");
 }
 
-// "worker 1 has room for 18 of both stages' 32 layers (all take 3.4 GiB, 1.4 GiB more than it may
-// use)"
+// "room for 18 of both stages' 32 layers (all take 3.4 GiB, 1.4 GiB more than it may use)"
 std::string RoomText(const JoinedStage& joined, int n_layers) {
-  if (joined.has_room())
-    return Str("with worker ", joined.lead, " as lead their helpers lack room");
-  return Str("worker ", joined.lead, " has room for ", joined.n_room, " of both stages' ", n_layers,
-             " layers (all take ", FormatBytes(joined.needed_bytes), ", ",
+  if (joined.has_room()) return "room for all layers, but their helpers lack it";
+  return Str("room for ", joined.n_room, " of both stages' ", n_layers, " layers (all take ",
+             FormatBytes(joined.needed_bytes), ", ",
              FormatBytes(joined.needed_bytes - joined.memory_bytes), " more than it may use)");
+}
+
+// Of the leads that cannot take both stages; "" of none.
+std::string RoomsText(const CutWorth& cut) {
+  const auto& [first, second] = cut.joined;
+  const std::string of_first = first.speed ? "" : RoomText(first, cut.n_layers);
+  const std::string of_second = second.speed ? "" : RoomText(second, cut.n_layers);
+  if (of_first == of_second) return of_first.empty() ? "" : Str("either lead has ", of_first);
+  std::string text;
+  if (!first.speed) text = Str("worker ", first.lead, " has ", of_first);
+  if (!second.speed) {
+    text += Str(text.empty() ? "" : "; ", "worker ", second.lead, " has ", of_second);
+  }
+  return text;
 }
 
 std::string HopText(const CutWorth& cut) {
@@ -181,10 +193,7 @@ Result<CutWorth> WeighCut(const Plan& plan, size_t i, BatchCosts& costs) {
 
 std::string CutText(const CutWorth& cut, const PlanSpeed& speed) {
   const char* const helpers = cut.has_helpers ? ", helpers as they are" : "";
-  std::string no_room;
-  for (const JoinedStage& one : cut.joined) {
-    if (!one.speed) no_room += Str(no_room.empty() ? "" : "; ", RoomText(one, cut.n_layers));
-  }
+  const std::string no_room = RoomsText(cut);
   const JoinedStage* const best = cut.best();
   if (best == nullptr) {
     return Str("the cut after it is for memory, with KV for ", cut.n_kv_tokens, " tokens", helpers,

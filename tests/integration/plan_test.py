@@ -77,6 +77,10 @@ class PlanTest(ClusterTest):
         self.assertEqual(re.search(told, judged)[0], re.search(told, output)[0])
         self.assertEqual(len(re.findall(r"\| exact +\|", judged)), 4, judged)
         self.assertRegex(judged, r"\| +head \|")
+        interval = r"\d+-\d+ \(\d+ %, \d+ %\)"
+        self.assertRegex(judged, rf"\n\| 0(-3)? +\| {interval} +\| {interval} +\|\n")
+        self.assertRegex(judged, r"\nworker \d helps in 4 of 4 layers: 0-3\n")
+        self.assertNotIn("helps in 4", output)
 
         prompt = [5, 17, 99, 200]
         wanted = self.generate(model, prompt, 12, "--ffn", "exact")[0]["generated"]
