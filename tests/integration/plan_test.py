@@ -150,6 +150,12 @@ class PlanTest(ClusterTest):
         code, output = self.plan(model, "--workers", "2", "--policy", "pipeline-only",
                                  "--objective", "throughput", "-o", plan)
         self.assertEqual(code, 0, output)
+        cut = r"the cut after it saves [\d.]+ ms of a round of 4 streams, costs [\d.]+ ms of a token of one, "
+        self.assertRegex(output, cut)
+        with open(plan, encoding="utf-8") as file:
+            first, last = json.load(file)["stages"]
+        self.assertRegex(first["reason"], cut)
+        self.assertNotIn("the cut after it", last["reason"])
         wanted = self.generate(model, [5, 17], 8)[0]["generated"]
         cluster = self.serve(model, "--plan", plan, ranks=3).ready()
         self.assertRegex(cluster.output, "plan: 2 stages, joined by mpi links")
