@@ -178,7 +178,7 @@ PlanForecast ForecastStep(const Plan& plan, BatchCosts& by_batch, int64_t n_sequ
 }
 
 double TokensPerSecond(const Plan& plan, BatchCosts& costs, int64_t n_streams) {
-  const int64_t n_sequences = DivideUp(n_streams, plan.batches_under_way());
+  const int64_t n_sequences = SequencesOfBatch(plan, n_streams);
   const PlanForecast batch = ForecastStep(plan, costs, n_sequences);
   const auto n_batches = static_cast<double>(DivideUp(n_streams, n_sequences));
   return static_cast<double>(n_streams) / std::max(batch.step_s, n_batches * batch.bottleneck_s);
@@ -191,12 +191,15 @@ Status CheckPlan(const Plan& plan, const PlannerInputs& inputs) {
 
 }  // namespace
 
+int64_t SequencesOfBatch(const Plan& plan, int64_t n_streams) {
+  return DivideUp(n_streams, plan.batches_under_way());
+}
+
 Result<PlanForecast> ForecastPlan(const Plan& plan, BatchCosts& costs) {
   TC_RETURN_IF_ERROR(CheckPlan(plan, costs.inputs()));
   const PlannerOptions& options = costs.options();
-  const int64_t n_sequences = options.n_sequences > 0
-                                  ? options.n_sequences
-                                  : DivideUp(StreamsOf(options), plan.batches_under_way());
+  const int64_t n_sequences =
+      options.n_sequences > 0 ? options.n_sequences : SequencesOfBatch(plan, StreamsOf(options));
   return ForecastStep(plan, costs, n_sequences);
 }
 

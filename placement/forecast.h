@@ -24,4 +24,7 @@ Result<PlanSpeed> SpeedOf(const Plan& plan, const PlannerInputs& inputs,
 Result<PlanForecast> ForecastPlan(const Plan& plan, BatchCosts& costs);
 Result<PlanSpeed> SpeedOf(const Plan& plan, BatchCosts& costs);
 
+// Of one of the plan's batches under way, among which n_streams are shared out alike.
+int64_t SequencesOfBatch(const Plan& plan, int64_t n_streams);
+
 }  // namespace thermocline::placement

@@ -8,6 +8,7 @@
 #include "placement/batch_costs.h"
 #include "placement/cluster_stages.h"
 #include "placement/context.h"
+#include "placement/cut_reason.h"
 #include "placement/forecast.h"
 #include "placement/micro_batches.h"
 #include "placement/no_fit.h"
@@ -261,6 +262,7 @@ Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions&
   }
   if (!plan.ok()) return plan;
   if (options.policy == SplitPolicy::kOptimal) ShareHeads(costs, &*plan);
+  TC_RETURN_IF_ERROR(TellCuts(costs, &*plan));
   TC_ASSIGN_OR_RETURN(plan->forecast, ForecastPlan(plan->plan, costs));
   // In a step of hours times are cut off, of a whole op at the plan and of its blocks in the bound,
   // which is none then.

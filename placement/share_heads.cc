@@ -1,7 +1,6 @@
 #include "placement/share_heads.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 #include <string>
 #include <utility>
@@ -12,6 +11,7 @@
 #include "placement/card_way.h"
 #include "placement/forecast.h"
 #include "placement/op_time.h"
+#include "placement/reason_text.h"
 
 namespace thermocline::placement {
 namespace {
@@ -51,8 +51,6 @@ std::vector<int> Allot(int n, const std::vector<double>& weights) {
   }
   return parts;
 }
-
-std::string Milliseconds(double seconds) { return Str(std::round(seconds * 1e5) / 100, " ms"); }
 
 class HeadSharing {
  public:
@@ -135,8 +133,9 @@ class HeadSharing {
     const auto after = ForecastPlan(shared->plan, costs_);
     if (!before.ok() || !after.ok()) return;
     StagePlan& stage = shared->plan.stages[i];
-    stage.reason += Str("; with its attention shared too ", Milliseconds(after->stages[i].seconds),
-                        " in place of ", Milliseconds(before->stages[i].seconds));
+    stage.reason +=
+        Str("; with its attention shared too ", MillisecondsText(after->stages[i].seconds),
+            " in place of ", MillisecondsText(before->stages[i].seconds));
     for (HelperPlan& helper : stage.helpers) {
       if (helper.heads.empty()) continue;
       helper.reason += Str("; in the attention it helps", HeadsText(helper.heads));

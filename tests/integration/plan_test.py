@@ -77,6 +77,10 @@ class PlanTest(ClusterTest):
         self.assertEqual(re.search(told, judged)[0], re.search(told, output)[0])
         self.assertEqual(len(re.findall(r"\| exact +\|", judged)), 4, judged)
         self.assertRegex(judged, r"\| +head \|")
+        interval = r"\d+-\d+ \(\d+ %, \d+ %\)"
+        self.assertRegex(judged, rf"\n\| 0(-3)? +\| {interval} +\| {interval} +\|\n")
+        self.assertRegex(judged, r"\nworker \d helps in 4 of 4 layers: 0-3\n")
+        self.assertNotIn("helps in 4", output)
 
         prompt = [5, 17, 99, 200]
         wanted = self.generate(model, prompt, 12, "--ffn", "exact")[0]["generated"]
@@ -146,6 +150,12 @@ class PlanTest(ClusterTest):
         code, output = self.plan(model, "--workers", "2", "--policy", "pipeline-only",
                                  "--objective", "throughput", "-o", plan)
         self.assertEqual(code, 0, output)
+        cut = r"the cut after it saves [\d.]+ ms of a round of 4 streams, costs [\d.]+ ms of a token of one, "
+        self.assertRegex(output, cut)
+        with open(plan, encoding="utf-8") as file:
+            first, last = json.load(file)["stages"]
+        self.assertRegex(first["reason"], cut)
+        self.assertNotIn("the cut after it", last["reason"])
         wanted = self.generate(model, [5, 17], 8)[0]["generated"]
         cluster = self.serve(model, "--plan", plan, ranks=3).ready()
         self.assertRegex(cluster.output, "plan: 2 stages, joined by mpi links")

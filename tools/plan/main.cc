@@ -85,7 +85,8 @@ void AddGoalFlags(CLI::App* app, PlanFlags* flags) {
                   "Members of stages that are tried in all combinations, at most")
       ->capture_default_str();
   app->add_flag("--compare", flags->compare, "Say what the other policies would do");
-  app->add_flag("--explain", flags->explain, "Say where the time goes, layer by layer");
+  app->add_flag("--explain", flags->explain,
+                "Say who holds which neurons and where the time goes, layer by layer");
   app->add_option("--plan", flags->plan_path,
                   "Say what this plan (JSON) would do, instead of making one");
   app->add_option("-o,--output", flags->output_path,

@@ -10,6 +10,7 @@
 #include "placement/link_preset.h"
 #include "tools/plan/explain.h"
 #include "tools/plan/inputs.h"
+#include "tools/plan/neuron_runs.h"
 #include "tools/plan/page.h"
 #include "tools/table.h"
 
@@ -148,7 +149,10 @@ Status RunPlan(const PlanFlags& flags) {
       flags.compare ? OtherPolicies(sources, planned.plan) : std::vector<PolicyOutcome>{});
   const placement::PlanTables tables = TablesFor(flags, sources, planned.plan);
   explanation += OrderText(sources, tables);
-  if (flags.explain) explanation += Str("\n", ExplainLayers(planned));
+  if (flags.explain) {
+    explanation +=
+        Str("\n", NeuronRunsText(planned, sources.model.config.n_ff), "\n", ExplainLayers(planned));
+  }
   if (!flags.html_path.empty()) {
     TC_RETURN_IF_ERROR(WriteText(flags.html_path, PlanPage(sources, planned, explanation)));
   }
