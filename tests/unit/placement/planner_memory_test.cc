@@ -126,6 +126,45 @@ TEST_F(PlannerMemoryTest, TheMemoryThatIsSaidToBeEnoughIs) {
   }
 }
 
+// Together they have room for all, but nobody has it for what cannot be cut.
+TEST_F(PlannerMemoryTest, RoomInPiecesThatHoldNoLayerIsToldAsSuch) {
+  options_.policy = SplitPolicy::kPipelineOnly;
+  options_.request.n_parallel = 1;
+  const model::LayerRange inner = {1, 2, false, false};
+  const uint64_t own =
+      OverheadModel(model_.config, model_.weights, options_.request.ffn, 512).MostOfLead(inner, 0);
+  const uint64_t layer = model_.weights.BytesOf(inner) + page_bytes() / kLayers * 4;
+  const auto why_not = [&](size_t n_workers, uint64_t memory_bytes) {
+    const std::string why = Make(std::vector<uint64_t>(n_workers, memory_bytes)).status().message();
+    EXPECT_EQ(why.find("are missing"), std::string::npos) << why;
+    EXPECT_THAT(why, HasSubstr("; --memory ")) << "the cure";
+    return why;
+  };
+  const std::string layers = why_not(5, own + layer * 19 / 10);
+  EXPECT_THAT(layers, HasSubstr(Str("but a layer takes ", FormatBytes(layer), " with its KV")));
+  EXPECT_THAT(layers, HasSubstr("at most fit 1 on each of 5 workers of "));
+  EXPECT_THAT(layers, HasSubstr(Str("1 of 6 have no place (", FormatBytes(layer), " or more)")));
+  EXPECT_THAT(why_not(12, own + layer), HasSubstr("but the last layer with the head fits nobody"));
+}
+
+// Another policy than ours may fail where whole layers fit: then more memory is not the cure.
+TEST_F(PlannerMemoryTest, APolicyThatLeavesNoRoomIsNamed) {
+  uint64_t least = 0;
+  for (uint64_t mib = 32; least == 0; ++mib) {
+    options_.policy = SplitPolicy::kPipelineOnly;
+    if (Make({mib * kMiB, mib * kMiB}).ok()) least = mib;
+  }
+  for (const SplitPolicy policy :
+       {SplitPolicy::kFrequencyGreedy, SplitPolicy::kProportional, SplitPolicy::kPowerInfer}) {
+    options_.policy = policy;
+    const auto planned = Make({least * kMiB, least * kMiB});
+    if (planned.ok()) continue;
+    EXPECT_THAT(planned.status().message(),
+                HasSubstr(Str("but not as --policy ", SplitPolicyName(policy),
+                              " deals them; --policy optimal has a plan")));
+  }
+}
+
 // F32 rows in 8 bits are a quarter: what is asked for is no more than they need.
 TEST_F(PlannerMemoryTest, RowsIn8BitsNeedLessAndItIsSaidHowMuch) {
   options_.policy = SplitPolicy::kPipelineOnly;
