@@ -81,7 +81,9 @@ struct PlanForecast {
 
 // What streams get of a plan, and what it is worth by that.
 struct PlanSpeed {
-  int64_t n_streams = 1;
+  int64_t n_streams = 1;        // that are counted
+  int64_t n_streams_asked = 1;  // more where a given plan's KV does not hold them
+  int64_t n_streams_held = 1;   // of those asked for, by its KV
   double one_tokens_per_s = 0;  // of a stream with nobody beside it
   double all_tokens_per_s = 0;  // of n_streams together
   // What plans are compared by, the less the better: seconds of a token, by the weight of latency

@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "base/units.h"
 #include "placement/context.h"
+#include "placement/forecast.h"
 #include "placement/link_preset.h"
 #include "placement/overhead.h"
 #include "placement/planner.h"
@@ -103,6 +104,20 @@ TEST_F(PlannerMemoryTest, AsManyPagesAsMemoryHolds) {
             overhead() + weights_ + 5 * page_bytes());
 }
 
+// The search counts all streams, and what is told of them says how many have room.
+TEST_F(PlannerMemoryTest, WhereKvIsShortItIsSaidHowManyStreamsItHolds) {
+  options_.request.n_parallel = options_.n_streams = 4;
+  options_.n_context = 63;
+  const auto planned = Make({overhead() + weights_ + 11 * page_bytes()});
+  ASSERT_TRUE(planned.ok()) << planned.status();
+  EXPECT_EQ(planned->plan.kv.n_pages, 11);
+  EXPECT_EQ(HeldText(planned->speed),
+            "its KV cache holds 2 of the 4 streams asked for; speeds are of all 4");
+  const auto ample = Make({kGiB});
+  ASSERT_TRUE(ample.ok()) << ample.status();
+  EXPECT_EQ(HeldText(ample->speed), "");
+}
+
 // With whole layers no less would do, which is what the pipeline's own search says too.
 TEST_F(PlannerMemoryTest, TheMemoryThatIsSaidToBeEnoughIs) {
   options_.request.n_ctx = 8192;
@@ -157,9 +172,7 @@ TEST_F(PlannerMemoryTest, APolicyThatLeavesNoRoomIsNamed) {
   for (const SplitPolicy policy :
        {SplitPolicy::kFrequencyGreedy, SplitPolicy::kProportional, SplitPolicy::kPowerInfer}) {
     options_.policy = policy;
-    const auto planned = Make({least * kMiB, least * kMiB});
-    if (planned.ok()) continue;
-    EXPECT_THAT(planned.status().message(),
+    EXPECT_THAT(Make({least * kMiB, least * kMiB}).status().message(),
                 HasSubstr(Str("but not as --policy ", SplitPolicyName(policy),
                               " deals them; --policy optimal has a plan")));
   }
