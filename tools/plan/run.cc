@@ -11,6 +11,7 @@
 #include "tools/plan/explain.h"
 #include "tools/plan/inputs.h"
 #include "tools/plan/page.h"
+#include "tools/plan/planning_line.h"
 #include "tools/table.h"
 
 namespace thermocline::tools {
@@ -48,6 +49,14 @@ void ListLinks() {
   std::fputs(table.Markdown().c_str(), stdout);
 }
 
+// MakePlan, which may take a minute, with a word on how it is going.
+Result<placement::PlannedModel> SearchPlan(const placement::PlannerInputs& inputs,
+                                           placement::PlannerOptions options) {
+  PlanningLine line;
+  options.on_found = [&](const placement::PlanSpeed& speed) { line.Found(speed); };
+  return placement::MakePlan(inputs, options);
+}
+
 // For as many streams, with keys and values for as many tokens as `planned` has: a policy that
 // finds room for fewer only does not do the same work.
 std::vector<PolicyOutcome> OtherPolicies(const PlanSources& sources,
@@ -64,7 +73,7 @@ std::vector<PolicyOutcome> OtherPolicies(const PlanSources& sources,
     options.n_streams = planned.speed.n_streams;
     options.request.n_ctx = planned.plan.n_ctx;
     options.request.kv = planned.plan.kv;
-    const auto other = placement::MakePlan(sources.inputs(), options);
+    const auto other = SearchPlan(sources.inputs(), options);
     PolicyOutcome outcome{.policy = policy};
     if (other.ok()) {
       outcome.speed = other->speed;
@@ -82,7 +91,7 @@ Result<placement::PlannedModel> PlanOf(const PlanFlags& flags, const PlanSources
   if (!sources.given) {
     std::fprintf(stderr, "planning %d layers on %zu workers\n", inputs.config.n_layer,
                  inputs.cluster.workers.size());
-    return placement::MakePlan(inputs, sources.options);
+    return SearchPlan(inputs, sources.options);
   }
   auto order = placement::OrderIn(sources.given->tables, inputs.config);
   if (!order.ok()) return order.status().WithContext(flags.plan_path);
