@@ -73,6 +73,7 @@ Result<PlannedModel> PlanBy(const Approach& approach, BatchCosts& costs, int64_t
   TC_RETURN_IF_ERROR(ValidatePlan(plan, inputs.config, inputs.weights, inputs.cluster, request));
   TC_ASSIGN_OR_RETURN(plan.micro_batches, ChooseMicroBatches(plan, costs));
   TC_ASSIGN_OR_RETURN(const PlanSpeed speed, SpeedOf(plan, costs));
+  if (costs.options().on_found) costs.options().on_found(speed);
   return PlannedModel{std::move(plan), {}, speed};
 }
 

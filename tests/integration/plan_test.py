@@ -214,6 +214,21 @@ links:
         self.assertEqual(code, 0, output)
         self.assertIn("spare: worker 2 (node2): the plan names it nowhere", output)
 
+    def test_a_given_plan_is_worth_what_the_streams_in_its_kv_get(self):
+        plan = self.path("small.json")
+        with open(plan, "w", encoding="utf-8") as file:
+            json.dump({"kv": {"n_pages": 40}, "stages": [{"lead": 1, "layers": [0, 5]}]}, file)
+        flags = ["--workers", "1", "--memory", "1G", "--plan", plan, "--depth", "200"]
+        code, few = self.plan(DEMO_MODEL, *flags, "--streams", "8", "--compare")
+        self.assertEqual(code, 0, few)
+        self.assertIn("its KV cache holds 3 of the 8 streams asked for; speeds are of 3\n", few)
+        self.assertIn("of 3 streams |", few)
+        code, all_held = self.plan(DEMO_MODEL, *flags, "--streams", "3")
+        self.assertEqual(code, 0, all_held)
+        self.assertNotIn("its KV cache holds", all_held)
+        told = r"3 streams: [\d.]+ tokens/s together\n.*\n.* [\d.]+ ms\n"
+        self.assertEqual(re.search(told, few)[0], re.search(told, all_held)[0])
+
     def test_the_plan_to_stdout_is_json_alone(self):
         code, output = self.plan(DEMO_MODEL, "--workers", "1", "-o", "-")
         self.assertEqual(code, 0, output)
