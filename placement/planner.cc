@@ -104,19 +104,17 @@ class PlanSearch {
     if (policy != SplitPolicy::kOptimal) {
       return BestOf(ForAims(policy, LeastParts::kIgnored), nullptr);
     }
+    // Baselines first, though they count last: most are found soon, and whoever waits hears of
+    // them.
+    Result<PlannedModel> baseline = BestOf(Baselines(), nullptr);
+    if (is_stopped()) return Aborted("planning was stopped");
     Approach found{};
     Result<PlannedModel> best = BestOf(ForAims(policy, LeastParts::kKept), &found);
     if (is_stopped()) return Aborted("planning was stopped");
     std::vector<Approach> free = ForAims(policy, LeastParts::kIgnored);
     if (best.ok()) free = {{policy, LeastParts::kIgnored, found.aim}};
-    std::vector<Approach> baselines;
-    for (const SplitPolicy baseline : kBaselines) {
-      for (const Approach& approach : ForAims(baseline, LeastParts::kIgnored)) {
-        baselines.push_back(approach);
-      }
-    }
     TakeBetter(BestOf(free, nullptr), kLeastPartsMayCost, &best);
-    TakeBetter(BestOf(baselines, nullptr), 0, &best);
+    TakeBetter(std::move(baseline), 0, &best);
     if (is_stopped()) return Aborted("planning was stopped");
     return best;
   }
@@ -130,6 +128,15 @@ class PlanSearch {
     std::vector<Approach> approaches;
     for (const SearchAim& aim : aims_) approaches.push_back({policy, least_parts, aim});
     return approaches;
+  }
+  std::vector<Approach> Baselines() const {
+    std::vector<Approach> baselines;
+    for (const SplitPolicy baseline : kBaselines) {
+      for (const Approach& approach : ForAims(baseline, LeastParts::kIgnored)) {
+        baselines.push_back(approach);
+      }
+    }
+    return baselines;
   }
 
   // Two at a time; the first of equal ones, whichever was there first.

@@ -226,7 +226,7 @@ links:
         code, all_held = self.plan(DEMO_MODEL, *flags, "--streams", "3")
         self.assertEqual(code, 0, all_held)
         self.assertNotIn("its KV cache holds", all_held)
-        told = r"3 streams: [\d.]+ tokens/s together\n.*\n.* [\d.]+ ms\n"
+        told = r"3 streams: [\d.]+ tokens/s together\n.*\nplan value, .*: [\d.]+ ms"
         self.assertEqual(re.search(told, few)[0], re.search(told, all_held)[0])
 
     def test_the_plan_to_stdout_is_json_alone(self):
