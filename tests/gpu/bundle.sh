@@ -25,11 +25,11 @@ build_all
 rm -rf "$out"
 mkdir -p "$out/bin" "$out/tests" "$out/lib"
 tests=$(gpu_programs)
-# shellcheck disable=SC2086  # lists of words
+# shellcheck disable=SC2046,SC2086  # lists of words
 install -s -t "$out/bin" $(printf "$build/bin/%s " $programs)
-# shellcheck disable=SC2086
+# shellcheck disable=SC2046,SC2086
 install -s -t "$out/tests" $(printf "$build/tests/%s " $bench_programs) $tests
-for test in $tests; do basename "$test"; done >"$out/gpu_tests"
+cp "$build/gpu_tests.txt" "$out"
 git describe --always --dirty >"$out/commit"
 # The loader, and what comes with the compiler's and the C library's runtime.
 runtime='/(ld-linux-.*|libc|libm|libdl|librt|libpthread|libresolv|libstdc\+\+|libgcc_s)\.so'

@@ -13,23 +13,13 @@ configure() {
   cmake --log-level=WARNING --preset release -B "$build" -DBUILD_TESTING=ON -DWITH_CUDA=ON \
         -DTC_CUDA_ARCHITECTURES=native
 }
-# What may hold tests of that label, before they are built; and the programs that do.
-gpu_targets() {
-  ninja -C "$build" -t targets all | sed -n '/^cmake_/d; s/^\([a-z_]*\(gpu\|cuda\)[a-z_]*_test\): phony$/\1/p'
-}
-gpu_programs() {
-  if [ -f "$build/gpu_tests" ]; then # of tests/gpu/bundle.sh
-    sed "s|^|$build/tests/|" "$build/gpu_tests"
-    return
-  fi
-  ctest --test-dir "$build" -L gpu --show-only=json-v1 | python3 -c 'import json, sys
-print(*sorted({test["command"][0] for test in json.load(sys.stdin)["tests"]}), sep="\n")'
-}
+# The programs whose tests are labelled gpu.
+gpu_programs() { sed "s|^|$build/tests/|" "$build/gpu_tests.txt"; }
 build_all() {
-  # shellcheck disable=SC2046,SC2086  # lists of words
-  ninja -C "$build" $programs $bench_programs $(gpu_targets)
+  # shellcheck disable=SC2086  # lists of words
+  ninja -C "$build" $programs $bench_programs gpu_tests
 }
-# Each in a process of its own program, under a sanitizer or nothing.
+# Under a command, such as a sanitizer.
 gpu_tests() {
   local code=0 test
   for test in $(gpu_programs); do
@@ -143,6 +133,6 @@ hottest() {
     "$bin/thermocline-bench" -m "$model" --device cuda -p 0 -n 8 -r 1 --ffn exact |
     python3 tests/gpu/kernel_table.py
 }
-export -f configure gpu_targets gpu_programs build_all gpu_tests sanitized synth layers_that_fit \
+export -f configure gpu_programs build_all gpu_tests sanitized synth layers_that_fit \
   synth_large profile_large machine bench tokens same_tokens repeated references sparse_rows \
   hybrid_step graph_step hybrid hottest

@@ -26,8 +26,16 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-# Ten minutes, less what the table and a part that is being ended take.
+# Ten minutes, less what the table and a part that is being ended take. A rehearsal has no limits: it
+# says whether parts work, on a machine that may stall.
 total=585
+[ $size = small ] && total=1500
+names="tests machine sparse-rows graph-step-demo tokens-demo references bench tokens repeat graph-step
+       hybrid-step hottest-kernels hybrid hybrid-step-large memcheck racecheck"
+for name in $(printf '%s' "$only" | tr ',' ' '); do
+  # shellcheck disable=SC2086  # words
+  printf '%s\n' $names | grep -qx -- "$name" || { echo "--only has none of:" $names; exit 2; }
+done
 
 gpu=none
 if [ $device = cuda ]; then
@@ -109,7 +117,7 @@ part() {
     rows+=("| $name | | not run: no time left | |")
     return 1
   fi
-  [ "$limit" -gt "$left" ] && limit=$left
+  { [ "$limit" -gt "$left" ] || [ $size = small ]; } && limit=$left
   printf '== %s\n' "$name" >&2
   # Functions run in a shell of their own, so that what they start is ended with them.
   timeout -k 3 "$limit" bash -c '"$@"' part "$@" >"$log/$name" 2>"$log/$name.err"
@@ -183,12 +191,15 @@ if [ $prebuilt = 1 ] || { part configure 60 configure && part build 300 build_al
 fi
 
 echo
-for name in machine sparse-rows bench hybrid hybrid-step hybrid-step-large graph-step graph-step-demo \
-  hottest-kernels; do
+for name in $names; do
+  case $name in tests | tokens* | references | repeat | *check) continue ;; esac
   [ -s "$log/$name" ] && { echo "### $name"; echo; cat "$log/$name"; echo; }
 done
 echo "GPU: $(printf '%s' "$gpu" | paste -sd ';')"
 echo "Host: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) CPUs"
+[ $size = small ] && echo "A rehearsal in small: nothing here is a measurement."
+[ $size = full ] && echo "Shapes: bench, tokens, repeat, graph-step, hybrid-step: 8 of the 32 layers of a 7B model;" \
+  "hybrid, hybrid-step-large: $(layers_that_fit) of the 80 layers of a 70B model (docs/gpu.md)"
 echo "Commit: $(git rev-parse --short HEAD 2>/dev/null || echo unknown)$([ -f "$build/commit" ] &&
   echo ", programs of $(cat "$build/commit")")"
 echo
