@@ -7,6 +7,8 @@
 #include <memory>
 #include <optional>
 
+#include "model/fingerprint.h"
+#include "model/gguf.h"
 #include "tests/support/sparse_model.h"
 #include "tests/support/stage_chain.h"
 
@@ -16,6 +18,7 @@ namespace {
 using model::FfnMode;
 using model::FfnModes;
 using testing::ChainOptions;
+using testing::GgufImage;
 using ::testing::HasSubstr;
 using testing::MakeSparseModel;
 using testing::OneEntry;
