@@ -22,10 +22,10 @@
 #include "comm/cluster_key.h"
 #include "comm/data_ports.h"
 #include "comm/loopback.h"
-#include "kernels/device_choice.h"
 #include "model/ffn_mode.h"
 #include "model/fingerprint.h"
 #include "proto/codec.h"
+#include "tests/bench/bench_device.h"
 #include "worker/step_loop.h"
 
 namespace thermocline::bench {
@@ -33,7 +33,7 @@ namespace {
 
 constexpr WorkerId kLead{1}, kHelper{2};
 constexpr SeqId kSequence{1};
-constexpr int kWarmUpSteps = 16, kSteps = 64;
+constexpr int kMostWarmUpSteps = 16, kMostSteps = 64;
 constexpr int64_t kPages = 16;
 constexpr Duration kPatience = std::chrono::seconds(60);
 
@@ -64,9 +64,7 @@ class Stage {
   explicit Stage(const Options& options) : options_(options), server_(mailboxes_.MakeServer()) {}
 
   Status Open() {
-    TC_ASSIGN_OR_RETURN(const auto choice, kernels::ParseDeviceChoice(options_.lead_device));
-    TC_ASSIGN_OR_RETURN(auto lead_device, kernels::MakeDevice(choice, {}));
-    lead_.device = std::move(lead_device.device);
+    TC_ASSIGN_OR_RETURN(lead_.device, OpenDevice(options_.lead_device));
     TC_ASSIGN_OR_RETURN(helper_.device, kernels::MakeCpuDevice({options_.helper_threads, {}}));
     TC_RETURN_IF_ERROR(Connect(kLead, &lead_));
     TC_RETURN_IF_ERROR(Connect(kHelper, &helper_));
@@ -170,15 +168,18 @@ class Stage {
     TC_RETURN_IF_ERROR(Step(1, 0, {5, 17, 42, 99}));
     std::vector<double> seconds;
     uint64_t helper_us = 0;
-    for (int i = 0; i < kWarmUpSteps + kSteps; ++i) {
-      if (i == kWarmUpSteps) helper_us = helper_.counters.compute_us;
+    const int n_warm_up = RepeatsOn(options_.lead_device, kMostWarmUpSteps);
+    const int n_steps = RepeatsOn(options_.lead_device, kMostSteps);
+    for (int i = 0; i < n_warm_up + n_steps; ++i) {
+      if (i == n_warm_up) helper_us = helper_.counters.compute_us;
       const TimePoint begin = clock_.Now();
-      TC_RETURN_IF_ERROR(Step(static_cast<uint64_t>(2 + i), 4 + i, {(i * 37) % 1000}));
-      if (i >= kWarmUpSteps) seconds.push_back(Seconds(clock_.Now() - begin));
+      TC_RETURN_IF_ERROR(Step(static_cast<uint64_t>(2 + i), 4 + i, {i * 37 % 250}));
+      if (i >= n_warm_up) seconds.push_back(Seconds(clock_.Now() - begin));
     }
     helper_us = helper_.counters.compute_us - helper_us;
-    std::nth_element(seconds.begin(), seconds.begin() + kSteps / 2, seconds.end());
-    return Times{seconds[kSteps / 2], static_cast<double>(helper_us) / 1e6 / kSteps};
+    std::nth_element(seconds.begin(), seconds.begin() + n_steps / 2, seconds.end());
+    return Times{seconds[static_cast<size_t>(n_steps / 2)],
+                 static_cast<double>(helper_us) / 1e6 / n_steps};
   }
 
   const Options options_;

@@ -64,7 +64,7 @@ def of_hybrid(text):
     for row in tables(text):
         if row["computed by"] == "CPU alone":
             continue
-        about = re.search(r"Model of .*", text)
+        about = re.search(r"Model of [^,]*, GPU budget [^,]*", text)
         yield (f"{row['computed by']}: of the CPU's speed ({about.group(0) if about else ''})",
                f"{row['against the CPU']}, {row['tokens/s']} tokens/s", "5")
         yield "answer beside the CPU's", row["answer"], "the same"
@@ -77,6 +77,13 @@ def of_hybrid_step(text):
         ratio, wanted = split_wanted(row["step / larger part"])
         lead, helper = row["lead's part"], row["helper's part"]
         yield f"step against its larger part ({lead} on the lead, {helper} on the helper)", ratio, wanted
+
+
+def of_group_calls(text):
+    for row in tables(text):
+        yield (f"NCCL, member {row['member']}: a broadcast and a sum, as in a layer",
+               f"return after {row['broadcast returns']} and {row['sum returns']}, "
+               f"done after {row['both are done']}", "")
 
 
 def of_graph_step(text):
@@ -118,7 +125,7 @@ def of_repeat(text):
 
 READERS = {"machine": of_machine, "tests": of_tests, "sparse-rows": of_sparse_rows,
            "bench": of_bench, "hybrid": of_hybrid, "hybrid-step": of_hybrid_step,
-           "hybrid-step-large": of_hybrid_step, "graph-step": of_graph_step,
+           "hybrid-step-large": of_hybrid_step, "graph-step": of_graph_step, "group-calls": of_group_calls,
            "graph-step-demo": of_graph_step, "hottest-kernels": of_hottest,
            "memcheck": of_sanitizer, "racecheck": of_sanitizer, "references": of_references,
            "repeat": of_repeat}

@@ -7,7 +7,7 @@ export bin=$build/bin demo=deploy/demo/thermocline-demo.gguf
 export model=$log/7b.gguf large=$log/70b.gguf
 export programs="thermocline thermocline-coordinator thermocline-worker thermocline-bench
                  thermocline-generate thermocline-machine thermocline-profile thermocline-synth"
-export bench_programs="sparse_rows hybrid_step graph_step"
+export bench_programs="sparse_rows hybrid_step graph_step group_calls"
 
 configure() {
   cmake --log-level=WARNING --preset release -B "$build" -DBUILD_TESTING=ON -DWITH_CUDA=ON \
@@ -121,6 +121,8 @@ sparse_rows() {
 hybrid_step() { "$build/tests/hybrid_step" "$1" "$2" "$device" 0 "$3"; }
 # Steps replayed as CUDA graphs against the same, op by op.
 graph_step() { "$build/tests/graph_step" "$1" "$device" 1 8; }
+# Calls of NCCL, on as many cards as there are, 8 at most.
+group_calls() { "$build/tests/group_calls" "$1" 8192; }
 # No step of a hybrid stage is replayed, so nothing is kept free for graphs.
 hybrid() { python3 tests/gpu/hybrid.py "$bin" "$large" 0.3333 --ffn predicted --cuda-graphs off; }
 # Some steps of decoding, behind the first, which load kernels.
@@ -135,4 +137,4 @@ hottest() {
 }
 export -f configure gpu_programs build_all gpu_tests sanitized synth layers_that_fit \
   synth_large profile_large machine bench tokens same_tokens repeated references sparse_rows \
-  hybrid_step graph_step hybrid hottest
+  hybrid_step graph_step group_calls hybrid hottest

@@ -30,7 +30,7 @@ done
 # says whether parts work, on a machine that may stall.
 total=585
 [ $size = small ] && total=1500
-names="tests machine sparse-rows graph-step-demo tokens-demo references bench tokens repeat graph-step
+names="tests machine sparse-rows group-calls graph-step-demo tokens-demo references bench tokens repeat graph-step
        hybrid-step hottest-kernels hybrid hybrid-step-large memcheck racecheck"
 for name in $(printf '%s' "$only" | tr ',' ' '); do
   # shellcheck disable=SC2086  # words
@@ -141,9 +141,17 @@ small_parts() {
   wants tests && gpu_part tests 60 gpu_tests env
   wants machine && part machine 20 machine
   wants sparse-rows && part sparse-rows 30 sparse_rows
+  wants group-calls && group_part
   wants graph-step-demo && gpu_part graph-step-demo 15 graph_step "$demo"
   wants tokens-demo && part tokens-demo 20 same_tokens "$demo" dense exact
   wants references && part references 40 references
+}
+# With one card NCCL does without most of what is asked about here.
+group_part() {
+  local n
+  n=$(printf '%s\n' "$gpu" | wc -l)
+  [ "$n" -gt 8 ] && n=8
+  if [ "$n" -gt 1 ]; then gpu_part group-calls 30 group_calls "$n"; else skipped group-calls "no two GPUs"; fi
 }
 model_parts() {
   wants bench tokens repeat hybrid-step graph-step hottest-kernels && part synth 40 synth || return

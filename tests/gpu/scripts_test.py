@@ -76,6 +76,11 @@ class FiguresTest(unittest.TestCase):
         self.assertEqual([row[1] for row in figures_of("graph-step", "graph-step.txt")],
                          ["0.80, tokens the same", "0.87, tokens the same"])
 
+    def test_calls_of_a_group_are_told_of_each_member(self):
+        self.assertEqual([row[1] for row in figures_of("group-calls", "group-calls.txt")],
+                         ["return after 31.0 us and 29.5 us, done after 75.1 us",
+                          "return after 30.2 us and 28.8 us, done after 75.0 us"])
+
     def test_a_sanitizer_that_was_cut_off_tells_what_it_saw(self):
         self.assertEqual(figures_of("memcheck", "memcheck.txt"), [
             ("errors", "1 in 2 of 3 tests: Invalid __global__ read of size 4 bytes", "0 in all")])
