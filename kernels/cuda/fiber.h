@@ -1,6 +1,7 @@
 // A function on a stack of its own that runs in turns with its caller.
 #pragma once
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cstddef>
@@ -28,10 +29,14 @@ class Fiber {
  private:
   static void Enter(unsigned low, unsigned high);
   void RunBodies();
+  void SwitchToBody();
+  void SwitchToCaller();
 
   const std::function<void()>* body_ = nullptr;
   std::unique_ptr<std::byte[]> stack_;
   ucontext_t own_ = {}, caller_ = {};
+  jmp_buf own_place_ = {}, caller_place_ = {};
+  bool has_place_ = false;  // where the body goes on: not before it has begun
   // The sanitizers' handles.
   void* own_fake_stack_ = nullptr;
   void* caller_fake_stack_ = nullptr;
