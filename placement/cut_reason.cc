@@ -1,5 +1,6 @@
 #include "placement/cut_reason.h"
 
+#include <atomic>
 #include <cmath>
 #include <utility>
 #include <vector>
@@ -102,7 +103,7 @@ Result<PlannedModel> WithOneStage(Plan plan, size_t i, StagePlan both, BatchCost
                                                  inputs.cluster, costs.options().request));
   TC_ASSIGN_OR_RETURN(planned.plan.micro_batches, ChooseMicroBatches(planned.plan, costs));
   TC_ASSIGN_OR_RETURN(planned.speed, SpeedOf(planned.plan, costs));
-  if (shares_heads) ShareHeads(costs, &planned);
+  if (shares_heads) ShareHeadsOf(costs, i, &planned);
   return planned;
 }
 
@@ -204,13 +205,13 @@ std::string CutText(const CutWorth& cut, const PlanSpeed& speed) {
              no_room.empty() ? "" : Str("; ", no_room));
 }
 
-Status TellCuts(BatchCosts& costs, PlannedModel* planned) {
+void TellCuts(BatchCosts& costs, PlannedModel* planned) {
+  const std::atomic<bool>* const stop = costs.options().stop;
   Plan& plan = planned->plan;
-  for (size_t i = 0; i + 1 < plan.stages.size(); ++i) {
-    TC_ASSIGN_OR_RETURN(const CutWorth cut, WeighCut(plan, i, costs));
-    plan.stages[i].reason += Str("; ", CutText(cut, planned->speed));
+  for (size_t i = 0; i + 1 < plan.stages.size() && (stop == nullptr || !*stop); ++i) {
+    const auto cut = WeighCut(plan, i, costs);
+    if (cut.ok()) plan.stages[i].reason += Str("; ", CutText(*cut, planned->speed));
   }
-  return OkStatus();
 }
 
 }  // namespace thermocline::placement

@@ -17,7 +17,8 @@
 namespace thermocline::placement {
 
 // One stage in place of two neighbours, led by one of their leads; the other gets nothing, helpers
-// keep their neurons, and the KV keeps its pages. Heads are shared anew where the plan shares any.
+// keep their neurons, and the KV keeps its pages. Its heads are shared anew where the plan shares
+// any.
 struct JoinedStage {
   WorkerId lead;
   uint64_t needed_bytes = 0;  // of the lead, with all attention and KV of the layers
@@ -44,7 +45,8 @@ Result<CutWorth> WeighCut(const Plan& plan, size_t i, BatchCosts& costs);
 // For people, of a plan of that speed.
 std::string CutText(const CutWorth& cut, const PlanSpeed& speed);
 
-// Adds to the reason of every stage but the last why it ends there. Errors as ForecastPlan.
-Status TellCuts(BatchCosts& costs, PlannedModel* planned);
+// Adds to the reason of every stage but the last why it ends there; of a cut that cannot be weighed
+// nothing, and nothing more once the options' `stop` is set: words are no ground to refuse a plan.
+void TellCuts(BatchCosts& costs, PlannedModel* planned);
 
 }  // namespace thermocline::placement

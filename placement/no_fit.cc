@@ -66,9 +66,9 @@ std::string EnoughText(BatchCosts& costs, int64_t n_pages) {
   return Str("; --memory ", mib, "M",
              n_workers == 1 ? "" : Str(" of each of ", n_workers, " workers"), " is enough",
              TriesWholeLayers(options.policy)
-                 ? ""
-                 : " in whole layers (--policy pipeline-only or optimal)",
-             " (of a --cluster file: `memory: ", mib, "M`)");
+                 ? " ("
+                 : " in whole layers (--policy pipeline-only or optimal; ",
+             "of a --cluster file: `memory: ", mib, "M`)");
 }
 
 // Of workers that have room for all of a model together: which of its pieces has no place.
@@ -77,7 +77,8 @@ class Pieces {
   Pieces(const ClusterStages& model, const std::vector<WorkerProfile>& workers)
       : model_(model), workers_(workers) {}
 
-  // "a layer takes 210.0 MiB ...: 2 of 18 layers have no place (420.0 MiB or more)"
+  // "..., and whole layers at most fit 4 on each of 4 workers of 1.0 GiB, ...: 2 of 18 have no
+  // place (420.0 MiB or more)"
   std::string Text() const {
     const uint64_t layer = LeastLayer();
     const std::string piece =
@@ -167,7 +168,7 @@ class Pieces {
     return kinds;
   }
 
-  // "4 on each of 4 workers of 1.0 GiB, which need 90.0 MiB for themselves"
+  // "4 on each of 4 workers of 1.0 GiB, each beside 90.0 MiB for itself"
   std::string KindsText(const std::vector<Kind>& kinds) const {
     const std::string own =
         Str(", each beside ", FormatBytes(model_.overhead().MostOfLead(kOne, 0)), " for itself");
@@ -234,15 +235,14 @@ Status DoesNotFit(BatchCosts& costs, int64_t n_pages, const Status& why) {
       n_pages * costs.options().request.kv.page_tokens, " tokens ",
       FormatBytes(model.kv_bytes(all)), " + ", FormatBytes(own), " for the workers themselves are ",
       FormatBytes(needed), ", workers offer ", FormatBytes(offered));
-  const std::string begin = Str("model does not fit: ", why.message(), ": ", sum);
   const SplitPolicy policy = costs.options().policy;
   if (!TriesWholeLayers(policy) && WholeLayersFit(model, costs.options().stop)) {
-    return ResourceExhausted(Str(begin, ", which have room for its layers, but not as --policy ",
-                                 SplitPolicyName(policy),
-                                 " deals them; --policy optimal has a plan"));
+    return ResourceExhausted(Str("model does not fit as --policy ", SplitPolicyName(policy),
+                                 " deals its layers: ", why.message(),
+                                 "; whole layers do fit: --policy optimal has a plan"));
   }
   return ResourceExhausted(
-      Str(begin,
+      Str("model does not fit: ", why.message(), ": ", sum,
           needed > offered
               ? Str(": ", FormatBytes(needed - offered), " are missing")
               : Str(", but ", Pieces(model, inputs.cluster.workers).Text(),

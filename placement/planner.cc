@@ -270,7 +270,7 @@ Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions&
   }
   if (!plan.ok()) return plan;
   if (options.policy == SplitPolicy::kOptimal) ShareHeads(costs, &*plan);
-  TC_RETURN_IF_ERROR(TellCuts(costs, &*plan));
+  TellCuts(costs, &*plan);
   TC_ASSIGN_OR_RETURN(plan->forecast, ForecastPlan(plan->plan, costs));
   // In a step of hours times are cut off, of a whole op at the plan and of its blocks in the bound,
   // which is none then.

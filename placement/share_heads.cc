@@ -56,15 +56,6 @@ class HeadSharing {
  public:
   HeadSharing(BatchCosts& costs, PlannedModel* planned) : costs_(costs), planned_(planned) {}
 
-  void Run() {
-    for (size_t i = 0; i < planned_->plan.stages.size(); ++i) {
-      if (planned_->plan.stages[i].is_split()) ShareStage(i);
-    }
-  }
-
- private:
-  const PlannerInputs& inputs() const { return costs_.inputs(); }
-
   // To all helpers that are in a group of cards with the lead, or to none: where one of them has
   // no heads, those of the others come by the hosts. By rate, and by less of it where memory is
   // short, be it that of one of them.
@@ -98,6 +89,9 @@ class HeadSharing {
     if (best.plan.stages[i].shares_heads()) TellReasons(i, &best);
     *planned_ = std::move(best);
   }
+
+ private:
+  const PlannerInputs& inputs() const { return costs_.inputs(); }
 
   bool AreOnCards(WorkerId lead, WorkerId helper) const {
     return FindCardWay(*inputs().cluster.FindWorker(lead), *inputs().cluster.FindWorker(helper))
@@ -168,6 +162,12 @@ class HeadSharing {
 
 }  // namespace
 
-void ShareHeads(BatchCosts& costs, PlannedModel* planned) { HeadSharing(costs, planned).Run(); }
+void ShareHeads(BatchCosts& costs, PlannedModel* planned) {
+  for (size_t i = 0; i < planned->plan.stages.size(); ++i) ShareHeadsOf(costs, i, planned);
+}
+
+void ShareHeadsOf(BatchCosts& costs, size_t i, PlannedModel* planned) {
+  if (planned->plan.stages[i].is_split()) HeadSharing(costs, planned).ShareStage(i);
+}
 
 }  // namespace thermocline::placement

@@ -48,15 +48,26 @@ void PlanningLine::Found(const placement::PlanSpeed& speed) {
 
 void PlanningLine::PrintUntilOver() {
   const auto interval = on_terminal_ ? kTerminalInterval : kLogInterval;
-  const MutexLock lock(mutex_);
-  for (auto next = std::chrono::steady_clock::now() + interval; !is_over_;) {
-    if (over_.wait_until(mutex_, next) == std::cv_status::no_timeout) continue;
-    next += interval;
-    std::fprintf(stderr, "%s%s%s", on_terminal_ ? "\r\033[K" : "",
-                 PlanningText(Seconds(clock_.Now() - begin_), best_).c_str(),
+  for (auto next = std::chrono::steady_clock::now() + interval;; next += interval) {
+    const auto text = TextAt(next);
+    if (!text) return;
+    // Without the mutex: the search does not wait for whoever reads this.
+    std::fprintf(stderr, "%s%s%s", on_terminal_ ? "\r\033[K" : "", text->c_str(),
                  on_terminal_ ? "" : "\n");
     std::fflush(stderr);
   }
+}
+
+std::optional<std::string> PlanningLine::TextAt(std::chrono::steady_clock::time_point time) {
+  const MutexLock lock(mutex_);
+  while (!is_over_ && over_.wait_until(mutex_, time) == std::cv_status::no_timeout) continue;
+  if (is_over_) return std::nullopt;
+  return PlanningText(Seconds(clock_.Now() - begin_), best_);
+}
+
+std::optional<placement::PlanSpeed> PlanningLine::best() {
+  const MutexLock lock(mutex_);
+  return best_;
 }
 
 }  // namespace thermocline::tools

@@ -1,6 +1,7 @@
 // How long a search for a plan has been going on, and what it has found, on stderr.
 #pragma once
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <thread>
@@ -15,7 +16,8 @@ namespace thermocline::tools {
 std::string PlanningText(double seconds, const std::optional<placement::PlanSpeed>& best);
 
 // Rewritten in place on a terminal, else a line every ten seconds; nothing of a search that is over
-// sooner. Owns the thread that prints. Found is thread-safe; the rest is thread-compatible.
+// sooner. Owns the thread that prints. Found and best are thread-safe; the rest is
+// thread-compatible.
 class PlanningLine {
  public:
   PlanningLine();
@@ -26,9 +28,12 @@ class PlanningLine {
 
   // One more plan; the best is the one of the least value.
   void Found(const placement::PlanSpeed& speed);
+  std::optional<placement::PlanSpeed> best();  // none: no plan yet
 
  private:
   void PrintUntilOver();
+  // The line of that moment; none: the search was over before.
+  std::optional<std::string> TextAt(std::chrono::steady_clock::time_point time);
 
   const bool on_terminal_;
   const SteadyClock clock_;

@@ -108,12 +108,15 @@ TEST_F(PlannerTest, OneWorkerGetsEverything) {
 TEST_F(PlannerTest, TellsWhatItFindsAndTheBestIsWhatItGives) {
   Cluster({1, 0.5, 0.25}, 1e-4);
   Mutex mutex;
+  int n_found = 0;
   double best_s = std::numeric_limits<double>::infinity();
   const auto on_found = [&](const PlanSpeed& speed) {
     const MutexLock lock(mutex);
+    ++n_found;
     best_s = std::min(best_s, speed.value_s);
   };
   const PlannedModel planned = MustMake({.n_streams = 2, .on_found = on_found});
+  EXPECT_GT(n_found, 1);
   EXPECT_GE(planned.speed.value_s, best_s);
   // Parts that do not pay for their messages must be better by a hundredth.
   EXPECT_LE(planned.speed.value_s, 1.01 * best_s);

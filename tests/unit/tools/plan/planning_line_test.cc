@@ -13,11 +13,11 @@ TEST(PlanningLine, TellsSecondsAndTheBestPlan) {
   EXPECT_EQ(PlanningText(73, four), "planning: 73 s, best so far 100.0 tokens/s of 4 streams");
 }
 
-// The thread that prints is there for the whole search, and ends with it at once.
-TEST(PlanningLine, TakesPlansAndEnds) {
+TEST(PlanningLine, KeepsThePlanOfTheLeastValue) {
   PlanningLine line;
-  line.Found({.value_s = 2});
-  line.Found({.value_s = 1});
+  EXPECT_FALSE(line.best().has_value());
+  for (const double value_s : {2, 1, 3}) line.Found({.value_s = value_s});
+  EXPECT_EQ(line.best()->value_s, 1);
 }
 
 }  // namespace
