@@ -222,7 +222,8 @@ TEST_F(ShareHeadsTest, AllOfAGroupGetSome) {
   const Plan plan = Shared(Three());
   const HelperPlan& helper = plan.stages[0].helpers[1];
   const uint64_t of_a_head = helper.kv_bytes / static_cast<uint64_t>(helper.heads.size());
-  for (const PlanForecast::Member& member : Forecast(plan).stages[0].members) {
+  const PlanForecast forecast = Forecast(plan);
+  for (const PlanForecast::Member& member : forecast.stages[0].members) {
     if (member.worker == WorkerId{3}) {
       Worker(3).memory_bytes = member.memory_bytes - of_a_head * (helper.heads.size() - 1);
     }
