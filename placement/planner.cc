@@ -171,18 +171,6 @@ class PlanSearch {
   const std::vector<SearchAim> aims_;
 };
 
-// Of the stage with most layers, by place in the cluster.
-int MainLead(const Plan& plan, const ClusterProfile& cluster) {
-  const StagePlan& longest = *std::max_element(
-      plan.stages.begin(), plan.stages.end(), [](const StagePlan& a, const StagePlan& b) {
-        return a.layers.end - a.layers.begin < b.layers.end - b.layers.begin;
-      });
-  const auto lead =
-      std::find_if(cluster.workers.begin(), cluster.workers.end(),
-                   [&](const WorkerProfile& worker) { return worker.id == longest.lead; });
-  return static_cast<int>(lead - cluster.workers.begin());
-}
-
 // Times that are equal but for roundings may put a bound a little above the plan. What is above by
 // more is a wrong bound, which must be seen.
 double WithoutRounding(double bound_s, double value_s) {
@@ -276,7 +264,7 @@ Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions&
   // which is none then.
   const bool is_cut_off = plan->forecast.step_s >= WorkerSpeed::kLongestOpS;
   if (options.with_bound && !is_cut_off && !SharesHeads(plan->plan)) {
-    const double bound_s = ValueBound(costs, n_pages, MainLead(plan->plan, inputs.cluster));
+    const double bound_s = ValueBound(costs, n_pages);
     plan->speed.lower_bound_s = WithoutRounding(bound_s, plan->speed.value_s);
     if (options.stop != nullptr && *options.stop) return Aborted("planning was stopped");
   }
