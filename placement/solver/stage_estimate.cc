@@ -1,6 +1,7 @@
 #include "placement/solver/stage_estimate.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <limits>
 #include <numeric>
 #include <optional>
@@ -14,20 +15,26 @@ constexpr int kSampleLayers = 6;   // the estimates rank plans; their stages are
 constexpr int kSampleLengths = 8;  // evenly from n_layer / 8 on
 constexpr int kSampleRounds = 12;
 
-// A stage of `length` layers from the middle of the model, with the memory that one at either end
-// would have, where it is less: what the embedding or the head leave. Nullopt: it does not fit.
+// A stage of `length` layers from the middle of the model, with the memory that one at `place` has,
+// or, without a place, the least of any: what the embedding, the head and the frames to and from
+// other stages leave. Nullopt: it does not fit.
 std::optional<SplitProblem> StageOf(const StageModel& model, const std::vector<int>& group,
-                                    int length) {
+                                    int length, std::optional<StagePlace> place) {
   const int n = model.n_layer();
-  const int begin = (n - length) / 2;
-  std::optional<SplitProblem> stage = model.Problem(begin, begin + length, group);
-  for (const int other : {0, n - length}) {
-    if (!stage || other == begin) continue;
-    const std::optional<SplitProblem> end = model.Problem(other, other + length, group);
-    if (!end) return std::nullopt;
+  const int middle = (n - length) / 2;
+  std::optional<SplitProblem> stage = model.Problem(middle, middle + length, group);
+  if (!stage) return std::nullopt;
+  std::vector<int> begins;
+  if (!place || !(place->is_first || place->is_last)) begins.push_back(middle);
+  if (!place || place->is_first) begins.push_back(0);
+  if (!place || place->is_last) begins.push_back(n - length);
+  for (SplitDevice& device : stage->devices) device.memory_bytes = UINT64_MAX;
+  for (const int begin : begins) {
+    const std::optional<SplitProblem> there = model.Problem(begin, begin + length, group);
+    if (!there) return std::nullopt;
     for (size_t d = 0; d < group.size(); ++d) {
       uint64_t& memory = stage->devices[d].memory_bytes;
-      memory = std::min(memory, end->devices[d].memory_bytes);
+      memory = std::min(memory, there->devices[d].memory_bytes);
     }
   }
   return stage;
@@ -52,7 +59,8 @@ SplitProblem Sample(const SplitProblem& stage) {
 }  // namespace
 
 std::vector<StageEstimate> EstimateGroup(const StageModel& model, const std::vector<int>& group,
-                                         const SplitOptions& options) {
+                                         const SplitOptions& options,
+                                         std::optional<StagePlace> place) {
   const int n = model.n_layer();
   std::vector<StageEstimate> estimates(n + 1, {kNoFit, kNoFit});
   SplitOptions quick = options;
@@ -62,7 +70,7 @@ std::vector<StageEstimate> EstimateGroup(const StageModel& model, const std::vec
   for (int step = 1; step <= kSampleLengths; ++step) {
     const int length = step * n / kSampleLengths;
     if (length == solved) continue;
-    const std::optional<SplitProblem> stage = StageOf(model, group, length);
+    const std::optional<SplitProblem> stage = StageOf(model, group, length, place);
     if (!stage || !CheckProblem(*stage).ok()) break;
     const SplitProblem sample = Sample(*stage);
     const Result<SplitSolution> solution = SolveSplit(sample, quick);
@@ -76,7 +84,7 @@ std::vector<StageEstimate> EstimateGroup(const StageModel& model, const std::vec
   }
   // Beyond, layer by layer until memory ends.
   for (int k = solved + 1; k <= n; ++k) {
-    const std::optional<SplitProblem> stage = StageOf(model, group, k);
+    const std::optional<SplitProblem> stage = StageOf(model, group, k, place);
     if (!stage || !CheckProblem(*stage).ok()) break;
     const Result<SplitSolution> solution = SolveSplit(Sample(*stage), quick);
     if (!solution.ok()) break;

@@ -15,6 +15,8 @@ constexpr size_t kBeam = 64;       // states kept per layer
 constexpr int kCaps = 16;          // bottlenecks tried when throughput counts
 
 static_assert(kMaxSplitDevices <= 64);
+// As Kind::At counts them.
+constexpr StagePlace kPlaces[] = {{false, false}, {true, false}, {false, true}, {true, true}};
 constexpr uint64_t Bit(int device) { return uint64_t{1} << device; }
 
 }  // namespace
@@ -64,17 +66,25 @@ void StageProgram::MakeKinds(int max_group) {
   for (Kind& kind : kinds_) {
     if (stopped()) return;
     const std::vector<int> devices = *Devices(kind.types, 0);
-    kind.estimates = are_few ? EstimateGroup(model_, devices, options_.inner) : Sketched(devices);
+    if (are_few && devices.size() > 1) {
+      kind.estimates.fill(EstimateGroup(model_, devices, options_.inner));
+      continue;
+    }
+    for (size_t p = 0; p < std::size(kPlaces); ++p) {
+      kind.estimates[p] = are_few ? EstimateGroup(model_, devices, options_.inner, kPlaces[p])
+                                  : Sketched(devices, kPlaces[p]);
+    }
   }
 }
 
-std::vector<StageEstimate> StageProgram::Sketched(const std::vector<int>& group) const {
+std::vector<StageEstimate> StageProgram::Sketched(const std::vector<int>& group,
+                                                  StagePlace place) const {
   const int n = model_.n_layer();
   const double evenness = 1 - options_.inner.objective.latency;
   std::vector<StageEstimate> estimates(static_cast<size_t>(n) + 1, {kNoPlan, kNoPlan});
   for (int k = 1; k <= n; ++k) {
     StageEstimate& estimate = estimates[static_cast<size_t>(k)];
-    estimate = sketch_.Of(group, k, {}, evenness);
+    estimate = sketch_.Of(group, k, place, evenness);
     if (estimate.seconds == kNoPlan) break;
   }
   return estimates;
@@ -113,8 +123,9 @@ std::vector<double> StageProgram::Caps() const {
   double high = 0;
   double low = kNoPlan;
   for (const Kind& kind : kinds_) {
-    for (size_t k = 1; k < kind.estimates.size(); ++k) {
-      const double b = kind.estimates[k].bottleneck_s;
+    const std::vector<StageEstimate>& inner = kind.At({});
+    for (size_t k = 1; k < inner.size(); ++k) {
+      const double b = inner[k].bottleneck_s;
       if (b == kNoPlan) break;
       high = std::max(high, b);
       low = std::min(low, b / static_cast<double>(k) * model_.n_layer() / model_.n_devices());
@@ -187,8 +198,12 @@ void StageProgram::Extend(const State& state, const Kind& kind, double cap, Stat
   if (state.last_lead >= 0) {
     seconds += hops_[static_cast<size_t>(state.last_lead * model_.n_devices() + next.last_lead)];
   }
+  const bool is_first = next.begin == 0;
+  const std::vector<StageEstimate>& estimates = kind.At({.is_first = is_first});
   for (int end = next.begin + 1; end <= model_.n_layer(); ++end) {
-    const StageEstimate& estimate = kind.estimates[end - next.begin];
+    const StageEstimate& estimate = end < model_.n_layer()
+                                        ? estimates[end - next.begin]
+                                        : kind.At({is_first, true})[end - next.begin];
     if (estimate.seconds == kNoPlan || estimate.bottleneck_s > cap) break;
     next.seconds = seconds + estimate.seconds;
     next.bottleneck_s = std::max(state.bottleneck_s, estimate.bottleneck_s);

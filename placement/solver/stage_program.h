@@ -1,6 +1,7 @@
 // The dynamic program of the outer problem: layers over kinds of groups, by estimates.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -27,7 +28,12 @@ class StageProgram {
   // A lead type and helper types, and what stages on it would need.
   struct Kind {
     std::vector<int> types;  // the lead's first, then rising
-    std::vector<StageEstimate> estimates;
+    // By length: of inner stages, of the first, the last and the only one. Who shares is taken to
+    // fit a place only where it fits all.
+    std::array<std::vector<StageEstimate>, 4> estimates;
+    const std::vector<StageEstimate>& At(StagePlace place) const {
+      return estimates[(place.is_first ? 1 : 0) + (place.is_last ? 2 : 0)];
+    }
   };
   // The first layers on some of the devices.
   struct State {
@@ -61,7 +67,7 @@ class StageProgram {
   };
 
   void MakeKinds(int max_group);
-  std::vector<StageEstimate> Sketched(const std::vector<int>& group) const;
+  std::vector<StageEstimate> Sketched(const std::vector<int>& group, StagePlace place) const;
   // The next devices of these types that are not used, in their order; nullopt when there are not
   // as many.
   std::optional<std::vector<int>> Devices(const std::vector<int>& types, uint64_t used) const;

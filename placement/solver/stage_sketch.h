@@ -11,12 +11,6 @@
 
 namespace thermocline::placement {
 
-// Where a stage stands in the model: the first has the embedding, the last the head.
-struct StagePlace {
-  bool is_first = false;
-  bool is_last = false;
-};
-
 // Borrows the model. Not thread-safe: it remembers answers.
 class StageSketch {
  public:

@@ -3,8 +3,20 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace thermocline::testing {
+
+double Difference(const Logits& got, const Logits& wanted) {
+  double error = 0, norm = 0;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    for (size_t j = 0; j < wanted[i].size(); ++j) {
+      error += (double{got[i][j]} - wanted[i][j]) * (double{got[i][j]} - wanted[i][j]);
+      norm += double{wanted[i][j]} * wanted[i][j];
+    }
+  }
+  return std::sqrt(error / norm);
+}
 
 proto::StepBatch OneEntry(SeqId seq, int64_t first_position, std::vector<int32_t> tokens,
                           bool sample, int n_prompt) {

@@ -74,6 +74,11 @@ class StageChain {
   std::vector<std::unique_ptr<worker::Stage>> stages_;
 };
 
+// By position.
+using Logits = std::vector<std::vector<float>>;
+// The norm of the difference, relative to that of `wanted`.
+double Difference(const Logits& got, const Logits& wanted);
+
 // A step with one entry.
 proto::StepBatch OneEntry(SeqId seq, int64_t first_position, std::vector<int32_t> tokens,
                           bool sample, int n_prompt);

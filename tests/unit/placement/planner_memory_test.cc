@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 
 #include "base/str.h"
@@ -103,6 +104,31 @@ TEST_F(PlannerMemoryTest, AsManyPagesAsMemoryHolds) {
   EXPECT_EQ(planned->plan.stages[0].kv_bytes, 5 * page_bytes());
   EXPECT_EQ(planned->forecast.stages[0].members[0].memory_bytes,
             overhead() + weights_ + 5 * page_bytes());
+}
+
+// What fits at one end of the model need not fit at the other, where the head takes other bytes
+// than the embedding.
+TEST_F(PlannerMemoryTest, APipelineIsFoundInTheLeastMemoryThatHoldsOne) {
+  constexpr int kOdd = 5;
+  const TinyModelParts model = MakeTinyModelParts({.n_layer = kOdd});
+  options_.request.n_parallel = 1;
+  options_.policy = SplitPolicy::kPipelineOnly;
+  const OverheadModel overhead(model.config, model.weights, model::FfnMode::kDense,
+                               options_.request.max_step_tokens);
+  const auto needed = [&](int begin, int end) {
+    const model::LayerRange layers = {begin, end, begin == 0, end == kOdd};
+    return overhead.MostOfLead(layers, 0) + model.weights.BytesOf(layers) +
+           4 * KvPageBytes(model.config, options_.request.kv) * static_cast<uint64_t>(end - begin);
+  };
+  uint64_t least = UINT64_MAX;
+  for (int cut = 1; cut < kOdd; ++cut) {
+    least = std::min(least, std::max(needed(0, cut), needed(cut, kOdd)));
+  }
+  ASSERT_LT(least, needed(0, kOdd));
+  const auto planned = MakeFor(model, {least, least});
+  ASSERT_TRUE(planned.ok()) << planned.status();
+  EXPECT_EQ(planned->plan.stages.size(), 2u);
+  EXPECT_EQ(MakeFor(model, {least - 1, least - 1}).status().code(), StatusCode::kResourceExhausted);
 }
 
 // The search counts all streams, and what is told of them says how many have room.

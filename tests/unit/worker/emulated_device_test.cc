@@ -2,11 +2,9 @@
 // does, but for roundings, and choose the same tokens.
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <utility>
 #include <vector>
 
-#include "kernels/cuda/emulator.h"
+#include "tests/support/emulated_gpu.h"
 #include "tests/support/shared_stage.h"
 #include "tests/support/stage_chain.h"
 #include "tests/support/temp_file.h"
@@ -18,6 +16,9 @@ namespace {
 using model::FfnMode;
 using model::NeuronRange;
 using testing::ChainOptions;
+using testing::Difference;
+using testing::EmulatedGpu;
+using testing::Logits;
 using testing::SharedStage;
 using testing::SharedStageOptions;
 using testing::StageChain;
@@ -33,12 +34,6 @@ constexpr double kRounding = 1e-4;
 // Where the CPU rounds activations to 8 bits, which the GPU does not.
 constexpr double kActivationRounding = 2e-2;
 
-std::unique_ptr<kernels::Device> Emulated() {
-  auto device = kernels::cuda::MakeEmulatedDevice({});
-  EXPECT_TRUE(device.ok()) << device.status();
-  return std::move(device).value();
-}
-
 TinyModelSpec SpecOf(const std::string& arch, DType dtype = DType::kF16) {
   TinyModelSpec spec;
   spec.arch = arch;
@@ -49,18 +44,6 @@ TinyModelSpec SpecOf(const std::string& arch, DType dtype = DType::kF16) {
   return spec;
 }
 
-using Logits = std::vector<std::vector<float>>;
-double Difference(const Logits& a, const Logits& b) {
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < b.size(); ++i) {
-    for (size_t j = 0; j < b[i].size(); ++j) {
-      error += (double{a[i][j]} - b[i][j]) * (double{a[i][j]} - b[i][j]);
-      norm += double{b[i][j]} * b[i][j];
-    }
-  }
-  return std::sqrt(error / norm);
-}
-
 class EmulatedStage : public ::testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Stage, EmulatedStage,
                          ::testing::Values("llama", "qwen2", "arcee", "nemotron", "opt"));
@@ -68,7 +51,7 @@ INSTANTIATE_TEST_SUITE_P(Stage, EmulatedStage,
 TEST_P(EmulatedStage, GivesTheLogitsAndTokensOfTheCpu) {
   const TempFile file(TinyModel(SpecOf(GetParam())));
   ChainOptions emulated;
-  emulated.make_device = Emulated;
+  emulated.make_device = EmulatedGpu;
   const Logits wanted = StageChain(file.path(), {}).Logits(SeqId{1}, kTokens, 64);
   StageChain chain(file.path(), emulated);
   EXPECT_LT(Difference(chain.Logits(SeqId{1}, kTokens, 4), wanted), kRounding);
@@ -84,7 +67,7 @@ TEST(EmulatedDevice, ExactModeSkipsTheSameNeurons) {
     ChainOptions exact;
     exact.ffn = {FfnMode::kExact, true};
     const Logits wanted = StageChain(file.path(), exact).Logits(SeqId{1}, kTokens, 64);
-    exact.make_device = Emulated;
+    exact.make_device = EmulatedGpu;
     const double limit = dtype == DType::kF16 ? kRounding : kActivationRounding;
     EXPECT_LT(Difference(StageChain(file.path(), exact).Logits(SeqId{1}, kTokens, 64), wanted),
               limit)
@@ -99,12 +82,12 @@ TEST(EmulatedDevice, SeveralGiveTheBitsOfOne) {
     const TempFile file(TinyModel(spec));
     ChainOptions alone;
     alone.ffn = {FfnMode::kExact, true};
-    alone.make_device = Emulated;
+    alone.make_device = EmulatedGpu;
     SharedStageOptions options{.modes = FfnMode::kExact,
                                .members = {{kLayers, NeuronRange{64, 128}},
                                            {kLayers, NeuronRange{0, 64}},
                                            {kLayers, NeuronRange{128, 192}}}};
-    options.make_lead_device = options.make_helper_device = Emulated;
+    options.make_lead_device = options.make_helper_device = EmulatedGpu;
     EXPECT_EQ(SharedStage(file.path(), options).Logits({1}, kTokens, 3),
               StageChain(file.path(), alone).Logits({1}, kTokens, 64))
         << DTypeName(dtype);
@@ -118,14 +101,14 @@ TEST(EmulatedDevice, SharesHeads) {
   const TempFile file(TinyModel(spec));
   ChainOptions alone;
   alone.ffn = {FfnMode::kExact, true};
-  alone.make_device = Emulated;
+  alone.make_device = EmulatedGpu;
   const Logits wanted = StageChain(file.path(), alone).Logits({1}, kTokens, 64);
   SharedStageOptions options{.modes = FfnMode::kExact,
                              .members = {{kLayers, NeuronRange{0, 64}},
                                          {kLayers, NeuronRange{64, 192}},
                                          {kLayers, NeuronRange{}}},
                              .heads = {{1, 2}, {0, 1}, {2, 4}}};
-  options.make_lead_device = options.make_helper_device = Emulated;
+  options.make_lead_device = options.make_helper_device = EmulatedGpu;
   for (const size_t chunk : {1, 3, 64}) {
     EXPECT_EQ(SharedStage(file.path(), options).Logits({1}, kTokens, chunk), wanted) << chunk;
   }
@@ -138,7 +121,7 @@ TEST(EmulatedDevice, LeadsAStageWhoseColdNeuronsTheCpuHas) {
         .modes = mode,
         .members = {{kLayers, NeuronRange{0, 48}}, {kLayers, NeuronRange{48, kNeurons}}}};
     const Logits wanted = SharedStage(file.path(), options).Logits({1}, kTokens, 64);
-    options.make_lead_device = Emulated;
+    options.make_lead_device = EmulatedGpu;
     EXPECT_LT(Difference(SharedStage(file.path(), options).Logits({1}, kTokens, 3), wanted),
               kRounding);
   }

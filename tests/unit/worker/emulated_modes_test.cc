@@ -2,12 +2,10 @@
 // the CPU skips, alone, beside a CPU that has the cold neurons, and when steps are replayed.
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include "kernels/cuda/emulator.h"
+#include "tests/support/emulated_gpu.h"
 #include "tests/support/shared_stage.h"
 #include "tests/support/sparse_model.h"
 #include "tests/support/stage_chain.h"
@@ -18,6 +16,9 @@ namespace {
 using model::FfnMode;
 using model::NeuronRange;
 using testing::ChainOptions;
+using testing::Difference;
+using testing::EmulatedGpu;
+using testing::Logits;
 using testing::MakeSparseModel;
 using testing::SharedStage;
 using testing::SharedStageOptions;
@@ -31,24 +32,6 @@ const std::vector<int32_t> kTokens = {5, 17, 42, 260, 8, 99, 3};
 // Sums of a few hundred products in another order.
 constexpr double kRounding = 1e-4;
 constexpr uint64_t kGraphBytes = uint64_t{64} << 20;
-
-std::unique_ptr<kernels::Device> Emulated() {
-  auto device = kernels::cuda::MakeEmulatedDevice({});
-  EXPECT_TRUE(device.ok()) << device.status();
-  return std::move(device).value();
-}
-
-using Logits = std::vector<std::vector<float>>;
-double Difference(const Logits& a, const Logits& b) {
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < b.size(); ++i) {
-    for (size_t j = 0; j < b[i].size(); ++j) {
-      error += (double{a[i][j]} - b[i][j]) * (double{a[i][j]} - b[i][j]);
-      norm += double{b[i][j]} * b[i][j];
-    }
-  }
-  return std::sqrt(error / norm);
-}
 
 struct Case {
   std::string arch;
@@ -100,7 +83,7 @@ TEST_P(EmulatedModes, SkipWhatTheCpuSkips) {
   const Logits wanted = LogitsOf(options, 64);
   // Something is skipped, and it is told apart from a rounding.
   EXPECT_GT(Difference(LogitsOf(Alone(FfnMode::kDense), 64), wanted), 50 * kRounding);
-  options.make_device = Emulated;
+  options.make_device = EmulatedGpu;
   const Logits whole = LogitsOf(options, 64);
   EXPECT_LT(Difference(whole, wanted), kRounding);
   EXPECT_EQ(LogitsOf(options, 1), whole);
@@ -108,7 +91,7 @@ TEST_P(EmulatedModes, SkipWhatTheCpuSkips) {
 
 TEST_P(EmulatedModes, ReplayedStepsGiveTheSameTokens) {
   ChainOptions options = Alone(GetParam().mode);
-  options.make_device = Emulated;
+  options.make_device = EmulatedGpu;
   options.records_logits = false;
   const auto wanted = StageChain(files_.model->path(), options).Generate(SeqId{1}, kTokens, 6);
   options.graph_bytes = kGraphBytes;
@@ -127,7 +110,7 @@ TEST_P(EmulatedModes, TheCpuHasTheColdNeurons) {
     return SharedStage(files_.model->path(), options).Logits({1}, kTokens, 3);
   };
   const Logits wanted = logits();
-  options.make_lead_device = Emulated;
+  options.make_lead_device = EmulatedGpu;
   EXPECT_LT(Difference(logits(), wanted), kRounding);
 }
 

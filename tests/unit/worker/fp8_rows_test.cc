@@ -8,16 +8,15 @@
 #include <functional>
 #include <limits>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "base/str.h"
-#include "kernels/cuda/emulator.h"
 #include "kernels/quantize.h"
 #include "placement/model_bytes.h"
 #include "placement/op_load.h"
 #include "proto/codec.h"
 #include "tests/support/apart_device.h"
+#include "tests/support/emulated_gpu.h"
 #include "tests/support/shared_stage.h"
 #include "tests/support/stage_chain.h"
 #include "tests/support/temp_file.h"
@@ -34,6 +33,9 @@ using model::NeuronRows;
 using model::WeightKey;
 using model::WeightRole;
 using testing::ChainOptions;
+using testing::Difference;
+using testing::EmulatedGpu;
+using testing::Logits;
 using testing::SharedStage;
 using testing::SharedStageOptions;
 using testing::StageChain;
@@ -48,12 +50,6 @@ const std::vector<int32_t> kTokens = {5, 17, 42, 260, 8, 99, 3};
 constexpr double kRounding = 1e-4;
 constexpr NeuronRows kBoth[] = {NeuronRows::kFp8E4M3, NeuronRows::kFp8E5M2};
 
-std::unique_ptr<kernels::Device> Emulated() {
-  auto device = kernels::cuda::MakeEmulatedDevice({});
-  EXPECT_TRUE(device.ok()) << device.status();
-  return std::move(device).value();
-}
-
 TinyModelSpec SpecOf(const std::string& arch, DType dtype = DType::kF32) {
   TinyModelSpec spec;
   spec.arch = arch;
@@ -61,18 +57,6 @@ TinyModelSpec SpecOf(const std::string& arch, DType dtype = DType::kF32) {
   spec.n_layer = kLayers;
   spec.n_ff = static_cast<int>(kNeurons);
   return spec;
-}
-
-using Logits = std::vector<std::vector<float>>;
-double Difference(const Logits& a, const Logits& b) {
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < b.size(); ++i) {
-    for (size_t j = 0; j < b[i].size(); ++j) {
-      error += (double{a[i][j]} - b[i][j]) * (double{a[i][j]} - b[i][j]);
-      norm += double{b[i][j]} * b[i][j];
-    }
-  }
-  return std::sqrt(error / norm);
 }
 
 void RoundRow(DType fp8, std::vector<float>* row) {
@@ -124,7 +108,7 @@ TEST_P(Fp8Rows, GiveTheLogitsAndTokensOfWeightsThatWereRoundedBefore) {
 
     ChainOptions fp8 = as_is;
     fp8.ffn.rows = rows;
-    fp8.make_device = Emulated;
+    fp8.make_device = EmulatedGpu;
     StageChain chain(file.path(), fp8);
     EXPECT_NE(chain.stage(0).load_report().note.find(Str("in 8 bits (", NeuronRowsName(rows), ")")),
               std::string::npos);
@@ -148,7 +132,7 @@ TEST(Fp8RowsTest, EveryFloatTypeIsHeldInThem) {
       options.ffn = {.modes = mode, .rows = NeuronRows::kFp8E4M3};
       options.reference_device = true;
       const Logits wanted = StageChain(file.path(), options).Logits(SeqId{1}, kTokens, 64);
-      options.make_device = Emulated;
+      options.make_device = EmulatedGpu;
       EXPECT_LT(Difference(StageChain(file.path(), options).Logits(SeqId{1}, kTokens, 4), wanted),
                 kRounding)
           << DTypeName(dtype) << " " << model::FfnModeName(mode);
@@ -160,7 +144,7 @@ TEST(Fp8RowsTest, EveryFloatTypeIsHeldInThem) {
 TEST(Fp8RowsTest, QuantisedRowsStayAsTheyAre) {
   const TempFile file(TinyModel(SpecOf("arcee", DType::kQ4_0)));
   ChainOptions options;
-  options.make_device = Emulated;
+  options.make_device = EmulatedGpu;
   options.ffn = {FfnMode::kExact, true};
   const Logits wanted = StageChain(file.path(), options).Logits(SeqId{1}, kTokens, 64);
   options.ffn.rows = NeuronRows::kFp8E5M2;
@@ -175,7 +159,7 @@ TEST(Fp8RowsTest, QuantisedRowsStayAsTheyAre) {
 
 // Each for its own reason.
 TEST(Fp8RowsTest, WhereNoneIsInThemItIsSaidWhy) {
-  const auto device = Emulated();
+  const auto device = EmulatedGpu();
   const auto note = [&](const TinyModelSpec& spec, const std::vector<NeuronRange>& neurons) {
     const TempFile file(TinyModel(spec));
     const LoadedModel model = OpenModel(file.path()).value();
@@ -199,7 +183,7 @@ TEST(Fp8RowsTest, WhereNoneIsInThemItIsSaidWhy) {
 // With the type's name, as the file's F32 is no worse for it.
 TEST(Fp8RowsTest, AWeightBeyondTheirRangeIsNamedAndWhatHoldsIt) {
   const TinyModelSpec spec = SpecOf("arcee");
-  const auto device = Emulated();
+  const auto device = EmulatedGpu();
   struct Case {
     WeightRole role;
     const char* tensor;
@@ -249,12 +233,12 @@ TEST(Fp8RowsTest, SeveralGiveTheBitsOfOne) {
   for (const NeuronRows rows : kBoth) {
     ChainOptions alone;
     alone.ffn = {.modes = FfnMode::kExact, .rows = rows};
-    alone.make_device = Emulated;
+    alone.make_device = EmulatedGpu;
     SharedStageOptions options{.modes = FfnMode::kExact,
                                .members = {{kLayers, NeuronRange{64, 128}},
                                            {kLayers, NeuronRange{0, 64}},
                                            {kLayers, NeuronRange{128, kNeurons}}}};
-    options.make_lead_device = options.make_helper_device = Emulated;
+    options.make_lead_device = options.make_helper_device = EmulatedGpu;
     options.lead_rows = options.helper_rows = rows;
     EXPECT_EQ(SharedStage(file.path(), options).Logits({1}, kTokens, 3),
               StageChain(file.path(), alone).Logits({1}, kTokens, 64))
@@ -269,7 +253,7 @@ TEST(Fp8RowsTest, LeadAndHelperMayDiffer) {
       .members = {{kLayers, NeuronRange{0, 64}}, {kLayers, NeuronRange{64, kNeurons}}}};
   const Logits exact = SharedStage(file.path(), options).Logits({1}, kTokens, 64);
   const double limit = std::pow(1 + 0x1p-4, 3 * kLayers) - 1;
-  options.make_lead_device = Emulated;
+  options.make_lead_device = EmulatedGpu;
   options.lead_rows = NeuronRows::kFp8E4M3;
   const double by_lead =
       Difference(SharedStage(file.path(), options).Logits({1}, kTokens, 3), exact);
@@ -294,7 +278,7 @@ TEST(Fp8RowsTest, TakeTheBytesThatThePlanCounts) {
       const auto bytes = placement::ModelBytes::Of(model.config, model.weights, mode);
       for (const NeuronRows rows : {NeuronRows::kAsIs, NeuronRows::kFp8E4M3}) {
         const auto held = [&](const FfnPlan& ffn) {
-          const auto device = Emulated();
+          const auto device = EmulatedGpu();
           const auto shard = Shard::Load(model.source(), all, ffn, *device, IgnoreProgress);
           EXPECT_TRUE(shard.ok()) << shard.status();
           uint64_t sum = 0;
@@ -322,7 +306,7 @@ TEST(Fp8RowsTest, AreReadAsTheCostModelCounts) {
   const auto read = [&](NeuronRows rows) {
     ChainOptions options;
     options.ffn.rows = rows;
-    options.make_device = Emulated;
+    options.make_device = EmulatedGpu;
     StageChain chain(file.path(), options);
     chain.Logits(SeqId{1}, {17}, 1);
     return static_cast<double>(chain.traffic().weight_bytes);
@@ -344,7 +328,7 @@ TEST(Fp8RowsTest, AreReadAsTheCostModelCounts) {
 TEST(Fp8RowsTest, AnotherPlanKeepsTheRowsThatStay) {
   const TempFile file(TinyModel(SpecOf("llama", DType::kF16)));
   const LoadedModel model = OpenModel(file.path()).value();
-  const auto device = Emulated();
+  const auto device = EmulatedGpu();
   const model::LayerRange all{0, kLayers, true, true};
   const auto load = [&](NeuronRange neurons, Shard* prior) {
     FfnPlan ffn{.modes = FfnMode::kExact, .rows = NeuronRows::kFp8E4M3};
@@ -402,7 +386,7 @@ TEST(Fp8RowsTest, WhatIsMeasuredOfThemReachesTheCoordinator) {
 // Workers on CPUs are told, too, and go on.
 TEST(Fp8RowsTest, ADeviceWithoutThemHoldsRowsAsTheyAreAndSaysSo) {
   const auto cpu = kernels::MakeCpuDevice({.n_threads = 1}).value();
-  const auto gpu = Emulated();
+  const auto gpu = EmulatedGpu();
   for (const NeuronRows wanted : kBoth) {
     EXPECT_EQ(RowsOn(*gpu, wanted).rows, wanted);
     EXPECT_EQ(RowsOn(*gpu, wanted).note, "");

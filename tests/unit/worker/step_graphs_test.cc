@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/cuda/emulator.h"
+#include "tests/support/emulated_gpu.h"
 #include "tests/support/stage_chain.h"
 #include "tests/support/temp_file.h"
 #include "tests/support/tiny_model.h"
@@ -32,11 +32,7 @@ constexpr int kLayers = 2;
 
 ChainOptions OnEmulator(uint64_t graph_bytes, const EmulatorOptions& emulator = {}) {
   ChainOptions options;
-  options.make_device = [emulator] {
-    auto device = kernels::cuda::MakeEmulatedDevice(emulator);
-    EXPECT_TRUE(device.ok()) << device.status();
-    return std::move(device).value();
-  };
+  options.make_device = [emulator] { return testing::EmulatedGpuOf(emulator); };
   options.graph_bytes = graph_bytes;
   options.n_pages = 256;
   return options;
