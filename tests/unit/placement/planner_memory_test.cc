@@ -172,9 +172,11 @@ TEST_F(PlannerMemoryTest, TheMemoryThatIsSaidToBeEnoughIs) {
 TEST_F(PlannerMemoryTest, RoomInPiecesThatHoldNoLayerIsToldAsSuch) {
   options_.policy = SplitPolicy::kPipelineOnly;
   options_.request.n_parallel = 1;
+  options_.request.max_step_tokens = 16;  // so that frames take little: ends have only one
   const model::LayerRange inner = {1, 2, false, false};
-  const uint64_t own =
-      OverheadModel(model_.config, model_.weights, options_.request.ffn, 512).MostOfLead(inner, 0);
+  const uint64_t own = OverheadModel(model_.config, model_.weights, options_.request.ffn,
+                                     options_.request.max_step_tokens)
+                           .MostOfLead(inner, 0);
   const uint64_t layer = model_.weights.BytesOf(inner) + page_bytes() / kLayers * 4;
   const auto why_not = [&](size_t n_workers, uint64_t memory_bytes) {
     const std::string why = Make(std::vector<uint64_t>(n_workers, memory_bytes)).status().message();
