@@ -12,6 +12,7 @@
 #include "base/units.h"
 #include "comm/backoff.h"
 #include "proto/codec.h"
+#include "worker/device_memory.h"
 
 namespace thermocline::worker {
 namespace {
@@ -145,6 +146,10 @@ Status StepLoop::Prepare() {
   firing_ = std::make_unique<FiringCounter>(shard, assignment_.stage().layers);
   helper_ != nullptr ? helper_->set_firing(firing_.get()) : stage_->set_firing(firing_.get());
   traffic_at_start_ = context_.device.ops().traffic();
+  if (!context_.device.reads_host_memory()) {
+    LogInfo("worker", HoldingsText(context_.device, {.budget_bytes = context_.gpu_budget_bytes,
+                                                     .graph_bytes = context_.graph_bytes}));
+  }
   TC_RETURN_IF_ERROR(SendControl(ReadyMessage()));
   return assignment_.meets_gpus() ? MeetGpus() : OkStatus();
 }

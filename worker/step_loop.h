@@ -68,6 +68,8 @@ struct StepContext {
   const GpuWays* gpu_ways = nullptr;
   // Of the device's memory, for graphs of steps; 0: none are made.
   uint64_t graph_bytes = 0;
+  // Of the same, for the whole process; 0: all.
+  uint64_t gpu_budget_bytes = 0;
 };
 
 // What one step loop leaves to the next, of another plan for the same model.
