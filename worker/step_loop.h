@@ -144,6 +144,8 @@ class StepLoop {
   void AwaitVerdict(const Status& loss) const;
   kernels::Device& device() { return peer_device_ ? *peer_device_ : context_.device; }
   Status ServeUntilStopped();
+  // Nothing has gone on since then. Errors of the device.
+  Status LookAtDevice(TimePoint waits_since, TimePoint* looked);
   // A helper's loop: parts of layers as the lead asks for them.
   Status HelpUntilStopped();
   Status Help(proto::Part part);
