@@ -43,6 +43,34 @@ class PretendedTest(LossTest):
         return {worker["id"]: worker["device"] for worker in cluster.api.cluster()["workers"]}
 
 
+class HybridTest(PretendedTest):
+    BUDGET = 51  # MiB
+    # Of the budget, what the plan counts for a process and its frames, which lie in the host's
+    # memory where it computes on a card (placement/overhead.h).
+    OF_HOST = 34
+
+    def test_neurons_that_do_not_fit_the_budget_are_the_cpus(self):
+        """And the card holds no more than the budget, but all that the plan may use."""
+        model = self.model(n_ff=8192)
+        cluster = self.serve_pretended(model, "--gpu-memory", f"{self.BUDGET}M", "--prefill-chunk",
+                                       "16", env=cards(1)).ready()
+        held, budget, graphs = map(float, cluster.wait_line(
+            r"cuda:0 emulated holds ([\d.]+) MiB of the ([\d.]+) MiB that it may use, ([\d.]+) MiB "
+            r"are kept free for graphs").groups())
+        self.assertEqual(budget, self.BUDGET)
+        self.assertLessEqual(held, budget)
+        self.assertLess(budget - held - graphs, self.OF_HOST)
+        members = {worker["device"].split()[0]: worker
+                   for worker in cluster.api.cluster()["workers"]}
+        self.assertEqual(members.keys(), {"cuda:0", "cpu"}, cluster.output)
+        for device, is_helper in (("cuda:0", False), ("cpu", True)):
+            self.assertEqual(members[device]["helper"], is_helper, cluster.output)
+            self.assertEqual(members[device]["stage"], 0)
+            self.assertGreater(members[device]["bytes_total"], 0)
+        self.assertEqual(cluster.api.complete(PROMPT, 4)[0], self.expected(model, 4))
+        self.stop(cluster)
+
+
 class FaultTest(PretendedTest):
     def check_fault(self, fault, why):
         """A card that goes in the middle of a stream, whose CPU goes on alone."""
