@@ -33,6 +33,20 @@ if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.0)
   endif()
   return()
 endif()
+# The oldest that this compiler has: Volta, which CUDA 13 dropped.
+set(oldest 70)
+if(NOT CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 13.0)
+  set(oldest 75)
+endif()
+string(REPLACE native "${CMAKE_CUDA_ARCHITECTURES_NATIVE}" wanted "${TC_CUDA_ARCHITECTURES}")
+foreach(architecture IN LISTS wanted)
+  if(architecture MATCHES "^([0-9]+)" AND CMAKE_MATCH_1 LESS oldest)
+    message(FATAL_ERROR
+      "TC_CUDA_ARCHITECTURES has ${architecture}, but CUDA ${CMAKE_CUDA_COMPILER_VERSION} compiles this program for "
+      "${oldest} and later; Volta (70) needs CUDA 12, and nothing before it is supported")
+  endif()
+endforeach()
+
 # Machine code from Volta (CUDA 12) or Turing (13 dropped Volta) to Hopper, and Hopper's PTX for what
 # comes after it.
 if(NOT TC_CUDA_ARCHITECTURES)

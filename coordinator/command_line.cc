@@ -74,7 +74,7 @@ void AddModelFlags(CLI::App* app, ServeFlags* flags) {
          "sparsity file allows)")
       ->group(kGroup);
   app->add_option("--kv-cache-dtype,--cache-type-k,--cache-type-v", flags->kv_dtype,
-                  "Type of stored keys and values: f32 or f16")
+                  "Type of stored keys and values: f32, f16, or auto (f32)")
       ->capture_default_str()
       ->group(kGroup);
 }

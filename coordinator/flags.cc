@@ -12,6 +12,7 @@
 #include "base/version.h"
 #include "comm/link.h"
 #include "model/graph.h"
+#include "model/kv_dtype.h"
 #include "placement/cluster_yaml.h"
 #include "placement/plan_tables.h"
 #include "placement/planner.h"
@@ -45,8 +46,6 @@ Result<T> Choose(std::string_view flag, const std::string& text,
   return InvalidArgument(Str("unknown ", flag, " \"", Printable(text), "\"; one of", names));
 }
 
-constexpr Choice<DType> kKvDtypes[] = {
-    {"f32", DType::kF32}, {"f16", DType::kF16}, {"auto", DType::kF32}};
 // Within a host, and between hosts.
 struct WireDtypes {
   DType within = DType::kF32;
@@ -129,7 +128,7 @@ Status ResolvePlan(const ServeFlags& flags, WorkerSource workers, EngineOptions*
     plan.n_ctx = static_cast<int>(*n_ctx);
   }
   plan.n_parallel = flags.n_parallel;
-  TC_ASSIGN_OR_RETURN(plan.kv.dtype, Choose("--kv-cache-dtype", flags.kv_dtype, kKvDtypes));
+  TC_ASSIGN_OR_RETURN(plan.kv.dtype, model::ParseKvDtype(flags.kv_dtype));
   TC_ASSIGN_OR_RETURN(const WireDtypes wire, Choose("--wire-dtype", flags.wire_dtype, kWireDtypes));
   plan.wire = wire.within;
   plan.wire_between_hosts = wire.between;

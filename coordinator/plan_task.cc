@@ -42,6 +42,12 @@ Status TakeGiven(const PlanSources& sources, const PlanJob& job, PlanOutcome* ou
   return OkStatus();
 }
 
+void TakePlanned(placement::PlannedModel planned, PlanOutcome* outcome) {
+  outcome->plan = std::move(planned.plan);
+  outcome->forecast = std::move(planned.forecast);
+  outcome->speed = planned.speed;
+}
+
 }  // namespace
 
 Result<GivenPlan> PlanByHand(const PlanSources& sources, const PlanJob& job) {
@@ -72,14 +78,12 @@ Result<PlanOutcome> PlanFor(const PlanSources& sources, PlanJob job) {
                                         .heats = outcome.heats.empty() ? planned : outcome.heats,
                                         .cluster = job.cluster};
   if (outcome.by_hand) {
-    TC_ASSIGN_OR_RETURN(outcome.forecast,
-                        placement::ForecastPlan(outcome.plan, inputs, job.options));
-    TC_ASSIGN_OR_RETURN(outcome.speed, placement::SpeedOf(outcome.plan, inputs, job.options));
+    TC_ASSIGN_OR_RETURN(placement::PlannedModel judged,
+                        placement::JudgePlan(std::move(outcome.plan), inputs, job.options));
+    TakePlanned(std::move(judged), &outcome);
   } else {
     TC_ASSIGN_OR_RETURN(placement::PlannedModel made, placement::MakePlan(inputs, job.options));
-    outcome.plan = std::move(made.plan);
-    outcome.forecast = std::move(made.forecast);
-    outcome.speed = made.speed;
+    TakePlanned(std::move(made), &outcome);
     if (job.rival) {
       const placement::PlannerInputs now{.config = sources.config,
                                          .weights = sources.weights,

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/str.h"
+#include "placement/forecast.h"
 #include "placement/plan_links.h"
 
 namespace thermocline::coordinator {
@@ -37,8 +38,9 @@ std::string ForecastText(const PlanOutcome& planned) {
                                    ? ""
                                    : Str(", ", Rounded(speed.all_tokens_per_s), " for ",
                                          speed.n_streams, " streams together");
-  return Str("\nexpected: ", Rounded(speed.one_tokens_per_s), " tokens/s for one stream", together,
-             "; a step of ", forecast.n_sequences,
+  const std::string held = placement::HeldText(speed);
+  return Str(held.empty() ? "" : "\n", held, "\nexpected: ", Rounded(speed.one_tokens_per_s),
+             " tokens/s for one stream", together, "; a step of ", forecast.n_sequences,
              forecast.n_sequences == 1 ? " sequence" : " sequences", " takes ",
              Milliseconds(forecast.step_s), ", ", Milliseconds(forecast.bottleneck_s),
              " of it the busiest worker");

@@ -76,22 +76,61 @@ SplitProblem ClusterStages::Times(int begin, int end, const std::vector<int>& gr
 
 uint64_t ClusterStages::MostMemory(int device) const {
   const WorkerProfile& worker = WorkerAt(device);
-  const bool may_help = n_devices() > 1;
-  uint64_t left = 0;
-  double share = 1;
-  for (int layer = 0; layer < n_layer(); ++layer) {
+  uint64_t fixed = FixedOfLeads().stage;
+  for (int layer = 0; layer < n_layer() && n_devices() > 1; ++layer) {
     const model::LayerRange one = LayersOf(layer, layer + 1);
-    left = std::max(left, BytesLeft(one, worker, true, 1));
-    share =
-        std::min(share, bytes_.HeldShares(worker.neuron_rows, one, ModelBytes::Form::kAlone).least);
-    if (!may_help) continue;
     // What is fixed of a helper's counts one neuron.
     const uint64_t neuron_bytes = bytes_.Neurons(layer, {0, 1}, worker.neuron_rows).sum();
-    left = std::max(left, BytesLeft(one, worker, false, 2) + neuron_bytes);
-    share = std::min(share,
-                     bytes_.HeldShares(worker.neuron_rows, one, ModelBytes::Form::kShared).least);
+    const uint64_t helper = FixedBytes(one, worker, false, 2);
+    fixed = std::min(fixed, helper - std::min(helper, neuron_bytes));
   }
-  return AsOthersCount(left, share, Rounding::kUp);
+  const uint64_t left = worker.memory_bytes - std::min(worker.memory_bytes, fixed);
+  return AsOthersCount(left, LeastShare(worker), Rounding::kUp);
+}
+
+uint64_t ClusterStages::LeadBytes(int layer, int device) const {
+  const WorkerProfile& worker = WorkerAt(device);
+  const auto of_layers = [&](int end) {
+    return FixedBytes({layer, end, false, false}, worker, true, 1);
+  };
+  uint64_t n_bytes = of_layers(layer + 1) - of_layers(layer);
+  const LeadFixed fixed = FixedOfLeads();
+  if (layer == 0) n_bytes += fixed.embed;
+  if (layer == n_layer() - 1) n_bytes += fixed.head;
+  return AsOthersCount(n_bytes, LeastShare(worker), Rounding::kDown);
+}
+
+uint64_t ClusterStages::HelperBytes(int device) const {
+  return AsOthersCount(overhead_.LeastPerHelper(), LeastShare(WorkerAt(device)), Rounding::kDown);
+}
+
+// Neither end takes more than it adds to any stage, with or without the other, and what every stage
+// takes is no more than what is left of the least.
+ClusterStages::LeadFixed ClusterStages::FixedOfLeads() const {
+  const auto less = [](uint64_t n_bytes, uint64_t by) { return n_bytes - std::min(n_bytes, by); };
+  const auto with = [&](bool has_embed, bool has_head) {
+    const model::LayerRange none = {0, 0, has_embed, has_head};
+    const uint64_t helped = FixedBytes(none, WorkerAt(0), true, 2);
+    return std::min(FixedBytes(none, WorkerAt(0), true, 1),
+                    less(helped, overhead_.LeastPerHelper()));
+  };
+  const uint64_t none = with(false, false), both = with(true, true);
+  const uint64_t first = with(true, false), last = with(false, true);
+  LeadFixed fixed;
+  fixed.embed = std::min(less(first, none), less(both, last));
+  fixed.head = std::min(less(last, none), less(less(both, none), fixed.embed));
+  fixed.stage = std::min({none, less(first, fixed.embed), less(last, fixed.head),
+                          less(both, fixed.embed + fixed.head)});
+  return fixed;
+}
+
+double ClusterStages::LeastShare(const WorkerProfile& worker) const {
+  const model::LayerRange all = LayersOf(0, n_layer());
+  const auto of = [&](ModelBytes::Form form) {
+    return bytes_.HeldShares(worker.neuron_rows, all, form).least;
+  };
+  const double alone = of(ModelBytes::Form::kAlone);
+  return n_devices() > 1 ? std::min(alone, of(ModelBytes::Form::kShared)) : alone;
 }
 
 uint64_t ClusterStages::BytesLeft(const model::LayerRange& layers, const WorkerProfile& worker,

@@ -32,6 +32,8 @@ class ClusterStages final : public StageModel {
                                       const std::vector<int>& group) const override;
   SplitProblem Times(int begin, int end, const std::vector<int>& group) const override;
   uint64_t MostMemory(int device) const override;
+  uint64_t LeadBytes(int layer, int device) const override;
+  uint64_t HelperBytes(int device) const override;
   double HopSeconds(int from, int to) const override {
     return costs_.HopSeconds(WorkerAt(from).id, WorkerAt(to).id);
   }
@@ -57,6 +59,14 @@ class ClusterStages final : public StageModel {
   const CostModel& costs() const { return costs_; }
 
  private:
+  // What any lead holds besides neurons, as a sum: of every stage, and of the model's ends.
+  struct LeadFixed {
+    uint64_t stage = 0;
+    uint64_t embed = 0, head = 0;
+  };
+  LeadFixed FixedOfLeads() const;
+  // What the narrowest neurons of a worker take of what others count for them.
+  double LeastShare(const WorkerProfile& worker) const;
   Group GroupOf(const std::vector<int>& devices) const;
   bool IsAlike(int a, int b) const;
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <string>
+#include <utility>
 
 #include "base/str.h"
 #include "placement/batch_costs.h"
@@ -178,7 +179,7 @@ PlanForecast ForecastStep(const Plan& plan, BatchCosts& by_batch, int64_t n_sequ
 }
 
 double TokensPerSecond(const Plan& plan, BatchCosts& costs, int64_t n_streams) {
-  const int64_t n_sequences = DivideUp(n_streams, plan.batches_under_way());
+  const int64_t n_sequences = SequencesOfBatch(plan, n_streams);
   const PlanForecast batch = ForecastStep(plan, costs, n_sequences);
   const auto n_batches = static_cast<double>(DivideUp(n_streams, n_sequences));
   return static_cast<double>(n_streams) / std::max(batch.step_s, n_batches * batch.bottleneck_s);
@@ -191,23 +192,56 @@ Status CheckPlan(const Plan& plan, const PlannerInputs& inputs) {
 
 }  // namespace
 
+int64_t SequencesOfBatch(const Plan& plan, int64_t n_streams) {
+  return DivideUp(n_streams, plan.batches_under_way());
+}
+
 Result<PlanForecast> ForecastPlan(const Plan& plan, BatchCosts& costs) {
   TC_RETURN_IF_ERROR(CheckPlan(plan, costs.inputs()));
   const PlannerOptions& options = costs.options();
-  const int64_t n_sequences = options.n_sequences > 0
-                                  ? options.n_sequences
-                                  : DivideUp(StreamsOf(options), plan.batches_under_way());
+  const int64_t n_sequences =
+      options.n_sequences > 0 ? options.n_sequences : SequencesOfBatch(plan, StreamsOf(options));
   return ForecastStep(plan, costs, n_sequences);
 }
 
 Result<PlanSpeed> SpeedOf(const Plan& plan, BatchCosts& costs) {
   TC_RETURN_IF_ERROR(CheckPlan(plan, costs.inputs()));
   const double latency = costs.options().latency_weight;
-  PlanSpeed speed{.n_streams = StreamsOf(costs.options())};
+  const int64_t n_streams = StreamsOf(costs.options());
+  PlanSpeed speed{.n_streams = n_streams,
+                  .n_streams_asked = n_streams,
+                  .n_streams_held = StreamsHeld(plan, costs.options())};
   speed.one_tokens_per_s = TokensPerSecond(plan, costs, 1);
   speed.all_tokens_per_s = TokensPerSecond(plan, costs, speed.n_streams);
   speed.value_s = latency / speed.one_tokens_per_s + (1 - latency) / speed.all_tokens_per_s;
   return speed;
+}
+
+int64_t StreamsHeld(const Plan& plan, const PlannerOptions& options) {
+  const int64_t n_tokens =
+      std::clamp<int64_t>(options.n_context + 1, 1, std::max<int64_t>(plan.n_ctx, 1));
+  const int64_t n_pages = DivideUp(n_tokens, std::max<int64_t>(plan.kv.page_tokens, 1));
+  return std::clamp<int64_t>(plan.kv.n_pages / n_pages, 1, StreamsOf(options));
+}
+
+Result<PlannedModel> JudgePlan(Plan plan, const PlannerInputs& inputs,
+                               const PlannerOptions& options) {
+  PlannerOptions held = options;
+  held.n_streams = StreamsHeld(plan, options);
+  BatchCosts costs(inputs, held, PairWires::Of(plan));
+  PlannedModel judged;
+  TC_ASSIGN_OR_RETURN(judged.forecast, ForecastPlan(plan, costs));
+  TC_ASSIGN_OR_RETURN(judged.speed, SpeedOf(plan, costs));
+  judged.speed.n_streams_asked = StreamsOf(options);
+  judged.plan = std::move(plan);
+  return judged;
+}
+
+std::string HeldText(const PlanSpeed& speed) {
+  if (speed.n_streams_held >= speed.n_streams_asked) return "";
+  return Str("its KV cache holds ", speed.n_streams_held, " of the ", speed.n_streams_asked,
+             " streams asked for; speeds are of ",
+             speed.n_streams > speed.n_streams_held ? "all " : "", speed.n_streams);
 }
 
 Result<PlanForecast> ForecastPlan(const Plan& plan, const PlannerInputs& inputs,

@@ -1,6 +1,8 @@
 // What a given plan is expected to do, whoever made it: the cost model's times of its stages.
 #pragma once
 
+#include <string>
+
 #include "base/status.h"
 #include "placement/batch_costs.h"
 #include "placement/plan.h"
@@ -20,8 +22,22 @@ Result<PlanForecast> ForecastPlan(const Plan& plan, const PlannerInputs& inputs,
 Result<PlanSpeed> SpeedOf(const Plan& plan, const PlannerInputs& inputs,
                           const PlannerOptions& options);
 
+// Both of a plan that somebody gave, for as many of options.n_streams as its KV holds: others would
+// wait. Errors as ForecastPlan.
+Result<PlannedModel> JudgePlan(Plan plan, const PlannerInputs& inputs,
+                               const PlannerOptions& options);
+// The streams that the plan's KV holds at once, each with options.n_context tokens and the next
+// one, or all that a sequence may have: at most options.n_streams, and 1 at least.
+int64_t StreamsHeld(const Plan& plan, const PlannerOptions& options);
+// "its KV cache holds 3 of the 8 streams asked for; speeds are of 3", or of all 8 where the search
+// has counted them; "" where it holds all.
+std::string HeldText(const PlanSpeed& speed);
+
 // The same by costs for the plan's wires: several plans share them.
 Result<PlanForecast> ForecastPlan(const Plan& plan, BatchCosts& costs);
 Result<PlanSpeed> SpeedOf(const Plan& plan, BatchCosts& costs);
+
+// Of one of the plan's batches under way, among which n_streams are shared out alike.
+int64_t SequencesOfBatch(const Plan& plan, int64_t n_streams);
 
 }  // namespace thermocline::placement

@@ -30,6 +30,8 @@ class OverheadModel {
   // Whatever the split: no less than the above of any stage of `layers`.
   uint64_t MostOfLead(const model::LayerRange& layers, int n_helpers) const;
   uint64_t MostOfHelper(int n_layers) const;
+  // What each helper adds to its lead's at least: frames on their way to it and back.
+  uint64_t LeastPerHelper() const { return OfFrames({.out = 1, .sums_in = 1}); }
 
  private:
   // What ops of a graph need for a step.

@@ -8,6 +8,7 @@
 #include "placement/batch_costs.h"
 #include "placement/cluster_stages.h"
 #include "placement/context.h"
+#include "placement/cut_reason.h"
 #include "placement/forecast.h"
 #include "placement/micro_batches.h"
 #include "placement/no_fit.h"
@@ -72,6 +73,7 @@ Result<PlannedModel> PlanBy(const Approach& approach, BatchCosts& costs, int64_t
   TC_RETURN_IF_ERROR(ValidatePlan(plan, inputs.config, inputs.weights, inputs.cluster, request));
   TC_ASSIGN_OR_RETURN(plan.micro_batches, ChooseMicroBatches(plan, costs));
   TC_ASSIGN_OR_RETURN(const PlanSpeed speed, SpeedOf(plan, costs));
+  if (costs.options().on_found) costs.options().on_found(speed);
   return PlannedModel{std::move(plan), {}, speed};
 }
 
@@ -102,19 +104,17 @@ class PlanSearch {
     if (policy != SplitPolicy::kOptimal) {
       return BestOf(ForAims(policy, LeastParts::kIgnored), nullptr);
     }
+    // Baselines first, though they count last: most are found soon, and whoever waits hears of
+    // them.
+    Result<PlannedModel> baseline = BestOf(Baselines(), nullptr);
+    if (is_stopped()) return Aborted("planning was stopped");
     Approach found{};
     Result<PlannedModel> best = BestOf(ForAims(policy, LeastParts::kKept), &found);
     if (is_stopped()) return Aborted("planning was stopped");
     std::vector<Approach> free = ForAims(policy, LeastParts::kIgnored);
     if (best.ok()) free = {{policy, LeastParts::kIgnored, found.aim}};
-    std::vector<Approach> baselines;
-    for (const SplitPolicy baseline : kBaselines) {
-      for (const Approach& approach : ForAims(baseline, LeastParts::kIgnored)) {
-        baselines.push_back(approach);
-      }
-    }
     TakeBetter(BestOf(free, nullptr), kLeastPartsMayCost, &best);
-    TakeBetter(BestOf(baselines, nullptr), 0, &best);
+    TakeBetter(std::move(baseline), 0, &best);
     if (is_stopped()) return Aborted("planning was stopped");
     return best;
   }
@@ -128,6 +128,15 @@ class PlanSearch {
     std::vector<Approach> approaches;
     for (const SearchAim& aim : aims_) approaches.push_back({policy, least_parts, aim});
     return approaches;
+  }
+  std::vector<Approach> Baselines() const {
+    std::vector<Approach> baselines;
+    for (const SplitPolicy baseline : kBaselines) {
+      for (const Approach& approach : ForAims(baseline, LeastParts::kIgnored)) {
+        baselines.push_back(approach);
+      }
+    }
+    return baselines;
   }
 
   // Two at a time; the first of equal ones, whichever was there first.
@@ -161,18 +170,6 @@ class PlanSearch {
   const int64_t n_pages_;
   const std::vector<SearchAim> aims_;
 };
-
-// Of the stage with most layers, by place in the cluster.
-int MainLead(const Plan& plan, const ClusterProfile& cluster) {
-  const StagePlan& longest = *std::max_element(
-      plan.stages.begin(), plan.stages.end(), [](const StagePlan& a, const StagePlan& b) {
-        return a.layers.end - a.layers.begin < b.layers.end - b.layers.begin;
-      });
-  const auto lead =
-      std::find_if(cluster.workers.begin(), cluster.workers.end(),
-                   [&](const WorkerProfile& worker) { return worker.id == longest.lead; });
-  return static_cast<int>(lead - cluster.workers.begin());
-}
 
 // Times that are equal but for roundings may put a bound a little above the plan. What is above by
 // more is a wrong bound, which must be seen.
@@ -261,12 +258,13 @@ Result<PlannedModel> MakePlan(const PlannerInputs& inputs, const PlannerOptions&
   }
   if (!plan.ok()) return plan;
   if (options.policy == SplitPolicy::kOptimal) ShareHeads(costs, &*plan);
+  TellCuts(costs, &*plan);
   TC_ASSIGN_OR_RETURN(plan->forecast, ForecastPlan(plan->plan, costs));
   // In a step of hours times are cut off, of a whole op at the plan and of its blocks in the bound,
   // which is none then.
   const bool is_cut_off = plan->forecast.step_s >= WorkerSpeed::kLongestOpS;
   if (options.with_bound && !is_cut_off && !SharesHeads(plan->plan)) {
-    const double bound_s = ValueBound(costs, n_pages, MainLead(plan->plan, inputs.cluster));
+    const double bound_s = ValueBound(costs, n_pages);
     plan->speed.lower_bound_s = WithoutRounding(bound_s, plan->speed.value_s);
     if (options.stop != nullptr && *options.stop) return Aborted("planning was stopped");
   }

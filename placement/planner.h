@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <string_view>
 #include <vector>
 
@@ -27,6 +28,22 @@ struct PlannerInputs {
   const ClusterProfile& cluster;              // with a link for every pair (FillLinks)
 };
 
+// What streams get of a plan, and what it is worth by that.
+struct PlanSpeed {
+  int64_t n_streams = 1;        // that are counted
+  int64_t n_streams_asked = 1;  // more where a given plan's KV does not hold them
+  int64_t n_streams_held = 1;   // of those asked for, by its KV
+  double one_tokens_per_s = 0;  // of a stream with nobody beside it
+  double all_tokens_per_s = 0;  // of n_streams together
+  // What plans are compared by, the less the better: seconds of a token, by the weight of latency
+  // of a stream alone and otherwise of all together.
+  double value_s = 0;
+  // Of the value of any plan whose attention is its leads'; 0: nobody asked, this plan shares
+  // heads, or its steps take hours.
+  double lower_bound_s = 0;
+  double gap() const { return value_s > 0 ? 1 - lower_bound_s / value_s : 0; }
+};
+
 struct PlannerOptions {
   PlanRequest request;
   // Streams that decode at the same time, with the context they have: what plans are made for.
@@ -41,6 +58,8 @@ struct PlannerOptions {
   SplitPolicy policy = SplitPolicy::kOptimal;
   int max_group = 4;  // members of stages that are tried in all combinations, 1 or more
   const std::atomic<bool>* stop = nullptr;  // set: the search ends soon, with kAborted
+  // Told what every plan that the search finds is worth, by two threads at once; null: nobody.
+  std::function<void(const PlanSpeed&)> on_found = nullptr;
 };
 
 // The same as the cost model asks for it, for steps of so many sequences.
@@ -77,20 +96,6 @@ struct PlanForecast {
   // The busiest worker; or host, where its workers have more threads than it has cores.
   double bottleneck_s = 0;
   int64_t n_sequences = 1;
-};
-
-// What streams get of a plan, and what it is worth by that.
-struct PlanSpeed {
-  int64_t n_streams = 1;
-  double one_tokens_per_s = 0;  // of a stream with nobody beside it
-  double all_tokens_per_s = 0;  // of n_streams together
-  // What plans are compared by, the less the better: seconds of a token, by the weight of latency
-  // of a stream alone and otherwise of all together.
-  double value_s = 0;
-  // Of the value of any plan whose attention is its leads'; 0: nobody asked, this plan shares
-  // heads, or its steps take hours.
-  double lower_bound_s = 0;
-  double gap() const { return value_s > 0 ? 1 - lower_bound_s / value_s : 0; }
 };
 
 // Whether members of a stage share heads of its attention, of which bounds know nothing.

@@ -1,7 +1,6 @@
 #include "placement/share_heads.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 #include <string>
 #include <utility>
@@ -12,6 +11,7 @@
 #include "placement/card_way.h"
 #include "placement/forecast.h"
 #include "placement/op_time.h"
+#include "placement/reason_text.h"
 
 namespace thermocline::placement {
 namespace {
@@ -52,20 +52,9 @@ std::vector<int> Allot(int n, const std::vector<double>& weights) {
   return parts;
 }
 
-std::string Milliseconds(double seconds) { return Str(std::round(seconds * 1e5) / 100, " ms"); }
-
 class HeadSharing {
  public:
   HeadSharing(BatchCosts& costs, PlannedModel* planned) : costs_(costs), planned_(planned) {}
-
-  void Run() {
-    for (size_t i = 0; i < planned_->plan.stages.size(); ++i) {
-      if (planned_->plan.stages[i].is_split()) ShareStage(i);
-    }
-  }
-
- private:
-  const PlannerInputs& inputs() const { return costs_.inputs(); }
 
   // To all helpers that are in a group of cards with the lead, or to none: where one of them has
   // no heads, those of the others come by the hosts. By rate, and by less of it where memory is
@@ -101,6 +90,9 @@ class HeadSharing {
     *planned_ = std::move(best);
   }
 
+ private:
+  const PlannerInputs& inputs() const { return costs_.inputs(); }
+
   bool AreOnCards(WorkerId lead, WorkerId helper) const {
     return FindCardWay(*inputs().cluster.FindWorker(lead), *inputs().cluster.FindWorker(helper))
         .has_value();
@@ -135,8 +127,9 @@ class HeadSharing {
     const auto after = ForecastPlan(shared->plan, costs_);
     if (!before.ok() || !after.ok()) return;
     StagePlan& stage = shared->plan.stages[i];
-    stage.reason += Str("; with its attention shared too ", Milliseconds(after->stages[i].seconds),
-                        " in place of ", Milliseconds(before->stages[i].seconds));
+    stage.reason +=
+        Str("; with its attention shared too ", MillisecondsText(after->stages[i].seconds),
+            " in place of ", MillisecondsText(before->stages[i].seconds));
     for (HelperPlan& helper : stage.helpers) {
       if (helper.heads.empty()) continue;
       helper.reason += Str("; in the attention it helps", HeadsText(helper.heads));
@@ -169,6 +162,12 @@ class HeadSharing {
 
 }  // namespace
 
-void ShareHeads(BatchCosts& costs, PlannedModel* planned) { HeadSharing(costs, planned).Run(); }
+void ShareHeads(BatchCosts& costs, PlannedModel* planned) {
+  for (size_t i = 0; i < planned->plan.stages.size(); ++i) ShareHeadsOf(costs, i, planned);
+}
+
+void ShareHeadsOf(BatchCosts& costs, size_t i, PlannedModel* planned) {
+  if (planned->plan.stages[i].is_split()) HeadSharing(costs, planned).ShareStage(i);
+}
 
 }  // namespace thermocline::placement

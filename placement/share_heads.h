@@ -1,6 +1,8 @@
 // Which members of a stage should hold heads of its attention: a last step of planning.
 #pragma once
 
+#include <cstddef>
+
 #include "placement/batch_costs.h"
 #include "placement/planner.h"
 
@@ -14,5 +16,7 @@ namespace thermocline::placement {
 // stay; reasons say what was shared. The plan is valid, and what is known of it its speed; so they
 // are afterwards.
 void ShareHeads(BatchCosts& costs, PlannedModel* planned);
+// The same of stage `i` alone; the other stages stay as they are.
+void ShareHeadsOf(BatchCosts& costs, size_t i, PlannedModel* planned);
 
 }  // namespace thermocline::placement

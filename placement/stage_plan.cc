@@ -6,14 +6,10 @@
 
 #include "base/str.h"
 #include "base/units.h"
+#include "placement/reason_text.h"
 
 namespace thermocline::placement {
 namespace {
-
-std::string Milliseconds(double seconds) {
-  const double ms = std::round(seconds * 1e5) / 100;
-  return Str(ms, " ms");
-}
 
 int Percent(double share) { return static_cast<int>(std::lround(100 * share)); }
 
@@ -34,12 +30,12 @@ std::string GainText(uint64_t lacking_bytes, double saved_s, double spared_s, do
   const std::string lack =
       lacking_bytes == 0 ? "" : Str("the lead alone lacks ", FormatBytes(lacking_bytes));
   if (saved_s > 0) {
-    return Str(lack, lack.empty() ? "" : "; ", "saves ", Milliseconds(saved_s),
-               " of a step, net of the ", Milliseconds(links_s), " that its links take");
+    return Str(lack, lack.empty() ? "" : "; ", "saves ", MillisecondsText(saved_s),
+               " of a step, net of the ", MillisecondsText(links_s), " that its links take");
   }
-  if (!lack.empty()) return Str(lack, "; its links take ", Milliseconds(links_s), " of a step");
-  return Str("a step is ", Milliseconds(-saved_s), " longer, but its lead free of ",
-             Milliseconds(spared_s), " of it for others");
+  if (!lack.empty()) return Str(lack, "; its links take ", MillisecondsText(links_s), " of a step");
+  return Str("a step is ", MillisecondsText(-saved_s), " longer, but its lead free of ",
+             MillisecondsText(spared_s), " of it for others");
 }
 
 std::string HelperReason(const StageChoice& choice, const SplitProblem& problem, size_t d,
@@ -70,7 +66,7 @@ std::string HelperReason(const StageChoice& choice, const SplitProblem& problem,
 
 std::string StageReason(const StageChoice& choice, const model::LayerRange& layers, int n_layer) {
   std::string reason = Str(layers.end - layers.begin, " of ", n_layer, " layers in ",
-                           Milliseconds(choice.solution.cost.seconds));
+                           MillisecondsText(choice.solution.cost.seconds));
   if (choice.group.size() > 1) {
     reason += Str(", neurons shared with ", choice.group.size() - 1,
                   choice.group.size() == 2 ? " helper" : " helpers");

@@ -12,12 +12,11 @@ namespace {
 
 class Bounds {
  public:
-  Bounds(BatchCosts& costs, int64_t n_pages, int lead)
-      : costs_(costs), n_pages_(n_pages), lead_(lead) {}
+  Bounds(BatchCosts& costs, int64_t n_pages) : costs_(costs), n_pages_(n_pages) {}
 
   // Of a step of so many sequences.
   double Step(int64_t n_sequences) {
-    return ClusterBound(StagesOf(n_sequences), {1}, lead_, costs_.options().stop);
+    return ClusterBound(StagesOf(n_sequences), {1}, costs_.options().stop);
   }
 
   // Of a round of all streams. Of the sizes of batches each has a rough bound, and the one whose is
@@ -58,21 +57,20 @@ class Bounds {
     const double step_s = Step(batching.n_sequences);
     if (batching.n_batches == 1) return step_s;
     const ClusterStages stages = StagesOf(batching.n_sequences);
-    const double busiest_s = ClusterBound(stages, {0}, lead_, costs_.options().stop);
+    const double busiest_s = ClusterBound(stages, {0}, costs_.options().stop);
     return std::max(step_s, static_cast<double>(batching.n_batches) * busiest_s);
   }
 
   BatchCosts& costs_;
   const int64_t n_pages_;
-  const int lead_;
 };
 
 }  // namespace
 
-double ValueBound(BatchCosts& costs, int64_t n_pages, int lead) {
+double ValueBound(BatchCosts& costs, int64_t n_pages) {
   const double latency = costs.options().latency_weight;
   const int64_t n_streams = StreamsOf(costs.options());
-  Bounds bounds(costs, n_pages, lead);
+  Bounds bounds(costs, n_pages);
   // A round of one stream is its step.
   if (latency >= 1 || n_streams == 1) return bounds.Step(1);
   const double alone_s = latency > 0 ? bounds.Step(1) : 0;

@@ -7,9 +7,8 @@
 
 namespace thermocline::placement {
 
-// Of PlanSpeed::value_s, for KV caches of that many pages (docs/placement.md, "Bounds"). `lead`, of
-// the cluster's workers, leads much of a good plan: any is right, a good one gives a better bound.
+// Of PlanSpeed::value_s, for KV caches of that many pages (docs/placement.md, "Bounds").
 // Too low where the options' stop was set meanwhile.
-double ValueBound(BatchCosts& costs, int64_t n_pages, int lead);
+double ValueBound(BatchCosts& costs, int64_t n_pages);
 
 }  // namespace thermocline::placement

@@ -34,9 +34,11 @@ class Fiber {
 
   const std::function<void()>* body_ = nullptr;
   std::unique_ptr<std::byte[]> stack_;
-  ucontext_t own_ = {}, caller_ = {};
-  jmp_buf own_place_ = {}, caller_place_ = {};
-  bool has_place_ = false;  // where the body goes on: not before it has begun
+  ucontext_t own_ = {};
+  // How to come back: by contexts alone with sanitizers, else by places.
+  [[maybe_unused]] ucontext_t caller_ = {};
+  [[maybe_unused]] jmp_buf own_place_ = {}, caller_place_ = {};
+  [[maybe_unused]] bool has_place_ = false;  // the body has begun
   // The sanitizers' handles.
   void* own_fake_stack_ = nullptr;
   void* caller_fake_stack_ = nullptr;

@@ -7,13 +7,14 @@
 
 namespace thermocline::placement {
 
-// The larger of two relaxations, in both of which every device has the most memory it can have:
-//   leads: each layer chooses its lead for itself, with what the links of that lead cost, and hops
-//     cost nothing; at prices of one stage of all devices under `lead`;
+// The larger of two relaxations, in both of which every device has the most memory it can have in
+// any role, and layers pay their leads for what they take of it:
+//   leads: each layer chooses its lead for itself, with what the links of that lead cost, and a
+//     device has one place (LeadsBound);
 //   free links: one stage of all devices without links, sends, merges and parts, and the least
 //     fixed times. Asked only when the bottleneck counts, where the first has little to say.
 // 0 when a device cannot be asked for all layers alone, and soon after `stop` is set.
-double ClusterBound(const StageModel& model, SplitObjective objective, int lead,
+double ClusterBound(const StageModel& model, SplitObjective objective,
                     const std::atomic<bool>* stop = nullptr);
 
 // A lower one, for little: free links, and every device at work all the time in any memory.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "placement/solver/layer_fill.h"
+#include "placement/solver/split_cost.h"
 #include "placement/solver/time_values.h"
 
 namespace thermocline::placement {
@@ -15,6 +16,7 @@ namespace {
 
 constexpr double kNear = 1e-4;       // of the upper bound: what more segments could gain at most
 constexpr int kMaxSegments = 10;     // of one layer; twice as many gain a twentieth of the gap
+constexpr double kShortest = 3e-3;   // of the time that counts: the least of a first segment
 constexpr double kRounding = 1e-11;  // of the bound, taken off for the rounding of its sums
 // When T may be longer than this before it costs what is known to do, its weight is next to
 // nothing, and so is what a bound would gain from it.
@@ -67,9 +69,18 @@ class Bound {
     for (const double start : starts_) {
       if (start > 0 && start < last) cuts.push_back(start);
     }
+    // Bounds lie where the best time does, about which they need short segments.
+    const double seconds = FfnSeconds(tables_.problem(), tables_.layer(), known);
+    static constexpr double kAround[] = {0.8, 0.9, 0.97, 1.03, 1.1, 1.25};
+    for (const double share : kAround) {
+      if (share * seconds < last) cuts.push_back(share * seconds);
+    }
     std::sort(cuts.begin(), cuts.end());
-    for (size_t s = 0; s + 1 < cuts.size(); ++s) {
-      if (cuts[s] < cuts[s + 1]) segments.push(Evaluate(cuts[s], cuts[s + 1], upper, values));
+    double from = 0;
+    for (const double cut : cuts) {
+      if (cut < last && (cut < from + kShortest * last || cut > (1 - kShortest) * last)) continue;
+      if (cut > from) segments.push(Evaluate(from, cut, upper, values));
+      from = cut;
     }
     for (int n = 0; n < kMaxSegments && !segments.empty(); ++n) {
       const Segment worst = segments.top();
@@ -180,7 +191,7 @@ class Bound {
   // Supergradient steps of Polyak's length towards `upper`, multipliers scaled by the seconds of
   // the whole layer so that devices of any speed move alike.
   void Climb(double upper, Segment& segment) {
-    constexpr int kSteps = 8;
+    constexpr int kSteps = 3;
     std::vector<double> m = segment.m, slope(m.size());
     double length = 0.7;
     for (int step = 0; step < kSteps && segment.bound < enough_; ++step) {

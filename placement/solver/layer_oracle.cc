@@ -59,7 +59,7 @@ class Search {
  private:
   bool AreAlike(int a, int b) const {
     return tables_.twin(a) == tables_.twin(b) && prices_.byte[a] == prices_.byte[b] &&
-           prices_.busy[a] == prices_.busy[b] &&
+           prices_.busy[a] == prices_.busy[b] && prices_.PartOf(a) == prices_.PartOf(b) &&
            (options_.room.empty() || options_.room[a] == options_.room[b]);
   }
 

@@ -74,7 +74,7 @@ double LayerTables::FixedPrice(const SplitPrices& prices) const {
 
 double LayerTables::OpenPrice(const SplitPrices& prices, int d) const {
   const SplitDevice& it = device(d);
-  return prices.latency * it.merge_s + prices.busy[d] * it.part_s +
+  return prices.PartOf(d) + prices.latency * it.merge_s + prices.busy[d] * it.part_s +
          prices.busy[0] * (it.send_busy_s + it.merge_s);
 }
 
@@ -85,8 +85,8 @@ double LayerTables::Price(const SplitPrices& prices, const LayerSplit& ranges) c
     if (ranges[d].empty()) continue;
     const SplitDevice& it = device(d);
     const double busy = it.part_s + seconds(d, ranges[d].begin, ranges[d].end);
-    price += prices.byte[d] * bytes(ranges[d].begin, ranges[d].end) + prices.busy[d] * busy +
-             prices.busy[0] * (it.send_busy_s + it.merge_s);
+    price += prices.PartOf(d) + prices.byte[d] * bytes(ranges[d].begin, ranges[d].end) +
+             prices.busy[d] * busy + prices.busy[0] * (it.send_busy_s + it.merge_s);
   }
   return price;
 }

@@ -10,9 +10,11 @@ namespace thermocline::placement {
 
 // What things are worth while the coupling of layers is priced instead of obeyed; all >= 0.
 struct SplitPrices {
-  double latency = 1;        // of a second of T_l
-  std::vector<double> byte;  // of a byte in memory, by device
-  std::vector<double> busy;  // of a second that a device is busy
+  double latency = 1;             // of a second of T_l
+  std::vector<double> byte;       // of a byte in memory, by device
+  std::vector<double> busy;       // of a second that a device is busy
+  std::vector<double> part = {};  // of taking part, by device; empty: nothing
+  double PartOf(int d) const { return part.empty() ? 0 : part[static_cast<size_t>(d)]; }
 };
 
 // Borrows the problem. Thread-compatible.

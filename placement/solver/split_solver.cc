@@ -142,7 +142,7 @@ class OptimalSolver {
     const SmallSplitResult all =
         SearchSmallSplits(problem_, tables_, objective_, prices_, incumbent_.best().value);
     if (all.better && CheckSplit(problem_, *all.better).ok()) incumbent_.Offer(*all.better);
-    if (all.complete) bound_ = incumbent_.best().value;
+    if (all.complete && options_.in_intervals) bound_ = incumbent_.best().value;
   }
 
   const SplitProblem& problem_;

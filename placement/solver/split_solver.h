@@ -15,6 +15,8 @@ struct SplitOptions {
   int max_rounds = 100;  // of column generation
   // False, for estimates: lower_bound is WorkBound alone, and less is done to improve the split.
   bool certify = true;
+  // False: lower_bound holds for any assignment of blocks, in intervals or not.
+  bool in_intervals = true;
   bool with_bound = true;  // false: of a thorough search too lower_bound is WorkBound or the value
 };
 

@@ -306,11 +306,8 @@ Result<StageSearchResult> SearchStages(const StageModel& model, const StageSearc
   if (!result) return ResourceExhausted("no plan of stages fits the devices' memory");
   for (StageChoice& stage : result->stages) LeaveOutIdle(stage);
   if (!options.with_bound) return std::move(*result);
-  const StageChoice& longest = *std::max_element(
-      result->stages.begin(), result->stages.end(),
-      [](const StageChoice& a, const StageChoice& b) { return a.end - a.begin < b.end - b.begin; });
-  result->lower_bound = std::min(result->value, ClusterBound(model, options.inner.objective,
-                                                             longest.group.front(), options.stop));
+  result->lower_bound =
+      std::min(result->value, ClusterBound(model, options.inner.objective, options.stop));
   if (search.stopped()) return Aborted("planning was stopped");
   return std::move(*result);
 }

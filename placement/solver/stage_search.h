@@ -28,10 +28,14 @@ class StageModel {
   virtual SplitProblem Times(int begin, int end, const std::vector<int>& group) const {
     return Problem(begin, end, group).value_or(SplitProblem{});
   }
-  // For bounds: the most that a device can have for neurons, with one layer, leading or helping.
-  // One that holds blocks in fewer bytes than problems say has so much more that whatever it can
-  // hold fits by what they say.
+  // For bounds: the most that a device can have for neurons and for what layers take that it leads
+  // (LeadBytes), leading or helping. One that holds blocks in fewer bytes than problems say has so
+  // much more that whatever it can hold fits by what they say.
   virtual uint64_t MostMemory(int device) const;
+  // Of that, what a layer takes of a device that leads it, whatever the split and the stage.
+  virtual uint64_t LeadBytes(int /*layer*/, int /*device*/) const { return 0; }
+  // And what each helper of a stage takes of one that leads it.
+  virtual uint64_t HelperBytes(int /*device*/) const { return 0; }
   // From one stage's lead to the next one's, per token.
   virtual double HopSeconds(int from, int to) const = 0;
 };

@@ -17,8 +17,8 @@ class DenseProduct {
   virtual Status Run(TensorView w, TensorView x, TensorView y) = 0;
 };
 
-// kUnavailable when built without cuBLAS, or when it does not start on this device, which outlives
-// it.
+// kUnavailable when built without cuBLAS, when it is not there or does not start on this device,
+// which outlives it.
 Result<std::unique_ptr<DenseProduct>> MakeDenseProduct(kernels::Device& device);
 
 }  // namespace thermocline::bench

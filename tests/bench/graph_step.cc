@@ -11,7 +11,7 @@
 
 #include "base/clock.h"
 #include "base/str.h"
-#include "kernels/device_choice.h"
+#include "tests/bench/bench_device.h"
 #include "worker/assignment.h"
 #include "worker/probe/op_warmup.h"
 #include "worker/stage.h"
@@ -20,7 +20,7 @@ namespace thermocline::bench {
 namespace {
 
 // Some that come before a graph, then those that are timed, within one bucket of contexts.
-constexpr int kWarmUpSteps = 16, kSteps = 128;
+constexpr int kMostWarmUpSteps = 16, kMostSteps = 128;
 constexpr int kPrompt = 4;
 
 struct Options {
@@ -37,8 +37,13 @@ struct Outcome {
 
 class DecodeRun {
  public:
-  DecodeRun(const worker::LoadedModel& model, kernels::Device& device, int n_sequences)
-      : model_(model), device_(device), n_sequences_(n_sequences) {}
+  DecodeRun(const worker::LoadedModel& model, kernels::Device& device, const Options& options,
+            int n_sequences)
+      : model_(model),
+        device_(device),
+        n_sequences_(n_sequences),
+        n_warm_up_(RepeatsOn(options.device, kMostWarmUpSteps)),
+        n_steps_(RepeatsOn(options.device, kMostSteps)) {}
 
   Result<Outcome> Measure(uint64_t graph_bytes) {
     worker::StageOptions options;
@@ -50,14 +55,14 @@ class DecodeRun {
     Outcome outcome;
     std::vector<double> seconds;
     last_.assign(static_cast<size_t>(n_sequences_), 0);
-    for (int i = 0; i <= kWarmUpSteps + kSteps; ++i) {
+    for (int i = 0; i <= n_warm_up_ + n_steps_; ++i) {
       const TimePoint begin = clock_.Now();
       TC_RETURN_IF_ERROR(Step(i));
-      if (i > kWarmUpSteps) seconds.push_back(Seconds(clock_.Now() - begin));
+      if (i > n_warm_up_) seconds.push_back(Seconds(clock_.Now() - begin));
       outcome.tokens.insert(outcome.tokens.end(), last_.begin(), last_.end());
     }
-    std::nth_element(seconds.begin(), seconds.begin() + kSteps / 2, seconds.end());
-    outcome.step_s = seconds[kSteps / 2];
+    std::nth_element(seconds.begin(), seconds.begin() + n_steps_ / 2, seconds.end());
+    outcome.step_s = seconds[static_cast<size_t>(n_steps_ / 2)];
     if (stage_->graphs() != nullptr) outcome.n_replays = stage_->graphs()->n_replays();
     stage_.reset();
     return outcome;
@@ -89,23 +94,22 @@ class DecodeRun {
 
   const worker::LoadedModel& model_;
   kernels::Device& device_;
-  const int n_sequences_;
+  const int n_sequences_, n_warm_up_, n_steps_;
   const SteadyClock clock_{};
   std::unique_ptr<worker::Stage> stage_;
   std::vector<int32_t> last_;  // tokens
 };
 
 Status Run(const Options& options) {
-  TC_ASSIGN_OR_RETURN(const auto choice, kernels::ParseDeviceChoice(options.device));
-  TC_ASSIGN_OR_RETURN(auto chosen, kernels::MakeDevice(choice, {}));
-  TC_RETURN_IF_ERROR(worker::RunEveryOp(*chosen.device));  // kernels are loaded, as in a worker
+  TC_ASSIGN_OR_RETURN(const auto device, OpenDevice(options.device));
+  TC_RETURN_IF_ERROR(worker::RunEveryOp(*device));  // kernels are loaded, as in a worker
   TC_ASSIGN_OR_RETURN(const auto model, worker::OpenModel(options.model_path));
-  std::printf("%s, %d layers\n\n", chosen.device->name().c_str(), model.config.n_layer);
+  std::printf("%s, %d layers\n\n", device->name().c_str(), model.config.n_layer);
   std::printf("| sequences | op by op | replayed | replayed / op by op | replays | tokens |\n");
   std::printf("|---:|---:|---:|---:|---:|---|\n");
   bool is_same = true;
   for (const int n_sequences : options.n_sequences) {
-    DecodeRun run(model, *chosen.device, n_sequences);
+    DecodeRun run(model, *device, options, n_sequences);
     TC_ASSIGN_OR_RETURN(const Outcome launched, run.Measure(0));
     TC_ASSIGN_OR_RETURN(const Outcome replayed, run.Measure(worker::kMaxGraphBytes));
     if (replayed.n_replays == 0) return Unavailable("no step was replayed");

@@ -1,14 +1,14 @@
 // A step of one token in a stage whose lead is on one device and whose helper is on the CPU,
-// against what each of the two takes by itself: with the workers' own step loops, in one process.
+// against what each of the two takes by itself: with the workers' own step loops, in one process,
+// joined by the links that workers of one host have.
 //
-//   hybrid_step MODEL [LEAD_SHARE [LEAD_DEVICE [HELPER_THREADS]]]      default: 0.33 cuda, all
-//   cores
-//                                                                     but one
+//   hybrid_step MODEL [LEAD_SHARE [LEAD_DEVICE [HELPER_THREADS [FFN]]]]
+//   default:           0.33        cuda         0: all cores but one  exact
 //
-// The lead's part is a step whose helper answers at once, with zeros; the helper's part is what it
-// computes in a step.
+// The lead's part is a step of a stage that has no other neurons than the lead's, so nothing is
+// sent; the helper's part is what it computes in a step. Neurons stand in the order of
+// M.profile.gguf, where there is one beside M.gguf.
 #include <algorithm>
-#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -19,11 +19,13 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "comm/cluster_key.h"
 #include "comm/data_ports.h"
 #include "comm/loopback.h"
-#include "kernels/device_choice.h"
+#include "model/ffn_mode.h"
 #include "model/fingerprint.h"
 #include "proto/codec.h"
+#include "tests/bench/bench_device.h"
 #include "worker/step_loop.h"
 
 namespace thermocline::bench {
@@ -31,7 +33,7 @@ namespace {
 
 constexpr WorkerId kLead{1}, kHelper{2};
 constexpr SeqId kSequence{1};
-constexpr int kWarmUpSteps = 16, kSteps = 64;
+constexpr int kMostWarmUpSteps = 16, kMostSteps = 64;
 constexpr int64_t kPages = 16;
 constexpr Duration kPatience = std::chrono::seconds(60);
 
@@ -40,6 +42,7 @@ struct Options {
   double lead_share = 0.33;
   std::string lead_device = "cuda";
   int helper_threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()) - 1);
+  model::FfnModes ffn = model::FfnMode::kExact;
 };
 
 struct Times {
@@ -56,60 +59,27 @@ struct Member {
   std::unique_ptr<worker::StepLoop> loop;
 };
 
-// In place of a helper: whatever it is asked it answers with zeros, at once.
-class ZeroHelper {
- public:
-  ZeroHelper(std::unique_ptr<comm::Link> link, uint64_t row_bytes)
-      : link_(std::move(link)), row_bytes_(row_bytes), thread_([this] { Answer(); }) {}
-  ~ZeroHelper() {
-    stop_ = true;
-    thread_.join();
-  }
-
- private:
-  void Answer() {
-    const SteadyClock clock;
-    std::vector<std::byte> zeros;
-    comm::Frame frame;
-    while (!stop_) {
-      if (!link_->Receive(&frame, clock.Now() + std::chrono::milliseconds(50)).ok()) continue;
-      const auto message = proto::Decode(frame.header);
-      const auto* part = message.ok() ? std::get_if<proto::Part>(&*message) : nullptr;
-      if (part == nullptr) continue;
-      zeros.resize(static_cast<uint64_t>(part->n_rows) * row_bytes_);
-      (void)link_->Send({frame.header, zeros}, clock.Now() + kPatience);
-    }
-  }
-
-  const std::unique_ptr<comm::Link> link_;
-  const uint64_t row_bytes_;
-  std::atomic<bool> stop_ = false;
-  std::thread thread_;
-};
-
 class Stage {
  public:
   explicit Stage(const Options& options) : options_(options), server_(mailboxes_.MakeServer()) {}
 
   Status Open() {
-    TC_ASSIGN_OR_RETURN(const auto choice, kernels::ParseDeviceChoice(options_.lead_device));
-    TC_ASSIGN_OR_RETURN(auto lead_device, kernels::MakeDevice(choice, {}));
-    lead_.device = std::move(lead_device.device);
+    TC_ASSIGN_OR_RETURN(lead_.device, OpenDevice(options_.lead_device));
     TC_ASSIGN_OR_RETURN(helper_.device, kernels::MakeCpuDevice({options_.helper_threads, {}}));
     TC_RETURN_IF_ERROR(Connect(kLead, &lead_));
     TC_RETURN_IF_ERROR(Connect(kHelper, &helper_));
     return Describe();
   }
 
-  // With the helper, or with one that has nothing to compute.
+  // With the helper, or with the lead's neurons only.
   Result<Times> Measure(bool has_helper) {
-    std::unique_ptr<ZeroHelper> zero;
+    message_.plan.stages = {stage_};
+    message_.helper_addresses = {helper_.port->address()};
     if (has_helper) {
       StartLoop(0, kHelper, &helper_);
     } else {
-      TC_ASSIGN_OR_RETURN(auto link, helper_.port->Open(kLead, lead_.port->address()));
-      zero = std::make_unique<ZeroHelper>(std::move(link),
-                                          static_cast<uint64_t>(n_embd_) * sizeof(float));
+      message_.plan.stages.front().helpers.clear();
+      message_.helper_addresses.clear();
     }
     StartLoop(-1, kLead, &lead_);
     const Result<Times> times = Decode(has_helper ? 2 : 1);
@@ -124,7 +94,7 @@ class Stage {
  private:
   Status Connect(WorkerId id, Member* member) {
     TC_ASSIGN_OR_RETURN(member->mailbox, mailboxes_.Connect(comm::PeerId{id.value}));
-    member->port = hub_.MakePort(id);
+    TC_ASSIGN_OR_RETURN(member->port, comm::MakeZmqDataPort({.key = key_, .self = id}));
     return OkStatus();
   }
 
@@ -133,24 +103,21 @@ class Stage {
     TC_ASSIGN_OR_RETURN(const auto gguf, model::GgufFile::Parse(*reader));
     TC_ASSIGN_OR_RETURN(const auto config, model::ModelConfig::FromGguf(gguf));
     TC_ASSIGN_OR_RETURN(message_.model_fingerprint, model::FingerprintOf(*reader, gguf));
-    n_embd_ = config.n_embd;
     message_.model_path = options_.model_path;
     message_.model_bytes = reader->size_bytes();
     message_.header_bytes = gguf.header_bytes();
-    message_.ffn = model::FfnMode::kExact;
+    message_.ffn = options_.ffn;
     message_.max_step_tokens = 32;
     message_.stage = 0;
     message_.plan.epoch = {1};
     message_.plan.kv.n_pages = kPages;
     const auto n_hot = static_cast<int64_t>(static_cast<double>(config.n_ff) * options_.lead_share);
     const auto n_layers = static_cast<size_t>(config.n_layer);
-    placement::StagePlan stage{.lead = kLead, .layers = {0, config.n_layer, true, true}};
-    stage.neurons.assign(n_layers, {0, n_hot});
-    stage.helpers.push_back({.worker = kHelper, .neurons = {}});
-    stage.helpers.back().neurons.assign(n_layers, {n_hot, config.n_ff});
-    message_.plan.stages = {stage};
+    stage_ = {.lead = kLead, .layers = {0, config.n_layer, true, true}};
+    stage_.neurons.assign(n_layers, {0, n_hot});
+    stage_.helpers.push_back({.worker = kHelper, .neurons = {}});
+    stage_.helpers.back().neurons.assign(n_layers, {n_hot, config.n_ff});
     message_.lead_address = lead_.port->address();
-    message_.helper_addresses = {helper_.port->address()};
     return OkStatus();
   }
 
@@ -201,25 +168,28 @@ class Stage {
     TC_RETURN_IF_ERROR(Step(1, 0, {5, 17, 42, 99}));
     std::vector<double> seconds;
     uint64_t helper_us = 0;
-    for (int i = 0; i < kWarmUpSteps + kSteps; ++i) {
-      if (i == kWarmUpSteps) helper_us = helper_.counters.compute_us;
+    const int n_warm_up = RepeatsOn(options_.lead_device, kMostWarmUpSteps);
+    const int n_steps = RepeatsOn(options_.lead_device, kMostSteps);
+    for (int i = 0; i < n_warm_up + n_steps; ++i) {
+      if (i == n_warm_up) helper_us = helper_.counters.compute_us;
       const TimePoint begin = clock_.Now();
-      TC_RETURN_IF_ERROR(Step(static_cast<uint64_t>(2 + i), 4 + i, {(i * 37) % 1000}));
-      if (i >= kWarmUpSteps) seconds.push_back(Seconds(clock_.Now() - begin));
+      TC_RETURN_IF_ERROR(Step(static_cast<uint64_t>(2 + i), 4 + i, {i * 37 % 250}));
+      if (i >= n_warm_up) seconds.push_back(Seconds(clock_.Now() - begin));
     }
     helper_us = helper_.counters.compute_us - helper_us;
-    std::nth_element(seconds.begin(), seconds.begin() + kSteps / 2, seconds.end());
-    return Times{seconds[kSteps / 2], static_cast<double>(helper_us) / 1e6 / kSteps};
+    std::nth_element(seconds.begin(), seconds.begin() + n_steps / 2, seconds.end());
+    return Times{seconds[static_cast<size_t>(n_steps / 2)],
+                 static_cast<double>(helper_us) / 1e6 / n_steps};
   }
 
   const Options options_;
   const SteadyClock clock_{};
   comm::LoopbackMailboxHub mailboxes_;
   const std::unique_ptr<comm::Mailbox> server_;
-  comm::LoopbackHub hub_;
+  const comm::ClusterKey key_ = comm::ClusterKey::Generate();
   Member lead_, helper_;
+  placement::StagePlan stage_;
   proto::AssignPlan message_;
-  int64_t n_embd_ = 0;
 };
 
 Status Run(const Options& options) {
@@ -244,11 +214,13 @@ int main(int argc, char** argv) {
   if (argc > 1) options.model_path = argv[1];
   if (argc > 2) options.lead_share = std::atof(argv[2]);
   if (argc > 3) options.lead_device = argv[3];
-  if (argc > 4) options.helper_threads = std::atoi(argv[4]);
-  if (argc < 2 || options.lead_share <= 0 || options.lead_share >= 1) {
-    std::fprintf(stderr, "hybrid_step MODEL [LEAD_SHARE [LEAD_DEVICE [HELPER_THREADS]]]\n");
+  if (argc > 4 && std::atoi(argv[4]) > 0) options.helper_threads = std::atoi(argv[4]);
+  const auto ffn = thermocline::model::ParseFfnMode(argc > 5 ? argv[5] : "exact");
+  if (argc < 2 || options.lead_share <= 0 || options.lead_share >= 1 || !ffn.ok()) {
+    std::fprintf(stderr, "hybrid_step MODEL [LEAD_SHARE [LEAD_DEVICE [HELPER_THREADS [FFN]]]]\n");
     return 2;
   }
+  options.ffn = *ffn;
   const auto status = thermocline::bench::Run(options);
   if (!status.ok()) std::fprintf(stderr, "%s\n", status.message().c_str());
   return status.ok() ? 0 : 1;

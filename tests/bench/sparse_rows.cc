@@ -13,8 +13,8 @@
 #include "base/clock.h"
 #include "base/half.h"
 #include "base/str.h"
-#include "kernels/device_choice.h"
 #include "kernels/lanes.h"
+#include "tests/bench/bench_device.h"
 #include "tests/bench/dense_product.h"
 
 namespace thermocline::bench {
@@ -25,7 +25,7 @@ using kernels::Device;
 
 // Lists that take turns: together they touch several times what a second-level cache holds.
 constexpr size_t kLists = 8;
-constexpr int kRounds = 7;
+constexpr int kMostRounds = 7;
 constexpr int kCallsPerRound = 2 * kLists;
 constexpr uint64_t kCopyBytes = uint64_t{1} << 30;
 
@@ -33,6 +33,7 @@ struct Shape {
   int64_t n_embd = 8192;
   int64_t n_ff = 28672;
   int percent = 10;
+  int n_rounds = kMostRounds;  // of calls
 };
 
 // Memory of the device that holds values of the host.
@@ -114,28 +115,29 @@ Result<Layer> MakeLayer(Device& device, const Shape& shape, DType dtype) {
   return layer;
 }
 
-// The median time of a call, of rounds of many.
-Result<double> SecondsOf(Device& device, const std::function<Status(size_t call)>& enqueue) {
+// The median time of a call, of so many rounds of many.
+Result<double> SecondsOf(Device& device, int n_rounds,
+                         const std::function<Status(size_t call)>& enqueue) {
   std::vector<double> seconds;
   const SteadyClock clock;
-  for (int round = -1; round < kRounds; ++round) {  // the first warms up
+  for (int round = -1; round < n_rounds; ++round) {  // the first warms up
     TC_RETURN_IF_ERROR(device.Synchronize());
     const TimePoint begin = clock.Now();
     for (size_t call = 0; call < kCallsPerRound; ++call) TC_RETURN_IF_ERROR(enqueue(call));
     TC_RETURN_IF_ERROR(device.Synchronize());
     if (round >= 0) seconds.push_back(Seconds(clock.Now() - begin) / kCallsPerRound);
   }
-  std::nth_element(seconds.begin(), seconds.begin() + kRounds / 2, seconds.end());
-  return seconds[kRounds / 2];
+  std::nth_element(seconds.begin(), seconds.begin() + n_rounds / 2, seconds.end());
+  return seconds[static_cast<size_t>(n_rounds / 2)];
 }
 
 // Bytes read and written.
-Result<double> CopyBytesPerS(Device& device) {
+Result<double> CopyBytesPerS(Device& device, int n_rounds) {
   const uint64_t n_bytes = std::min(kCopyBytes, device.memory().free_bytes / 4);
   if (n_bytes == 0) return 0.0;  // memory of the host
   TC_ASSIGN_OR_RETURN(OnDevice from, OnDevice::Of(device, n_bytes, {}));
   TC_ASSIGN_OR_RETURN(OnDevice to, OnDevice::Of(device, n_bytes, {}));
-  TC_ASSIGN_OR_RETURN(const double seconds, SecondsOf(device, [&](size_t) {
+  TC_ASSIGN_OR_RETURN(const double seconds, SecondsOf(device, n_rounds, [&](size_t) {
                         device.CopyWithin(from.data(), to.data(), n_bytes);
                         return OkStatus();
                       }));
@@ -154,11 +156,11 @@ class Measurement {
 
   Result<LayerTimes> Times() {
     LayerTimes times;
-    TC_ASSIGN_OR_RETURN(times.row_dot_s, SecondsOf(device_, [&](size_t call) {
+    TC_ASSIGN_OR_RETURN(times.row_dot_s, SecondsOf(device_, shape_.n_rounds, [&](size_t call) {
                           RowDot(call);
                           return OkStatus();
                         }));
-    TC_ASSIGN_OR_RETURN(times.axpy_s, SecondsOf(device_, [&](size_t call) {
+    TC_ASSIGN_OR_RETURN(times.axpy_s, SecondsOf(device_, shape_.n_rounds, [&](size_t call) {
                           Axpy(call);
                           return OkStatus();
                         }));
@@ -223,14 +225,15 @@ class Measurement {
                        const Result<std::unique_ptr<DenseProduct>>& dense) {
     ShowTouched(what, seconds, matrices.size());
     if (!dense.ok()) return std::printf(" not measured |\n") > 0 ? OkStatus() : Internal("output");
-    TC_ASSIGN_OR_RETURN(const double dense_s, SecondsOf(device_, [&](size_t) -> Status {
-                          for (std::byte* matrix : matrices) {
-                            TC_RETURN_IF_ERROR((*dense)->Run(
-                                Matrix(matrix, n_out, n_in), Row(layer_.x_half, n_in, DType::kF16),
-                                Row(layer_.y_half, n_out, DType::kF16)));
-                          }
-                          return OkStatus();
-                        }));
+    TC_ASSIGN_OR_RETURN(
+        const double dense_s, SecondsOf(device_, shape_.n_rounds, [&](size_t) -> Status {
+          for (std::byte* matrix : matrices) {
+            TC_RETURN_IF_ERROR((*dense)->Run(Matrix(matrix, n_out, n_in),
+                                             Row(layer_.x_half, n_in, DType::kF16),
+                                             Row(layer_.y_half, n_out, DType::kF16)));
+          }
+          return OkStatus();
+        }));
     std::printf(" %.1f times faster than dense by cuBLAS (wanted 4), %.1f us |\n",
                 dense_s / seconds, dense_s * 1e6);
     return OkStatus();
@@ -243,10 +246,9 @@ class Measurement {
 };
 
 Status Measure(const std::string& device_text, const Shape& shape) {
-  TC_ASSIGN_OR_RETURN(const auto choice, kernels::ParseDeviceChoice(device_text));
-  TC_ASSIGN_OR_RETURN(auto chosen, kernels::MakeDevice(choice, {}));
-  Device& device = *chosen.device;
-  TC_ASSIGN_OR_RETURN(const double copy_bytes_per_s, CopyBytesPerS(device));
+  TC_ASSIGN_OR_RETURN(const auto opened, OpenDevice(device_text));
+  Device& device = *opened;
+  TC_ASSIGN_OR_RETURN(const double copy_bytes_per_s, CopyBytesPerS(device, shape.n_rounds));
   std::printf("%s, n_embd %lld, n_ff %lld, %d %% active; copies within its memory: %.0f GB/s\n",
               device.name().c_str(), static_cast<long long>(shape.n_embd),
               static_cast<long long>(shape.n_ff), shape.percent, copy_bytes_per_s / 1e9);
@@ -279,7 +281,9 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "sparse_rows [DEVICE [N_EMBD N_FF [PERCENT]]]\n");
     return 2;
   }
-  const auto status = thermocline::bench::Measure(argc > 1 ? argv[1] : "cuda", shape);
+  const char* device = argc > 1 ? argv[1] : "cuda";
+  shape.n_rounds = thermocline::bench::RepeatsOn(device, shape.n_rounds);
+  const auto status = thermocline::bench::Measure(device, shape);
   if (!status.ok()) std::fprintf(stderr, "%s\n", status.message().c_str());
   return status.ok() ? 0 : 1;
 }

@@ -1,35 +1,123 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU: configures, builds, tests and measures, with one table at the end.
+# On a machine with a GPU: configures, builds, tests and measures, with one table at the end.
 # Needs no network and ends within ten minutes; where there is no GPU it says so and ends with 77.
-#   tests/gpu/run.sh [BUILD_FOLDER]     default: build/gpu
-# Every part has its share of the time; what would take longer is cut off and shown as such, and what
-# no time is left for is shown as not run. TC_REFERENCE_DIR may name a folder of more references.
+#   tests/gpu/run.sh [--prebuilt FOLDER] [--only PART,...] [--rehearse] [BUILD_FOLDER]
+# BUILD_FOLDER     build/gpu unless named
+# --prebuilt       instead of building: a folder of tests/gpu/bundle.sh, or one that is built
+# --only           some parts of the table, and what they need
+# --rehearse       everything that a CPU can do, in small, to test this script
+# What is missing is told first, all of it. Every part has its share of the time; what would take longer
+# is cut off and shown as such, and what no time is left for is shown as not run: --only is for these.
+# References are those of TC_REFERENCE_DIR or, without it, ../shared/reference or shared/reference where
+# one is there, and those of tests/data/reference.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
-build=${1:-build/gpu}
-# Ten minutes, less what the table and a part that is being ended take.
+# shellcheck source=tests/gpu/needs.sh
+. tests/gpu/needs.sh
+export device=cuda size=full
+build=build/gpu prebuilt=0 only=
+while [ $# -gt 0 ]; do
+  case $1 in
+    --prebuilt) build=${2:?a folder} prebuilt=1; shift ;;
+    --only) only=,${2:?names of parts},; shift ;;
+    --rehearse) device=cpu size=small ;;
+    -*) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    *) build=$1 ;;
+  esac
+  shift
+done
+# Ten minutes, less what the table and a part that is being ended take. A rehearsal has no limits: it
+# says whether parts work, on a machine that may stall.
 total=585
+[ $size = small ] && total=1500
+names="tests machine sparse-rows group-calls graph-step-demo tokens-demo references bench tokens repeat graph-step
+       hybrid-step hottest-kernels hybrid hybrid-step-large memcheck racecheck"
+for name in $(printf '%s' "$only" | tr ',' ' '); do
+  # shellcheck disable=SC2086  # words
+  printf '%s\n' $names | grep -qx -- "$name" || { echo "--only has none of:" $names; exit 2; }
+done
 
-if ! command -v nvidia-smi >/dev/null || ! gpus=$(timeout 30 nvidia-smi -L 2>/dev/null) || [ -z "$gpus" ]; then
-  echo "tests/gpu/run.sh: no GPU here, nothing to do"
-  exit 77
+gpu=none
+if [ $device = cuda ]; then
+  if ! command -v nvidia-smi >/dev/null || ! gpu=$(timeout 30 nvidia-smi \
+      --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null) || [ -z "$gpu" ]; then
+    echo "tests/gpu/run.sh: no GPU here, nothing to do"
+    exit 77
+  fi
+  [ -d /usr/local/cuda/bin ] && PATH=$PATH:/usr/local/cuda/bin
 fi
 
 log=$(mktemp -d "${TMPDIR:-/tmp}/thermocline-gpu.XXXXXX")
 trap 'rm -rf "$log"' EXIT
+export build log
+# shellcheck source=tests/gpu/parts.sh
+. tests/gpu/parts.sh
+
+# Libraries beside the programs of a bundle, and those that Python's packages of CUDA have.
+python_libraries() {
+  python3 - 2>/dev/null <<'PYTHON'
+import glob, site, sysconfig
+for place in sorted({sysconfig.get_paths()["purelib"], *site.getsitepackages()}):
+    for library in ("libcublas.so*", "libnccl.so*"):
+        for found in sorted(glob.glob(f"{place}/nvidia/*/lib/{library}"))[:1]:
+            print(end=found.rsplit("/", 1)[0] + ":")
+PYTHON
+}
+LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(python_libraries)
+[ -d "$build/lib" ] && LD_LIBRARY_PATH=$(cd "$build/lib" && pwd):$LD_LIBRARY_PATH
+export LD_LIBRARY_PATH=${LD_LIBRARY_PATH%:}
+
+for place in ../shared/reference shared/reference; do
+  [ -z "${TC_REFERENCE_DIR:-}" ] && [ -d $place ] && export TC_REFERENCE_DIR=$PWD/$place
+done
+
+# Before anything is tried: what stops it, then what only leaves something out.
+missing=$(if [ $prebuilt = 1 ]; then
+  # shellcheck disable=SC2046,SC2086  # lists of words
+  needs_to_run $(printf "$bin/%s " $programs) $(printf "$build/tests/%s " $bench_programs)
+else
+  needs_to_build
+fi)
+if [ -n "$missing" ]; then
+  echo "tests/gpu/run.sh: missing here:"
+  printf '%s\n' "$missing" | sed 's/^/  /'
+  [ $prebuilt = 1 ] || echo "Install them (deploy/install-deps.sh --test), or make a folder for --prebuilt with" \
+    "tests/gpu/bundle.sh on a machine that has them."
+  exit 2
+fi
+# has_library NAME: whether the loader finds it.
+has_library() {
+  python3 -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$1" 2>/dev/null ||
+    ldconfig -p 2>/dev/null | grep -q "$1"
+}
+if [ $device = cuda ]; then
+  command -v ncu >/dev/null || echo "missing: ncu; hottest-kernels is left out"
+  command -v compute-sanitizer >/dev/null || echo "missing: compute-sanitizer; memcheck and racecheck are left out"
+  has_library libcublas.so.13 || has_library libcublas.so.12 || echo "missing: cuBLAS; nothing to compare sparse-rows with"
+  has_library libnccl.so.2 || echo "missing: NCCL; its tests are skipped"
+  [ "$(printf '%s\n' "$gpu" | wc -l)" -gt 1 ] || echo "one GPU: tests of two are skipped"
+fi
+
 rows=()
 failed=0
-
-# part NAME SECONDS COMMAND...: runs it, keeps its output in $log/NAME, adds a row.
+# wants PART...: whether one of them is asked for.
+wants() {
+  local name
+  [ -z "$only" ] && return
+  for name in "$@"; do case $only in *,"$name",*) return 0 ;; esac; done
+  return 1
+}
+# part NAME SECONDS COMMAND...: runs it, keeps its output in $log/NAME, adds rows: its state, and a row
+# for each figure.
 part() {
-  local name=$1 limit=$2 begin=$SECONDS state=ok
+  local name=$1 limit=$2 begin=$SECONDS state=ok row
   shift 2
   local left=$((total - SECONDS))
   if [ "$left" -lt 5 ]; then
-    rows+=("| $name | not run: no time left | |")
+    rows+=("| $name | | not run: no time left | |")
     return 1
   fi
-  [ "$limit" -gt "$left" ] && limit=$left
+  { [ "$limit" -gt "$left" ] || [ $size = small ]; } && limit=$left
   printf '== %s\n' "$name" >&2
   # Functions run in a shell of their own, so that what they start is ended with them.
   timeout -k 3 "$limit" bash -c '"$@"' part "$@" >"$log/$name" 2>"$log/$name.err"
@@ -40,142 +128,90 @@ part() {
     failed=1
     tail -n 25 "$log/$name" "$log/$name.err" >&2
   fi
-  rows+=("| $name | $state | $((SECONDS - begin)) s |")
+  rows+=("| $name | | $state, $((SECONDS - begin)) s | |")
+  while IFS= read -r row; do [ -n "$row" ] && rows+=("$row"); done \
+    < <(python3 tests/gpu/figures.py "$name" "$log/$name")
   return $code
 }
-# figures NAME ROW: rows from the lines of figures in the table that part NAME has printed.
-figures() {
-  local row
-  while IFS= read -r row; do rows+=("|$row | |"); done \
-    < <(awk -F'|' '/^\|/ && ++n > 2 { print '"$2"' }' "$log/$1")
-}
-skipped() { rows+=("| $1 | not run: $2 | |"); }
+# Parts that only a GPU can do.
+gpu_part() { if [ $device = cuda ]; then part "$@"; else skipped "$1" "no GPU"; fi; }
+skipped() { rows+=("| $1 | | not run: $2 | |"); }
 
-export build log
-export bin=$build/bin model=$log/bench.gguf
-export programs="thermocline thermocline-coordinator thermocline-worker thermocline-bench
-                 thermocline-generate thermocline-machine thermocline-profile thermocline-synth"
-configure() {
-  cmake --log-level=WARNING --preset release -B "$build" -DBUILD_TESTING=ON -DWITH_CUDA=ON \
-        -DTC_CUDA_ARCHITECTURES=native
+small_parts() {
+  wants tests && gpu_part tests 60 gpu_tests env
+  wants machine && part machine 20 machine
+  wants sparse-rows && part sparse-rows 30 sparse_rows
+  wants group-calls && group_part
+  wants graph-step-demo && gpu_part graph-step-demo 15 graph_step "$demo"
+  wants tokens-demo && part tokens-demo 20 same_tokens "$demo" dense exact
+  wants references && part references 40 references
 }
-gpu_tests() { ctest --test-dir "$build" -L gpu --output-on-failure --no-tests=error; }
-# What may hold tests of that label, before they are built; and the programs that do.
-gpu_targets() {
-  ninja -C "$build" -t targets all | sed -n '/^cmake_/d; s/^\([a-z_]*\(gpu\|cuda\)[a-z_]*_test\): phony$/\1/p'
+# With one card NCCL does without most of what is asked about here.
+group_part() {
+  local n
+  n=$(printf '%s\n' "$gpu" | wc -l)
+  [ "$n" -gt 8 ] && n=8
+  if [ "$n" -gt 1 ]; then gpu_part group-calls 30 group_calls "$n"; else skipped group-calls "no two GPUs"; fi
 }
-gpu_programs() {
-  ctest --test-dir "$build" -L gpu --show-only=json-v1 | python3 -c 'import json, sys
-print(*sorted({test["command"][0] for test in json.load(sys.stdin)["tests"]}), sep="\n")'
+model_parts() {
+  wants bench tokens repeat hybrid-step graph-step hottest-kernels && part synth 40 synth || return
+  wants bench && part bench 60 bench
+  wants tokens && part tokens 40 same_tokens "$model" exact predicted
+  wants repeat && part repeat 40 repeated
+  wants graph-step && gpu_part graph-step 40 graph_step "$model"
+  wants hybrid-step && part hybrid-step 40 hybrid_step "$model" 0.333 exact
+  wants hottest-kernels && hottest_part
+  rm -f "$model"
 }
-build_all() {
-  # shellcheck disable=SC2046,SC2086  # lists of words
-  ninja -C "$build" $programs sparse_rows hybrid_step graph_step $(gpu_targets)
-}
-synth() {
-  "$bin/thermocline" synth -o "$model" --type f16 --density 0.1 \
-    --shape n_embd=4096,n_ff=14336,n_layer=8,n_head=32,n_head_kv=8
-}
-bench() { "$bin/thermocline" bench -m "$model" --device "$1" -p 128 -n 32 -r 3 --ffn "$2"; }
-# Greedy tokens of each device, of one model.
-tokens() {
-  "$bin/thermocline" generate -m "$2" --device "$1" --prompt-tokens 5,17,42,99 -n 32 \
-    --temperature 0 --ffn "$3" --json | tail -n 1
-}
-same_tokens() {
-  tokens cpu "$1" "$2" >"$log/cpu.json" && tokens cuda "$1" "$2" >"$log/cuda.json" &&
-    python3 - "$log/cpu.json" "$log/cuda.json" <<'PYTHON'
-import json, sys
-a, b = (json.load(open(path))["generated"] for path in sys.argv[1:])
-sys.exit(0 if a == b else f"cpu {a}\ncuda {b}")
-PYTHON
-}
-# Logits and greedy tokens of another implementation, within its tolerance.
-references() {
-  TC_TEST_DEVICE=cuda TC_BIN_DIR="$PWD/$bin" python3 tests/integration/reference_test.py
-}
-# Which neurons are hot, on any text: the model's are planted.
-profile() {
-  cat docs/*.md >"$log/text.txt"
-  "$bin/thermocline" profile -m "$model" --text "$log/text.txt" --tokens 1024 --no-guard -q
-}
-# Sparse products at the size that is asked about, and a step of two devices against each alone.
-sparse_rows() { "$build/tests/sparse_rows" cuda 8192 28672 10; }
-hybrid_step() { "$build/tests/hybrid_step" "$model" 0.333 cuda; }
-# Steps replayed as CUDA graphs against the same, op by op: of the synthetic model, and of one so
-# small that launches are most of a step.
-graph_step() { "$build/tests/graph_step" "$1" cuda 1 8; }
-hybrid() { python3 tests/gpu/hybrid.py "$bin" "$model" 0.333; }
-sanitized() {
-  local code=0 test
-  for test in $(gpu_programs); do
-    echo "$test"
-    compute-sanitizer --tool "$1" --error-exitcode 1 "$test" || code=1
-  done
-  return $code
-}
-# Some steps of decoding, behind the first, which load kernels.
-hottest() {
-  local metrics=gpu__time_duration.sum,dram__bytes.sum.per_second
-  metrics+=,dram__throughput.avg.pct_of_peak_sustained_elapsed
-  metrics+=,sm__throughput.avg.pct_of_peak_sustained_elapsed
-  metrics+=,sm__warps_active.avg.pct_of_peak_sustained_active
-  ncu --csv --metrics "$metrics" --launch-skip 300 --launch-count 300 \
-    "$bin/thermocline-bench" -m "$model" --device cuda -p 0 -n 8 -r 1 --ffn exact |
-    python3 tests/gpu/kernel_table.py
-}
-export -f configure gpu_tests gpu_targets gpu_programs build_all synth bench tokens same_tokens references profile hybrid \
-  sparse_rows hybrid_step graph_step sanitized hottest
-
-if part configure 30 configure && part build 260 build_all; then
-  part tests 60 gpu_tests
-  part machine 15 "$bin/thermocline" machine --device cuda --seconds 5
-  if part sparse-rows 30 sparse_rows; then
-    figures sparse-rows '$2 "|" $5 " of copies;" $6'
+hottest_part() {
+  command -v ncu >/dev/null || { skipped hottest-kernels "no ncu"; return; }
+  if ! gpu_part hottest-kernels 45 hottest && grep -q ERR_NVGPUCTRPERM "$log/hottest-kernels.err" \
+    "$log/hottest-kernels"; then
+    echo "ncu may not read this card's counters: ask for them, or run as root" >&2
   fi
-  if part graph-step-demo 15 graph_step deploy/demo/thermocline-demo.gguf; then
-    figures graph-step-demo '" demo step of" $2 "sequences, replayed against op by op |" $5'
-  fi
-  part tokens-demo 15 same_tokens deploy/demo/thermocline-demo.gguf dense
-  part references 40 references
-  if part synth 40 synth; then
-    part bench-cuda-dense 25 bench cuda dense
-    part bench-cuda-exact 25 bench cuda exact
-    part tokens-synth 25 same_tokens "$model" exact
-    part profile 40 profile && part hybrid 80 hybrid
-    if part hybrid-step 40 hybrid_step; then
-      figures hybrid-step '" hybrid step against its larger part |" $5'
-    fi
-    if part graph-step 40 graph_step "$model"; then
-      figures graph-step '" step of" $2 "sequences, replayed against op by op |" $5'
-    fi
-    if command -v ncu >/dev/null; then
-      if ! part hottest-kernels 45 hottest && grep -q ERR_NVGPUCTRPERM "$log/hottest-kernels.err" \
-        "$log/hottest-kernels"; then
-        echo "ncu may not read this card's counters: ask for them, or run as root" >&2
-      fi
-    else
-      skipped hottest-kernels "no ncu"
-    fi
-  fi
-  if command -v compute-sanitizer >/dev/null; then
-    part memcheck 60 sanitized memcheck
-    part racecheck 60 sanitized racecheck
-  else
+}
+large_parts() {
+  wants hybrid hybrid-step-large && part synth-large 75 synth_large &&
+    part profile-large 60 profile_large || return
+  wants hybrid && part hybrid 150 hybrid
+  # A tenth of the neurons is about what the budget of `hybrid` has room for.
+  wants hybrid-step-large && part hybrid-step-large 60 hybrid_step "$large" 0.1 predicted
+  rm -f "$large"
+}
+# What is left of the time is shared by the two.
+sanitizer_parts() {
+  if ! command -v compute-sanitizer >/dev/null; then
     skipped "memcheck, racecheck" "no compute-sanitizer"
+    return
   fi
+  local half=$(((total - SECONDS) / 2))
+  [ -n "$only" ] && half=$total
+  wants memcheck && gpu_part memcheck "$half" sanitized memcheck
+  wants racecheck && gpu_part racecheck "$total" sanitized racecheck
+}
+
+# What takes long comes last: it is what --only is for when time ends.
+if [ $prebuilt = 1 ] || { part configure 60 configure && part build 300 build_all; }; then
+  small_parts
+  model_parts
+  large_parts
+  wants memcheck racecheck && sanitizer_parts
 fi
 
 echo
-for name in machine sparse-rows bench-cuda-dense bench-cuda-exact hybrid hybrid-step graph-step graph-step-demo \
-  hottest-kernels; do
+for name in $names; do
+  case $name in tests | tokens* | references | repeat | *check) continue ;; esac
   [ -s "$log/$name" ] && { echo "### $name"; echo; cat "$log/$name"; echo; }
 done
-echo "GPU: $(timeout 30 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader |
-  paste -sd ';')"
-echo "Commit: $(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
+echo "GPU: $(printf '%s' "$gpu" | paste -sd ';')"
+echo "Host: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) CPUs"
+[ $size = small ] && echo "A rehearsal in small: nothing here is a measurement."
+[ $size = full ] && echo "Shapes: bench, tokens, repeat, graph-step, hybrid-step: 8 of the 32 layers of a 7B model;" \
+  "hybrid, hybrid-step-large: $(layers_that_fit) of the 80 layers of a 70B model (docs/gpu.md)"
+echo "Commit: $(git rev-parse --short HEAD 2>/dev/null || echo unknown)$([ -f "$build/commit" ] &&
+  echo ", programs of $(cat "$build/commit")")"
 echo
-echo "| part | result | time |"
-echo "|---|---|---:|"
+echo "| part | figure | measured | wanted |"
+echo "|---|---|---|---|"
 printf '%s\n' "${rows[@]}"
 exit $failed

@@ -196,10 +196,30 @@ class SparsityFileTest(ModesTest):
         self.check_refused("this llama model has silu: use --ffn dense", model, "--ffn", "exact")
         self.check_refused("no/such/file", model, "--predictor", "/no/such/file")
         self.check_refused("not a sparsity file", model, "--predictor", model)
-        self.check_refused("loss=-1", model, "--allow-loss", "-1")
+        self.check_refused("--allow-loss must be 0 or more: loss=-1", model, "--allow-loss", "-1")
         other = self.tiny_model("arcee", n_layer=2)
         self.check_refused("made for another model", model, "--predictor",
                            self.write_sparsity(other))
+
+    def test_wishes_out_of_range_are_refused_by_every_program(self):
+        """By the same words, which name the flag and all that it takes."""
+        model = self.tiny_model("llama", n_layer=2)
+        programs = [["generate", "--model", model, "-p", "a"],
+                    ["plan", "--model", model, "--workers", "2"],
+                    ["serve", "--model", model, "--port", "0"]]
+        kv = 'unknown --kv-cache-dtype "q8"; one of f32 f16 auto'
+        for program in [*programs, ["bench", "-m", model]]:
+            for loss in ["-1", "nan"]:
+                code, output = self.run_program(*program, "--allow-loss", loss)
+                self.assertEqual(code, 2, output)
+                self.assertIn(f"--allow-loss must be 0 or more: loss={loss}", output)
+        for program in programs:
+            code, output = self.run_program(*program, "--kv-cache-dtype", "q8")
+            self.assertEqual(code, 2, output)
+            self.assertIn(kv, output)
+        code, output = self.run_program("bench", "-m", model, "--kv-cache-dtype", "q8")
+        self.assertEqual(code, 2, output)
+        self.assertIn('unknown --cache-type "q8"; one of f32 f16', output)
 
     def test_auto_goes_on_without_a_file_that_is_not_sent(self):
         model = self.tiny_model("llama", n_layer=2)

@@ -77,6 +77,10 @@ class PlanTest(ClusterTest):
         self.assertEqual(re.search(told, judged)[0], re.search(told, output)[0])
         self.assertEqual(len(re.findall(r"\| exact +\|", judged)), 4, judged)
         self.assertRegex(judged, r"\| +head \|")
+        interval = r"\d+-\d+ \(\d+ %, \d+ %\)"
+        self.assertRegex(judged, rf"\n\| 0(-3)? +\| {interval} +\| {interval} +\|\n")
+        self.assertRegex(judged, r"\nworker \d helps in 4 of 4 layers: 0-3\n")
+        self.assertNotIn("helps in 4", output)
 
         prompt = [5, 17, 99, 200]
         wanted = self.generate(model, prompt, 12, "--ffn", "exact")[0]["generated"]
@@ -146,6 +150,12 @@ class PlanTest(ClusterTest):
         code, output = self.plan(model, "--workers", "2", "--policy", "pipeline-only",
                                  "--objective", "throughput", "-o", plan)
         self.assertEqual(code, 0, output)
+        cut = r"the cut after it saves [\d.]+ ms of a round of 4 streams, costs [\d.]+ ms of a token of one, "
+        self.assertRegex(output, cut)
+        with open(plan, encoding="utf-8") as file:
+            first, last = json.load(file)["stages"]
+        self.assertRegex(first["reason"], cut)
+        self.assertNotIn("the cut after it", last["reason"])
         wanted = self.generate(model, [5, 17], 8)[0]["generated"]
         cluster = self.serve(model, "--plan", plan, ranks=3).ready()
         self.assertRegex(cluster.output, "plan: 2 stages, joined by mpi links")
@@ -203,6 +213,21 @@ links:
         code, output = self.plan(DEMO_MODEL, "--workers", "2", "--memory", "1G", "--plan", plan)
         self.assertEqual(code, 0, output)
         self.assertIn("spare: worker 2 (node2): the plan names it nowhere", output)
+
+    def test_a_given_plan_is_worth_what_the_streams_in_its_kv_get(self):
+        plan = self.path("small.json")
+        with open(plan, "w", encoding="utf-8") as file:
+            json.dump({"kv": {"n_pages": 40}, "stages": [{"lead": 1, "layers": [0, 5]}]}, file)
+        flags = ["--workers", "1", "--memory", "1G", "--plan", plan, "--depth", "200"]
+        code, few = self.plan(DEMO_MODEL, *flags, "--streams", "8", "--compare")
+        self.assertEqual(code, 0, few)
+        self.assertIn("its KV cache holds 3 of the 8 streams asked for; speeds are of 3\n", few)
+        self.assertIn("of 3 streams |", few)
+        code, all_held = self.plan(DEMO_MODEL, *flags, "--streams", "3")
+        self.assertEqual(code, 0, all_held)
+        self.assertNotIn("its KV cache holds", all_held)
+        told = r"3 streams: [\d.]+ tokens/s together\n.*\nplan value, .*: [\d.]+ ms"
+        self.assertEqual(re.search(told, few)[0], re.search(told, all_held)[0])
 
     def test_the_plan_to_stdout_is_json_alone(self):
         code, output = self.plan(DEMO_MODEL, "--workers", "1", "-o", "-")

@@ -110,6 +110,18 @@ class JoinedTest(SharedFfnTest):
         self.assertEqual(self.complete_together(cluster, prompts, N_GENERATED), alone)
         self.stop(cluster)
 
+    def test_predicted_streams_over_narrow_links(self):
+        """What a link rounds of a stream does not depend on who else is in the batch."""
+        model = self.tiny_model("powerinfer", n_layer=4)
+        prompts = [[7 + i, 30, 2 * i + 3] * (3 * i + 1) for i in range(4)]
+        plan = self.plan_of(stage(1, [0, 2], (3, [64, 128])), stage(2, [2, 4], (4, [0, 64])))
+        cluster, _ = self.serve_joined(model, 4, "--ffn", "predicted", "--wire-dtype", "f16", *plan,
+                                       *CHUNKS)
+        cluster.ready()
+        alone = [cluster.api.complete(prompt, N_GENERATED)[0] for prompt in prompts]
+        self.assertEqual(self.complete_together(cluster, prompts, N_GENERATED), alone)
+        self.stop(cluster)
+
     def test_stages_and_helpers_over_narrow_links(self):
         model = self.tiny_model("arcee", n_layer=5)
         expected = self.expected(model, "--ffn", "exact")

@@ -4,6 +4,7 @@
 
 #include "base/str.h"
 #include "model/ffn_mode.h"
+#include "model/kv_dtype.h"
 #include "model/text_decoder.h"
 
 namespace thermocline::tools {
@@ -30,7 +31,7 @@ Status CheckGenerateFlags(const GenerateFlags& flags) {
         Str("--batch-size out of range:", Kv("tokens", flags.prefill_chunk), Kv("max", kMaxChunk)));
   }
   TC_RETURN_IF_ERROR(model::ParseFfnWish(flags.ffn, flags.allowed_loss).status());
-  TC_RETURN_IF_ERROR(ParseKvDtype(flags.kv_dtype).status());
+  TC_RETURN_IF_ERROR(model::ParseKvDtype(flags.kv_dtype).status());
   return flags.sampling.Validate();
 }
 
@@ -50,12 +51,6 @@ Result<std::vector<int32_t>> ParseTokenIds(const std::string& text) {
     if (next == end) return ids;
     at = next + 1;
   }
-}
-
-Result<DType> ParseKvDtype(const std::string& text) {
-  if (text == "f32" || text == "auto") return DType::kF32;
-  if (text == "f16") return DType::kF16;
-  return InvalidArgument(Str("unknown --kv-cache-dtype \"", Printable(text), "\"; one of f32 f16"));
 }
 
 }  // namespace thermocline::tools

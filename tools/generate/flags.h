@@ -43,7 +43,5 @@ Status CheckGenerateFlags(const GenerateFlags& flags);
 
 // "1,2,3" -> ids; kInvalidArgument names the part that is not a number.
 Result<std::vector<int32_t>> ParseTokenIds(const std::string& text);
-// "f32", "f16" ("auto" = f32).
-Result<DType> ParseKvDtype(const std::string& text);
 
 }  // namespace thermocline::tools

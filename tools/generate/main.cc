@@ -45,7 +45,7 @@ void AddFlags(CLI::App* app, GenerateFlags* flags) {
       "Perplexity that predicted or thresholded may cost, 0.01 = 1 % (default: what the "
       "sparsity file allows)");
   app->add_option("--kv-cache-dtype,--cache-type-k,--cache-type-v", flags->kv_dtype,
-                  "Type of stored keys and values: f32 or f16")
+                  "Type of stored keys and values: f32, f16, or auto (f32)")
       ->capture_default_str();
   app->add_option("--stop", flags->stops,
                   "End before this text, which is not printed; may be given several times")

@@ -15,6 +15,7 @@
 #include "kernels/device.h"
 #include "model/ffn_policy.h"
 #include "model/gguf.h"
+#include "model/kv_dtype.h"
 #include "model/sparsity.h"
 #include "model/text_decoder.h"
 #include "model/tokenizer.h"
@@ -219,7 +220,7 @@ Status RunGenerate(const GenerateFlags& flags) {
   TC_ASSIGN_OR_RETURN(options.device, DeviceOf(flags));
   TC_RETURN_IF_ERROR(ChooseThreads(flags, &options));
   options.ffn = ffn;
-  TC_ASSIGN_OR_RETURN(options.kv_dtype, ParseKvDtype(flags.kv_dtype));
+  TC_ASSIGN_OR_RETURN(options.kv_dtype, model::ParseKvDtype(flags.kv_dtype));
   options.prefill_chunk = flags.prefill_chunk;
   options.logits_path = flags.logits_path;
   TC_ASSIGN_OR_RETURN(

@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "base/units.h"
 #include "placement/card_way.h"
+#include "placement/forecast.h"
 #include "placement/plan_links.h"
 #include "tools/table.h"
 
@@ -185,6 +186,11 @@ std::string Comparison(const placement::PlannedModel& planned,
   return Str("\n", table.Markdown(), notes);
 }
 
+std::string HeldLine(const placement::PlanSpeed& speed) {
+  const std::string held = placement::HeldText(speed);
+  return held.empty() ? "" : held + "\n";
+}
+
 // The longest of the helpers' parts; 0 without.
 double HelpersSeconds(const PlanForecast::Layer& layer) {
   const auto first = layer.parts_s.begin() + 1;
@@ -277,9 +283,10 @@ std::string ExplainPlan(const PlanSources& sources, const placement::PlannedMode
              config.n_ff, "; ffn ", model::FfnModesText(options.request.ffn),
              "; activity: ", sources.heat_source, "\n", Streams(planned.speed.n_streams), " with ",
              options.n_context, " tokens in the context; room for contexts of ", planned.plan.n_ctx,
-             ", ", planned.plan.kv.n_tokens(), " tokens in all\n\n", MemberTable(sources, planned),
-             "\n", Reasons(planned), Unused(sources, planned.plan), AssumedRates(sources.cluster),
-             "\n", Speeds(sources.cluster, planned), Comparison(planned, others));
+             ", ", planned.plan.kv.n_tokens(), " tokens in all\n", HeldLine(planned.speed), "\n",
+             MemberTable(sources, planned), "\n", Reasons(planned), Unused(sources, planned.plan),
+             AssumedRates(sources.cluster), "\n", Speeds(sources.cluster, planned),
+             Comparison(planned, others));
 }
 
 }  // namespace thermocline::tools

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/status.h"
@@ -20,10 +21,10 @@ struct PlanFlags {
   bool list_links = false;         // print the presets and end
 
   std::string ffn = "auto";
-  double allow_loss = -1;      // negative: not given
-  std::string predictor_path;  // of the sparsity file; "": beside the model, if there
-  double active = -1;          // share of active neurons; negative: as the profile says
-  std::string transport;       // "", "auto": as the cluster has it, and left to who serves the plan
+  std::optional<double> allowed_loss;  // of perplexity, relative
+  std::string predictor_path;          // of the sparsity file; "": beside the model, if there
+  double active = -1;                  // share of active neurons; negative: as the profile says
+  std::string transport;  // "", "auto": as the cluster has it, and left to who serves the plan
   std::string wire_dtype = "f32";
   std::string kv_dtype = "f32";
   int n_ctx = 0;

@@ -10,6 +10,7 @@
 #include "model/file_names.h"
 #include "model/fingerprint.h"
 #include "model/gguf.h"
+#include "model/kv_dtype.h"
 #include "model/sparsity_profile.h"
 #include "placement/cluster_yaml.h"
 #include "placement/context.h"
@@ -76,21 +77,19 @@ Status ReadHeats(const PlanFlags& flags, PlanSources* sources) {
   return OkStatus();
 }
 
-Result<DType> ParseFloatType(const char* flag, const std::string& name) {
-  for (const auto& [text, dtype] :
-       {std::pair{"f32", DType::kF32}, {"f16", DType::kF16}, {"bf16", DType::kBF16}}) {
-    if (name == text) return dtype;
-  }
-  return InvalidArgument(Str(flag, " is not f32, f16 or bf16: ", Printable(name)));
-}
-
 Status ReadWire(const PlanFlags& flags, placement::PlanRequest* request) {
   if (flags.wire_dtype == "auto") {
     request->wire_between_hosts = DType::kF16;
     return OkStatus();
   }
-  TC_ASSIGN_OR_RETURN(request->wire, ParseFloatType("--wire-dtype", flags.wire_dtype));
-  return OkStatus();
+  for (const auto& [text, dtype] :
+       {std::pair{"f32", DType::kF32}, {"f16", DType::kF16}, {"bf16", DType::kBF16}}) {
+    if (flags.wire_dtype != text) continue;
+    request->wire = dtype;
+    return OkStatus();
+  }
+  return InvalidArgument(
+      Str("--wire-dtype is not f32, f16, bf16 or auto: ", Printable(flags.wire_dtype)));
 }
 
 // Of a cluster that is known.
@@ -102,10 +101,9 @@ Status ReadOptions(const PlanFlags& flags, PlanSources* sources) {
   request.max_step_tokens = flags.batch_size;
   request.model_fingerprint = sources->fingerprint;
   TC_RETURN_IF_ERROR(ReadWire(flags, &request));
-  TC_ASSIGN_OR_RETURN(request.kv.dtype, ParseFloatType("--kv-cache-dtype", flags.kv_dtype));
-  std::optional<double> allowed_loss;
-  if (flags.allow_loss >= 0) allowed_loss = flags.allow_loss;
-  TC_ASSIGN_OR_RETURN(const model::FfnWish wish, model::ParseFfnWish(flags.ffn, allowed_loss));
+  TC_ASSIGN_OR_RETURN(request.kv.dtype, model::ParseKvDtype(flags.kv_dtype));
+  TC_ASSIGN_OR_RETURN(const model::FfnWish wish,
+                      model::ParseFfnWish(flags.ffn, flags.allowed_loss));
   TC_ASSIGN_OR_RETURN(request.ffn,
                       model::ResolveFfnModes(sources->model.config, sources->model.sparsity, wish));
   options.n_sequences = flags.n_sequences;

@@ -39,7 +39,7 @@ void AddModelFlags(CLI::App* app, PlanFlags* flags) {
   app->add_option("model,-m,--model", flags->model_path, "GGUF file (or PowerInfer's PWRI)");
   app->add_option("--ffn", flags->ffn, "auto, dense, exact, predicted or thresholded")
       ->capture_default_str();
-  app->add_option("--allow-loss", flags->allow_loss,
+  app->add_option("--allow-loss", flags->allowed_loss,
                   "Perplexity that predicted or thresholded may cost, 0.01 = 1 %");
   app->add_option("--predictor", flags->predictor_path,
                   "Sparsity file (default: M.predictor.gguf beside M.gguf, if there)");
@@ -50,7 +50,8 @@ void AddModelFlags(CLI::App* app, PlanFlags* flags) {
       ->capture_default_str();
   app->add_option("--batch-size", flags->batch_size, "Rows of the largest step")
       ->capture_default_str();
-  app->add_option("--kv-cache-dtype", flags->kv_dtype, "f32 or f16")->capture_default_str();
+  app->add_option("--kv-cache-dtype", flags->kv_dtype, "f32, f16, or auto (f32)")
+      ->capture_default_str();
   app->add_option("--transport", flags->transport,
                   "mpi or zmq, which the plan then demands; auto: each link as the profile has "
                   "it, which the plan leaves to `serve` (default: auto)");
@@ -85,7 +86,8 @@ void AddGoalFlags(CLI::App* app, PlanFlags* flags) {
                   "Members of stages that are tried in all combinations, at most")
       ->capture_default_str();
   app->add_flag("--compare", flags->compare, "Say what the other policies would do");
-  app->add_flag("--explain", flags->explain, "Say where the time goes, layer by layer");
+  app->add_flag("--explain", flags->explain,
+                "Say who holds which neurons and where the time goes, layer by layer");
   app->add_option("--plan", flags->plan_path,
                   "Say what this plan (JSON) would do, instead of making one");
   app->add_option("-o,--output", flags->output_path,

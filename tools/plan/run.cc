@@ -10,7 +10,9 @@
 #include "placement/link_preset.h"
 #include "tools/plan/explain.h"
 #include "tools/plan/inputs.h"
+#include "tools/plan/neuron_runs.h"
 #include "tools/plan/page.h"
+#include "tools/plan/planning_line.h"
 #include "tools/table.h"
 
 namespace thermocline::tools {
@@ -48,9 +50,18 @@ void ListLinks() {
   std::fputs(table.Markdown().c_str(), stdout);
 }
 
-// With keys and values for as many tokens as `plan` has: a policy that finds room for fewer only
-// does not do the same work.
-std::vector<PolicyOutcome> OtherPolicies(const PlanSources& sources, const placement::Plan& plan) {
+// MakePlan, which may take a minute, with a word on how it is going.
+Result<placement::PlannedModel> SearchPlan(const placement::PlannerInputs& inputs,
+                                           placement::PlannerOptions options) {
+  PlanningLine line;
+  options.on_found = [&](const placement::PlanSpeed& speed) { line.Found(speed); };
+  return placement::MakePlan(inputs, options);
+}
+
+// For as many streams, with keys and values for as many tokens as `planned` has: a policy that
+// finds room for fewer only does not do the same work.
+std::vector<PolicyOutcome> OtherPolicies(const PlanSources& sources,
+                                         const placement::PlannedModel& planned) {
   std::vector<PolicyOutcome> others;
   for (const SplitPolicy policy :
        {SplitPolicy::kOptimal, SplitPolicy::kFrequencyGreedy, SplitPolicy::kProportional,
@@ -60,14 +71,15 @@ std::vector<PolicyOutcome> OtherPolicies(const PlanSources& sources, const place
     placement::PlannerOptions options = sources.options;
     options.policy = policy;
     options.with_bound = false;
-    options.request.n_ctx = plan.n_ctx;
-    options.request.kv = plan.kv;
-    const auto planned = placement::MakePlan(sources.inputs(), options);
+    options.n_streams = planned.speed.n_streams;
+    options.request.n_ctx = planned.plan.n_ctx;
+    options.request.kv = planned.plan.kv;
+    const auto other = SearchPlan(sources.inputs(), options);
     PolicyOutcome outcome{.policy = policy};
-    if (planned.ok()) {
-      outcome.speed = planned->speed;
+    if (other.ok()) {
+      outcome.speed = other->speed;
     } else {
-      outcome.why_not = planned.status().message();
+      outcome.why_not = other.status().message();
     }
     others.push_back(std::move(outcome));
   }
@@ -80,7 +92,7 @@ Result<placement::PlannedModel> PlanOf(const PlanFlags& flags, const PlanSources
   if (!sources.given) {
     std::fprintf(stderr, "planning %d layers on %zu workers\n", inputs.config.n_layer,
                  inputs.cluster.workers.size());
-    return placement::MakePlan(inputs, sources.options);
+    return SearchPlan(inputs, sources.options);
   }
   auto order = placement::OrderIn(sources.given->tables, inputs.config);
   if (!order.ok()) return order.status().WithContext(flags.plan_path);
@@ -91,9 +103,7 @@ Result<placement::PlannedModel> PlanOf(const PlanFlags& flags, const PlanSources
       placement::HeatsInOrder(sources.heats, sources.model.neuron_order, *order);
   const placement::PlannerInputs told{inputs.config, inputs.weights, inputs.sparsity, heats,
                                       inputs.cluster};
-  TC_ASSIGN_OR_RETURN(auto forecast, placement::ForecastPlan(*plan, told, sources.options));
-  TC_ASSIGN_OR_RETURN(const auto speed, placement::SpeedOf(*plan, told, sources.options));
-  return placement::PlannedModel{*std::move(plan), std::move(forecast), speed};
+  return placement::JudgePlan(*std::move(plan), told, sources.options);
 }
 
 bool IsShared(const placement::Plan& plan) {
@@ -143,12 +153,15 @@ Status RunPlan(const PlanFlags& flags) {
     TC_RETURN_IF_ERROR(WriteText(flags.save_cluster, placement::ClusterToYaml(sources.cluster)));
   }
   TC_ASSIGN_OR_RETURN(const placement::PlannedModel planned, PlanOf(flags, sources));
-  std::string explanation = ExplainPlan(
-      sources, planned,
-      flags.compare ? OtherPolicies(sources, planned.plan) : std::vector<PolicyOutcome>{});
+  std::string explanation =
+      ExplainPlan(sources, planned,
+                  flags.compare ? OtherPolicies(sources, planned) : std::vector<PolicyOutcome>{});
   const placement::PlanTables tables = TablesFor(flags, sources, planned.plan);
   explanation += OrderText(sources, tables);
-  if (flags.explain) explanation += Str("\n", ExplainLayers(planned));
+  if (flags.explain) {
+    explanation +=
+        Str("\n", NeuronRunsText(planned, sources.model.config.n_ff), "\n", ExplainLayers(planned));
+  }
   if (!flags.html_path.empty()) {
     TC_RETURN_IF_ERROR(WriteText(flags.html_path, PlanPage(sources, planned, explanation)));
   }

@@ -101,6 +101,19 @@ TEST_F(PlanTaskTest, AHandWrittenPlanTakesTheTransportOfTheService) {
   EXPECT_EQ(Outcome(job)->plan.link, placement::LinkKind::kZmq);
 }
 
+TEST_F(PlanTaskTest, OfAHandWrittenPlanTheStreamsThatItsKvHoldsAreExpected) {
+  PlanJob job = JobFor(1);
+  job.plan_json = R"({"kv":{"n_pages":8},"stages":[{"lead":1,"layers":[0,4]}]})";
+  job.options.n_streams = 5;
+  job.options.n_context = 32;  // and the next one: three pages of 16
+  const auto outcome = Outcome(job);
+  ASSERT_TRUE(outcome.ok()) << outcome.status();
+  EXPECT_EQ(outcome->speed.n_streams, 2);
+  EXPECT_THAT(PlanText(*outcome),
+              HasSubstr("\nits KV cache holds 2 of the 5 streams asked for; speeds are of 2\n"));
+  EXPECT_THAT(PlanText(*outcome), HasSubstr(" for 2 streams together"));
+}
+
 TEST_F(PlanTaskTest, NoPlanIsAnOutcomeToo) {
   PlanJob job = JobFor(2);
   for (auto& worker : job.cluster.workers) worker.memory_bytes = kMiB;

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/str.h"
 #include "base/units.h"
 #include "tests/support/tiny_model_parts.h"
 
@@ -211,6 +212,42 @@ TEST_F(ForecastTest, WhatAPlanIsWorthDoesNotDependOnTheStepThatIsTold) {
   EXPECT_EQ(Forecast(plan).n_sequences, 32);
   EXPECT_EQ(Speed(plan).n_streams, 2);
   EXPECT_DOUBLE_EQ(Speed(plan).value_s, speed.value_s);
+}
+
+// A stream of 63 tokens in the context needs 64 positions, four pages of 16.
+TEST_F(ForecastTest, AGivenPlanIsWorthWhatTheStreamsInItsKvGet) {
+  Plan plan = Complete({{.lead = {1}, .layers = {0, 2}}, {.lead = {2}, .layers = {2, kLayers}}});
+  options_.n_context = 63;
+  options_.latency_weight = 0.5;
+  for (const auto& [n_pages, n_held] :
+       {std::pair{12, 3}, {15, 3}, {16, 4}, {32, 8}, {99, 8}, {4, 1}}) {
+    plan.kv.n_pages = n_pages;
+    options_.n_streams = 8;
+    const auto judged = JudgePlan(plan, inputs(), options_);
+    ASSERT_TRUE(judged.ok()) << judged.status();
+    EXPECT_EQ(judged->speed.n_streams, n_held) << n_pages;
+    EXPECT_EQ(judged->speed.n_streams_asked, 8);
+    EXPECT_EQ(HeldText(judged->speed),
+              n_held == 8 ? ""
+                          : Str("its KV cache holds ", n_held,
+                                " of the 8 streams asked for; speeds are of ", n_held));
+    options_.n_streams = n_held;
+    EXPECT_DOUBLE_EQ(judged->speed.value_s, Speed(plan).value_s) << n_pages;
+    EXPECT_DOUBLE_EQ(judged->speed.all_tokens_per_s, Speed(plan).all_tokens_per_s) << n_pages;
+    EXPECT_EQ(judged->forecast.n_sequences, Forecast(plan).n_sequences) << n_pages;
+  }
+}
+
+// As long as no sequence is longer than the plan's n_ctx, whatever the depth that was asked for.
+TEST_F(ForecastTest, AStreamNeedsNoMoreThanASequenceMayHave) {
+  Plan plan = Complete({{.lead = {1}, .layers = {0, kLayers}}});
+  options_.n_streams = 8;
+  plan.n_ctx = 16;
+  plan.kv.n_pages = 8;
+  options_.n_context = 1000;
+  EXPECT_EQ(StreamsHeld(plan, options_), 8);
+  plan.kv.n_pages = 0;
+  EXPECT_EQ(StreamsHeld(plan, options_), 1);
 }
 
 TEST_F(ForecastTest, AWorkerThatIsGoneIsNamed) {

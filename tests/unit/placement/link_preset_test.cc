@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/str.h"
+
 namespace thermocline::placement {
 namespace {
 
@@ -27,6 +29,20 @@ TEST(LinkPreset, NamesDifferAndNumbersArePossible) {
     EXPECT_LE(preset.message_us, preset.latency_us) << preset.name;
   }
   EXPECT_TRUE(FindLinkPreset(kDefaultLinkPreset).ok());
+}
+
+// TCP and RoCE of every usual rate of Ethernet; RoCE is no slower to begin and reaches no more than
+// the line has.
+TEST(LinkPreset, EthernetOfEachRateHasTcpAndRoce) {
+  for (const int gbit : {1, 10, 25, 100}) {
+    const auto tcp = FindLinkPreset(Str(gbit, "gbe-tcp"));
+    const auto roce = FindLinkPreset(Str(gbit, "gbe-roce"));
+    ASSERT_TRUE(tcp.ok() && roce.ok()) << gbit;
+    EXPECT_LT(roce->latency_us, tcp->latency_us) << gbit;
+    EXPECT_LE(roce->message_us, tcp->message_us) << gbit;
+    EXPECT_LT(roce->gb_per_s, gbit / 8.0) << gbit;
+    EXPECT_LT(tcp->gb_per_s, gbit / 8.0) << gbit;
+  }
 }
 
 TEST(LinkPreset, AnUnknownNameListsTheKnownOnes) {

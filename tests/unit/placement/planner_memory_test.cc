@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "base/units.h"
 #include "placement/context.h"
+#include "placement/forecast.h"
 #include "placement/link_preset.h"
 #include "placement/overhead.h"
 #include "placement/planner.h"
@@ -15,6 +16,7 @@
 namespace thermocline::placement {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using testing::MakeTinyModelParts;
 using testing::TinyModelParts;
@@ -103,6 +105,20 @@ TEST_F(PlannerMemoryTest, AsManyPagesAsMemoryHolds) {
             overhead() + weights_ + 5 * page_bytes());
 }
 
+// The search counts all streams, and what is told of them says how many have room.
+TEST_F(PlannerMemoryTest, WhereKvIsShortItIsSaidHowManyStreamsItHolds) {
+  options_.request.n_parallel = options_.n_streams = 4;
+  options_.n_context = 63;
+  const auto planned = Make({overhead() + weights_ + 11 * page_bytes()});
+  ASSERT_TRUE(planned.ok()) << planned.status();
+  EXPECT_EQ(planned->plan.kv.n_pages, 11);
+  EXPECT_EQ(HeldText(planned->speed),
+            "its KV cache holds 2 of the 4 streams asked for; speeds are of all 4");
+  const auto ample = Make({kGiB});
+  ASSERT_TRUE(ample.ok()) << ample.status();
+  EXPECT_EQ(HeldText(ample->speed), "");
+}
+
 // With whole layers no less would do, which is what the pipeline's own search says too.
 TEST_F(PlannerMemoryTest, TheMemoryThatIsSaidToBeEnoughIs) {
   options_.request.n_ctx = 8192;
@@ -123,6 +139,45 @@ TEST_F(PlannerMemoryTest, TheMemoryThatIsSaidToBeEnoughIs) {
       const auto too_little = Make(std::vector<uint64_t>(n_workers, (mib - 1) * kMiB));
       EXPECT_THAT(too_little.status().message(), HasSubstr(Str("; --memory ", mib, "M")));
     }
+  }
+}
+
+// Together they have room for all, but nobody has it for what cannot be cut.
+TEST_F(PlannerMemoryTest, RoomInPiecesThatHoldNoLayerIsToldAsSuch) {
+  options_.policy = SplitPolicy::kPipelineOnly;
+  options_.request.n_parallel = 1;
+  const model::LayerRange inner = {1, 2, false, false};
+  const uint64_t own =
+      OverheadModel(model_.config, model_.weights, options_.request.ffn, 512).MostOfLead(inner, 0);
+  const uint64_t layer = model_.weights.BytesOf(inner) + page_bytes() / kLayers * 4;
+  const auto why_not = [&](size_t n_workers, uint64_t memory_bytes) {
+    const std::string why = Make(std::vector<uint64_t>(n_workers, memory_bytes)).status().message();
+    EXPECT_EQ(why.find("are missing"), std::string::npos) << why;
+    EXPECT_THAT(why, HasSubstr("; --memory ")) << "the cure";
+    return why;
+  };
+  const std::string layers = why_not(5, own + layer * 19 / 10);
+  EXPECT_THAT(layers, HasSubstr(Str("but a layer takes ", FormatBytes(layer), " with its KV")));
+  EXPECT_THAT(layers, HasSubstr("at most fit 1 on each of 5 workers of "));
+  EXPECT_THAT(layers, HasSubstr(Str("1 of 6 have no place (", FormatBytes(layer), " or more)")));
+  EXPECT_THAT(why_not(12, own + layer), HasSubstr("but the last layer with the head fits nobody"));
+}
+
+// Another policy than ours may fail where whole layers fit: then more memory is not the cure.
+TEST_F(PlannerMemoryTest, APolicyThatLeavesNoRoomIsNamed) {
+  uint64_t least = 0;
+  options_.policy = SplitPolicy::kPipelineOnly;
+  for (uint64_t mib = 32; least == 0 && mib < 1024; ++mib) {
+    if (Make({mib * kMiB, mib * kMiB}).ok()) least = mib;
+  }
+  ASSERT_GT(least, 0u);
+  for (const SplitPolicy policy :
+       {SplitPolicy::kFrequencyGreedy, SplitPolicy::kProportional, SplitPolicy::kPowerInfer}) {
+    options_.policy = policy;
+    EXPECT_THAT(Make({least * kMiB, least * kMiB}).status().message(),
+                AllOf(HasSubstr(Str("does not fit as --policy ", SplitPolicyName(policy),
+                                    " deals its layers")),
+                      HasSubstr("--policy optimal has a plan")));
   }
 }
 

@@ -3,10 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <random>
 #include <string>
 
+#include "base/mutex.h"
 #include "base/str.h"
 #include "base/units.h"
 #include "placement/overhead.h"
@@ -100,6 +103,23 @@ TEST_F(PlannerTest, OneWorkerGetsEverything) {
   ASSERT_EQ(planned.plan.stages.size(), 1u);
   EXPECT_FALSE(planned.plan.stages[0].is_split());
   EXPECT_NEAR(planned.forecast.step_s, planned.speed.lower_bound_s, 1e-6 * planned.forecast.step_s);
+}
+
+TEST_F(PlannerTest, TellsWhatItFindsAndTheBestIsWhatItGives) {
+  Cluster({1, 0.5, 0.25}, 1e-4);
+  Mutex mutex;
+  int n_found = 0;
+  double best_s = std::numeric_limits<double>::infinity();
+  const auto on_found = [&](const PlanSpeed& speed) {
+    const MutexLock lock(mutex);
+    ++n_found;
+    best_s = std::min(best_s, speed.value_s);
+  };
+  const PlannedModel planned = MustMake({.n_streams = 2, .on_found = on_found});
+  EXPECT_GT(n_found, 1);
+  EXPECT_GE(planned.speed.value_s, best_s);
+  // Parts that do not pay for their messages must be better by a hundredth.
+  EXPECT_LE(planned.speed.value_s, 1.01 * best_s);
 }
 
 TEST_F(PlannerTest, OverALongWireNothingIsShared) {

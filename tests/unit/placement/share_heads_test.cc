@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "base/units.h"
+#include "placement/cut_reason.h"
 #include "placement/forecast.h"
 #include "placement/op_time.h"
 #include "tests/support/tiny_model_parts.h"
@@ -221,7 +222,8 @@ TEST_F(ShareHeadsTest, AllOfAGroupGetSome) {
   const Plan plan = Shared(Three());
   const HelperPlan& helper = plan.stages[0].helpers[1];
   const uint64_t of_a_head = helper.kv_bytes / static_cast<uint64_t>(helper.heads.size());
-  for (const PlanForecast::Member& member : Forecast(plan).stages[0].members) {
+  const PlanForecast forecast = Forecast(plan);
+  for (const PlanForecast::Member& member : forecast.stages[0].members) {
     if (member.worker == WorkerId{3}) {
       Worker(3).memory_bytes = member.memory_bytes - of_a_head * (helper.heads.size() - 1);
     }
@@ -254,6 +256,31 @@ TEST_F(ShareHeadsTest, ReasonsSayWhatIsShared) {
   EXPECT_THAT(plan.stages[0].reason, HasSubstr("with its attention shared too "));
   EXPECT_THAT(plan.stages[0].helpers[0].reason,
               HasSubstr("in the attention it helps with KV heads 4-7"));
+}
+
+// The joined stage shares its heads anew.
+TEST_F(ShareHeadsTest, ACutIsWeighedAgainstAStageThatSharesItsHeads) {
+  Cards(3, 1e-7);
+  const HelperPlan helper{.worker = {2}, .neurons = {2, {kNeurons / 2, kNeurons}}};
+  Plan plan;
+  plan.stages = {{.lead = {1}, .layers = {0, 2, true}, .helpers = {helper}},
+                 {.lead = {3}, .layers = {2, kLayers, false, true}}};
+  plan = Shared(Completed(plan));
+  ASSERT_TRUE(SharesHeads(plan));
+  const PlannerInputs given = inputs();
+  BatchCosts costs(given, options_, PairWires(DType::kF32));
+  const auto cut = WeighCut(plan, 0, costs);
+  ASSERT_TRUE(cut.ok()) << cut.status();
+
+  Plan one;
+  one.stages = {{.lead = {1}, .layers = {0, kLayers, true, true}, .helpers = {helper}}};
+  one.stages[0].helpers[0].neurons.push_back({});
+  one.kv = plan.kv;
+  one = Shared(Completed(one));
+  ASSERT_TRUE(SharesHeads(one));
+  const auto speed = SpeedOf(one, given, options_);
+  ASSERT_TRUE(speed.ok() && cut->joined[0].speed.has_value());
+  EXPECT_DOUBLE_EQ(cut->joined[0].speed->value_s, speed->value_s);
 }
 
 // As workers move them: a group of which one has none leaves them to the hosts' links.

@@ -77,6 +77,7 @@ TEST(StageScale, WholePlans) {
         EXPECT_THAT(CheckSplit(*problem, stage.solution.split), IsOk());
       }
       EXPECT_LE(plan->lower_bound, plan->value);
+      EXPECT_LE(plan->gap(), 0.02);
     }
   }
 }

@@ -9,10 +9,8 @@
 
 #include "model/fingerprint.h"
 #include "model/gguf.h"
-#include "tests/support/sparsity_image.h"
+#include "tests/support/sparse_model.h"
 #include "tests/support/stage_chain.h"
-#include "tests/support/temp_file.h"
-#include "tests/support/tiny_model.h"
 
 namespace thermocline::worker {
 namespace {
@@ -22,7 +20,9 @@ using model::FfnModes;
 using testing::ChainOptions;
 using testing::GgufImage;
 using ::testing::HasSubstr;
+using testing::MakeSparseModel;
 using testing::OneEntry;
+using testing::SparseModel;
 using testing::SparsitySpec;
 using testing::StageChain;
 using testing::TempFile;
@@ -38,19 +38,6 @@ constexpr float kAboveZero = std::numeric_limits<float>::min();
 constexpr double kRounding = 0.1;
 
 const std::vector<int32_t> kTokens = {5, 17, 42, 260, 8, 99, 3, 3, 200, 61, 7};
-
-// A model and its sparsity file.
-struct Files {
-  std::unique_ptr<TempFile> model;
-  std::unique_ptr<TempFile> sparsity;
-
-  ChainOptions Options(FfnModes modes) const {
-    ChainOptions options;
-    options.ffn = {modes, true};
-    if (sparsity != nullptr) options.sparsity_path = sparsity->path();
-    return options;
-  }
-};
 
 struct Case {
   const char* name;
@@ -68,23 +55,15 @@ std::vector<Case> Cases() {
           {"nemotron", nemotron}, {"drelu", bamboo}, {"opt", opt}};
 }
 
-Files Make(const TinyModelSpec& model_spec, SparsitySpec spec, bool exact_predictor = false) {
-  const GgufImage model = testing::TinyModelImage(model_spec);
-  const auto bytes = model.Bytes();
-  Files files;
-  files.model = std::make_unique<TempFile>(bytes);
-  const auto reader = model::ReadFromMemory(bytes, "model");
-  const auto file = model::GgufFile::Parse(*reader);
-  const auto config = model::ModelConfig::FromGguf(*file);
-  spec.fingerprint = *model::FingerprintOf(*reader, *file);
-  GgufImage sparsity = testing::SparsityImage(spec, *config);
-  if (exact_predictor) testing::PlantExactPredictors(model, *config, &sparsity);
-  files.sparsity = std::make_unique<TempFile>(sparsity.Bytes());
-  return files;
+ChainOptions OptionsOf(const SparseModel& files, FfnModes modes) {
+  ChainOptions options;
+  options.ffn = {modes, true};
+  if (files.sparsity != nullptr) options.sparsity_path = files.sparsity->path();
+  return options;
 }
 
-Logits LogitsOf(const Files& files, FfnModes modes, size_t chunk = 64) {
-  return StageChain(files.model->path(), files.Options(modes)).Logits(SeqId{1}, kTokens, chunk);
+Logits LogitsOf(const SparseModel& files, FfnModes modes, size_t chunk = 64) {
+  return StageChain(files.model->path(), OptionsOf(files, modes)).Logits(SeqId{1}, kTokens, chunk);
 }
 
 FfnModes All(std::initializer_list<FfnMode> modes) {
@@ -105,8 +84,8 @@ TEST(FfnModes, APredictorThatNamesEveryNeuronGivesTheBitsOfDense) {
   for (const Case& c : Cases()) {
     for (const char* kind : {"relu", "linear"}) {
       for (const char* input : {"residual", "ffn_norm"}) {
-        const Files files =
-            Make(c.spec, {.kind = kind, .input = input, .predictor_threshold = kEveryNeuron});
+        const SparseModel files = MakeSparseModel(
+            c.spec, {.kind = kind, .input = input, .predictor_threshold = kEveryNeuron});
         const Logits dense = LogitsOf(files, FfnMode::kDense);
         const Logits predicted = LogitsOf(files, FfnMode::kPredicted);
         EXPECT_TRUE(predicted == dense) << c.name << " " << kind << " " << input;
@@ -121,7 +100,7 @@ TEST(FfnModes, AnExactPredictorGivesTheBitsOfDense) {
     if (c.name == std::string("opt")) continue;     // predictors do not know the bias of up
     const SparsitySpec spec{
         .kind = "linear", .input = "ffn_norm", .predictor_threshold = kAboveZero};
-    const Files files = Make(c.spec, spec, true);
+    const SparseModel files = MakeSparseModel(c.spec, spec, true);
     const Logits dense = LogitsOf(files, FfnMode::kDense);
     EXPECT_TRUE(LogitsOf(files, FfnMode::kPredicted) == dense) << c.name;
     EXPECT_TRUE(LogitsOf(files, FfnMode::kExact) == dense) << c.name;
@@ -130,7 +109,7 @@ TEST(FfnModes, AnExactPredictorGivesTheBitsOfDense) {
 
 TEST(FfnModes, PredictorsDecide) {
   for (const Case& c : Cases()) {
-    const Files files = Make(c.spec, {.predictor_threshold = 0.1f});
+    const SparseModel files = MakeSparseModel(c.spec, {.predictor_threshold = 0.1f});
     EXPECT_GT(Distance(LogitsOf(files, FfnMode::kPredicted), LogitsOf(files, FfnMode::kDense)), 1.0)
         << c.name;
   }
@@ -138,10 +117,10 @@ TEST(FfnModes, PredictorsDecide) {
 
 TEST(FfnModes, ThresholdsOfZeroGiveTheBitsOfDenseAndLargerOnesDoNot) {
   for (const Case& c : Cases()) {
-    const Files none = Make(c.spec, {.kind = "", .activation_threshold = 0});
+    const SparseModel none = MakeSparseModel(c.spec, {.kind = "", .activation_threshold = 0});
     const Logits dense = LogitsOf(none, FfnMode::kDense);
     EXPECT_TRUE(LogitsOf(none, FfnMode::kThresholded) == dense) << c.name;
-    const Files some = Make(c.spec, {.kind = "", .activation_threshold = 0.3f});
+    const SparseModel some = MakeSparseModel(c.spec, {.kind = "", .activation_threshold = 0.3f});
     EXPECT_GT(Distance(LogitsOf(some, FfnMode::kThresholded), dense), 1.0) << c.name;
   }
 }
@@ -149,12 +128,13 @@ TEST(FfnModes, ThresholdsOfZeroGiveTheBitsOfDenseAndLargerOnesDoNot) {
 // Chunked prefill, batches with others, threads: each token has the bits it has alone.
 TEST(FfnModes, ATokenHasTheBitsItHasAlone) {
   for (const Case& c : Cases()) {
-    const Files files = Make(c.spec, {.predictor_threshold = 0.1f, .activation_threshold = 0.1f});
+    const SparseModel files =
+        MakeSparseModel(c.spec, {.predictor_threshold = 0.1f, .activation_threshold = 0.1f});
     for (const FfnMode mode : model::kFfnModes) {
       if (mode == FfnMode::kExact && c.name == std::string("swiglu")) continue;
       const Logits whole = LogitsOf(files, mode);
       EXPECT_TRUE(LogitsOf(files, mode, 1) == whole) << c.name << " " << FfnModeName(mode);
-      ChainOptions options = files.Options(mode);
+      ChainOptions options = OptionsOf(files, mode);
       options.n_threads = 3;
       StageChain together(files.model->path(), options);
       proto::StepBatch batch = OneEntry(SeqId{7}, 0, {9, 8, 7, 6}, false, 4);
@@ -170,8 +150,8 @@ TEST(FfnModes, ATokenHasTheBitsItHasAlone) {
 
 TEST(FfnModes, TheCpuAgreesWithTheReference) {
   for (const Case& c : Cases()) {
-    const Files files = Make(c.spec, {.predictor_threshold = kEveryNeuron});
-    ChainOptions options = files.Options(FfnMode::kPredicted);
+    const SparseModel files = MakeSparseModel(c.spec, {.predictor_threshold = kEveryNeuron});
+    ChainOptions options = OptionsOf(files, FfnMode::kPredicted);
     const Logits got = StageChain(files.model->path(), options).Logits(SeqId{1}, kTokens, 64);
     options.reference_device = true;
     const Logits wanted = StageChain(files.model->path(), options).Logits(SeqId{1}, kTokens, 64);
@@ -183,7 +163,7 @@ TEST(FfnModes, TheCpuAgreesWithTheReference) {
 TEST(FfnModes, AutoOverDenseAndExactGivesTheBitsOfDense) {
   for (const Case& c : Cases()) {
     if (c.name == std::string("swiglu")) continue;
-    const Files files = Make(c.spec, {});
+    const SparseModel files = MakeSparseModel(c.spec, {});
     const FfnModes both = All({FfnMode::kDense, FfnMode::kExact});
     const Logits dense = LogitsOf(files, FfnMode::kDense);
     EXPECT_TRUE(LogitsOf(files, both, 1) == dense) << c.name;
@@ -194,9 +174,9 @@ TEST(FfnModes, AutoOverDenseAndExactGivesTheBitsOfDense) {
 TEST(FfnModes, TheStageTellsWhatItRuns) {
   TinyModelSpec spec;
   spec.activation = "relu";
-  const Files files = Make(spec, {});
+  const SparseModel files = MakeSparseModel(spec, {});
   const auto text = [&](FfnModes modes) {
-    StageChain chain(files.model->path(), files.Options(modes));
+    StageChain chain(files.model->path(), OptionsOf(files, modes));
     chain.Logits(SeqId{1}, kTokens, 1);
     return chain.last().FfnText();
   };
@@ -238,11 +218,11 @@ TEST(FfnModes, PowerInfersOwnPredictorsRunAndAreCounted) {
     spec.arch = arch;
     spec.dialect = model::GgufDialect::kPowerInfer;
     spec.predictor_threshold = kEveryNeuron;
-    Files files;
+    SparseModel files;  // the predictors are in the model's file
     files.model = std::make_unique<TempFile>(testing::TinyModel(spec));
     EXPECT_TRUE(LogitsOf(files, FfnMode::kPredicted) == LogitsOf(files, FfnMode::kDense)) << arch;
-    StageChain dense(files.model->path(), files.Options(FfnMode::kDense));
-    StageChain predicted(files.model->path(), files.Options(FfnMode::kPredicted));
+    StageChain dense(files.model->path(), OptionsOf(files, FfnMode::kDense));
+    StageChain predicted(files.model->path(), OptionsOf(files, FfnMode::kPredicted));
     const uint64_t predictor_bytes = 2u * (32 * 64 + 128 * 32) * sizeof(float);
     const LoadReport& with = predicted.last().load_report();
     EXPECT_EQ(with.owned_bytes, dense.last().load_report().owned_bytes + predictor_bytes);
@@ -256,10 +236,11 @@ TEST(FfnModes, ExactPredictorsOfPowerInferFilesChangeNoToken) {
     spec.arch = arch;
     spec.dialect = model::GgufDialect::kPowerInfer;
     spec.exact_predictor = true;
-    Files files;
+    SparseModel files;  // the predictors are in the model's file
     files.model = std::make_unique<TempFile>(testing::TinyModel(spec));
     const auto tokens = [&](FfnModes modes) {
-      return StageChain(files.model->path(), files.Options(modes)).Generate(SeqId{1}, kTokens, 16);
+      return StageChain(files.model->path(), OptionsOf(files, modes))
+          .Generate(SeqId{1}, kTokens, 16);
     };
     const auto dense = tokens(FfnMode::kDense);
     EXPECT_EQ(tokens(FfnMode::kExact), dense) << arch;
@@ -283,7 +264,7 @@ TEST(FfnModes, AModeThatTheModelCannotRunIsRefused) {
 }
 
 TEST(FfnModes, ASparsityFileOfAnotherModelIsRefused) {
-  const Files files = Make({}, {});
+  const SparseModel files = MakeSparseModel({}, {});
   TinyModelSpec other;
   other.seed = 2;
   const TempFile model(testing::TinyModel(other));
