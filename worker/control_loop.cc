@@ -107,14 +107,14 @@ Status ControlLoop::SendHello() {
   hello.profile.neuron_rows = options_.neuron_rows;
   // After the measurement, which has had the device take what it takes for itself.
   if (!device_->reads_host_memory()) {
-    TC_ASSIGN_OR_RETURN(hello.profile.memory_bytes,
-                        MemoryToOffer(*device_, options_.gpu_memory_bytes));
     const bool may_meet_others =
         gpu_ways_.nccl != nullptr && (hello.profile.gpus.size() > 1 || !gpu_ways_.one_host);
-    uint64_t& offered = hello.profile.memory_bytes;
-    if (may_meet_others) offered -= std::min(offered, kNcclMemoryBytes);
+    const DeviceBudget budget = {.bytes = options_.gpu_memory_bytes,
+                                 .nccl_bytes = may_meet_others ? kNcclMemoryBytes : 0};
+    TC_ASSIGN_OR_RETURN(uint64_t offered, MemoryToOffer(*device_, budget));
     graph_bytes_ = options_.uses_graphs && device_->recorder() != nullptr ? GraphBytes(offered) : 0;
     offered -= graph_bytes_;
+    hello.profile.memory_bytes = offered;
   }
   if (gpu_ways_.gpu != nullptr) {
     hello.profile.gpu = FindGpuAt(hello.profile.gpus, gpu_ways_.gpu->pci_bus_id());
@@ -244,7 +244,7 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
   }
   step_loop_ = std::make_unique<StepLoop>(
       StepContext{clock_, mailbox_, ports(), *device_, counters_, FirstOf(options_.cpus),
-                  tracer_.get(), &gpu_ways_, graph_bytes_},
+                  tracer_.get(), &gpu_ways_, graph_bytes_, options_.gpu_memory_bytes},
       std::move(assignment), [this](StepEnd end) { OnStepLoopEnd(std::move(end)); },
       std::move(held));
   return OkStatus();

@@ -13,17 +13,29 @@ constexpr uint64_t kFreePercent = 95;
 
 }  // namespace
 
-Result<uint64_t> MemoryToOffer(const kernels::Device& device, uint64_t budget_bytes) {
+Result<uint64_t> MemoryToOffer(const kernels::Device& device, const DeviceBudget& budget) {
   const kernels::DeviceMemory memory = device.memory();
-  if (budget_bytes == 0) return memory.free_bytes / 100 * kFreePercent;
   const uint64_t taken = memory.total_bytes - memory.free_bytes;
-  if (budget_bytes <= taken) {
-    return ResourceExhausted(Str("--gpu-memory leaves nothing on ", device.name(), ":",
-                                 Kv("budget", FormatBytes(budget_bytes)),
-                                 Kv("taken", FormatBytes(taken)),
-                                 Kv("total", FormatBytes(memory.total_bytes))));
-  }
-  return std::min(budget_bytes - taken, memory.free_bytes);
+  const uint64_t needed = taken + budget.nccl_bytes;
+  const uint64_t most = budget.bytes != 0 ? std::min(budget.bytes, memory.total_bytes)
+                                          : taken + memory.free_bytes / 100 * kFreePercent;
+  if (most > needed) return most - needed;
+  return ResourceExhausted(Str(
+      budget.bytes != 0 ? "--gpu-memory leaves nothing on " : "no memory is left on ",
+      device.name(), ":", budget.bytes != 0 ? Kv("budget", FormatBytes(budget.bytes)) : "",
+      Kv("needs_more_than", FormatBytes(needed)), Kv("taken", FormatBytes(taken)),
+      Kv("for_nccl", FormatBytes(budget.nccl_bytes)), Kv("total", FormatBytes(memory.total_bytes)),
+      budget.nccl_bytes > 0 ? "; --nccl off does without the part for NCCL" : ""));
+}
+
+std::string HoldingsText(const kernels::Device& device, const DeviceHoldings& holdings) {
+  const kernels::DeviceMemory memory = device.memory();
+  const uint64_t may = holdings.budget_bytes != 0
+                           ? std::min(holdings.budget_bytes, memory.total_bytes)
+                           : memory.total_bytes;
+  return Str(device.name(), " holds ", FormatBytes(memory.total_bytes - memory.free_bytes),
+             " of the ", FormatBytes(may), " that it may use, ", FormatBytes(holdings.graph_bytes),
+             " are kept free for graphs");
 }
 
 }  // namespace thermocline::worker

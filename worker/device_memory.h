@@ -2,16 +2,30 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "base/status.h"
 #include "kernels/device.h"
 
 namespace thermocline::worker {
 
+struct DeviceBudget {
+  uint64_t bytes = 0;       // for the whole process; 0: there is none
+  uint64_t nccl_bytes = 0;  // of it, kept free for when GPUs meet
+};
+
 // What the plan may use: of the budget for the whole process, or of the device without one, what is
 // left beside that which is taken there by now. Everything that is not free counts as taken by this
 // process, since a device does not tell whose it is: beside other programs less is offered than
-// could be, never more. kResourceExhausted names a budget that leaves nothing; 0 is no budget.
-Result<uint64_t> MemoryToOffer(const kernels::Device& device, uint64_t budget_bytes);
+// could be, never more. kResourceExhausted names the device, the budget and what is needed where
+// nothing is left.
+Result<uint64_t> MemoryToOffer(const kernels::Device& device, const DeviceBudget& budget);
+
+// For people, once a plan is loaded: what the process holds of a device, of what it may.
+struct DeviceHoldings {
+  uint64_t budget_bytes = 0;  // 0: the whole device
+  uint64_t graph_bytes = 0;   // kept free for graphs
+};
+std::string HoldingsText(const kernels::Device& device, const DeviceHoldings& holdings);
 
 }  // namespace thermocline::worker

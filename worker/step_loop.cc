@@ -12,6 +12,7 @@
 #include "base/units.h"
 #include "comm/backoff.h"
 #include "proto/codec.h"
+#include "worker/device_memory.h"
 
 namespace thermocline::worker {
 namespace {
@@ -20,6 +21,9 @@ using std::chrono::milliseconds;
 
 // How long the step thread waits before it looks whether it should stop.
 constexpr Duration kPollInterval = milliseconds(100);
+// Of work that does not go on, how often the device is asked whether it answers: rarely beside a
+// step, often beside a device's own patience.
+constexpr Duration kDeviceLookInterval = std::chrono::seconds(2);
 constexpr Duration kProgressInterval = milliseconds(100);
 // Between two looks at a frame that is on its way while no batch waits: a first frame needs two or
 // three (the connection, the receiver's consent), one that a busy receiver lets wait many.
@@ -145,6 +149,10 @@ Status StepLoop::Prepare() {
   firing_ = std::make_unique<FiringCounter>(shard, assignment_.stage().layers);
   helper_ != nullptr ? helper_->set_firing(firing_.get()) : stage_->set_firing(firing_.get());
   traffic_at_start_ = context_.device.ops().traffic();
+  if (!context_.device.reads_host_memory()) {
+    LogInfo("worker", HoldingsText(context_.device, {.budget_bytes = context_.gpu_budget_bytes,
+                                                     .graph_bytes = context_.graph_bytes}));
+  }
   TC_RETURN_IF_ERROR(SendControl(ReadyMessage()));
   return assignment_.meets_gpus() ? MeetGpus() : OkStatus();
 }
@@ -302,7 +310,7 @@ Status StepLoop::ReportProgress(uint64_t bytes_done, uint64_t bytes_total) {
 
 Status StepLoop::ServeUntilStopped() {
   std::optional<comm::Backoff> backoff(std::in_place);
-  TimePoint waits_since = context_.clock.Now();
+  TimePoint waits_since = context_.clock.Now(), looked = waits_since;
   while (!stopping_) {
     const bool idle = under_way_.empty();
     if (idle && MakeProbe()) waits_since = context_.clock.Now();
@@ -318,10 +326,20 @@ Status StepLoop::ServeUntilStopped() {
       backoff.emplace();
     } else {
       if (peer_device_) TC_RETURN_IF_ERROR(peer_device_->CheckPeers());
+      if (!idle) TC_RETURN_IF_ERROR(LookAtDevice(waits_since, &looked));
       if (!idle) backoff->Pause(begin + kPollInterval);
     }
   }
   return OkStatus();
+}
+
+// Looks at marks have no patience: helpers that wait for x of a device that hangs would wait for
+// ever, and this worker for them. A device that has nothing to do answers at once.
+Status StepLoop::LookAtDevice(TimePoint waits_since, TimePoint* looked) {
+  const TimePoint now = context_.clock.Now();
+  if (now - std::max(waits_since, *looked) < kDeviceLookInterval) return OkStatus();
+  *looked = now;
+  return device().Synchronize();
 }
 
 void StepLoop::CountWait(std::string_view what, TimePoint begin, TimePoint end) {

@@ -68,6 +68,8 @@ struct StepContext {
   const GpuWays* gpu_ways = nullptr;
   // Of the device's memory, for graphs of steps; 0: none are made.
   uint64_t graph_bytes = 0;
+  // Of the same, for the whole process; 0: all.
+  uint64_t gpu_budget_bytes = 0;
 };
 
 // What one step loop leaves to the next, of another plan for the same model.
@@ -142,6 +144,8 @@ class StepLoop {
   void AwaitVerdict(const Status& loss) const;
   kernels::Device& device() { return peer_device_ ? *peer_device_ : context_.device; }
   Status ServeUntilStopped();
+  // Nothing has gone on since then. Errors of the device.
+  Status LookAtDevice(TimePoint waits_since, TimePoint* looked);
   // A helper's loop: parts of layers as the lead asks for them.
   Status HelpUntilStopped();
   Status Help(proto::Part part);

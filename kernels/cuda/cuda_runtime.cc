@@ -3,12 +3,14 @@
 
 #include <array>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "base/str.h"
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/fitness.h"
+#include "kernels/cuda/health.h"
 #include "kernels/cuda/kernel_table.h"
-#include "kernels/cuda/patience.h"
 #include "kernels/cuda/ranges.h"
 #include "kernels/cuda/runtime.h"
 
@@ -23,16 +25,13 @@ Status ToStatus(cudaError_t code, const char* what) {
       Str(what, " failed:", Kv("error", cudaGetErrorName(code)), ", ", cudaGetErrorString(code)));
 }
 
-// "12.2" of 12020.
-std::string VersionText(int version) { return Str(version / 1000, ".", version % 1000 / 10); }
-
 // Thread-compatible, as the interface says. Every call sets the device first: callers may come from
 // any thread.
 class CudaRuntime final : public Runtime {
  public:
   explicit CudaRuntime(DeviceFacts facts) : facts_(std::move(facts)) {}
   ~CudaRuntime() override {
-    if (hangs_) return;
+    if (health_.hangs()) return;
     Use();
     for (const auto& [number, graph] : graphs_) (void)cudaGraphExecDestroy(graph);
     for (cudaEvent_t event : events_) {
@@ -61,7 +60,7 @@ class CudaRuntime final : public Runtime {
     return Allocated(cudaMalloc(&data, n_bytes), data);
   }
   void FreeDevice(std::byte* data) override {
-    if (hangs_) return;
+    if (health_.hangs()) return;
     Use();
     (void)cudaFree(data);
   }
@@ -71,7 +70,7 @@ class CudaRuntime final : public Runtime {
     return Allocated(cudaMallocHost(&data, n_bytes), data);
   }
   void FreePinned(std::byte* data) override {
-    if (hangs_) return;
+    if (health_.hangs()) return;
     Use();
     (void)cudaStreamSynchronize(stream_);
     (void)cudaFreeHost(data);
@@ -90,7 +89,7 @@ class CudaRuntime final : public Runtime {
          "copying to the device");
   }
   void EnqueueCopyToHost(const std::byte* device, std::byte* host, uint64_t n_bytes) override {
-    if (hangs_) return;
+    if (health_.hangs()) return;
     Use();
     Note(cudaMemcpyAsync(host, device, n_bytes, cudaMemcpyDeviceToHost, stream_),
          "copying to the host");
@@ -105,7 +104,7 @@ class CudaRuntime final : public Runtime {
     Note(cudaMemsetAsync(device, 0, n_bytes, stream_), "clearing memory");
   }
   void RecordEvent(int slot) override {
-    if (hangs_) return;
+    if (health_.hangs()) return;
     Use();
     Note(cudaEventRecord(events_[static_cast<size_t>(slot)], stream_), "recording an event");
   }
@@ -120,20 +119,14 @@ class CudaRuntime final : public Runtime {
     return true;  // after an error, too: nothing is to come
   }
   Status WaitForEvent(int slot) override {
-    if (!hangs_ && !WaitPatiently(kDevicePatience, [&] { return IsEventDone(slot); })) {
-      hangs_ = true;
-      if (error_.ok()) {
-        error_ =
-            Unavailable(Str("the GPU does not answer:", Kv("waited_s", Seconds(kDevicePatience))));
-      }
-    }
+    health_.Await([&] { return IsEventDone(slot); });
     return Error();
   }
   Status Error() override {
-    if (hangs_) return error_;
+    if (health_.hangs()) return health_.error();
     Use();
     Note(cudaGetLastError(), "launching a kernel");
-    return error_;
+    return health_.error();
   }
 
   // Only this thread's calls are watched meanwhile: NCCL has threads of its own.
@@ -159,7 +152,7 @@ class CudaRuntime final : public Runtime {
   }
   void DropRecording(uint32_t number) override {
     const auto found = graphs_.find(number);
-    if (hangs_ || found == graphs_.end()) return;
+    if (health_.hangs() || found == graphs_.end()) return;
     Use();
     (void)cudaGraphExecDestroy(found->second);
     graphs_.erase(found);
@@ -207,7 +200,7 @@ class CudaRuntime final : public Runtime {
   }
   void Use() const { (void)cudaSetDevice(facts_.ordinal); }
   void Note(cudaError_t code, const char* what) {
-    if (code != cudaSuccess && error_.ok()) error_ = ToStatus(code, what);
+    if (code != cudaSuccess) health_.Note(ToStatus(code, what));
   }
 
   const DeviceFacts facts_;
@@ -215,24 +208,14 @@ class CudaRuntime final : public Runtime {
   std::array<cudaEvent_t, kEvents> events_ = {};
   std::map<uint32_t, cudaGraphExec_t> graphs_;  // by number
   uint32_t last_graph_ = 0;
-  Status error_;
-  // Then nothing is given back, and no mark is made any more: such calls may wait for ever for what
-  // is under way. The worker ends, and the driver takes all.
-  bool hangs_ = false;
+  Health health_;
 };
 
-// kUnavailable names what is missing: the driver, a new enough one, or the device.
-Status CheckDriver() {
-  int driver = 0, runtime = 0;
-  (void)cudaRuntimeGetVersion(&runtime);
-  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
-    return Unavailable("no CUDA driver on this machine");
-  }
-  if (driver / 1000 < runtime / 1000) {
-    return Unavailable(Str("the CUDA driver is older than the runtime of this program:",
-                           Kv("driver", VersionText(driver)), Kv("runtime", VersionText(runtime))));
-  }
-  return OkStatus();
+CudaVersions VersionsHere() {
+  CudaVersions versions;
+  (void)cudaRuntimeGetVersion(&versions.runtime);
+  if (cudaDriverGetVersion(&versions.driver) != cudaSuccess) versions.driver = 0;
+  return versions;
 }
 
 Result<int> CountDevices() {
@@ -256,7 +239,8 @@ Result<DeviceFacts> ReadFacts(int ordinal) {
   return DeviceFacts{.name = properties.name,
                      .ordinal = ordinal,
                      .n_multiprocessors = properties.multiProcessorCount,
-                     .compute_capability = properties.major * 10 + properties.minor};
+                     .compute_capability = properties.major * 10 + properties.minor,
+                     .least_capability = TC_LEAST_CUDA_ARCHITECTURE};
 }
 
 // "GPU-" and the bytes in hexadecimal.
@@ -284,7 +268,7 @@ Status CheckRuns(Device& device) {
 }  // namespace cuda
 
 Result<std::vector<std::string>> CudaDeviceIds() {
-  TC_RETURN_IF_ERROR(cuda::CheckDriver());
+  TC_RETURN_IF_ERROR(cuda::CheckVersions(cuda::VersionsHere(), std::nullopt));
   TC_ASSIGN_OR_RETURN(const int n_devices, cuda::CountDevices());
   std::vector<std::string> ids;
   for (int ordinal = 0; ordinal < n_devices; ++ordinal) {
@@ -297,7 +281,7 @@ Result<std::vector<std::string>> CudaDeviceIds() {
 }
 
 Result<std::unique_ptr<Device>> MakeCudaDevice(int ordinal) {
-  TC_RETURN_IF_ERROR(cuda::CheckDriver());
+  TC_RETURN_IF_ERROR(cuda::CheckVersions(cuda::VersionsHere(), ordinal));
   TC_RETURN_IF_ERROR(cuda::CheckOrdinal(ordinal));
   TC_ASSIGN_OR_RETURN(cuda::DeviceFacts facts, cuda::ReadFacts(ordinal));
   auto runtime = std::make_unique<cuda::CudaRuntime>(std::move(facts));

@@ -8,6 +8,7 @@
 
 #include "base/str.h"
 #include "base/units.h"
+#include "kernels/cuda/fitness.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/work_queue.h"
 #include "kernels/lanes.h"
@@ -115,15 +116,14 @@ class CudaDevice final : public Device {
   }
   ~CudaDevice() override { (void)Synchronize(); }  // nothing is under way when the memory goes
 
-  std::string name() const override {
-    return Str("cuda:", runtime_->facts().ordinal, " ", runtime_->facts().name);
-  }
+  std::string name() const override { return DeviceName(runtime_->facts()); }
   Ops& ops() override { return ops_; }
 
   Result<Buffer> Allocate(uint64_t n_bytes) override {
     if (n_bytes == 0) return Buffer();
     std::byte* const data = runtime_->AllocateDevice(n_bytes);
     if (data == nullptr) {
+      TC_RETURN_IF_ERROR(Lost());
       return ResourceExhausted(
           Str("no device memory: ", name(), Kv("bytes", n_bytes), Kv("free", memory().free_bytes)));
     }
@@ -139,6 +139,7 @@ class CudaDevice final : public Device {
     if (n_bytes == 0) return Buffer();
     std::byte* const data = runtime_->AllocatePinned(n_bytes);
     if (data == nullptr) {
+      TC_RETURN_IF_ERROR(Lost());
       return ResourceExhausted(Str("no page-locked memory:", Kv("bytes", n_bytes)));
     }
     std::memset(data, 0, n_bytes);
@@ -188,6 +189,11 @@ class CudaDevice final : public Device {
   StepRecorder* recorder() override { return ops_.recorder(); }
 
  private:
+  // A lost device has no memory to give, which is not what is wrong with it.
+  Status Lost() {
+    const Status error = runtime_->Error();
+    return error.ok() ? error : Status(error).WithContext(name());
+  }
   // Rows [first, first + n) of `to` from packed rows.
   void CopyRows(const TensorView& packed, const TensorView& to, int64_t first, int64_t n);
 
@@ -230,11 +236,12 @@ void CudaDevice::CopyRows(const TensorView& packed, const TensorView& to, int64_
 }  // namespace
 
 Result<std::unique_ptr<Device>> MakeDevice(std::unique_ptr<Runtime> runtime) {
+  TC_RETURN_IF_ERROR(CheckCapability(runtime->facts()));
   auto memory = std::make_unique<OwnMemory>(*runtime);
   if (!memory->is_complete()) {
     memory.reset();  // before the runtime
     return ResourceExhausted(
-        Str("no memory to begin with on a device:", Kv("device", runtime->facts().name),
+        Str("no memory to begin with on a device:", Kv("device", DeviceName(runtime->facts())),
             Kv("bytes", runtime->facts().scratch_bytes)));
   }
   return std::unique_ptr<Device>(

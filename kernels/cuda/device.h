@@ -9,7 +9,8 @@
 
 namespace thermocline::kernels::cuda {
 
-// kResourceExhausted when there is no memory for the device's own buffers.
+// kUnavailable for a card without kernels, kResourceExhausted when there is no memory for the
+// device's own buffers.
 Result<std::unique_ptr<Device>> MakeDevice(std::unique_ptr<Runtime> runtime);
 
 }  // namespace thermocline::kernels::cuda

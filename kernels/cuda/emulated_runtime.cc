@@ -14,6 +14,7 @@
 #include "base/units.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/emulator.h"
+#include "kernels/cuda/health.h"
 #include "kernels/cuda/kernel_table.h"
 #include "kernels/cuda/runtime.h"
 
@@ -94,10 +95,14 @@ class GuardedMemory {
 class EmulatedRuntime final : public Runtime {
  public:
   EmulatedRuntime(std::byte* mapping, uint64_t address_bytes, const EmulatorOptions& options)
-      : options_(options), memory_(mapping, address_bytes, options.memory_bytes) {
+      : options_(options),
+        memory_(mapping, address_bytes, options.memory_bytes),
+        health_(options.patience) {
     facts_.name = "emulated";
+    facts_.ordinal = options.ordinal;
     facts_.n_multiprocessors = options.n_multiprocessors;
-    facts_.compute_capability = 90;
+    facts_.compute_capability = options.compute_capability;
+    facts_.least_capability = options.least_capability;
     facts_.scratch_bytes = options.scratch_bytes;
   }
 
@@ -107,10 +112,12 @@ class EmulatedRuntime final : public Runtime {
 
   std::byte* AllocateDevice(uint64_t n_bytes) override {
     CHECK(!is_recording_);
+    if (!health_.error().ok()) return nullptr;  // nothing works any more
     return memory_.Allocate(n_bytes);
   }
   void FreeDevice(std::byte* data) override {
     CHECK(!is_recording_);
+    if (health_.hangs()) return;
     RunAll();  // as cudaFree does
     memory_.Free(data);
   }
@@ -119,7 +126,7 @@ class EmulatedRuntime final : public Runtime {
   }
   void FreePinned(std::byte* data) override {
     CHECK(!is_recording_);
-    RunAll();
+    if (!health_.hangs()) RunAll();
     std::free(data);
   }
   void MemoryInfo(uint64_t* free_bytes, uint64_t* total_bytes) const override {
@@ -185,6 +192,7 @@ class EmulatedRuntime final : public Runtime {
 
   void RecordEvent(int slot) override {
     CHECK(!is_recording_);
+    if (health_.hangs()) return;
     events_[static_cast<size_t>(slot)] = n_enqueued_;
   }
   bool IsEventDone(int slot) override {
@@ -195,10 +203,14 @@ class EmulatedRuntime final : public Runtime {
   }
   Status WaitForEvent(int slot) override {
     CHECK(!is_recording_);
-    while (n_done_ < events_[static_cast<size_t>(slot)]) RunOne();
-    return OkStatus();
+    health_.Await([&] {
+      const uint64_t wanted = events_[static_cast<size_t>(slot)];
+      while (n_done_ < wanted && !is_stuck_) RunOne();
+      return n_done_ >= wanted;
+    });
+    return Error();
   }
-  Status Error() override { return OkStatus(); }
+  Status Error() override { return health_.error(); }
   void PushRange(const char*) override { ++n_ranges_; }
   void PopRange() override { CHECK(--n_ranges_ >= 0); }
 
@@ -210,23 +222,36 @@ class EmulatedRuntime final : public Runtime {
   };
 
   void Enqueue(std::function<void()> work) {
+    if (health_.hangs()) return;
     queue_.push_back(std::move(work));
     ++n_enqueued_;
   }
+  // What follows an error is over without being done; what follows work that hangs never is.
   void RunOne() {
-    memory_.Open();
-    queue_.front()();
-    memory_.Close();
+    const Fate fate = options_.fate ? options_.fate(n_done_) : Fate::kIsDone;
+    if (fate == Fate::kFails) health_.Note(Unavailable("the work failed: an emulated error"));
+    is_stuck_ = is_stuck_ || (fate == Fate::kHangs && health_.error().ok());
+    if (is_stuck_) return;
+    if (health_.error().ok()) {
+      memory_.Open();
+      queue_.front()();
+      memory_.Close();
+    }
     queue_.pop_front();
     ++n_done_;
   }
   void RunAll() {
-    while (!queue_.empty()) RunOne();
+    while (!queue_.empty()) {
+      RunOne();
+      CHECK(!is_stuck_);  // a real one would wait here for ever
+    }
   }
 
   const EmulatorOptions options_;
   GuardedMemory memory_;
   DeviceFacts facts_;
+  Health health_;
+  bool is_stuck_ = false;  // the first piece in the queue hangs
   std::deque<std::function<void()>> queue_;
   uint64_t n_enqueued_ = 0, n_done_ = 0;
   std::array<uint64_t, kEvents> events_ = {};

@@ -11,19 +11,30 @@
 #include <functional>
 #include <memory>
 
+#include "base/clock.h"
 #include "base/status.h"
+#include "kernels/cuda/patience.h"
 #include "kernels/cuda/scratch.h"
 #include "kernels/device.h"
 
 namespace thermocline::kernels::cuda {
 
+enum class Fate : uint8_t { kIsDone, kFails, kHangs };
+
 struct EmulatorOptions {
+  int ordinal = 0;
   uint64_t memory_bytes = uint64_t{256} << 20;  // address space; touched pages only take memory
   bool is_reversed = false;                     // the order in which threads of a block are tried
   int n_multiprocessors = 4;
   uint64_t scratch_bytes = kMinScratchBytes;  // less than a GPU has: ops work in blocks sooner
   bool records = true;                        // else it refuses to
   uint64_t recorded_launch_bytes = 512;       // of the memory, for each launch that is kept
+  int compute_capability = 90;
+  int least_capability = 70;
+  // What becomes of piece n of the work, a copy or a launch, from 0; null: all is done. One that
+  // fails ends all later ones, too; one that hangs never ends.
+  std::function<Fate(uint64_t n)> fate;
+  Duration patience = kDevicePatience;  // with work that hangs; other work is waited for
 };
 
 class Runtime;

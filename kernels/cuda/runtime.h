@@ -19,6 +19,7 @@ struct DeviceFacts {
   int ordinal = 0;
   int n_multiprocessors = 1;
   int compute_capability = 0;  // 90 for 9.0
+  int least_capability = 0;    // that the program has kernels for
   uint64_t scratch_bytes = kScratchBytes;
 };
 

@@ -264,9 +264,9 @@ class Stream:
 class Cluster(Process):
     """`thermocline serve` in some layout, on a port of its own."""
 
-    def __init__(self, model, *flags, ranks=0, env=None, cwd=None):
+    def __init__(self, model, *flags, ranks=0, env=None, cwd=None, program=THERMOCLINE):
         launch = mpirun(ranks) if ranks else []
-        argv = [*launch, THERMOCLINE, "serve", "--model", model, "--port", "0", *flags]
+        argv = [*launch, program, "serve", "--model", model, "--port", "0", *flags]
         super().__init__(argv, {**MPI_ENVIRONMENT, **(env or {})}, cwd)
         self.api = None
 

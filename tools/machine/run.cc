@@ -127,7 +127,7 @@ Status RunMachine(const MachineFlags& flags) {
   worker.id = {1};
   worker.neuron_rows = rows.rows;
   if (!device->reads_host_memory()) {
-    TC_ASSIGN_OR_RETURN(worker.memory_bytes, worker::MemoryToOffer(*device, 0));
+    TC_ASSIGN_OR_RETURN(worker.memory_bytes, worker::MemoryToOffer(*device, {}));
   }
   placement::FillGpus(&worker);
   const std::string yaml = placement::ClusterToYaml({.workers = {worker}, .links = {}});

@@ -288,14 +288,33 @@ TEST(ApartDevice, ThatIsLostOrFullWhileItIsMeasuredIsNamed) {
 TEST(ApartDevice, OffersWhatTheBudgetLeaves) {
   const auto device = testing::MakeApartDevice({.memory_bytes = 100 << 20});
   const Buffer taken = *device->Allocate(10 << 20);
-  EXPECT_EQ(*MemoryToOffer(*device, 50 << 20), uint64_t{40} << 20);
-  EXPECT_EQ(*MemoryToOffer(*device, uint64_t{1} << 40), uint64_t{90} << 20)
+  EXPECT_EQ(*MemoryToOffer(*device, {.bytes = 50 << 20}), uint64_t{40} << 20);
+  EXPECT_EQ(*MemoryToOffer(*device, {.bytes = uint64_t{1} << 40}), uint64_t{90} << 20)
       << "no more than is free";
-  EXPECT_LT(*MemoryToOffer(*device, 0), uint64_t{90} << 20);
-  EXPECT_GT(*MemoryToOffer(*device, 0), uint64_t{80} << 20);
-  const auto nothing = MemoryToOffer(*device, 10 << 20);
+  EXPECT_LT(*MemoryToOffer(*device, {}), uint64_t{90} << 20);
+  EXPECT_GT(*MemoryToOffer(*device, {}), uint64_t{80} << 20);
+  EXPECT_EQ(*MemoryToOffer(*device, {.bytes = 50 << 20, .nccl_bytes = 30 << 20}),
+            uint64_t{10} << 20);
+  const auto nothing = MemoryToOffer(*device, {.bytes = 10 << 20});
   EXPECT_EQ(nothing.status().code(), StatusCode::kResourceExhausted);
   EXPECT_NE(nothing.status().message().find("10.0 MiB"), std::string::npos) << nothing.status();
+}
+
+// What is kept free for NCCL is needed too, whether there is a budget or not.
+TEST(ApartDevice, SaysWhatABudgetThatIsTooSmallLacks) {
+  const auto device = testing::MakeApartDevice({.memory_bytes = 100 << 20});
+  const Buffer taken = *device->Allocate(10 << 20);
+  const Status status =
+      MemoryToOffer(*device, {.bytes = 60 << 20, .nccl_bytes = 50 << 20}).status();
+  EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(status.message(),
+            "--gpu-memory leaves nothing on " + device->name() +
+                ": budget=60.0 MiB needs_more_than=60.0 MiB taken=10.0 MiB "
+                "for_nccl=50.0 MiB total=100.0 MiB; --nccl off does without the part for "
+                "NCCL");
+  const Status full = MemoryToOffer(*device, {.nccl_bytes = 90 << 20}).status();
+  EXPECT_EQ(full.code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(full.message().find("no memory is left on " + device->name()), 0u) << full;
 }
 
 TEST(ApartDevice, WeightsTakeNoMoreThanTheirBytes) {

@@ -1,0 +1,163 @@
+"""Services whose GPUs an emulator pretends (tests/support/pretended_gpu): the kernels are the real
+ones, run by threads of the host, and so is all that programs do with a GPU. Models are tiny: a card
+takes some 50 ms for a token."""
+
+import os
+
+from cluster import TEST_BIN_DIR, ClusterTest, main, needs_mpi
+from loss_test import LossTest
+from replan_test import PROMPT, stage
+
+PRETENDED_DIR = os.path.join(TEST_BIN_DIR, "pretended_gpu")
+PROGRAM = os.path.join(PRETENDED_DIR, "thermocline")
+N = 24  # tokens
+
+
+def cards(n, mib=128):
+    return {"TC_PRETENDED_GPUS": f"{n}x{mib}"}
+
+
+class PretendedTest(LossTest):
+    def model(self, **settings):
+        return self.tiny_model("arcee", **{"n_layer": 2, "n_embd": 64, "n_ff": 256, "n_ctx": 256,
+                                           "dtype": "F32", **settings})
+
+    def expected(self, model, n=N):
+        return self.generate(model, PROMPT, n, "--ffn", "exact")[0]["generated"]
+
+    def serve_pretended(self, model, *flags, **options):
+        return self.serve(model, "--ffn", "exact", *flags, program=PROGRAM, **options)
+
+    def serve_joined_by(self, devices, model, *flags, env):
+        """Worker i + 1 computes on the i-th device; (cluster, workers)."""
+        cluster = self.serve_pretended(model, "--workers", str(len(devices)), *flags)
+        key, join = cluster.join_arguments()
+        workers = []
+        for i, device in enumerate(devices, start=1):
+            workers.append(self.start([PROGRAM, "worker", *join, "--threads", "1", "--device",
+                                       device], env={**key, **env}))
+            cluster.wait_line(rf"^worker {i} on \S+ joined")
+        return cluster.ready(), workers
+
+    def devices(self, cluster):
+        return {worker["id"]: worker["device"] for worker in cluster.api.cluster()["workers"]}
+
+
+class HybridTest(PretendedTest):
+    BUDGET = 51  # MiB
+    # Of the budget, what the plan counts for a process and its frames, which lie in the host's
+    # memory where it computes on a card (placement/overhead.h).
+    OF_HOST = 34
+
+    def test_neurons_that_do_not_fit_the_budget_are_the_cpus(self):
+        """And the card holds no more than the budget, but all that the plan may use."""
+        model = self.model(n_ff=8192)
+        cluster = self.serve_pretended(model, "--gpu-memory", f"{self.BUDGET}M", "--prefill-chunk",
+                                       "16", env=cards(1)).ready()
+        held, budget, graphs = map(float, cluster.wait_line(
+            r"cuda:0 emulated holds ([\d.]+) MiB of the ([\d.]+) MiB that it may use, ([\d.]+) MiB "
+            r"are kept free for graphs").groups())
+        self.assertEqual(budget, self.BUDGET)
+        self.assertLessEqual(held, budget)
+        self.assertLess(budget - held - graphs, self.OF_HOST)
+        members = {worker["device"].split()[0]: worker
+                   for worker in cluster.api.cluster()["workers"]}
+        self.assertEqual(members.keys(), {"cuda:0", "cpu"}, cluster.output)
+        for device, is_helper in (("cuda:0", False), ("cpu", True)):
+            self.assertEqual(members[device]["helper"], is_helper, cluster.output)
+            self.assertEqual(members[device]["stage"], 0)
+            self.assertGreater(members[device]["bytes_total"], 0)
+        self.assertEqual(cluster.api.complete(PROMPT, 4)[0], self.expected(model, 4))
+        self.stop(cluster)
+
+
+class FaultTest(PretendedTest):
+    def check_fault(self, fault, why):
+        """A card that goes in the middle of a stream, whose CPU goes on alone."""
+        model = self.model()
+        expected = self.expected(model)
+        cluster, workers = self.serve_joined_by(
+            ["cuda", "cpu"], model, *self.plan_of(stage(1, [0, 2], (2, [96, 256]))),
+            env={**cards(1), "TC_PRETENDED_GPU_FAULTS": self.folder})
+        stream = cluster.api.stream(PROMPT, N, return_token_ids=True)
+        first = stream.next()
+        with open(self.path(fault), "w", encoding="utf-8"):
+            pass
+        self.check((stream, first, expected))
+        # Whatever the stream had needed the card for by then, this needs it.
+        self.assertEqual(cluster.api.complete(PROMPT, 8)[0], expected[:8])
+        self.wait_lost(cluster, 1)
+        self.assertEqual(workers[0].wait(), 1)
+        self.assertRegex(workers[0].output,
+                         rf"thermocline worker on \S+: .*cuda:0 emulated: {why}")
+        self.assertRegex(cluster.output, rf"worker 1 on \S+ .*cuda:0 emulated: {why}.*; planning "
+                                         r"around it")
+        self.assertEqual(list(self.devices(cluster)), [2])
+        self.assertEqual(cluster.api.complete(PROMPT, N)[0], expected)
+        self.stop(cluster)
+
+    def test_a_card_that_fails(self):
+        self.check_fault("fails", "the work failed: an emulated error")
+
+    def test_a_card_that_hangs(self):
+        self.check_fault("hangs", "the GPU does not answer")
+
+
+class StartTest(PretendedTest):
+    def test_a_budget_that_is_too_small_is_told_with_what_is_needed(self):
+        """With the libraries that stand for the driver and NCCL, for whose buffers memory is kept."""
+        cluster = self.serve_pretended(
+            self.model(), "--gpu-memory", "200M",
+            env={**cards(1, 512), "LD_LIBRARY_PATH": os.path.join(PRETENDED_DIR, "lib")})
+        self.assertEqual(cluster.wait(), 1)
+        self.assertRegex(
+            cluster.output,
+            r"thermocline worker on \S+: --gpu-memory leaves nothing on cuda:0 emulated: "
+            r"budget=200.0 MiB needs_more_than=\d{3}\.\d MiB taken=\d+\.\d MiB "
+            r"for_nccl=256.0 MiB total=512.0 MiB; --nccl off ")
+
+    def test_a_card_that_is_not_there(self):
+        cluster = self.serve_pretended(self.model(), "--device", "cuda:7", env=cards(2))
+        self.assertEqual(cluster.wait(), 1)
+        self.assertRegex(cluster.output, r"thermocline worker on \S+: no such GPU: device=7 here=2")
+
+    @needs_mpi
+    def test_ranks_of_mpirun_have_a_card_each(self):
+        model = self.model()
+        cluster = self.serve_pretended(
+            model, *self.plan_of(stage(1, [0, 1]), stage(2, [1, 2], (3, [96, 256]))), ranks=4,
+            env=cards(2)).ready()
+        devices = self.devices(cluster)
+        self.assertEqual([devices[1], devices[2]], ["cuda:0 emulated", "cuda:1 emulated"])
+        self.assertIn("cpu", devices[3])
+        cluster.wait_line(r"no GPU is left for this worker: worker_of_host=2 seen=2: another worker "
+                          r"has it: computing on cpu")
+        self.assertEqual(cluster.api.complete(PROMPT, 8)[0], self.expected(model, 8))
+        self.stop(cluster)
+
+
+class NoGpuTest(ClusterTest):
+    """The programs that users have, where there is no GPU, or none may be seen."""
+    NONE = {"CUDA_VISIBLE_DEVICES": ""}
+    REASON = r"(no CUDA driver on this machine|no such GPU: .*|built without CUDA.*|looking for GPUs.*)"
+
+    def test_cuda_is_an_error_of_one_line(self):
+        model = self.tiny_model("llama")
+        code, output = self.run_program("generate", "--model", model, "--prompt-tokens", "1", "-n",
+                                        "1", "--device", "cuda", env=self.NONE)
+        self.assertEqual(code, 1, output)
+        self.assertRegex(output, rf"\Athermocline generate: {self.REASON}\Z")
+        cluster = self.serve(model, "--device", "cuda", env=self.NONE)
+        self.assertEqual(cluster.wait(), 1)
+        self.assertRegex(cluster.output, rf"(?m)^thermocline worker on \S+: {self.REASON}$")
+
+    def test_auto_says_in_one_line_that_it_computes_on_the_cpu(self):
+        cluster = self.serve(self.tiny_model("llama"), env=self.NONE).ready()
+        lines = cluster.lines("no GPU")
+        self.assertEqual(len(lines), 1, cluster.output)
+        self.assertRegex(lines[0], rf"no GPU \({self.REASON}\): computing on cpu ")
+        self.stop(cluster)
+
+
+if __name__ == "__main__":
+    main()
