@@ -56,8 +56,9 @@ def of_bench(text):
         if not row.get("test", "").startswith("tg"):
             continue
         wanted = "80 %" if row["ffn"] == "dense" else ""
+        replayed = f", {row['replayed %']} % of the steps replayed" if "replayed %" in row else ""
         yield (f"decode, {row['ffn']}, {row['size']}: of the speed of copies",
-               f"{row['% of it']} %, {row['t/s']} tokens/s", wanted)
+               f"{row['% of it']} %, {row['t/s']} tokens/s{replayed}", wanted)
 
 
 def of_hybrid(text):
