@@ -31,6 +31,7 @@ def split_wanted(cell):
 
 def of_machine(text):
     for title, pattern in (("copies within the card", r"copying within the device: (.*)"),
+                           ("copies over the bus", r"copies: (.*)"),
                            ("an op beyond its work", r"an op takes at least (.*)")):
         for found in re.findall(pattern, text):
             yield title, found, ""
