@@ -6,6 +6,11 @@
 
 namespace thermocline::placement {
 
+const GpuInfo* CardOf(const WorkerProfile& worker) {
+  const auto at = static_cast<size_t>(worker.gpu);
+  return worker.gpu >= 0 && at < worker.gpus.size() ? &worker.gpus[at] : nullptr;
+}
+
 std::optional<CardWay> FindCardWay(const WorkerProfile& from, const WorkerProfile& to) {
   if (from.gpu < 0 || to.gpu < 0 || from.gpu == to.gpu || !ShareHost(from, to)) return std::nullopt;
   if (from.nccl_version.empty() || from.nccl_version != to.nccl_version) return std::nullopt;

@@ -7,6 +7,9 @@
 
 namespace thermocline::placement {
 
+// The GPU that a worker computes on, among those of its host; null: none, or not known.
+const GpuInfo* CardOf(const WorkerProfile& worker);
+
 struct CardWay {
   double latency_s = 0;
   double bytes_per_s = 0;

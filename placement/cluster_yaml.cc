@@ -214,7 +214,7 @@ void ReadGpu(MapReader* reader, GpuInfo* gpu) {
   reader->Number("read_gb_per_s", kGiga, &gpu->read_bytes_per_s);
   reader->Number("upload_gb_per_s", kGiga, &gpu->upload_bytes_per_s);
   reader->Number("download_gb_per_s", kGiga, &gpu->download_bytes_per_s);
-  reader->Number("launch_us", kMicro, &gpu->launch_s);
+  reader->Number("copy_us", kMicro, &gpu->copy_s);
   reader->List("peers", kMaxGpus,
                [&](MapReader* item) { ReadGpuPeer(item, &gpu->peers.emplace_back()); });
 }
@@ -393,7 +393,7 @@ std::string GpuText(const GpuInfo& gpu) {
   add_number("read_gb_per_s", gpu.read_bytes_per_s, kGiga);
   add_number("upload_gb_per_s", gpu.upload_bytes_per_s, kGiga);
   add_number("download_gb_per_s", gpu.download_bytes_per_s, kGiga);
-  add_number("launch_us", gpu.launch_s, kMicro);
+  add_number("copy_us", gpu.copy_s, kMicro);
   if (!gpu.peers.empty()) text += Str(kIndent, "peers:\n");
   for (const GpuPeer& peer : gpu.peers) text += GpuPeerText(peer);
   return text;

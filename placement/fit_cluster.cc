@@ -105,12 +105,13 @@ GpuInfo FitGpu(const GpuInfo& given, const GpuInfo& real, size_t n_gpus) {
   gpu.free_bytes = std::min(gpu.memory_bytes, real.free_bytes);
   if (given.free_bytes > 0) gpu.free_bytes = std::min(given.free_bytes, gpu.free_bytes);
   const auto prefer = [](const Figure& figure, Figure* to) {
-    if (figure.known()) *to = figure;
+    const bool says_nothing = !figure.known() || figure.origin == Origin::kAssumed;
+    if (!says_nothing || !to->known()) *to = figure;
   };
   prefer(given.read_bytes_per_s, &gpu.read_bytes_per_s);
   prefer(given.upload_bytes_per_s, &gpu.upload_bytes_per_s);
   prefer(given.download_bytes_per_s, &gpu.download_bytes_per_s);
-  prefer(given.launch_s, &gpu.launch_s);
+  prefer(given.copy_s, &gpu.copy_s);
   if (!given.peers.empty()) gpu.peers = given.peers;
   std::erase_if(gpu.peers, [&](const GpuPeer& peer) { return size_t(peer.gpu) >= n_gpus; });
   return gpu;

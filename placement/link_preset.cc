@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/str.h"
+#include "placement/card_way.h"
 
 namespace thermocline::placement {
 namespace {
@@ -114,6 +115,27 @@ void FillPeer(const LinkPreset& preset, GpuPeer* peer) {
   FillFigure(preset.gb_per_s * kGiga, &peer->bytes_per_s);
 }
 
+bool IsKnown(const LinkProfile& link) {
+  return link.latency_s.known() && link.bytes_per_s.known() && link.message_s.known();
+}
+
+// A link ends in the hosts' memory: a GPU's values are copied there before they are sent, and from
+// there when they have come, whole, so that the times add up.
+void AddCopy(const Figure& copy_s, const Figure& bytes_per_s, LinkPreset* preset) {
+  preset->latency_us += copy_s.value_or(0) * 1e6;
+  if (bytes_per_s.known()) {
+    preset->gb_per_s = 1 / (1 / preset->gb_per_s + 1e9 / bytes_per_s.value);
+  }
+}
+
+LinkPreset WithCopies(LinkPreset preset, const WorkerProfile& from, const WorkerProfile& to) {
+  if (const GpuInfo* gpu = CardOf(from)) {
+    AddCopy(gpu->copy_s, gpu->download_bytes_per_s, &preset);
+  }
+  if (const GpuInfo* gpu = CardOf(to)) AddCopy(gpu->copy_s, gpu->upload_bytes_per_s, &preset);
+  return preset;
+}
+
 // What is taken of a link of which nothing is known.
 Result<LinkPreset> PresetOf(const LinkProfile& link, bool within_host,
                             const LinkPreset& between_hosts) {
@@ -137,9 +159,7 @@ Result<LinkPreset> FindLinkPreset(std::string_view name) {
 
 void FillLink(const LinkPreset& preset, LinkProfile* link) {
   constexpr double kMicro = 1e-6, kGiga = 1e9;
-  const bool all_known =
-      link->latency_s.known() && link->bytes_per_s.known() && link->message_s.known();
-  if (!all_known) link->preset = preset.name;
+  if (!IsKnown(*link)) link->preset = preset.name;
   FillFigure(preset.latency_us * kMicro, &link->latency_s);
   FillFigure(preset.gb_per_s * kGiga, &link->bytes_per_s);
   FillFigure(preset.message_us * kMicro, &link->message_s);
@@ -150,6 +170,7 @@ void FillGpus(WorkerProfile* worker) {
     if (const auto pcie = PciePreset(gpu.pcie_generation, gpu.pcie_lanes)) {
       FillFigure(pcie->gb_per_s * 1e9, &gpu.upload_bytes_per_s);
       FillFigure(pcie->gb_per_s * 1e9, &gpu.download_bytes_per_s);
+      FillFigure(pcie->latency_us * 1e-6, &gpu.copy_s);
     }
     for (GpuPeer& peer : gpu.peers) {
       const auto at = static_cast<size_t>(peer.gpu);
@@ -162,6 +183,7 @@ void FillGpus(WorkerProfile* worker) {
 
 Status FillLinks(const LinkPreset& between_hosts, const PairTransport& transport,
                  ClusterProfile* cluster) {
+  for (WorkerProfile& worker : cluster->workers) FillGpus(&worker);
   std::vector<LinkProfile> links;
   for (const WorkerProfile& from : cluster->workers) {
     for (const WorkerProfile& to : cluster->workers) {
@@ -173,12 +195,16 @@ Status FillLinks(const LinkPreset& between_hosts, const PairTransport& transport
       if (known != nullptr) link = *known;
       const bool within_host = !from.host.empty() && from.host == to.host;
       TC_ASSIGN_OR_RETURN(const LinkPreset preset, PresetOf(link, within_host, between_hosts));
-      FillLink(preset, &link);
+      const bool is_assumed = !IsKnown(link);
+      FillLink(WithCopies(preset, from, to), &link);
+      const bool has_copies = CardOf(from) != nullptr || CardOf(to) != nullptr;
+      if (is_assumed && has_copies && link.note.empty()) {
+        link.note = "with the copies from and to GPUs";
+      }
       links.push_back(std::move(link));
     }
   }
   cluster->links = std::move(links);
-  for (WorkerProfile& worker : cluster->workers) FillGpus(&worker);
   return OkStatus();
 }
 

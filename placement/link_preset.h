@@ -30,8 +30,9 @@ void FillLink(const LinkPreset& preset, LinkProfile* link);
 // A link for every ordered pair of workers, where there is none by the transport of the way back,
 // or by `transport`: what is unknown is
 // filled in by the preset that the link names, else for two workers of one host by "shm" (MPI) or
-// "zmq-loopback", else by `between_hosts`; and FillGpus of all workers. kInvalidArgument when a
-// link names a preset that there is none of.
+// "zmq-loopback", else by `between_hosts`; and FillGpus of all workers. What is filled in has the
+// copies of workers on GPUs in it, from the sender's card and to the receiver's, as a measured link
+// has them. kInvalidArgument when a link names a preset that there is none of.
 Status FillLinks(const LinkPreset& between_hosts, const PairTransport& transport,
                  ClusterProfile* cluster);
 

@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "placement/card_way.h"
+
 namespace thermocline::placement {
 namespace {
 
@@ -16,9 +18,12 @@ std::vector<Figure*> FiguresOf(WorkerProfile* worker) {
   for (ReadRate& rate : worker->read_rates) figures.push_back(&rate.bytes_per_s);
   for (ComputeRate& rate : worker->compute_rates) figures.push_back(&rate.flops_per_s);
   for (WeightRate& rate : worker->weight_rates) figures.push_back(&rate.bytes_per_s);
-  for (GpuInfo& gpu : worker->gpus) {
+  if (CardOf(*worker) != nullptr) {  // of other cards it has measured nothing
+    GpuInfo& gpu = worker->gpus[static_cast<size_t>(worker->gpu)];
     figures.insert(figures.end(), {&gpu.read_bytes_per_s, &gpu.upload_bytes_per_s,
-                                   &gpu.download_bytes_per_s, &gpu.launch_s});
+                                   &gpu.download_bytes_per_s, &gpu.copy_s});
+  }
+  for (GpuInfo& gpu : worker->gpus) {
     for (GpuPeer& peer : gpu.peers) {
       figures.insert(figures.end(), {&peer.latency_s, &peer.bytes_per_s});
     }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/str.h"
+#include "placement/card_way.h"
 
 namespace thermocline::placement {
 namespace {
@@ -27,6 +28,14 @@ Status CheckRate(const Figure& figure, std::string_view what, const std::string&
 Status CheckTime(const Figure& figure, std::string_view what, const std::string& where) {
   if (!figure.known() || (std::isfinite(figure.value) && figure.value >= 0)) return OkStatus();
   return InvalidArgument(Str(where, ": ", what, " is negative: ", figure.value));
+}
+
+// Of the card itself, without those of its peers.
+void CopyFigures(const GpuInfo& from, GpuInfo* to) {
+  to->read_bytes_per_s = from.read_bytes_per_s;
+  to->upload_bytes_per_s = from.upload_bytes_per_s;
+  to->download_bytes_per_s = from.download_bytes_per_s;
+  to->copy_s = from.copy_s;
 }
 
 Status CheckPeers(const GpuInfo& gpu, int self, size_t n_gpus, const std::string& where) {
@@ -59,7 +68,7 @@ Status CheckGpus(const WorkerProfile& worker) {
     TC_RETURN_IF_ERROR(CheckRate(gpu.read_bytes_per_s, "read_bytes_per_s", where));
     TC_RETURN_IF_ERROR(CheckRate(gpu.upload_bytes_per_s, "upload_bytes_per_s", where));
     TC_RETURN_IF_ERROR(CheckRate(gpu.download_bytes_per_s, "download_bytes_per_s", where));
-    TC_RETURN_IF_ERROR(CheckTime(gpu.launch_s, "launch time", where));
+    TC_RETURN_IF_ERROR(CheckTime(gpu.copy_s, "copy time", where));
     TC_RETURN_IF_ERROR(CheckPeers(gpu, static_cast<int>(i), worker.gpus.size(), where));
   }
   return OkStatus();
@@ -200,6 +209,12 @@ const LinkProfile* ClusterProfile::FindLink(WorkerId from, WorkerId to) const {
 WorkerProfile WithoutNames(WorkerProfile worker) {
   worker.id = {};
   worker.host.clear();
+  // What a worker has found of its own card is the worker's, wherever that card is in the list; of
+  // the others' it has found nothing.
+  const GpuInfo* const card = CardOf(worker);
+  const GpuInfo own = card == nullptr ? GpuInfo() : *card;
+  for (GpuInfo& gpu : worker.gpus) CopyFigures(GpuInfo(), &gpu);
+  if (card != nullptr) CopyFigures(own, &worker.gpus.front());
   if (worker.gpu > 0) worker.gpu = 0;
   for (GpuInfo& gpu : worker.gpus) {
     gpu.pci_bus_id.clear();

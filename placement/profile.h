@@ -117,7 +117,7 @@ struct GpuInfo {
   Figure read_bytes_per_s;    // of its own memory
   Figure upload_bytes_per_s;  // from the host's memory, and back
   Figure download_bytes_per_s;
-  Figure launch_s;  // of one kernel beyond its work
+  Figure copy_s;  // of one value, either way, until it is known to be there
   std::vector<GpuPeer> peers;
   friend bool operator==(const GpuInfo&, const GpuInfo&) = default;
 };

@@ -118,7 +118,7 @@ void Put(const placement::GpuInfo& in, wire::GpuInfo* out) {
   Put(in.read_bytes_per_s, out->mutable_read_bytes_per_s());
   Put(in.upload_bytes_per_s, out->mutable_upload_bytes_per_s());
   Put(in.download_bytes_per_s, out->mutable_download_bytes_per_s());
-  Put(in.launch_s, out->mutable_launch_s());
+  Put(in.copy_s, out->mutable_copy_s());
   for (const placement::GpuPeer& peer : in.peers) Put(peer, out->add_peers());
 }
 
@@ -147,7 +147,7 @@ Status Get(const wire::GpuInfo& in, int n_gpus, placement::GpuInfo* out) {
       Get("gpu.upload_bytes_per_s", in.upload_bytes_per_s(), &out->upload_bytes_per_s));
   TC_RETURN_IF_ERROR(
       Get("gpu.download_bytes_per_s", in.download_bytes_per_s(), &out->download_bytes_per_s));
-  TC_RETURN_IF_ERROR(Get("gpu.launch_s", in.launch_s(), &out->launch_s));
+  TC_RETURN_IF_ERROR(Get("gpu.copy_s", in.copy_s(), &out->copy_s));
   TC_RETURN_IF_ERROR(CheckCount("gpu.peers", in.peers_size(), placement::kMaxGpus));
   for (const wire::GpuPeer& peer : in.peers()) {
     TC_RETURN_IF_ERROR(Get(peer, n_gpus, &out->peers.emplace_back()));

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "model/neuron_rows_help.h"
+#include "worker/graphs_flag.h"
 
 namespace thermocline::worker {
 namespace {
@@ -31,10 +32,7 @@ void AddFlags(CLI::App* app, WorkerFlags* flags) {
                   "NCCL where it is installed, between stages where it is faster, too), always "
                   "(between stages also where it is not), or off (by way of the hosts)")
       ->capture_default_str();
-  app->add_option("--cuda-graphs", flags->cuda_graphs,
-                  "Whether a GPU replays decode steps that come again and again in one shape, as "
-                  "one launch each: auto or off")
-      ->capture_default_str();
+  app->add_option("--cuda-graphs", flags->cuda_graphs, kCudaGraphsHelp)->capture_default_str();
   app->add_option("--isa", flags->isa,
                   "Instruction set of the kernels: auto, or one this machine has (avx512-vnni, "
                   "avx512, avx2, sse4, neon, scalar)");

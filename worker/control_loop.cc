@@ -14,7 +14,6 @@
 #include "base/version.h"
 #include "proto/codec.h"
 #include "worker/device_memory.h"
-#include "worker/probe/gpu_list.h"
 #include "worker/profiler.h"
 
 namespace thermocline::worker {
@@ -28,6 +27,11 @@ constexpr Duration kPollInterval = milliseconds(100);
 // A coordinator that is alive beats every 500 ms; ten seconds of silence outlast any pause of a
 // loaded machine.
 constexpr Duration kCoordinatorSilence = std::chrono::seconds(10);
+
+// Of the GPU that computes; "" when none does.
+std::string PlaceOf(const GpuWays& ways) {
+  return ways.gpu == nullptr ? std::string() : ways.gpu->pci_bus_id();
+}
 
 }  // namespace
 
@@ -103,6 +107,7 @@ Status ControlLoop::SendHello() {
                                                               .cpus = options_.cpus,
                                                               .memory_bytes = options_.memory_bytes,
                                                               .slowdown = options_.slowdown,
+                                                              .pci_bus_id = PlaceOf(gpu_ways_),
                                                               .rows = options_.neuron_rows}));
   hello.profile.neuron_rows = options_.neuron_rows;
   // After the measurement, which has had the device take what it takes for itself.
@@ -115,9 +120,6 @@ Status ControlLoop::SendHello() {
     graph_bytes_ = options_.uses_graphs && device_->recorder() != nullptr ? GraphBytes(offered) : 0;
     offered -= graph_bytes_;
     hello.profile.memory_bytes = offered;
-  }
-  if (gpu_ways_.gpu != nullptr) {
-    hello.profile.gpu = FindGpuAt(hello.profile.gpus, gpu_ways_.gpu->pci_bus_id());
   }
   if (gpu_ways_.nccl != nullptr) hello.profile.nccl_version = gpu_ways_.nccl->version();
   hello.host = hello.profile.host;

@@ -9,6 +9,7 @@
 #include "base/host_info.h"
 #include "base/str.h"
 #include "base/units.h"
+#include "worker/graphs_flag.h"
 
 namespace thermocline::worker {
 namespace {
@@ -199,10 +200,7 @@ Result<WorkerOptions> ResolveWorkerFlags(const WorkerFlags& flags,
   }
   options.uses_nccl = flags.nccl != "off";
   options.always_nccl = flags.nccl == "always";
-  if (flags.cuda_graphs != "auto" && flags.cuda_graphs != "off") {
-    return InvalidArgument(Str("--cuda-graphs: ", flags.cuda_graphs, " is neither auto nor off"));
-  }
-  options.uses_graphs = flags.cuda_graphs != "off";
+  TC_ASSIGN_OR_RETURN(options.uses_graphs, ParseCudaGraphs(flags.cuda_graphs));
   if (!flags.shape.empty()) {
     const auto shape = comm::ParseShaping(flags.shape);
     if (!shape.ok()) return shape.status().WithContext("--shape");

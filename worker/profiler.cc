@@ -11,6 +11,7 @@
 #include "base/thread_pool.h"
 #include "base/units.h"
 #include "worker/probe/bandwidth_probe.h"
+#include "worker/probe/copy_probe.h"
 #include "worker/probe/gpu_list.h"
 #include "worker/probe/host_topology.h"
 #include "worker/probe/huge_pages.h"
@@ -49,7 +50,7 @@ constexpr WeightRate kWeightCases[] = {
 
 // The parts of the time, by how much a measurement needs to be worth something: a reading takes
 // several milliseconds, an op on weights from memory about one, a product in a cache less.
-constexpr int kReadParts = 8, kWeightParts = 2, kComputeParts = 1, kTinyParts = 1;
+constexpr int kReadParts = 8, kCopyParts = 8, kWeightParts = 2, kComputeParts = 1, kTinyParts = 1;
 
 // The files' types, and that of neuron rows where it is another.
 std::vector<DType> TypesOf(const ProfilerOptions& options) {
@@ -69,7 +70,7 @@ std::vector<int> ThreadCounts(int n_threads) {
 Duration PartOf(const ProfilerOptions& options) {
   const auto n_types = static_cast<int64_t>(TypesOf(options).size());
   const auto n_reads = static_cast<int64_t>(ThreadCounts(options.n_threads).size());
-  return options.time / (n_reads * kReadParts + kTinyParts +
+  return options.time / (n_reads * kReadParts + kCopyParts + kTinyParts +
                          n_types * static_cast<int64_t>(std::size(kWeightCases)) * kWeightParts +
                          n_types * static_cast<int64_t>(std::size(kComputeTokens)) * kComputeParts);
 }
@@ -137,6 +138,18 @@ std::vector<placement::GpuInfo> FindGpus() {
   return {};
 }
 
+// Between the host's memory and the card that computes.
+Status MeasureBus(kernels::Device& device, const ProfilerOptions& options, WorkerProfile* profile) {
+  TC_ASSIGN_OR_RETURN(const CopyRates copies, MeasureCopies(device, kCopyParts * PartOf(options)));
+  if (profile->gpu < 0) return OkStatus();
+  placement::GpuInfo& gpu = profile->gpus[static_cast<size_t>(profile->gpu)];
+  gpu.read_bytes_per_s = profile->read_bytes_per_s;
+  gpu.upload_bytes_per_s = Figure::Measured(copies.upload_bytes_per_s);
+  gpu.download_bytes_per_s = Figure::Measured(copies.download_bytes_per_s);
+  gpu.copy_s = Figure::Measured(copies.copy_s);
+  return OkStatus();
+}
+
 // Of a device with memory of its own; reading is what a product with one token does.
 Status MeasureApart(kernels::Device& device, const ProfilerOptions& options,
                     WorkerProfile* profile) {
@@ -158,6 +171,7 @@ Status MeasureApart(kernels::Device& device, const ProfilerOptions& options,
     profile->read_bytes_per_s = Figure::Measured(rate);
     profile->read_rates.push_back({options.n_threads, profile->read_bytes_per_s});
   }
+  TC_RETURN_IF_ERROR(MeasureBus(device, options, profile));
   return MeasureOps(ops, options, profile);
 }
 
@@ -191,6 +205,7 @@ Result<WorkerProfile> MeasureWorker(kernels::Device& device, const ProfilerOptio
   profile.n_cores = host.n_cores;
   profile.n_numa_nodes = host.n_numa_nodes;
   profile.gpus = FindGpus();
+  profile.gpu = FindGpuAt(profile.gpus, options.pci_bus_id);
   const Status pinned = RunOn(FirstOf(options.cpus));
   if (!pinned.ok()) LogWarn("worker", Str("measuring on any CPU: ", pinned));
   const Status measured = device.reads_host_memory() ? MeasureHost(device, options, &profile)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "base/clock.h"
@@ -22,6 +23,8 @@ struct ProfilerOptions {
   std::vector<int> cpus;      // thread i stays on the i-th; none: not pinned
   uint64_t memory_bytes = 0;  // what the worker may use; the probe takes a quarter of it at most
   double slowdown = 1;        // of the device's ops; of plain reading, too, then
+  // Where the GPU that computes sits, as its driver says; "": not known, or none computes.
+  std::string pci_bus_id;
   model::NeuronRows rows = model::NeuronRows::kAsIs;  // 8 bits: measured beside the files' types
   Duration time = kProfileTime;
 };
@@ -29,7 +32,8 @@ struct ProfilerOptions {
 // Cores, NUMA nodes, GPUs and huge pages of this machine, and how fast it reads and `device`
 // computes: every type of weights, since the model is not known yet. Without memory of the host to
 // read the figures are unknown. A device of its own has run every op then, so that it has taken
-// what it takes. Errors are the device's: kUnavailable when it is lost, kResourceExhausted when it
+// what it takes, and copies both ways are measured; they are put down where the GPUs of the host
+// have its place. Errors are the device's: kUnavailable when it is lost, kResourceExhausted when it
 // has no memory to measure in. The calling thread runs on the first of the CPUs
 // meanwhile; the memory it used is given back, and forgotten by the process's peak where the system
 // allows that.

@@ -31,6 +31,7 @@ def split_wanted(cell):
 
 def of_machine(text):
     for title, pattern in (("copies within the card", r"copying within the device: (.*)"),
+                           ("copies over the bus", r"copies: (.*)"),
                            ("an op beyond its work", r"an op takes at least (.*)")):
         for found in re.findall(pattern, text):
             yield title, found, ""
@@ -56,8 +57,9 @@ def of_bench(text):
         if not row.get("test", "").startswith("tg"):
             continue
         wanted = "80 %" if row["ffn"] == "dense" else ""
+        replayed = f", {row['replayed %']} % of the steps replayed" if "replayed %" in row else ""
         yield (f"decode, {row['ffn']}, {row['size']}: of the speed of copies",
-               f"{row['% of it']} %, {row['t/s']} tokens/s", wanted)
+               f"{row['% of it']} %, {row['t/s']} tokens/s{replayed}", wanted)
 
 
 def of_hybrid(text):

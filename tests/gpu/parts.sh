@@ -125,14 +125,15 @@ graph_step() { "$build/tests/graph_step" "$1" "$device" 1 8; }
 group_calls() { "$build/tests/group_calls" "$1" 8192; }
 # No step of a hybrid stage is replayed, so nothing is kept free for graphs.
 hybrid() { python3 tests/gpu/hybrid.py "$bin" "$large" 0.3333 --ffn predicted --cuda-graphs off; }
-# Some steps of decoding, behind the first, which load kernels.
+# Some steps of decoding, behind the first, which load kernels; op by op, as ncu counts launches.
 hottest() {
   local metrics=gpu__time_duration.sum,dram__bytes.sum.per_second
   metrics+=,dram__throughput.avg.pct_of_peak_sustained_elapsed
   metrics+=,sm__throughput.avg.pct_of_peak_sustained_elapsed
   metrics+=,sm__warps_active.avg.pct_of_peak_sustained_active
   ncu --csv --metrics "$metrics" --launch-skip 300 --launch-count 300 \
-    "$bin/thermocline-bench" -m "$model" --device cuda -p 0 -n 8 -r 1 --ffn exact |
+    "$bin/thermocline-bench" -m "$model" --device cuda -p 0 -n 8 -r 1 --ffn exact \
+    --cuda-graphs off |
     python3 tests/gpu/kernel_table.py
 }
 export -f configure gpu_programs build_all gpu_tests sanitized synth layers_that_fit \

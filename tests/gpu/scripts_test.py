@@ -65,9 +65,9 @@ class FiguresTest(unittest.TestCase):
     def test_a_bench_is_its_decoding(self):
         self.assertEqual(figures_of("bench", "bench.txt"), [
             ("decode, dense, 3.8 GiB: of the speed of copies",
-             "82.3 %, 650.00 ± 1.00 tokens/s", "80 %"),
+             "82.3 %, 650.00 ± 1.00 tokens/s, 100 % of the steps replayed", "80 %"),
             ("decode, predicted, 3.8 GiB: of the speed of copies",
-             "56.3 %, 1300.00 ± 9.00 tokens/s", "")])
+             "56.3 %, 1300.00 ± 9.00 tokens/s, 100 % of the steps replayed", "")])
 
     def test_steps(self):
         self.assertEqual(figures_of("hybrid-step", "hybrid-step.txt"), [
@@ -87,7 +87,8 @@ class FiguresTest(unittest.TestCase):
 
     def test_the_others(self):
         self.assertEqual([row[1] for row in figures_of("machine", "machine.txt")],
-                         ["3000.0 GB/s read and written", "3.1 us"])
+                         ["3000.0 GB/s read and written",
+                          "52.0 GB/s from the host, 50.0 GB/s to it, a small one 9.5 us", "3.1 us"])
         self.assertEqual(figures_of("references", "references.txt"), [
             ("logits of 2 models in F32, largest error", "9.0e-07", ""),
             ("logits of 1 models in Q4_K_M, largest error", "2.8e-02", "")])

@@ -44,6 +44,24 @@ class PlanTest(ClusterTest):
         self.assertNotEqual(code, 0, output)
         self.assertIn("states other savings by rows in 8 bits than its worker has", output)
 
+    def test_an_assumed_hop_of_a_gpu_costs_both_copies(self):
+        """From the card at 1 GB/s and to it at 2 GB/s, beside 8 GB/s and 1 us through shared memory."""
+        card = "{upload_gb_per_s: 2, download_gb_per_s: 1, copy_us: 100}"
+        cluster = ("workers:\n"
+                   f"  - {{id: 1, host: box, threads: 1, memory: 1G, gpu: 0, gpus: [{card}]}}\n"
+                   f"  - {{id: 2, host: box, threads: 1, memory: 1G, gpus: [{card}]}}\n")
+        saved = self.path("saved.yaml")
+        code, output = self.plan(self.tiny_model("arcee", n_layer=4, n_ff=512), "--cluster", self.cluster_file(cluster),
+                                 "--transport", "mpi", "--save-cluster", saved)
+        self.assertEqual(code, 0, output)
+        with open(saved, encoding="utf-8") as file:
+            links = [line for line in file if "from:" in line]
+        rates = [float(re.search(r"gb_per_s: ([\d.]+) assumed", line).group(1)) for line in links]
+        self.assertEqual([round(rate, 3) for rate in rates], [round(1 / (1 / 8 + 1), 3), round(1 / (1 / 8 + 1 / 2), 3)])
+        for line in links:
+            self.assertIn("latency_us: 101 assumed", line)
+            self.assertIn('note: "with the copies from and to GPUs"', line)
+
     def test_a_plan_is_explained_drawn_and_served(self):
         """The planned workers are so slow that sharing pays even for a tiny model."""
         model = self.tiny_model("arcee", n_layer=4, n_ff=512)

@@ -93,6 +93,7 @@ Result<CaseSample> CaseRunner::Run(const BenchCase& test, int repetition) {
   if (options_.op_times != nullptr) options_.op_times->Take();
   const kernels::Traffic before = stage_->traffic();
   const uint64_t first_step = next_step_;
+  const int64_t replays_before = stage_->n_replays();
   const TimePoint begin = clock_.Now();
   if (test.is_prefill()) {
     TC_RETURN_IF_ERROR(Read(&sequences_.front(), test.n_prompt));
@@ -103,6 +104,7 @@ Result<CaseSample> CaseRunner::Run(const BenchCase& test, int repetition) {
   sample.seconds = Seconds(clock_.Now() - begin);
   sample.traffic = stage_->traffic() - before;
   sample.n_steps = static_cast<int64_t>(next_step_ - first_step);
+  sample.n_replays = stage_->n_replays() - replays_before;
   if (options_.op_times != nullptr) sample.ops = options_.op_times->Take();
   TC_RETURN_IF_ERROR(Release());
   return sample;

@@ -19,6 +19,7 @@ struct CaseSample {
   double seconds = 0;
   kernels::Traffic traffic;  // of the timed part
   int64_t n_steps = 0;
+  int64_t n_replays = 0;    // steps whose layers were one launch
   std::vector<OpTime> ops;  // empty unless they are watched
 };
 

@@ -8,6 +8,7 @@
 #include "base/units.h"
 #include "model/ffn_mode.h"
 #include "tools/bench_model/number_list.h"
+#include "worker/graphs_flag.h"
 #include "worker/probe/bandwidth_probe.h"
 
 namespace thermocline::tools {
@@ -108,6 +109,7 @@ Result<BenchOptions> ParseBenchFlags(const BenchFlags& flags) {
   TC_ASSIGN_OR_RETURN(options.ffn, ParseModes(flags));
   TC_ASSIGN_OR_RETURN(options.cache_types, ParseCacheTypes(flags.cache_types));
   TC_ASSIGN_OR_RETURN(options.format, ParseFormat(flags.format));
+  TC_ASSIGN_OR_RETURN(options.uses_graphs, worker::ParseCudaGraphs(flags.cuda_graphs));
   TC_ASSIGN_OR_RETURN(options.probe_bytes, ParseProbeMemory(flags.probe_memory));
   if (flags.per_op && options.format == ReportFormat::kCsv) {
     return InvalidArgument("--per-op needs --output md or json: a line of CSV is one case");

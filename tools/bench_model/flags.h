@@ -21,9 +21,10 @@ struct BenchFlags {
   std::string batches = "1";
   std::string depths = "0";
   std::string threads;
-  std::string cpus;            // "0-3,8"; "" = wherever the system puts the threads
-  std::string device = "cpu";  // see kernels::ParseDeviceChoice
-  std::string isa = "auto";    // instruction set of the CPU's kernels
+  std::string cpus;                  // "0-3,8"; "" = wherever the system puts the threads
+  std::string device = "cpu";        // see kernels::ParseDeviceChoice
+  std::string isa = "auto";          // instruction set of the CPU's kernels
+  std::string cuda_graphs = "auto";  // see worker::ParseCudaGraphs
   std::string ffn = "dense";
   std::string predictor_path;          // "": M.predictor.gguf beside M.gguf, if there is one
   std::optional<double> allowed_loss;  // none: what that file allows
@@ -51,6 +52,7 @@ struct BenchOptions {
   std::vector<std::string> ffn;  // a mode, or "auto"
   std::vector<DType> cache_types;
   uint64_t probe_bytes = 0;  // 0: chosen by the machine
+  bool uses_graphs = true;   // of a GPU
   ReportFormat format = ReportFormat::kMarkdown;
 };
 

@@ -4,6 +4,7 @@
 #include "tools/bench_model/flags.h"
 #include "tools/bench_model/run.h"
 #include "tools/program.h"
+#include "worker/graphs_flag.h"
 
 namespace {
 
@@ -37,6 +38,8 @@ void AddCaseFlags(CLI::App* app, BenchFlags* flags) {
                   "use them too (default: wherever the system puts threads)");
   app->add_option("--device", flags->device,
                   "What computes: cpu, cuda (a GPU), cuda:1 (the second one), or auto")
+      ->capture_default_str();
+  app->add_option("--cuda-graphs", flags->cuda_graphs, thermocline::worker::kCudaGraphsHelp)
       ->capture_default_str();
   app->add_option("--isa", flags->isa,
                   "Instruction set of the kernels: auto, or one this machine has (avx512-vnni, "

@@ -84,10 +84,11 @@ Json CaseJson(const Line& line) {
               {"stream_share", SpreadJson(result.stream_shares())},
               {"density", result.density()},
               {"named_density", result.traffic.named_density()},
+              {"steps", result.n_steps},
+              {"steps_replayed", result.n_replays},
               {"peak_rss_bytes", result.peak_rss_bytes}};
   if (!result.against_tokens_per_s.empty()) out["against"] = AgainstJson(result);
   if (!result.ops.empty()) {
-    out["steps"] = result.n_steps;
     out["predictor_share"] = PredictorShare(result);
     out["ops"] = OpsJson(result);
   }
@@ -134,8 +135,8 @@ constexpr std::string_view kCsvHead =
     "build,date,cpu,instruction_set,model,arch,type,weight_bytes,test,n_prompt,n_gen,batch,depth,"
     "threads,ffn,cache_type,repetitions,tokens_per_s_mean,tokens_per_s_stddev,tokens_per_s_median,"
     "tokens_per_s_min,tokens_per_s_max,tokens_per_s_per_sequence,bytes_per_token,gb_per_s,"
-    "stream_gb_per_s,stream_share,gather_gb_per_s,density,peak_rss_bytes,against_tokens_per_s,"
-    "ratio\n";
+    "stream_gb_per_s,stream_share,gather_gb_per_s,density,peak_rss_bytes,replayed,"
+    "against_tokens_per_s,ratio\n";
 
 std::string CsvLine(const BenchReport& report, const Line& line) {
   const auto& [model, setup, test, result] = line;
@@ -161,6 +162,7 @@ std::string CsvLine(const BenchReport& report, const Line& line) {
   add(MedianOf(result.gather_bytes_per_s) / 1e9, 3);
   add(result.density(), 4);
   out += Str(',', result.peak_rss_bytes);
+  add(result.replayed_share(), 4);
   if (theirs == 0) return out + ",,\n";
   add(theirs, 3);
   add(speed.median / theirs, 3);
@@ -192,6 +194,7 @@ std::vector<std::string> MarkdownCells(const BenchReport& report, const Line& li
       FixedPoint(100 * MedianOf(result.stream_shares()), 1),
       FixedPoint(100 * result.density(), 1),
       FormatBytes(result.peak_rss_bytes)};
+  if (report.is_apart) cells.push_back(FixedPoint(100 * result.replayed_share(), 0));
   if (!report.against.empty()) {
     const double theirs = MedianOf(result.against_tokens_per_s);
     cells.push_back(FixedPoint(theirs, 2));
@@ -254,6 +257,7 @@ std::string MarkdownReport(const BenchReport& report) {
                {"% of it", Align::kRight},
                {"active %", Align::kRight},
                {"peak memory", Align::kRight}});
+  if (report.is_apart) table.AddColumn({"replayed %", Align::kRight});
   if (!report.against.empty()) {
     table.AddColumn({"against t/s", Align::kRight});
     table.AddColumn({"ratio", Align::kRight});
@@ -276,6 +280,10 @@ std::string MarkdownReport(const BenchReport& report) {
 double CaseResult::bytes_per_token() const {
   const auto bytes = static_cast<double>(traffic.weight_bytes + traffic.kv_bytes);
   return n_tokens == 0 ? 0 : bytes / static_cast<double>(n_tokens);
+}
+
+double CaseResult::replayed_share() const {
+  return n_steps == 0 ? 0 : static_cast<double>(n_replays) / static_cast<double>(n_steps);
 }
 
 std::vector<double> CaseResult::stream_shares() const {

@@ -23,6 +23,7 @@ struct CaseResult {
   kernels::Traffic traffic;     // of all repetitions
   int64_t n_tokens = 0;         // of all repetitions
   int64_t n_steps = 0;          // of all repetitions
+  int64_t n_replays = 0;        // of these, those whose layers a GPU ran as one launch
   double seconds = 0;           // of all repetitions
   std::vector<OpTime> ops;      // of all repetitions; empty unless they were watched
   std::string ffn_text;         // what the layers ran, most of them: "auto: exact 12 layers, ..."
@@ -32,6 +33,8 @@ struct CaseResult {
   double bytes_per_token() const;
   // The share of neurons that were added; 1 where the ops knew of no silent ones (dense).
   double density() const { return traffic.n_neurons == 0 ? 1 : traffic.density(); }
+  // Of the steps, those that were replayed.
+  double replayed_share() const;
   // bytes_per_s over stream_bytes_per_s, by repetition.
   std::vector<double> stream_shares() const;
   // Ours over theirs, by repetition: a pair ran side by side.

@@ -93,12 +93,12 @@ Status RunBench(const BenchFlags& flags) {
   }
   const auto show = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
   for (const std::string& note : report.notes) show("note: " + note);
-  TC_ASSIGN_OR_RETURN(
-      const std::unique_ptr<BenchSession> session,
-      BenchSession::Create(models, cases, against.get(),
-                           {flags.repetitions, flags.batch_size, flags.seed, flags.allowed_loss,
-                            options.probe_bytes, options.cpus, flags.per_op, device},
-                           show));
+  TC_ASSIGN_OR_RETURN(const std::unique_ptr<BenchSession> session,
+                      BenchSession::Create(models, cases, against.get(),
+                                           {flags.repetitions, flags.batch_size, flags.seed,
+                                            flags.allowed_loss, options.probe_bytes, options.cpus,
+                                            flags.per_op, device, options.uses_graphs},
+                                           show));
   TC_ASSIGN_OR_RETURN(report.results, session->Run(options.model_paths));
   report.probe_bytes = session->probe_bytes();
   report.instruction_set = session->instruction_set();

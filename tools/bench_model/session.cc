@@ -11,6 +11,7 @@
 #include "placement/overhead.h"
 #include "tools/bench_model/runnable.h"
 #include "tools/machine/machine_info.h"
+#include "worker/step_graphs.h"
 
 namespace thermocline::tools {
 namespace {
@@ -96,6 +97,7 @@ Status BenchSession::Load(size_t i_setup) {
   options.device = options_.device;
   options.n_threads = setup.n_threads;
   options.cpus = options_.cpus;
+  options.uses_graphs = options_.uses_graphs;
   TC_ASSIGN_OR_RETURN(options.ffn, FfnModesOf(model, setup.ffn, options_.allowed_loss));
   options.kv = KvOf(i_setup);
   options.max_step_tokens =
@@ -126,10 +128,11 @@ std::string BenchSession::Describe(const BenchCase& test) const {
              DTypeName(setup.kv_dtype));
 }
 
-// All weights read once and every code path taken: a few decode steps do that. A stage that chooses
-// among FFN modes runs the whole case, to have measured them.
+// All weights read once and every code path taken: as many decode steps do that as come before one
+// that is replayed, and that one. A stage that chooses among FFN modes runs the whole case, to have
+// measured them.
 Status BenchSession::WarmUp(const BenchCase& test) {
-  constexpr int64_t kSteps = 4;
+  constexpr int64_t kSteps = worker::StepGraphs::kComings + 1;
   const Loaded& loaded = loaded_.at(test.i_setup);
   BenchCase brief = test;
   if (!loaded.chooses_ffn) brief.n_gen = std::min(test.n_gen, kSteps);
@@ -171,6 +174,7 @@ Status BenchSession::MeasurePinned(size_t i_case, int repetition) {
   result.traffic = result.traffic + sample.traffic;
   result.n_tokens += test.n_tokens();
   result.n_steps += sample.n_steps;
+  result.n_replays += sample.n_replays;
   result.seconds += sample.seconds;
   AddOpTimes(sample.ops, &result.ops);
   result.ffn_text = loaded_.at(test.i_setup).stage->ffn_text();

@@ -33,6 +33,7 @@ struct SessionOptions {
   std::vector<int> cpus;               // thread i stays on the i-th; none: not pinned
   bool per_op = false;                 // take the time of each operator too
   kernels::DeviceChoice device{.kind = kernels::DeviceChoice::Kind::kCpu};
+  bool uses_graphs = true;  // of a GPU that can replay steps
 };
 
 using BenchProgressFn = std::function<void(const std::string& line)>;

@@ -6,6 +6,7 @@
 #include "model/ffn_mode.h"
 #include "model/kv_dtype.h"
 #include "model/text_decoder.h"
+#include "worker/graphs_flag.h"
 
 namespace thermocline::tools {
 
@@ -32,6 +33,7 @@ Status CheckGenerateFlags(const GenerateFlags& flags) {
   }
   TC_RETURN_IF_ERROR(model::ParseFfnWish(flags.ffn, flags.allowed_loss).status());
   TC_RETURN_IF_ERROR(model::ParseKvDtype(flags.kv_dtype).status());
+  TC_RETURN_IF_ERROR(worker::ParseCudaGraphs(flags.cuda_graphs).status());
   return flags.sampling.Validate();
 }
 

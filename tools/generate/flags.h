@@ -19,12 +19,13 @@ struct GenerateFlags {
   std::string prompt_path;    // a file with the prompt; "-": standard input
   bool has_prompt = false;    // `prompt` was given
   std::vector<std::string> stops;
-  int64_t n_predict = 128;      // -1: until the context is full or the text ends
-  std::string n_ctx;            // "" = the model's, no more than is needed
-  int n_threads = 0;            // 0 = one per CPU of `cpus`, or all cores
-  std::string cpus;             // "0-3,8"; "" = wherever the system puts the threads
-  std::string device = "auto";  // see kernels::ParseDeviceChoice
-  std::string isa = "auto";     // instruction set of the CPU's kernels
+  int64_t n_predict = 128;           // -1: until the context is full or the text ends
+  std::string n_ctx;                 // "" = the model's, no more than is needed
+  int n_threads = 0;                 // 0 = one per CPU of `cpus`, or all cores
+  std::string cpus;                  // "0-3,8"; "" = wherever the system puts the threads
+  std::string device = "auto";       // see kernels::ParseDeviceChoice
+  std::string isa = "auto";          // instruction set of the CPU's kernels
+  std::string cuda_graphs = "auto";  // see worker::ParseCudaGraphs
   std::string ffn = "auto";
   std::string predictor_path;          // a sparsity file; "": beside the model, if there
   std::optional<double> allowed_loss;  // of perplexity, relative

@@ -32,6 +32,7 @@ Result<LocalGenerator> LocalGenerator::Load(worker::LoadedModel model, int64_t n
   stage.kv.n_pages = PagesFor(1, n_positions, stage.kv.page_tokens);
   stage.max_step_tokens = options.prefill_chunk;
   stage.logits_path = options.logits_path;
+  stage.uses_graphs = options.uses_graphs;
   TC_ASSIGN_OR_RETURN(generator.stage_, LocalStage::Load(*generator.model_, stage, on_progress));
   TC_RETURN_IF_ERROR(RunOn(FirstOf(options.cpus)));
   generator.load_s_ = Seconds(generator.clock_.Now() - begin);

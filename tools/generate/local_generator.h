@@ -25,6 +25,7 @@ struct LocalOptions {
   DType kv_dtype = DType::kF32;
   int prefill_chunk = 256;  // tokens per step while reading the prompt
   std::string logits_path;  // "" = none
+  bool uses_graphs = true;  // of a GPU that can replay steps
 };
 
 struct Generation {

@@ -4,6 +4,7 @@
 #include "tools/generate/flags.h"
 #include "tools/generate/run.h"
 #include "tools/program.h"
+#include "worker/graphs_flag.h"
 
 namespace {
 
@@ -27,6 +28,8 @@ void AddFlags(CLI::App* app, GenerateFlags* flags) {
   app->add_option("--device", flags->device,
                   "What computes: cpu, cuda (a GPU), cuda:1 (the second one), or auto: a GPU if "
                   "there is one")
+      ->capture_default_str();
+  app->add_option("--cuda-graphs", flags->cuda_graphs, thermocline::worker::kCudaGraphsHelp)
       ->capture_default_str();
   app->add_option("--isa", flags->isa,
                   "Instruction set of the kernels: auto, or one this machine has (avx512-vnni, "

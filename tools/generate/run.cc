@@ -20,6 +20,7 @@
 #include "model/text_decoder.h"
 #include "model/tokenizer.h"
 #include "model/unicode.h"
+#include "worker/graphs_flag.h"
 
 namespace thermocline::tools {
 namespace {
@@ -223,6 +224,7 @@ Status RunGenerate(const GenerateFlags& flags) {
   TC_ASSIGN_OR_RETURN(options.kv_dtype, model::ParseKvDtype(flags.kv_dtype));
   options.prefill_chunk = flags.prefill_chunk;
   options.logits_path = flags.logits_path;
+  TC_ASSIGN_OR_RETURN(options.uses_graphs, worker::ParseCudaGraphs(flags.cuda_graphs));
   TC_ASSIGN_OR_RETURN(
       LocalGenerator generator,
       LocalGenerator::Load(std::move(model), n_positions, options, worker::IgnoreProgress));

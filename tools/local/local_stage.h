@@ -26,6 +26,7 @@ struct LocalStageOptions {
   model::FfnModes ffn = model::FfnMode::kDense;  // to choose from
   placement::KvBudget kv;  // n_pages: room for every position of every sequence
   int max_step_tokens = 256;
+  bool uses_graphs = true;                 // of a GPU that can replay steps, unless ops are watched
   std::string logits_path;                 // "" = none
   worker::OpObserver* observer = nullptr;  // outlives the stage
 };
@@ -40,6 +41,11 @@ class LocalStage {
   static Result<std::unique_ptr<LocalStage>> Load(const worker::LoadedModel& model,
                                                   const LocalStageOptions& options,
                                                   const worker::LoadProgressFn& on_progress);
+  // The same on a device that is there, whatever the options' choice.
+  static Result<std::unique_ptr<LocalStage>> LoadOn(std::unique_ptr<kernels::Device> device,
+                                                    const worker::LoadedModel& model,
+                                                    const LocalStageOptions& options,
+                                                    const worker::LoadProgressFn& on_progress);
 
   Status Run(const proto::StepBatch& batch) { return stage_->Run(batch, TensorView{}); }
   // Of the last Run.
@@ -47,6 +53,8 @@ class LocalStage {
 
   // What the ops have read so far.
   const kernels::Traffic& traffic() const { return device_->ops().traffic(); }
+  // Steps so far whose layers were one launch.
+  int64_t n_replays() const;
   // What runs in the layers: "exact", "auto: exact 12 layers, dense 4 layers".
   std::string ffn_text() const { return stage_->FfnText(); }
   std::string device_name() const { return device_->name(); }

@@ -7,7 +7,9 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "base/units.h"
+#include "comm/gpu.h"
 #include "kernels/device.h"
+#include "placement/card_way.h"
 #include "placement/cluster_yaml.h"
 #include "placement/link_preset.h"
 #include "tools/machine/gpu_text.h"
@@ -97,6 +99,22 @@ Result<std::string> CopyingText(kernels::Device& device) {
              " GB/s read and written\n");
 }
 
+// Where the GPU that computes sits; "" without one, or where its driver does not say.
+std::string PlaceOf(const kernels::Device& device, const kernels::DeviceChoice& choice) {
+  if (device.reads_host_memory()) return "";
+  const auto gpu = comm::Gpu::Open(choice.ordinal);
+  return gpu.ok() ? (*gpu)->pci_bus_id() : "";
+}
+
+// What was measured of the bus between the host and the GPU that computes.
+std::string BusText(const WorkerProfile& worker) {
+  const placement::GpuInfo* const gpu = placement::CardOf(worker);
+  if (gpu == nullptr) return "";
+  return Str("copies: ", Gigas(gpu->upload_bytes_per_s), " GB/s from the host, ",
+             Gigas(gpu->download_bytes_per_s), " GB/s to it, a small one ",
+             FixedPoint(gpu->copy_s.value * 1e6, 1), " us\n");
+}
+
 Status WriteText(const std::string& path, const std::string& text) {
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   file << text;
@@ -120,6 +138,7 @@ Status RunMachine(const MachineFlags& flags) {
       worker::MeasureWorker(*device, {.n_threads = options.n_threads,
                                       .cpus = options.cpus,
                                       .memory_bytes = options.memory_bytes,
+                                      .pci_bus_id = PlaceOf(*device, options.device),
                                       .rows = rows.rows,
                                       .time = std::chrono::duration_cast<Duration>(
                                           std::chrono::duration<double>(options.seconds))}));
@@ -136,7 +155,7 @@ Status RunMachine(const MachineFlags& flags) {
     return OkStatus();
   }
   const std::string table =
-      Str(Head(worker, device->name()), copying, GpuText(worker.gpus),
+      Str(Head(worker, device->name()), copying, BusText(worker), GpuText(worker.gpus),
           "\nGB/s of weights that come from memory, by op; GFLOP/s with weights in a cache\n",
           TypeTable(worker));
   std::fputs(table.c_str(), stdout);

@@ -10,6 +10,7 @@
 
 #include "comm/group.h"
 #include "tests/support/frames.h"
+#include "tests/support/nccl_rejoin.h"
 #include "tests/support/patience.h"
 #include "tests/support/status_matchers.h"
 
@@ -135,6 +136,14 @@ TEST(NcclOnGpus, AGroupOfOneKeepsItsValues) {
   const std::span<std::byte> x = std::as_writable_bytes(member.Values(8));
   EXPECT_THAT(member.group->Broadcast(x, member.stream.get(), Soon()), IsOk());
   EXPECT_THAT(member.group->Await(member.stream.get(), Soon()), IsOk());
+}
+
+// What a lost worker asks of the others: their group ends, and the next plan has another.
+TEST(NcclOnGpus, AfterAnAbortAGroupMeetsElsewhere) {
+  if (const std::string missing = Missing(1); !missing.empty()) GTEST_SKIP() << missing;
+  const auto nccl = std::move(NcclLibrary::Load({})).value();
+  const auto gpu = std::move(Gpu::Open(0)).value();
+  testing::ExpectRejoinsAfterAborts(*nccl, *gpu, [](bool) {});
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "comm/group.h"
 #include "tests/support/fake_gpu/fake_gpu.h"
 #include "tests/support/frames.h"
+#include "tests/support/nccl_rejoin.h"
 #include "tests/support/patience.h"
 #include "tests/support/status_matchers.h"
 
@@ -182,6 +183,13 @@ TEST_F(NcclGroupTest, AfterALossTheMembersMeetAgain) {
               IsOk());
   EXPECT_THAT(again.first->Await(stream.get(), In(kPatience)), IsOk());
   member.join();
+}
+
+// The same as the real one does where there is a GPU.
+TEST_F(NcclGroupTest, AGroupOfOneThatWasAbortedMeetsElsewhere) {
+  testing::ExpectRejoinsAfterAborts(*nccl_, *gpus_[0],
+                                    [](bool holds) { SetFaults({.work_hangs = holds}); });
+  EXPECT_EQ(NewlyAborted(), 3);
 }
 
 // Sums inside switches have no order that is promised.

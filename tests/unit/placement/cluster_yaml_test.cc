@@ -43,7 +43,7 @@ ClusterProfile TwoWorkers() {
                  .read_bytes_per_s = Figure::Measured(1.5e12),
                  .upload_bytes_per_s = Figure::Assumed(24e9),
                  .download_bytes_per_s = {25e9, Origin::kGiven},
-                 .launch_s = Figure::Measured(4e-6),
+                 .copy_s = Figure::Measured(4e-6),
                  .peers = {{1, GpuPath::kSystem, 12, "nvlink3", Figure::Assumed(8e-6),
                             Figure::Measured(200e9)}}},
                 {.name = "plain", .memory_bytes = kGiB, .free_bytes = 0}};

@@ -54,7 +54,8 @@ TEST_F(FitClusterTest, GpusAreThoseThatAreThereWithTheNumbersGiven) {
                               .memory_bytes = 80,
                               .free_bytes = 70,
                               .upload_bytes_per_s = Figure::Assumed(5),
-                              .launch_s = Figure::Measured(1e-6),
+                              .download_bytes_per_s = Figure::Measured(6),
+                              .copy_s = Figure::Measured(1e-6),
                               .peers = {{.gpu = 1, .path = GpuPath::kSystem}}},
                              {.name = "B", .memory_bytes = 80, .free_bytes = 80}};
   joined_.workers[0].gpu = 1;
@@ -63,8 +64,10 @@ TEST_F(FitClusterTest, GpusAreThoseThatAreThereWithTheNumbersGiven) {
   joined_.workers[1].nccl_version = "2.28.9";
   joined_.workers[1].neuron_rows = model::NeuronRows::kFp8E4M3;
   given_.workers[0].neuron_rows = model::NeuronRows::kFp8E4M3;
-  given_.workers[0].gpus = {
-      {.memory_bytes = 90, .free_bytes = 60, .upload_bytes_per_s = {4, Origin::kGiven}}};
+  given_.workers[0].gpus = {{.memory_bytes = 90,
+                             .free_bytes = 60,
+                             .upload_bytes_per_s = {4, Origin::kGiven},
+                             .download_bytes_per_s = Figure::Assumed(1)}};
   const auto cluster = Fit();
   ASSERT_TRUE(cluster.ok()) << cluster.status();
   EXPECT_EQ(cluster->workers[0].gpus,
@@ -72,7 +75,8 @@ TEST_F(FitClusterTest, GpusAreThoseThatAreThereWithTheNumbersGiven) {
                                    .memory_bytes = 80,
                                    .free_bytes = 60,
                                    .upload_bytes_per_s = {4, Origin::kGiven},
-                                   .launch_s = Figure::Measured(1e-6)}}))
+                                   .download_bytes_per_s = Figure::Measured(6),
+                                   .copy_s = Figure::Measured(1e-6)}}))
       << "the second is left out, as a peer too";
   EXPECT_EQ(cluster->workers[0].gpu, -1) << "which it computes on";
   EXPECT_EQ(cluster->workers[1].gpus, joined_.workers[1].gpus);

@@ -106,6 +106,64 @@ WorkerProfile WorkerOf(std::vector<GpuInfo> gpus) {
   return worker;
 }
 
+// Worker 1 is on a card; its copies were measured.
+ClusterProfile WithACard() {
+  ClusterProfile cluster = ThreeWorkers();
+  GpuInfo gpu;
+  gpu.upload_bytes_per_s = Figure::Measured(4e9);
+  gpu.download_bytes_per_s = Figure::Measured(2e9);
+  gpu.copy_s = Figure::Measured(10e-6);
+  cluster.workers[0].gpus = {GpuInfo{}, gpu};
+  cluster.workers[0].gpu = 1;
+  return cluster;
+}
+
+// zmq-loopback: 26 us and 2.5 GB/s.
+TEST(LinkPreset, AnAssumedHopOfAGpuHasItsCopiesBothWays) {
+  ClusterProfile cluster = WithACard();
+  ASSERT_TRUE(FillLinks(*FindLinkPreset("wan"), LinkKind::kZmq, &cluster).ok());
+  const LinkProfile &out = *cluster.FindLink({1}, {2}), &back = *cluster.FindLink({2}, {1});
+  EXPECT_NEAR(out.latency_s.value, 36e-6, 1e-12);
+  EXPECT_NEAR(back.latency_s.value, 36e-6, 1e-12);
+  EXPECT_NEAR(1 / out.bytes_per_s.value, 1 / 2.5e9 + 1 / 2e9, 1e-18);
+  EXPECT_NEAR(1 / back.bytes_per_s.value, 1 / 2.5e9 + 1 / 4e9, 1e-18);
+  EXPECT_EQ(out.bytes_per_s.origin, Origin::kAssumed);
+  EXPECT_NEAR(out.message_s.value, 10e-6, 1e-12);  // the sender's thread does not wait
+  EXPECT_EQ(out.preset, "zmq-loopback");
+  EXPECT_EQ(out.note, "with the copies from and to GPUs");
+  EXPECT_EQ(*cluster.FindLink({2}, {3}), [] {
+    ClusterProfile plain = ThreeWorkers();
+    (void)FillLinks(*FindLinkPreset("wan"), LinkKind::kZmq, &plain);
+    return *plain.FindLink({2}, {3});
+  }());
+  const ClusterProfile once = cluster;
+  ASSERT_TRUE(FillLinks(*FindLinkPreset("wan"), LinkKind::kZmq, &cluster).ok());
+  EXPECT_EQ(cluster, once) << "what was assumed once stays";
+}
+
+TEST(LinkPreset, AMeasuredHopOfAGpuHasThemAlready) {
+  ClusterProfile cluster = WithACard();
+  cluster.links = {{.from = {1}, .to = {2}, .latency_s = Figure::Measured(5e-6)}};
+  ASSERT_TRUE(FillLinks(*FindLinkPreset("wan"), LinkKind::kZmq, &cluster).ok());
+  EXPECT_EQ(cluster.FindLink({1}, {2})->latency_s, Figure::Measured(5e-6));
+  EXPECT_NEAR(1 / cluster.FindLink({1}, {2})->bytes_per_s.value, 1 / 2.5e9 + 1 / 2e9, 1e-18);
+}
+
+// pcie4: 6 us and 24 GB/s.
+TEST(LinkPreset, CopiesThatNobodyMeasuredAreThoseOfTheBus) {
+  ClusterProfile cluster = ThreeWorkers();
+  for (const size_t i : {size_t{0}, size_t{2}}) {
+    cluster.workers[i].gpus = {{.pcie_generation = 4, .pcie_lanes = 16}};
+    cluster.workers[i].gpu = 0;
+  }
+  cluster.workers[1].gpus = cluster.workers[0].gpus;  // and computes on the CPU
+  ASSERT_TRUE(FillLinks(*FindLinkPreset("1gbe-tcp"), LinkKind::kZmq, &cluster).ok());
+  EXPECT_EQ(cluster.workers[0].gpus[0].copy_s, Figure::Assumed(6e-6));
+  EXPECT_NEAR(cluster.FindLink({1}, {3})->latency_s.value, 30e-6 + 2 * 6e-6, 1e-12);
+  EXPECT_NEAR(1 / cluster.FindLink({1}, {3})->bytes_per_s.value, 1 / 0.117e9 + 2 / 24e9, 1e-18);
+  EXPECT_NEAR(cluster.FindLink({2}, {3})->latency_s.value, 30e-6 + 6e-6, 1e-12);
+}
+
 TEST(FillGpus, NvlinksCountByGenerationAndNumber) {
   WorkerProfile worker = WorkerOf(
       {Gpu(5, 16, 4, {{.gpu = 1, .n_nvlinks = 18}}), Gpu(5, 16, 4, {{.gpu = 0, .n_nvlinks = 9}})});

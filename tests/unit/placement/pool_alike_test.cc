@@ -66,11 +66,36 @@ TEST(PoolAlikeWorkers, GpusOfOneKindAreAlikeWhereverTheySit) {
                     .pci_bus_id = std::to_string(worker.id.value),
                     .free_bytes = worker.id.value,
                     .read_bytes_per_s = Figure::Measured(id * id * 1e12)}};
+    worker.gpu = 0;
   }
   PoolAlikeWorkers(&cluster);
   EXPECT_NEAR(cluster.workers[0].gpus[0].read_bytes_per_s.value, 2e12, 1);
   EXPECT_EQ(cluster.workers[1].read_bytes_per_s, cluster.workers[0].read_bytes_per_s);
   EXPECT_EQ(cluster.workers[2].read_bytes_per_s, Figure::Measured(18e9));
+}
+
+// Each has measured its own card of the two, and assumes of the other what it has to.
+TEST(PoolAlikeWorkers, WorkersOfOneHostAreAlikeOnWhicheverCard) {
+  ClusterProfile cluster{.workers = {Worker(1, 20), Worker(2, 19)}, .links = {}};
+  for (size_t i = 0; i < 2; ++i) {
+    WorkerProfile& worker = cluster.workers[i];
+    worker.gpu = static_cast<int>(i);
+    worker.gpus.resize(2);
+    GpuInfo &own = worker.gpus[i], &other = worker.gpus[1 - i];
+    own.upload_bytes_per_s = Figure::Measured(i == 0 ? 20e9 : 5e9);
+    own.copy_s = Figure::Measured(i == 0 ? 4e-6 : 9e-6);
+    other.upload_bytes_per_s = Figure::Assumed(24e9);
+  }
+  PoolAlikeWorkers(&cluster);
+  for (size_t i = 0; i < 2; ++i) {
+    const std::vector<GpuInfo>& gpus = cluster.workers[i].gpus;
+    EXPECT_NEAR(gpus[i].upload_bytes_per_s.value, 10e9, 1);
+    EXPECT_NEAR(gpus[i].copy_s.value, 6e-6, 1e-12);
+    EXPECT_EQ(gpus[1 - i].upload_bytes_per_s, Figure::Assumed(24e9));
+  }
+  EXPECT_EQ(WithoutNames(cluster.workers[0]).gpus, WithoutNames(cluster.workers[1]).gpus);
+  cluster.workers[1].gpus[1].upload_bytes_per_s.value = 1e9;
+  EXPECT_NE(WithoutNames(cluster.workers[0]).gpus, WithoutNames(cluster.workers[1]).gpus);
 }
 
 TEST(PoolAlikeWorkers, TheOrderOfWorkersDoesNotMatter) {

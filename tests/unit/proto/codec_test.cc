@@ -262,8 +262,8 @@ TEST(Codec, GpusAreWithinTheirLimits) {
   EXPECT_THAT(DecodeStatus(hello).message(), HasSubstr("peer.path out of range"));
   hello.profile.gpus = {{.pcie_lanes = -1}};
   EXPECT_THAT(DecodeStatus(hello).message(), HasSubstr("gpu.pcie_lanes out of range"));
-  hello.profile.gpus = {{.launch_s = placement::Figure::Measured(-1)}};
-  EXPECT_THAT(DecodeStatus(hello).message(), HasSubstr("gpu.launch_s is negative"));
+  hello.profile.gpus = {{.copy_s = placement::Figure::Measured(-1)}};
+  EXPECT_THAT(DecodeStatus(hello).message(), HasSubstr("gpu.copy_s is negative"));
 }
 
 TEST(Codec, MembersOfAGroupAscendAndAreHelpersOfAStage) {

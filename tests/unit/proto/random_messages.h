@@ -171,7 +171,7 @@ class Generator {
                            .read_bytes_per_s = MakeFigure(),
                            .upload_bytes_per_s = MakeFigure(),
                            .download_bytes_per_s = MakeFigure(),
-                           .launch_s = MakeFigure()};
+                           .copy_s = MakeFigure()};
     gpu.peers.resize(Int(0, 3));
     for (auto& peer : gpu.peers) {
       peer = {Int(0, n_gpus - 1), placement::GpuPath(Int(0, 6)), Int(0, 18), Text(), MakeFigure(),

@@ -64,6 +64,7 @@ TEST(BenchFlags, EachErrorNamesItsFlag) {
       {"--repetitions", [](BenchFlags* f) { f->repetitions = 0; }},
       {"--batch-size", [](BenchFlags* f) { f->batch_size = 0; }},
       {"--output", [](BenchFlags* f) { f->format = "xml"; }},
+      {"--cuda-graphs", [](BenchFlags* f) { f->cuda_graphs = "on"; }},
       {"--probe-memory", [](BenchFlags* f) { f->probe_memory = "1K"; }},
       {"--against-timeout", [](BenchFlags* f) { f->against_timeout_s = 0; }},
       {"--against-pattern", [](BenchFlags* f) { f->against_pattern = "x"; }},

@@ -85,6 +85,23 @@ TEST(BenchReport, ComparesPairsAndMedians) {
   EXPECT_THAT(json, HasSubstr("\"paired_ratios\""));
 }
 
+// Only a GPU can replay steps.
+TEST(BenchReport, SaysOfAGpuHowManyStepsWereReplayed) {
+  BenchReport report = OneCase();
+  report.results[0].n_steps = 20;
+  report.results[0].n_replays = 17;
+  EXPECT_THAT(FormatReport(report, ReportFormat::kMarkdown), Not(HasSubstr("replayed")));
+  report.is_apart = true;
+  const std::string text = FormatReport(report, ReportFormat::kMarkdown);
+  EXPECT_THAT(text, HasSubstr("| replayed % |"));
+  EXPECT_THAT(text, HasSubstr(" 85 |\n"));
+  const std::string json = FormatReport(report, ReportFormat::kJson);
+  EXPECT_THAT(json, HasSubstr("\"steps\": 20"));
+  EXPECT_THAT(json, HasSubstr("\"steps_replayed\": 17"));
+  EXPECT_THAT(FormatReport(report, ReportFormat::kCsv), HasSubstr(",0.8500,"));
+  EXPECT_DOUBLE_EQ(CaseResult{}.replayed_share(), 0);
+}
+
 size_t CountCells(const std::string& line) {
   bool quoted = false;
   size_t n = 1;
