@@ -291,12 +291,12 @@ TEST(Codec, GpusOnTheWire) {
                          .peers = {{.path = placement::GpuPath::kSystem, .n_nvlinks = 2}}}};
   std::string got;
   for (const std::byte byte : EncodeToBytes(hello)) got.push_back(static_cast<char>(byte));
-  // GpuInfo is field 15 of the profile: name, memory, NUMA node in zigzag, four unknown figures,
-  // and a peer of field 17 with its path, links and two unknown figures.
+  // GpuInfo is field 15 of the profile: name, memory, NUMA node in zigzag, three unknown
+  // figures, a peer of field 17 with its path, links and two unknown figures, and a fourth.
   const std::string gpu = {'\x7a', '\x1b', '\x0a', '\x01', 'g',    '\x28', '\x01', '\x58',
-                           '\x01', '\x6a', '\x00', '\x72', '\x00', '\x7a', '\x00', '\x82',
-                           '\x01', '\x00', '\x8a', '\x01', '\x08', '\x10', '\x06', '\x18',
-                           '\x02', '\x2a', '\x00', '\x32', '\x00'};
+                           '\x01', '\x6a', '\x00', '\x72', '\x00', '\x7a', '\x00', '\x8a',
+                           '\x01', '\x08', '\x10', '\x06', '\x18', '\x02', '\x2a', '\x00',
+                           '\x32', '\x00', '\x92', '\x01', '\x00'};
   EXPECT_NE(got.find(gpu), std::string::npos);
 }
 
