@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <ostream>
 #include <string>
 
 #include "base/status.h"
@@ -15,6 +16,8 @@ namespace thermocline::kernels {
 struct DeviceMaker {
   std::string name;
   Result<std::unique_ptr<Device>> (*make)();
+
+  friend void PrintTo(const DeviceMaker& maker, std::ostream* out) { *out << maker.name; }
 };
 
 // Skips, with the reason, where there is no such device.
