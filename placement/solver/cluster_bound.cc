@@ -13,6 +13,7 @@
 namespace thermocline::placement {
 namespace {
 
+constexpr double kRounding = 1e-6;  // of a value: far above that of sums, far below any gap told
 constexpr double kNoFit = std::numeric_limits<double>::infinity();
 // Layers x leads x devices: each costs a fraction of a millisecond, so some ten seconds.
 constexpr int64_t kMaxAsked = 30000;
@@ -123,6 +124,10 @@ double ClusterBound(const StageModel& model, SplitObjective objective,
   if (few && objective.latency > 0) bound = LeadsBound(model, objective, stop);
   if ((bound > 0 && objective.latency >= 1) || is_stopped()) return bound;
   return std::max(bound, FreeLinksBound(model, objective));
+}
+
+double WithoutRounding(double bound, double value) {
+  return bound > value && bound <= value * (1 + kRounding) ? value : bound;
 }
 
 }  // namespace thermocline::placement
