@@ -51,11 +51,14 @@ SplitProblem AloneOrShared(const StageModel& model, int device) {
   return one;
 }
 
-// Whoever leads it.
-uint64_t LeadBytes(const StageModel& model, size_t layer) {
-  uint64_t least = model.LeadBytes(static_cast<int>(layer), 0);
-  for (int d = 1; d < model.n_devices(); ++d) {
-    least = std::min(least, model.LeadBytes(static_cast<int>(layer), d));
+// By layer, whoever leads it.
+std::vector<uint64_t> LeastLeadBytes(const StageModel& model) {
+  std::vector<uint64_t> least;
+  for (int l = 0; l < model.n_layer(); ++l) {
+    least.push_back(model.LeadBytes(l, 0));
+    for (int d = 1; d < model.n_devices(); ++d) {
+      least.back() = std::min(least.back(), model.LeadBytes(l, d));
+    }
   }
   return least;
 }
@@ -70,12 +73,14 @@ struct FreeLinks {
 std::optional<FreeLinks> FreeLinksOf(const StageModel& model, SplitObjective objective) {
   std::optional<SplitProblem> all;
   std::vector<double> fixed(model.n_layer(), kNoFit);
+  std::vector<uint64_t> lead_bytes;
+  if (objective.latency == 0) lead_bytes = LeastLeadBytes(model);
   for (int d = 0; d < model.n_devices(); ++d) {
     SplitProblem one = AloneOrShared(model, d);
     if (one.layers.empty()) return std::nullopt;
     for (size_t l = 0; l < fixed.size(); ++l) {
       fixed[l] = std::min(fixed[l], one.layers[l].fixed_s);
-      if (objective.latency == 0) MakeFixedABlock(LeadBytes(model, l), &one.layers[l]);
+      if (objective.latency == 0) MakeFixedABlock(lead_bytes[l], &one.layers[l]);
       one.layers[l].fixed_s = 0;
       one.layers[l].least_active.clear();
       one.layers[l].active.clear();

@@ -20,14 +20,13 @@ class LedLayers {
 
   int n_layer() const { return model_.n_layer(); }
   int n_devices() const { return model_.n_devices(); }
-  // The first device of the same type; such stand for the others as leads.
-  int first(int device) const { return first_[device]; }
+  // The first device of each type, which stands for the others.
   const std::vector<int>& leads() const { return leads_; }
   // Devices of the type of leads()[type].
   double n_alike(size_t type) const { return n_alike_[type]; }
   size_t type(int device) const { return types_[device]; }
   // Of a device, for neurons and for what it leads; 1 or more.
-  double memory(int device) const { return memory_[device]; }
+  double memory(int device) const;
   double lead_bytes(int layer, int device) const;
   double helper_bytes(int device) const { return helper_bytes_[device]; }
   // The most layers in a row that a device has memory to lead.
@@ -46,10 +45,11 @@ class LedLayers {
 
  private:
   const StageModel& model_;
-  std::vector<int> first_, leads_, caps_;
+  std::vector<int> leads_, caps_;
   std::vector<size_t> types_;
   std::vector<double> n_alike_;
-  std::vector<double> memory_, helper_bytes_;
+  std::vector<uint64_t> most_memory_;
+  std::vector<double> helper_bytes_;
   std::vector<std::vector<uint64_t>> lead_bytes_;  // by type, by layer
   double least_hop_s_ = 0;
 };
