@@ -7,8 +7,10 @@
 // host runs ahead of its cards; the time of a call is until it returns, that of a layer until all
 // is done. LIBRARY stands for both libraries, in tests.
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <span>
 #include <string>
 #include <thread>
