@@ -34,6 +34,8 @@ std::vector<int> LengthsOf(const LedLayers& layers) {
   std::sort(wanted.rbegin(), wanted.rend());
   const int longest = wanted.front();
   if (longest == 0) return {};
+  // By a ratio, as the longer a stage the less does one layer more change of a place's share in
+  // each; a third less leaves kMaxLengths something to choose from among the lengths up to 8.
   for (int length = longest; length > 1; length = length * 2 / 3) wanted.push_back(length);
   std::vector<int> lengths = {longest};
   if (longest > 1) lengths.push_back(1);
@@ -100,8 +102,10 @@ class Bound {
   // Prices were found by what splits cost that a search finds. Certificates are less, the more so
   // the more is priced, so a few layers tell how much of the prices is best.
   void Choose(const PlacePrices& found, const std::vector<int>& kinds) {
+    // Of places and of bytes: as found, a little less of both, places at half and for nothing, as
+    // certificates lose most by those; and neither, below which prices must not put the bound.
     static constexpr std::pair<double, double> kShares[] = {
-        {1, 1}, {0.85, 0.85}, {0.5, 1}, {0, 1}, {0, 0}};  // of places, of bytes
+        {1, 1}, {0.85, 0.85}, {0.5, 1}, {0, 1}, {0, 0}};
     PlacePrices best = found;
     double most = -kNone;
     for (const auto& [of_places, of_bytes] : kShares) {

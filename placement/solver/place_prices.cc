@@ -21,6 +21,10 @@ constexpr size_t kLeads = 3;    // asked for a layer between rounds in which all
 constexpr int kAskAll = 6;      // rounds from one such to the next
 constexpr double kNoPrice = std::numeric_limits<double>::infinity();
 constexpr double kScaledValue = 100;  // what the master's objective is about
+// Of that, what a column gains at least: a millionth of the value, far below kGap.
+constexpr double kLeastGain = 1e-4;
+// Prices of a master of few columns swing from end to end: of the way to them from the best known.
+constexpr double kStep = 0.5;
 
 // What a layer takes under one lead in a stage of one length.
 struct Answer {
@@ -109,9 +113,9 @@ class Search {
   PlacePrices HalfWay(const PlacePrices& to) const {
     PlacePrices prices = best_;
     for (size_t d = 0; d < prices.byte.size(); ++d) {
-      prices.byte[d] += 0.5 * (to.byte[d] - prices.byte[d]);
-      prices.place[d] += 0.5 * (to.place[d] - prices.place[d]);
-      prices.busy[d] += 0.5 * (to.busy[d] - prices.busy[d]);
+      prices.byte[d] += kStep * (to.byte[d] - prices.byte[d]);
+      prices.place[d] += kStep * (to.place[d] - prices.place[d]);
+      prices.busy[d] += kStep * (to.busy[d] - prices.busy[d]);
     }
     return prices;
   }
@@ -231,7 +235,7 @@ class Search {
       const auto layer = static_cast<int>(sample);
       const double cost = Weight() * answer.cost / scale_;
       std::vector<double> usage = UsageOf(answer);
-      if (if_better && master->ReducedCost(layer, cost, usage) >= -kGap * 1e-1) continue;
+      if (if_better && master->ReducedCost(layer, cost, usage) >= -kLeastGain) continue;
       master->AddColumn(layer, cost, std::move(usage));
       added = true;
     }
