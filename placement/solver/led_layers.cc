@@ -43,6 +43,9 @@ std::vector<int> FirstOfTypes(const StageModel& model) {
   return first;
 }
 
+LayerForm::LayerForm(SplitProblem of)
+    : problem(std::move(of)), tables(problem, problem.layers[0]) {}
+
 LedLayers::LedLayers(const StageModel& model) : model_(model), least_hop_s_(LeastHop(model)) {
   const std::vector<int> first = FirstOfTypes(model);
   for (int d = 0; d < n_devices(); ++d) {
@@ -93,6 +96,17 @@ std::optional<SplitProblem> LedLayers::Alone(int layer, int lead) const {
   SplitProblem problem = model_.Times(layer, layer + 1, {lead});
   if (!CheckProblem(problem).ok()) return std::nullopt;
   return problem;
+}
+
+LedLayer LedLayers::Of(int layer, int lead) const {
+  LedLayer led{.layer = layer, .lead = lead, .shared = nullptr, .alone = nullptr};
+  if (auto shared = Shared(layer, lead)) {
+    led.shared = std::make_unique<const LayerForm>(*std::move(shared));
+  }
+  if (auto alone = Alone(layer, lead)) {
+    led.alone = std::make_unique<const LayerForm>(*std::move(alone));
+  }
+  return led;
 }
 
 std::vector<int> LedLayers::FirstOfLayerKinds() const {

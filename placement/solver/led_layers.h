@@ -3,15 +3,37 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
+#include "placement/solver/layer_tables.h"
 #include "placement/solver/stage_search.h"
 
 namespace thermocline::placement {
 
 // By device: the first of its type.
 std::vector<int> FirstOfTypes(const StageModel& model);
+
+// A layer by itself, with the tables of it. Immutable; the tables borrow the problem, so it stays
+// where it is.
+struct LayerForm {
+  explicit LayerForm(SplitProblem of);
+  LayerForm(const LayerForm&) = delete;
+  LayerForm& operator=(const LayerForm&) = delete;
+
+  const SplitProblem problem;
+  const LayerTables tables;
+};
+
+// A layer under a lead, in the two forms that it may have there. Null: the numbers are impossible.
+struct LedLayer {
+  int layer = 0;
+  int lead = 0;
+  // On all devices (LedLayers::Group), each with all its memory and any part allowed.
+  std::unique_ptr<const LayerForm> shared;
+  std::unique_ptr<const LayerForm> alone;  // on the lead
+};
 
 // Borrows the model. Immutable.
 class LedLayers {
@@ -36,14 +58,14 @@ class LedLayers {
 
   // All devices, `lead` first: the order of devices in the problems of a layer under it.
   std::vector<int> Group(int lead) const;
-  // A layer on all devices under `lead`, each with all its memory and any part allowed, and on it
-  // alone. Nullopt: the numbers are impossible.
-  std::optional<SplitProblem> Shared(int layer, int lead) const;
-  std::optional<SplitProblem> Alone(int layer, int lead) const;
+  LedLayer Of(int layer, int lead) const;
   // By layer: the first one that is equal to it whoever leads.
   std::vector<int> FirstOfLayerKinds() const;
 
  private:
+  std::optional<SplitProblem> Shared(int layer, int lead) const;
+  std::optional<SplitProblem> Alone(int layer, int lead) const;
+
   const StageModel& model_;
   std::vector<int> leads_, caps_;
   std::vector<size_t> types_;
