@@ -12,6 +12,7 @@
 #include "placement/forecast.h"
 #include "placement/op_time.h"
 #include "placement/plan_links.h"
+#include "placement/reason_text.h"
 #include "tools/table.h"
 
 namespace thermocline::tools {
@@ -63,7 +64,7 @@ std::string MemberTable(const PlanSources& sources, const placement::PlannedMode
       const auto* worker = sources.cluster.FindWorker(members[m].worker);
       std::vector<std::string> cells = {
           m == 0 ? Str(i) : "",
-          m == 0 ? Str(stage.layers.begin, "-", stage.layers.end - 1) : "",
+          m == 0 ? placement::LayersText(stage.layers.begin, stage.layers.end) : "",
           Str(members[m].worker),
           worker->host,
           m == 0 ? "lead" : "helper",
