@@ -122,8 +122,8 @@ TEST(StageSearch, EqualLayersGiveThePlansAndBoundsOfLayersThatDiffer) {
     const StageSearchResult equal = Search(Workers(9, workers, 0.2), options);
     const StageSearchResult unequal = Search(Wrinkled(9, workers, 0.2), options);
     EXPECT_NEAR(equal.value, unequal.value, 1e-3 * unequal.value) << latency;
-    // Where both count, prices of time are looked for, too, by columns of one layer if all are equal
-    // and of three if they differ, and end elsewhere.
+    // Where both count, prices of time are looked for, too, by columns of one layer if all are
+    // equal and of three if they differ, and end elsewhere.
     const double apart = latency > 0 && latency < 1 ? 0.05 : 1e-3;
     EXPECT_NEAR(equal.lower_bound, unequal.lower_bound, apart * unequal.lower_bound) << latency;
   }
