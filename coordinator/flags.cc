@@ -16,6 +16,7 @@
 #include "placement/cluster_yaml.h"
 #include "placement/plan_tables.h"
 #include "placement/planner.h"
+#include "placement/wire_dtypes.h"
 
 namespace thermocline::coordinator {
 namespace {
@@ -46,15 +47,6 @@ Result<T> Choose(std::string_view flag, const std::string& text,
   return InvalidArgument(Str("unknown ", flag, " \"", Printable(text), "\"; one of", names));
 }
 
-// Within a host, and between hosts.
-struct WireDtypes {
-  DType within = DType::kF32;
-  std::optional<DType> between;  // where it is another one
-};
-constexpr Choice<WireDtypes> kWireDtypes[] = {{"f32", {}},
-                                              {"f16", {DType::kF16, {}}},
-                                              {"bf16", {DType::kBF16, {}}},
-                                              {"auto", {DType::kF32, DType::kF16}}};
 // nullopt: each pair of workers what both have.
 constexpr Choice<std::optional<placement::LinkKind>> kTransports[] = {
     {"auto", std::nullopt}, {"mpi", placement::LinkKind::kMpi}, {"zmq", placement::LinkKind::kZmq}};
@@ -129,7 +121,7 @@ Status ResolvePlan(const ServeFlags& flags, WorkerSource workers, EngineOptions*
   }
   plan.n_parallel = flags.n_parallel;
   TC_ASSIGN_OR_RETURN(plan.kv.dtype, model::ParseKvDtype(flags.kv_dtype));
-  TC_ASSIGN_OR_RETURN(const WireDtypes wire, Choose("--wire-dtype", flags.wire_dtype, kWireDtypes));
+  TC_ASSIGN_OR_RETURN(const auto wire, placement::ParseWireDtypes(flags.wire_dtype));
   plan.wire = wire.within;
   plan.wire_between_hosts = wire.between;
   TC_RETURN_IF_ERROR(ResolveTransport(flags, workers, &plan));

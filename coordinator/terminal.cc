@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "base/units.h"
 #include "coordinator/plan_text.h"
+#include "placement/reason_text.h"
 
 namespace thermocline::coordinator {
 namespace {
@@ -31,7 +32,7 @@ std::string Padded(const std::string& text, size_t width) {
 
 std::string LayersOf(const WorkerStatus& worker) {
   if (worker.stage < 0) return "spare";
-  return Str(worker.layer_begin, "-", worker.layer_end - 1);
+  return placement::LayersText(worker.layer_begin, worker.layer_end);
 }
 
 std::string StageOf(const WorkerStatus& worker) {

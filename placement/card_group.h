@@ -1,5 +1,7 @@
-// Which helpers of a stage are on cards in a group with their lead, and what comes by it: one rule
-// for the coordinator, which makes groups, and the planner, which says what they are worth.
+// Which helpers of a stage are on cards in a group with their lead, and what comes by it. Of those
+// that can be in one, one rule for the coordinator, which makes groups, and the planner, which says
+// what they are worth. Who can be each knows by itself: the planner by profiles (below), the
+// coordinator by what workers say of their cards and of NCCL as they are now (gpu_group).
 #pragma once
 
 #include <vector>

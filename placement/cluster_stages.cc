@@ -31,8 +31,8 @@ ClusterStages::ClusterStages(BatchCosts& costs, int64_t n_sequences, LeastParts 
       bytes_(costs.bytes()),
       overhead_(costs.overhead()),
       wires_(PairWires::Of(costs.options().request, inputs_.cluster)),
-      kv_layer_bytes_(KvPageBytes(inputs_.config, costs.options().request.kv) * uint64_t(n_pages)) {
-}
+      kv_layer_bytes_(KvPageBytes(inputs_.config, costs.options().request.kv) * uint64_t(n_pages)),
+      lead_fixed_(FixedOfLeads()) {}
 
 int ClusterStages::DeviceType(int device) const {
   for (int other = 0; other < device; ++other) {
@@ -76,7 +76,7 @@ SplitProblem ClusterStages::Times(int begin, int end, const std::vector<int>& gr
 
 uint64_t ClusterStages::MostMemory(int device) const {
   const WorkerProfile& worker = WorkerAt(device);
-  uint64_t fixed = FixedOfLeads().stage;
+  uint64_t fixed = lead_fixed_.stage;
   for (int layer = 0; layer < n_layer() && n_devices() > 1; ++layer) {
     const model::LayerRange one = LayersOf(layer, layer + 1);
     // What is fixed of a helper's counts one neuron.
@@ -94,9 +94,8 @@ uint64_t ClusterStages::LeadBytes(int layer, int device) const {
     return FixedBytes({layer, end, false, false}, worker, true, 1);
   };
   uint64_t n_bytes = of_layers(layer + 1) - of_layers(layer);
-  const LeadFixed fixed = FixedOfLeads();
-  if (layer == 0) n_bytes += fixed.embed;
-  if (layer == n_layer() - 1) n_bytes += fixed.head;
+  if (layer == 0) n_bytes += lead_fixed_.embed;
+  if (layer == n_layer() - 1) n_bytes += lead_fixed_.head;
   return AsOthersCount(n_bytes, LeastShare(worker), Rounding::kDown);
 }
 

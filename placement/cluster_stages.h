@@ -77,6 +77,7 @@ class ClusterStages final : public StageModel {
   const OverheadModel& overhead_;
   const PairWires wires_;
   const uint64_t kv_layer_bytes_;
+  const LeadFixed lead_fixed_;
 };
 
 }  // namespace thermocline::placement

@@ -12,11 +12,11 @@ Status CheckRange(std::string_view name, int64_t value, int64_t low, int64_t hig
   return InvalidArgument(Str(name, " out of range: ", value, " is not in ", low, "..", high));
 }
 
+}  // namespace
+
 int64_t PagesOf(int64_t n_tokens, int page_tokens) {
   return (n_tokens + page_tokens - 1) / page_tokens;
 }
-
-}  // namespace
 
 int ContextDemand::ContextOf(int64_t n_pages, int page_tokens) const {
   return static_cast<int>(std::min<int64_t>(n_ctx, n_pages * page_tokens));

@@ -24,6 +24,9 @@ inline constexpr int kMaxPlanStepTokens = 1 << 20;
 // position in all layers of the largest model (kMaxEmbd, kMaxLayers) it stays within 64 bits.
 inline constexpr int64_t kMaxKvTokens = int64_t{1} << 32;
 
+// That a sequence of so many tokens takes; page_tokens is 1 or more.
+int64_t PagesOf(int64_t n_tokens, int page_tokens);
+
 struct ContextDemand {
   int n_ctx = 0;             // wished
   int64_t least_pages = 0;   // without these there is no plan

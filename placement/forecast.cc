@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "placement/batch_costs.h"
 #include "placement/card_group.h"
+#include "placement/context.h"
 #include "placement/cost_model.h"
 #include "placement/solver/split_cost.h"
 
@@ -220,7 +221,7 @@ Result<PlanSpeed> SpeedOf(const Plan& plan, BatchCosts& costs) {
 int64_t StreamsHeld(const Plan& plan, const PlannerOptions& options) {
   const int64_t n_tokens =
       std::clamp<int64_t>(options.n_context + 1, 1, std::max<int64_t>(plan.n_ctx, 1));
-  const int64_t n_pages = DivideUp(n_tokens, std::max<int64_t>(plan.kv.page_tokens, 1));
+  const int64_t n_pages = PagesOf(n_tokens, std::max(plan.kv.page_tokens, 1));
   return std::clamp<int64_t>(plan.kv.n_pages / n_pages, 1, StreamsOf(options));
 }
 

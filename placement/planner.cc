@@ -15,6 +15,7 @@
 #include "placement/op_time.h"
 #include "placement/search_aims.h"
 #include "placement/share_heads.h"
+#include "placement/solver/cluster_bound.h"
 #include "placement/solver/stage_search.h"
 #include "placement/stage_plan.h"
 #include "placement/value_bound.h"
@@ -170,13 +171,6 @@ class PlanSearch {
   const int64_t n_pages_;
   const std::vector<SearchAim> aims_;
 };
-
-// Times that are equal but for roundings may put a bound a little above the plan. What is above by
-// more is a wrong bound, which must be seen.
-double WithoutRounding(double bound_s, double value_s) {
-  constexpr double kRounding = 1e-6;
-  return bound_s > value_s && bound_s <= value_s * (1 + kRounding) ? value_s : bound_s;
-}
 
 Status CheckInputs(const PlannerInputs& inputs, const PlannerOptions& options) {
   if (inputs.cluster.workers.empty()) return InvalidArgument("cluster has no workers");

@@ -11,4 +11,8 @@ std::string MillisecondsText(double seconds) {
   return Str(std::round(1e3 * seconds * per_ms) / per_ms, " ms");
 }
 
+std::string LayersText(int begin, int end) {
+  return begin == end - 1 ? Str(begin) : Str(begin, "-", end - 1);
+}
+
 }  // namespace thermocline::placement

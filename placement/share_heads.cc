@@ -20,6 +20,9 @@ namespace {
 constexpr double kLeastGain = 0.01;
 // Of a rate, so little that one head is left.
 constexpr double kLeastPart = 1e-6;
+// Of helpers' rates: all, and less by halves where memory is short. Of eight KV heads, which most
+// models do not exceed, an eighth would be one, as kLeastPart is.
+constexpr double kParts[] = {1.0, 0.5, 0.25};
 
 // Of `n` things to members by weight: whole numbers that differ from their portions by less than
 // one, but for members with a weight that would have none, which get one of the largest part, as
@@ -74,13 +77,13 @@ class HeadSharing {
       rates[at + 1] = RateOf(stage.helpers[at].worker);
     }
     PlannedModel best = *planned_;
-    for (const double part : {1.0, 0.5, 0.25}) {
+    for (const double part : kParts) {
       std::vector<double> all = rates;
       for (size_t m = 1; m < all.size(); ++m) all[m] *= part;
       Try(i, all, &best);
     }
     for (const int h : group.helpers) {
-      for (const double part : {0.5, 0.25, kLeastPart}) {
+      for (const double part : {kParts[1], kParts[2], kLeastPart}) {
         std::vector<double> less = rates;
         less[static_cast<size_t>(h) + 1] *= part;
         Try(i, less, &best);

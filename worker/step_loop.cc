@@ -19,8 +19,6 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// How long the step thread waits before it looks whether it should stop.
-constexpr Duration kPollInterval = milliseconds(100);
 // Of work that does not go on, how often the device is asked whether it answers: rarely beside a
 // step, often beside a device's own patience.
 constexpr Duration kDeviceLookInterval = std::chrono::seconds(2);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -106,6 +107,9 @@ class StepLoop {
   void Probe(const proto::ProbeLink& request);
 
  private:
+  // How long the step thread waits before it looks whether it should stop.
+  static constexpr Duration kPollInterval = std::chrono::milliseconds(100);
+
   // A probe that waits for a gap between batches, and until when it may begin.
   struct WaitingProbe {
     proto::ProbeLink request;

@@ -103,7 +103,6 @@ Status StepLoop::JoinNeighbours() {
 void StepLoop::AwaitVerdict(const Status& loss) const {
   // Silence is noticed after seconds, and a plan takes some more.
   constexpr Duration kPatience = std::chrono::seconds(30);
-  constexpr Duration kPollInterval = std::chrono::milliseconds(100);
   LogError("worker",
            Str("epoch ", assignment_.message.plan.epoch, ": the group of GPUs of stage ",
                assignment_.message.stage, " is lost to worker ", assignment_.self, ": ", loss));

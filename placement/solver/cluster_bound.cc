@@ -13,8 +13,10 @@
 namespace thermocline::placement {
 namespace {
 
+constexpr double kRounding = 1e-6;  // of a value: far above that of sums, far below any gap told
 constexpr double kNoFit = std::numeric_limits<double>::infinity();
-// Layers x leads x devices: each costs a fraction of a millisecond, so some ten seconds.
+// Layers x leads x devices: with all lengths, samples and prices each costs 0.3 to 0.5 ms of a
+// processor (6.5 s for 20 480, 2.0 s for 3840, docs/placement.md), so some ten to fifteen seconds.
 constexpr int64_t kMaxAsked = 30000;
 
 // What is fixed as one more block, which any device may have: where only the bottleneck counts,
@@ -50,11 +52,14 @@ SplitProblem AloneOrShared(const StageModel& model, int device) {
   return one;
 }
 
-// Whoever leads it.
-uint64_t LeadBytes(const StageModel& model, size_t layer) {
-  uint64_t least = model.LeadBytes(static_cast<int>(layer), 0);
-  for (int d = 1; d < model.n_devices(); ++d) {
-    least = std::min(least, model.LeadBytes(static_cast<int>(layer), d));
+// By layer, whoever leads it.
+std::vector<uint64_t> LeastLeadBytes(const StageModel& model) {
+  std::vector<uint64_t> least;
+  for (int l = 0; l < model.n_layer(); ++l) {
+    least.push_back(model.LeadBytes(l, 0));
+    for (int d = 1; d < model.n_devices(); ++d) {
+      least.back() = std::min(least.back(), model.LeadBytes(l, d));
+    }
   }
   return least;
 }
@@ -69,12 +74,14 @@ struct FreeLinks {
 std::optional<FreeLinks> FreeLinksOf(const StageModel& model, SplitObjective objective) {
   std::optional<SplitProblem> all;
   std::vector<double> fixed(model.n_layer(), kNoFit);
+  std::vector<uint64_t> lead_bytes;
+  if (objective.latency == 0) lead_bytes = LeastLeadBytes(model);
   for (int d = 0; d < model.n_devices(); ++d) {
     SplitProblem one = AloneOrShared(model, d);
     if (one.layers.empty()) return std::nullopt;
     for (size_t l = 0; l < fixed.size(); ++l) {
       fixed[l] = std::min(fixed[l], one.layers[l].fixed_s);
-      if (objective.latency == 0) MakeFixedABlock(LeadBytes(model, l), &one.layers[l]);
+      if (objective.latency == 0) MakeFixedABlock(lead_bytes[l], &one.layers[l]);
       one.layers[l].fixed_s = 0;
       one.layers[l].least_active.clear();
       one.layers[l].active.clear();
@@ -123,6 +130,10 @@ double ClusterBound(const StageModel& model, SplitObjective objective,
   if (few && objective.latency > 0) bound = LeadsBound(model, objective, stop);
   if ((bound > 0 && objective.latency >= 1) || is_stopped()) return bound;
   return std::max(bound, FreeLinksBound(model, objective));
+}
+
+double WithoutRounding(double bound, double value) {
+  return bound > value && bound <= value * (1 + kRounding) ? value : bound;
 }
 
 }  // namespace thermocline::placement

@@ -34,6 +34,8 @@ std::vector<int> LengthsOf(const LedLayers& layers) {
   std::sort(wanted.rbegin(), wanted.rend());
   const int longest = wanted.front();
   if (longest == 0) return {};
+  // By a ratio, as the longer a stage the less does one layer more change of a place's share in
+  // each; a third less leaves kMaxLengths something to choose from among the lengths up to 8.
   for (int length = longest; length > 1; length = length * 2 / 3) wanted.push_back(length);
   std::vector<int> lengths = {longest};
   if (longest > 1) lengths.push_back(1);
@@ -81,18 +83,13 @@ class Bound {
 
  private:
   // A layer in a stage of lengths_[length] layers under a lead, with a good split of it or none.
-  struct Led {
+  struct Asked {
     size_t length = 0;
-    size_t of = 0;  // the lead's problems
+    size_t of = 0;  // of the layer's leads
     SplitPrices prices;
     double fixed = 0;  // of the cost, whatever the split
     double price = kNone;
     std::optional<LayerSplit> known;
-  };
-  struct Problems {
-    int lead = 0;
-    std::optional<SplitProblem> shared, alone;
-    std::optional<LayerTables> shared_tables, alone_tables;
   };
 
   bool is_stopped() const { return stop_ != nullptr && *stop_; }
@@ -100,8 +97,10 @@ class Bound {
   // Prices were found by what splits cost that a search finds. Certificates are less, the more so
   // the more is priced, so a few layers tell how much of the prices is best.
   void Choose(const PlacePrices& found, const std::vector<int>& kinds) {
+    // Of places and of bytes: as found, a little less of both, places at half and for nothing, as
+    // certificates lose most by those; and neither, below which prices must not put the bound.
     static constexpr std::pair<double, double> kShares[] = {
-        {1, 1}, {0.85, 0.85}, {0.5, 1}, {0, 1}, {0, 0}};  // of places, of bytes
+        {1, 1}, {0.85, 0.85}, {0.5, 1}, {0, 1}, {0, 0}};
     PlacePrices best = found;
     double most = -kNone;
     for (const auto& [of_places, of_bytes] : kShares) {
@@ -130,83 +129,70 @@ class Bound {
            static_cast<double>(n);
   }
 
-  std::vector<Problems> ProblemsOf(int layer) const {
-    std::vector<Problems> all;
-    all.reserve(layers_.leads().size());
-    for (const int lead : layers_.leads()) {
-      Problems& of =
-          all.emplace_back(Problems{lead, layers_.Shared(layer, lead), layers_.Alone(layer, lead)});
-      if (of.shared) of.shared_tables.emplace(*of.shared, of.shared->layers[0]);
-      if (of.alone) of.alone_tables.emplace(*of.alone, of.alone->layers[0]);
-    }
-    return all;
-  }
-
   // By length: what the layer costs at least there, whoever leads it. A lead counts in each length
   // above which it can lead a stage, so that between two lengths the leads of the longer one do.
   std::vector<double> CostsOf(int layer) const {
-    const std::vector<Problems> problems = ProblemsOf(layer);
-    std::vector<Led> asked;
-    for (size_t of = 0; of < problems.size(); ++of) {
+    std::vector<LedLayer> leads;
+    for (const int lead : layers_.leads()) leads.push_back(layers_.Of(layer, lead));
+    std::vector<Asked> asked;
+    for (size_t of = 0; of < leads.size(); ++of) {
       std::optional<LayerSplit> known;
       for (size_t k = lengths_.size(); k > 0; --k) {
         const int shortest = k > 1 ? lengths_[k - 2] + 1 : 1;
-        if (layers_.cap(problems[of].lead) < shortest) continue;
-        asked.push_back(LedIn(layer, k - 1, of, problems[of], &known));
+        if (layers_.cap(leads[of].lead) < shortest) continue;
+        asked.push_back(AskedIn(k - 1, of, leads[of], &known));
       }
     }
     std::stable_sort(asked.begin(), asked.end(),
-                     [](const Led& a, const Led& b) { return a.price < b.price; });
+                     [](const Asked& a, const Asked& b) { return a.price < b.price; });
     std::vector<double> costs(lengths_.size(), kNone);
     double least = kNone;
-    for (const Led& led : asked) {
+    for (const Asked& ask : asked) {
       if (is_stopped()) break;
-      const double enough = std::min(costs[led.length], kFar * least);
-      const double cost = CostOf(led, problems[led.of], enough);
-      costs[led.length] = std::min(costs[led.length], cost);
+      const double enough = std::min(costs[ask.length], kFar * least);
+      const double cost = CostOf(ask, leads[ask.of], enough);
+      costs[ask.length] = std::min(costs[ask.length], cost);
       least = std::min(least, cost);
     }
     return costs;
   }
 
-  Led LedIn(int layer, size_t length, size_t of, const Problems& problems,
-            std::optional<LayerSplit>* known) const {
-    const int lead = problems.lead, n_stage = lengths_[length];
-    Led led{.length = length,
-            .of = of,
-            .prices = prices_.Of(layers_, lead, n_stage),
-            .fixed = prices_.LeadPrice(layers_, layer, lead, n_stage)};
-    if (problems.shared_tables) {
-      const LayerTables& tables = *problems.shared_tables;
+  Asked AskedIn(size_t length, size_t of, const LedLayer& led,
+                std::optional<LayerSplit>* known) const {
+    const int n_stage = lengths_[length];
+    Asked ask{.length = length,
+              .of = of,
+              .prices = prices_.Of(layers_, led.lead, n_stage),
+              .fixed = prices_.LeadPrice(layers_, led.layer, led.lead, n_stage)};
+    if (led.shared) {
+      const LayerTables& tables = led.shared->tables;
       // One that is good in the longest stages is in others, too.
-      if (!*known) *known = BestLayerSplit(tables, led.prices, {.thorough = false});
-      led.known = *known;
-      if (led.known) led.price = led.fixed + tables.Price(led.prices, *led.known);
+      if (!*known) *known = BestLayerSplit(tables, ask.prices, {.thorough = false});
+      ask.known = *known;
+      if (ask.known) ask.price = ask.fixed + tables.Price(ask.prices, *ask.known);
     }
-    led.price = std::min(led.price, led.fixed + PriceAlone(led, problems));
-    return led;
+    ask.price = std::min(ask.price, ask.fixed + PriceAlone(ask, led));
+    return ask;
   }
 
-  double PriceAlone(const Led& led, const Problems& problems) const {
-    if (!problems.alone_tables) return kNone;
-    const LayerTables& tables = *problems.alone_tables;
-    const SplitPrices prices = {
-        .latency = led.prices.latency, .byte = {led.prices.byte[0]}, .busy = {led.prices.busy[0]}};
-    const double upper = tables.Price(prices, {{0, tables.n_blocks()}});
+  double PriceAlone(const Asked& ask, const LedLayer& led) const {
+    if (!led.alone) return kNone;
+    const LayerTables& tables = led.alone->tables;
+    const double upper = tables.Price(ask.prices, {{0, tables.n_blocks()}});
     return upper - kRounding * std::abs(upper);
   }
 
-  double CostOf(const Led& led, const Problems& problems, double enough) const {
-    double cost = PriceAlone(led, problems);
-    if (problems.shared_tables) {
-      const LayerTables& tables = *problems.shared_tables;
+  double CostOf(const Asked& ask, const LedLayer& led, double enough) const {
+    double cost = PriceAlone(ask, led);
+    if (led.shared) {
+      const LayerTables& tables = led.shared->tables;
       // The search for one may have missed those that there are.
-      const double shared = led.known
-                                ? LayerBound(tables, led.prices, *led.known, enough - led.fixed)
-                                : tables.FixedPrice(led.prices);
+      const double shared = ask.known
+                                ? LayerBound(tables, ask.prices, *ask.known, enough - ask.fixed)
+                                : tables.FixedPrice(ask.prices);
       cost = std::min(cost, shared);
     }
-    return led.fixed + cost;
+    return ask.fixed + cost;
   }
 
   // Of all cuts into stages, one for each device at most: a[i] is the least of the first i layers.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <tuple>
 #include <utility>
 
 namespace thermocline::placement {
@@ -42,23 +43,30 @@ std::vector<int> FirstOfTypes(const StageModel& model) {
   return first;
 }
 
-LedLayers::LedLayers(const StageModel& model)
-    : model_(model), first_(FirstOfTypes(model)), least_hop_s_(LeastHop(model)) {
+LayerForm::LayerForm(SplitProblem of)
+    : problem(std::move(of)), tables(problem, problem.layers[0]) {}
+
+LedLayers::LedLayers(const StageModel& model) : model_(model), least_hop_s_(LeastHop(model)) {
+  const std::vector<int> first = FirstOfTypes(model);
   for (int d = 0; d < n_devices(); ++d) {
-    if (first_[d] == d) {
+    if (first[d] == d) {
       types_.push_back(leads_.size());
       leads_.push_back(d);
       n_alike_.push_back(0);
       std::vector<uint64_t>& layers = lead_bytes_.emplace_back();
       for (int l = 0; l < n_layer(); ++l) layers.push_back(model.LeadBytes(l, d));
     } else {
-      types_.push_back(types_[first_[d]]);
+      types_.push_back(types_[first[d]]);
     }
     n_alike_[types_[d]] += 1;
-    memory_.push_back(std::max(1.0, static_cast<double>(model.MostMemory(d))));
+    most_memory_.push_back(model.MostMemory(d));
     helper_bytes_.push_back(static_cast<double>(model.HelperBytes(d)));
-    caps_.push_back(LongestRun(lead_bytes_[types_[d]], memory_.back()));
+    caps_.push_back(LongestRun(lead_bytes_[types_[d]], memory(d)));
   }
+}
+
+double LedLayers::memory(int device) const {
+  return std::max(1.0, static_cast<double>(most_memory_[device]));
 }
 
 double LedLayers::lead_bytes(int layer, int device) const {
@@ -79,7 +87,7 @@ std::optional<SplitProblem> LedLayers::Shared(int layer, int lead) const {
   if (!CheckProblem(problem).ok()) return std::nullopt;
   problem.layers[0].least_active.clear();
   for (size_t i = 0; i < group.size(); ++i) {
-    problem.devices[i].memory_bytes = model_.MostMemory(group[i]);
+    problem.devices[i].memory_bytes = most_memory_[group[i]];
   }
   return problem;
 }
@@ -90,11 +98,22 @@ std::optional<SplitProblem> LedLayers::Alone(int layer, int lead) const {
   return problem;
 }
 
+LedLayer LedLayers::Of(int layer, int lead) const {
+  LedLayer led{.layer = layer, .lead = lead, .shared = nullptr, .alone = nullptr};
+  if (auto shared = Shared(layer, lead)) {
+    led.shared = std::make_unique<const LayerForm>(*std::move(shared));
+  }
+  if (auto alone = Alone(layer, lead)) {
+    led.alone = std::make_unique<const LayerForm>(*std::move(alone));
+  }
+  return led;
+}
+
 std::vector<int> LedLayers::FirstOfLayerKinds() const {
   std::vector<int> first(static_cast<size_t>(n_layer()), 0);
   for (const int lead : leads_) {
     const auto forms = [&](int l) {
-      return std::tuple(Shared(l, lead), Alone(l, lead), model_.LeadBytes(l, lead));
+      return std::tuple(Shared(l, lead), Alone(l, lead), lead_bytes(l, lead));
     };
     const std::vector<int> before = first;    // under the other leads
     std::map<int, decltype(forms(0))> known;  // by first layer

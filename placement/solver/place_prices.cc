@@ -21,6 +21,10 @@ constexpr size_t kLeads = 3;    // asked for a layer between rounds in which all
 constexpr int kAskAll = 6;      // rounds from one such to the next
 constexpr double kNoPrice = std::numeric_limits<double>::infinity();
 constexpr double kScaledValue = 100;  // what the master's objective is about
+// Of that, what a column gains at least: a millionth of the value, far below kGap.
+constexpr double kLeastGain = 1e-4;
+// Prices of a master of few columns swing from end to end: of the way to them from the best known.
+constexpr double kStep = 0.5;
 
 // What a layer takes under one lead in a stage of one length.
 struct Answer {
@@ -29,13 +33,19 @@ struct Answer {
   std::vector<double> places, memory, busy;  // by device; of all its memory
 };
 
-// A layer under one lead.
-struct Led {
-  int layer = 0;
-  int lead = 0;
-  std::optional<SplitProblem> shared, alone;
+// A layer under one lead, and what is known of it.
+struct Sample {
+  LedLayer led;
   std::vector<LayerSplit> known;  // by length
   double price = kNoPrice;        // the least when it was last asked
+};
+
+// What is offered to an answer: splits of a layer in a stage of so many, at these prices.
+struct Pricing {
+  const LedLayer& led;
+  int n_stage;
+  SplitPrices prices;
+  double lead_price;
 };
 
 class Search {
@@ -50,10 +60,9 @@ class Search {
       if (std::find(asked.begin(), asked.end(), l) == asked.end()) asked.push_back(l);
     }
     for (const int l : asked) {
-      std::vector<Led>& leads = samples_.emplace_back();
+      std::vector<Sample>& leads = samples_.emplace_back();
       for (const int lead : layers.leads()) {
-        leads.push_back({l, lead, layers.Shared(l, lead), layers.Alone(l, lead), {}, kNoPrice});
-        leads.back().known.resize(lengths.size());
+        leads.push_back({layers.Of(l, lead), std::vector<LayerSplit>(lengths.size()), kNoPrice});
       }
     }
   }
@@ -109,9 +118,9 @@ class Search {
   PlacePrices HalfWay(const PlacePrices& to) const {
     PlacePrices prices = best_;
     for (size_t d = 0; d < prices.byte.size(); ++d) {
-      prices.byte[d] += 0.5 * (to.byte[d] - prices.byte[d]);
-      prices.place[d] += 0.5 * (to.place[d] - prices.place[d]);
-      prices.busy[d] += 0.5 * (to.busy[d] - prices.busy[d]);
+      prices.byte[d] += kStep * (to.byte[d] - prices.byte[d]);
+      prices.place[d] += kStep * (to.place[d] - prices.place[d]);
+      prices.busy[d] += kStep * (to.busy[d] - prices.busy[d]);
     }
     return prices;
   }
@@ -162,7 +171,7 @@ class Search {
     return static_cast<double>(layers_.n_layer()) / static_cast<double>(samples_.size());
   }
 
-  std::vector<size_t> LeadsOf(const std::vector<Led>& leads, bool all) const {
+  std::vector<size_t> LeadsOf(const std::vector<Sample>& leads, bool all) const {
     std::vector<size_t> order(leads.size());
     std::iota(order.begin(), order.end(), size_t{0});
     if (all || order.size() <= kLeads) return order;
@@ -172,54 +181,53 @@ class Search {
     return order;
   }
 
-  Answer AnswerOf(Led& led, size_t length, const PlacePrices& prices) const {
+  Answer AnswerOf(Sample& sample, size_t length, const PlacePrices& prices) const {
     Answer answer;
+    const LedLayer& led = sample.led;
     const int n_stage = lengths_[length];
     if (layers_.cap(led.lead) < n_stage) return answer;
+    const Pricing pricing = {led, n_stage, prices.Of(layers_, led.lead, n_stage),
+                             prices.LeadPrice(layers_, led.layer, led.lead, n_stage)};
     if (led.shared) {
-      const LayerTables tables(*led.shared, led.shared->layers[0]);
+      const LayerTables& tables = led.shared->tables;
       // Prices change much from one round to the next, so each search starts afresh.
-      LayerSplit& known = led.known[length];
-      if (!known.empty()) Offer(led, tables, known, n_stage, prices, &answer);
-      const auto split =
-          BestLayerSplit(tables, prices.Of(layers_, led.lead, n_stage), {.thorough = false});
-      if (split) {
+      LayerSplit& known = sample.known[length];
+      if (!known.empty()) Offer(pricing, tables, known, &answer);
+      if (const auto split = BestLayerSplit(tables, pricing.prices, {.thorough = false})) {
         known = *split;
-        Offer(led, tables, *split, n_stage, prices, &answer);
+        Offer(pricing, tables, known, &answer);
       }
     }
     if (led.alone) {
-      const LayerTables tables(*led.alone, led.alone->layers[0]);
-      Offer(led, tables, {{0, tables.n_blocks()}}, n_stage, prices, &answer);
+      const LayerTables& tables = led.alone->tables;
+      Offer(pricing, tables, {{0, tables.n_blocks()}}, &answer);
     }
     return answer;
   }
 
-  void Offer(const Led& led, const LayerTables& tables, const LayerSplit& split, int n_stage,
-             const PlacePrices& prices, Answer* best) const {
-    const std::vector<int> group = layers_.Group(led.lead);
+  void Offer(const Pricing& pricing, const LayerTables& tables, const LayerSplit& split,
+             Answer* best) const {
+    const double price = tables.Price(pricing.prices, split) + pricing.lead_price;
+    if (price >= best->price) return;
+    const int lead = pricing.led.lead;
+    const std::vector<int> group = layers_.Group(lead);
     const std::vector<double> bytes = tables.Bytes(split);
     const std::vector<double> none(group.size(), 0.0);
     const SplitProblem& problem = tables.problem();
-    Answer answer{0, 0, none, none, none};
-    double lead_bytes = layers_.lead_bytes(led.layer, led.lead);
+    Answer answer{price, 0, none, none, none};
+    double lead_bytes = layers_.lead_bytes(pricing.led.layer, lead);
     for (size_t i = 0; i < split.size(); ++i) {
       const int d = group[i];
-      answer.busy[d] = BusySeconds(problem, problem.layers[0], split, i);
+      answer.busy[d] = BusySeconds(problem, tables.layer(), split, i);
       if (i > 0 && split[i].empty()) continue;
-      answer.places[d] = 1.0 / n_stage;
+      answer.places[d] = 1.0 / pricing.n_stage;
       answer.memory[d] = bytes[i] / layers_.memory(d);
-      if (i > 0) lead_bytes += layers_.helper_bytes(led.lead) / n_stage;
+      if (i > 0) lead_bytes += layers_.helper_bytes(lead) / pricing.n_stage;
     }
-    answer.memory[led.lead] += lead_bytes / layers_.memory(led.lead);
-    answer.cost = objective_.latency *
-                  (problem.layers[0].fixed_s + FfnSeconds(problem, problem.layers[0], split));
-    answer.price = answer.cost;
-    for (const int d : group) {
-      answer.price += prices.place[d] * answer.places[d] + prices.busy[d] * answer.busy[d] +
-                      prices.byte[d] * layers_.memory(d) * answer.memory[d];
-    }
-    if (answer.price < best->price) *best = std::move(answer);
+    answer.memory[lead] += lead_bytes / layers_.memory(lead);
+    answer.cost =
+        objective_.latency * (tables.layer().fixed_s + FfnSeconds(problem, tables.layer(), split));
+    *best = std::move(answer);
   }
 
   // The cheapest of the last answers, or those that the master gains by.
@@ -231,7 +239,7 @@ class Search {
       const auto layer = static_cast<int>(sample);
       const double cost = Weight() * answer.cost / scale_;
       std::vector<double> usage = UsageOf(answer);
-      if (if_better && master->ReducedCost(layer, cost, usage) >= -kGap * 1e-1) continue;
+      if (if_better && master->ReducedCost(layer, cost, usage) >= -kLeastGain) continue;
       master->AddColumn(layer, cost, std::move(usage));
       added = true;
     }
@@ -255,7 +263,7 @@ class Search {
   const std::vector<int>& lengths_;
   ThreadPool& pool_;
   const std::atomic<bool>* const stop_;
-  std::vector<std::vector<Led>> samples_;     // by layer asked, by lead
+  std::vector<std::vector<Sample>> samples_;  // by layer asked, by lead
   std::vector<std::vector<Answer>> answers_;  // the last, by layer asked; the cheapest first
   PlacePrices best_;
   double best_value_ = 0;

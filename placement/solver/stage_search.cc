@@ -157,7 +157,7 @@ class StageSearch {
     // With the bottleneck in the objective a stage's bound has its own in it, which only one may
     // count.
     result.structure_bound =
-        std::min(result.value, objective.latency >= 1 ? bound_seconds : bound_bottleneck);
+        WithoutRounding(objective.latency >= 1 ? bound_seconds : bound_bottleneck, result.value);
     if (best_ && result.value >= best_->value) return false;
     best_ = std::move(result);
     best_cuts_ = cuts;
@@ -307,7 +307,7 @@ Result<StageSearchResult> SearchStages(const StageModel& model, const StageSearc
   for (StageChoice& stage : result->stages) LeaveOutIdle(stage);
   if (!options.with_bound) return std::move(*result);
   result->lower_bound =
-      std::min(result->value, ClusterBound(model, options.inner.objective, options.stop));
+      WithoutRounding(ClusterBound(model, options.inner.objective, options.stop), result->value);
   if (search.stopped()) return Aborted("planning was stopped");
   return std::move(*result);
 }

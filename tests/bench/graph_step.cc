@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "tests/bench/bench_device.h"
+#include "tests/bench/median.h"
 #include "worker/assignment.h"
 #include "worker/probe/op_warmup.h"
 #include "worker/stage.h"
@@ -61,8 +62,7 @@ class DecodeRun {
       if (i > n_warm_up_) seconds.push_back(Seconds(clock_.Now() - begin));
       outcome.tokens.insert(outcome.tokens.end(), last_.begin(), last_.end());
     }
-    std::nth_element(seconds.begin(), seconds.begin() + n_steps_ / 2, seconds.end());
-    outcome.step_s = seconds[static_cast<size_t>(n_steps_ / 2)];
+    outcome.step_s = MedianOf(seconds);
     if (stage_->graphs() != nullptr) outcome.n_replays = stage_->graphs()->n_replays();
     stage_.reset();
     return outcome;

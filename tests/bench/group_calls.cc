@@ -6,9 +6,10 @@
 // Members are threads of this process, each with a card. Calls of a step follow one another, as a
 // host runs ahead of its cards; the time of a call is until it returns, that of a layer until all
 // is done. LIBRARY stands for both libraries, in tests.
-#include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
 #include <span>
 #include <string>
 #include <thread>
@@ -16,6 +17,7 @@
 
 #include "base/clock.h"
 #include "comm/group.h"
+#include "tests/bench/median.h"
 
 namespace thermocline::bench {
 namespace {
@@ -35,11 +37,6 @@ struct Options {
 struct Times {
   double broadcast_s = 0, sum_s = 0, layer_s = 0;
 };
-
-double MedianOf(std::vector<double>& values) {
-  std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
-  return values[values.size() / 2];
-}
 
 // One thread's place in the group.
 class Member {

@@ -26,6 +26,7 @@
 #include "model/fingerprint.h"
 #include "proto/codec.h"
 #include "tests/bench/bench_device.h"
+#include "tests/bench/median.h"
 #include "worker/step_loop.h"
 
 namespace thermocline::bench {
@@ -177,9 +178,7 @@ class Stage {
       if (i >= n_warm_up) seconds.push_back(Seconds(clock_.Now() - begin));
     }
     helper_us = helper_.counters.compute_us - helper_us;
-    std::nth_element(seconds.begin(), seconds.begin() + n_steps / 2, seconds.end());
-    return Times{seconds[static_cast<size_t>(n_steps / 2)],
-                 static_cast<double>(helper_us) / 1e6 / n_steps};
+    return Times{MedianOf(seconds), static_cast<double>(helper_us) / 1e6 / n_steps};
   }
 
   const Options options_;

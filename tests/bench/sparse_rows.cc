@@ -16,6 +16,7 @@
 #include "kernels/lanes.h"
 #include "tests/bench/bench_device.h"
 #include "tests/bench/dense_product.h"
+#include "tests/bench/median.h"
 
 namespace thermocline::bench {
 namespace {
@@ -127,8 +128,7 @@ Result<double> SecondsOf(Device& device, int n_rounds,
     TC_RETURN_IF_ERROR(device.Synchronize());
     if (round >= 0) seconds.push_back(Seconds(clock.Now() - begin) / kCallsPerRound);
   }
-  std::nth_element(seconds.begin(), seconds.begin() + n_rounds / 2, seconds.end());
-  return seconds[static_cast<size_t>(n_rounds / 2)];
+  return MedianOf(seconds);
 }
 
 // Bytes read and written.

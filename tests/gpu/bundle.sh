@@ -9,7 +9,7 @@ cd "$(dirname "$0")/../.."
 # shellcheck source=tests/gpu/needs.sh
 . tests/gpu/needs.sh
 out=${1:?a folder} architectures=${2:-90}
-export build=${3:-build/bundle} log=/tmp device=cuda size=full
+export build=${3:-build/bundle} log=${TMPDIR:-/tmp} device=cuda size=full
 # shellcheck source=tests/gpu/parts.sh
 . tests/gpu/parts.sh
 

@@ -8,8 +8,7 @@
 # --rehearse       everything that a CPU can do, in small, to test this script
 # What is missing is told first, all of it. Every part has its share of the time; what would take longer
 # is cut off and shown as such, and what no time is left for is shown as not run: --only is for these.
-# References are those of TC_REFERENCE_DIR or, without it, ../shared/reference or shared/reference where
-# one is there, and those of tests/data/reference.
+# References are those of TC_REFERENCE_DIR, where it is set, and those of tests/data/reference.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 # shellcheck source=tests/gpu/needs.sh
@@ -21,7 +20,7 @@ while [ $# -gt 0 ]; do
     --prebuilt) build=${2:?a folder} prebuilt=1; shift ;;
     --only) only=,${2:?names of parts},; shift ;;
     --rehearse) device=cpu size=small ;;
-    -*) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    -*) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2 ;;
     *) build=$1 ;;
   esac
   shift
@@ -66,10 +65,6 @@ PYTHON
 LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(python_libraries)
 [ -d "$build/lib" ] && LD_LIBRARY_PATH=$(cd "$build/lib" && pwd):$LD_LIBRARY_PATH
 export LD_LIBRARY_PATH=${LD_LIBRARY_PATH%:}
-
-for place in ../shared/reference shared/reference; do
-  [ -z "${TC_REFERENCE_DIR:-}" ] && [ -d $place ] && export TC_REFERENCE_DIR=$PWD/$place
-done
 
 # Before anything is tried: what stops it, then what only leaves something out.
 missing=$(if [ $prebuilt = 1 ]; then

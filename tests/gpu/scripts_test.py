@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""The scripts that tests/gpu/run.sh is made of, on outputs like those of a machine with a GPU."""
+"""The scripts that tests/gpu/run.sh is made of, on outputs like those of a machine with a GPU.
+
+They are invented (data/README.md).
+"""
 
 import os
 import stat

@@ -31,6 +31,7 @@ Result<std::vector<std::string>> ParseModes(const BenchFlags& flags) {
   return modes;
 }
 
+// Types that are measured one after the other: no auto, which is one of them.
 Result<std::vector<DType>> ParseCacheTypes(const std::string& text) {
   TC_ASSIGN_OR_RETURN(const auto names, SplitList("--cache-type", text));
   std::vector<DType> types;

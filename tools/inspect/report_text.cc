@@ -3,6 +3,7 @@
 
 #include "base/str.h"
 #include "base/units.h"
+#include "placement/reason_text.h"
 #include "tools/inspect/report.h"
 #include "tools/local/model_summary.h"
 #include "tools/table.h"
@@ -99,12 +100,10 @@ std::string LayersText(const InspectReport& report) {
                {"each"},
                {"active %"}});
   for (const LayerGroup& layers : report.layers) {
-    const int last = layers.end - 1;
-    table.AddRow({layers.begin == last ? Str(last) : Str(layers.begin, "-", last),
-                  layers.types.Text(), FormatBytes(layers.attention_bytes),
-                  FormatBytes(layers.ffn_bytes), FormatBytes(layers.predictor_bytes),
-                  FormatBytes(layers.other_bytes), FormatBytes(layers.bytes()),
-                  ActiveText(report, layers)});
+    table.AddRow({placement::LayersText(layers.begin, layers.end), layers.types.Text(),
+                  FormatBytes(layers.attention_bytes), FormatBytes(layers.ffn_bytes),
+                  FormatBytes(layers.predictor_bytes), FormatBytes(layers.other_bytes),
+                  FormatBytes(layers.bytes()), ActiveText(report, layers)});
   }
   return Str("\nLayers\n\n", table.Markdown());
 }

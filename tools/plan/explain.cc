@@ -4,12 +4,15 @@
 #include <cmath>
 #include <map>
 #include <set>
+#include <string_view>
 
 #include "base/str.h"
 #include "base/units.h"
 #include "placement/card_way.h"
 #include "placement/forecast.h"
+#include "placement/op_time.h"
 #include "placement/plan_links.h"
+#include "placement/reason_text.h"
 #include "tools/table.h"
 
 namespace thermocline::tools {
@@ -61,7 +64,7 @@ std::string MemberTable(const PlanSources& sources, const placement::PlannedMode
       const auto* worker = sources.cluster.FindWorker(members[m].worker);
       std::vector<std::string> cells = {
           m == 0 ? Str(i) : "",
-          m == 0 ? Str(stage.layers.begin, "-", stage.layers.end - 1) : "",
+          m == 0 ? placement::LayersText(stage.layers.begin, stage.layers.end) : "",
           Str(members[m].worker),
           worker->host,
           m == 0 ? "lead" : "helper",
@@ -135,6 +138,13 @@ bool CanShareHeads(const placement::ClusterProfile& cluster) {
   });
 }
 
+// "" where nobody asked.
+std::string_view WhyNoBound(const placement::PlannedModel& planned) {
+  if (placement::SharesHeads(planned.plan)) return "; no bound is known for plans that share heads";
+  const bool is_cut_off = planned.forecast.step_s >= placement::WorkerSpeed::kLongestOpS;
+  return is_cut_off ? "; no bound is known for steps of hours" : "";
+}
+
 std::string Speeds(const placement::ClusterProfile& cluster,
                    const placement::PlannedModel& planned) {
   const PlanForecast& forecast = planned.forecast;
@@ -150,9 +160,7 @@ std::string Speeds(const placement::ClusterProfile& cluster,
   const std::string value =
       Str("plan value, by which plans are compared: ", Milliseconds(speed.value_s), " ms");
   if (speed.lower_bound_s <= 0) {
-    const bool is_outside = placement::SharesHeads(planned.plan);
-    return Str(speeds, value, is_outside ? "; no bound is known for plans that share heads" : "",
-               "\n");
+    return Str(speeds, value, WhyNoBound(planned), "\n");
   }
   return Str(speeds, value, "; no plan on these workers",
              CanShareHeads(cluster) ? " that shares no heads" : "", " is below ",

@@ -17,6 +17,7 @@
 #include "placement/fit_cluster.h"
 #include "placement/link_preset.h"
 #include "placement/plan_links.h"
+#include "placement/wire_dtypes.h"
 
 namespace thermocline::tools {
 namespace {
@@ -77,21 +78,6 @@ Status ReadHeats(const PlanFlags& flags, PlanSources* sources) {
   return OkStatus();
 }
 
-Status ReadWire(const PlanFlags& flags, placement::PlanRequest* request) {
-  if (flags.wire_dtype == "auto") {
-    request->wire_between_hosts = DType::kF16;
-    return OkStatus();
-  }
-  for (const auto& [text, dtype] :
-       {std::pair{"f32", DType::kF32}, {"f16", DType::kF16}, {"bf16", DType::kBF16}}) {
-    if (flags.wire_dtype != text) continue;
-    request->wire = dtype;
-    return OkStatus();
-  }
-  return InvalidArgument(
-      Str("--wire-dtype is not f32, f16, bf16 or auto: ", Printable(flags.wire_dtype)));
-}
-
 // Of a cluster that is known.
 Status ReadOptions(const PlanFlags& flags, PlanSources* sources) {
   placement::PlannerOptions& options = sources->options;
@@ -100,7 +86,9 @@ Status ReadOptions(const PlanFlags& flags, PlanSources* sources) {
   request.n_parallel = flags.n_parallel;
   request.max_step_tokens = flags.batch_size;
   request.model_fingerprint = sources->fingerprint;
-  TC_RETURN_IF_ERROR(ReadWire(flags, &request));
+  TC_ASSIGN_OR_RETURN(const auto wire, placement::ParseWireDtypes(flags.wire_dtype));
+  request.wire = wire.within;
+  request.wire_between_hosts = wire.between;
   TC_ASSIGN_OR_RETURN(request.kv.dtype, model::ParseKvDtype(flags.kv_dtype));
   TC_ASSIGN_OR_RETURN(const model::FfnWish wish,
                       model::ParseFfnWish(flags.ffn, flags.allowed_loss));

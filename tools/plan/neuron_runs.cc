@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/str.h"
+#include "placement/reason_text.h"
 #include "tools/table.h"
 
 namespace thermocline::tools {
@@ -26,10 +27,8 @@ std::vector<NeuronRange> HeldIn(const StagePlan& stage, size_t layer, int64_t n_
   return held;
 }
 
-// "0-11", "3"
 std::string LayersText(const model::LayerRange& layers) {
-  const int last = layers.end - 1;
-  return layers.begin == last ? Str(last) : Str(layers.begin, "-", last);
+  return placement::LayersText(layers.begin, layers.end);
 }
 
 std::string PercentText(double share) { return Str(std::lround(100 * share), " %"); }

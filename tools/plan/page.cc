@@ -8,6 +8,7 @@
 #include "base/str.h"
 #include "base/units.h"
 #include "placement/plan_links.h"
+#include "placement/reason_text.h"
 #include "tools/plan/explain.h"
 #include "tools/svg_chart.h"
 
@@ -86,7 +87,8 @@ std::string ClusterMap(const PlanSources& sources, const placement::PlannedModel
       svg +=
           Box(x, y,
               {Str("worker ", member.worker, " ", worker->host),
-               m == 0 ? Str("leads layers ", stage.layers.begin, "-", stage.layers.end - 1,
+               m == 0 ? Str("leads layers ",
+                            placement::LayersText(stage.layers.begin, stage.layers.end),
                             placement::HeadsText(stage.heads))
                       : Str("helps", placement::HeadsText(stage.helpers[m - 1].heads),
                             placement::UnlikeText(planned.plan, stage.helpers[m - 1].to_lead)),

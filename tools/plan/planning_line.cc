@@ -65,9 +65,4 @@ std::optional<std::string> PlanningLine::TextAt(std::chrono::steady_clock::time_
   return PlanningText(Seconds(clock_.Now() - begin_), best_);
 }
 
-std::optional<placement::PlanSpeed> PlanningLine::best() {
-  const MutexLock lock(mutex_);
-  return best_;
-}
-
 }  // namespace thermocline::tools

@@ -16,7 +16,7 @@ namespace thermocline::tools {
 std::string PlanningText(double seconds, const std::optional<placement::PlanSpeed>& best);
 
 // Rewritten in place on a terminal, else a line every ten seconds; nothing of a search that is over
-// sooner. Owns the thread that prints. Found and best are thread-safe; the rest is
+// sooner. Owns the thread that prints. Found and TextAt are thread-safe; the rest is
 // thread-compatible.
 class PlanningLine {
  public:
@@ -28,12 +28,11 @@ class PlanningLine {
 
   // One more plan; the best is the one of the least value.
   void Found(const placement::PlanSpeed& speed);
-  std::optional<placement::PlanSpeed> best();  // none: no plan yet
+  // The line of that moment, for which it waits; none: the search was over before.
+  std::optional<std::string> TextAt(std::chrono::steady_clock::time_point time);
 
  private:
   void PrintUntilOver();
-  // The line of that moment; none: the search was over before.
-  std::optional<std::string> TextAt(std::chrono::steady_clock::time_point time);
 
   const bool on_terminal_;
   const SteadyClock clock_;

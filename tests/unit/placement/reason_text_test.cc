@@ -13,5 +13,10 @@ TEST(ReasonTextTest, ShortTimesKeepMoreDigits) {
   EXPECT_EQ(MillisecondsText(1e-9), "0 ms");
 }
 
+TEST(ReasonTextTest, OneLayerIsNoRange) {
+  EXPECT_EQ(LayersText(0, 12), "0-11");
+  EXPECT_EQ(LayersText(3, 4), "3");
+}
+
 }  // namespace
 }  // namespace thermocline::placement

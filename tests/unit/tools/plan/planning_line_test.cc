@@ -1,9 +1,15 @@
 #include "tools/plan/planning_line.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <chrono>
 
 namespace thermocline::tools {
 namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Optional;
 
 TEST(PlanningLine, TellsSecondsAndTheBestPlan) {
   EXPECT_EQ(PlanningText(0.4, std::nullopt), "planning: 0 s, no plan yet");
@@ -15,9 +21,12 @@ TEST(PlanningLine, TellsSecondsAndTheBestPlan) {
 
 TEST(PlanningLine, KeepsThePlanOfTheLeastValue) {
   PlanningLine line;
-  EXPECT_FALSE(line.best().has_value());
-  for (const double value_s : {2, 1, 3}) line.Found({.value_s = value_s});
-  EXPECT_EQ(line.best()->value_s, 1);
+  constexpr std::chrono::steady_clock::time_point kPast;  // nothing to wait for
+  EXPECT_THAT(line.TextAt(kPast), Optional(HasSubstr("no plan yet")));
+  for (const double value_s : {2, 1, 3}) {
+    line.Found({.all_tokens_per_s = 10 / value_s, .value_s = value_s});
+  }
+  EXPECT_THAT(line.TextAt(kPast), Optional(HasSubstr("best so far 10.0 tokens/s")));
 }
 
 }  // namespace
