@@ -68,9 +68,20 @@ class Executor {
   void Close();
   // What the ops of an open run take from the host; valid while it is the only one, with its rows.
   kernels::StepArguments ArgumentsOf(int run);
-  // While the device keeps ops instead of running them (kernels/step_recorder.h), of programs that
-  // wait for nobody: Advance asks nothing else of it.
-  void set_recording(bool is_recording) { device_.set_recording(is_recording); }
+  // While there is one, the device keeps ops instead of running them (kernels/step_recorder.h), of
+  // programs that wait for nobody: Advance asks nothing else of it.
+  class Recorded {
+   public:
+    explicit Recorded(Executor* executor) : device_(executor->device_) {
+      device_.set_recording(true);
+    }
+    ~Recorded() { device_.set_recording(false); }
+    Recorded(const Recorded&) = delete;
+    Recorded& operator=(const Recorded&) = delete;
+
+   private:
+    DeviceExecutor& device_;
+  };
   // The run's next program, which reads slot 0 as input and leaves the result in its output slot;
   // the one before is done. `kv` may be null when it has no attention. Timed: see FfnTime.
   void Start(int run, const Program& program, KvCache* kv, bool times_ffn = false);
