@@ -70,12 +70,18 @@ Status Stage::Build(const ModelSource& source) {
   executor_->set_tracer(options_.tracer, layers.begin);
   if (MayReplay()) {
     graph_table_ = std::make_unique<GraphTable>(device_, options_.graph_bytes);
-    const bool is_alone = !waits && ffn.in_group.empty() && !ffn.heads.is_shared();
     const RecordedStage recorded{*executor_, *layers_, kv_, embed_ ? &*embed_ : nullptr};
-    if (is_alone) graphs_ = std::make_unique<StepGraphs>(recorded, *graph_table_);
+    // What a group does is no part of a graph: what it was done with may be given up.
+    const bool in_group = !ffn.in_group.empty() || !ffn.heads.by_group.empty();
+    if (!in_group) graphs_ = std::make_unique<StepGraphs>(recorded, *graph_table_);
   }
   if (layers.has_head) TC_RETURN_IF_ERROR(BuildHead(source.weights));
   return OkStatus();
+}
+
+bool Stage::is_alone() const {
+  const FfnPlan& ffn = options_.ffn;
+  return !ffn.waits() && !ffn.heads.is_shared();
 }
 
 // Who watches ops wants them one by one.
@@ -88,6 +94,7 @@ Status Stage::BuildHead(const model::WeightIndex& weights) {
   TC_ASSIGN_OR_RETURN(Program program, Program::Lower(model::BuildHeadGraph(config_, weights),
                                                       shard_, options_.layers.begin));
   best_.reserve(kernels::kMaxBest);
+  block_rows_.reserve(kLogitsBlockRows);
   TC_ASSIGN_OR_RETURN(head_, LogitsHead::Create(config_, std::move(program), device_,
                                                 {.max_rows = kLogitsBlockRows,
                                                  .observer = options_.observer,
@@ -254,8 +261,12 @@ void Stage::StartRun(TensorView input, Batch* batch) {
                                batch->step->step);
   if (!embed_ && !input.empty()) executor_->SetInput(batch->run, input);
   layers_->Choose(batch->run, *executor_);
-  batch->may_replay = graphs_ != nullptr;
-  if (!batch->may_replay) StartPrograms(*batch);
+  batch->may_replay = graphs_ != nullptr && is_alone();
+  if (batch->may_replay) return;
+  if (graphs_ != nullptr && graphs_->TakesSpans(batch->run)) {
+    executor_->TakeSpans(batch->run, graphs_.get());
+  }
+  StartPrograms(*batch);
 }
 
 void Stage::StartPrograms(const Batch& batch) {

@@ -150,6 +150,8 @@ class Stage {
   Status Build(const ModelSource& source);
   Status BuildHead(const model::WeightIndex& weights);
   bool MayReplay() const;
+  // Whether its layers exchange nothing with others, so that a step may be replayed as one.
+  bool is_alone() const;
 
   Status Check(const proto::StepBatch& batch, TensorView input) const;
   Status CheckEntry(const proto::StepEntry& entry, bool is_released) const;

@@ -23,6 +23,13 @@ int64_t ContextBucket(int64_t n_positions) {
   return bucket;
 }
 
+StepGraphs::StepGraphs(const RecordedStage& stage, GraphTable& table)
+    : stage_(stage), table_(table), most_spans_(stage.layers.most_spans()) {}
+
+StepGraphs::~StepGraphs() {
+  for (GraphTable::Entry* entry : entries_) GraphTable::Release(entry);
+}
+
 GraphTable::Entry* StepGraphs::Come(int run, const kernels::StepArguments& arguments) {
   ++n_steps_;
   if (!IsDecode(arguments) || stage_.layers.IsTimed(run) || IsLook(run)) return nullptr;
@@ -45,6 +52,28 @@ Result<bool> StepGraphs::Replay(int run) {
   PassLooks(run);
   ++n_replays_;
   return true;
+}
+
+bool StepGraphs::TakesSpans(int run) {
+  GraphTable::Entry*& own = entries_[static_cast<size_t>(run)];
+  GraphTable::Release(own);
+  own = Come(run, stage_.executor.ArgumentsOf(run));
+  GraphTable::Hold(own);
+  if (own == nullptr || !GraphTable::IsReady(*own)) return false;
+  PassLooks(run);
+  return true;
+}
+
+Result<bool> StepGraphs::ReplaySpan(OpRef span, std::span<const LoweredOp> ops,
+                                    const std::function<Status()>& launch) {
+  const int layer = ops.front().layer_in_stage;
+  if (layer == model::kNoLayer || ops.size() < kLeastSpanOps) return false;
+  const size_t piece = static_cast<size_t>(layer) * most_spans_ + static_cast<size_t>(span.op);
+  TC_ASSIGN_OR_RETURN(const bool is_replayed,
+                      table_.Replay(entries_[static_cast<size_t>(span.run)], piece,
+                                    stage_.executor.ArgumentsOf(span.run), launch));
+  if (is_replayed) ++n_span_replays_;
+  return is_replayed;
 }
 
 // Of what is due the counter looks at as much as there is room for; the rest stays due.
