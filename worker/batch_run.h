@@ -28,13 +28,21 @@ struct BatchRun {
   int64_t first_row = 0;     // of the rows it has in the scratch
   float* scratch = nullptr;  // of these rows
   const Program* program = nullptr;
+  bool in_spans = false;  // what the queue hands out are spans of the program, not ops
   KvCache* kv = nullptr;
   kernels::WorkMark fetched = 0;  // of a device apart: behind the copy of the run's result
   // Time that the device spent on ops of the program's FFN; counted only when `times_ffn`.
   bool times_ffn = false;
   Duration ffn_time{0};
 
-  const LoweredOp& op(int i) const { return program->ops()[static_cast<size_t>(i)]; }
+  // What an OpRef's number stands for: an op, or those of a span.
+  std::span<const LoweredOp> ops(int i) const {
+    const auto at = static_cast<size_t>(i);
+    const OpSpan span = in_spans ? program->spans().spans[at] : OpSpan{i, i + 1};
+    return std::span(program->ops())
+        .subspan(static_cast<size_t>(span.begin), static_cast<size_t>(span.size()));
+  }
+  const LoweredOp& op(int i) const { return ops(i).front(); }
   // A slot of the program; empty for kNoSlot. One of sums is twice as wide.
   TensorView View(int slot) const {
     if (slot == kNoSlot) return TensorView{};

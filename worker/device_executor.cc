@@ -87,9 +87,33 @@ Status DeviceExecutor::AwaitRoom() {
 }
 
 Result<bool> DeviceExecutor::Start(OpRef ref) {
+  const BatchRun& run = (*runs_)[static_cast<size_t>(ref.run)];
+  if (run.in_spans) return StartSpan(ref);
+  TC_RETURN_IF_ERROR(RunOp(ref, run.op(ref.op)));
+  return true;
+}
+
+Result<bool> DeviceExecutor::StartSpan(OpRef ref) {
+  const std::span<const LoweredOp> ops = (*runs_)[static_cast<size_t>(ref.run)].ops(ref.op);
+  const auto launch = [&]() -> Status {
+    for (const LoweredOp& op : ops) TC_RETURN_IF_ERROR(RunOp(ref, op));
+    return OkStatus();
+  };
+  const auto keep = [&] {
+    is_recording_ = true;
+    const Status launched = launch();
+    is_recording_ = false;
+    return launched;
+  };
+  TC_RETURN_IF_ERROR(AwaitRoom());
+  TC_ASSIGN_OR_RETURN(const bool is_replayed, replayer_->ReplaySpan(ref, ops, std::ref(keep)));
+  if (!is_replayed) TC_RETURN_IF_ERROR(launch());
+  return true;
+}
+
+Status DeviceExecutor::RunOp(OpRef ref, const LoweredOp& op) {
   TC_RETURN_IF_ERROR(AwaitRoom());
   BatchRun& run = (*runs_)[static_cast<size_t>(ref.run)];
-  const LoweredOp& op = run.op(ref.op);
   if (timed_since_.run != kNoRun && timed_since_.run != ref.run) StopTiming();
   if (IsOfGroup(op.kind)) {
     TC_RETURN_IF_ERROR(RunInGroup(run, op));
@@ -98,8 +122,7 @@ Result<bool> DeviceExecutor::Start(OpRef ref) {
   } else {
     RunTraced(run, op);
   }
-  if (observer_ != nullptr) TC_RETURN_IF_ERROR(Show(run, op));
-  return true;
+  return observer_ != nullptr ? Show(run, op) : OkStatus();
 }
 
 void DeviceExecutor::RunTimed(OpRef ref, BatchRun* run) {
@@ -264,7 +287,7 @@ void DeviceExecutor::RunAxpyRows(const BatchRun& run, const LoweredOp& op) {
     device_->ops().AxpyRows(op.weight, a, active, op.bias, run.View(op.output));
   }
   const bool is_listed = op.active_ids != kNoSlot;
-  if (firing_ == nullptr || !is_listed || is_recording_) return;
+  if (firing_ == nullptr || !is_listed || is_recording_ || run.in_spans) return;
   if (is_apart_) {
     looks_.OnNeurons(firing_, op.layer_in_stage, active, a);
   } else {

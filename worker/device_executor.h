@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -30,6 +31,16 @@ class OpObserver {
   virtual void OnOp(const LoweredOp& op, TensorView input, TensorView output) = 0;
 };
 
+// Has the device run the ops of a span as one.
+class SpanReplayer {
+ public:
+  virtual ~SpanReplayer() = default;
+  // True: what `launch` would put into the device's queue was put there. False: nothing was done.
+  // `launch` is called while the device keeps what is launched; its errors are returned.
+  virtual Result<bool> ReplaySpan(OpRef span, std::span<const LoweredOp> ops,
+                                  const std::function<Status()>& launch) = 0;
+};
+
 // Ops of a CPU are done when Start returns; those of a device with memory of its own are then in
 // its queue, which keeps their order, so that they count as done for all who go on in that queue.
 // Step thread only.
@@ -46,6 +57,8 @@ class DeviceExecutor final : public OpExecutor {
   void set_firing(FiringCounter* firing);
   // The same; null: no program has ops of a group.
   void set_group(StageGroup* group) { group_ = group; }
+  // The same; null: no run is in spans.
+  void set_replayer(SpanReplayer* replayer) { replayer_ = replayer; }
   // While ops are kept instead of run, they are all that is asked of the device.
   void set_recording(bool is_recording) { is_recording_ = is_recording; }
   // The rows of a table of learned positions that a batch takes; none without such a table. Valid
@@ -61,6 +74,9 @@ class DeviceExecutor final : public OpExecutor {
   // So few ops are put into the device's queue before the oldest of them are done that no call of
   // its driver waits for room there, which nobody could end. Errors of Device::Wait.
   Status AwaitRoom();
+  Result<bool> StartSpan(OpRef ref);
+  // One op of the run, which is number `ref` or of that span.
+  Status RunOp(OpRef ref, const LoweredOp& op);
   Status RunInGroup(const BatchRun& run, const LoweredOp& op);
   Status CallGroup(const BatchRun& run, const LoweredOp& op, TensorView x);
   void RunTraced(const BatchRun& run, const LoweredOp& op);
@@ -84,6 +100,7 @@ class DeviceExecutor final : public OpExecutor {
   OpObserver* observer_ = nullptr;
   FiringCounter* firing_ = nullptr;
   bool is_recording_ = false;
+  SpanReplayer* replayer_ = nullptr;
   StageGroup* group_ = nullptr;
   Tracer* tracer_ = nullptr;
   int first_layer_ = 0;

@@ -44,17 +44,28 @@ Result<std::unique_ptr<Executor>> Executor::Create(const model::ModelConfig& con
   return executor;
 }
 
-// The rows of the scratch are a ring: runs end in the order in which they began.
-int64_t Executor::FindRows(int64_t n_rows) const {
-  if (queue_.n_runs() == 0) return n_rows <= options_.max_rows ? 0 : kNoRows;
-  const int64_t begin = At(queue_.oldest()).first_row;
-  const BatchRun& youngest = At(queue_.youngest());
-  const int64_t end = youngest.first_row + youngest.n_rows;
-  if (end > begin) {
-    if (end + n_rows <= options_.max_rows) return end;
-    return n_rows <= begin ? 0 : kNoRows;
+bool Executor::AreFree(int64_t first_row, int64_t n_rows) const {
+  for (int run = 0; run < options_.max_runs; ++run) {
+    if (!queue_.IsUnderWay(run)) continue;
+    const BatchRun& other = At(run);
+    if (first_row < other.first_row + other.n_rows && other.first_row < first_row + n_rows) {
+      return false;
+    }
   }
-  return end + n_rows <= begin ? end : kNoRows;
+  return first_row + n_rows <= options_.max_rows;
+}
+
+// The first that are free, so that batches which follow each other find the same: graphs are made
+// for places.
+int64_t Executor::FindRows(int64_t n_rows) const {
+  if (AreFree(0, n_rows)) return 0;
+  int64_t found = kNoRows;
+  for (int run = 0; run < options_.max_runs; ++run) {
+    if (!queue_.IsUnderWay(run)) continue;
+    const int64_t end = At(run).first_row + At(run).n_rows;
+    if (AreFree(end, n_rows) && (found == kNoRows || end < found)) found = end;
+  }
+  return found;
 }
 
 bool Executor::HasRoom(int64_t n_rows) const {
@@ -85,13 +96,18 @@ kernels::StepArguments Executor::ArgumentsOf(int run) {
   return {rows.tokens, device_.PositionIds(rows), rows.positions, rows.sequences};
 }
 
+void Executor::TakeSpans(int run, SpanReplayer* replayer) {
+  runs_[static_cast<size_t>(run)].in_spans = true;
+  device_.set_replayer(replayer);
+}
+
 void Executor::Start(int run, const Program& program, KvCache* kv, bool times_ffn) {
   BatchRun& state = runs_[static_cast<size_t>(run)];
   state.program = &program;
   state.kv = kv;
   state.times_ffn = times_ffn;
   state.ffn_time = Duration{0};
-  queue_.Start(run, program.dag());
+  queue_.Start(run, state.in_spans ? program.spans().dag : program.dag());
   if (device_.observer() != nullptr) device_.observer()->OnRun();
 }
 

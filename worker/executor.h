@@ -66,11 +66,25 @@ class Executor {
   // Ends the oldest run, which is between programs. What it has left in its rows stays until the
   // next Open.
   void Close();
-  // What the ops of an open run take from the host; valid while it is the only one, with its rows.
+  // What the ops of an open run take from the host; valid until the next call, with its rows.
   kernels::StepArguments ArgumentsOf(int run);
-  // While the device keeps ops instead of running them (kernels/step_recorder.h), of programs that
-  // wait for nobody: Advance asks nothing else of it.
-  void set_recording(bool is_recording) { device_.set_recording(is_recording); }
+  // While there is one, the device keeps ops instead of running them (kernels/step_recorder.h), of
+  // programs that wait for nobody: Advance asks nothing else of it.
+  class Recorded {
+   public:
+    explicit Recorded(Executor* executor) : device_(executor->device_) {
+      device_.set_recording(true);
+    }
+    ~Recorded() { device_.set_recording(false); }
+    Recorded(const Recorded&) = delete;
+    Recorded& operator=(const Recorded&) = delete;
+
+   private:
+    DeviceExecutor& device_;
+  };
+  // From its next Start on, ops of an open run are handed out in spans (worker/op_spans.h), of
+  // which `replayer`, the same for all runs, may replay some. It outlives the executor's work.
+  void TakeSpans(int run, SpanReplayer* replayer);
   // The run's next program, which reads slot 0 as input and leaves the result in its output slot;
   // the one before is done. `kv` may be null when it has no attention. Timed: see FfnTime.
   void Start(int run, const Program& program, KvCache* kv, bool times_ffn = false);
@@ -112,6 +126,7 @@ class Executor {
            const ExecutorOptions& options);
   const BatchRun& At(int run) const { return runs_[static_cast<size_t>(run)]; }
   int FreeRun() const;
+  bool AreFree(int64_t first_row, int64_t n_rows) const;
   int64_t FindRows(int64_t n_rows) const;
 
   const int64_t n_embd_;

@@ -163,6 +163,16 @@ int64_t LayerStack::scratch_cols() const {
   return widest;
 }
 
+size_t LayerStack::most_spans() const {
+  size_t most = 0;
+  for (const Layer& layer : layers_) {
+    for (const ModeProgram& candidate : layer) {
+      most = std::max(most, candidate.program.spans().spans.size());
+    }
+  }
+  return most;
+}
+
 std::string LayerStack::ModesText() const {
   std::string text;
   for (const FfnMode mode : model::kFfnModes) {

@@ -36,6 +36,8 @@ class LayerStack {
   // The layers whose chosen program lists the neurons that fire.
   bool ListsNeurons(int run, int layer) const;
   int n_layers() const { return static_cast<int>(layers_.size()); }
+  // Of a layer, in whatever mode (worker/op_spans.h).
+  size_t most_spans() const;
 
   // Starts the first layer of a run of the executor, over the x in its Input, after Choose; with
   // Next it goes through them all. `kv` may be null for helpers.

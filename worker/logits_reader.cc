@@ -25,17 +25,12 @@ Result<LogitsReader> LogitsReader::Create(kernels::Device& device, int64_t n_voc
   return reader;
 }
 
-Result<TensorView> LogitsReader::Fetch(TensorView logits) { return Copied(logits); }
-
-Result<TensorView> LogitsReader::FetchBest(TensorView logits, int k) {
+TensorView LogitsReader::Best(int64_t n_rows, int k) const {
   DCHECK(0 < k && k <= kernels::kMaxBest);
-  const TensorView best =
-      TensorView::F32(reinterpret_cast<float*>(best_.data()), logits.n_rows, 2 * int64_t{k});
-  device_->ops().SelectBest(logits, k, best);
-  return Copied(best);
+  return TensorView::F32(reinterpret_cast<float*>(best_.data()), n_rows, 2 * int64_t{k});
 }
 
-Result<TensorView> LogitsReader::Copied(TensorView there) {
+Result<TensorView> LogitsReader::Fetch(TensorView there) {
   if (device_->reads_host_memory()) return there;
   const TensorView host =
       TensorView::F32(reinterpret_cast<float*>(host_.data()), there.n_rows, there.n_cols);

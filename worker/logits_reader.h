@@ -18,15 +18,14 @@ class LogitsReader {
   // The device outlives it. kResourceExhausted when it gives no memory.
   static Result<LogitsReader> Create(kernels::Device& device, int64_t n_vocab, int max_rows);
 
-  // logits[n_rows, n_vocab] in host memory: where they are, or a copy. kUnavailable when the device
-  // is lost.
-  Result<TensorView> Fetch(TensorView logits);
-  // best[n_rows, 2 * k] as Ops::SelectBest makes them, with k up to kernels::kMaxBest. The same.
-  Result<TensorView> FetchBest(TensorView logits, int k);
+  // Where best[n_rows, 2 * k] of logits is to be chosen to, on the device, with k up to
+  // kernels::kMaxBest; the same place for all.
+  TensorView Best(int64_t n_rows, int k) const;
+  // Logits[n_rows, n_vocab], or the best of them, in host memory: where they are, or a copy.
+  // kUnavailable when the device is lost.
+  Result<TensorView> Fetch(TensorView there);
 
  private:
-  Result<TensorView> Copied(TensorView there);
-
   kernels::Device* device_ = nullptr;
   Buffer host_;  // of a device with memory of its own
   Buffer best_;  // on the device

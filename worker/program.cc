@@ -29,6 +29,7 @@ class Lowering {
       return Internal(Str("program with too many ops:", Kv("ops", program_.ops_.size())));
     }
     program_.dag_ = OpDag(accesses_);
+    program_.spans_ = CutIntoSpans(accesses_, program_.dag_);
     return std::move(program_);
   }
 

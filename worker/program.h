@@ -13,6 +13,7 @@
 #include "model/graph.h"
 #include "model/slot_table.h"
 #include "worker/op_dag.h"
+#include "worker/op_spans.h"
 #include "worker/shard.h"
 
 namespace thermocline::worker {
@@ -58,6 +59,8 @@ class Program {
   int output_slot() const { return output_slot_; }
   // What each op waits for.
   const OpDag& dag() const { return dag_; }
+  // The ops by what can be given to a device as one.
+  const OpSpans& spans() const { return spans_; }
   // Of a layer: the ops from here on differ between FFN modes.
   int ffn_begin() const { return ffn_begin_; }
   // Width of the scratch region: it takes this many floats per token.
@@ -68,6 +71,7 @@ class Program {
   std::vector<LoweredOp> ops_;
   std::vector<Slot> slots_;
   OpDag dag_;
+  OpSpans spans_;
   int output_slot_ = 0;
   int ffn_begin_ = 0;
   int64_t scratch_cols_ = 0;

@@ -12,7 +12,7 @@ namespace thermocline::worker {
 
 inline constexpr int kNoRun = -1;
 
-// An op of the program that a run is at.
+// An op of the program that a run is at, or a span of them (BatchRun::in_spans).
 struct OpRef {
   int run = kNoRun;
   int op = 0;

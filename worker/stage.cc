@@ -68,28 +68,39 @@ Status Stage::Build(const ModelSource& source) {
   by_age_.reserve(batches_.size());
   executor_->set_observer(options_.observer);
   executor_->set_tracer(options_.tracer, layers.begin);
-  // Who watches ops wants them one by one; those of others are no part of a graph.
-  const bool is_watched = options_.observer != nullptr || options_.tracer != nullptr;
-  const bool is_alone = !waits && ffn.in_group.empty() && !ffn.heads.is_shared();
-  if (options_.graph_bytes > 0 && device_.recorder() != nullptr && is_alone && !is_watched) {
-    const RecordedStage recorded{device_, *executor_, *layers_, kv_, embed_ ? &*embed_ : nullptr};
-    graphs_ = std::make_unique<StepGraphs>(recorded, options_.graph_bytes);
+  if (MayReplay()) {
+    graph_table_ = std::make_unique<GraphTable>(device_, options_.graph_bytes);
+    const RecordedStage recorded{*executor_, *layers_, kv_, embed_ ? &*embed_ : nullptr};
+    // What a group does is no part of a graph: what it was done with may be given up.
+    const bool in_group = !ffn.in_group.empty() || !ffn.heads.by_group.empty();
+    if (!in_group) graphs_ = std::make_unique<StepGraphs>(recorded, *graph_table_);
   }
   if (layers.has_head) TC_RETURN_IF_ERROR(BuildHead(source.weights));
   return OkStatus();
 }
 
-// The head runs over at most kLogitsBlockRows rows: its logits must not be sized by the step.
+bool Stage::is_alone() const {
+  const FfnPlan& ffn = options_.ffn;
+  return !ffn.waits() && !ffn.heads.is_shared();
+}
+
+// Who watches ops wants them one by one.
+bool Stage::MayReplay() const {
+  const bool is_watched = options_.observer != nullptr || options_.tracer != nullptr;
+  return options_.graph_bytes > 0 && device_.recorder() != nullptr && !is_watched;
+}
+
 Status Stage::BuildHead(const model::WeightIndex& weights) {
-  TC_ASSIGN_OR_RETURN(head_, Program::Lower(model::BuildHeadGraph(config_, weights), shard_,
-                                            options_.layers.begin));
-  const ExecutorOptions scratch{.scratch_cols = head_->scratch_cols(),
-                                .max_rows = kLogitsBlockRows};
-  TC_ASSIGN_OR_RETURN(head_executor_, Executor::Create(config_, device_, scratch));
+  TC_ASSIGN_OR_RETURN(Program program, Program::Lower(model::BuildHeadGraph(config_, weights),
+                                                      shard_, options_.layers.begin));
   best_.reserve(kernels::kMaxBest);
-  TC_ASSIGN_OR_RETURN(logits_, LogitsReader::Create(device_, config_.n_vocab, kLogitsBlockRows));
-  head_executor_->set_observer(options_.observer);
-  head_executor_->set_tracer(options_.tracer, options_.layers.begin);
+  block_rows_.reserve(kLogitsBlockRows);
+  TC_ASSIGN_OR_RETURN(head_, LogitsHead::Create(config_, std::move(program), device_,
+                                                {.max_rows = kLogitsBlockRows,
+                                                 .observer = options_.observer,
+                                                 .tracer = options_.tracer,
+                                                 .first_layer = options_.layers.begin,
+                                                 .graphs = graph_table_.get()}));
   return OkStatus();
 }
 
@@ -250,8 +261,12 @@ void Stage::StartRun(TensorView input, Batch* batch) {
                                batch->step->step);
   if (!embed_ && !input.empty()) executor_->SetInput(batch->run, input);
   layers_->Choose(batch->run, *executor_);
-  batch->may_replay = graphs_ != nullptr;
-  if (!batch->may_replay) StartPrograms(*batch);
+  batch->may_replay = graphs_ != nullptr && is_alone();
+  if (batch->may_replay) return;
+  if (graphs_ != nullptr && graphs_->TakesSpans(batch->run)) {
+    executor_->TakeSpans(batch->run, graphs_.get());
+  }
+  StartPrograms(*batch);
 }
 
 void Stage::StartPrograms(const Batch& batch) {
@@ -389,18 +404,6 @@ void Stage::CollectLogitsRows(const StepBatch& batch) {
   }
 }
 
-// Those of the activation into x, within the device's memory.
-void Stage::GatherRows(std::span<const LogitsRow> rows, TensorView x) {
-  if (head_executor_->is_apart()) {
-    gathered_.clear();
-    for (const LogitsRow& row : rows) gathered_.push_back(row.row);
-    return device_.ops().Embed(activation_, gathered_, x);
-  }
-  for (size_t i = 0; i < rows.size(); ++i) {
-    CopyRows(activation_.Rows(rows[i].row, 1), x.Rows(static_cast<int64_t>(i), 1));
-  }
-}
-
 const model::SamplingParams& Stage::ParamsAt(const Sequence& sequence, int64_t position) {
   const bool may_end = position + 1 - sequence.n_prompt >= sequence.min_tokens;
   return may_end ? sequence.params : sequence.params_before_end;
@@ -408,7 +411,7 @@ const model::SamplingParams& Stage::ParamsAt(const Sequence& sequence, int64_t p
 
 // Where logits lie apart from the host, a few of them come instead of a vocabulary.
 int Stage::BestWanted(const StepBatch& batch, std::span<const LogitsRow> rows) const {
-  if (!head_executor_->is_apart() || logits_sink_ != nullptr) return 0;
+  if (!head_->is_apart() || logits_sink_ != nullptr) return 0;
   int most = 0;
   for (const LogitsRow& row : rows) {
     const StepEntry& entry = batch.entries[static_cast<size_t>(row.entry)];
@@ -437,35 +440,34 @@ void Stage::SampleBest(const StepBatch& batch, std::span<const LogitsRow> rows, 
 }
 
 Status Stage::RunHeadBlock(const StepBatch& batch, std::span<const LogitsRow> rows) {
-  const auto n_rows = static_cast<int64_t>(rows.size());
-  const int run = head_executor_->Open(BatchRows{}, n_rows, batch.step);
-  GatherRows(rows, head_executor_->Input(run));
-  head_executor_->Start(run, *head_, nullptr);
-  TC_RETURN_IF_ERROR(head_executor_->Advance().status());
-  head_executor_->Close();
-  const TensorView there = head_executor_->View(run, head_->output_slot());
+  block_rows_.clear();
+  for (const LogitsRow& row : rows) block_rows_.push_back(row.row);
   if (const int n_best = BestWanted(batch, rows); n_best > 0) {
-    TC_ASSIGN_OR_RETURN(const TensorView best, logits_.FetchBest(there, n_best));
+    TC_ASSIGN_OR_RETURN(const TensorView best,
+                        head_->Best(activation_, block_rows_, n_best, batch.step));
     SampleBest(batch, rows, best);
     return OkStatus();
   }
-  TC_ASSIGN_OR_RETURN(const TensorView logits, logits_.Fetch(there));
+  TC_ASSIGN_OR_RETURN(const TensorView logits, head_->Logits(activation_, block_rows_, batch.step));
+  UseBlock(batch, rows, logits);
+  return OkStatus();
+}
+
+void Stage::UseBlock(const StepBatch& batch, std::span<const LogitsRow> rows, TensorView logits) {
   Tracer* const tracer = options_.tracer;
   const TimePoint begin = tracer == nullptr ? TimePoint{} : tracer->Now();
-  for (int64_t i = 0; i < n_rows; ++i) {
-    const LogitsRow& row = rows[static_cast<size_t>(i)];
-    const auto entry = static_cast<size_t>(row.entry);
-    UseLogits(batch.entries[entry], row, {logits.f32_row(i), static_cast<size_t>(config_.n_vocab)},
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const auto entry = static_cast<size_t>(rows[i].entry);
+    UseLogits(batch.entries[entry], rows[i],
+              {logits.f32_row(static_cast<int64_t>(i)), static_cast<size_t>(config_.n_vocab)},
               &results_[entry]);
   }
-  if (tracer != nullptr) {
-    tracer->Add({.name = tracer->Name("sample"),
-                 .track = tracer->Track(kDeviceTrack),
-                 .step = batch.step,
-                 .n_rows = n_rows},
-                begin, tracer->Now());
-  }
-  return OkStatus();
+  if (tracer == nullptr) return;
+  tracer->Add({.name = tracer->Name("sample"),
+               .track = tracer->Track(kDeviceTrack),
+               .step = batch.step,
+               .n_rows = logits.n_rows},
+              begin, tracer->Now());
 }
 
 void Stage::UseLogits(const StepEntry& entry, const LogitsRow& row, std::span<const float> logits,

@@ -20,9 +20,10 @@
 #include "placement/plan.h"
 #include "proto/messages.h"
 #include "worker/executor.h"
+#include "worker/graph_table.h"
 #include "worker/kv_cache.h"
 #include "worker/layer_stack.h"
-#include "worker/logits_reader.h"
+#include "worker/logits_head.h"
 #include "worker/logits_sink.h"
 #include "worker/program.h"
 #include "worker/shard.h"
@@ -109,6 +110,8 @@ class Stage {
   int64_t kv_pages_used() const { return kv_.n_pages_used(); }
   // Null where no step is replayed.
   const StepGraphs* graphs() const { return graphs_.get(); }
+  // Null but on the last stage.
+  const LogitsHead* head() const { return head_.get(); }
   const model::ModelConfig& config() const { return config_; }
 
  private:
@@ -146,6 +149,9 @@ class Stage {
         LogitsSink* logits_sink);
   Status Build(const ModelSource& source);
   Status BuildHead(const model::WeightIndex& weights);
+  bool MayReplay() const;
+  // Whether its layers exchange nothing with others, so that a step may be replayed as one.
+  bool is_alone() const;
 
   Status Check(const proto::StepBatch& batch, TensorView input) const;
   Status CheckEntry(const proto::StepEntry& entry, bool is_released) const;
@@ -163,7 +169,6 @@ class Stage {
 
   Status EndBatch(const Batch& batch);
 
-  void GatherRows(std::span<const LogitsRow> rows, TensorView x);
   // How many of the best logits of these rows are enough for their sequences; 0: all are wanted.
   int BestWanted(const proto::StepBatch& batch, std::span<const LogitsRow> rows) const;
   void SampleBest(const proto::StepBatch& batch, std::span<const LogitsRow> rows, TensorView best);
@@ -171,6 +176,7 @@ class Stage {
   Status RunHead(const proto::StepBatch& batch);
   void CollectLogitsRows(const proto::StepBatch& batch);
   Status RunHeadBlock(const proto::StepBatch& batch, std::span<const LogitsRow> rows);
+  void UseBlock(const proto::StepBatch& batch, std::span<const LogitsRow> rows, TensorView logits);
   void UseLogits(const proto::StepEntry& entry, const LogitsRow& row, std::span<const float> logits,
                  proto::StepResultEntry* result);
   void ScoreChunkStart(const proto::StepEntry& entry, Sequence* sequence,
@@ -187,18 +193,17 @@ class Stage {
   KvCache kv_;
   std::optional<Program> embed_;  // first stage only
   std::optional<LayerStack> layers_;
-  std::optional<Program> head_;  // last stage only
   std::unique_ptr<Executor> executor_;
+  std::unique_ptr<GraphTable> graph_table_;  // null: no step is replayed
   std::unique_ptr<StepGraphs> graphs_;       // of what the executor runs
-  std::unique_ptr<Executor> head_executor_;  // last stage only; scratch for a block of rows
+  std::unique_ptr<LogitsHead> head_;         // last stage only
   model::Sampler sampler_;
   std::unordered_map<SeqId, Sequence> sequences_;
 
   std::array<Batch, kMaxRuns> batches_;
   std::vector<Batch*> by_age_;  // those under way, the oldest first
   std::vector<LogitsRow> logits_rows_;
-  std::vector<int32_t> gathered_;  // rows of the activation
-  LogitsReader logits_;            // last stage only, for a block of rows
+  std::vector<int32_t> block_rows_;  // of the activation
   std::vector<model::BestLogit> best_;
   std::vector<proto::StepResultEntry> results_;
   RowBounds staying_rows_;

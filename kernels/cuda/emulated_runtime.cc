@@ -136,14 +136,17 @@ class EmulatedRuntime final : public Runtime {
 
   void EnqueueCopyToDevice(const std::byte* host, std::byte* device, uint64_t n_bytes) override {
     CHECK(!is_recording_);
+    if (options_.counts != nullptr) ++options_.counts->n_copies;
     Enqueue([=] { std::memcpy(device, host, n_bytes); });
   }
   void EnqueueCopyToHost(const std::byte* device, std::byte* host, uint64_t n_bytes) override {
     CHECK(!is_recording_);
+    if (options_.counts != nullptr) ++options_.counts->n_copies;
     Enqueue([=] { std::memcpy(host, device, n_bytes); });
   }
   void EnqueueCopyWithin(const std::byte* from, std::byte* to, uint64_t n_bytes) override {
     CHECK(!is_recording_);
+    if (options_.counts != nullptr) ++options_.counts->n_copies;
     Enqueue([=] { std::memcpy(to, from, n_bytes); });
   }
   void EnqueueZero(std::byte* device, uint64_t n_bytes) override {
@@ -155,6 +158,7 @@ class EmulatedRuntime final : public Runtime {
       emulator::RunGrid(shape, thread, options_.is_reversed);
     };
     if (is_recording_) return launches_.push_back(std::move(grid));
+    if (options_.counts != nullptr) ++options_.counts->n_launches;
     Enqueue(std::move(grid));
   }
 
@@ -180,6 +184,7 @@ class EmulatedRuntime final : public Runtime {
   }
   void EnqueueReplay(uint32_t number) override {
     CHECK(!is_recording_);
+    if (options_.counts != nullptr) ++options_.counts->n_replays;
     for (const auto& launch : recordings_.at(number).launches) Enqueue(launch);
   }
   // Without running what is under way, of which none may be its own.

@@ -21,6 +21,13 @@ namespace thermocline::kernels::cuda {
 
 enum class Fate : uint8_t { kIsDone, kFails, kHangs };
 
+// What the host has put into the queue of an emulated device.
+struct EmulatorCounts {
+  int64_t n_launches = 0;  // of kernels, but for those of replays
+  int64_t n_replays = 0;
+  int64_t n_copies = 0;
+};
+
 struct EmulatorOptions {
   int ordinal = 0;
   uint64_t memory_bytes = uint64_t{256} << 20;  // address space; touched pages only take memory
@@ -35,6 +42,7 @@ struct EmulatorOptions {
   // fails ends all later ones, too; one that hangs never ends.
   std::function<Fate(uint64_t n)> fate;
   Duration patience = kDevicePatience;  // with work that hangs; other work is waited for
+  EmulatorCounts* counts = nullptr;     // outlives the device; null: nobody counts
 };
 
 class Runtime;

@@ -53,6 +53,7 @@ void StepPlaces::Free() {
   if (device_ != nullptr) queue_.runtime().FreeDevice(device_);
   device_ = nullptr;
   image_.clear();
+  filled_.clear();
 }
 
 Status StepPlaces::Reserve(const StepBounds& bounds) {
@@ -64,6 +65,7 @@ Status StepPlaces::Reserve(const StepBounds& bounds) {
     return ResourceExhausted(Str("no memory for the arguments of steps:", Kv("bytes", n_bytes)));
   }
   image_.resize(n_bytes);
+  filled_.reserve(n_bytes);
   return OkStatus();
 }
 
@@ -82,6 +84,7 @@ bool StepPlaces::Put(Place place, std::span<const std::byte> items) {
 
 bool StepPlaces::Set(const StepArguments& arguments, const Constants& constants) {
   fits_ = true;
+  was_asked_ = false;
   position_ids_ = std::as_bytes(arguments.position_ids).data();
   if (device_ == nullptr) return false;
   const auto* const pages = reinterpret_cast<const int32_t*>(device_ + OffsetOf(kPages));
@@ -117,6 +120,7 @@ StepPlaces::Place StepPlaces::PlaceOf(UploadKind kind, std::span<const std::byte
 }
 
 const std::byte* StepPlaces::Find(UploadKind kind, std::span<const std::byte> items) {
+  was_asked_ = true;
   const Place place = PlaceOf(kind, items);
   const bool is_constant = place == kFrequencies || place == kTiles;
   if (is_constant && held_bytes_[place] == 0 && !Put(place, items)) fits_ = false;
@@ -132,10 +136,13 @@ StepPlaces::Constants StepPlaces::constants() const {
   return {copy_of(kFrequencies), copy_of(kTiles)};
 }
 
-void StepPlaces::Fill(UploadRing& uploads) const {
+void StepPlaces::Fill(UploadRing& uploads) {
   const uint64_t n_bytes = OffsetOf(kPages) + held_bytes_[kPages];
+  const auto wanted = std::span(image_).first(n_bytes);
+  if (std::ranges::equal(wanted, filled_)) return;
   std::byte* const staged = uploads.Stage(n_bytes);
   if (staged == nullptr) return;  // the queue has failed, and says why
+  filled_.assign(wanted.begin(), wanted.end());
   std::memcpy(staged, image_.data(), n_bytes);
   queue_.runtime().EnqueueCopyToDevice(staged, device_, n_bytes);
 }

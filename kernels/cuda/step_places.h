@@ -42,12 +42,13 @@ class StepPlaces {
   // Where items that an op takes from the host will lie. The first of what is no argument become
   // constants; all others must be among the arguments, or fits() is false from then on.
   const std::byte* Find(UploadKind kind, std::span<const std::byte> items);
-  // Whether Find has found all since Set.
+  // Whether Find has found all since Set, and whether it was asked for any.
   bool fits() const { return fits_; }
+  bool was_asked() const { return was_asked_; }
   // Those since Set.
   Constants constants() const;
-  // Enqueues the copy of what was Set, through the ring.
-  void Fill(UploadRing& uploads) const;
+  // Enqueues the copy of what was Set, through the ring, unless it is there from before.
+  void Fill(UploadRing& uploads);
 
  private:
   // In this order, of which the last is the only one whose room depends on the bounds.
@@ -76,6 +77,8 @@ class StepPlaces {
   std::array<uint64_t, kPlaces> held_bytes_ = {};
   const std::byte* position_ids_ = nullptr;  // the arguments' own
   bool fits_ = true;
+  bool was_asked_ = false;
+  std::vector<std::byte> filled_;  // what the last copy was of
   SequenceLists lists_;
 };
 

@@ -62,6 +62,7 @@ Result<Recording> CudaStepRecorder::End(int64_t max_launches) {
     return Internal("an op of a recorded step took from the host what is no argument");
   }
   kept.id = recorded.number;
+  kept.takes_arguments = places_.was_asked();
   kept.constants = places_.constants();
   kept_.push_back(std::move(kept));
   return Recording{recorded.number, recorded.n_launches};
@@ -70,10 +71,12 @@ Result<Recording> CudaStepRecorder::End(int64_t max_launches) {
 void CudaStepRecorder::Replay(uint32_t id, const StepArguments& arguments) {
   const auto kept = std::ranges::find(kept_, id, &Kept::id);
   DCHECK(kept != kept_.end() && !is_recording_);
-  if (!places_.Set(arguments, kept->constants)) {
-    return queue_.Fail(Internal("no room for the arguments of a recorded step"));
+  if (kept->takes_arguments) {
+    if (!places_.Set(arguments, kept->constants)) {
+      return queue_.Fail(Internal("no room for the arguments of a recorded step"));
+    }
+    places_.Fill(uploads_);
   }
-  places_.Fill(uploads_);
   if (queue_.has_failed()) return;
   queue_.runtime().PushRange("replay");
   queue_.runtime().EnqueueReplay(id);

@@ -40,6 +40,7 @@ class CudaStepRecorder final : public StepRecorder {
  private:
   struct Kept {
     uint32_t id = 0;  // the runtime's number
+    bool takes_arguments = false;
     StepPlaces::Constants constants;
     Traffic traffic;                     // of a replay, but for keys and values
     uint64_t kv_bytes_per_position = 0;  // of all sequences, in all layers

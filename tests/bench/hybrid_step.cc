@@ -127,17 +127,18 @@ class Stage {
     assignment.self = id;
     assignment.message = message_;
     assignment.message.helper = helper;
-    member->loop =
-        std::make_unique<worker::StepLoop>(worker::StepContext{.clock = clock_,
-                                                               .mailbox = *member->mailbox,
-                                                               .ports = {.zmq = member->port.get()},
-                                                               .device = *member->device,
-                                                               .counters = member->counters,
-                                                               .cpus = {}},
-                                           std::move(assignment), [](const worker::StepEnd& end) {
-                                             LogError("bench", end.why.message());
-                                             std::_Exit(1);  // nothing goes on without it
-                                           });
+    member->loop = std::make_unique<worker::StepLoop>(
+        worker::StepContext{.clock = clock_,
+                            .mailbox = *member->mailbox,
+                            .ports = {.zmq = member->port.get()},
+                            .device = *member->device,
+                            .counters = member->counters,
+                            .cpus = {},
+                            .graph_bytes = worker::kMaxGraphBytes},
+        std::move(assignment), [](const worker::StepEnd& end) {
+          LogError("bench", end.why.message());
+          std::_Exit(1);  // nothing goes on without it
+        });
   }
 
   template <typename Kind>

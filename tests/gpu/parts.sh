@@ -123,8 +123,7 @@ hybrid_step() { "$build/tests/hybrid_step" "$1" "$2" "$device" 0 "$3"; }
 graph_step() { "$build/tests/graph_step" "$1" "$device" 1 8; }
 # Calls of NCCL, on as many cards as there are, 8 at most.
 group_calls() { "$build/tests/group_calls" "$1" 8192; }
-# No step of a hybrid stage is replayed, so nothing is kept free for graphs.
-hybrid() { python3 tests/gpu/hybrid.py "$bin" "$large" 0.3333 --ffn predicted --cuda-graphs off; }
+hybrid() { python3 tests/gpu/hybrid.py "$bin" "$large" 0.3333 --ffn predicted; }
 # Some steps of decoding, behind the first, which load kernels; op by op, as ncu counts launches.
 hottest() {
   local metrics=gpu__time_duration.sum,dram__bytes.sum.per_second

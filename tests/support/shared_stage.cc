@@ -117,6 +117,7 @@ SharedStage::SharedStage(const std::string& path, const SharedStageOptions& opti
   lead.ffn.n_helpers.assign(lead.ffn.neurons.size(), 0);
   lead.kv.n_pages = 64;
   lead.max_step_tokens = 64;
+  lead.graph_bytes = options.graph_bytes;
   if (!options.heads.empty()) lead.ffn.heads.own = options.heads.front();
   for (size_t m = 1; m < options.members.size(); ++m) {
     worker::HelperOptions helper{lead.layers,

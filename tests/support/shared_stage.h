@@ -2,6 +2,7 @@
 // on one thread: what leads and helpers compute, without links.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -26,6 +27,7 @@ struct SharedStageOptions {
   // As members hold their neurons.
   model::NeuronRows lead_rows = model::NeuronRows::kAsIs;
   model::NeuronRows helper_rows = model::NeuronRows::kAsIs;
+  uint64_t graph_bytes = 0;  // of the lead, for graphs of steps
   // Of the lead, and of the helpers, instead of the CPU that they share.
   std::function<std::unique_ptr<kernels::Device>()> make_lead_device;
   std::function<std::unique_ptr<kernels::Device>()> make_helper_device;

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "worker/device_memory.h"
+#include "worker/graph_table.h"
 #include "worker/step_graphs.h"
 
 namespace thermocline::tools {

@@ -111,7 +111,12 @@ TEST_P(EmulatedModes, TheCpuHasTheColdNeurons) {
   };
   const Logits wanted = logits();
   options.make_lead_device = EmulatedGpu;
-  EXPECT_LT(Difference(logits(), wanted), kRounding);
+  const Logits emulated = logits();
+  EXPECT_LT(Difference(emulated, wanted), kRounding);
+  options.graph_bytes = kGraphBytes;
+  SharedStage replaying(files_.model->path(), options);
+  EXPECT_EQ(replaying.Logits({1}, kTokens, 1), emulated);
+  EXPECT_GT(replaying.lead().graphs()->n_span_replays(), 0);
 }
 
 }  // namespace

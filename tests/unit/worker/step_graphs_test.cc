@@ -5,11 +5,11 @@
 #include <gtest/gtest.h>
 
 #include <map>
-#include <random>
 #include <utility>
 #include <vector>
 
 #include "tests/support/emulated_gpu.h"
+#include "tests/support/random_steps.h"
 #include "tests/support/stage_chain.h"
 #include "tests/support/temp_file.h"
 #include "tests/support/tiny_model.h"
@@ -21,7 +21,9 @@ using kernels::cuda::EmulatorOptions;
 using model::FfnMode;
 using model::FfnModes;
 using testing::ChainOptions;
-using testing::OneEntry;
+using testing::DecodeStep;
+using testing::Prompt;
+using testing::RandomService;
 using testing::StageChain;
 using testing::TempFile;
 using testing::TinyModel;
@@ -46,60 +48,6 @@ TinyModelSpec SpecOf(const std::string& arch, DType dtype = DType::kF16) {
   spec.n_ctx = 1024;
   spec.rope_freqs = arch == "llama";
   return spec;
-}
-
-// A step of one token of each sequence, given where they are.
-proto::StepBatch DecodeStep(const std::map<uint64_t, int64_t>& positions) {
-  proto::StepBatch batch;
-  for (const auto& [seq, position] : positions) {
-    const auto token = static_cast<int32_t>((seq * 31 + static_cast<uint64_t>(position) * 7) % 280);
-    batch.entries.push_back(
-        std::move(OneEntry(SeqId{seq}, position, {token}, false, 1).entries.front()));
-  }
-  return batch;
-}
-
-proto::StepBatch Prompt(uint64_t seq, int64_t position, int n_tokens) {
-  std::vector<int32_t> tokens;
-  for (int i = 0; i < n_tokens; ++i) {
-    tokens.push_back(static_cast<int32_t>((seq * 13 + static_cast<uint64_t>(position + i)) % 280));
-  }
-  return OneEntry(SeqId{seq}, position, tokens, false, n_tokens);
-}
-
-// Sequences come with prompts, some of one token, in steps of their own or with others' tokens, go
-// on for some steps together, and go.
-std::vector<proto::StepBatch> RandomService(uint32_t seed, int n_stretches) {
-  std::mt19937 random(seed);
-  const auto draw = [&](int n) { return static_cast<int>(random() % static_cast<uint32_t>(n)); };
-  std::map<uint64_t, int64_t> live;
-  std::vector<proto::StepBatch> steps;
-  std::vector<SeqId> released;
-  uint64_t last_seq = 0;
-  for (int i = 0; i < n_stretches; ++i) {
-    while (!live.empty() && draw(3) == 0) {
-      const auto gone = std::next(live.begin(), draw(static_cast<int>(live.size())));
-      released.push_back(SeqId{gone->first});
-      live.erase(gone);
-    }
-    while (live.empty() || (live.size() < 4 && draw(2) == 0)) {
-      const int n_tokens = draw(3) == 0 ? 1 : 1 + draw(20);
-      proto::StepBatch step = Prompt(++last_seq, 0, n_tokens);
-      if (draw(2) == 0) {
-        for (auto& entry : DecodeStep(live).entries) step.entries.push_back(std::move(entry));
-        for (auto& [seq, position] : live) ++position;
-      }
-      steps.push_back(std::move(step));
-      live[last_seq] = n_tokens;
-    }
-    for (int n = 3 + draw(5); n > 0; --n) {
-      steps.push_back(DecodeStep(live));
-      steps.back().released = std::exchange(released, {});
-      for (auto& [seq, position] : live) ++position;
-    }
-  }
-  for (size_t i = 0; i < steps.size(); ++i) steps[i].step = StepId{i + 1};
-  return steps;
 }
 
 // The layers of a model as a stage that another follows: what a graph holds, and no head.
