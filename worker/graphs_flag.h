@@ -12,7 +12,7 @@ namespace thermocline::worker {
 Result<bool> ParseCudaGraphs(std::string_view text);
 
 inline constexpr char kCudaGraphsHelp[] =
-    "Whether a GPU replays decode steps that come again and again in one shape, as one launch "
-    "each: auto or off";
+    "Whether a GPU replays decode steps that come again and again in one shape, as one launch or a "
+    "few: auto or off";
 
 }  // namespace thermocline::worker

@@ -11,7 +11,7 @@
 #include "placement/overhead.h"
 #include "tools/bench_model/runnable.h"
 #include "tools/machine/machine_info.h"
-#include "worker/step_graphs.h"
+#include "worker/graph_table.h"
 
 namespace thermocline::tools {
 namespace {
@@ -132,7 +132,7 @@ std::string BenchSession::Describe(const BenchCase& test) const {
 // that is replayed, and that one. A stage that chooses among FFN modes runs the whole case, to have
 // measured them.
 Status BenchSession::WarmUp(const BenchCase& test) {
-  constexpr int64_t kSteps = worker::StepGraphs::kComings + 1;
+  constexpr int64_t kSteps = worker::GraphTable::kComings + 1;
   const Loaded& loaded = loaded_.at(test.i_setup);
   BenchCase brief = test;
   if (!loaded.chooses_ffn) brief.n_gen = std::min(test.n_gen, kSteps);

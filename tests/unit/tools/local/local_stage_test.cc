@@ -13,12 +13,12 @@
 #include "tests/support/tiny_model.h"
 #include "tools/bench_model/case_runner.h"
 #include "worker/assignment.h"
-#include "worker/step_graphs.h"
+#include "worker/graph_table.h"
 
 namespace thermocline::tools {
 namespace {
 
-constexpr int64_t kComings = worker::StepGraphs::kComings;
+constexpr int64_t kComings = worker::GraphTable::kComings;
 constexpr int kMaxStepTokens = 8;
 
 class LocalStageTest : public ::testing::Test {
