@@ -13,7 +13,7 @@ namespace {
 // What a worker without a budget keeps free for graphs of steps; before weights are loaded.
 Result<uint64_t> GraphBytesOf(kernels::Device& device) {
   if (device.recorder() == nullptr) return uint64_t{0};
-  TC_ASSIGN_OR_RETURN(const uint64_t offered_bytes, worker::MemoryToOffer(device, 0));
+  TC_ASSIGN_OR_RETURN(const uint64_t offered_bytes, worker::MemoryToOffer(device, {}));
   return worker::GraphBytes(offered_bytes);
 }
 
