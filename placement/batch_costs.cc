@@ -3,7 +3,18 @@
 #include <algorithm>
 #include <utility>
 
+#include "placement/context.h"
+
 namespace thermocline::placement {
+namespace {
+
+// None where the request is out of range, which whoever plans is told.
+int64_t MostPages(const PlannerInputs& inputs, const PlanRequest& request) {
+  const auto demand = DemandOf(inputs.config, request);
+  return demand.ok() ? demand->wanted_pages : 0;
+}
+
+}  // namespace
 
 int64_t StreamsOf(const PlannerOptions& options) { return std::max(options.n_streams, int64_t{1}); }
 
@@ -12,8 +23,8 @@ BatchCosts::BatchCosts(const PlannerInputs& inputs, const PlannerOptions& option
       options_(options),
       wires_(std::move(wires)),
       bytes_(ModelBytes::Of(inputs.config, inputs.weights, options.request.ffn)),
-      overhead_(inputs.config, inputs.weights, options.request.ffn,
-                options.request.max_step_tokens) {}
+      overhead_(inputs.config, inputs.weights, options.request.ffn, options.request.max_step_tokens,
+                MostPages(inputs, options.request)) {}
 
 const CostModel& BatchCosts::Of(int64_t n_sequences) {
   const MutexLock lock(mutex_);

@@ -31,8 +31,7 @@ ClusterStages::ClusterStages(BatchCosts& costs, int64_t n_sequences, LeastParts 
       bytes_(costs.bytes()),
       overhead_(costs.overhead()),
       wires_(PairWires::Of(costs.options().request, inputs_.cluster)),
-      kv_layer_bytes_(KvPageBytes(inputs_.config, costs.options().request.kv) * uint64_t(n_pages)),
-      lead_fixed_(FixedOfLeads()) {}
+      kv_layer_bytes_(KvPageBytes(inputs_.config, costs.options().request.kv) * uint64_t(n_pages)) {}
 
 int ClusterStages::DeviceType(int device) const {
   for (int other = 0; other < device; ++other) {
@@ -76,7 +75,7 @@ SplitProblem ClusterStages::Times(int begin, int end, const std::vector<int>& gr
 
 uint64_t ClusterStages::MostMemory(int device) const {
   const WorkerProfile& worker = WorkerAt(device);
-  uint64_t fixed = lead_fixed_.stage;
+  uint64_t fixed = FixedOfLead(worker).stage;
   for (int layer = 0; layer < n_layer() && n_devices() > 1; ++layer) {
     const model::LayerRange one = LayersOf(layer, layer + 1);
     // What is fixed of a helper's counts one neuron.
@@ -94,24 +93,26 @@ uint64_t ClusterStages::LeadBytes(int layer, int device) const {
     return FixedBytes({layer, end, false, false}, worker, true, 1);
   };
   uint64_t n_bytes = of_layers(layer + 1) - of_layers(layer);
-  if (layer == 0) n_bytes += lead_fixed_.embed;
-  if (layer == n_layer() - 1) n_bytes += lead_fixed_.head;
+  const LeadFixed fixed = FixedOfLead(worker);
+  if (layer == 0) n_bytes += fixed.embed;
+  if (layer == n_layer() - 1) n_bytes += fixed.head;
   return AsOthersCount(n_bytes, LeastShare(worker), Rounding::kDown);
 }
 
 uint64_t ClusterStages::HelperBytes(int device) const {
-  return AsOthersCount(overhead_.LeastPerHelper(), LeastShare(WorkerAt(device)), Rounding::kDown);
+  const WorkerProfile& lead = WorkerAt(device);
+  return AsOthersCount(overhead_.LeastPerHelper(HolderOf(lead)), LeastShare(lead), Rounding::kDown);
 }
 
 // Neither end takes more than it adds to any stage, with or without the other, and what every stage
 // takes is no more than what is left of the least.
-ClusterStages::LeadFixed ClusterStages::FixedOfLeads() const {
+ClusterStages::LeadFixed ClusterStages::FixedOfLead(const WorkerProfile& lead) const {
   const auto less = [](uint64_t n_bytes, uint64_t by) { return n_bytes - std::min(n_bytes, by); };
   const auto with = [&](bool has_embed, bool has_head) {
     const model::LayerRange none = {0, 0, has_embed, has_head};
-    const uint64_t helped = FixedBytes(none, WorkerAt(0), true, 2);
-    return std::min(FixedBytes(none, WorkerAt(0), true, 1),
-                    less(helped, overhead_.LeastPerHelper()));
+    const uint64_t helped = FixedBytes(none, lead, true, 2);
+    return std::min(FixedBytes(none, lead, true, 1),
+                    less(helped, overhead_.LeastPerHelper(HolderOf(lead))));
   };
   const uint64_t none = with(false, false), both = with(true, true);
   const uint64_t first = with(true, false), last = with(false, true);
@@ -143,11 +144,11 @@ uint64_t ClusterStages::FixedBytes(const model::LayerRange& layers, const Worker
   const auto n_layers = static_cast<size_t>(layers.end - layers.begin);
   if (is_lead) {
     const std::vector<NeuronRange> least(n_layers, costs_.NeuronsOf({0, n_members > 1 ? 1 : 0}));
-    return overhead_.MostOfLead(layers, static_cast<int>(n_members) - 1) +
+    return overhead_.MostOfLead(layers, static_cast<int>(n_members) - 1, HolderOf(worker)) +
            bytes_.LeadPart(layers, least, worker.neuron_rows).sum() + kv_layer_bytes_ * n_layers;
   }
   const std::vector<NeuronRange> one(n_layers, NeuronRange{0, 1});
-  return overhead_.MostOfHelper(static_cast<int>(n_layers)) +
+  return overhead_.MostOfHelper(static_cast<int>(n_layers), HolderOf(worker)) +
          bytes_.HelperPart(layers, one, worker.neuron_rows).sum();
 }
 

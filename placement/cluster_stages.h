@@ -59,12 +59,12 @@ class ClusterStages final : public StageModel {
   const CostModel& costs() const { return costs_; }
 
  private:
-  // What any lead holds besides neurons, as a sum: of every stage, and of the model's ends.
+  // What a lead holds besides neurons, as a sum: of every stage, and of the model's ends.
   struct LeadFixed {
     uint64_t stage = 0;
     uint64_t embed = 0, head = 0;
   };
-  LeadFixed FixedOfLeads() const;
+  LeadFixed FixedOfLead(const WorkerProfile& lead) const;
   // What the narrowest neurons of a worker take of what others count for them.
   double LeastShare(const WorkerProfile& worker) const;
   Group GroupOf(const std::vector<int>& devices) const;
@@ -77,7 +77,6 @@ class ClusterStages final : public StageModel {
   const OverheadModel& overhead_;
   const PairWires wires_;
   const uint64_t kv_layer_bytes_;
-  const LeadFixed lead_fixed_;
 };
 
 }  // namespace thermocline::placement

@@ -119,24 +119,29 @@ int64_t PagesThatFit(const Plan& plan, const model::ModelConfig& config,
   uint64_t least = std::numeric_limits<int64_t>::max();
   const auto limit = [&](WorkerId id, uint64_t taken, const model::LayerRange& layers,
                          const HeadRange& heads) {
-    for (const WorkerProfile& worker : cluster.workers) {
-      if (worker.id != id) continue;
-      const uint64_t room = worker.memory_bytes - std::min(worker.memory_bytes, taken);
-      least = std::min(least, room / std::max<uint64_t>(KvBytes(config, one, layers, heads), 1));
-    }
+    const WorkerProfile* const worker = cluster.FindWorker(id);
+    if (worker == nullptr) return;
+    const uint64_t room = worker->memory_bytes - std::min(worker->memory_bytes, taken);
+    least = std::min(least, room / std::max<uint64_t>(KvBytes(config, one, layers, heads), 1));
+  };
+  const auto holder = [&](WorkerId id) {
+    const WorkerProfile* const worker = cluster.FindWorker(id);
+    return worker == nullptr ? Holder::kProcess : HolderOf(*worker);
   };
   for (const StagePlan& stage : plan.stages) {
     const auto n_helpers = static_cast<int>(stage.helpers.size());
     const bool shares_heads = stage.shares_heads() && IsCountable(stage, config);
     if (shares_heads) least = std::min(least, static_cast<uint64_t>(kMaxToldPages));
     limit(stage.lead,
-          stage.bytes().sum() + (shares_heads ? overhead.OfLead(stage)
-                                              : overhead.MostOfLead(stage.layers, n_helpers)),
+          stage.bytes().sum() +
+              (shares_heads ? overhead.OfLead(stage, holder(stage.lead))
+                            : overhead.MostOfLead(stage.layers, n_helpers, holder(stage.lead))),
           stage.layers, HeadsOf(stage, config));
     for (const HelperPlan& helper : stage.helpers) {
       if (!shares_heads || helper.heads.empty()) continue;
-      limit(helper.worker, helper.bytes.sum() + overhead.OfHelper(stage, helper), stage.layers,
-            helper.heads);
+      limit(helper.worker,
+            helper.bytes.sum() + overhead.OfHelper(stage, helper, holder(helper.worker)),
+            stage.layers, helper.heads);
     }
   }
   return static_cast<int64_t>(least);
@@ -150,7 +155,8 @@ Status FillKv(Plan* plan, const model::ModelConfig& config, const model::WeightI
   request.kv = plan->kv;
   TC_ASSIGN_OR_RETURN(const ContextDemand demand, DemandOf(config, request));
   if (plan->kv.n_pages == 0) {
-    const OverheadModel overhead(config, weights, request.ffn, request.max_step_tokens);
+    const OverheadModel overhead(config, weights, request.ffn, request.max_step_tokens,
+                                 demand.wanted_pages);
     const int64_t fit = PagesThatFit(*plan, config, cluster, overhead);
     plan->kv.n_pages = std::max(std::min(fit, demand.wanted_pages), demand.least_pages);
   }

@@ -72,11 +72,12 @@ StagePlan Cropped(StagePlan stage, size_t n, End end) {
 // What a stage takes of its lead's memory, with all heads.
 uint64_t LeadNeeds(const StagePlan& stage, const KvBudget& kv, const BatchCosts& costs) {
   const PlannerInputs& inputs = costs.inputs();
-  const NeuronRows rows = inputs.cluster.RowsOf(stage.lead);
+  const WorkerProfile& lead = *inputs.cluster.FindWorker(stage.lead);
+  const NeuronRows rows = lead.neuron_rows;
   const PartBytes bytes = stage.is_split()
                               ? costs.bytes().LeadPart(stage.layers, stage.neurons, rows)
                               : costs.bytes().WholePart(stage.layers, rows);
-  return bytes.sum() + costs.overhead().OfLead(stage) +
+  return bytes.sum() + costs.overhead().OfLead(stage, HolderOf(lead)) +
          KvBytes(inputs.config, kv, stage.layers, {0, inputs.config.n_head_kv});
 }
 

@@ -13,7 +13,8 @@ class Stages {
   uint64_t BytesOf(int begin, int end) const {
     const model::LayerRange layers = {begin, end, begin == 0, end == model_.n_layer()};
     return model_.Weights(layers) + model_.Relay(layers) + model_.Predictors(layers) +
-           overhead_.MostOfLead(layers, 0) + kv_layer_bytes_ * static_cast<uint64_t>(end - begin);
+           overhead_.MostOfLead(layers, 0, Holder::kProcess) +
+           kv_layer_bytes_ * static_cast<uint64_t>(end - begin);
   }
 
   // Each stage takes as many layers as it can hold, which leaves the fewest to the next ones.

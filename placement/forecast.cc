@@ -128,13 +128,15 @@ PlanForecast::Stage StageOf(const StageCosts& costs, const StagePlan& stage) {
   LimitSeconds(&split.problem);
   const SplitCost cost = Evaluate(split.problem, split.split);
   own.seconds = cost.seconds;
-  own.members.push_back({stage.lead, cost.busy_s[0] + more_busy_s[0],
-                         stage.bytes().sum() + stage.kv_bytes + costs.overhead.OfLead(stage)});
+  const auto holder = [&](WorkerId id) { return HolderOf(*costs.inputs.cluster.FindWorker(id)); };
+  own.members.push_back(
+      {stage.lead, cost.busy_s[0] + more_busy_s[0],
+       stage.bytes().sum() + stage.kv_bytes + costs.overhead.OfLead(stage, holder(stage.lead))});
   for (size_t h = 0; h < stage.helpers.size(); ++h) {
     const HelperPlan& helper = stage.helpers[h];
-    own.members.push_back(
-        {helper.worker, cost.busy_s[h + 1] + more_busy_s[h + 1],
-         helper.bytes.sum() + helper.kv_bytes + costs.overhead.OfHelper(stage, helper)});
+    own.members.push_back({helper.worker, cost.busy_s[h + 1] + more_busy_s[h + 1],
+                           helper.bytes.sum() + helper.kv_bytes +
+                               costs.overhead.OfHelper(stage, helper, holder(helper.worker))});
   }
   return own;
 }

@@ -121,7 +121,11 @@ class Pieces {
     return model_.bytes().WholePart(layers, worker.neuron_rows).sum() + model_.kv_bytes(layers);
   }
   uint64_t NeededBytes(const model::LayerRange& layers, const WorkerProfile& worker) const {
-    return HeldBytes(layers, worker) + model_.overhead().MostOfLead(layers, 0);
+    return HeldBytes(layers, worker) + OwnBytes(layers, worker);
+  }
+
+  uint64_t OwnBytes(const model::LayerRange& layers, const WorkerProfile& worker) const {
+    return model_.overhead().MostOfLead(layers, 0, HolderOf(worker));
   }
 
   uint64_t LeastLayer() const {
@@ -154,7 +158,8 @@ class Pieces {
     for (const WorkerProfile& worker : workers_) {
       const auto same = std::find_if(kinds.begin(), kinds.end(), [&](const Kind& kind) {
         return kind.worker->memory_bytes == worker.memory_bytes &&
-               kind.worker->neuron_rows == worker.neuron_rows;
+               kind.worker->neuron_rows == worker.neuron_rows &&
+               HolderOf(*kind.worker) == HolderOf(worker);
       });
       if (same != kinds.end()) {
         ++same->n_workers;
@@ -170,8 +175,13 @@ class Pieces {
 
   // "4 on each of 4 workers of 1.0 GiB, each beside 90.0 MiB for itself"
   std::string KindsText(const std::vector<Kind>& kinds) const {
-    const std::string own =
-        Str(", each beside ", FormatBytes(model_.overhead().MostOfLead(kOne, 0)), " for itself");
+    uint64_t least_own = UINT64_MAX, most_own = 0;
+    for (const Kind& kind : kinds) {
+      least_own = std::min(least_own, OwnBytes(kOne, *kind.worker));
+      most_own = std::max(most_own, OwnBytes(kOne, *kind.worker));
+    }
+    const std::string own = Str(", each beside ", least_own < most_own ? "up to " : "",
+                                FormatBytes(most_own), " for itself");
     if (kinds.size() > kMostKinds) {
       int n_layers = 0;
       for (const Kind& kind : kinds) n_layers += kind.n_workers * kind.n_layers;
@@ -224,8 +234,10 @@ Status DoesNotFit(BatchCosts& costs, int64_t n_pages, const Status& why) {
   const uint64_t held =
       model.bytes().Weights(all) + model.bytes().Relay(all) + model.bytes().Predictors(all);
   const model::LayerRange inner = {0, 1, false, false};
-  const uint64_t own = model.overhead().MostOfLead(all, 0) +
-                       model.overhead().MostOfLead(inner, 0) * (inputs.cluster.workers.size() - 1);
+  uint64_t own = 0;
+  for (const WorkerProfile& worker : inputs.cluster.workers) {
+    own += model.overhead().MostOfLead(own == 0 ? all : inner, 0, HolderOf(worker));
+  }
   const uint64_t saved = MostSaved(costs, all);
   const uint64_t needed = held - saved + model.kv_bytes(all) + own;
   const uint64_t offered = OfferedBytes(inputs.cluster);

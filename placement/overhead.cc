@@ -88,25 +88,29 @@ int HelpersOf(const StagePlan& stage, size_t layer) {
 void OverheadModel::Scratch::Widen(const Scratch& other) {
   row_bytes = std::max(row_bytes, other.row_bytes);
   bytes = std::max(bytes, other.bytes);
+  n_cols = std::max(n_cols, other.n_cols);
 }
 
 OverheadModel::OverheadModel(const model::ModelConfig& config, const model::WeightIndex& weights,
-                             model::FfnModes ffn, int max_step_tokens)
+                             model::FfnModes ffn, int max_step_tokens, int64_t most_pages)
     : config_(config),
       weights_(weights),
       ffn_(ffn),
       // A stage's scratch never has fewer rows than a block of logits.
-      n_rows_(static_cast<uint64_t>(std::max(max_step_tokens, kLogitsBlockRows))) {
+      n_rows_(static_cast<uint64_t>(std::max(max_step_tokens, kLogitsBlockRows))),
+      most_pages_(static_cast<uint64_t>(most_pages)) {
   embed_ = ScratchOf(model::BuildEmbedGraph(config_));
   head_ = ScratchOf(model::BuildHeadGraph(config_, weights_));
   for (int layer = 0; layer < config_.n_layer; ++layer) {
     alone_.Widen(ScratchOfLayer(layer, Role::kLead, {}));
-    // Values as wide as others share their slots with them: one of the two widths is another's.
-    for (const int64_t n : {int64_t{config_.n_ff}, int64_t{config_.n_ff} - 1}) {
+    // Values as wide as others share their slots with them: of three widths one is nobody else's,
+    // be it that of neurons or of their list.
+    for (int64_t n = config_.n_ff; n >= std::max<int64_t>(config_.n_ff - 2, 1); --n) {
       shared_.Widen(ScratchOfLayer(layer, Role::kLead, {n, 1}));
       helper_.Widen(ScratchOfLayer(layer, Role::kHelper, {n, 0}));
     }
   }
+  CountWeights();
 }
 
 OverheadModel::Scratch OverheadModel::ScratchOf(const Graph& graph) const {
@@ -127,7 +131,8 @@ OverheadModel::Scratch OverheadModel::ScratchOf(const Graph& graph) const {
   const int64_t n_blocks = (rounded + kRoundedElems - 1) / kRoundedElems;
   return {cols.of_rows * int64_t{sizeof(float)} + n_blocks * kRoundedBytes,
           cols.of_lists * int64_t{sizeof(int32_t)} +
-              added * (kAxpyTokens * int64_t{sizeof(float)} + kIdBytes)};
+              added * (kAxpyTokens * int64_t{sizeof(float)} + kIdBytes),
+          cols.of_rows + cols.of_lists};
 }
 
 OverheadModel::Scratch OverheadModel::ScratchOfLayer(int layer, Role role, const FfnShare& share,
@@ -181,7 +186,13 @@ uint64_t OverheadModel::Sum(const Scratch& scratch, const model::LayerRange& lay
          kSampleBytes * static_cast<uint64_t>(config_.n_vocab);
 }
 
-uint64_t OverheadModel::OfLead(const StagePlan& stage) const {
+uint64_t OverheadModel::SumOfHelper(const Scratch& scratch, int n_layers) const {
+  return kRuntimeBytes + n_rows_ * static_cast<uint64_t>(scratch.row_bytes) +
+         static_cast<uint64_t>(scratch.bytes) + OfFrames({.in = 1, .sums_out = 1}) +
+         OfTables(n_layers);
+}
+
+uint64_t OverheadModel::OfLead(const StagePlan& stage, Holder holder) const {
   Scratch scratch;
   const model::LayerRange& layers = stage.layers;
   const model::HeadShare heads = HeadsAsLead(stage);
@@ -191,12 +202,14 @@ uint64_t OverheadModel::OfLead(const StagePlan& stage) const {
     if (stage.is_split()) share = {stage.neurons[at].size(), HelpersOf(stage, at)};
     scratch.Widen(ScratchOfLayer(layer, Role::kLead, share, heads));
   }
+  if (holder == Holder::kCard) return SumOfCard(scratch, layers);
   uint64_t sum = Sum(scratch, layers, static_cast<int>(stage.helpers.size()));
   for (const HeadRange& range : heads.by_link) sum += OfHeadFrames(range);
   return sum;
 }
 
-uint64_t OverheadModel::OfHelper(const StagePlan& stage, const HelperPlan& helper) const {
+uint64_t OverheadModel::OfHelper(const StagePlan& stage, const HelperPlan& helper,
+                                 Holder holder) const {
   Scratch scratch;
   for (int layer = stage.layers.begin; layer < stage.layers.end; ++layer) {
     const NeuronRange& own = helper.neurons[static_cast<size_t>(layer - stage.layers.begin)];
@@ -207,23 +220,26 @@ uint64_t OverheadModel::OfHelper(const StagePlan& stage, const HelperPlan& helpe
     if (own.empty()) continue;
     scratch.Widen(ScratchOfLayer(layer, Role::kHelper, {own.size(), 0}));
   }
-  return kRuntimeBytes + n_rows_ * static_cast<uint64_t>(scratch.row_bytes) +
-         static_cast<uint64_t>(scratch.bytes) + OfFrames({.in = 1, .sums_out = 1}) +
-         OfHeadFrames(helper.heads) + OfTables(stage.layers.end - stage.layers.begin);
+  const model::LayerRange layers = {stage.layers.begin, stage.layers.end, false, false};
+  if (holder == Holder::kCard) return SumOfCard(scratch, layers);
+  return SumOfHelper(scratch, layers.end - layers.begin) + OfHeadFrames(helper.heads);
 }
 
-uint64_t OverheadModel::MostOfLead(const model::LayerRange& layers, int n_helpers) const {
-  if (n_helpers == 0) return Sum(alone_, layers, 0);
+uint64_t OverheadModel::MostOfLead(const model::LayerRange& layers, int n_helpers,
+                                   Holder holder) const {
+  const bool has_card = holder == Holder::kCard;
+  if (n_helpers == 0) return has_card ? SumOfCard(alone_, layers) : Sum(alone_, layers, 0);
   Scratch scratch = shared_;
   // Each further sum that is received takes a slot of n_embd at most.
-  scratch.row_bytes += (n_helpers - 1) * int64_t{config_.n_embd} * int64_t{sizeof(double)};
-  return Sum(scratch, layers, n_helpers);
+  const int64_t more_bytes = (n_helpers - 1) * int64_t{config_.n_embd} * int64_t{sizeof(double)};
+  scratch.row_bytes += more_bytes;
+  scratch.n_cols += more_bytes / int64_t{sizeof(float)};
+  return has_card ? SumOfCard(scratch, layers) : Sum(scratch, layers, n_helpers);
 }
 
-uint64_t OverheadModel::MostOfHelper(int n_layers) const {
-  return kRuntimeBytes + n_rows_ * static_cast<uint64_t>(helper_.row_bytes) +
-         static_cast<uint64_t>(helper_.bytes) + OfFrames({.in = 1, .sums_out = 1}) +
-         OfTables(n_layers);
+uint64_t OverheadModel::MostOfHelper(int n_layers, Holder holder) const {
+  return holder == Holder::kCard ? SumOfCard(helper_, {0, n_layers, false, false})
+                                 : SumOfHelper(helper_, n_layers);
 }
 
 uint64_t ActivationBytes(DType wire, int64_t n_rows, int64_t n_embd) {

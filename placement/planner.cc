@@ -29,8 +29,9 @@ void SizeKv(const PlannerInputs& inputs, const ClusterStages& model, int64_t wan
   const uint64_t page_bytes = KvPageBytes(inputs.config, plan->kv);
   uint64_t n_pages = static_cast<uint64_t>(wanted_pages);
   for (const StagePlan& stage : plan->stages) {
-    const uint64_t memory = inputs.cluster.FindWorker(stage.lead)->memory_bytes;
-    const uint64_t taken = stage.bytes().sum() + model.overhead().OfLead(stage);
+    const WorkerProfile& lead = *inputs.cluster.FindWorker(stage.lead);
+    const uint64_t memory = lead.memory_bytes;
+    const uint64_t taken = stage.bytes().sum() + model.overhead().OfLead(stage, HolderOf(lead));
     const auto n_layers = static_cast<uint64_t>(stage.layers.end - stage.layers.begin);
     n_pages = std::min(n_pages, (memory - std::min(memory, taken)) / (page_bytes * n_layers));
   }

@@ -102,8 +102,8 @@ StagePlan ToStage(const StageChoice& choice, const ClusterStages& model) {
   if (choice.group.size() > 1) {
     Split split = choice.solution.split;
     const auto problem = model.Problem(choice.begin, choice.end, choice.group);
-    const uint64_t alone =
-        bytes.sum() + model.kv_bytes(layers) + model.overhead().MostOfLead(layers, 0);
+    const uint64_t alone = bytes.sum() + model.kv_bytes(layers) +
+                           model.overhead().MostOfLead(layers, 0, HolderOf(lead));
     for (size_t l = 0; l < split.size(); ++l) GiveLeadABlock(problem->layers[l], &split[l]);
     for (const LayerSplit& ranges : split) stage.neurons.push_back(costs.NeuronsOf(ranges[0]));
     bytes = model.bytes().LeadPart(layers, stage.neurons, lead.neuron_rows);

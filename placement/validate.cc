@@ -370,13 +370,15 @@ Status CheckFits(const PartBytes& bytes, uint64_t kv_bytes, uint64_t overhead, u
 Status CheckMemory(const Plan& plan, const OverheadModel& overhead, const ClusterProfile& cluster) {
   for (size_t i = 0; i < plan.stages.size(); ++i) {
     const StagePlan& stage = plan.stages[i];
-    TC_RETURN_IF_ERROR(CheckFits(stage.bytes(), stage.kv_bytes, overhead.OfLead(stage),
-                                 FindWorker(cluster, stage.lead)->memory_bytes,
+    const WorkerProfile& lead = *FindWorker(cluster, stage.lead);
+    TC_RETURN_IF_ERROR(CheckFits(stage.bytes(), stage.kv_bytes,
+                                 overhead.OfLead(stage, HolderOf(lead)), lead.memory_bytes,
                                  StageName(plan, i)));
     for (const HelperPlan& helper : stage.helpers) {
-      TC_RETURN_IF_ERROR(CheckFits(helper.bytes, helper.kv_bytes, overhead.OfHelper(stage, helper),
-                                   FindWorker(cluster, helper.worker)->memory_bytes,
-                                   HelperName(plan, i, helper)));
+      const WorkerProfile& worker = *FindWorker(cluster, helper.worker);
+      TC_RETURN_IF_ERROR(CheckFits(helper.bytes, helper.kv_bytes,
+                                   overhead.OfHelper(stage, helper, HolderOf(worker)),
+                                   worker.memory_bytes, HelperName(plan, i, helper)));
     }
   }
   return OkStatus();
@@ -407,7 +409,8 @@ Status ValidatePlan(const Plan& plan, const model::ModelConfig& config,
   TC_RETURN_IF_ERROR(CheckLinks(plan));
   TC_RETURN_IF_ERROR(CheckKv(plan));
   TC_RETURN_IF_ERROR(CheckBytes(plan, config, weights, cluster, request.ffn));
-  const OverheadModel overhead(config, weights, request.ffn, request.max_step_tokens);
+  const OverheadModel overhead(config, weights, request.ffn, request.max_step_tokens,
+                               plan.kv.n_pages);
   return CheckMemory(plan, overhead, cluster);
 }
 

@@ -10,13 +10,27 @@ namespace {
 
 // Without a budget: of what is free, the rest is for what is lost between pieces of memory.
 constexpr uint64_t kFreePercent = 95;
+// Weights, keys and values, scratch of layers and of the head, its best logits, lists that are
+// replayed, and the buffer of a probe.
+constexpr uint64_t kPieces = 7;
+
+// What a piece takes at most beyond itself: the one byte of it that is in a block of its own.
+uint64_t LostPerPiece(kernels::Device& device) {
+  constexpr uint64_t kPieceBytes = (uint64_t{16} << 20) + 1;
+  const uint64_t free_before = device.memory().free_bytes;
+  const auto piece = device.Allocate(kPieceBytes);
+  const uint64_t free_after = device.memory().free_bytes;
+  if (!piece.ok() || free_before - std::min(free_before, free_after) < kPieceBytes) return 0;
+  return free_before - free_after - kPieceBytes;
+}
 
 }  // namespace
 
-Result<uint64_t> MemoryToOffer(const kernels::Device& device, const DeviceBudget& budget) {
+Result<uint64_t> MemoryToOffer(kernels::Device& device, const DeviceBudget& budget) {
   const kernels::DeviceMemory memory = device.memory();
   const uint64_t taken = memory.total_bytes - memory.free_bytes;
-  const uint64_t needed = taken + budget.nccl_bytes;
+  const uint64_t lost = budget.bytes != 0 ? kPieces * LostPerPiece(device) : 0;
+  const uint64_t needed = taken + lost + budget.nccl_bytes;
   const uint64_t most = budget.bytes != 0 ? std::min(budget.bytes, memory.total_bytes)
                                           : taken + memory.free_bytes / 100 * kFreePercent;
   if (most > needed) return most - needed;

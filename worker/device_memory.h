@@ -19,7 +19,10 @@ struct DeviceBudget {
 // process, since a device does not tell whose it is: beside other programs less is offered than
 // could be, never more. kResourceExhausted names the device, the budget and what is needed where
 // nothing is left.
-Result<uint64_t> MemoryToOffer(const kernels::Device& device, const DeviceBudget& budget);
+//
+// Of a budget, what the pieces of a stage take beyond themselves is left out, too: where a device
+// gives memory in blocks, as one piece tells that is taken for that and given back.
+Result<uint64_t> MemoryToOffer(kernels::Device& device, const DeviceBudget& budget);
 
 // For people, once a plan is loaded: what the process holds of a device, of what it may.
 struct DeviceHoldings {

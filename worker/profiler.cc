@@ -204,8 +204,7 @@ Result<WorkerProfile> MeasureWorker(kernels::Device& device, const ProfilerOptio
   const HostTopology host = ReadHostTopology();
   profile.n_cores = host.n_cores;
   profile.n_numa_nodes = host.n_numa_nodes;
-  profile.gpus = FindGpus();
-  profile.gpu = FindGpuAt(profile.gpus, options.pci_bus_id);
+  NameGpus(FindGpus(), options.pci_bus_id, device, &profile);
   const Status pinned = RunOn(FirstOf(options.cpus));
   if (!pinned.ok()) LogWarn("worker", Str("measuring on any CPU: ", pinned));
   const Status measured = device.reads_host_memory() ? MeasureHost(device, options, &profile)

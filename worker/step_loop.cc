@@ -87,9 +87,6 @@ bool StepLoop::MakeProbe() {
       .round = request.round, .peer = request.peer, .error = "steps left it no time"};
   const TimePoint begin = context_.clock.Now();
   if (begin <= probe->begin_by) {
-    // Its copies lie in one queue with work of other GPUs, which may never end.
-    if (!probe_hop_ && !device().reads_host_memory())
-      probe_hop_.emplace(device(), kLeastProbeBytes);
     const ProbeContext context{context_.clock,
                                *context_.ports.Of(request.transport),
                                assignment_.self,
@@ -142,6 +139,10 @@ Status StepLoop::Prepare() {
     peer_device_.emplace(context_.device, context_.clock, stopping_);
   }
   TC_RETURN_IF_ERROR(assignment_.is_helper() ? LoadHelper(on_progress) : LoadStage(on_progress));
+  if (!device().reads_host_memory()) {
+    probe_hop_.emplace(device(), kLeastProbeBytes);
+    TC_RETURN_IF_ERROR(probe_hop_->Prepare());
+  }
   TC_RETURN_IF_ERROR(OpenLinks());
   const Shard& shard = helper_ != nullptr ? helper_->shard() : stage_->shard();
   firing_ = std::make_unique<FiringCounter>(shard, assignment_.stage().layers);

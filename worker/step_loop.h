@@ -192,7 +192,9 @@ class StepLoop {
   HeldModel prior_;  // of the plan before
   LoadedModel model_;
   std::optional<PeerDevice> peer_device_;  // where NCCL joins it with others
-  std::optional<DeviceHop> probe_hop_;  // of device(), from the first probe on, where it is apart
+  // Where the device is apart; its copies lie in one queue with work of other GPUs, which may never
+  // end: so it is device().
+  std::optional<DeviceHop> probe_hop_;
   std::unique_ptr<LogitsSink> logits_sink_;
   std::unique_ptr<Stage> stage_;         // of a lead
   std::unique_ptr<HelperStage> helper_;  // of a helper

@@ -33,7 +33,7 @@ class StepPlaces {
   // What a copy takes at most, for steps within these bounds.
   static uint64_t BytesFor(const StepBounds& bounds);
   // Whether the region must move for these bounds.
-  bool MustMove(const StepBounds& bounds) const { return BytesFor(bounds) > image_.size(); }
+  bool MustMove(const StepBounds& bounds) const { return BytesFor(bounds) != image_.size(); }
   // Takes the memory. kResourceExhausted without any; then no arguments find room.
   Status Reserve(const StepBounds& bounds);
 

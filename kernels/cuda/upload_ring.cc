@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "base/str.h"
 #include "base/units.h"
@@ -57,8 +58,12 @@ uint64_t UploadRing::SegmentFor(uint64_t n_bytes) {
 }
 
 Status UploadRing::Reserve(uint64_t n_bytes) {
-  if (host_ != nullptr && n_bytes <= segment_bytes_) return OkStatus();
-  return Grow(SegmentFor(n_bytes));
+  const uint64_t wanted_bytes = SegmentFor(n_bytes);
+  if (host_ != nullptr && wanted_bytes == segment_bytes_) return OkStatus();
+  if (host_ != nullptr) TC_RETURN_IF_ERROR(queue_.Wait(queue_.Mark()));
+  Release(std::exchange(old_host_, nullptr), std::exchange(old_device_, nullptr));
+  Release(std::exchange(host_, nullptr), std::exchange(device_, nullptr));
+  return Grow(wanted_bytes);
 }
 
 Status UploadRing::Grow(uint64_t segment_bytes) {

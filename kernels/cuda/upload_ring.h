@@ -32,8 +32,9 @@ class UploadRing {
   UploadRing(const UploadRing&) = delete;
   UploadRing& operator=(const UploadRing&) = delete;
 
-  // Has room for lists of n_bytes, so that an upload of fewer waits for no allocation.
-  // kResourceExhausted without memory: the queue has failed then.
+  // Between steps: has room for lists of n_bytes, and no more memory than that wants, so that an
+  // upload of fewer waits for no allocation. kResourceExhausted without memory: the queue has
+  // failed then.
   Status Reserve(uint64_t n_bytes);
 
   // The items in the device's memory, for ops called before the next three segments are full. Null

@@ -10,7 +10,7 @@ from replan_test import PROMPT, stage
 
 PRETENDED_DIR = os.path.join(TEST_BIN_DIR, "pretended_gpu")
 PROGRAM = os.path.join(PRETENDED_DIR, "thermocline")
-N = 24  # tokens
+N = 12  # tokens
 
 
 def cards(n, mib=128):
@@ -22,8 +22,8 @@ class PretendedTest(LossTest):
         return self.tiny_model("arcee", **{"n_layer": 2, "n_embd": 64, "n_ff": 256, "n_ctx": 256,
                                            "dtype": "F32", **settings})
 
-    def expected(self, model, n=N):
-        return self.generate(model, PROMPT, n, "--ffn", "exact")[0]["generated"]
+    def expected(self, model, n=N, prompt=PROMPT):
+        return self.generate(model, prompt, n, "--ffn", "exact")[0]["generated"]
 
     def serve_pretended(self, model, *flags, **options):
         return self.serve(model, "--ffn", "exact", *flags, program=PROGRAM, **options)
@@ -44,22 +44,23 @@ class PretendedTest(LossTest):
 
 
 class HybridTest(PretendedTest):
-    BUDGET = 51  # MiB
-    # Of the budget, what the plan counts for a process and its frames, which lie in the host's
-    # memory where it computes on a card (placement/overhead.h).
-    OF_HOST = 34
+    """Keys and values of 8 MiB make the budget large beside a block of neurons, of which plans may
+    leave one per layer to the CPU that the card has room for; and tokens cost little."""
+    BUDGET = 21  # MiB
+    LEAST = 0.98  # of the budget is held
 
     def test_neurons_that_do_not_fit_the_budget_are_the_cpus(self):
-        """And the card holds no more than the budget, but all that the plan may use."""
-        model = self.model(n_ff=8192)
-        cluster = self.serve_pretended(model, "--gpu-memory", f"{self.BUDGET}M", "--prefill-chunk",
-                                       "16", env=cards(1)).ready()
+        """And the card holds no more than the budget, and hardly less."""
+        model = self.model(n_ff=2048, n_ctx=16384)
+        cluster = self.serve_pretended(
+            model, "--gpu-memory", f"{self.BUDGET}M", "--cuda-graphs", "off", "--ctx-size", "16384",
+            "--parallel", "1", "--batch-size", "16", env=cards(1)).ready()
         held, budget, graphs = map(float, cluster.wait_line(
-            r"cuda:0 emulated holds ([\d.]+) MiB of the ([\d.]+) MiB that it may use, ([\d.]+) MiB "
+            r"cuda:0 emulated holds ([\d.]+) MiB of the ([\d.]+) MiB that it may use, ([\d.]+) \S+ "
             r"are kept free for graphs").groups())
-        self.assertEqual(budget, self.BUDGET)
+        self.assertEqual((budget, graphs), (self.BUDGET, 0))
         self.assertLessEqual(held, budget)
-        self.assertLess(budget - held - graphs, self.OF_HOST)
+        self.assertGreaterEqual(held, self.LEAST * budget)
         members = {worker["device"].split()[0]: worker
                    for worker in cluster.api.cluster()["workers"]}
         self.assertEqual(members.keys(), {"cuda:0", "cpu"}, cluster.output)
@@ -67,7 +68,8 @@ class HybridTest(PretendedTest):
             self.assertEqual(members[device]["helper"], is_helper, cluster.output)
             self.assertEqual(members[device]["stage"], 0)
             self.assertGreater(members[device]["bytes_total"], 0)
-        self.assertEqual(cluster.api.complete(PROMPT, 4)[0], self.expected(model, 4))
+        prompt = PROMPT[:3]
+        self.assertEqual(cluster.api.complete(prompt, 3)[0], self.expected(model, 3, prompt))
         self.stop(cluster)
 
 

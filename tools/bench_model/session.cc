@@ -86,8 +86,8 @@ uint64_t BenchSession::BytesOf(size_t i_setup) const {
   return model.weights.BytesOf({0, config.n_layer, true, true}) +
          static_cast<uint64_t>(kv.n_pages) * static_cast<uint64_t>(config.n_layer) *
              placement::KvPageBytes(config, kv) +
-         placement::OverheadModel(config, model.weights, ffn, needs.max_step_tokens)
-             .MostOfLead({0, config.n_layer, true, true}, 0);
+         placement::OverheadModel(config, model.weights, ffn, needs.max_step_tokens, kv.n_pages)
+             .MostOfLead({0, config.n_layer, true, true}, 0, placement::Holder::kProcess);
 }
 
 Status BenchSession::Load(size_t i_setup) {

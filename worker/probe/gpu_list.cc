@@ -73,6 +73,19 @@ int FindGpuAt(const std::vector<GpuInfo>& gpus, std::string_view pci_bus_id) {
   return -1;
 }
 
+void NameGpus(std::vector<GpuInfo> gpus, std::string_view pci_bus_id, const kernels::Device& device,
+              placement::WorkerProfile* profile) {
+  profile->gpus = std::move(gpus);
+  profile->gpu = FindGpuAt(profile->gpus, pci_bus_id);
+  if (device.reads_host_memory() || !profile->gpus.empty()) return;
+  GpuInfo own;
+  own.name = device.name();
+  own.pci_bus_id = pci_bus_id;
+  own.memory_bytes = device.memory().total_bytes;
+  profile->gpus.push_back(own);
+  profile->gpu = 0;
+}
+
 Result<std::vector<GpuInfo>> ListGpus(const std::string& library) {
   TC_ASSIGN_OR_RETURN(const std::unique_ptr<Nvml> nvml, Nvml::Load(library));
   const std::vector<FoundGpu> found = FindGpus(*nvml);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "kernels/device.h"
 #include "placement/profile.h"
 
 namespace thermocline::worker {
@@ -23,5 +24,10 @@ Result<std::vector<placement::GpuInfo>> ListGpus(const std::string& library = kN
 // Which of them sits there; -1: none. NVML and CUDA write a place differently: the domain has eight
 // digits or four, in capital letters or small ones.
 int FindGpuAt(const std::vector<placement::GpuInfo>& gpus, std::string_view pci_bus_id);
+
+// The host's GPUs, and which of them `device` is, when it has memory of its own: the one that sits
+// there or, where the list is empty, itself, of which then no more is known than it tells.
+void NameGpus(std::vector<placement::GpuInfo> gpus, std::string_view pci_bus_id,
+              const kernels::Device& device, placement::WorkerProfile* profile);
 
 }  // namespace thermocline::worker

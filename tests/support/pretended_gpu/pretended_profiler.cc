@@ -1,6 +1,6 @@
-// Stands for worker/profiler.cc in that program: on an emulator measurements would take minutes, and
-// plans would give such cards nothing. Cards are as fast as real ones here, and CPUs so slow that
-// plans give cards what they have room for, however slow the links are that are measured.
+// Stands for worker/profiler.cc in that program: on an emulator measurements would take minutes,
+// and plans would give such cards nothing. Cards are as fast as real ones here, and CPUs so slow
+// that plans give cards what they have room for, however slow the links are that are measured.
 #include "base/host_info.h"
 #include "worker/probe/gpu_list.h"
 #include "worker/probe/op_warmup.h"
@@ -28,7 +28,9 @@ Result<placement::WorkerProfile> MeasureWorker(kernels::Device& device,
   profile.host = HostName();
   profile.n_threads = profile.n_cores = options.n_threads;
   profile.memory_bytes = options.memory_bytes;
-  if (auto gpus = ListGpus(); gpus.ok()) profile.gpus = *std::move(gpus);
+  auto gpus = ListGpus();
+  NameGpus(gpus.ok() ? *std::move(gpus) : std::vector<placement::GpuInfo>{}, options.pci_bus_id,
+           device, &profile);
   profile.read_bytes_per_s = profile.gather_bytes_per_s = rate;
   profile.read_rates = {{options.n_threads, rate}};
   profile.op_overhead_s = Figure::Measured(kOpSeconds);

@@ -350,10 +350,12 @@ TEST_F(EngineChangeTest, OfTwoWhoLeaveAtOnceTheOneGoesThatCan) {
   StartEngine();
   const uint64_t n_weights = model_.weights.BytesOf({0, 4, true, true});
   const placement::OverheadModel overhead(model_.config, model_.weights, options_.plan.ffn,
-                                          options_.max_step_tokens);
+                                          options_.max_step_tokens, 0);
   for (const uint64_t id : {1, 2, 3}) {
     proto::Hello hello = HelloOf(id);
-    hello.profile.memory_bytes = overhead.MostOfLead({2, 4, false, true}, 0) + n_weights * 3 / 4;
+    hello.profile.memory_bytes =
+        overhead.MostOfLead({2, 4, false, true}, 0, placement::Holder::kProcess) +
+        n_weights * 3 / 4;
     mailbox_.Post(PeerOf(id), hello);
   }
   ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kReady; }));

@@ -272,11 +272,12 @@ TEST_F(EngineLossTest, WhatTheOthersCannotHoldEndsTheServiceWithNumbers) {
   }
   StartEngine();
   const placement::OverheadModel overhead(model_.config, model_.weights, options_.plan.ffn,
-                                          options_.max_step_tokens);
+                                          options_.max_step_tokens, 0);
   for (const uint64_t id : {1, 2, 3}) {
     proto::Hello hello = HelloOf(id);
-    hello.profile.memory_bytes = overhead.MostOfLead({2, 4, false, true}, 0) +
-                                 model_.weights.BytesOf({0, 4, true, true}) * 3 / 4;
+    hello.profile.memory_bytes =
+        overhead.MostOfLead({2, 4, false, true}, 0, placement::Holder::kProcess) +
+        model_.weights.BytesOf({0, 4, true, true}) * 3 / 4;
     mailbox_.Post(PeerOf(id), hello);
   }
   ASSERT_TRUE(Eventually([&] { return engine_->status().state == ServiceState::kReady; }));

@@ -178,7 +178,8 @@ ClusterProfile RandomCluster(int n_workers, uint64_t needed_bytes, std::mt19937_
 uint64_t AloneBytes(const TinyModelParts& model) {
   const model::LayerRange all{0, model.config.n_layer, true, true};
   return model.weights.BytesOf(all) +
-         OverheadModel(model.config, model.weights, model::FfnMode::kExact, 16).MostOfLead(all, 0);
+         OverheadModel(model.config, model.weights, model::FfnMode::kExact, 16, 0)
+             .MostOfLead(all, 0, Holder::kProcess);
 }
 
 PlannerOptions OptionsOf(uint64_t seed) {

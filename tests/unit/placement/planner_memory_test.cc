@@ -64,8 +64,8 @@ class PlannerMemoryTest : public ::testing::Test {
   // Of a worker that runs the whole model.
   static uint64_t OverheadOf(const TinyModelParts& model, int max_step_tokens,
                              model::FfnModes ffn = model::FfnMode::kDense) {
-    return OverheadModel(model.config, model.weights, ffn, max_step_tokens)
-        .MostOfLead({0, kLayers, true, true}, 0);
+    return OverheadModel(model.config, model.weights, ffn, max_step_tokens, 0)
+        .MostOfLead({0, kLayers, true, true}, 0, Holder::kProcess);
   }
   uint64_t overhead() const { return OverheadOf(model_, options_.request.max_step_tokens); }
   // Of all layers.
@@ -114,10 +114,10 @@ TEST_F(PlannerMemoryTest, APipelineIsFoundInTheLeastMemoryThatHoldsOne) {
   options_.request.n_parallel = 1;
   options_.policy = SplitPolicy::kPipelineOnly;
   const OverheadModel overhead(model.config, model.weights, model::FfnMode::kDense,
-                               options_.request.max_step_tokens);
+                               options_.request.max_step_tokens, 0);
   const auto needed = [&](int begin, int end) {
     const model::LayerRange layers = {begin, end, begin == 0, end == kOdd};
-    return overhead.MostOfLead(layers, 0) + model.weights.BytesOf(layers) +
+    return overhead.MostOfLead(layers, 0, Holder::kProcess) + model.weights.BytesOf(layers) +
            4 * KvPageBytes(model.config, options_.request.kv) * static_cast<uint64_t>(end - begin);
   };
   uint64_t least = UINT64_MAX;
@@ -175,8 +175,8 @@ TEST_F(PlannerMemoryTest, RoomInPiecesThatHoldNoLayerIsToldAsSuch) {
   options_.request.max_step_tokens = 16;  // so that frames take little: ends have only one
   const model::LayerRange inner = {1, 2, false, false};
   const uint64_t own = OverheadModel(model_.config, model_.weights, options_.request.ffn,
-                                     options_.request.max_step_tokens)
-                           .MostOfLead(inner, 0);
+                                     options_.request.max_step_tokens, 0)
+                           .MostOfLead(inner, 0, Holder::kProcess);
   const uint64_t layer = model_.weights.BytesOf(inner) + page_bytes() / kLayers * 4;
   const auto why_not = [&](size_t n_workers, uint64_t memory_bytes) {
     const std::string why = Make(std::vector<uint64_t>(n_workers, memory_bytes)).status().message();

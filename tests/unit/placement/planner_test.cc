@@ -88,8 +88,8 @@ class PlannerTest : public ::testing::Test {
     return MustMake().forecast.stages[0].members[0].memory_bytes;
   }
   uint64_t OwnBytes() const {
-    return OverheadModel(model_.config, model_.weights, model::FfnMode::kExact, 16)
-        .MostOfHelper(kLayers);
+    return OverheadModel(model_.config, model_.weights, model::FfnMode::kExact, 16, 0)
+        .MostOfHelper(kLayers, Holder::kProcess);
   }
 
   const TinyModelParts& model_ = Arcee();
@@ -232,8 +232,8 @@ class GpuPlannerTest : public PlannerTest {
   void CpuAndGpu(double hop_s) {
     Cluster({1}, 0);
     const uint64_t needed = MustMake().forecast.stages[0].members[0].memory_bytes;
-    const uint64_t own = OverheadModel(model_.config, model_.weights, model::FfnMode::kExact, 16)
-                             .MostOfHelper(kLayers);
+    const uint64_t own = OverheadModel(model_.config, model_.weights, model::FfnMode::kExact, 16, 0)
+                             .MostOfHelper(kLayers, Holder::kProcess);
     Cluster({1, kSpeed}, hop_s);
     WorkerProfile& gpu = cluster_.workers[1];
     gpu.memory_bytes = own + (needed - own) * 2 / 3;

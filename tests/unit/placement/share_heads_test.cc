@@ -174,10 +174,10 @@ TEST_F(ShareHeadsTest, HalfOfTheHeadsTakeHalfOfTheTime) {
   EXPECT_EQ(members[1].memory_bytes - Forecast(whole).stages[0].members[1].memory_bytes,
             half.stages[0].helpers[0].kv_bytes + half.stages[0].helpers[0].bytes.sum() -
                 whole.stages[0].helpers[0].bytes.sum() +
-                OverheadModel(model_.config, model_.weights, options_.request.ffn, 16)
-                    .OfHelper(half.stages[0], half.stages[0].helpers[0]) -
-                OverheadModel(model_.config, model_.weights, options_.request.ffn, 16)
-                    .OfHelper(whole.stages[0], whole.stages[0].helpers[0]));
+                OverheadModel(model_.config, model_.weights, options_.request.ffn, 16, 0)
+                    .OfHelper(half.stages[0], half.stages[0].helpers[0], Holder::kProcess) -
+                OverheadModel(model_.config, model_.weights, options_.request.ffn, 16, 0)
+                    .OfHelper(whole.stages[0], whole.stages[0].helpers[0], Holder::kProcess));
 }
 
 TEST_F(ShareHeadsTest, ThePlannerSharesThemWhereThatPays) {

@@ -124,9 +124,10 @@ TEST_F(ValidateHeads, KeysAndValuesAreStatedAndFit) {
   plan = *Shared("", "[0,2]", "[5,8]");
   const StagePlan& stage = plan.stages[0];
   const OverheadModel overhead(model_.config, model_.weights, request_.ffn,
-                               request_.max_step_tokens);
+                               request_.max_step_tokens, 0);
   const HelperPlan& helper = stage.helpers[1];
-  const uint64_t needed = helper.bytes.sum() + helper.kv_bytes + overhead.OfHelper(stage, helper);
+  const uint64_t needed =
+      helper.bytes.sum() + helper.kv_bytes + overhead.OfHelper(stage, helper, Holder::kProcess);
   cluster_.workers[2].memory_bytes = needed;
   EXPECT_EQ(ErrorOf(plan), "");
   cluster_.workers[2].memory_bytes = needed - 1;

@@ -72,8 +72,8 @@ TEST_F(ValidateTest, RowsIn8BitsCountOnTheWorkerThatHasThem) {
   // Without them it does not fit.
   const uint64_t needed =
       plan->stages[1].bytes().sum() + plan->stages[1].kv_bytes +
-      OverheadModel(model_.config, model_.weights, request_.ffn, request_.max_step_tokens)
-          .OfLead(plan->stages[1]);
+      OverheadModel(model_.config, model_.weights, request_.ffn, request_.max_step_tokens, 0)
+          .OfLead(plan->stages[1], Holder::kProcess);
   cluster_.workers[1].memory_bytes = needed;
   EXPECT_EQ(ErrorOf(*plan), "");
   cluster_.workers[1].memory_bytes = needed - 1;

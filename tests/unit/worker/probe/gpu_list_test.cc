@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/support/apart_device.h"
 #include "tests/support/status_matchers.h"
 
 namespace thermocline::worker {
@@ -67,6 +68,23 @@ TEST(GpuList, AGpuIsFoundByItsPlaceHoweverThatIsWritten) {
   for (const char* const none : {"", "1b", "0000:1b:00", "0000:1b:00.0x", ":::", "0000:1b.00.0"}) {
     EXPECT_EQ(FindGpuAt(gpus, none), -1) << none;  // gpus[2] is nowhere, too
   }
+}
+
+TEST(GpuList, ADeviceOfItsOwnMemoryIsAGpuOfItsHostInAnyCase) {
+  const auto card = testing::MakeApartDevice({.memory_bytes = 3 << 20});
+  const auto cpu = kernels::MakeReferenceDevice();
+  placement::WorkerProfile profile;
+  NameGpus({First(), Last()}, Last().pci_bus_id, *card, &profile);
+  EXPECT_EQ(profile.gpu, 1);
+  EXPECT_EQ(profile.gpus.size(), 2u);
+  NameGpus({}, "0000:1b:00.0", *card, &profile);  // no library to ask
+  EXPECT_EQ(profile.gpu, 0);
+  ASSERT_EQ(profile.gpus.size(), 1u);
+  EXPECT_EQ(profile.gpus[0].name, card->name());
+  EXPECT_EQ(profile.gpus[0].memory_bytes, uint64_t{3} << 20);
+  NameGpus({}, "", *cpu, &profile);
+  EXPECT_EQ(profile.gpu, -1);
+  EXPECT_TRUE(profile.gpus.empty());
 }
 
 TEST(GpuList, WithoutTheLibraryThereAreNone) {
