@@ -209,5 +209,34 @@ class RunTest(ProgramTest):
         self.assertNotIn("set -uo", got.stdout)
 
 
+class LeastArchitectureTest(unittest.TestCase):
+    """cmake/least_architecture.cmake, with what -DTC_CUDA_ARCHITECTURES may be."""
+
+    def least(self, architectures, native=""):
+        root = os.path.dirname(os.path.dirname(HERE))
+        with tempfile.NamedTemporaryFile("w", suffix=".cmake") as script:
+            script.write(f"""
+                include({root}/cmake/least_architecture.cmake)
+                set(CMAKE_CUDA_ARCHITECTURES_NATIVE "{native}")
+                tc_least_architecture(least "{architectures}")
+                message("least ${{least}}")""")
+            script.flush()
+            done = subprocess.run(["cmake", "-P", script.name], capture_output=True, text=True, check=True)
+        return int(done.stderr.split()[-1])
+
+    def test_numbers_of_a_list(self):
+        self.assertEqual(self.least("75-real;80-real;90"), 75)
+        self.assertEqual(self.least("120;90a-real;100-virtual"), 90)
+
+    def test_the_cards_that_are_here(self):
+        self.assertEqual(self.least("native", "90-real"), 90)
+        self.assertEqual(self.least("native;80", "90-real;89-real"), 80)
+
+    def test_unknown_ones(self):
+        self.assertEqual(self.least("native"), 0)
+        self.assertEqual(self.least("all-major"), 0)
+        self.assertEqual(self.least("native;90"), 90)
+
+
 if __name__ == "__main__":
     unittest.main()
