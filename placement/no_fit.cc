@@ -114,7 +114,7 @@ class Pieces {
   struct Kind {
     const WorkerProfile* worker;
     int n_workers = 0;
-    int n_layers = 0;  // that each can hold at most, without embedding and head
+    int n_layers = 0;  // that each can hold at most, in whatever place
   };
 
   uint64_t HeldBytes(const model::LayerRange& layers, const WorkerProfile& worker) const {
@@ -144,13 +144,30 @@ class Pieces {
            model_.bytes().Weights({layers.begin, layers.end, false, false});
   }
 
-  // Neighbours, wherever they stand.
+  // Neighbours, wherever they stand. A stage at an end has embedding or head, but frames to or from
+  // one other only.
   bool CanHold(int n_layers, const WorkerProfile& worker) const {
+    const auto fits = [&](const model::LayerRange& layers) {
+      return NeededBytes(layers, worker) <= worker.memory_bytes;
+    };
     for (int begin = 0; begin + n_layers <= model_.n_layer(); ++begin) {
-      const model::LayerRange layers = {begin, begin + n_layers, false, false};
-      if (NeededBytes(layers, worker) <= worker.memory_bytes) return true;
+      const int end = begin + n_layers;
+      if (fits({begin, end, false, false}) || fits(model_.LayersOf(begin, end))) return true;
     }
     return false;
+  }
+
+  // Of whoever needs least for a stage of whole layers, wherever it stands.
+  uint64_t LeastOwn() const {
+    const int n = model_.n_layer();
+    uint64_t least = UINT64_MAX;
+    for (const WorkerProfile& worker : workers_) {
+      for (const model::LayerRange& layers :
+           {kOne, model_.LayersOf(0, 1), model_.LayersOf(n - 1, n)}) {
+        least = std::min(least, OwnBytes(layers, worker));
+      }
+    }
+    return least;
   }
 
   std::vector<Kind> Kinds() const {
@@ -173,7 +190,7 @@ class Pieces {
     return kinds;
   }
 
-  // "4 on each of 4 workers of 1.0 GiB, each beside 90.0 MiB for itself"
+  // "4 on each of 4 workers of 1.0 GiB, each beside 90.0 MiB or more for itself"
   std::string KindsText(const std::vector<Kind>& kinds) const {
     uint64_t least_own = UINT64_MAX, most_own = 0;
     for (const Kind& kind : kinds) {

@@ -27,7 +27,7 @@ std::optional<SplitProblem> StageOf(const StageModel& model, const std::vector<i
   std::vector<int> begins;
   if (!place || !(place->is_first || place->is_last)) begins.push_back(middle);
   if (!place || place->is_first) begins.push_back(0);
-  if (!place || place->is_last) begins.push_back(n - length);
+  if ((!place || place->is_last) && length < n) begins.push_back(n - length);
   for (SplitDevice& device : stage->devices) device.memory_bytes = UINT64_MAX;
   for (const int begin : begins) {
     const std::optional<SplitProblem> there = model.Problem(begin, begin + length, group);
@@ -56,6 +56,19 @@ SplitProblem Sample(const SplitProblem& stage) {
   return sample;
 }
 
+// Of a stage of `length` layers, by some of them. Nullopt: it does not fit.
+std::optional<StageEstimate> EstimateStage(const StageModel& model, const std::vector<int>& group,
+                                           int length, const SplitOptions& options,
+                                           std::optional<StagePlace> place) {
+  const std::optional<SplitProblem> stage = StageOf(model, group, length, place);
+  if (!stage || !CheckProblem(*stage).ok()) return std::nullopt;
+  const SplitProblem sample = Sample(*stage);
+  const Result<SplitSolution> solution = SolveSplit(sample, options);
+  if (!solution.ok()) return std::nullopt;
+  const double scale = static_cast<double>(length) / static_cast<double>(sample.layers.size());
+  return StageEstimate{solution->cost.seconds * scale, solution->cost.bottleneck_s() * scale};
+}
+
 }  // namespace
 
 std::vector<StageEstimate> EstimateGroup(const StageModel& model, const std::vector<int>& group,
@@ -66,30 +79,28 @@ std::vector<StageEstimate> EstimateGroup(const StageModel& model, const std::vec
   SplitOptions quick = options;
   quick.certify = false;
   quick.max_rounds = kSampleRounds;
+  const auto of = [&](int length) { return EstimateStage(model, group, length, quick, place); };
+  if (place && place->is_first && place->is_last) {
+    estimates[n] = of(n).value_or(estimates[n]);
+    return estimates;
+  }
   int solved = 0;
   for (int step = 1; step <= kSampleLengths; ++step) {
     const int length = step * n / kSampleLengths;
     if (length == solved) continue;
-    const std::optional<SplitProblem> stage = StageOf(model, group, length, place);
-    if (!stage || !CheckProblem(*stage).ok()) break;
-    const SplitProblem sample = Sample(*stage);
-    const Result<SplitSolution> solution = SolveSplit(sample, quick);
-    if (!solution.ok()) break;
-    const double layers = static_cast<double>(sample.layers.size());
+    const std::optional<StageEstimate> longest = of(length);
+    if (!longest) break;
     for (int k = solved + 1; k <= length; ++k) {
-      estimates[k] = {solution->cost.seconds * k / layers,
-                      solution->cost.bottleneck_s() * k / layers};
+      const double share = static_cast<double>(k) / length;
+      estimates[k] = {longest->seconds * share, longest->bottleneck_s * share};
     }
     solved = length;
   }
   // Beyond, layer by layer until memory ends.
   for (int k = solved + 1; k <= n; ++k) {
-    const std::optional<SplitProblem> stage = StageOf(model, group, k, place);
-    if (!stage || !CheckProblem(*stage).ok()) break;
-    const Result<SplitSolution> solution = SolveSplit(Sample(*stage), quick);
-    if (!solution.ok()) break;
-    const double scale = static_cast<double>(k) / std::min(kSampleLayers, k);
-    estimates[k] = {solution->cost.seconds * scale, solution->cost.bottleneck_s() * scale};
+    const std::optional<StageEstimate> estimate = of(k);
+    if (!estimate) break;
+    estimates[k] = *estimate;
   }
   return estimates;
 }

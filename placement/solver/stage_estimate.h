@@ -21,7 +21,8 @@ struct StagePlace {
 
 // Seconds and bottleneck of stages of 1 .. n_layer layers on this group; a pure function of model,
 // group and place. Layers are sampled evenly and memory is shared among as many as the stage would
-// have; lengths between those solved take the next longer one's time per layer. Without a place
+// have; lengths between those solved take the next longer one's time per layer. Of the place its
+// memory counts, not the time of embedding and head; the only stage has all layers. Without a place
 // the stage fits wherever it stands.
 std::vector<StageEstimate> EstimateGroup(const StageModel& model, const std::vector<int>& group,
                                          const SplitOptions& options,

@@ -123,12 +123,13 @@ std::vector<double> StageProgram::Caps() const {
   double high = 0;
   double low = kNoPlan;
   for (const Kind& kind : kinds_) {
-    const std::vector<StageEstimate>& inner = kind.At({});
-    for (size_t k = 1; k < inner.size(); ++k) {
-      const double b = inner[k].bottleneck_s;
-      if (b == kNoPlan) break;
-      high = std::max(high, b);
-      low = std::min(low, b / static_cast<double>(k) * model_.n_layer() / model_.n_devices());
+    for (const std::vector<StageEstimate>& estimates : kind.estimates) {
+      for (size_t k = 1; k < estimates.size(); ++k) {
+        const double b = estimates[k].bottleneck_s;
+        if (b == kNoPlan) continue;
+        high = std::max(high, b);
+        low = std::min(low, b / static_cast<double>(k) * model_.n_layer() / model_.n_devices());
+      }
     }
   }
   for (int c = 0; c < kCaps && low < high; ++c) {
@@ -198,18 +199,22 @@ void StageProgram::Extend(const State& state, const Kind& kind, double cap, Stat
   if (state.last_lead >= 0) {
     seconds += hops_[static_cast<size_t>(state.last_lead * model_.n_devices() + next.last_lead)];
   }
-  const bool is_first = next.begin == 0;
-  const std::vector<StageEstimate>& estimates = kind.At({.is_first = is_first});
-  for (int end = next.begin + 1; end <= model_.n_layer(); ++end) {
-    const StageEstimate& estimate = end < model_.n_layer()
-                                        ? estimates[end - next.begin]
-                                        : kind.At({is_first, true})[end - next.begin];
-    if (estimate.seconds == kNoPlan || estimate.bottleneck_s > cap) break;
+  // Whether it is as quick as the cap wants.
+  const auto offer = [&](const StageEstimate& estimate, int end) {
+    if (estimate.seconds == kNoPlan || estimate.bottleneck_s > cap) return false;
     next.seconds = seconds + estimate.seconds;
     next.bottleneck_s = std::max(state.bottleneck_s, estimate.bottleneck_s);
     next.value = per_second * next.seconds + (1 - latency) * next.bottleneck_s;
     if (beams[end].Wants(next.value)) beams[end].Offer(next);
+    return true;
+  };
+  const int n = model_.n_layer();
+  const bool is_first = next.begin == 0;
+  const std::vector<StageEstimate>& estimates = kind.At({.is_first = is_first});
+  for (int end = next.begin + 1; end < n && offer(estimates[end - next.begin], end); ++end) {
   }
+  // The last one may fit where an inner one that is shorter does not: it sends nothing on.
+  offer(kind.At({.is_first = is_first, .is_last = true})[n - next.begin], n);
 }
 
 // The stages of the best state at the end, from the last one back.

@@ -67,6 +67,24 @@ class PlannerMemoryTest : public ::testing::Test {
     return OverheadModel(model.config, model.weights, ffn, max_step_tokens, 0)
         .MostOfLead({0, kLayers, true, true}, 0, Holder::kProcess);
   }
+  // Of each of two workers, for a pipeline of all layers with one sequence; 0 where one alone needs
+  // no more.
+  uint64_t LeastOfTwo(const TinyModelParts& model) const {
+    const int n = model.config.n_layer;
+    const OverheadModel overhead(model.config, model.weights, model::FfnMode::kDense,
+                                 options_.request.max_step_tokens, 0);
+    const uint64_t kv_bytes = 4 * KvPageBytes(model.config, options_.request.kv);
+    const auto needed = [&](int begin, int end) {
+      const model::LayerRange layers = {begin, end, begin == 0, end == n};
+      return overhead.MostOfLead(layers, 0, Holder::kProcess) + model.weights.BytesOf(layers) +
+             kv_bytes * static_cast<uint64_t>(end - begin);
+    };
+    uint64_t least = UINT64_MAX;
+    for (int cut = 1; cut < n; ++cut) {
+      least = std::min(least, std::max(needed(0, cut), needed(cut, n)));
+    }
+    return least < needed(0, n) ? least : 0;
+  }
   uint64_t overhead() const { return OverheadOf(model_, options_.request.max_step_tokens); }
   // Of all layers.
   uint64_t page_bytes() const { return KvPageBytes(model_.config, options_.request.kv) * kLayers; }
@@ -107,28 +125,23 @@ TEST_F(PlannerMemoryTest, AsManyPagesAsMemoryHolds) {
 }
 
 // What fits at one end of the model need not fit at the other, where the head takes other bytes
-// than the embedding.
+// than the embedding, nor between them, where frames for longer steps come and go.
 TEST_F(PlannerMemoryTest, APipelineIsFoundInTheLeastMemoryThatHoldsOne) {
-  constexpr int kOdd = 5;
-  const TinyModelParts model = MakeTinyModelParts({.n_layer = kOdd});
   options_.request.n_parallel = 1;
   options_.policy = SplitPolicy::kPipelineOnly;
-  const OverheadModel overhead(model.config, model.weights, model::FfnMode::kDense,
-                               options_.request.max_step_tokens, 0);
-  const auto needed = [&](int begin, int end) {
-    const model::LayerRange layers = {begin, end, begin == 0, end == kOdd};
-    return overhead.MostOfLead(layers, 0, Holder::kProcess) + model.weights.BytesOf(layers) +
-           4 * KvPageBytes(model.config, options_.request.kv) * static_cast<uint64_t>(end - begin);
-  };
-  uint64_t least = UINT64_MAX;
-  for (int cut = 1; cut < kOdd; ++cut) {
-    least = std::min(least, std::max(needed(0, cut), needed(cut, kOdd)));
+  for (const int n_layer : {3, 5, 9}) {
+    const TinyModelParts model = MakeTinyModelParts({.n_layer = n_layer});
+    for (const int max_step_tokens : {16, 512, 8192}) {
+      options_.request.max_step_tokens = max_step_tokens;
+      const uint64_t least = LeastOfTwo(model);
+      if (least == 0) continue;
+      const auto planned = MakeFor(model, {least, least});
+      ASSERT_TRUE(planned.ok()) << n_layer << " " << max_step_tokens << planned.status();
+      EXPECT_EQ(planned->plan.stages.size(), 2u);
+      EXPECT_EQ(MakeFor(model, {least - 1, least - 1}).status().code(),
+                StatusCode::kResourceExhausted);
+    }
   }
-  ASSERT_LT(least, needed(0, kOdd));
-  const auto planned = MakeFor(model, {least, least});
-  ASSERT_TRUE(planned.ok()) << planned.status();
-  EXPECT_EQ(planned->plan.stages.size(), 2u);
-  EXPECT_EQ(MakeFor(model, {least - 1, least - 1}).status().code(), StatusCode::kResourceExhausted);
 }
 
 // The search counts all streams, and what is told of them says how many have room.
