@@ -3,6 +3,7 @@ ones, run by threads of the host, and so is all that programs do with a GPU. Mod
 takes some 50 ms for a token."""
 
 import os
+import re
 
 from cluster import TEST_BIN_DIR, ClusterTest, main, needs_mpi
 from loss_test import LossTest
@@ -50,11 +51,13 @@ class HybridTest(PretendedTest):
     LEAST = 0.98  # of the budget is held
 
     def test_neurons_that_do_not_fit_the_budget_are_the_cpus(self):
-        """And the card holds no more than the budget, and hardly less."""
-        model = self.model(n_ff=2048, n_ctx=16384)
+        """And the card holds no more than the budget, and hardly less; the coordinator knows which
+        card that is, and its copies."""
+        model, saved = self.model(n_ff=2048, n_ctx=16384), self.path("cluster.yaml")
         cluster = self.serve_pretended(
             model, "--gpu-memory", f"{self.BUDGET}M", "--cuda-graphs", "off", "--ctx-size", "16384",
-            "--parallel", "1", "--batch-size", "16", env=cards(1)).ready()
+            "--parallel", "1", "--batch-size", "16", "--save-cluster", saved,
+            env=cards(1)).ready()
         held, budget, graphs = map(float, cluster.wait_line(
             r"cuda:0 emulated holds ([\d.]+) MiB of the ([\d.]+) MiB that it may use, ([\d.]+) \S+ "
             r"are kept free for graphs").groups())
@@ -68,6 +71,10 @@ class HybridTest(PretendedTest):
             self.assertEqual(members[device]["helper"], is_helper, cluster.output)
             self.assertEqual(members[device]["stage"], 0)
             self.assertGreater(members[device]["bytes_total"], 0)
+        with open(saved, encoding="utf-8") as file:
+            profile = file.read()
+        self.assertEqual(re.findall(r"(?m)^    gpu: (\d+)", profile), ["0"], profile)
+        self.assertRegex(profile, r"(?m)^ +copy_us: 10\b")
         prompt = PROMPT[:3]
         self.assertEqual(cluster.api.complete(prompt, 3)[0], self.expected(model, 3, prompt))
         self.stop(cluster)

@@ -15,6 +15,8 @@ using placement::WeightUse;
 constexpr double kGpuBytesPerS = 3e12, kCpuBytesPerS = 1e6;
 constexpr double kGpuFlopsPerS = 3e13, kCpuFlopsPerS = 1e7;
 constexpr double kOpSeconds = 3e-6;
+// Between the card and the host's memory: PCIe 5 x16, and a wait for a copy.
+constexpr double kCopyBytesPerS = 5e10, kCopySeconds = 1e-5;
 
 }  // namespace
 
@@ -31,6 +33,12 @@ Result<placement::WorkerProfile> MeasureWorker(kernels::Device& device,
   auto gpus = ListGpus();
   NameGpus(gpus.ok() ? *std::move(gpus) : std::vector<placement::GpuInfo>{}, options.pci_bus_id,
            device, &profile);
+  if (profile.gpu >= 0) {
+    placement::GpuInfo& gpu = profile.gpus[static_cast<size_t>(profile.gpu)];
+    gpu.read_bytes_per_s = rate;
+    gpu.upload_bytes_per_s = gpu.download_bytes_per_s = Figure::Measured(kCopyBytesPerS);
+    gpu.copy_s = Figure::Measured(kCopySeconds);
+  }
   profile.read_bytes_per_s = profile.gather_bytes_per_s = rate;
   profile.read_rates = {{options.n_threads, rate}};
   profile.op_overhead_s = Figure::Measured(kOpSeconds);
