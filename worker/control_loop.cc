@@ -116,10 +116,12 @@ Status ControlLoop::SendHello() {
         gpu_ways_.nccl != nullptr && (hello.profile.gpus.size() > 1 || !gpu_ways_.one_host);
     const DeviceBudget budget = {.bytes = options_.gpu_memory_bytes,
                                  .nccl_bytes = may_meet_others ? kNcclMemoryBytes : 0};
-    TC_ASSIGN_OR_RETURN(uint64_t offered, MemoryToOffer(*device_, budget));
-    graph_bytes_ = options_.uses_graphs && device_->recorder() != nullptr ? GraphBytes(offered) : 0;
-    offered -= graph_bytes_;
-    hello.profile.memory_bytes = offered;
+    TC_ASSIGN_OR_RETURN(const uint64_t offered, MemoryToOffer(*device_, budget));
+    holdings_ = {.budget_bytes = budget.bytes, .nccl_bytes = budget.nccl_bytes};
+    if (options_.uses_graphs && device_->recorder() != nullptr) {
+      holdings_.graph_bytes = GraphBytes(offered);
+    }
+    hello.profile.memory_bytes = offered - holdings_.graph_bytes;
   }
   if (gpu_ways_.nccl != nullptr) hello.profile.nccl_version = gpu_ways_.nccl->version();
   hello.host = hello.profile.host;
@@ -245,8 +247,15 @@ Status ControlLoop::StartStage(proto::AssignPlan message) {
                            Kv("transport", placement::LinkKindName(way.link))));
   }
   step_loop_ = std::make_unique<StepLoop>(
-      StepContext{clock_, mailbox_, ports(), *device_, counters_, FirstOf(options_.cpus),
-                  tracer_.get(), &gpu_ways_, graph_bytes_, options_.gpu_memory_bytes},
+      StepContext{.clock = clock_,
+                  .mailbox = mailbox_,
+                  .ports = ports(),
+                  .device = *device_,
+                  .counters = counters_,
+                  .cpus = FirstOf(options_.cpus),
+                  .tracer = tracer_.get(),
+                  .gpu_ways = &gpu_ways_,
+                  .holdings = holdings_},
       std::move(assignment), [this](StepEnd end) { OnStepLoopEnd(std::move(end)); },
       std::move(held));
   return OkStatus();

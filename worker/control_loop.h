@@ -18,6 +18,7 @@
 #include "kernels/device.h"
 #include "kernels/device_choice.h"
 #include "proto/messages.h"
+#include "worker/device_memory.h"
 #include "worker/gpu_ways.h"
 #include "worker/link_prober.h"
 #include "worker/step_loop.h"
@@ -111,8 +112,8 @@ class ControlLoop {
   WorkerPorts ports_;
   std::unique_ptr<kernels::Device> device_;
   const GpuWays gpu_ways_;
-  uint64_t graph_bytes_ = 0;  // of the device's memory, not offered: for graphs of steps
-  bool welcome_ = false;      // the coordinator has accepted this worker as id_
+  DeviceHoldings holdings_;  // of a device with memory of its own
+  bool welcome_ = false;     // the coordinator has accepted this worker as id_
   bool refused_ = false;
   WorkerId id_;
   Epoch epoch_;

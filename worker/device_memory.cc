@@ -44,12 +44,14 @@ Result<uint64_t> MemoryToOffer(kernels::Device& device, const DeviceBudget& budg
 
 std::string HoldingsText(const kernels::Device& device, const DeviceHoldings& holdings) {
   const kernels::DeviceMemory memory = device.memory();
-  const uint64_t may = holdings.budget_bytes != 0
-                           ? std::min(holdings.budget_bytes, memory.total_bytes)
-                           : memory.total_bytes;
-  return Str(device.name(), " holds ", FormatBytes(memory.total_bytes - memory.free_bytes),
-             " of the ", FormatBytes(may), " that it may use, ", FormatBytes(holdings.graph_bytes),
-             " are kept free for graphs");
+  const bool has_budget = holdings.budget_bytes != 0;
+  const uint64_t most =
+      has_budget ? std::min(holdings.budget_bytes, memory.total_bytes) : memory.total_bytes;
+  return Str(
+      device.name(), " holds ", FormatBytes(memory.total_bytes - memory.free_bytes), " of ",
+      has_budget ? "the " : "its ", FormatBytes(most), has_budget ? " that it may use, " : ", ",
+      FormatBytes(holdings.graph_bytes), " are kept free for graphs",
+      holdings.nccl_bytes > 0 ? Str(", ", FormatBytes(holdings.nccl_bytes), " for NCCL") : "");
 }
 
 }  // namespace thermocline::worker

@@ -28,6 +28,7 @@ Result<uint64_t> MemoryToOffer(kernels::Device& device, const DeviceBudget& budg
 struct DeviceHoldings {
   uint64_t budget_bytes = 0;  // 0: the whole device
   uint64_t graph_bytes = 0;   // kept free for graphs
+  uint64_t nccl_bytes = 0;    // and for when GPUs meet
 };
 std::string HoldingsText(const kernels::Device& device, const DeviceHoldings& holdings);
 

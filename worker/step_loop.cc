@@ -12,7 +12,6 @@
 #include "base/units.h"
 #include "comm/backoff.h"
 #include "proto/codec.h"
-#include "worker/device_memory.h"
 
 namespace thermocline::worker {
 namespace {
@@ -149,8 +148,7 @@ Status StepLoop::Prepare() {
   helper_ != nullptr ? helper_->set_firing(firing_.get()) : stage_->set_firing(firing_.get());
   traffic_at_start_ = context_.device.ops().traffic();
   if (!context_.device.reads_host_memory()) {
-    LogInfo("worker", HoldingsText(context_.device, {.budget_bytes = context_.gpu_budget_bytes,
-                                                     .graph_bytes = context_.graph_bytes}));
+    LogInfo("worker", HoldingsText(context_.device, context_.holdings));
   }
   TC_RETURN_IF_ERROR(SendControl(ReadyMessage()));
   return assignment_.meets_gpus() ? MeetGpus() : OkStatus();
@@ -205,7 +203,7 @@ Status StepLoop::LoadStage(const LoadProgressFn& on_progress) {
                              .n_ctx = message.plan.n_ctx,
                              .prior = &prior_.shard,
                              .tracer = context_.tracer,
-                             .graph_bytes = context_.graph_bytes};
+                             .graph_bytes = context_.holdings.graph_bytes};
   TC_ASSIGN_OR_RETURN(
       stage_, Stage::Create(model_.source(), options, device(), logits_sink_.get(), on_progress));
   return OkStatus();

@@ -26,6 +26,7 @@
 #include "worker/activation_link.h"
 #include "worker/assignment.h"
 #include "worker/device_hop.h"
+#include "worker/device_memory.h"
 #include "worker/gpu_link.h"
 #include "worker/gpu_ways.h"
 #include "worker/helper_stage.h"
@@ -67,10 +68,8 @@ struct StepContext {
   Tracer* tracer = nullptr;   // null: nobody traces
   // By what the device reaches other GPUs; null: it reaches none.
   const GpuWays* gpu_ways = nullptr;
-  // Of the device's memory, for graphs of steps; 0: none are made.
-  uint64_t graph_bytes = 0;
-  // Of the same, for the whole process; 0: all.
-  uint64_t gpu_budget_bytes = 0;
+  // Of the device's memory; without any for graphs of steps none are made.
+  DeviceHoldings holdings = {};
 };
 
 // What one step loop leaves to the next, of another plan for the same model.

@@ -134,7 +134,7 @@ class Stage {
                             .device = *member->device,
                             .counters = member->counters,
                             .cpus = {},
-                            .graph_bytes = worker::kMaxGraphBytes},
+                            .holdings = {.graph_bytes = worker::kMaxGraphBytes}},
         std::move(assignment), [](const worker::StepEnd& end) {
           LogError("bench", end.why.message());
           std::_Exit(1);  // nothing goes on without it

@@ -318,6 +318,19 @@ TEST(ApartDevice, SaysWhatABudgetThatIsTooSmallLacks) {
   EXPECT_EQ(full.message().find("no memory is left on " + device->name()), 0u) << full;
 }
 
+TEST(ApartDevice, SaysWhatItHoldsAndWhatTheRestIsFor) {
+  const auto device = testing::MakeApartDevice({.memory_bytes = 100 << 20});
+  const Buffer taken = *device->Allocate(10 << 20);
+  EXPECT_EQ(HoldingsText(*device, {.budget_bytes = 50 << 20, .graph_bytes = 3 << 20}),
+            device->name() +
+                " holds 10.0 MiB of the 50.0 MiB that it may use, 3.0 MiB are kept "
+                "free for graphs");
+  EXPECT_EQ(HoldingsText(*device, {.graph_bytes = 3 << 20, .nccl_bytes = 20 << 20}),
+            device->name() +
+                " holds 10.0 MiB of its 100.0 MiB, 3.0 MiB are kept free for graphs, "
+                "20.0 MiB for NCCL");
+}
+
 TEST(ApartDevice, WeightsTakeNoMoreThanTheirBytes) {
   TinyModelSpec spec = SpecOf("llama", DType::kQ8_0);
   spec.n_layer = 8;
