@@ -240,6 +240,8 @@ Result<std::unique_ptr<Device>> MakeDevice(std::unique_ptr<Runtime> runtime) {
   auto memory = std::make_unique<OwnMemory>(*runtime);
   if (!memory->is_complete()) {
     memory.reset();  // before the runtime
+    const Status error = runtime->Error();
+    if (!error.ok()) return Status(error).WithContext(DeviceName(runtime->facts()));
     return ResourceExhausted(
         Str("no memory to begin with on a device:", Kv("device", DeviceName(runtime->facts())),
             Kv("bytes", runtime->facts().scratch_bytes)));

@@ -9,8 +9,8 @@
 
 namespace thermocline::kernels::cuda {
 
-// kUnavailable for a card without kernels, kResourceExhausted when there is no memory for the
-// device's own buffers.
+// kUnavailable for a card without kernels, or one that has failed by now, kResourceExhausted when
+// there is no memory for the device's own buffers.
 Result<std::unique_ptr<Device>> MakeDevice(std::unique_ptr<Runtime> runtime);
 
 }  // namespace thermocline::kernels::cuda

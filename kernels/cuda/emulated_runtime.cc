@@ -98,6 +98,7 @@ class EmulatedRuntime final : public Runtime {
       : options_(options),
         memory_(mapping, address_bytes, options.memory_bytes),
         health_(options.patience) {
+    health_.Note(options.error);
     facts_.name = "emulated";
     facts_.ordinal = options.ordinal;
     facts_.n_multiprocessors = options.n_multiprocessors;

@@ -41,6 +41,7 @@ struct EmulatorOptions {
   // What becomes of piece n of the work, a copy or a launch, from 0; null: all is done. One that
   // fails ends all later ones, too; one that hangs never ends.
   std::function<Fate(uint64_t n)> fate;
+  Status error;                         // what is wrong with it before all work; OK: nothing
   Duration patience = kDevicePatience;  // with work that hangs; other work is waited for
   EmulatorCounts* counts = nullptr;     // outlives the device; null: nobody counts
 };

@@ -60,6 +60,15 @@ TEST(FaultyDevice, MemoryIsRefusedForTheReasonThatItIs) {
   }
 }
 
+TEST(FaultyDevice, ThatRefusesFromTheBeginningIsNotTakenForFull) {
+  const Status refused = MakeEmulatedDevice({.error = Unavailable("used by another")}).status();
+  EXPECT_EQ(refused.code(), StatusCode::kUnavailable);
+  EXPECT_EQ(refused.message(), "cuda:0 emulated: used by another");
+  const Status full = MakeEmulatedDevice({.memory_bytes = 1 << 20}).status();
+  EXPECT_EQ(full.code(), StatusCode::kResourceExhausted);
+  EXPECT_TRUE(Says(full, "no memory to begin with")) << full;
+}
+
 TEST(FaultyDevice, WorkThatHangsIsNotWaitedForTwice) {
   for (uint64_t after = 0; after < kPieces; ++after) {
     const auto device = Faulty(after, Fate::kHangs);
