@@ -56,6 +56,7 @@ struct NvlinkPreset {
 };
 constexpr std::array kNvlinks = {NvlinkPreset{2, 6, "nvlink2"}, NvlinkPreset{3, 12, "nvlink3"},
                                  NvlinkPreset{4, 18, "nvlink4"}, NvlinkPreset{5, 18, "nvlink5"}};
+constexpr std::string_view kCopiesNote = "with the copies from and to GPUs";
 // The presets of PCIe are of so many lanes.
 constexpr int kPcieLanes = 16;
 constexpr int kFirstPciePreset = 3, kLastPciePreset = 5;
@@ -136,6 +137,16 @@ LinkPreset WithCopies(LinkPreset preset, const WorkerProfile& from, const Worker
   return preset;
 }
 
+// Whether numbers of the link that are unknown will have copies in them.
+bool TakesCopies(const LinkProfile& link, const LinkPreset& preset, const LinkPreset& copied) {
+  return (!link.latency_s.known() && copied.latency_us != preset.latency_us) ||
+         (!link.bytes_per_s.known() && copied.gb_per_s != preset.gb_per_s);
+}
+
+void AddNote(std::string_view text, std::string* note) {
+  *note += Str(note->empty() ? "" : "; ", text);
+}
+
 // What is taken of a link of which nothing is known.
 Result<LinkPreset> PresetOf(const LinkProfile& link, bool within_host,
                             const LinkPreset& between_hosts) {
@@ -195,12 +206,9 @@ Status FillLinks(const LinkPreset& between_hosts, const PairTransport& transport
       if (known != nullptr) link = *known;
       const bool within_host = !from.host.empty() && from.host == to.host;
       TC_ASSIGN_OR_RETURN(const LinkPreset preset, PresetOf(link, within_host, between_hosts));
-      const bool is_assumed = !IsKnown(link);
-      FillLink(WithCopies(preset, from, to), &link);
-      const bool has_copies = CardOf(from) != nullptr || CardOf(to) != nullptr;
-      if (is_assumed && has_copies && link.note.empty()) {
-        link.note = "with the copies from and to GPUs";
-      }
+      const LinkPreset copied = WithCopies(preset, from, to);
+      if (TakesCopies(link, preset, copied)) AddNote(kCopiesNote, &link.note);
+      FillLink(copied, &link);
       links.push_back(std::move(link));
     }
   }

@@ -106,6 +106,8 @@ WorkerProfile WorkerOf(std::vector<GpuInfo> gpus) {
   return worker;
 }
 
+constexpr std::string_view kCopies = "with the copies from and to GPUs";
+
 // Worker 1 is on a card; its copies were measured.
 ClusterProfile WithACard() {
   ClusterProfile cluster = ThreeWorkers();
@@ -130,7 +132,7 @@ TEST(LinkPreset, AnAssumedHopOfAGpuHasItsCopiesBothWays) {
   EXPECT_EQ(out.bytes_per_s.origin, Origin::kAssumed);
   EXPECT_NEAR(out.message_s.value, 10e-6, 1e-12);  // the sender's thread does not wait
   EXPECT_EQ(out.preset, "zmq-loopback");
-  EXPECT_EQ(out.note, "with the copies from and to GPUs");
+  EXPECT_EQ(out.note, kCopies);
   EXPECT_EQ(*cluster.FindLink({2}, {3}), [] {
     ClusterProfile plain = ThreeWorkers();
     (void)FillLinks(*FindLinkPreset("wan"), LinkKind::kZmq, &plain);
@@ -147,6 +149,27 @@ TEST(LinkPreset, AMeasuredHopOfAGpuHasThemAlready) {
   ASSERT_TRUE(FillLinks(*FindLinkPreset("wan"), LinkKind::kZmq, &cluster).ok());
   EXPECT_EQ(cluster.FindLink({1}, {2})->latency_s, Figure::Measured(5e-6));
   EXPECT_NEAR(1 / cluster.FindLink({1}, {2})->bytes_per_s.value, 1 / 2.5e9 + 1 / 2e9, 1e-18);
+}
+
+// Only where a number was filled in that has copies in it.
+TEST(LinkPreset, ANoteOfCopiesIsOfThoseThatWereAdded) {
+  ClusterProfile cluster = WithACard();
+  cluster.workers[2].gpus = {GpuInfo{}};  // of which nothing is known
+  cluster.workers[2].gpu = 0;
+  cluster.links = {{.from = {1},
+                    .to = {2},
+                    .latency_s = Figure::Measured(5e-6),
+                    .bytes_per_s = Figure::Measured(1e9)},
+                   {.from = {2}, .to = {1}, .note = "a long cable"},
+                   {.from = {1}, .to = {3}, .bytes_per_s = Figure::Measured(1e9)}};
+  ASSERT_TRUE(FillLinks(*FindLinkPreset("wan"), LinkKind::kZmq, &cluster).ok());
+  EXPECT_EQ(cluster.FindLink({1}, {2})->note, "") << "only what a message costs is assumed";
+  EXPECT_EQ(cluster.FindLink({2}, {1})->note, Str("a long cable; ", kCopies));
+  EXPECT_EQ(cluster.FindLink({1}, {3})->note, kCopies);
+  EXPECT_EQ(cluster.FindLink({2}, {3})->note, "") << "no copies were known";
+  const ClusterProfile once = cluster;
+  ASSERT_TRUE(FillLinks(*FindLinkPreset("wan"), LinkKind::kZmq, &cluster).ok());
+  EXPECT_EQ(cluster, once);
 }
 
 // pcie4: 6 us and 24 GB/s.
