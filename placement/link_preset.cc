@@ -57,6 +57,8 @@ struct NvlinkPreset {
 constexpr std::array kNvlinks = {NvlinkPreset{2, 6, "nvlink2"}, NvlinkPreset{3, 12, "nvlink3"},
                                  NvlinkPreset{4, 18, "nvlink4"}, NvlinkPreset{5, 18, "nvlink5"}};
 constexpr std::string_view kCopiesNote = "with the copies from and to GPUs";
+// Beyond any card, and far from what a double cannot hold.
+constexpr double kMostCopySeconds = 1e6, kLeastCopyBytesPerS = 1;
 // The presets of PCIe are of so many lanes.
 constexpr int kPcieLanes = 16;
 constexpr int kFirstPciePreset = 3, kLastPciePreset = 5;
@@ -121,11 +123,13 @@ bool IsKnown(const LinkProfile& link) {
 }
 
 // A link ends in the hosts' memory: a GPU's values are copied there before they are sent, and from
-// there when they have come, whole, so that the times add up.
+// there when they have come, whole, so that the times add up. What no card has is taken as the most
+// and the least here, so that a link stays possible and who looks at the card names what it told.
 void AddCopy(const Figure& copy_s, const Figure& bytes_per_s, LinkPreset* preset) {
-  preset->latency_us += copy_s.value_or(0) * 1e6;
+  preset->latency_us += std::min(kMostCopySeconds, copy_s.value_or(0)) * 1e6;
   if (bytes_per_s.known()) {
-    preset->gb_per_s = 1 / (1 / preset->gb_per_s + 1e9 / bytes_per_s.value);
+    const double rate = std::max(kLeastCopyBytesPerS, bytes_per_s.value);
+    preset->gb_per_s = 1 / (1 / preset->gb_per_s + 1e9 / rate);
   }
 }
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -170,6 +172,31 @@ TEST(LinkPreset, ANoteOfCopiesIsOfThoseThatWereAdded) {
   const ClusterProfile once = cluster;
   ASSERT_TRUE(FillLinks(*FindLinkPreset("wan"), LinkKind::kZmq, &cluster).ok());
   EXPECT_EQ(cluster, once);
+}
+
+// Such a card is refused or is not worth anything; its links are not what is wrong.
+TEST(LinkPreset, AnExtremeCardLeavesItsLinksPossible) {
+  const double inf = std::numeric_limits<double>::infinity();
+  for (const auto& [copy_s, rate] : {std::pair{1e308, 1e-310},
+                                     {1e-310, 1e308},
+                                     {-1., -1.},
+                                     {inf, inf},
+                                     {std::nan(""), std::nan("")},
+                                     {inf, -inf}}) {
+    ClusterProfile cluster = WithACard();
+    GpuInfo& gpu = cluster.workers[0].gpus[1];
+    gpu.copy_s = Figure::Measured(copy_s);
+    gpu.upload_bytes_per_s = gpu.download_bytes_per_s = Figure::Measured(rate);
+    ASSERT_TRUE(FillLinks(*FindLinkPreset("wan"), LinkKind::kZmq, &cluster).ok());
+    for (const LinkProfile& link : cluster.links) {
+      EXPECT_TRUE(std::isfinite(link.latency_s.value)) << copy_s;
+      EXPECT_GT(link.bytes_per_s.value, 0) << rate;
+      EXPECT_TRUE(std::isfinite(link.bytes_per_s.value)) << rate;
+    }
+    const Status status = ValidateCluster(cluster);
+    if (!status.ok()) EXPECT_EQ(status.message().find("worker 1, GPU 1"), 0u) << status;
+    EXPECT_EQ(status.ok(), std::isfinite(copy_s) && copy_s >= 0) << status;
+  }
 }
 
 // pcie4: 6 us and 24 GB/s.
