@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <compare>
 
 #include "base/check.h"
 #include "base/str.h"
+#include "placement/card_way.h"
 #include "placement/link_preset.h"
 
 namespace thermocline::coordinator {
@@ -25,7 +27,7 @@ uint32_t Micros(Duration d) {
   return static_cast<uint32_t>(std::chrono::duration_cast<std::chrono::microseconds>(d).count());
 }
 
-// One pair for all between two hosts: n workers meet in n - 1 rounds, or n.
+// One pair for all alike between two hosts: n workers meet in n - 1 rounds, or n.
 bool StandForOthers(const std::vector<WorkerProfile>& workers) {
   const size_t n = workers.size();
   return n + n % 2 > kMaxSurveyRounds + 1;
@@ -51,10 +53,21 @@ void AssumeSlow(LinkProfile* link) {
                    : "its way is so long that there was no time to measure its rate";
 }
 
-std::map<std::string, std::vector<WorkerId>> ByHost(const std::vector<WorkerProfile>& workers) {
-  std::map<std::string, std::vector<WorkerId>> hosts;
-  for (const WorkerProfile& worker : workers) hosts[worker.host].push_back(worker.id);
-  return hosts;
+// What makes links alike: between the same hosts, copies of a GPU at the same ends.
+struct Kind {
+  std::string host;
+  bool is_gpu = false;
+  auto operator<=>(const Kind&) const = default;
+};
+
+Kind KindOf(const WorkerProfile& worker) {
+  return {worker.host, placement::CardOf(worker) != nullptr};
+}
+
+std::map<Kind, std::vector<WorkerId>> ByKind(const std::vector<WorkerProfile>& workers) {
+  std::map<Kind, std::vector<WorkerId>> kinds;
+  for (const WorkerProfile& worker : workers) kinds[KindOf(worker)].push_back(worker.id);
+  return kinds;
 }
 
 }  // namespace
@@ -78,7 +91,7 @@ ProbeRounds RoundsOfAll(const std::vector<WorkerId>& workers) {
 ProbeRounds RoundsOfHosts(const std::vector<WorkerProfile>& workers) {
   std::vector<WorkerId> firsts;
   std::vector<ProbePair> within;
-  for (const auto& [host, ids] : ByHost(workers)) {
+  for (const auto& [kind, ids] : ByKind(workers)) {
     firsts.push_back(ids[0]);
     if (ids.size() > 1) within.push_back({ids[0], ids[1]});
   }
@@ -89,21 +102,21 @@ ProbeRounds RoundsOfHosts(const std::vector<WorkerProfile>& workers) {
 
 ProbeRounds RoundsOfJoined(const std::vector<WorkerProfile>& workers,
                            const std::set<WorkerId>& joined) {
-  ProbeRounds rounds, of_hosts;
-  std::set<std::pair<std::string, std::string>> hosts;
+  ProbeRounds rounds, of_kinds;
+  std::set<std::pair<Kind, Kind>> kinds;
   for (size_t i = 0; i < workers.size(); ++i) {
     for (size_t j = i + 1; j < workers.size(); ++j) {
       ProbePair pair{workers[i].id, workers[j].id};
       if (!joined.contains(pair.lead) && !joined.contains(pair.echo)) continue;
       if (joined.contains(pair.lead)) std::swap(pair.lead, pair.echo);
       rounds.push_back({pair});
-      const auto of_pair = std::minmax(workers[i].host, workers[j].host);
-      if (hosts.insert(of_pair).second) of_hosts.push_back({pair});
+      const Kind a = KindOf(workers[i]), b = KindOf(workers[j]);
+      if (kinds.insert(std::minmax(a, b)).second) of_kinds.push_back({pair});
     }
   }
   if (rounds.size() <= kMaxJoinPairs) return rounds;
-  if (of_hosts.size() > kMaxJoinPairs) of_hosts.resize(kMaxJoinPairs);
-  return of_hosts;
+  if (of_kinds.size() > kMaxJoinPairs) of_kinds.resize(kMaxJoinPairs);
+  return of_kinds;
 }
 
 ProbeRounds RoundsWith(const std::set<WorkerId>& wanted, ProbeRounds rounds) {
@@ -280,14 +293,15 @@ LinkProfile LinkSurvey::LinkOf(const ProbePair& pair, bool from_lead) const {
   return link;
 }
 
-// The numbers of the pair that was measured between the same hosts, by the same transport.
+// The numbers of the pair that was measured between the same hosts, with GPUs at the same ends, by
+// the same transport.
 std::optional<LinkProfile> LinkSurvey::StandIn(const WorkerProfile& from,
                                                const WorkerProfile& to) const {
+  const Kind from_kind = KindOf(from), to_kind = KindOf(to);
   for (const auto& [ends, measured] : measured_) {
-    const std::string& lead_host = ProfileOf(ends.first).host;
-    const std::string& echo_host = ProfileOf(ends.second).host;
-    const bool same_way = lead_host == from.host && echo_host == to.host;
-    if (!same_way && !(lead_host == to.host && echo_host == from.host)) continue;
+    const Kind lead = KindOf(ProfileOf(ends.first)), echo = KindOf(ProfileOf(ends.second));
+    const bool same_way = lead == from_kind && echo == to_kind;
+    if (!same_way && !(lead == to_kind && echo == from_kind)) continue;
     if (transport_(ends.first, ends.second) != transport_(from.id, to.id)) continue;
     LinkProfile link = LinkOf({ends.first, ends.second}, same_way);
     const std::string bound = link.note.empty() ? "" : Str(": ", link.note);

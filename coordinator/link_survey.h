@@ -30,7 +30,7 @@ using ProbeRounds = std::vector<std::vector<ProbePair>>;
 // are so slow that a round takes longer than its share, the last rounds are left out.
 inline constexpr Duration kSurveyBudget = std::chrono::seconds(2);
 // Beyond so many rounds each pair would have less than a tenth of a second: one pair of workers
-// stands for all between the same two hosts then.
+// stands for all alike then, between the same two hosts and with GPUs at the same ends.
 inline constexpr size_t kMaxSurveyRounds = 20;
 
 // When somebody joins a service, streams wait for the samples: for those of all pairs together, of
@@ -41,10 +41,11 @@ inline constexpr size_t kMaxJoinPairs = 10;
 
 // Every pair once. A tournament by the circle method: n - 1 rounds for an even number, else n.
 ProbeRounds RoundsOfAll(const std::vector<WorkerId>& workers);
-// One pair per two hosts, and one within each host that has two workers.
+// The workers of a host on CPUs are one kind, those on GPUs, whose copies are in the numbers of a
+// link, another: a pair for each two kinds, and one within each kind that has two workers.
 ProbeRounds RoundsOfHosts(const std::vector<placement::WorkerProfile>& workers);
 // Each of `joined` with all others, a pair at a time; those lead who have been here before. Beyond
-// kMaxJoinPairs the first pair between two hosts is left, and so many of these.
+// kMaxJoinPairs the first pair of two such kinds is left, and so many of these.
 ProbeRounds RoundsOfJoined(const std::vector<placement::WorkerProfile>& workers,
                            const std::set<WorkerId>& joined);
 // What is left of rounds where only links to and from `wanted` are asked for.
@@ -58,7 +59,7 @@ class LinkSurvey {
   // before, of this survey or another, whose frames may still be on the links.
   LinkSurvey(std::vector<placement::WorkerProfile> workers, placement::PairTransport transport,
              TimePoint now, uint32_t first_round = 0);
-  // The pairs with one of `wanted`; where one pair stands for all between two hosts, all of those.
+  // The pairs with one of `wanted`; where one pair stands for all alike, all of those.
   static LinkSurvey OfSome(std::vector<placement::WorkerProfile> workers,
                            const std::set<WorkerId>& wanted, placement::PairTransport transport,
                            TimePoint now, uint32_t first_round = 0);

@@ -59,6 +59,26 @@ TEST(SurveyRounds, OnePairStandsForTwoHosts) {
   EXPECT_TRUE(counts.contains({{1}, {2}}));
 }
 
+// The first worker of each host is on a GPU.
+std::vector<WorkerProfile> WithGpus(std::vector<WorkerProfile> workers, size_t per_host) {
+  for (size_t i = 0; i < workers.size(); i += per_host) {
+    workers[i].gpus.resize(1);
+    workers[i].gpu = 0;
+  }
+  return workers;
+}
+
+TEST(SurveyRounds, WorkersOnGpusStandForThemselves) {
+  const auto workers = WithGpus(Workers(9, 3), 3);
+  const auto counts = CountPairs(RoundsOfHosts(workers));
+  EXPECT_EQ(counts.size(), 15u + 3u);  // of six kinds, and of CPUs within each host
+  EXPECT_TRUE(counts.contains({{1}, {4}})) << "two GPUs";
+  EXPECT_TRUE(counts.contains({{1}, {2}})) << "a GPU and its CPU";
+  EXPECT_TRUE(counts.contains({{2}, {3}})) << "two CPUs of a host";
+  EXPECT_TRUE(counts.contains({{2}, {4}})) << "a CPU and another's GPU";
+  EXPECT_EQ(RoundsOfJoined(WithGpus(Workers(12, 6), 6), {{12}}).size(), 4u);
+}
+
 TEST(SurveyRounds, WhoHasJoinedMeetsAllOthersOnePairAtATime) {
   const ProbeRounds rounds = RoundsOfJoined(Workers(4), {{3}, {4}});
   EXPECT_EQ(CountPairs(rounds).size(), 5u);
@@ -142,6 +162,29 @@ TEST_F(LinkSurveyTest, PairsThatWereNotMeasuredTakeTheNumbersOfTheirHosts) {
     EXPECT_THAT(link.note, HasSubstr("between the same hosts"));
   }
   EXPECT_EQ(n_measured, 20);
+}
+
+// A hop with a GPU at an end takes longer by its copy, whether it was measured or is assumed.
+TEST_F(LinkSurveyTest, NumbersOfAPairStandForPairsWithGpusAtTheSameEnds) {
+  const auto workers = WithGpus(Workers(40, 10), 10);
+  const auto is_gpu = [](WorkerId id) { return id.value % 10 == 1; };
+  const auto trip_s = [&](WorkerId a, WorkerId b) {
+    return 100e-6 * (1 + (is_gpu(a) ? 1 : 0) + (is_gpu(b) ? 1 : 0));
+  };
+  LinkSurvey survey = Survey(workers);
+  while (!survey.done()) {
+    for (const auto& [worker, request] : survey.TakeRequests({})) {
+      proto::LinkReport report = Answer(request);
+      if (request.leads) report.round_trip_s = trip_s(worker, request.peer);
+      ASSERT_TRUE(survey.OnReport(worker, report, {}).ok());
+    }
+  }
+  const std::vector<LinkProfile> links = survey.Links();
+  EXPECT_EQ(links.size(), 40u * 39);
+  for (const LinkProfile& link : links) {
+    EXPECT_NEAR(link.latency_s.value, trip_s(link.from, link.to) / 2 - 15e-6, 1e-12)
+        << link.from << " " << link.to;
+  }
 }
 
 TEST_F(LinkSurveyTest, APairThatCannotTalkIsNamedByBothEnds) {
