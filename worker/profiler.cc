@@ -66,11 +66,19 @@ std::vector<int> ThreadCounts(int n_threads) {
   return counts;
 }
 
+// Beside products: a host's memory is read by some threads and by more, that of a GPU once, which
+// has copies, too, where there is a place to put them down.
+struct Readings {
+  size_t n_reads = 1;
+  bool has_copies = false;
+};
+
 // One part of the time that all measurements share.
-Duration PartOf(const ProfilerOptions& options) {
+Duration PartOf(const ProfilerOptions& options, const Readings& readings) {
   const auto n_types = static_cast<int64_t>(TypesOf(options).size());
-  const auto n_reads = static_cast<int64_t>(ThreadCounts(options.n_threads).size());
-  return options.time / (n_reads * kReadParts + kCopyParts + kTinyParts +
+  const auto n_reads = static_cast<int64_t>(readings.n_reads);
+  const int copy_parts = readings.has_copies ? kCopyParts : 0;
+  return options.time / (n_reads * kReadParts + copy_parts + kTinyParts +
                          n_types * static_cast<int64_t>(std::size(kWeightCases)) * kWeightParts +
                          n_types * static_cast<int64_t>(std::size(kComputeTokens)) * kComputeParts);
 }
@@ -93,18 +101,19 @@ double StreamRate(BandwidthProbe& probe, ThreadPool& pool, Duration slot) {
   return 1 / MedianSeconds(std::move(seconds_per_byte));
 }
 
-void MeasureReading(BandwidthProbe& probe, const ProfilerOptions& options, WorkerProfile* profile) {
+void MeasureReading(BandwidthProbe& probe, const ProfilerOptions& options, Duration part,
+                    WorkerProfile* profile) {
   for (const int n : ThreadCounts(options.n_threads)) {
     const auto pool = ThreadPool::Create({.n_threads = n, .name = "probe", .cpus = options.cpus});
     if (!pool.ok()) continue;
-    const double rate = StreamRate(probe, **pool, kReadParts * PartOf(options)) / options.slowdown;
+    const double rate = StreamRate(probe, **pool, kReadParts * part) / options.slowdown;
     profile->read_rates.push_back({n, Figure::Measured(rate)});
     if (n == options.n_threads) profile->read_bytes_per_s = Figure::Measured(rate);
   }
 }
 
-Status MeasureOps(OpProbe& probe, const ProfilerOptions& options, WorkerProfile* profile) {
-  const Duration part = PartOf(options);
+Status MeasureOps(OpProbe& probe, const ProfilerOptions& options, Duration part,
+                  WorkerProfile* profile) {
   TC_ASSIGN_OR_RETURN(const double op_s, probe.TinyOpSeconds(kTinyParts * part));
   profile->op_overhead_s = Figure::Measured(op_s);
   const std::vector<DType> types = TypesOf(options);
@@ -138,10 +147,10 @@ std::vector<placement::GpuInfo> FindGpus() {
   return {};
 }
 
-// Between the host's memory and the card that computes.
-Status MeasureBus(kernels::Device& device, const ProfilerOptions& options, WorkerProfile* profile) {
-  TC_ASSIGN_OR_RETURN(const CopyRates copies, MeasureCopies(device, kCopyParts * PartOf(options)));
+// Between the host's memory and the card that computes, when it is known which one that is.
+Status MeasureBus(kernels::Device& device, Duration part, WorkerProfile* profile) {
   if (profile->gpu < 0) return OkStatus();
+  TC_ASSIGN_OR_RETURN(const CopyRates copies, MeasureCopies(device, kCopyParts * part));
   placement::GpuInfo& gpu = profile->gpus[static_cast<size_t>(profile->gpu)];
   gpu.read_bytes_per_s = profile->read_bytes_per_s;
   gpu.upload_bytes_per_s = Figure::Measured(copies.upload_bytes_per_s);
@@ -153,6 +162,7 @@ Status MeasureBus(kernels::Device& device, const ProfilerOptions& options, Worke
 // Of a device with memory of its own; reading is what a product with one token does.
 Status MeasureApart(kernels::Device& device, const ProfilerOptions& options,
                     WorkerProfile* profile) {
+  const Duration part = PartOf(options, {.has_copies = profile->gpu >= 0});
   TC_RETURN_IF_ERROR(RunEveryOp(device, TypesOf(options)));
   const uint64_t free_bytes = device.memory().free_bytes;
   const uint64_t n_bytes =
@@ -166,13 +176,13 @@ Status MeasureApart(kernels::Device& device, const ProfilerOptions& options,
   TC_RETURN_IF_ERROR(device.Synchronize());
   TC_ASSIGN_OR_RETURN(OpProbe ops, OpProbe::Create(device, {region.data(), n_bytes}));
   const WeightRate reading{.use = WeightUse::kMatMul, .dtype = DType::kF16, .n_tokens = 1};
-  TC_ASSIGN_OR_RETURN(const double rate, ops.BytesPerS(reading, kReadParts * PartOf(options)));
+  TC_ASSIGN_OR_RETURN(const double rate, ops.BytesPerS(reading, kReadParts * part));
   if (rate > 0) {
     profile->read_bytes_per_s = Figure::Measured(rate);
     profile->read_rates.push_back({options.n_threads, profile->read_bytes_per_s});
   }
-  TC_RETURN_IF_ERROR(MeasureBus(device, options, profile));
-  return MeasureOps(ops, options, profile);
+  TC_RETURN_IF_ERROR(MeasureBus(device, part, profile));
+  return MeasureOps(ops, options, part, profile);
 }
 
 Status MeasureHost(kernels::Device& device, const ProfilerOptions& options,
@@ -183,9 +193,10 @@ Status MeasureHost(kernels::Device& device, const ProfilerOptions& options,
     return OkStatus();
   }
   profile->huge_pages = HasHugePages(reading->buffer());
-  MeasureReading(*reading, options, profile);
+  const Duration part = PartOf(options, {.n_reads = ThreadCounts(options.n_threads).size()});
+  MeasureReading(*reading, options, part, profile);
   TC_ASSIGN_OR_RETURN(OpProbe ops, OpProbe::Create(device, reading->buffer()));
-  return MeasureOps(ops, options, profile);
+  return MeasureOps(ops, options, part, profile);
 }
 
 // The region is gone: what the process holds from now on is what counts.

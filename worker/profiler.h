@@ -32,11 +32,11 @@ struct ProfilerOptions {
 // Cores, NUMA nodes, GPUs and huge pages of this machine, and how fast it reads and `device`
 // computes: every type of weights, since the model is not known yet. Without memory of the host to
 // read the figures are unknown. A device of its own has run every op then, so that it has taken
-// what it takes, and copies both ways are measured; they are put down where the GPUs of the host
-// have its place. Errors are the device's: kUnavailable when it is lost, kResourceExhausted when it
-// has no memory to measure in. The calling thread runs on the first of the CPUs
-// meanwhile; the memory it used is given back, and forgotten by the process's peak where the system
-// allows that.
+// what it takes, and copies both ways are measured where the GPUs of the host have its place, to
+// put them down there. Errors are the device's: kUnavailable when it is lost, kResourceExhausted
+// when it has no memory to measure in. The calling thread runs on the first of the CPUs meanwhile;
+// the memory it used is given back, and forgotten by the process's peak where the system allows
+// that.
 Result<placement::WorkerProfile> MeasureWorker(kernels::Device& device,
                                                const ProfilerOptions& options);
 
