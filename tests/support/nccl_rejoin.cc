@@ -18,7 +18,6 @@ namespace {
 using comm::Gpu;
 using comm::Group;
 
-constexpr int kEpochs = 3;
 constexpr size_t kElems = 8192;  // a row of sums of a large model
 constexpr size_t kBytes = kElems * sizeof(double);
 
@@ -42,14 +41,27 @@ Status ExpectSumKeeps(const std::vector<double>& values, const Gpu& gpu, const O
   return OkStatus();
 }
 
-// With work under way, after which nothing is to be had of the group.
+// Holds work for as long as it lives.
+class HeldWork {
+ public:
+  explicit HeldWork(const HoldsWorkFn& holds) : holds_(holds) { holds_(true); }
+  ~HeldWork() { holds_(false); }
+  HeldWork(const HeldWork&) = delete;
+  HeldWork& operator=(const HeldWork&) = delete;
+
+ private:
+  const HoldsWorkFn& holds_;
+};
+
+// With work that may be under way, after which nothing is to be had of the group.
 Status ExpectAborts(const OnGpu& on_gpu, const HoldsWorkFn& holds_work, Group* group) {
   comm::GpuStream const stream = on_gpu.stream.get();
-  holds_work(true);
-  TC_RETURN_IF_ERROR(group->Sum(on_gpu.values(), stream, In(kPatience)));
   const Status why = Unavailable("another stage's GPU is lost");
-  EXPECT_EQ(group->Abort(why).message(), why.message());
-  holds_work(false);
+  {
+    const HeldWork held(holds_work);
+    TC_RETURN_IF_ERROR(group->Sum(on_gpu.values(), stream, In(kPatience)));
+    EXPECT_EQ(group->Abort(why).message(), why.message());
+  }
   EXPECT_EQ(group->Check().message(), why.message());
   EXPECT_EQ(group->Sum(on_gpu.values(), stream, In(kPatience)).message(), why.message());
   EXPECT_EQ(group->Await(stream, In(kPatience)).message(), why.message());
@@ -67,7 +79,7 @@ Status Rejoin(const comm::NcclLibrary& nccl, const Gpu& gpu, const HoldsWorkFn& 
   TC_ASSIGN_OR_RETURN(on_gpu.stream, gpu.MakeStream());
   TC_ASSIGN_OR_RETURN(on_gpu.memory, gpu.Allocate(kBytes));
   std::string last_id;
-  for (int epoch = 1; epoch <= kEpochs; ++epoch) {
+  for (int epoch = 1; epoch <= kRejoins; ++epoch) {
     TC_ASSIGN_OR_RETURN(const std::string id, nccl.MakeId());
     EXPECT_NE(id, last_id);
     TC_ASSIGN_OR_RETURN(std::unique_ptr<Group> group,

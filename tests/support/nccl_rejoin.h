@@ -8,12 +8,14 @@
 
 namespace thermocline::testing {
 
-// Called before work that is to be aborted is put on a stream, and when it has been: lets a library
-// that stands for NCCL keep it from ending.
+// Called before work that is to be aborted is put on a stream, and when it has been, or could
+// not be: lets a library that stands for NCCL keep it from ending.
 using HoldsWorkFn = std::function<void(bool holds)>;
 
-// Several times: joins by a new id, adds, and is aborted with work under way. It must say why from
-// then on, its stream must come free, and the next group must add as the first did.
+// So often: joins by a new id, adds, and is aborted with work that may be under way: a real library
+// has often done it by then. It must say why from then on, its stream must come free, and the next
+// group must add as the first did.
+inline constexpr int kRejoins = 3;
 void ExpectRejoinsAfterAborts(const comm::NcclLibrary& nccl, const comm::Gpu& gpu,
                               const HoldsWorkFn& holds_work);
 

@@ -189,7 +189,7 @@ TEST_F(NcclGroupTest, AfterALossTheMembersMeetAgain) {
 TEST_F(NcclGroupTest, AGroupOfOneThatWasAbortedMeetsElsewhere) {
   testing::ExpectRejoinsAfterAborts(*nccl_, *gpus_[0],
                                     [](bool holds) { SetFaults({.work_hangs = holds}); });
-  EXPECT_EQ(NewlyAborted(), 3);
+  EXPECT_EQ(NewlyAborted(), testing::kRejoins);
 }
 
 // Sums inside switches have no order that is promised.
