@@ -5,7 +5,7 @@ takes some 50 ms for a token."""
 import os
 import re
 
-from cluster import TEST_BIN_DIR, ClusterTest, main, needs_mpi
+from cluster import TEST_BIN_DIR, ClusterTest, main
 from loss_test import LossTest
 from replan_test import PROMPT, stage
 
@@ -130,19 +130,20 @@ class StartTest(PretendedTest):
         self.assertEqual(cluster.wait(), 1)
         self.assertRegex(cluster.output, r"thermocline worker on \S+: no such GPU: device=7 here=2")
 
-    @needs_mpi
-    def test_ranks_of_mpirun_have_a_card_each(self):
-        model = self.model()
-        cluster = self.serve_pretended(
-            model, *self.plan_of(stage(1, [0, 1]), stage(2, [1, 2], (3, [96, 256]))), ranks=4,
-            env=cards(2)).ready()
-        devices = self.devices(cluster)
-        self.assertEqual([devices[1], devices[2]], ["cuda:0 emulated", "cuda:1 emulated"])
-        self.assertIn("cpu", devices[3])
-        cluster.wait_line(r"no GPU is left for this worker: worker_of_host=2 seen=2: another worker "
-                          r"has it: computing on cpu")
-        self.assertEqual(cluster.api.complete(PROMPT, 8)[0], self.expected(model, 8))
+    def test_auto_says_in_one_line_that_a_card_is_too_old(self):
+        """And computes on the CPU; who asked for the card is refused."""
+        model, env = self.model(), {**cards(1), "TC_PRETENDED_GPU_CAPABILITY": "61"}
+        reason = (r"this program has no kernels for a GPU that is so old: cuda:0 emulated "
+                  r"capability=6\.1 least=7\.0")
+        cluster, workers = self.serve_joined_by(["auto"], model, env=env)
+        lines = workers[0].lines("no GPU")
+        self.assertEqual(len(lines), 1, workers[0].output)
+        self.assertRegex(lines[0], rf"no GPU \({reason}\): computing on cpu ")
+        self.assertEqual(cluster.api.complete(PROMPT, 4)[0], self.expected(model, 4))
         self.stop(cluster)
+        cluster = self.serve_pretended(model, "--device", "cuda", env=env)
+        self.assertEqual(cluster.wait(), 1)
+        self.assertRegex(cluster.output, rf"(?m)^thermocline worker on \S+: {reason}$")
 
 
 class NoGpuTest(ClusterTest):

@@ -2,9 +2,10 @@
 // an emulator pretends (kernels/cuda/emulator.h). As they are linked by themselves, its functions
 // come before those of the library.
 //
-// TC_PRETENDED_GPUS         "2x96": two cards of 96 MiB; unset: none
-// TC_PRETENDED_GPU_FAULTS   a folder: a card fails, or hangs, with the first piece of its work at
-//                           which the folder has a file "fails" or "hangs"
+// TC_PRETENDED_GPUS            "2x96": two cards of 96 MiB; unset: none
+// TC_PRETENDED_GPU_CAPABILITY  "61": their compute capability; unset: one with kernels
+// TC_PRETENDED_GPU_FAULTS      a folder: a card fails, or hangs, with the first piece of its work
+//                              at which the folder has a file "fails" or "hangs"
 #include <unistd.h>
 
 #include <charconv>
@@ -55,7 +56,8 @@ cuda::Fate FateBy(const std::string& folder) {
 Result<std::vector<std::string>> CudaDeviceIds() {
   TC_ASSIGN_OR_RETURN(const Cards cards, CardsHere());
   std::vector<std::string> ids;
-  // Each test has cards of its own: its processes bear a mark (tests/integration/cluster.py).
+  // Each program that a test starts has cards of its own, for itself and those that it starts,
+  // which bear its mark (tests/integration/cluster.py).
   for (int i = 0; i < cards.n; ++i) ids.push_back(Str(i, "-", Setting("TC_TEST_MARK")));
   return ids;
 }
@@ -69,6 +71,8 @@ Result<std::unique_ptr<Device>> MakeCudaDevice(int ordinal) {
   options.ordinal = ordinal;
   options.memory_bytes = cards.memory_bytes;
   options.patience = Duration{0};
+  const std::string capability = Setting("TC_PRETENDED_GPU_CAPABILITY");
+  if (!capability.empty()) options.compute_capability = std::atoi(capability.c_str());
   const std::string faults = Setting("TC_PRETENDED_GPU_FAULTS");
   if (!faults.empty()) options.fate = [faults](uint64_t) { return FateBy(faults); };
   return cuda::MakeEmulatedDevice(options);
