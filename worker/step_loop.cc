@@ -331,7 +331,8 @@ Status StepLoop::ServeUntilStopped() {
 }
 
 // Looks at marks have no patience: helpers that wait for x of a device that hangs would wait for
-// ever, and this worker for them. A device that has nothing to do answers at once.
+// ever, and this worker for them. A device that has nothing to do answers at once; of one that
+// hangs a stop waits for the end of the device's patience, as it does where the stage is given up.
 Status StepLoop::LookAtDevice(TimePoint waits_since, TimePoint* looked) {
   const TimePoint now = context_.clock.Now();
   if (now - std::max(waits_since, *looked) < kDeviceLookInterval) return OkStatus();
