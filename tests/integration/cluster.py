@@ -314,17 +314,18 @@ class ClusterTest(unittest.TestCase):
             cluster.wait_line(rf"^worker {i + 1} on \S+ joined")
         return cluster, workers
 
-    def run_program(self, *arguments, timeout_s=PATIENCE_S, **options):
+    def run_program(self, *arguments, timeout_s=PATIENCE_S, program=THERMOCLINE, **options):
         """(exit code, output) of `thermocline ...`."""
-        process = self.start([THERMOCLINE, *arguments], **options)
+        process = self.start([program, *arguments], **options)
         return process.wait(timeout_s), process.output
 
-    def generate(self, model, prompt, n, *flags):
+    def generate(self, model, prompt, n, *flags, **options):
         """(parsed JSON, path of the logits) of `thermocline generate`."""
         logits = self.path(f"generate-{uuid.uuid4().hex[:8]}.f32")
         code, output = self.run_program(
             "generate", "--model", model, "--prompt-tokens", ",".join(map(str, prompt)), "-n",
-            str(n), "--temperature", "0", "--ignore-eos", "--json", "--logits-out", logits, *flags)
+            str(n), "--temperature", "0", "--ignore-eos", "--json", "--logits-out", logits, *flags,
+            **options)
         self.assertEqual(code, 0, output)
         return json.loads(output.splitlines()[-1]), logits
 
