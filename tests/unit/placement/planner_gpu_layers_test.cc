@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/str.h"
+#include "base/units.h"
 #include "model/graph.h"
 #include "placement/context.h"
 #include "placement/forecast.h"
@@ -62,21 +63,37 @@ class PlannerGpuLayersTest : public ::testing::Test {
     options_.request.max_step_tokens = 16;
   }
 
-  // The card has room for every neuron, but not for the KV of a single layer: it cannot lead.
+  // The card can only help.
   void CpuAndGpu(double one_way_s) {
-    const ModelBytes bytes = ModelBytes::Of(model_.config, model_.weights, model::FfnMode::kExact);
-    uint64_t card_bytes = OverheadModel(model_.config, model_.weights, model::FfnMode::kExact, 16,
-                                        PagesOf(kContext, options_.request.kv.page_tokens))
-                              .MostOfHelper(kLayers, Holder::kCard);
-    for (int l = 0; l < kLayers; ++l) card_bytes += bytes.Neurons(l, {0, kNeurons}).sum();
+    cluster_.workers = {Worker(kCpu, kGiB, kCpuBytesPerS),
+                        Gpu(HelpersBytes(Holder::kCard), kGpuBytesPerS)};
+    cluster_.links = {Link(kCpu, kGpu, one_way_s), Link(kGpu, kCpu, one_way_s)};
+  }
+  // With room for every neuron, but not for the KV of a single layer besides: it cannot lead.
+  uint64_t HelpersBytes(Holder holder) const {
+    const model::FfnModes ffn = options_.request.ffn;
     KvBudget kv = options_.request.kv;
     kv.n_pages = PagesOf(kContext, kv.page_tokens);
-    ASSERT_LT(card_bytes, KvBytes(model_.config, kv, {0, 1}, {0, model_.config.n_head_kv}));
-    cluster_.workers = {Worker(kCpu, kGiB, kCpuBytesPerS), Worker(kGpu, card_bytes, kGpuBytesPerS)};
-    cluster_.workers[1].gpus = {{.name = "card"}};
-    cluster_.workers[1].gpu = 0;
-    cluster_.workers[1].op_overhead_s = Figure::Measured(1e-6);
-    cluster_.links = {Link(kCpu, kGpu, one_way_s), Link(kGpu, kCpu, one_way_s)};
+    const OverheadModel overhead(model_.config, model_.weights, ffn,
+                                 options_.request.max_step_tokens, kv.n_pages);
+    uint64_t neurons = 0;
+    const ModelBytes bytes = ModelBytes::Of(model_.config, model_.weights, ffn);
+    for (int l = 0; l < kLayers; ++l) neurons += bytes.Neurons(l, {0, kNeurons}).sum();
+    const uint64_t needed = overhead.MostOfHelper(kLayers, holder) + neurons;
+    for (int l = 0; l < kLayers; ++l) {
+      const model::LayerRange one{l, l + 1, l == 0, l == kLayers - 1};
+      const uint64_t to_lead = KvBytes(model_.config, kv, one, {0, model_.config.n_head_kv}) +
+                               overhead.MostOfLead(one, 0, holder);
+      EXPECT_LT(needed, to_lead) << "layer " << l;
+    }
+    return needed;
+  }
+  static WorkerProfile Gpu(uint64_t memory_bytes, double bytes_per_s) {
+    WorkerProfile gpu = Worker(kGpu, memory_bytes, bytes_per_s);
+    gpu.gpus = {{.name = "card"}};
+    gpu.gpu = 0;
+    gpu.op_overhead_s = Figure::Measured(1e-6);
+    return gpu;
   }
   static WorkerProfile Worker(WorkerId id, uint64_t memory_bytes, double bytes_per_s) {
     return {.id = id,
@@ -165,6 +182,24 @@ TEST_F(PlannerGpuLayersTest, ItHasNeuronsOfExactlyTheLayersThatPayForTheWayThere
       EXPECT_EQ(with_s < without_s, pays) << "layer " << layer;
       EXPECT_NEAR(step_s, std::min(with_s, without_s), 1e-9 * step_s) << "layer " << layer;
     }
+  }
+}
+
+// The exception: what it computes of a layer there makes the token longer.
+TEST_F(PlannerGpuLayersTest, OneThatLeadsHasABlockOfEveryLayerEvenWhereThatDoesNotPay) {
+  const double slow = kCpuBytesPerS / 50;
+  cluster_.workers = {Worker(kCpu, HelpersBytes(Holder::kProcess), kCpuBytesPerS), Gpu(kGiB, slow)};
+  cluster_.links = {Link(kCpu, kGpu, 1e-6), Link(kGpu, kCpu, 1e-6)};
+  const auto planned = MakePlan(Inputs(), options_);
+  ASSERT_TRUE(planned.ok()) << planned.status();
+  ASSERT_EQ(planned->plan.stages.size(), 1u);
+  const StagePlan& stage = planned->plan.stages[0];
+  ASSERT_EQ(stage.lead, kGpu);
+  for (size_t layer = 0; layer < kLayers; ++layer) {
+    EXPECT_EQ(stage.neurons[layer].size(), model::kSumChunk) << "layer " << layer;
+    EXPECT_GT(planned->forecast.stages[0].layers[layer].ffn_s,
+              2 * FfnSeconds(static_cast<int>(layer)))
+        << "the CPU alone would take less";
   }
 }
 
