@@ -88,6 +88,16 @@ def of_group_calls(text):
                f"done after {row['both are done']}", "")
 
 
+def of_two_cards(text):
+    for row in tables(text):
+        about = f"{row['layout']}, {row['launched']}, --nccl {row['--nccl']}"
+        if not row["tokens"]:
+            yield about, row["met by"], ""
+            continue
+        wanted = "the host" if row["--nccl"] == "off" else "NCCL"
+        yield f"{about}: met by", f"{row['met by']}, tokens {row['tokens']}", f"{wanted}, the same"
+
+
 def of_graph_step(text):
     for row in tables(text):
         yield (f"step of {row['sequences']}, replayed against op by op",
@@ -128,6 +138,7 @@ def of_repeat(text):
 READERS = {"machine": of_machine, "tests": of_tests, "sparse-rows": of_sparse_rows,
            "bench": of_bench, "hybrid": of_hybrid, "hybrid-step": of_hybrid_step,
            "hybrid-step-large": of_hybrid_step, "graph-step": of_graph_step, "group-calls": of_group_calls,
+           "two-cards": of_two_cards,
            "graph-step-demo": of_graph_step, "hottest-kernels": of_hottest,
            "memcheck": of_sanitizer, "racecheck": of_sanitizer, "references": of_references,
            "repeat": of_repeat}

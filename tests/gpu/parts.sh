@@ -123,6 +123,8 @@ hybrid_step() { "$build/tests/hybrid_step" "$1" "$2" "$device" 0 "$3"; }
 graph_step() { "$build/tests/graph_step" "$1" "$device" 1 8; }
 # Calls of NCCL, on as many cards as there are, 8 at most.
 group_calls() { "$build/tests/group_calls" "$1" 8192; }
+# Services of two workers, a card each.
+two_cards() { TC_BIN_DIR="$bin" python3 tests/gpu/two_cards.py "$device"; }
 hybrid() { python3 tests/gpu/hybrid.py "$bin" "$large" 0.3333 --ffn predicted; }
 # Some steps of decoding, behind the first, which load kernels; op by op, as ncu counts launches.
 hottest() {
@@ -137,4 +139,4 @@ hottest() {
 }
 export -f configure gpu_programs build_all gpu_tests sanitized synth layers_that_fit \
   synth_large profile_large machine bench tokens same_tokens repeated references sparse_rows \
-  hybrid_step graph_step group_calls hybrid hottest
+  hybrid_step graph_step group_calls two_cards hybrid hottest

@@ -29,8 +29,8 @@ done
 # says whether parts work, on a machine that may stall.
 total=585
 [ $size = small ] && total=1500
-names="tests machine sparse-rows group-calls graph-step-demo tokens-demo references bench tokens repeat graph-step
-       hybrid-step hottest-kernels hybrid hybrid-step-large memcheck racecheck"
+names="tests machine sparse-rows group-calls two-cards graph-step-demo tokens-demo references bench tokens repeat
+       graph-step hybrid-step hottest-kernels hybrid hybrid-step-large memcheck racecheck"
 for name in $(printf '%s' "$only" | tr ',' ' '); do
   # shellcheck disable=SC2086  # words
   printf '%s\n' $names | grep -qx -- "$name" || { echo "--only has none of:" $names; exit 2; }
@@ -45,6 +45,7 @@ if [ $device = cuda ]; then
   fi
   [ -d /usr/local/cuda/bin ] && PATH=$PATH:/usr/local/cuda/bin
 fi
+cards=$(printf '%s\n' "$gpu" | wc -l)
 
 log=$(mktemp -d "${TMPDIR:-/tmp}/thermocline-gpu.XXXXXX")
 trap 'rm -rf "$log"' EXIT
@@ -90,7 +91,7 @@ if [ $device = cuda ]; then
   command -v compute-sanitizer >/dev/null || echo "missing: compute-sanitizer; memcheck and racecheck are left out"
   has_library libcublas.so.13 || has_library libcublas.so.12 || echo "missing: cuBLAS; nothing to compare sparse-rows with"
   has_library libnccl.so.2 || echo "missing: NCCL; its tests are skipped"
-  [ "$(printf '%s\n' "$gpu" | wc -l)" -gt 1 ] || echo "one GPU: tests of two are skipped"
+  [ "$cards" -gt 1 ] || echo "one GPU: tests of two are skipped"
 fi
 
 rows=()
@@ -137,16 +138,25 @@ small_parts() {
   wants machine && part machine 20 machine
   wants sparse-rows && part sparse-rows 30 sparse_rows
   wants group-calls && group_part
+  wants two-cards && two_cards_part
   wants graph-step-demo && gpu_part graph-step-demo 15 graph_step "$demo"
   wants tokens-demo && part tokens-demo 20 same_tokens "$demo" dense exact
   wants references && part references 40 references
 }
 # With one card NCCL does without most of what is asked about here.
 group_part() {
-  local n
-  n=$(printf '%s\n' "$gpu" | wc -l)
+  local n=$cards
   [ "$n" -gt 8 ] && n=8
   if [ "$n" -gt 1 ]; then gpu_part group-calls 30 group_calls "$n"; else skipped group-calls "no two GPUs"; fi
+}
+two_cards_part() {
+  if [ $device = cuda ] && [ "$cards" -lt 2 ]; then
+    skipped two-cards "needs two GPUs"
+  elif [ $device = cuda ] && ! has_library libnccl.so.2; then
+    skipped two-cards "no NCCL"
+  else
+    part two-cards 120 two_cards
+  fi
 }
 model_parts() {
   wants bench tokens repeat hybrid-step graph-step hottest-kernels && part synth 40 synth || return

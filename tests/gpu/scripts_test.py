@@ -16,6 +16,7 @@ sys.path.insert(0, HERE)
 
 import figures  # noqa: E402
 import hybrid  # noqa: E402
+import two_cards  # noqa: E402
 
 # In place of `thermocline serve`: answers each token with its number.
 FAKE_SERVICE = """#!{python}
@@ -83,6 +84,14 @@ class FiguresTest(unittest.TestCase):
         self.assertEqual([row[1] for row in figures_of("group-calls", "group-calls.txt")],
                          ["return after 31.0 us and 29.5 us, done after 75.1 us",
                           "return after 30.2 us and 28.8 us, done after 75.0 us"])
+
+    def test_two_cards_tell_how_they_met(self):
+        self.assertEqual(figures_of("two-cards", "two-cards.txt"), [
+            ("one stage, joined, --nccl off: met by", "the host, tokens the same", "the host, the same"),
+            ("one stage, joined, --nccl auto: met by", "NCCL 2.28.9, tokens the same",
+             "NCCL, the same"),
+            ("two stages, joined, --nccl always: met by", "NCCL, tokens the same", "NCCL, the same"),
+            ("one stage, mpirun, --nccl auto", "not run: no MPI here, or none in the programs", "")])
 
     def test_a_sanitizer_that_was_cut_off_tells_what_it_saw(self):
         self.assertEqual(figures_of("memcheck", "memcheck.txt"), [
@@ -186,8 +195,44 @@ class HybridTest(ProgramTest):
         self.assertEqual(hybrid.rate(48, 1.0, 1.0), 0.0)
 
 
+class TwoCardsTest(unittest.TestCase):
+    def in_group(self, rank):
+        return (f"info worker epoch 1: cuda:{rank} A card is in a group stage=0 rank={rank} gpus=2 "
+                "nccl=2.28.9\n")
+
+    def test_a_group_is_one_when_both_say_so(self):
+        both = self.in_group(0) + self.in_group(1)
+        self.assertEqual(two_cards.met_by("one stage", both), "NCCL 2.28.9")
+        self.assertEqual(two_cards.met_by("one stage", self.in_group(0)), "the host")
+        self.assertEqual(two_cards.met_by("two stages", both), "the host")
+
+    def test_activations_go_from_card_to_card_or_not(self):
+        to_the_next = "info worker epoch 1: activations of cuda:0 A card go to worker 2 by {}\n"
+        for way, met in (("NCCL from 1 to 128 rows (...)", "NCCL"), ("way of the hosts", "the host")):
+            self.assertEqual(two_cards.met_by("two stages", to_the_next.format(way)), met)
+
+    def test_what_is_wanted(self):
+        for device, nccl, met, wanted in (
+                ("cuda", "auto", "NCCL 2.28.9", True), ("cuda", "auto", "the host", False),
+                ("cuda", "off", "the host", True), ("cuda", "off", "NCCL", False),
+                ("cpu", "auto", "the host", True)):
+            self.assertEqual(two_cards.is_wanted(device, nccl, met, "the same"), wanted)
+            self.assertFalse(two_cards.is_wanted(device, nccl, met, "differ"))
+
+
 class RunTest(ProgramTest):
     RUN = os.path.join(HERE, "run.sh")
+
+    def write_all_programs(self):
+        """What run.sh looks for before it tries anything."""
+        listed = subprocess.run(
+            ["bash", "-c", f". {HERE}/parts.sh; printf '%s ' $programs; echo; echo $bench_programs"],
+            capture_output=True, text=True, check=True,
+            env=dict(os.environ, build="", log="")).stdout.splitlines()
+        for place, names in zip(("bin", "tests"), listed):
+            os.mkdir(os.path.join(self.folder, place))
+            for name in names.split():
+                self.write_program(os.path.join(place, name), "#!/bin/sh\nexit 1\n")
 
     def test_without_a_gpu_there_is_nothing_to_do(self):
         self.write_program("nvidia-smi", "#!/bin/sh\nexit 9\n")
@@ -201,6 +246,13 @@ class RunTest(ProgramTest):
         self.assertEqual(got.returncode, 2, got.stderr)
         for name in ("bin/thermocline-worker", "tests/sparse_rows", "tests/graph_step"):
             self.assertIn(os.path.join(self.folder, name), got.stdout)
+
+    def test_two_cards_are_needed_for_some_parts(self):
+        self.write_all_programs()
+        self.write_program("nvidia-smi", "#!/bin/sh\necho a card, 580.1, 80000 MiB\n")
+        got = self.run_script(self.RUN, "--prebuilt", self.folder, "--only", "two-cards")
+        self.assertEqual(got.returncode, 0, got.stdout + got.stderr)
+        self.assertIn("| two-cards | | not run: needs two GPUs | |\n", got.stdout)
 
     def test_flags_that_are_none_are_refused_with_a_usage(self):
         got = self.run_script(self.RUN, "--help")
