@@ -58,6 +58,7 @@ HeldModel StepLoop::End() {
   held.shard = stage_ != nullptr ? stage_->TakeShard() : helper_->TakeShard();
   stage_.reset();  // with its keys, values and scratch
   helper_.reset();
+  probe_hop_.reset();
   held.model = std::move(model_);
   return held;
 }

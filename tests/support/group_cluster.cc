@@ -124,6 +124,7 @@ void GroupCluster::StartOne(size_t m, proto::AssignPlan message, worker::HeldMod
   assignment.self = IdOf(m);
   assignment.message = std::move(message);
   if (!layout_.in_stages) assignment.message.helper = static_cast<int>(m) - 1;
+  member.loop.reset();  // a device is one thread's at a time
   member.loop = std::make_unique<worker::StepLoop>(
       worker::StepContext{.clock = clock_,
                           .mailbox = *member.mailbox,
